@@ -1,0 +1,85 @@
+//! One SQL text on two databases: the world's connection pool.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+/// How long a writer waits for another process that is writing to the same SQLite file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for a free connection; longer than `BUSY_TIMEOUT`, so that the busy one is the one that complains.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_CONNECTIONS: u32 = 4;
+
+#[derive(Clone, Debug)]
+pub enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Runs the same body on whichever database the pool holds; the body names the pool as it likes.
+macro_rules! on {
+    ($pool:expr, |$db:ident| $body:expr) => {
+        match $pool {
+            $crate::pool::Pool::Sqlite($db) => $body,
+            $crate::pool::Pool::Postgres($db) => $body,
+        }
+    };
+}
+
+impl Pool {
+    /// `create` makes a missing SQLite file; a Postgres database must exist either way.
+    pub async fn connect(url: &str, create: bool) -> Result<Pool> {
+        if url.starts_with("sqlite:") {
+            return sqlite(url, create).await;
+        }
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let pool = PgPoolOptions::new()
+                .max_connections(MAX_CONNECTIONS)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect(url)
+                .await
+                .context("cannot connect to the business database on Postgres; check host, port, database and password of its url")?;
+            return Ok(Pool::Postgres(pool));
+        }
+        // Only the scheme is shown: the rest of a url may hold a password.
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        bail!(
+            "the url of the business database has the scheme {scheme:?}; use sqlite:///path/to/file.db or postgres://user@host/database"
+        )
+    }
+
+    pub async fn close(&self) {
+        on!(self, |db| db.close().await)
+    }
+}
+
+async fn sqlite(url: &str, create: bool) -> Result<Pool> {
+    let options: SqliteConnectOptions = url
+        .parse()
+        .context("the url of the business database is not an SQLite url")?;
+    let path = options.get_filename().display().to_string();
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        // Each connection would get a database of its own, and other processes none.
+        bail!(
+            "the business database cannot live in memory, other processes must see it; use sqlite:///path/to/file.db"
+        );
+    }
+    let options = options
+        .create_if_missing(create)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .with_context(|| {
+            format!("cannot open the business database {path}; check that its folder exists and may be written")
+        })?;
+    Ok(Pool::Sqlite(pool))
+}

@@ -1,0 +1,148 @@
+//! Fresh databases, and the moves of those who ask for key generations.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{KeygenStatus, Mpc, MpcConfig, Time, World};
+
+/// 2026-01-05T08:00:00Z
+pub const NOW_MS: i64 = 1_767_600_000_000;
+pub const SEED: u64 = 7;
+
+/// Where a test's database lives, and how it goes away.
+pub enum Home {
+    Sqlite(TempDir),
+    Postgres { admin_url: String, name: String },
+}
+
+impl Home {
+    pub fn sqlite() -> Home {
+        Home::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    pub async fn postgres() -> Home {
+        let Ok(admin_url) = std::env::var("TIDEMILL_TEST_POSTGRES") else {
+            panic!(
+                "TIDEMILL_TEST_POSTGRES is not set; give it the url of a Postgres superuser, or run `cargo xtask test`, which starts a Postgres of its own"
+            );
+        };
+        let name = format!("demo_{}", Uuid::now_v7().simple());
+        execute(&admin_url, format!("CREATE DATABASE {name}")).await;
+        Home::Postgres { admin_url, name }
+    }
+
+    pub fn url(&self) -> String {
+        match self {
+            Home::Sqlite(folder) => {
+                format!("sqlite://{}", folder.path().join("world.db").display())
+            }
+            Home::Postgres { admin_url, name } => with_database(admin_url, name),
+        }
+    }
+
+    pub async fn create(&self) -> World {
+        World::create(&self.url()).await.unwrap()
+    }
+
+    /// A failed test leaves its Postgres database for who wants to look.
+    pub async fn remove(self) {
+        if let Home::Postgres { admin_url, name } = &self {
+            execute(admin_url, format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+async fn execute(url: &str, sql: String) {
+    let mut connection = PgConnection::connect(url)
+        .await
+        .expect("TIDEMILL_TEST_POSTGRES must name a Postgres that answers");
+    sqlx::query(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
+
+/// The url with its path replaced; what follows a `?` stays.
+fn with_database(url: &str, name: &str) -> String {
+    let (base, query) = match url.split_once('?') {
+        Some((base, query)) => (base, format!("?{query}")),
+        None => (url, String::new()),
+    };
+    let host_at = base.find("://").map_or(0, |at| at + 3);
+    let end = base[host_at..]
+        .find('/')
+        .map_or(base.len(), |at| host_at + at);
+    format!("{}/{name}{query}", &base[..end])
+}
+
+/// A clock that moves one simulated second each time it is read, and waits that take no time.
+pub fn time() -> Time {
+    let clock = AtomicI64::new(NOW_MS);
+    Time {
+        now_ms: Arc::new(move || clock.fetch_add(1_000, Ordering::Relaxed)),
+        real_ms_per_simulated_ms: 0.0,
+    }
+}
+
+/// A service of which nothing goes wrong, unless the test says so.
+pub fn sure() -> MpcConfig {
+    MpcConfig {
+        fail_percent: 0,
+        hang_percent: 0,
+        inconsistent_percent: 0,
+        ..MpcConfig::default()
+    }
+}
+
+pub async fn seeded(world: &World, config: MpcConfig) -> Mpc {
+    assert!(world.seed(NOW_MS, SEED).await.unwrap());
+    Mpc::new(world.clone(), config, time())
+}
+
+pub fn payload(session_id: &str, (user_id, sequence): (i64, i64)) -> serde_json::Value {
+    serde_json::json!({
+        "session_id": session_id,
+        "user_id": user_id,
+        "account_sequence": sequence,
+        "username": format!("user_{sequence}"),
+        "threshold": 2,
+        "total_parties": 3,
+        "require_delegate": true,
+    })
+}
+
+/// What a retry does before its event is sent: the status is pending, and this session's.
+pub async fn pending(world: &World, user_id: i64, session_id: &str) {
+    let status = KeygenStatus {
+        status: "pending".to_string(),
+        session_id: Some(session_id.to_string()),
+        request_key: Some("key".to_string()),
+        updated_at_ms: Some(NOW_MS),
+    };
+    world.set_status(user_id, &status).await.unwrap();
+}
+
+/// Asks for one generation as the host would; gives the session's id.
+pub async fn ask(world: &World, mpc: &Mpc, user: (i64, i64)) -> String {
+    let session_id = Uuid::now_v7().to_string();
+    pending(world, user.0, &session_id).await;
+    mpc.handle(&payload(&session_id, user).to_string())
+        .await
+        .unwrap();
+    session_id
+}
+
+/// A user without any address, so that what is written can be counted.
+pub async fn user_without_addresses(world: &World) -> (i64, i64) {
+    for user in world.incomplete_users(100).await.unwrap() {
+        if world.addresses(user.0).await.unwrap().is_empty() {
+            return user;
+        }
+    }
+    panic!("the seed has no user without addresses");
+}

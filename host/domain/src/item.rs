@@ -1,0 +1,196 @@
+//! The durable unit of work, and the only state machine there is.
+//!
+//! `next` says which changes of state are legal; the store writes each of them together with
+//! its effects, its attempt and its audit record in one transaction, as compare-and-set.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+use crate::id::{AttemptId, ItemId, JobName, RunId};
+use crate::outcome::ErrorInfo;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// Due at an instant, for its first attempt or another one (shown as `pending` or `retrying`).
+    Waiting,
+    /// Leased by a host.
+    Running,
+    /// Started elsewhere; looked at again when due.
+    Awaiting,
+    Resolved,
+    /// A person has to decide.
+    ManualRequired,
+    /// A person gave it up.
+    Abandoned,
+}
+
+impl State {
+    pub const ALL: [State; 6] = [
+        State::Waiting,
+        State::Running,
+        State::Awaiting,
+        State::Resolved,
+        State::ManualRequired,
+        State::Abandoned,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Running => "running",
+            State::Awaiting => "awaiting",
+            State::Resolved => "resolved",
+            State::ManualRequired => "manual_required",
+            State::Abandoned => "abandoned",
+        }
+    }
+
+    pub fn is_end(self) -> bool {
+        matches!(self, State::Resolved | State::ManualRequired | State::Abandoned)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for State {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        State::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("{text:?} is not a state of an item"))
+    }
+}
+
+/// What can happen to an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A discovery found it again.
+    Found,
+    /// A complete discovery of a job with `resolve_when_absent` did not find it.
+    Absent,
+    /// A host took it.
+    Claimed,
+    /// Its attempt ended: see [`crate::outcome::Ending`].
+    Resolved,
+    Retry,
+    Await,
+    GiveUp,
+    /// Its host went away (crash, lost lease).
+    Lost,
+    /// Its host shut down before the attempt ended.
+    Interrupted,
+    /// A person decided.
+    ByHand(ByHand),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ByHand {
+    Retry,
+    Resolve,
+    Abandon,
+}
+
+impl Event {
+    pub const ALL: [Event; 12] = [
+        Event::Found,
+        Event::Absent,
+        Event::Claimed,
+        Event::Resolved,
+        Event::Retry,
+        Event::Await,
+        Event::GiveUp,
+        Event::Lost,
+        Event::Interrupted,
+        Event::ByHand(ByHand::Retry),
+        Event::ByHand(ByHand::Resolve),
+        Event::ByHand(ByHand::Abandon),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Event::Found => "found",
+            Event::Absent => "absent",
+            Event::Claimed => "claimed",
+            Event::Resolved => "resolved",
+            Event::Retry => "retry",
+            Event::Await => "await",
+            Event::GiveUp => "give_up",
+            Event::Lost => "lost",
+            Event::Interrupted => "interrupted",
+            Event::ByHand(ByHand::Retry) => "retried_by_hand",
+            Event::ByHand(ByHand::Resolve) => "resolved_by_hand",
+            Event::ByHand(ByHand::Abandon) => "abandoned_by_hand",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an item that is {state} cannot be {}", event.as_str())]
+pub struct IllegalTransition {
+    pub state: State,
+    pub event: Event,
+}
+
+/// The state machine. Every pair that is not listed is refused.
+pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
+    use State::{Abandoned, Awaiting, ManualRequired, Resolved, Running, Waiting};
+    match (state, event) {
+        // Discovery: open items are refreshed, ends by a person are left alone.
+        (Resolved, Event::Found) => Ok(Waiting),
+        (same, Event::Found) => Ok(same),
+        (Waiting | Awaiting, Event::Absent) => Ok(Resolved),
+
+        // One attempt.
+        (Waiting | Awaiting, Event::Claimed) => Ok(Running),
+        (Running, Event::Resolved) => Ok(Resolved),
+        (Running, Event::Retry | Event::Interrupted) => Ok(Waiting),
+        (Running, Event::Await) => Ok(Awaiting),
+        (Running, Event::GiveUp) => Ok(ManualRequired),
+        (Running, Event::Lost) => Ok(Waiting),
+
+        // People. What runs is left to finish first; what is resolved or given up can be tried again.
+        (Waiting | Awaiting | ManualRequired | Abandoned | Resolved, Event::ByHand(ByHand::Retry)) => {
+            Ok(Waiting)
+        }
+        (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Resolve)) => Ok(Resolved),
+        (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Abandon)) => Ok(Abandoned),
+
+        (state, event) => Err(IllegalTransition { state, event }),
+    }
+}
+
+/// An item that a host holds: what its attempt starts from.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub id: ItemId,
+    pub job: JobName,
+    pub key: String,
+    pub payload: String,
+    /// Counted attempts before this one.
+    pub attempts: u32,
+    /// Grows each time the item starts anew; part of the idempotency key.
+    pub series: u32,
+    pub epoch: i64,
+    pub attempt_id: AttemptId,
+    /// The run that queued it, if this is its first attempt since.
+    pub run_id: Option<RunId>,
+    pub first_attempt_at: Option<Timestamp>,
+    pub last_attempt_at: Option<Timestamp>,
+    pub last_error: Option<ErrorInfo>,
+    pub claimed_at: Timestamp,
+}
+
+impl Claimed {
+    /// Stable over a crash and its repetition, new for each counted attempt.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}.{}.{}", self.id, self.series, self.attempts + 1)
+    }
+}

@@ -1,0 +1,24 @@
+//! Words and rules of Tidemill. Pure: nothing here does IO, sleeps or starts a task;
+//! the time is always an argument (only [`clock`] can read it, for those who are handed one).
+//!
+//! In reading order, which is the order in which an item meets them.
+
+pub mod clock;
+pub mod id;
+pub mod limits;
+pub mod retry;
+pub mod schedule;
+
+pub mod job;
+pub mod plugin;
+pub mod tick;
+
+pub mod item;
+pub mod outcome;
+pub mod run;
+
+pub mod runner;
+pub mod scope;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! How an attempt can end, and what that means for its item.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::item::{Claimed, Event};
+use crate::retry::RetryPolicy;
+
+/// A guest's answer when it did its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Resolved { note: Option<String> },
+    Awaiting { note: Option<String> },
+    Snoozed { until: Timestamp },
+}
+
+/// A guest's answer when it could not, or the host's own verdict (trap, timeout, limit).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    Transient(ErrorInfo),
+    Throttled { retry_after: SignedDuration, error: ErrorInfo },
+    Permanent(ErrorInfo),
+    /// The host is shutting down or lost its lease: not the guest's fault, not counted.
+    Interrupted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorInfo {
+    /// Short and stable, for machines.
+    pub code: String,
+    pub message: String,
+}
+
+impl ErrorInfo {
+    pub fn new(code: &str, message: impl Into<String>) -> ErrorInfo {
+        ErrorInfo { code: code.to_owned(), message: message.into() }
+    }
+}
+
+impl Failure {
+    pub fn transient(code: &str, message: impl Into<String>) -> Failure {
+        Failure::Transient(ErrorInfo::new(code, message))
+    }
+
+    pub fn error(&self) -> Option<&ErrorInfo> {
+        match self {
+            Failure::Transient(error)
+            | Failure::Permanent(error)
+            | Failure::Throttled { error, .. } => Some(error),
+            Failure::Interrupted => None,
+        }
+    }
+}
+
+/// What is written for an item when its attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    pub event: Event,
+    /// How the attempt ended, in a word for tables and metrics.
+    pub verdict: Verdict,
+    /// When it is due again, if it is.
+    pub due_at: Timestamp,
+    /// Counted attempts, this one included if it counts.
+    pub attempts: u32,
+    pub error: Option<ErrorInfo>,
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verdict {
+    Resolved,
+    Awaiting,
+    Snoozed,
+    Failed,
+    Throttled,
+    Permanent,
+    /// Failed, and it was the last try.
+    Exhausted,
+    Interrupted,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Resolved => "resolved",
+            Verdict::Awaiting => "awaiting",
+            Verdict::Snoozed => "snoozed",
+            Verdict::Failed => "failed",
+            Verdict::Throttled => "throttled",
+            Verdict::Permanent => "permanent",
+            Verdict::Exhausted => "exhausted",
+            Verdict::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Longest time that a guest can put an item off: a number it got wrong must not bury it for ever.
+pub const PUT_OFF_MAX: SignedDuration = SignedDuration::from_hours(24 * 366);
+
+/// The rule of every attempt's end.
+pub fn decide(
+    result: &Result<Outcome, Failure>,
+    item: &Claimed,
+    policy: &RetryPolicy,
+    now: Timestamp,
+) -> Ending {
+    let before = remembered_attempts(item, policy, now);
+    let counted = before.saturating_add(1);
+    let backoff = later(now, policy.delay(counted, &item.key));
+    let ending = |event, verdict, due_at, attempts| Ending {
+        event,
+        verdict,
+        due_at,
+        attempts,
+        error: None,
+        note: None,
+    };
+    match result {
+        Ok(Outcome::Resolved { note }) => {
+            Ending { note: note.clone(), ..ending(Event::Resolved, Verdict::Resolved, now, counted) }
+        }
+        Ok(Outcome::Awaiting { note }) if policy.exhausted(counted) => {
+            let message = format!("still awaited after {counted} attempts");
+            let error = Some(ErrorInfo::new("attempts-exhausted", message));
+            let note = note.clone();
+            Ending { error, note, ..ending(Event::GiveUp, Verdict::Exhausted, now, counted) }
+        }
+        Ok(Outcome::Awaiting { note }) => {
+            Ending { note: note.clone(), ..ending(Event::Await, Verdict::Awaiting, backoff, counted) }
+        }
+        Ok(Outcome::Snoozed { until }) => {
+            let due_at = (*until).clamp(now, later(now, PUT_OFF_MAX));
+            ending(Event::Retry, Verdict::Snoozed, due_at, before)
+        }
+        Err(Failure::Interrupted) => ending(Event::Interrupted, Verdict::Interrupted, now, before),
+        Err(failure) => {
+            let ending = match failure {
+                Failure::Throttled { retry_after, .. } => {
+                    let wait = (*retry_after).clamp(SignedDuration::ZERO, PUT_OFF_MAX);
+                    ending(Event::Retry, Verdict::Throttled, later(now, wait), before)
+                }
+                Failure::Permanent(_) => ending(Event::GiveUp, Verdict::Permanent, now, counted),
+                _ if policy.exhausted(counted) => {
+                    ending(Event::GiveUp, Verdict::Exhausted, now, counted)
+                }
+                _ => ending(Event::Retry, Verdict::Failed, backoff, counted),
+            };
+            Ending { error: failure.error().cloned(), ..ending }
+        }
+    }
+}
+
+/// Attempts made before this one, unless they are so old that they are forgotten.
+fn remembered_attempts(item: &Claimed, policy: &RetryPolicy, now: Timestamp) -> u32 {
+    let forgotten = match (policy.forget_after, item.last_attempt_at) {
+        (Some(span), Some(last)) => now.duration_since(last) >= span,
+        _ => false,
+    };
+    if forgotten { 0 } else { item.attempts }
+}
+
+fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
+    now.checked_add(by).unwrap_or(Timestamp::MAX)
+}

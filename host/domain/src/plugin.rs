@@ -1,0 +1,119 @@
+//! What a plugin says of itself, and what the host says of a plugin's versions.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::id::{Digest, PluginName};
+use crate::job::JobSpec;
+
+/// The document of `describe()`; its schema is `wit/describe.schema.json`.
+/// Unknown fields are ignored: a newer plugin may say more than this host understands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Describe {
+    pub name: String,
+    pub version: String,
+    #[serde(default)]
+    pub summary: String,
+    /// A JSON schema for the job's config table.
+    #[serde(default)]
+    pub config: Option<serde_json::Value>,
+    #[serde(default)]
+    pub statements: BTreeMap<String, Statement>,
+    #[serde(default)]
+    pub topics: Vec<String>,
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+}
+
+/// One SQL statement that a plugin declares; nothing else can be run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    pub datasource: String,
+    pub sql: String,
+    #[serde(default)]
+    pub writes: bool,
+}
+
+impl Describe {
+    pub fn parse(text: &str) -> Result<Describe, String> {
+        let describe: Describe = serde_json::from_str(text)
+            .map_err(|e| format!("describe() did not answer with a valid document: {e}"))?;
+        for (name, statement) in &describe.statements {
+            check_single(&statement.sql).map_err(|e| format!("statement {name:?}: {e}"))?;
+        }
+        Ok(describe)
+    }
+
+    /// What this plugin asks for that `job` does not grant, in words.
+    pub fn asks_too_much(&self, job: &JobSpec) -> Option<String> {
+        let sql = self.statements.iter().find_map(|(name, statement)| {
+            let why = job.grants.refuses_sql(&statement.datasource, statement.writes)?;
+            Some(format!("statement {name:?}: {why}"))
+        });
+        let topic = || {
+            let topic = self.topics.iter().find(|topic| !job.grants.topics.contains(*topic))?;
+            Some(format!("topic {topic:?} is not granted"))
+        };
+        let capability = || {
+            let known = |name: &str| name == "keyvalue" && job.grants.keyvalue;
+            let name = self.capabilities.iter().find(|name| !known(name))?;
+            Some(format!("capability {name:?} is not granted"))
+        };
+        sql.or_else(topic).or_else(capability)
+    }
+}
+
+/// Drivers run every statement of a text: a text with two could smuggle one past its declaration.
+/// A `;` inside a quoted part is fine, and so is one at the end.
+fn check_single(sql: &str) -> Result<(), String> {
+    let text = sql.trim().trim_end_matches(';');
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.contains("--") || text.contains("/*") {
+        return Err("comments are not allowed".to_owned());
+    }
+    let mut quote: Option<char> = None;
+    for c in text.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None if c == ';' => return Err("it holds more than one statement".to_owned()),
+            None if c == '$' => {}
+            None => {}
+        }
+    }
+    let first = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    if !["select", "insert", "update", "delete", "with"].contains(&first.as_str()) {
+        return Err(format!("{first:?} is not allowed: select, insert, update, delete and with are"));
+    }
+    Ok(())
+}
+
+/// Where one version of a plugin stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionState {
+    /// New attempts run on it.
+    Active,
+    /// It was replaced or its file is gone; running attempts finish on it.
+    Retired,
+    /// It never ran, and why.
+    Rejected(String),
+}
+
+/// One version of a plugin as the host knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginVersion {
+    pub plugin: PluginName,
+    pub digest: Digest,
+    pub size_bytes: u64,
+    /// What it calls itself; empty if it could not be asked.
+    pub version: String,
+    pub summary: String,
+    pub state: VersionState,
+    pub seen_at: Timestamp,
+}

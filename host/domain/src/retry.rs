@@ -1,0 +1,55 @@
+//! How long to wait before the next attempt, as data and one pure function.
+
+use jiff::SignedDuration;
+
+/// `min(cap, base * factor^(attempt - 1))`, less a stable share of up to `jitter`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPolicy {
+    pub base: SignedDuration,
+    pub factor: f64,
+    pub cap: SignedDuration,
+    /// Share of the delay (0 to 1) that a hash of the key may take off: spreads items that failed
+    /// together, and stays the same for one key.
+    pub jitter: f64,
+    /// Counted attempts before a person has to decide; none is declared unbounded.
+    pub max_attempts: Option<u32>,
+    /// An item that had no attempt for this long starts again at attempt 1.
+    pub forget_after: Option<SignedDuration>,
+    /// Claims in a row that ended in a crash before a person has to decide.
+    pub crashes_max: u32,
+}
+
+impl RetryPolicy {
+    pub const DEFAULT: RetryPolicy = RetryPolicy {
+        base: SignedDuration::from_secs(10),
+        factor: 2.0,
+        cap: SignedDuration::from_mins(30),
+        jitter: 0.1,
+        max_attempts: Some(10),
+        forget_after: None,
+        crashes_max: 5,
+    };
+
+    /// The wait after counted attempt number `attempt` (from 1) of the item `key`.
+    pub fn delay(&self, attempt: u32, key: &str) -> SignedDuration {
+        let exponent = f64::from(attempt.max(1) - 1);
+        let cap = self.cap.as_secs_f64();
+        // A factor of 2 overflows f64 after 1,024 attempts: infinity is still above the cap.
+        let grown = (self.base.as_secs_f64() * self.factor.powf(exponent)).min(cap);
+        let kept = grown * (1.0 - self.jitter.clamp(0.0, 1.0) * share(key));
+        SignedDuration::try_from_secs_f64(kept).unwrap_or(self.cap)
+    }
+
+    pub fn exhausted(&self, attempts: u32) -> bool {
+        self.max_attempts.is_some_and(|max| attempts >= max)
+    }
+}
+
+/// A number in [0, 1) that depends on the key only (FNV-1a, 64 bit).
+fn share(key: &str) -> f64 {
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    // The upper 53 bits fill an f64's mantissa exactly.
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
+}

@@ -1,0 +1,70 @@
+//! What the host's state looks like to one attempt. The store makes a scope from a claim; it answers
+//! the guest's reads, buffers its effects and holds its open SQL transactions. Ended with an outcome it
+//! is committed with the item's new state; dropped, nothing has happened.
+
+use async_trait::async_trait;
+
+use crate::id::EventId;
+use crate::plugin::Statement;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Real(f64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    /// What it weighs against the limits.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Value::Null | Value::Boolean(_) => 1,
+            Value::Integer(_) | Value::Real(_) => 8,
+            Value::Text(text) => text.len(),
+            Value::Blob(bytes) => bytes.len(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rows {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Value>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeError {
+    /// The job's grants do not allow it.
+    #[error("denied: {0}")]
+    Denied(String),
+    #[error("limit: {0}")]
+    Limit(String),
+    /// The database refused the statement.
+    #[error("database: {0}")]
+    Database(String),
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    pub keys: Vec<String>,
+    pub next: Option<u64>,
+}
+
+#[async_trait]
+pub trait Scope: Send + Sync {
+    async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError>;
+    /// Nothing as the value deletes the key.
+    async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError>;
+    async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError>;
+
+    async fn sql_query(&self, statement: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError>;
+    /// Answers with the number of rows that changed.
+    async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError>;
+
+    async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError>;
+}

@@ -1,0 +1,114 @@
+//! One call of a plugin: a fresh `Store`, its limits, the call, and the end of the `Store`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use domain::clock::Clock;
+use domain::limits::Limits;
+use domain::outcome::Failure;
+use domain::runner::Usage;
+use tokio::sync::Semaphore;
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+use crate::bindings::{Plugin, PluginPre};
+use crate::log::Speaker;
+use crate::meter::Metered;
+use crate::state::{Granted, State};
+use crate::trap::{self, CpuLimit};
+
+/// Where attempts run.
+pub struct Room {
+    engine: Engine,
+    clock: Clock,
+    /// As many as the pool has room for: whoever comes later waits here, at no cost to its own time.
+    slots: Semaphore,
+}
+
+/// What is called, and for whom.
+pub struct Visit<'a> {
+    pub plugin: &'a PluginPre<State>,
+    pub limits: &'a Limits,
+    pub granted: Option<Granted>,
+    pub speaker: Speaker,
+}
+
+pub struct Ran<T> {
+    pub result: Result<T, Failure>,
+    pub usage: Usage,
+    pub log: String,
+}
+
+type Called<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
+
+impl Room {
+    pub fn new(engine: Engine, clock: Clock, attempts_max: u32) -> Room {
+        Room {
+            engine,
+            clock,
+            slots: Semaphore::new(attempts_max as usize),
+        }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub async fn call<T>(
+        &self,
+        visit: Visit<'_>,
+        call: impl for<'a> FnOnce(&'a Plugin, &'a mut Store<State>) -> Called<'a, T> + Send,
+    ) -> Ran<T> {
+        // Never closed, so there is always a slot in the end.
+        let _slot = self.slots.acquire().await;
+        let started = Instant::now();
+        let wall_time = visit.limits.wall_time;
+        let mut store = self.store(visit.limits, visit.granted, visit.speaker);
+
+        // Instantiating runs the guest's code too.
+        let meter = store.data().meter.clone();
+        let whole = async {
+            let plugin = visit.plugin.instantiate_async(&mut store).await?;
+            call(&plugin, &mut store).await
+        };
+        let ended = tokio::time::timeout(wall_time, Metered::new(whole, meter)).await;
+
+        let state = store.data();
+        state.finish_output();
+        let result = match ended {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) => Err(trap::failure(&error, state)),
+            Ok(Err(_panic)) => Err(trap::host_panic()),
+            Err(_elapsed) => Err(trap::wall_timeout(wall_time)),
+        };
+        let usage = Usage {
+            wall_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            memory_bytes_max: state.limiter.memory_bytes_high(),
+        };
+        let log = state.log().take();
+        Ran { result, usage, log }
+    }
+
+    fn store(&self, limits: &Limits, granted: Option<Granted>, speaker: Speaker) -> Store<State> {
+        let state = State::new(granted, limits, &self.clock, speaker);
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(limits.hostcall_bytes);
+        store.set_max_component_handles(limits.handles);
+        // Each tick the guest lets other tasks (and its own timeout) have a turn.
+        let cpu_time = limits.cpu_time;
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |store| match over(store.data(), cpu_time) {
+            true => Err(CpuLimit(cpu_time).into()),
+            false => Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            )),
+        });
+        store
+    }
+}
+
+fn over(state: &State, cpu_time: Duration) -> bool {
+    state.meter.used() > cpu_time
+}

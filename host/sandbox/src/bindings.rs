@@ -1,0 +1,34 @@
+//! The contract in Rust, generated from `wit/`. Nothing of it leaves this crate.
+
+use wasmtime::Engine;
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::state::State;
+
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "tidemill:job/plugin",
+        imports: {
+            "tidemill:job/sql": async,
+            "tidemill:job/events": async,
+            "wasi:keyvalue/store": async | trappable,
+        },
+        exports: { default: async },
+        with: { "wasi:keyvalue/store.bucket": crate::capabilities::keyvalue::Bucket },
+    });
+}
+
+pub use generated::tidemill::job::{events, sql, types};
+pub use generated::wasi::config::store as config;
+pub use generated::wasi::keyvalue::store as keyvalue;
+pub use generated::wasi::logging::logging;
+pub use generated::{Plugin, PluginPre};
+
+/// All that a guest can be given; what a job is not granted is refused when its version is checked.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    Ok(linker)
+}

@@ -1,0 +1,128 @@
+use domain::scope::{Scope, ScopeError};
+use wasmtime::component::Resource;
+
+use crate::bindings::keyvalue::{Error, Host, HostBucket, KeyResponse};
+use crate::convert::check_key;
+use crate::state::State;
+
+/// A bucket that a guest has opened. Buckets are the job's own and exist when something is in them.
+pub struct Bucket {
+    name: String,
+}
+
+/// `wasi:keyvalue/store`: reads and buffered writes of the attempt's scope.
+impl Host for State {
+    async fn open(
+        &mut self,
+        identifier: String,
+    ) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
+        if self.keyvalue().is_none() {
+            return Ok(Err(Error::AccessDenied));
+        }
+        if let Err(why) = check_key(&identifier) {
+            return Ok(Err(Error::Other(format!("bucket's {why}"))));
+        }
+        Ok(Ok(self.table.push(Bucket { name: identifier })?))
+    }
+}
+
+impl HostBucket for State {
+    async fn get(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
+        let bucket = &self.table.get(&bucket)?.name;
+        Ok(match self.reach(&key) {
+            Ok(scope) => scope.kv_get(bucket, &key).await.map_err(error),
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn set(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let bucket = &self.table.get(&bucket)?.name;
+        let bytes_max = self.limits.kv_value_bytes;
+        if value.len() > bytes_max {
+            let why = format!(
+                "limit: the value has {} bytes, {bytes_max} are allowed",
+                value.len()
+            );
+            return Ok(Err(Error::Other(why)));
+        }
+        Ok(match self.reach(&key) {
+            Ok(scope) => scope.kv_set(bucket, &key, Some(value)).await.map_err(error),
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn delete(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let bucket = &self.table.get(&bucket)?.name;
+        Ok(match self.reach(&key) {
+            Ok(scope) => scope.kv_set(bucket, &key, None).await.map_err(error),
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn exists(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+    ) -> wasmtime::Result<Result<bool, Error>> {
+        let value = HostBucket::get(self, bucket, key).await?;
+        Ok(value.map(|value| value.is_some()))
+    }
+
+    async fn list_keys(
+        &mut self,
+        bucket: Resource<Bucket>,
+        cursor: Option<u64>,
+    ) -> wasmtime::Result<Result<KeyResponse, Error>> {
+        let bucket = &self.table.get(&bucket)?.name;
+        let Some(scope) = self.keyvalue() else {
+            return Ok(Err(Error::AccessDenied));
+        };
+        let page = scope.kv_keys(bucket, cursor.unwrap_or(0)).await;
+        Ok(page
+            .map(|page| KeyResponse {
+                keys: page.keys,
+                cursor: page.next,
+            })
+            .map_err(error))
+    }
+
+    async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
+        self.table.delete(bucket)?;
+        Ok(())
+    }
+}
+
+impl State {
+    fn keyvalue(&self) -> Option<&dyn Scope> {
+        let granted = self
+            .granted
+            .as_ref()
+            .filter(|granted| granted.job.grants.keyvalue)?;
+        Some(&*granted.scope)
+    }
+
+    fn reach(&self, key: &str) -> Result<&dyn Scope, Error> {
+        check_key(key).map_err(|why| Error::Other(format!("limit: the {why}")))?;
+        self.keyvalue().ok_or(Error::AccessDenied)
+    }
+}
+
+fn error(error: ScopeError) -> Error {
+    match error {
+        ScopeError::Denied(_) => Error::AccessDenied,
+        other => Error::Other(other.to_string()),
+    }
+}

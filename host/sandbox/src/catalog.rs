@@ -1,0 +1,346 @@
+//! Which version of each plugin runs. A rescan reads the folder whole and goes by the bytes' digest;
+//! what it decides becomes visible by one pointer, and attempts that run keep what they started with.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use domain::id::{Digest, PluginName};
+use domain::job::JobSpec;
+use domain::limits::Limits;
+use domain::plugin::{PluginVersion, VersionState};
+
+use crate::component::{StatementCheck, Version, Workshop};
+use crate::config::SandboxConfig;
+use crate::convert::shown;
+use crate::folder::{self, Candidate, Listing, PluginFile};
+
+/// What a rescan changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    pub activated: Vec<PluginVersion>,
+    /// Newly so, or for another reason than before.
+    pub rejected: Vec<PluginVersion>,
+    pub retired: Vec<PluginVersion>,
+    /// Files that were not even read.
+    pub skipped: Vec<Skipped>,
+    pub unchanged: usize,
+    /// Why the folder could not be read; then nothing has changed.
+    pub problem: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    pub file: String,
+    pub reason: String,
+}
+
+pub struct Catalog {
+    config: SandboxConfig,
+    workshop: Workshop,
+    statements: Option<Arc<dyn StatementCheck>>,
+    shelf: ArcSwap<Shelf>,
+    history: Mutex<VecDeque<PluginVersion>>,
+    /// What the folder held at the last rescan. Held through a rescan: there is one at a time.
+    present: tokio::sync::Mutex<BTreeMap<PluginName, Seen>>,
+}
+
+#[derive(Clone, Default)]
+struct Shelf {
+    active: BTreeMap<PluginName, Arc<Version>>,
+    /// Why the plugin's file is not what runs.
+    blocked: BTreeMap<PluginName, String>,
+}
+
+/// What became of a file's bytes; it holds as long as they stay the same.
+#[derive(Clone)]
+struct Seen {
+    digest: Digest,
+    size_bytes: u64,
+    loaded: Result<Arc<Version>, String>,
+}
+
+impl Catalog {
+    pub fn new(
+        config: SandboxConfig,
+        workshop: Workshop,
+        statements: Option<Arc<dyn StatementCheck>>,
+    ) -> Catalog {
+        Catalog {
+            config,
+            workshop,
+            statements,
+            shelf: ArcSwap::default(),
+            history: Mutex::default(),
+            present: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub fn active(&self, plugin: &PluginName) -> Option<Arc<Version>> {
+        self.shelf.load().active.get(plugin).cloned()
+    }
+
+    pub fn why_blocked(&self, plugin: &PluginName) -> String {
+        match self.shelf.load().blocked.get(plugin) {
+            Some(why) => format!("plugin {plugin} has no version that can run: {why}"),
+            None => format!(
+                "plugin {plugin} is not in {}",
+                self.config.plugins_dir.display()
+            ),
+        }
+    }
+
+    pub fn versions(&self) -> Vec<PluginVersion> {
+        self.history().iter().cloned().collect()
+    }
+
+    pub async fn rescan(&self, jobs: &[Arc<JobSpec>]) -> ScanReport {
+        let mut present = self.present.lock().await;
+        let mut report = ScanReport::default();
+        let listing = match self.list().await {
+            Ok(listing) => listing,
+            Err(e) => {
+                let dir = self.config.plugins_dir.display();
+                report.problem = Some(format!("cannot read the plugins folder {dir}: {e}"));
+                return report;
+            }
+        };
+        let skipped = |(file, reason)| Skipped { file, reason };
+        report.skipped = listing.misnamed.into_iter().map(skipped).collect();
+        let mut found = BTreeSet::new();
+        for candidate in listing.candidates {
+            let plugin = candidate.plugin.clone();
+            found.insert(plugin.clone());
+            match self.read(candidate).await {
+                Ok(file) => {
+                    let seen = self.see(present.get(&plugin), file).await;
+                    present.insert(plugin.clone(), seen.clone());
+                    self.judge(&plugin, &seen, jobs, &mut report).await;
+                }
+                Err(reason) => {
+                    self.block(&plugin, &reason, None);
+                    report.skipped.push(Skipped {
+                        file: format!("{plugin}.wasm"),
+                        reason,
+                    });
+                }
+            }
+        }
+        present.retain(|plugin, _| found.contains(plugin));
+        self.retire_missing(&found, &mut report);
+        report
+    }
+
+    async fn list(&self) -> std::io::Result<Listing> {
+        let dir = self.config.plugins_dir.clone();
+        let listed = tokio::task::spawn_blocking(move || folder::list(&dir)).await;
+        listed.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+    }
+
+    async fn read(&self, candidate: Candidate) -> Result<PluginFile, String> {
+        let (dir, bytes_max) = (
+            self.config.plugins_dir.clone(),
+            self.config.component_bytes_max,
+        );
+        let read = tokio::task::spawn_blocking(move || folder::read(&dir, &candidate, bytes_max));
+        read.await.unwrap_or_else(|e| Err(e.to_string()))
+    }
+
+    /// Compiles and describes the file, unless these bytes have been through that already.
+    async fn see(&self, before: Option<&Seen>, file: PluginFile) -> Seen {
+        let (digest, size_bytes) = (file.digest, file.bytes.len() as u64);
+        if let Some(seen) = before.filter(|seen| seen.digest == digest) {
+            return seen.clone();
+        }
+        let active = self
+            .active(&file.plugin)
+            .filter(|version| version.digest == digest);
+        let loaded = match active {
+            Some(version) => Ok(version),
+            None => self.workshop.load(file).await.map(Arc::new),
+        };
+        Seen {
+            digest,
+            size_bytes,
+            loaded,
+        }
+    }
+
+    /// Whether this version runs from now on, stays what runs, or is refused.
+    async fn judge(
+        &self,
+        plugin: &PluginName,
+        seen: &Seen,
+        jobs: &[Arc<JobSpec>],
+        report: &mut ScanReport,
+    ) {
+        let active = self.active(plugin);
+        let runs = active
+            .as_ref()
+            .is_some_and(|version| version.digest == seen.digest);
+        let judged = match &seen.loaded {
+            Ok(version) => match self.refusal(version, jobs, runs).await {
+                Some(reason) => Err(reason),
+                None => Ok(version),
+            },
+            Err(reason) => Err(reason.clone()),
+        };
+        match judged {
+            Ok(version) if runs => {
+                self.unblock(version);
+                report.unchanged += 1;
+            }
+            Ok(version) => {
+                self.unblock(version);
+                if let Some(old) = active {
+                    report.retired.extend(self.record(
+                        plugin,
+                        &Facts::of(&old),
+                        VersionState::Retired,
+                    ));
+                }
+                let state = VersionState::Active;
+                report
+                    .activated
+                    .extend(self.record(plugin, &Facts::of(version), state));
+            }
+            Err(reason) => {
+                let reason = shown(&reason, Limits::DEFAULT.text_bytes);
+                self.block(plugin, &format!("rejected: {reason}"), Some(seen.digest));
+                let facts = match &seen.loaded {
+                    Ok(version) => Facts::of(version),
+                    Err(_) => Facts {
+                        digest: seen.digest,
+                        size_bytes: seen.size_bytes,
+                        said: ("", ""),
+                    },
+                };
+                match self.record(plugin, &facts, VersionState::Rejected(reason)) {
+                    Some(version) => report.rejected.push(version),
+                    None => report.unchanged += 1,
+                }
+            }
+        }
+    }
+
+    /// Why a whole version may not run. The databases are asked once, before its first attempt.
+    async fn refusal(
+        &self,
+        version: &Version,
+        jobs: &[Arc<JobSpec>],
+        runs: bool,
+    ) -> Option<String> {
+        let mut users = jobs.iter().filter(|job| job.plugin == version.plugin);
+        if let Some(why) = users.find_map(|job| version.refused_by(job)) {
+            return Some(why);
+        }
+        match &self.statements {
+            Some(check) if !runs => version.refused_statement(check.as_ref()).await,
+            _ => None,
+        }
+    }
+
+    fn unblock(&self, version: &Arc<Version>) {
+        self.change_shelf(|shelf| {
+            shelf.blocked.remove(&version.plugin);
+            shelf.active.insert(version.plugin.clone(), version.clone());
+        });
+    }
+
+    /// The last good version goes on, unless it is the one that may not run any more.
+    fn block(&self, plugin: &PluginName, reason: &str, digest: Option<Digest>) {
+        self.change_shelf(|shelf| {
+            shelf.blocked.insert(plugin.clone(), reason.to_owned());
+            let stops = |version: &Arc<Version>| digest == Some(version.digest);
+            if shelf.active.get(plugin).is_some_and(stops) {
+                shelf.active.remove(plugin);
+            }
+        });
+    }
+
+    fn retire_missing(&self, found: &BTreeSet<PluginName>, report: &mut ScanReport) {
+        let before = self.shelf.load_full();
+        let gone = before
+            .active
+            .values()
+            .filter(|version| !found.contains(&version.plugin));
+        for version in gone {
+            let facts = Facts::of(version);
+            report
+                .retired
+                .extend(self.record(&version.plugin, &facts, VersionState::Retired));
+        }
+        self.change_shelf(|shelf| {
+            shelf.active.retain(|plugin, _| found.contains(plugin));
+            shelf.blocked.retain(|plugin, _| found.contains(plugin));
+        });
+    }
+
+    /// Only called under the lock of `present`.
+    fn change_shelf(&self, change: impl FnOnce(&mut Shelf)) {
+        let mut shelf = Shelf::clone(&self.shelf.load());
+        change(&mut shelf);
+        self.shelf.store(Arc::new(shelf));
+    }
+
+    /// Notes a version's state; answers with it if it is new.
+    fn record(
+        &self,
+        plugin: &PluginName,
+        facts: &Facts,
+        state: VersionState,
+    ) -> Option<PluginVersion> {
+        let mut history = self.history();
+        let same =
+            |version: &PluginVersion| version.plugin == *plugin && version.digest == facts.digest;
+        let seen_at = match history.iter().position(same) {
+            Some(at) if history[at].state == state => return None,
+            Some(at) => history.remove(at).map(|version| version.seen_at),
+            None => None,
+        };
+        let version = PluginVersion {
+            plugin: plugin.clone(),
+            digest: facts.digest,
+            size_bytes: facts.size_bytes,
+            version: facts.said.0.to_owned(),
+            summary: facts.said.1.to_owned(),
+            state,
+            seen_at: seen_at.unwrap_or_else(|| self.config.clock.now()),
+        };
+        history.push_front(version.clone());
+        if history.len() > self.config.versions_max {
+            let old = history
+                .iter()
+                .rposition(|version| version.state != VersionState::Active);
+            let last = history.len() - 1;
+            history.remove(old.unwrap_or(last));
+        }
+        Some(version)
+    }
+
+    fn history(&self) -> MutexGuard<'_, VecDeque<PluginVersion>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of a version, whether it can run or not.
+struct Facts<'a> {
+    digest: Digest,
+    size_bytes: u64,
+    /// Its version and its summary.
+    said: (&'a str, &'a str),
+}
+
+impl<'a> Facts<'a> {
+    fn of(version: &'a Version) -> Facts<'a> {
+        let said = (
+            version.describe.version.as_str(),
+            version.describe.summary.as_str(),
+        );
+        Facts {
+            digest: version.digest,
+            size_bytes: version.size_bytes,
+            said,
+        }
+    }
+}

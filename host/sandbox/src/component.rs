@@ -1,0 +1,275 @@
+//! From a file's bytes to a version that can run: compiled, checked against the contract, described.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::id::{Digest, PluginName};
+use domain::job::JobSpec;
+use domain::limits::{Limits, MIB};
+use domain::plugin::{Describe, Statement};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, Linker};
+
+use crate::attempt::{Room, Visit};
+use crate::bindings::PluginPre;
+use crate::config::SandboxConfig;
+use crate::contract;
+use crate::convert::shown;
+use crate::folder::PluginFile;
+use crate::log::Speaker;
+use crate::state::State;
+
+const COMPONENT_PREAMBLE: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+const CORE_MODULE_PREAMBLE: [u8; 8] = *b"\0asm\x01\0\0\0";
+const DESCRIBE_BYTES_MAX: usize = MIB;
+const VERSION_BYTES_MAX: usize = 128;
+
+/// Asked for each statement of a version before it runs: whether its database would take it.
+#[async_trait]
+pub trait StatementCheck: Send + Sync {
+    async fn check(&self, statement: &Statement) -> Result<(), String>;
+}
+
+/// One version of a plugin, ready to run.
+pub struct Version {
+    pub plugin: PluginName,
+    pub digest: Digest,
+    pub size_bytes: u64,
+    pub describe: Arc<Describe>,
+    pub pre: PluginPre<State>,
+    imports: Vec<String>,
+    config_schema: Option<jsonschema::Validator>,
+}
+
+pub struct Workshop {
+    config: SandboxConfig,
+    room: Arc<Room>,
+    linker: Arc<Linker<State>>,
+    compiles: Arc<Semaphore>,
+}
+
+impl Workshop {
+    pub fn new(config: SandboxConfig, room: Arc<Room>, linker: Arc<Linker<State>>) -> Workshop {
+        let compiles = Arc::new(Semaphore::new(config.compiles_max.max(1)));
+        Workshop {
+            config,
+            room,
+            linker,
+            compiles,
+        }
+    }
+
+    /// The version, or why it cannot be one.
+    pub async fn load(&self, file: PluginFile) -> Result<Version, String> {
+        check_preamble(&file.bytes)?;
+        let (plugin, digest) = (file.plugin.clone(), file.digest);
+        let size_bytes = file.bytes.len() as u64;
+        let (pre, imports) = self.compile(file).await?;
+        let describe = self.describe(&plugin, &pre).await?;
+        let config_schema = match &describe.config {
+            Some(schema) => Some(
+                jsonschema::validator_for(schema)
+                    .map_err(|e| format!("its config schema is not valid: {e}"))?,
+            ),
+            None => None,
+        };
+        let describe = Arc::new(describe);
+        Ok(Version {
+            plugin,
+            digest,
+            size_bytes,
+            describe,
+            pre,
+            imports,
+            config_schema,
+        })
+    }
+
+    /// A compile that takes too long cannot be stopped: it keeps its permit until it is through.
+    async fn compile(&self, file: PluginFile) -> Result<(PluginPre<State>, Vec<String>), String> {
+        let engine = self.room.engine().clone();
+        let linker = self.linker.clone();
+        let compiles = self.compiles.clone();
+        let work = async move {
+            let permit = compiles.acquire_owned().await;
+            let compile = move || {
+                let _permit = permit;
+                let component = Component::from_binary(&engine, &file.bytes)
+                    .map_err(|e| format!("it is not a valid component: {e:#}"))?;
+                let imports = check_contract(&component)?;
+                let pre = linker
+                    .instantiate_pre(&component)
+                    .and_then(PluginPre::new)
+                    .map_err(|e| format!("it does not fit this host: {e:#}"))?;
+                Ok((pre, imports))
+            };
+            tokio::task::spawn_blocking(compile).await
+        };
+        let limit = self.config.compile_time;
+        match tokio::time::timeout(limit, work).await {
+            Ok(Ok(compiled)) => compiled,
+            Ok(Err(panic)) => Err(format!("the compiler failed: {panic}")),
+            Err(_elapsed) => Err(format!("it could not be compiled within {limit:?}")),
+        }
+    }
+
+    /// Asks the plugin what it is, with nothing granted.
+    async fn describe(
+        &self,
+        plugin: &PluginName,
+        pre: &PluginPre<State>,
+    ) -> Result<Describe, String> {
+        let limits = Limits {
+            cpu_time: self.config.describe_cpu_time,
+            wall_time: self.config.describe_wall_time,
+            hostcall_bytes: DESCRIBE_BYTES_MAX,
+            ..Limits::DEFAULT
+        };
+        let speaker = Speaker {
+            job: String::new(),
+            subject: format!("describe() of {plugin}"),
+        };
+        let visit = Visit {
+            plugin: pre,
+            limits: &limits,
+            granted: None,
+            speaker,
+        };
+        let ran = self
+            .room
+            .call(visit, |plugin, store| {
+                Box::pin(async move { plugin.tidemill_job_job().call_describe(store).await })
+            })
+            .await;
+        let text = ran.result.map_err(|failure| {
+            let why = failure
+                .error()
+                .map_or(String::new(), |e| format!("{}: {}", e.code, e.message));
+            format!("describe() failed: {why}")
+        })?;
+        let describe = Describe::parse(&text)?;
+        Ok(Describe {
+            version: shown(&describe.version, VERSION_BYTES_MAX),
+            summary: shown(&describe.summary, limits.text_bytes),
+            ..describe
+        })
+    }
+}
+
+fn check_preamble(bytes: &[u8]) -> Result<(), String> {
+    if bytes.starts_with(&COMPONENT_PREAMBLE) {
+        return Ok(());
+    }
+    Err(match bytes.starts_with(&CORE_MODULE_PREAMBLE) {
+        true => "it is a core module, not a component: build it for wasm32-wasip2",
+        false => "it is not a WebAssembly component: its first 8 bytes are wrong",
+    }
+    .to_owned())
+}
+
+/// Answers with the names of the imports.
+fn check_contract(component: &Component) -> Result<Vec<String>, String> {
+    let (component_type, engine) = (component.component_type(), component.engine());
+    contract::check_exports(component_type.exports(engine).map(|(name, _)| name))?;
+    let mut imports = Vec::new();
+    for (name, _) in component_type.imports(engine) {
+        contract::check_import(name)?;
+        imports.push(name.to_owned());
+    }
+    Ok(imports)
+}
+
+impl Version {
+    /// Why this version may not run as `job`, and what to do about it.
+    pub fn refused_by(&self, job: &JobSpec) -> Option<String> {
+        let name = &job.name;
+        if let Some(why) = self.lacks_grant(job) {
+            return Some(format!(
+                "job {name}: {why}; add it under [jobs.{name}.grants]"
+            ));
+        }
+        let why = self.refuses_config(&job.config)?;
+        Some(format!(
+            "job {name}: config {why}; correct it under [jobs.{name}.config]"
+        ))
+    }
+
+    fn lacks_grant(&self, job: &JobSpec) -> Option<String> {
+        let asked = self.describe.asks_too_much(job);
+        let imports = |prefix: &str| self.imports.iter().find(|name| name.starts_with(prefix));
+        if let Some(import) = imports("tidemill:job/sql@")
+            && job.grants.datasources.is_empty()
+        {
+            let why = asked.unwrap_or_else(|| "no datasource is granted".to_owned());
+            return Some(format!("import {import}: {why}"));
+        }
+        if let Some(import) = imports("tidemill:job/events@")
+            && job.grants.topics.is_empty()
+        {
+            let why = asked.unwrap_or_else(|| "no topic is granted".to_owned());
+            return Some(format!("import {import}: {why}"));
+        }
+        if let Some(import) = imports("wasi:keyvalue/")
+            && !job.grants.keyvalue
+        {
+            return Some(format!("import {import}: keyvalue is not granted"));
+        }
+        asked
+    }
+
+    fn refuses_config(&self, config: &BTreeMap<String, String>) -> Option<String> {
+        let validator = self.config_schema.as_ref()?;
+        let properties = self
+            .describe
+            .config
+            .as_ref()
+            .and_then(|schema| schema.get("properties"));
+        let typed = config.iter().map(|(key, text)| {
+            let schema = properties.and_then(|properties| properties.get(key));
+            (key.clone(), typed(text, schema))
+        });
+        let document = Value::Object(typed.collect::<Map<_, _>>());
+        let error = validator.iter_errors(&document).next()?;
+        Some(shown(
+            &format!("{}: {error}", error.instance_path()),
+            Limits::DEFAULT.text_bytes,
+        ))
+    }
+
+    /// Why a database would not take one of the statements.
+    pub async fn refused_statement(&self, check: &dyn StatementCheck) -> Option<String> {
+        for (name, statement) in &self.describe.statements {
+            if let Err(why) = check.check(statement).await {
+                return Some(format!("statement {name:?}: {why}"));
+            }
+        }
+        None
+    }
+}
+
+/// A config value is text; the schema may want to see what the text stands for.
+fn typed(text: &str, schema: Option<&Value>) -> Value {
+    let wants = |name: &str| match schema.and_then(|schema| schema.get("type")) {
+        Some(Value::String(wanted)) => wanted == name,
+        Some(Value::Array(any)) => any.iter().any(|wanted| wanted == name),
+        _ => false,
+    };
+    if (wants("integer") || wants("number"))
+        && let Ok(integer) = text.parse::<i64>()
+    {
+        return Value::from(integer);
+    }
+    if wants("number")
+        && let Ok(number) = text.parse::<f64>()
+    {
+        return Value::from(number);
+    }
+    if wants("boolean")
+        && let Ok(boolean) = text.parse::<bool>()
+    {
+        return Value::from(boolean);
+    }
+    Value::from(text)
+}

@@ -1,0 +1,42 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::clock::Clock;
+use domain::limits::MIB;
+
+/// What the sandbox is told, checked.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// The folder whose `*.wasm` files are the plugins.
+    pub plugins_dir: PathBuf,
+    /// What guests read as the time.
+    pub clock: Clock,
+    /// Components that are compiled at the same time.
+    pub compiles_max: usize,
+    /// The largest file that is read.
+    pub component_bytes_max: usize,
+    pub compile_time: Duration,
+    /// What a new version may take to describe itself; its memory is that of `Limits::DEFAULT`.
+    pub describe_cpu_time: Duration,
+    pub describe_wall_time: Duration,
+    /// Attempts that are inside a guest at the same time; the others wait for a slot.
+    pub attempts_max: u32,
+    /// Versions that [`crate::Sandbox::versions`] remembers.
+    pub versions_max: usize,
+}
+
+impl SandboxConfig {
+    pub fn new(plugins_dir: impl Into<PathBuf>, clock: Clock) -> SandboxConfig {
+        SandboxConfig {
+            plugins_dir: plugins_dir.into(),
+            clock,
+            compiles_max: 1,
+            component_bytes_max: 16 * MIB,
+            compile_time: Duration::from_secs(30),
+            describe_cpu_time: Duration::from_secs(1),
+            describe_wall_time: Duration::from_secs(5),
+            attempts_max: 256,
+            versions_max: 256,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Runs plugins. The only crate that names wasmtime, and the border between WIT and the domain's words.
+//!
+//! Its invariant: whatever a guest does is the end of its own attempt and of nothing else. Every attempt
+//! gets a fresh `Store` that is dropped at its end, and everything that a guest hands over is bounded
+//! before it is kept.
+
+mod config;
+mod engine;
+mod sandbox;
+
+mod catalog;
+mod component;
+mod contract;
+mod folder;
+
+mod attempt;
+mod clocks;
+mod convert;
+mod limiter;
+mod log;
+mod meter;
+mod output;
+mod state;
+mod trap;
+
+mod bindings;
+mod capabilities;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalog::{ScanReport, Skipped};
+pub use component::StatementCheck;
+pub use config::SandboxConfig;
+pub use sandbox::{Sandbox, SandboxError};

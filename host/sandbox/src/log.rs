@@ -1,0 +1,180 @@
+//! What a guest says, kept within its limits and made harmless: one entry is one line, whatever is in it.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use domain::limits::{Limits, cut};
+
+/// Lines of stderr that are remembered to explain a trap, even when the log is full.
+const TAIL_LINES: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Level::Trace => "TRACE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+        }
+    }
+}
+
+/// Whom the lines are from, for the host's own log.
+#[derive(Debug, Clone, Default)]
+pub struct Speaker {
+    pub job: String,
+    /// The item's key, or the run.
+    pub subject: String,
+}
+
+pub struct Log {
+    speaker: Speaker,
+    lines_max: usize,
+    line_bytes_max: usize,
+    bytes_max: usize,
+    text: String,
+    lines: usize,
+    dropped: usize,
+    stderr_tail: VecDeque<String>,
+}
+
+impl Log {
+    pub fn new(speaker: Speaker, limits: &Limits) -> Log {
+        Log {
+            speaker,
+            lines_max: limits.log_lines,
+            line_bytes_max: limits.log_line_bytes,
+            bytes_max: limits.log_bytes,
+            text: String::new(),
+            lines: 0,
+            dropped: 0,
+            stderr_tail: VecDeque::new(),
+        }
+    }
+
+    pub fn push(&mut self, level: Level, context: &str, message: &str) {
+        if self.lines >= self.lines_max {
+            self.dropped += 1;
+            return;
+        }
+        // Cut first: escaping a line of megabytes would be the host's work.
+        let raw = match context {
+            "" => cut(message, self.line_bytes_max),
+            _ => cut(
+                &format!(
+                    "{}: {}",
+                    cut(context, 128),
+                    cut(message, self.line_bytes_max)
+                ),
+                self.line_bytes_max,
+            ),
+        };
+        let line = cut(&escape(&raw), self.line_bytes_max);
+        let entry_bytes = level.as_str().len() + line.len() + 2;
+        if self.text.len() + entry_bytes > self.bytes_max {
+            self.dropped += 1;
+            return;
+        }
+        self.emit(level, &line);
+        self.lines += 1;
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{} {line}", level.as_str());
+    }
+
+    /// One line that the guest wrote to stdout or stderr.
+    pub fn push_output(&mut self, stream: Stream, line: &str) {
+        let level = match stream {
+            Stream::Stdout => Level::Info,
+            Stream::Stderr => {
+                if self.stderr_tail.len() == TAIL_LINES {
+                    self.stderr_tail.pop_front();
+                }
+                self.stderr_tail.push_back(escape(&cut(line, 1_024)));
+                Level::Warn
+            }
+        };
+        self.push(level, stream.as_str(), line);
+    }
+
+    /// What a panic's handler, or a traceback, said last.
+    pub fn last_words(&self) -> Option<String> {
+        let lines = || self.stderr_tail.iter().enumerate();
+        let said = |words: &str| {
+            lines()
+                .rev()
+                .find(|(_, line)| line.contains(words))
+                .map(|(at, _)| at)
+        };
+        if let Some(at) = said("panicked at") {
+            let message = self.stderr_tail.get(at + 1).map_or("", String::as_str);
+            return Some(format!("{message} ({})", self.stderr_tail[at]));
+        }
+        let at = said("panic: ")
+            .or_else(|| said("Error: "))
+            .or_else(|| said("fatal error"))?;
+        Some(self.stderr_tail[at].clone())
+    }
+
+    /// All that was kept. The log is empty afterwards.
+    pub fn take(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.text);
+        if self.dropped > 0 {
+            let _ = writeln!(text, "({} more lines dropped)", self.dropped);
+        }
+        text
+    }
+
+    fn emit(&self, level: Level, line: &str) {
+        let Speaker { job, subject } = &self.speaker;
+        match level {
+            Level::Trace => tracing::trace!(target: "guest", job, subject, "{line}"),
+            Level::Debug => tracing::debug!(target: "guest", job, subject, "{line}"),
+            Level::Info => tracing::info!(target: "guest", job, subject, "{line}"),
+            Level::Warn => tracing::warn!(target: "guest", job, subject, "{line}"),
+            Level::Error => tracing::error!(target: "guest", job, subject, "{line}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn as_str(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+}
+
+/// Shows what would move a cursor, forge a line or turn the reading direction around.
+pub fn escape(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push(' '),
+            c if c.is_control() || turns_text(c) => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Marks of direction, and separators that some viewers take for the end of a line.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

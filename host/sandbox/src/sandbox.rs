@@ -1,0 +1,172 @@
+//! The sandbox as the engine sees it: a `Runner`.
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::item::Claimed;
+use domain::job::JobSpec;
+use domain::outcome::{ErrorInfo, Failure, Outcome};
+use domain::plugin::PluginVersion;
+use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
+use jiff::SignedDuration;
+
+use crate::attempt::{Ran, Room, Visit};
+use crate::catalog::{Catalog, ScanReport};
+use crate::component::{StatementCheck, Version, Workshop};
+use crate::config::SandboxConfig;
+use crate::convert;
+use crate::engine::Wasm;
+use crate::log::Speaker;
+use crate::state::Granted;
+
+/// When to ask again for a plugin that has no version to run.
+const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("failed to set up the WebAssembly engine: {0}")]
+    Engine(String),
+    #[error("failed to start the thread that interrupts guests")]
+    Ticker(#[source] io::Error),
+}
+
+pub struct Sandbox {
+    room: Arc<Room>,
+    catalog: Catalog,
+    allocator: &'static str,
+}
+
+impl Sandbox {
+    /// Needs no plugins folder yet: [`Sandbox::rescan`] says what is wrong with it.
+    pub fn new(
+        config: SandboxConfig,
+        statements: Option<Arc<dyn StatementCheck>>,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        let Wasm {
+            engine,
+            linker,
+            allocator,
+        } = Wasm::start(&config)?;
+        let room = Arc::new(Room::new(engine, config.clock.clone(), config.attempts_max));
+        let workshop = Workshop::new(config.clone(), room.clone(), linker);
+        let catalog = Catalog::new(config, workshop, statements);
+        Ok(Arc::new(Sandbox {
+            room,
+            catalog,
+            allocator,
+        }))
+    }
+
+    /// Takes over what is in the plugins folder now, checked against these jobs.
+    pub async fn rescan(&self, jobs: &[Arc<JobSpec>]) -> ScanReport {
+        self.catalog.rescan(jobs).await
+    }
+
+    /// All that are known, those that changed last first.
+    pub fn versions(&self) -> Vec<PluginVersion> {
+        self.catalog.versions()
+    }
+
+    /// How memory for attempts is had: `pooling`, or `on-demand` where that was not possible.
+    pub fn allocator(&self) -> &'static str {
+        self.allocator
+    }
+
+    fn visit<'a, T>(version: &'a Version, call: &'a Call<T>, subject: String) -> Visit<'a> {
+        let speaker = Speaker {
+            job: call.job.name.to_string(),
+            subject,
+        };
+        let granted = Granted {
+            job: call.job.clone(),
+            describe: version.describe.clone(),
+            scope: call.scope.clone(),
+        };
+        Visit {
+            plugin: &version.pre,
+            limits: &call.job.limits,
+            granted: Some(granted),
+            speaker,
+        }
+    }
+
+    fn not_ready<T>(&self, job: &JobSpec) -> Report<T> {
+        let error = ErrorInfo::new("plugin-not-ready", self.catalog.why_blocked(&job.plugin));
+        Report {
+            result: Err(Failure::Throttled {
+                retry_after: NOT_READY_RETRY,
+                error,
+            }),
+            digest: None,
+            usage: Usage::default(),
+            log: String::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl Runner for Sandbox {
+    fn readiness(&self, job: &JobSpec) -> Readiness {
+        match self.catalog.active(&job.plugin) {
+            Some(version) => Readiness::Ready(version.digest),
+            None => Readiness::Blocked(self.catalog.why_blocked(&job.plugin)),
+        }
+    }
+
+    async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
+        let Some(version) = self.catalog.active(&call.job.plugin) else {
+            return self.not_ready(&call.job);
+        };
+        let request = convert::page_request(&call.job, &call.input);
+        let visit = Sandbox::visit(&version, &call, format!("run {}", call.input.run_id));
+        let ran = self
+            .room
+            .call(visit, |plugin, store| {
+                Box::pin(async move {
+                    plugin
+                        .tidemill_job_job()
+                        .call_discover(store, &request)
+                        .await
+                })
+            })
+            .await;
+        let limits = &call.job.limits;
+        report(&version, ran, |answer| match answer {
+            Ok(page) => convert::page(page, call.input.limit, limits),
+            Err(failure) => Err(convert::failure(failure, limits)),
+        })
+    }
+
+    async fn process(&self, call: Call<Claimed>) -> Report<Outcome> {
+        let Some(version) = self.catalog.active(&call.job.plugin) else {
+            return self.not_ready(&call.job);
+        };
+        let item = convert::item(&call.job, &call.input);
+        let visit = Sandbox::visit(&version, &call, call.input.key.clone());
+        let ran = self
+            .room
+            .call(visit, |plugin, store| {
+                Box::pin(async move { plugin.tidemill_job_job().call_process(store, &item).await })
+            })
+            .await;
+        let limits = &call.job.limits;
+        report(&version, ran, |answer| match answer {
+            Ok(outcome) => convert::outcome(outcome, limits),
+            Err(failure) => Err(convert::failure(failure, limits)),
+        })
+    }
+}
+
+fn report<W, T>(
+    version: &Version,
+    ran: Ran<W>,
+    convert: impl FnOnce(W) -> Result<T, Failure>,
+) -> Report<T> {
+    Report {
+        result: ran.result.and_then(convert),
+        digest: Some(version.digest),
+        usage: ran.usage,
+        log: ran.log,
+    }
+}

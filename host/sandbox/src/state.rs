@@ -1,0 +1,86 @@
+//! What the `Store` of one attempt carries.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use domain::clock::Clock;
+use domain::job::JobSpec;
+use domain::limits::Limits;
+use domain::plugin::Describe;
+use domain::scope::Scope;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::clocks::{GuestMonotonicClock, GuestWallClock};
+use crate::limiter::Limiter;
+use crate::log::{Log, Speaker, Stream};
+use crate::meter::CpuMeter;
+use crate::output::{GuestOutput, SharedLog};
+
+/// What an attempt may touch. While a plugin describes itself there is none of it.
+pub struct Granted {
+    pub job: Arc<JobSpec>,
+    pub describe: Arc<Describe>,
+    pub scope: Arc<dyn Scope>,
+}
+
+pub struct State {
+    pub granted: Option<Granted>,
+    pub limits: Limits,
+    pub table: ResourceTable,
+    pub limiter: Limiter,
+    pub meter: CpuMeter,
+    log: SharedLog,
+    outputs: [GuestOutput; 2],
+    wasi: WasiCtx,
+}
+
+impl State {
+    pub fn new(
+        granted: Option<Granted>,
+        limits: &Limits,
+        clock: &Clock,
+        speaker: Speaker,
+    ) -> State {
+        let log = SharedLog::new(Log::new(speaker, limits).into());
+        let stdout = GuestOutput::new(Stream::Stdout, log.clone());
+        let stderr = GuestOutput::new(Stream::Stderr, log.clone());
+        // No folder, variable, argument, input or socket: wasmtime-wasi gives nothing that is not named here.
+        let wasi = WasiCtx::builder()
+            .stdout(stdout.clone())
+            .stderr(stderr.clone())
+            .wall_clock(GuestWallClock(clock.clone()))
+            .monotonic_clock(GuestMonotonicClock::new(clock.clone()))
+            .max_random_size(limits.random_bytes)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        State {
+            granted,
+            limits: limits.clone(),
+            table,
+            limiter: Limiter::new(limits.memory_bytes),
+            meter: CpuMeter::default(),
+            log,
+            outputs: [stdout, stderr],
+            wasi,
+        }
+    }
+
+    pub fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest will not write any more.
+    pub fn finish_output(&self) {
+        self.outputs.iter().for_each(GuestOutput::finish);
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}

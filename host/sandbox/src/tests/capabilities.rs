@@ -1,0 +1,160 @@
+//! What guests call, called without one.
+
+use std::sync::Arc;
+
+use domain::clock::Clock;
+use domain::job::JobSpec;
+use domain::limits::Limits;
+use domain::plugin::{Describe, Statement};
+use jiff::{SignedDuration, Timestamp};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
+
+use super::{FakeScope, job, witness};
+use crate::bindings::{config, events, keyvalue, sql};
+use crate::clocks::{GuestMonotonicClock, GuestWallClock};
+use crate::log::Speaker;
+use crate::state::{Granted, State};
+
+fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
+    let statement = Statement {
+        datasource: "witness".to_owned(),
+        sql: "DELETE FROM witness".to_owned(),
+        writes: true,
+    };
+    let statements = [("clear".to_owned(), statement)].into();
+    let describe = Arc::new(Describe {
+        statements,
+        ..Describe::default()
+    });
+    let limits = job.limits.clone();
+    let granted = Granted {
+        job: Arc::new(job),
+        describe,
+        scope: scope.clone(),
+    };
+    State::new(Some(granted), &limits, &Clock::System, Speaker::default())
+}
+
+fn describing() -> State {
+    State::new(None, &Limits::DEFAULT, &Clock::System, Speaker::default())
+}
+
+#[tokio::test]
+async fn sql_runs_declared_statements_on_granted_datasources() {
+    let scope = Arc::default();
+    let mut state = state(witness(), &scope);
+    let rows = sql::Host::execute(
+        &mut state,
+        "clear".to_owned(),
+        vec![sql::Value::Real(f64::NAN)],
+    );
+    assert!(matches!(rows.await, Ok(1)));
+    let unknown = sql::Host::execute(&mut state, "drop".to_owned(), vec![]).await;
+    assert!(matches!(unknown, Err(sql::Error::UnknownStatement(name)) if name == "drop"));
+    let blob = sql::Value::Blob(vec![0; Limits::DEFAULT.sql_bytes + 1]);
+    let large = sql::Host::query(&mut state, "clear".to_owned(), vec![blob]).await;
+    assert!(matches!(large, Err(sql::Error::Limit(_))));
+    assert_eq!(scope.calls(), ["execute witness 1"]);
+}
+
+#[tokio::test]
+async fn nothing_is_granted_by_default() {
+    let scope = Arc::default();
+    for state in [&mut state(job("witness"), &scope), &mut describing()] {
+        let sql = sql::Host::query(state, "clear".to_owned(), vec![]).await;
+        assert!(matches!(sql, Err(sql::Error::Denied(_))));
+        let event = events::Host::publish(state, "t".to_owned(), "k".to_owned(), String::new());
+        assert!(matches!(event.await, Err(events::Error::Denied(_))));
+        let bucket = keyvalue::Host::open(state, "b".to_owned()).await.unwrap();
+        assert!(matches!(bucket, Err(keyvalue::Error::AccessDenied)));
+        assert!(matches!(
+            config::Host::get(state, "any".to_owned()),
+            Ok(None)
+        ));
+    }
+    assert_eq!(scope.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn keys_and_values_have_their_limits() {
+    use keyvalue::{Host, HostBucket};
+    use wasmtime::component::Resource;
+
+    let scope = Arc::default();
+    let mut state = state(witness(), &scope);
+    let bucket = Host::open(&mut state, "b".to_owned())
+        .await
+        .unwrap()
+        .unwrap()
+        .rep();
+    let own = || Resource::new_borrow(bucket);
+    let value = b"v".to_vec();
+    HostBucket::set(&mut state, own(), "k".to_owned(), value.clone())
+        .await
+        .unwrap()
+        .unwrap();
+    let got = HostBucket::get(&mut state, own(), "k".to_owned())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(got, Some(value.clone()));
+    let exists = HostBucket::exists(&mut state, own(), "other".to_owned())
+        .await
+        .unwrap();
+    assert!(matches!(exists, Ok(false)));
+    let keys = HostBucket::list_keys(&mut state, own(), Some(u64::MAX))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(keys.keys, Vec::<String>::new());
+
+    let large = vec![0; Limits::DEFAULT.kv_value_bytes + 1];
+    let large = HostBucket::set(&mut state, own(), "k".to_owned(), large)
+        .await
+        .unwrap();
+    assert!(matches!(large, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
+    let nameless = HostBucket::set(&mut state, own(), String::new(), value)
+        .await
+        .unwrap();
+    assert!(matches!(nameless, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
+    // A handle that was never given out ends the attempt, not the host.
+    assert!(
+        HostBucket::get(&mut state, Resource::new_borrow(77), "k".to_owned())
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn events_need_a_granted_topic_and_a_sound_payload() {
+    let scope = Arc::default();
+    let mut state = state(witness(), &scope);
+    let mut publish = async |topic: &str, key: &str, payload: String| {
+        events::Host::publish(&mut state, topic.to_owned(), key.to_owned(), payload).await
+    };
+    assert!(publish("witness", "k", "{}".to_owned()).await.is_ok());
+    let other = publish("other", "k", "{}".to_owned()).await;
+    assert!(matches!(other, Err(events::Error::Denied(_))));
+    let large = publish(
+        "witness",
+        "k",
+        "x".repeat(Limits::DEFAULT.payload_bytes + 1),
+    )
+    .await;
+    assert!(matches!(large, Err(events::Error::Limit(_))));
+    assert!(publish("witness", "", "{}".to_owned()).await.is_err());
+    assert_eq!(scope.calls(), ["publish witness k"]);
+}
+
+#[test]
+fn guests_read_the_clock_of_the_sandbox() {
+    let clock = Clock::manual(Timestamp::from_second(1_000).unwrap());
+    let wall = GuestWallClock(clock.clone());
+    let monotonic = GuestMonotonicClock::new(clock.clone());
+    let Clock::Manual(hands) = &clock else {
+        unreachable!()
+    };
+    hands.advance(SignedDuration::from_micros(2_500_900));
+    assert_eq!(wall.now().as_millis(), 1_002_500);
+    assert_eq!(monotonic.now(), 2_500_000_000);
+}

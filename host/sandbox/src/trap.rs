@@ -1,0 +1,96 @@
+//! wasmtime's errors as the attempt's failure. The codes are the host's own and part of its interface.
+
+use std::time::Duration;
+
+use domain::limits::cut;
+use domain::outcome::{ErrorInfo, Failure};
+use jiff::SignedDuration;
+use wasmtime::component::ResourceTableError;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime_wasi::I32Exit;
+
+use crate::log::escape;
+use crate::state::State;
+
+/// wasmtime keeps the type of this error to itself.
+const HOSTCALL_FUEL: &str = "fuel allocated for hostcalls";
+
+/// The guest is not to blame when the host has no memory left to give.
+const POOL_RETRY: SignedDuration = SignedDuration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the guest computed for more than {0:?}")]
+pub struct CpuLimit(pub Duration);
+
+pub fn failure(error: &wasmtime::Error, state: &State) -> Failure {
+    if error.is::<PoolConcurrencyLimitError>() {
+        let error = ErrorInfo::new(
+            "pool-exhausted",
+            format!("too many attempts at once: {error:#}"),
+        );
+        return Failure::Throttled {
+            retry_after: POOL_RETRY,
+            error,
+        };
+    }
+    let (code, message) = code_and_message(error, state);
+    Failure::transient(code, cut(&escape(&message), state.limits.text_bytes))
+}
+
+fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, String) {
+    let limits = &state.limits;
+    let whole = format!("{error:#}");
+    if let Some(limit) = error.downcast_ref::<CpuLimit>() {
+        return (
+            "cpu-limit",
+            format!("{limit}; look for an endless loop, or raise limits.cpu_time"),
+        );
+    }
+    if state.limiter.refused() {
+        let bytes = state.limiter.memory_bytes_max();
+        let message = format!(
+            "the guest wanted more than {bytes} bytes of memory; raise limits.memory_bytes"
+        );
+        return ("memory-limit", message);
+    }
+    if whole.contains(HOSTCALL_FUEL) {
+        let message = format!(
+            "the guest handed over more than {} bytes at once, in its result or in a host call",
+            limits.hostcall_bytes
+        );
+        return ("hostcall-limit", message);
+    }
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        return (
+            "handle-limit",
+            format!("the guest holds more than {} handles", limits.handles),
+        );
+    }
+    let last_words = state.log().last_words();
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        let said = last_words.map_or(String::new(), |words| format!(": {words}"));
+        return (
+            "exited",
+            format!("the guest ended itself with exit code {}{said}", exit.0),
+        );
+    }
+    match (error.downcast_ref::<Trap>(), last_words) {
+        (Some(_), Some(words)) => ("guest-panic", words),
+        _ => ("trap", whole),
+    }
+}
+
+pub fn wall_timeout(wall_time: Duration) -> Failure {
+    let message = format!(
+        "the call took longer than {wall_time:?}, waiting included; raise limits.wall_time if it has to"
+    );
+    Failure::transient("wall-timeout", message)
+}
+
+/// A fault of the host, which costs this attempt only. The panic itself is on the host's stderr.
+pub fn host_panic() -> Failure {
+    Failure::transient(
+        "host-panic",
+        "the host failed inside a call of the guest; please report it",
+    )
+}

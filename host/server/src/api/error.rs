@@ -1,0 +1,91 @@
+//! Every refusal, as `application/problem+json` with a code that stays.
+
+use axum::Json;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use store::StoreError;
+
+use super::types::Problem;
+
+/// Seconds after which a client may try again while the store is away.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    /// The state that stood in the way of a change.
+    state: Option<String>,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError { status, code, detail: detail.into(), state: None }
+    }
+
+    pub fn bad_query(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "bad-query", detail)
+    }
+
+    pub fn bad_body(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "bad-body", detail)
+    }
+
+    pub fn not_found(what: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not-found", what)
+    }
+
+    pub fn with_state(self, state: &str) -> ApiError {
+        ApiError { state: Some(state.to_owned()), ..self }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        let text = error.to_string();
+        match error {
+            StoreError::Unavailable(_) => {
+                tracing::warn!(error = text, "a request found the store unavailable");
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", text)
+            }
+            StoreError::NotFound(_) => ApiError::not_found(text),
+            StoreError::Conflict(_) => ApiError::new(StatusCode::CONFLICT, "conflict", text),
+            StoreError::Unusable(_) | StoreError::Corrupt(_) => {
+                tracing::error!(error = text, "a request failed");
+                let detail = "the host could not answer; its log says why";
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: format!("urn:tidemill:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            code: self.code.to_owned(),
+            detail: self.detail,
+            state: self.state,
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
+    }
+}
+
+pub async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}", uri.path()))
+}
+
+/// The `Allow` header beside it comes from the router.
+pub async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let detail = format!("{} does not answer to {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}

@@ -1,0 +1,79 @@
+//! What happens, as it happens: one JSON document per event. A client that is too slow is cut off,
+//! so that it reads the lists again; nobody is made to wait for it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::routing::get;
+use engine::feed::Happening;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::AppState;
+use super::error::ApiError;
+
+/// Streams that are open at the same time, the page's own included.
+pub(crate) const STREAMS_MAX: usize = 64;
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Places for streams: each holds its permit until it ends.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Semaphore>);
+
+impl Streams {
+    pub fn new(max: usize) -> Streams {
+        Streams(Arc::new(Semaphore::new(max)))
+    }
+
+    pub fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.0.clone().try_acquire_owned().map_err(|_| {
+            let detail = format!("{STREAMS_MAX} streams of events are open already; try again later");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", detail)
+        })
+    }
+}
+
+pub(crate) fn router(streams: Streams) -> Router<AppState> {
+    Router::new().route("/api/v1/events", get(move |state| stream(state, streams)))
+}
+
+async fn stream(
+    State(state): State<AppState>,
+    streams: Streams,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let follower = Follower {
+        feed: state.engine.feed(),
+        stopping: state.stopping.clone(),
+        _permit: streams.enter()?,
+    };
+    let events = unfold(follower, |mut follower| async {
+        let happening = follower.next().await?;
+        let event = Event::default().event(happening.kind()).data(json(&happening).to_string());
+        Some((Ok(event), follower))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))
+}
+
+struct Follower {
+    feed: Receiver<Happening>,
+    stopping: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// The next happening; none once the host stops, or some were missed.
+    async fn next(&mut self) -> Option<Happening> {
+        tokio::select! {
+            () = self.stopping.cancelled() => None,
+            happening = self.feed.recv() => happening.ok(),
+        }
+    }
+}

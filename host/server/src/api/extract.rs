@@ -1,0 +1,78 @@
+//! Query, path and body, with refusals in our own words and never a 5xx.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use super::{LIMIT_DEFAULT, LIMIT_MAX};
+
+/// The query, with unknown and doubled names refused by its type.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Params(params)),
+            Err(rejection) => Err(ApiError::bad_query(rejection.body_text())),
+        }
+    }
+}
+
+/// The variable parts of the path.
+pub struct Segments<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(segments)) => Ok(Segments(segments)),
+            Err(rejection) => {
+                Err(ApiError::new(StatusCode::BAD_REQUEST, "bad-path", rejection.body_text()))
+            }
+        }
+    }
+}
+
+/// A JSON body; nothing at all stands for an empty object. Its content type must say JSON:
+/// a page of another site could send anything else without asking.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let is_json = kind.is_some_and(|kind| {
+            let kind = kind.to_str().unwrap_or_default();
+            kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+        });
+        let has_kind = kind.is_some();
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        if !is_json && (has_kind || !bytes.is_empty()) {
+            let detail = "send JSON, with content-type: application/json";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", detail));
+        }
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(text).map(Body).map_err(|e| ApiError::bad_body(e.to_string()))
+    }
+}
+
+fn unreadable(rejection: BytesRejection) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let detail = format!("a body has at most {} bytes", super::BODY_BYTES_MAX);
+        return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);
+    }
+    ApiError::bad_body(rejection.body_text())
+}
+
+/// How many entries a list has: what was asked for, within bounds.
+pub fn limit(asked: Option<u32>) -> u32 {
+    asked.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
+}

@@ -1,0 +1,134 @@
+//! Items, their attempts, and what a person decides about them.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use domain::item::{self, ByHand};
+use serde::Deserialize;
+use store::StoreError;
+use store::items::{AttemptView, ItemView};
+
+use super::error::ApiError;
+use super::extract::{Body, Params, Segments, limit};
+use super::types::{Attempt, Decision, Item, ItemWithAttempts, Items};
+use super::{ACTOR, AppState};
+
+/// Attempts that are shown with their item.
+const ATTEMPTS_SHOWN: u32 = 100;
+/// Longest note of a person.
+const NOTES_BYTES_MAX: usize = 4 << 10;
+
+pub fn router() -> Router<AppState> {
+    Router::new()
+        .route("/api/v1/items", get(list))
+        .route("/api/v1/items/{job}/{key}", get(one))
+        .route("/api/v1/items/{job}/{key}/{decision}", post(decide))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    job: Option<String>,
+    state: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn list(
+    State(state): State<AppState>,
+    Params(filter): Params<Filter>,
+) -> Result<Json<Items>, ApiError> {
+    let wanted = filter.state.as_deref().map(parse_state).transpose()?;
+    let items = state.store.items(filter.job.as_deref(), wanted, limit(filter.limit)).await?;
+    Ok(Json(Items { items: items.into_iter().map(view).collect() }))
+}
+
+fn parse_state(text: &str) -> Result<item::State, ApiError> {
+    text.parse().map_err(|e: String| {
+        let all: Vec<&str> = item::State::ALL.iter().map(|state| state.as_str()).collect();
+        let all = all.join(", ");
+        ApiError::bad_query(format!("state: {e}; use one of {all} (pending and retrying are waiting)"))
+    })
+}
+
+async fn one(
+    State(state): State<AppState>,
+    Segments((job, key)): Segments<(String, String)>,
+) -> Result<Json<ItemWithAttempts>, ApiError> {
+    let unknown = || ApiError::not_found(format!("there is no item {key:?} of job {job:?}"));
+    let item = state.store.item(&job, &key).await?.ok_or_else(unknown)?;
+    let attempts = state.store.attempts(&job, &key, ATTEMPTS_SHOWN).await?;
+    let attempts = attempts.into_iter().map(attempt).collect();
+    Ok(Json(ItemWithAttempts { item: view(item), attempts }))
+}
+
+async fn decide(
+    State(state): State<AppState>,
+    Segments((job, key, decision)): Segments<(String, String, String)>,
+    Body(body): Body<Decision>,
+) -> Result<Json<Item>, ApiError> {
+    let decision = match decision.as_str() {
+        "retry" => ByHand::Retry,
+        "resolve" => ByHand::Resolve,
+        "abandon" => ByHand::Abandon,
+        other => {
+            let detail = format!("{other:?} is no decision: use retry, resolve or abandon");
+            return Err(ApiError::not_found(detail));
+        }
+    };
+    if body.notes.as_ref().is_some_and(|notes| notes.len() > NOTES_BYTES_MAX) {
+        return Err(ApiError::bad_body(format!("notes: at most {NOTES_BYTES_MAX} bytes")));
+    }
+    let now = state.clock.now();
+    let notes = body.notes.as_deref();
+    match state.store.by_hand(&job, &key, decision, notes, ACTOR, now).await {
+        Ok(item) => Ok(Json(view(item))),
+        Err(error @ StoreError::Conflict(_)) => {
+            let current = state.store.item(&job, &key).await?;
+            let error = ApiError::from(error);
+            Err(match current {
+                Some(item) => error.with_state(item.state.as_str()),
+                None => error,
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn view(item: ItemView) -> Item {
+    Item {
+        id: item.id.to_string(),
+        job: item.job.to_string(),
+        key: item.key,
+        payload: item.payload,
+        state: item.state.to_string(),
+        shown: item.shown.to_owned(),
+        attempts: item.attempts,
+        crashes: item.crashes,
+        due_at: item.due_at,
+        run_id: item.run_id.map(|id| id.to_string()),
+        host: item.host.map(|id| id.to_string()),
+        note: item.note,
+        error: item.error.map(Into::into),
+        first_attempt_at: item.first_attempt_at,
+        last_attempt_at: item.last_attempt_at,
+        created_at: item.created_at,
+        updated_at: item.updated_at,
+    }
+}
+
+fn attempt(attempt: AttemptView) -> Attempt {
+    Attempt {
+        epoch: attempt.epoch,
+        number: attempt.number,
+        verdict: attempt.verdict,
+        error: attempt.error.map(Into::into),
+        note: attempt.note,
+        log: attempt.log,
+        host: attempt.host.to_string(),
+        digest: attempt.digest,
+        started_at: attempt.started_at,
+        ended_at: attempt.ended_at,
+        wall_us: attempt.wall_us,
+        memory_bytes_max: attempt.memory_bytes_max,
+    }
+}

@@ -1,0 +1,71 @@
+//! The HTTP API: one file per resource, each with its `router()`. [`guard`] stands before all of them,
+//! [`error`] says how every refusal looks, [`types`] is what goes over the wire.
+
+mod audit;
+mod error;
+mod events;
+mod extract;
+mod guard;
+mod health;
+mod hosts;
+mod items;
+mod jobs;
+mod outbox;
+mod plugins;
+mod runs;
+pub mod types;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use domain::clock::Clock;
+use tokio_util::sync::CancellationToken;
+
+pub use self::error::ApiError;
+pub(crate) use self::events::{STREAMS_MAX, Streams};
+
+/// Largest body of a request that is read.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Entries of a list: without `limit`, and at most.
+pub const LIMIT_DEFAULT: u32 = 50;
+pub const LIMIT_MAX: u32 = 500;
+/// Who did what comes in without a name: there are no accounts yet, only this machine.
+pub(crate) const ACTOR: &str = "local";
+
+/// What the handlers see of the running host.
+#[derive(Clone)]
+pub struct AppState {
+    pub store: Arc<store::Store>,
+    pub engine: Arc<engine::Engine>,
+    pub sandbox: Arc<sandbox::Sandbox>,
+    pub clock: Clock,
+    /// The address that is really listened on: its port is part of the allowed `Host`.
+    pub listen: SocketAddr,
+    /// Ends the streams of events, which would keep a graceful stop waiting for ever.
+    pub stopping: CancellationToken,
+}
+
+/// The API and the page, behind the guard.
+pub fn router(state: AppState) -> Router {
+    let streams = Streams::new(STREAMS_MAX);
+    let resources = Router::new()
+        .merge(jobs::router())
+        .merge(runs::router())
+        .merge(items::router())
+        .merge(plugins::router())
+        .merge(hosts::router())
+        .merge(audit::router())
+        .merge(outbox::router())
+        .merge(health::router())
+        .merge(events::router(streams.clone()))
+        .merge(crate::dashboard::router(streams));
+    resources
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(state.listen, guard::check))
+        .with_state(state)
+}

@@ -1,0 +1,36 @@
+//! Versions of plugins as this host knows them.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use domain::plugin::{PluginVersion, VersionState};
+
+use super::AppState;
+use super::types::{Plugin, Plugins};
+
+pub fn router() -> Router<AppState> {
+    Router::new().route("/api/v1/plugins", get(list))
+}
+
+async fn list(State(state): State<AppState>) -> Json<Plugins> {
+    let plugins = state.sandbox.versions().into_iter().map(view).collect();
+    Json(Plugins { allocator: state.sandbox.allocator().to_owned(), plugins })
+}
+
+fn view(version: PluginVersion) -> Plugin {
+    let (state, reason) = match version.state {
+        VersionState::Active => ("active", None),
+        VersionState::Retired => ("retired", None),
+        VersionState::Rejected(reason) => ("rejected", Some(reason)),
+    };
+    Plugin {
+        plugin: version.plugin.to_string(),
+        digest: version.digest.to_string(),
+        size_bytes: version.size_bytes,
+        version: version.version,
+        summary: version.summary,
+        state: state.to_owned(),
+        reason,
+        seen_at: version.seen_at,
+    }
+}

@@ -1,0 +1,235 @@
+//! What goes over the wire. Times are RFC 3339 text. The command line reads the same types.
+
+use domain::outcome::ErrorInfo;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// Stable, for programs.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Error {
+    pub code: String,
+    pub message: String,
+}
+
+impl From<ErrorInfo> for Error {
+    fn from(error: ErrorInfo) -> Error {
+        Error { code: error.code, message: error.message }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Jobs {
+    pub jobs: Vec<Job>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    pub name: String,
+    pub plugin: String,
+    pub schedule: String,
+    pub next_due_at: Option<Timestamp>,
+    /// The version that new attempts run on.
+    pub digest: Option<String>,
+    /// Why no attempt can start now, if so.
+    pub blocked: Option<String>,
+    pub concurrency: u32,
+    pub items_per_run_max: Option<u32>,
+    /// Items by state.
+    pub items: Vec<Count>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Count {
+    pub state: String,
+    pub items: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Triggered {
+    pub run_id: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Runs {
+    pub runs: Vec<Run>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    pub id: String,
+    pub job: String,
+    pub started_by: String,
+    pub state: String,
+    pub found: u32,
+    pub queued: u32,
+    pub waiting: u32,
+    pub over_cap: u32,
+    pub manual: u32,
+    pub absent: u32,
+    /// Queued items that had their attempt, and those of them whose attempt failed.
+    pub done: u32,
+    pub failed: u32,
+    pub summary: String,
+    pub error: Option<Error>,
+    pub digest: Option<String>,
+    pub created_at: Timestamp,
+    pub discovered_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Items {
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Item {
+    pub id: String,
+    pub job: String,
+    pub key: String,
+    pub payload: String,
+    pub state: String,
+    /// `pending`, `retrying`, or the state.
+    pub shown: String,
+    pub attempts: u32,
+    pub crashes: u32,
+    pub due_at: Timestamp,
+    pub run_id: Option<String>,
+    pub host: Option<String>,
+    pub note: Option<String>,
+    pub error: Option<Error>,
+    pub first_attempt_at: Option<Timestamp>,
+    pub last_attempt_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ItemWithAttempts {
+    pub item: Item,
+    /// The newest first.
+    pub attempts: Vec<Attempt>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    pub epoch: i64,
+    pub number: u32,
+    pub verdict: String,
+    pub error: Option<Error>,
+    pub note: Option<String>,
+    pub log: String,
+    pub host: String,
+    pub digest: Option<String>,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+    pub wall_us: i64,
+    pub memory_bytes_max: i64,
+}
+
+/// The body of a decision on an item.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plugins {
+    /// How the sandbox gets memory for guests.
+    pub allocator: String,
+    pub plugins: Vec<Plugin>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plugin {
+    pub plugin: String,
+    pub digest: String,
+    pub size_bytes: u64,
+    pub version: String,
+    pub summary: String,
+    pub state: String,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    pub seen_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hosts {
+    pub hosts: Vec<Host>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Host {
+    pub id: String,
+    pub name: String,
+    /// The host that answered.
+    pub this: bool,
+    pub started_at: Timestamp,
+    pub heartbeat_at: Timestamp,
+    pub stopped_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Audit {
+    pub audit: Vec<AuditEntry>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditEntry {
+    pub at: Timestamp,
+    pub actor: String,
+    pub action: String,
+    pub job: Option<String>,
+    pub subject: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outbox {
+    pub events: Vec<OutboxEvent>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OutboxEvent {
+    pub id: String,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+    pub job: String,
+    pub created_at: Timestamp,
+}
+
+/// Events that a consumer has safely taken over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Take {
+    pub ids: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Taken {
+    /// How many of them were not taken before.
+    pub taken: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Health {
+    pub status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

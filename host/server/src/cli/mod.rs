@@ -1,0 +1,143 @@
+//! The command line: the commands as one enum, one file per command. `serve`, `demo`, `config` and `schedule`
+//! work here; the others ask a running host over its HTTP API.
+
+mod audit;
+mod client;
+mod config;
+pub mod demo;
+mod hosts;
+mod items;
+mod jobs;
+mod output;
+mod plugins;
+mod runs;
+mod schedule;
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::client::Remote;
+
+/// Refused or failed.
+const EXIT_FAILED: u8 = 1;
+/// Used wrongly, or configured wrongly. Clap uses the same number.
+const EXIT_USAGE: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, about = "Runs jobs that are shipped as WebAssembly components")]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the host
+    Serve(serve::ServeArgs),
+    /// Run a host with a business world of its own, to look at
+    Demo(DemoArgs),
+    /// Check the configuration, or show what is in effect
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
+    /// Jobs, and a start by hand
+    #[command(args_conflicts_with_subcommands = true)]
+    Jobs(jobs::JobsArgs),
+    /// Runs, the newest first
+    Runs(runs::RunsArgs),
+    /// Items, their attempts, and decisions about them
+    #[command(args_conflicts_with_subcommands = true)]
+    Items(items::ItemsArgs),
+    /// Versions of plugins
+    Plugins(Remote),
+    /// Hosts that share the store
+    Hosts(hosts::HostsArgs),
+    /// Who did what, the newest first
+    Audit(audit::AuditArgs),
+    /// Try out schedules; needs no host
+    Schedule {
+        #[command(subcommand)]
+        command: schedule::ScheduleCommand,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Folder of the plugins
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// Folder for the demo's data; a new one in the temporary folder unless given
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address of the page and the API
+    #[arg(long, value_name = "ADDR", default_value = crate::config::LISTEN_DEFAULT)]
+    pub listen: SocketAddr,
+    /// Real seconds that a minute of the demo takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    pub minute: f64,
+    /// End after this many real seconds; else it runs until ctrl-c
+    #[arg(long = "for", value_name = "SECONDS", value_parser = positive)]
+    pub seconds: Option<f64>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if number.is_finite() && number > 0.0 {
+        return Ok(number);
+    }
+    Err("use a number above 0".to_owned())
+}
+
+/// Why a command did not do what it should; the text says what to do.
+#[derive(Debug)]
+pub enum Failure {
+    Usage(String),
+    Failed(String),
+}
+
+impl Failure {
+    pub fn failed(text: impl Into<String>) -> Failure {
+        Failure::Failed(text.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Failed(format!("{error:#}"))
+    }
+}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Failure {
+        Failure::Usage(error.to_string())
+    }
+}
+
+/// Does what the arguments say, and answers with the process's exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(args).map_err(Failure::from),
+        Command::Config { command } => config::run(&command),
+        Command::Jobs(args) => jobs::run(args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Items(args) => items::run(args),
+        Command::Plugins(remote) => plugins::run(&remote),
+        Command::Hosts(args) => hosts::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Schedule { command } => schedule::run(&command),
+    };
+    let (code, text) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => (EXIT_USAGE, text),
+        Err(Failure::Failed(text)) => (EXIT_FAILED, text),
+    };
+    output::complain(&text);
+    ExitCode::from(code)
+}

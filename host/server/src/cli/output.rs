@@ -1,0 +1,103 @@
+//! What commands print: tables for people, JSON for programs.
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Failure;
+
+/// Longer cells are cut in tables; JSON shows all.
+const CELL_CHARS_MAX: usize = 72;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+/// Prints `value` as JSON, or the table that `rows` makes of it.
+pub fn print<T: Serialize>(
+    output: Output,
+    value: &T,
+    header: &[&str],
+    rows: impl FnOnce(&T) -> Vec<Vec<String>>,
+) -> Result<(), Failure> {
+    match output {
+        Output::Json => print_json(value),
+        Output::Table => print_table(header, rows(value)),
+    }
+}
+
+pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Failure::failed(format!("the answer cannot be shown as JSON: {e}")))?;
+    line(&text)
+}
+
+pub fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+    if rows.is_empty() {
+        return line("none");
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| cut(&plain(cell))));
+    }
+    line(&table.trim_fmt())
+}
+
+/// A line on stdout. A reader that went away (`| head`) ends the command without a complaint.
+pub fn line(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write the output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// On stderr, where nothing can be done if that fails too.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "tidemill: {}", text.replace('\n', "\n  "));
+}
+
+/// Names, errors and logs come from guests: what would steer the terminal is shown instead of obeyed.
+pub fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Like [`plain`], with its lines kept.
+pub fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+fn cut(text: &str) -> String {
+    if text.chars().count() <= CELL_CHARS_MAX {
+        return text.to_owned();
+    }
+    text.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
+}
+
+/// To the second: nobody compares less by eye.
+pub fn time(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+pub fn time_or_none(at: Option<Timestamp>) -> String {
+    at.map(time).unwrap_or_default()
+}
+
+pub fn short(digest: Option<&String>) -> String {
+    digest.map(|digest| digest.chars().take(12).collect()).unwrap_or_default()
+}

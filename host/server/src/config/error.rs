@@ -1,0 +1,75 @@
+//! A mistake in the configuration: where it stands, what is wrong, what to do.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The file as a whole.
+    File,
+    /// A line of the file, from 1.
+    Line(usize),
+    /// An environment variable.
+    Variable(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mistake {
+    pub at: Place,
+    /// `jobs.wallet.schedule.cron`; empty where no key is to blame.
+    pub key: String,
+    pub what: String,
+    pub remedy: String,
+}
+
+/// Every mistake that was found, in the order of the file.
+#[derive(Debug)]
+pub struct ConfigError {
+    pub file: PathBuf,
+    pub mistakes: Vec<Mistake>,
+}
+
+impl ConfigError {
+    pub fn new(file: PathBuf, mut mistakes: Vec<Mistake>) -> ConfigError {
+        mistakes.sort();
+        mistakes.dedup();
+        ConfigError { file, mistakes }
+    }
+
+    /// The file as a whole is to blame.
+    pub fn of_file(file: PathBuf, what: String, remedy: &str) -> ConfigError {
+        let mistake = Mistake {
+            at: Place::File,
+            key: String::new(),
+            what,
+            remedy: remedy.to_owned(),
+        };
+        ConfigError {
+            file,
+            mistakes: vec![mistake],
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, mistake) in self.mistakes.iter().enumerate() {
+            if at > 0 {
+                writeln!(f)?;
+            }
+            match &mistake.at {
+                Place::File => write!(f, "{}: ", self.file.display())?,
+                Place::Line(line) => write!(f, "{}:{line}: ", self.file.display())?,
+                Place::Variable(name) => write!(f, "environment variable {name}: ")?,
+            }
+            if !mistake.key.is_empty() {
+                write!(f, "{}: ", mistake.key)?;
+            }
+            write!(f, "{}; {}", mistake.what, mistake.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,318 @@
+//! One `[jobs.<name>]` section.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::id::NameError;
+use domain::job::{Access, Grants, JobSpec};
+use domain::retry::RetryPolicy;
+use domain::schedule::{Schedule, ScheduleError};
+use jiff::{SignedDuration, Timestamp};
+
+use super::limits;
+use super::raw::Value;
+use super::reader::Section;
+use super::text;
+
+/// Attempts that one host runs at a time, unless the job says otherwise.
+pub const CONCURRENCY_DEFAULT: u32 = 4;
+const CONCURRENCY_MAX: u64 = 256;
+const ITEMS_PER_RUN_MAX: u64 = 1_000_000;
+const ATTEMPTS_MAX: u64 = 1_000_000;
+pub const NAME_REMEDY: &str = "use a-z, 0-9, - and _, starting with a letter, like \"wallet-2\"";
+
+/// A job, or nothing if a part without which there is none is wrong; either way the mistakes are told.
+pub fn read(
+    name: &str,
+    mut section: Section<'_>,
+    datasources: &BTreeSet<String>,
+    now: Timestamp,
+) -> Option<JobSpec> {
+    let job_name = match name.parse() {
+        Ok(job_name) => Some(job_name),
+        Err(e) => {
+            section.blame(
+                "",
+                format!("{name:?} is not a job's name: {}", name_words(&e)),
+                NAME_REMEDY,
+            );
+            None
+        }
+    };
+    let plugin = plugin(&mut section);
+    let schedule = schedule(&mut section, now);
+    let config = config(&mut section);
+    let grants = grants(&mut section, datasources);
+    let limits = limits::read(section.section("limits"));
+    let retry = retry(section.section("retry"));
+    let concurrency = section.count("concurrency", 1..=CONCURRENCY_MAX);
+    let items_per_run_max = section.count("items_per_run_max", 1..=ITEMS_PER_RUN_MAX);
+    let rate = rate(&mut section);
+    let resolve_when_absent = section.flag("resolve_when_absent");
+    section.finish();
+    Some(JobSpec {
+        name: job_name?,
+        plugin: plugin?,
+        schedule: schedule?,
+        config,
+        grants,
+        limits,
+        retry,
+        concurrency: concurrency.map_or(CONCURRENCY_DEFAULT, |found| narrow(found.value)),
+        items_per_run_max: items_per_run_max.map(|found| narrow(found.value)),
+        rate,
+        resolve_when_absent: resolve_when_absent.is_some_and(|found| found.value),
+    })
+}
+
+fn plugin(section: &mut Section<'_>) -> Option<domain::id::PluginName> {
+    if !section.has("plugin") {
+        section.asked("plugin");
+        let what = "the job names no plugin";
+        section.blame(
+            "plugin",
+            what,
+            "add plugin = \"name\", as in plugins/name.wasm",
+        );
+        return None;
+    }
+    let found = section.text("plugin")?;
+    match found.value.parse() {
+        Ok(name) => Some(name),
+        Err(e) => {
+            let what = format!(
+                "{:?} is not a plugin's name: {}",
+                found.value,
+                name_words(&e)
+            );
+            section.blame_found(&found, what, "write the file's name without .wasm");
+            None
+        }
+    }
+}
+
+/// What is wrong with a name; what to do stands in the remedy.
+pub fn name_words(error: &NameError) -> String {
+    match error {
+        NameError::BadCharacter(c) => format!("{c:?} is not allowed in it"),
+        other => other.to_string(),
+    }
+}
+
+fn schedule(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
+    if !section.has("schedule") {
+        section.asked("schedule");
+        return Some(Schedule::Manual);
+    }
+    let mut schedule = section.section_if("schedule")?;
+    let (has_cron, has_every) = (schedule.has("cron"), schedule.has("every"));
+    let cron = schedule.text("cron");
+    let zone = schedule.text("tz");
+    let every = schedule.duration("every");
+    let result = match (has_cron, has_every) {
+        (true, true) => {
+            schedule.blame("", "cron and every are both given", "keep one of the two");
+            None
+        }
+        (false, false) => {
+            let remedy = "give cron or every; leave schedule out for a job that only people start";
+            schedule.blame("", "it says no time", remedy);
+            None
+        }
+        (true, false) => cron.and_then(|cron| {
+            let zone_name = zone.as_ref().map_or("UTC", |zone| zone.value.as_str());
+            Schedule::cron(&cron.value, zone_name, now)
+                .map_err(|error| match (&error, &zone) {
+                    (ScheduleError::UnknownZone(_), Some(zone)) => {
+                        blame_schedule(&schedule, zone, &error);
+                    }
+                    _ => blame_schedule(&schedule, &cron, &error),
+                })
+                .ok()
+        }),
+        (false, true) => {
+            if let Some(zone) = &zone {
+                schedule.blame_found(
+                    zone,
+                    "an interval has no time zone",
+                    "remove tz, or use cron",
+                );
+            }
+            every.and_then(|every| {
+                Schedule::every(every.value)
+                    .map_err(|error| blame_schedule(&schedule, &every, &error))
+                    .ok()
+            })
+        }
+    };
+    schedule.finish();
+    result
+}
+
+fn blame_schedule<T>(
+    section: &Section<'_>,
+    found: &super::reader::Found<T>,
+    error: &ScheduleError,
+) {
+    let (what, remedy) = schedule_words(error);
+    section.blame_found(found, what, remedy);
+}
+
+/// What is wrong with a schedule, and what to do.
+pub fn schedule_words(error: &ScheduleError) -> (String, &'static str) {
+    match error {
+        ScheduleError::BadCron { text, reason } => (
+            format!(
+                "cron text {text:?} is not valid: {}",
+                reason.trim_end_matches('.')
+            ),
+            "use 5 or 6 fields like \"*/5 * * * *\", or @daily",
+        ),
+        ScheduleError::NeverFires(text) => (
+            format!("cron text {text:?} never fires"),
+            "use a day that its month has",
+        ),
+        ScheduleError::UnknownZone(zone) => (
+            format!("time zone {zone:?} is not known"),
+            "use an IANA name like \"Europe/Berlin\"",
+        ),
+        ScheduleError::TooOften(interval) => (
+            format!("an interval of {interval} is too short"),
+            "use at least \"1s\"",
+        ),
+    }
+}
+
+fn config(section: &mut Section<'_>) -> BTreeMap<String, String> {
+    let mut config = BTreeMap::new();
+    let table = section.section("config");
+    let mistakes = table.mistakes();
+    for (key, found) in table.free() {
+        let text = match &found.value {
+            Value::Text(text) | Value::Date(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Boolean(flag) => flag.to_string(),
+            other => {
+                let what = format!("a plugin reads text, this is {}", other.kind());
+                mistakes.add(
+                    &found.at,
+                    &found.key,
+                    what,
+                    "write it as text, in JSON for example",
+                );
+                continue;
+            }
+        };
+        config.insert(key, text);
+    }
+    config
+}
+
+const ACCESS: [(&str, Access); 2] = [("read", Access::Read), ("read-write", Access::ReadWrite)];
+
+fn grants(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Grants {
+    let mut table = section.section("grants");
+    let sql = table.section("sql");
+    let mistakes = sql.mistakes();
+    let mut granted = BTreeMap::new();
+    for (name, found) in sql.free() {
+        if !datasources.contains(&name) {
+            let what = format!("there is no datasource {name:?}");
+            let remedy = match datasources.iter().map(String::as_str).collect::<Vec<_>>() {
+                none if none.is_empty() => format!("add [datasources.{name}] with its url"),
+                known => format!("use one of: {}", known.join(", ")),
+            };
+            mistakes.add(&found.at, &found.key, what, remedy);
+            continue;
+        }
+        let word = match &found.value {
+            Value::Text(text) => ACCESS.iter().find(|(word, _)| word == text),
+            _ => None,
+        };
+        match word {
+            Some((_, access)) => {
+                granted.insert(name, *access);
+            }
+            None => {
+                let what = "the access is not known";
+                mistakes.add(
+                    &found.at,
+                    &found.key,
+                    what,
+                    "use \"read\" or \"read-write\"",
+                );
+            }
+        }
+    }
+    let mut topics = BTreeSet::new();
+    for topic in table.texts("events") {
+        if topic.value.is_empty() {
+            table.blame_found(
+                &topic,
+                "a topic cannot be empty",
+                "name a topic or remove it",
+            );
+        } else {
+            topics.insert(topic.value);
+        }
+    }
+    let keyvalue = table.flag("keyvalue").is_some_and(|found| found.value);
+    table.finish();
+    Grants {
+        datasources: granted,
+        topics,
+        keyvalue,
+    }
+}
+
+fn retry(mut section: Section<'_>) -> RetryPolicy {
+    let mut policy = RetryPolicy::DEFAULT;
+    let base = section.duration("base");
+    let cap = section.duration("cap");
+    if let Some(found) = &base {
+        policy.base = found.value;
+        if found.value < SignedDuration::from_millis(1) {
+            section.blame_found(found, "no wait between attempts", "use at least \"1ms\"");
+        }
+    }
+    if let Some(found) = &cap {
+        policy.cap = found.value;
+    }
+    if policy.cap < policy.base
+        && let Some(found) = cap.as_ref().or(base.as_ref())
+    {
+        let what = format!(
+            "the cap of {:#} is below the base of {:#}",
+            policy.cap, policy.base
+        );
+        section.blame_found(found, what, "raise retry.cap or lower retry.base");
+    }
+    if let Some(found) = section.number("factor", 1.0..=100.0) {
+        policy.factor = found.value;
+    }
+    if let Some(found) = section.number("jitter", 0.0..=1.0) {
+        policy.jitter = found.value;
+    }
+    if let Some(found) = section.count_or("max_attempts", 1..=ATTEMPTS_MAX, "unbounded") {
+        policy.max_attempts = found.value.map(narrow);
+    }
+    if let Some(found) = section.duration("forget_after") {
+        policy.forget_after = Some(found.value);
+    }
+    if let Some(found) = section.count("crashes_max", 1..=1_000) {
+        policy.crashes_max = narrow(found.value);
+    }
+    section.finish();
+    policy
+}
+
+fn rate(section: &mut Section<'_>) -> Option<domain::job::Rate> {
+    section
+        .parsed("rate", text::RATE_REMEDY, text::rate)
+        .map(|found| found.value)
+}
+
+/// Counts are bounded well below this when they are read.
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

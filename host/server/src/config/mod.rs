@@ -1,0 +1,295 @@
+//! `tidemill.toml` and the environment, checked. In reading order: [`raw`] (text to tree), [`env`] (variables over it),
+//! [`reader`] (tree to values, collecting mistakes), and the sections: here, [`job`] and [`limits`].
+
+mod env;
+pub mod error;
+mod job;
+pub mod limits;
+mod raw;
+mod reader;
+pub mod show;
+pub mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use domain::job::JobSpec;
+use jiff::Timestamp;
+use store::StoreConfig;
+use store::config::DatasourceConfig;
+
+pub use self::env::Environment;
+pub use self::error::ConfigError;
+pub use self::job::{CONCURRENCY_DEFAULT, schedule_words};
+use self::reader::{Found, Mistakes, Section};
+use crate::telemetry::{LogConfig, LogFormat};
+
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
+const FILE_BYTES_MAX: usize = 4 << 20;
+const HOST_NAME_BYTES_MAX: usize = 64;
+
+/// Everything that an admin decided, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// What this host keeps for itself: its id, caches.
+    pub data_dir: PathBuf,
+    pub host_name: String,
+    pub store: StoreConfig,
+    pub plugins_dir: PathBuf,
+    pub jobs: Vec<Arc<JobSpec>>,
+    pub log: LogConfig,
+}
+
+impl Config {
+    pub fn load(
+        file: &Path,
+        environment: &Environment,
+        now: Timestamp,
+    ) -> Result<Config, ConfigError> {
+        let text = read(file)?;
+        let mut root = raw::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
+        if root.is_empty() && environment.0.is_empty() {
+            let remedy = "name at least one job; docs/tidemill.example.toml shows every key";
+            return Err(ConfigError::of_file(
+                file.to_owned(),
+                "the file says nothing".to_owned(),
+                remedy,
+            ));
+        }
+        let mistakes = Mistakes::default();
+        mistakes.extend(env::overlay(&mut root, environment));
+        let config = check(Section::root(root, &mistakes), &folder_of(file), now);
+        let mistakes = mistakes.into_vec();
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(ConfigError::new(file.to_owned(), mistakes)),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    let of_file = |what: String, remedy| ConfigError::of_file(file.to_owned(), what, remedy);
+    let bytes = std::fs::read(file).map_err(|e| {
+        let remedy = "name the file with --config, or start from docs/tidemill.example.toml";
+        of_file(format!("cannot be read: {e}"), remedy)
+    })?;
+    if bytes.len() > FILE_BYTES_MAX {
+        let what = format!(
+            "{} bytes are more than the {FILE_BYTES_MAX} that are read",
+            bytes.len()
+        );
+        return Err(of_file(what, "check that this is the right file"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        of_file(
+            format!("line {line} is not UTF-8"),
+            "save the file as UTF-8",
+        )
+    })
+}
+
+/// Paths in the file start from its folder, so that it means the same from wherever it is started.
+fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let absolute = std::path::absolute(if folder == Path::new("") {
+        Path::new(".")
+    } else {
+        folder
+    });
+    text::clean(&absolute.unwrap_or_else(|_| folder.to_owned()))
+}
+
+fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config> {
+    let listen = server(root.section("server"));
+    let (data_dir, host_name) = host(root.section("host"), folder);
+    let url = store_url(root.section("store"), folder);
+    let plugins_dir = plugins(root.section("plugins"), folder);
+    let log = log(root.section("log"));
+    let datasources = datasources(root.section("datasources"), folder, url.as_deref());
+    let names: BTreeSet<String> = datasources.keys().cloned().collect();
+    let jobs: Vec<_> = root
+        .section("jobs")
+        .sections()
+        .into_iter()
+        .filter_map(|(name, section)| job::read(&name, section, &names, now))
+        .map(Arc::new)
+        .collect();
+    root.finish();
+    // A datasource whose address is wrong has been told; it is left out only here.
+    let datasources = datasources
+        .into_iter()
+        .filter_map(|(name, config)| Some((name, config?)));
+    Some(Config {
+        listen: listen?,
+        data_dir,
+        host_name,
+        store: StoreConfig {
+            url: url?,
+            datasources: datasources.collect(),
+        },
+        plugins_dir,
+        jobs,
+        log,
+    })
+}
+
+fn server(mut section: Section<'_>) -> Option<SocketAddr> {
+    let listen = match section.text("listen") {
+        Some(found) => listen_address(&section, &found),
+        None => LISTEN_DEFAULT.parse().ok(),
+    };
+    section.finish();
+    listen
+}
+
+fn listen_address(section: &Section<'_>, found: &Found<String>) -> Option<SocketAddr> {
+    let Ok(listen) = found.value.parse::<SocketAddr>() else {
+        let what = format!("{:?} is not an address with a port", found.value);
+        section.blame_found(
+            found,
+            what,
+            format!("use {LISTEN_DEFAULT:?} or \"[::1]:7070\""),
+        );
+        return None;
+    };
+    if !listen.ip().is_loopback() {
+        let ip = listen.ip();
+        let what = format!("{ip} can be reached by others, and there is no authentication yet");
+        section.blame_found(found, what, "use 127.0.0.1 or [::1]");
+        return None;
+    }
+    Some(listen)
+}
+
+fn host(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
+    let data_dir = path(&mut section, "data_dir", "data", folder);
+    let name = match section.text("name") {
+        Some(found) if found.value.is_empty() || found.value.len() > HOST_NAME_BYTES_MAX => {
+            let what = format!("a host's name has 1 to {HOST_NAME_BYTES_MAX} bytes");
+            section.blame_found(
+                &found,
+                what,
+                "shorten it, or remove it to use the machine's name",
+            );
+            String::new()
+        }
+        Some(found) => found.value,
+        None => machine_name(),
+    };
+    section.finish();
+    (data_dir, name)
+}
+
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().take(HOST_NAME_BYTES_MAX).collect();
+    if name.is_empty() {
+        "tidemill".to_owned()
+    } else {
+        name
+    }
+}
+
+fn store_url(mut section: Section<'_>, folder: &Path) -> Option<String> {
+    let default = "sqlite://data/tidemill.db";
+    let url = match section.text("url") {
+        Some(found) => database(&section, &found, folder),
+        None => text::database_url(default, folder).ok(),
+    };
+    section.finish();
+    url
+}
+
+fn database(section: &Section<'_>, found: &Found<String>, folder: &Path) -> Option<String> {
+    text::database_url(&found.value, folder)
+        .map_err(|what| section.blame_found(found, what, text::STORE_REMEDY))
+        .ok()
+}
+
+fn plugins(mut section: Section<'_>, folder: &Path) -> PathBuf {
+    let dir = path(&mut section, "dir", "plugins", folder);
+    section.finish();
+    dir
+}
+
+fn path(section: &mut Section<'_>, key: &'static str, default: &str, folder: &Path) -> PathBuf {
+    let found = section.text(key);
+    if let Some(found) = found.as_ref().filter(|found| found.value.trim().is_empty()) {
+        section.blame_found(
+            found,
+            "the path is empty",
+            format!("name a folder, like {default:?}"),
+        );
+    }
+    text::clean(&folder.join(found.as_ref().map_or(default, |found| found.value.as_str())))
+}
+
+fn log(mut section: Section<'_>) -> LogConfig {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = section
+        .word("format", &formats)
+        .map_or(LogFormat::Text, |found| found.value);
+    let mut config = LogConfig {
+        format,
+        ..LogConfig::default()
+    };
+    if let Some(found) = section.text("filter") {
+        match crate::telemetry::check_filter(&found.value) {
+            Ok(()) => config.filter = found.value,
+            Err(what) => {
+                section.blame_found(
+                    &found,
+                    what,
+                    "use a level like \"info\", or \"info,engine=debug\"",
+                );
+            }
+        }
+    }
+    section.finish();
+    config
+}
+
+/// A datasource whose address is wrong keeps its name, so that grants are checked against all names.
+fn datasources(
+    section: Section<'_>,
+    folder: &Path,
+    store_url: Option<&str>,
+) -> BTreeMap<String, Option<DatasourceConfig>> {
+    let own_file = store_url.and_then(text::sqlite_file);
+    let mut datasources = BTreeMap::new();
+    for (name, mut section) in section.sections() {
+        if let Err(e) = name.parse::<domain::id::Name>() {
+            let what = format!(
+                "{name:?} is not a datasource's name: {}",
+                job::name_words(&e)
+            );
+            section.blame("", what, job::NAME_REMEDY);
+        }
+        if !section.has("url") {
+            section.blame(
+                "url",
+                "the datasource has no address",
+                "add url = \"postgres://…\" or \"sqlite://…\"",
+            );
+        }
+        let found = section.text("url");
+        let url = found
+            .as_ref()
+            .and_then(|found| database(&section, found, folder));
+        if let (Some(found), Some(url)) = (&found, &url)
+            && own_file.is_some()
+            && text::sqlite_file(url) == own_file
+        {
+            let what = "this is the store's own file: a plugin could change the host's records";
+            section.blame_found(found, what, "use a file of its own for business data");
+        }
+        section.finish();
+        datasources.insert(name, url.map(|url| DatasourceConfig { url }));
+    }
+    datasources
+}

@@ -1,0 +1,426 @@
+//! Takes values out of the tree by key and kind. It collects mistakes and goes on, so that all are told at once;
+//! what nobody took is a key that does not exist.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use jiff::SignedDuration;
+
+use super::error::{Mistake, Place};
+use super::raw::{self, Entry, Table, Value};
+use super::text;
+
+/// Most edits between a misspelt key and the one that is suggested.
+const SUGGEST_EDITS_MAX: usize = 3;
+
+#[derive(Debug, Default)]
+pub struct Mistakes(RefCell<Vec<Mistake>>);
+
+impl Mistakes {
+    pub fn add(&self, at: &Place, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let mistake = Mistake {
+            at: at.clone(),
+            key: key.to_owned(),
+            what: what.into(),
+            remedy: remedy.into(),
+        };
+        self.0.borrow_mut().push(mistake);
+    }
+
+    pub fn extend(&self, mistakes: Vec<Mistake>) {
+        self.0.borrow_mut().extend(mistakes);
+    }
+
+    pub fn into_vec(self) -> Vec<Mistake> {
+        self.0.into_inner()
+    }
+}
+
+/// A value with the place it came from, so that later checks can blame it.
+#[derive(Debug, Clone)]
+pub struct Found<T> {
+    pub value: T,
+    pub at: Place,
+    pub key: String,
+}
+
+/// One table while it is read.
+pub struct Section<'m> {
+    pub at: Place,
+    pub path: String,
+    entries: Table,
+    asked: Vec<&'static str>,
+    mistakes: &'m Mistakes,
+}
+
+impl<'m> Section<'m> {
+    pub fn root(entries: Table, mistakes: &'m Mistakes) -> Section<'m> {
+        Section {
+            at: Place::File,
+            path: String::new(),
+            entries,
+            asked: Vec::new(),
+            mistakes,
+        }
+    }
+
+    pub fn key(&self, name: &str) -> String {
+        match (self.path.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, name) => format!("{path}.{name}"),
+        }
+    }
+
+    /// Blames the section itself, at its `name`.
+    pub fn blame(&self, name: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.mistakes.add(&self.at, &self.key(name), what, remedy);
+    }
+
+    pub fn blame_found<T>(
+        &self,
+        found: &Found<T>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.mistakes.add(&found.at, &found.key, what, remedy);
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The key exists, though nothing reads it now.
+    pub fn asked(&mut self, name: &'static str) {
+        self.asked.push(name);
+    }
+
+    pub fn mistakes(&self) -> &'m Mistakes {
+        self.mistakes
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Found<Value>> {
+        self.asked.push(name);
+        let Entry { at, value } = self.entries.remove(name)?;
+        Some(Found {
+            value,
+            at,
+            key: self.key(name),
+        })
+    }
+
+    fn wrong_kind<T>(&self, found: &Found<Value>, expected: &str, remedy: &str) -> Option<T> {
+        let what = format!("expected {expected}, found {}", found.value.kind());
+        self.mistakes.add(&found.at, &found.key, what, remedy);
+        None
+    }
+
+    pub fn text(&mut self, name: &'static str) -> Option<Found<String>> {
+        let found = self.take(name)?;
+        match found.value {
+            Value::Text(text) => Some(Found {
+                value: text,
+                at: found.at,
+                key: found.key,
+            }),
+            _ => self.wrong_kind(&found, "text", "put it in quotes"),
+        }
+    }
+
+    /// A text that `parse` understands; what it refuses is a mistake with `remedy`.
+    pub fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        remedy: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Found<T>> {
+        let found = self.take(name)?;
+        let Value::Text(text) = &found.value else {
+            return self.wrong_kind(&found, "text", remedy);
+        };
+        match parse(text) {
+            Ok(value) => Some(Found {
+                value,
+                at: found.at,
+                key: found.key,
+            }),
+            Err(what) => {
+                self.mistakes.add(&found.at, &found.key, what, remedy);
+                None
+            }
+        }
+    }
+
+    pub fn duration(&mut self, name: &'static str) -> Option<Found<SignedDuration>> {
+        self.parsed(name, text::DURATION_REMEDY, text::duration)
+    }
+
+    pub fn bytes(&mut self, name: &'static str) -> Option<Found<u64>> {
+        self.parsed(name, text::BYTES_REMEDY, text::bytes)
+    }
+
+    /// One of a few words.
+    pub fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<Found<T>> {
+        let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        self.parsed(name, &format!("use {}", all.join(" or ")), |text| {
+            let word = words.iter().find(|(word, _)| *word == text);
+            word.map(|(_, value)| *value)
+                .ok_or_else(|| format!("{text:?} is not known"))
+        })
+    }
+
+    pub fn count(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<Found<u64>> {
+        let found = self.take(name)?;
+        let remedy = format!(
+            "use a whole number from {} to {}",
+            range.start(),
+            range.end()
+        );
+        let Some(number) = whole(&found) else {
+            return self.wrong_kind(&found, "a whole number", &remedy);
+        };
+        match u64::try_from(number)
+            .ok()
+            .filter(|value| range.contains(value))
+        {
+            Some(value) => Some(Found {
+                value,
+                at: found.at,
+                key: found.key,
+            }),
+            None => {
+                let what = format!("{} is out of range", shown(number));
+                self.mistakes.add(&found.at, &found.key, what, remedy);
+                None
+            }
+        }
+    }
+
+    /// Like [`Section::count`], or one word that stands for "no bound".
+    pub fn count_or(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        word: &str,
+    ) -> Option<Found<Option<u64>>> {
+        let is_word = |entry: &Entry| matches!(&entry.value, Value::Text(text) if text == word);
+        if self.entries.get(name).is_some_and(is_word) {
+            return self.take(name).map(|f| Found {
+                value: None,
+                at: f.at,
+                key: f.key,
+            });
+        }
+        if let Some(Entry {
+            at: Place::File | Place::Line(_),
+            value: Value::Text(text),
+        }) = self.entries.get(name)
+        {
+            let what = format!("{text:?} is neither a number nor {word:?}");
+            let found = self.take(name)?;
+            let remedy = format!(
+                "use a whole number from {} to {}, or {word:?}",
+                range.start(),
+                range.end()
+            );
+            self.mistakes.add(&found.at, &found.key, what, remedy);
+            return None;
+        }
+        let found = self.count(name, range)?;
+        Some(Found {
+            value: Some(found.value),
+            at: found.at,
+            key: found.key,
+        })
+    }
+
+    pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>) -> Option<Found<f64>> {
+        let found = self.take(name)?;
+        let remedy = format!("use a number from {} to {}", range.start(), range.end());
+        let number = match (&found.value, &found.at) {
+            (Value::Float(number), _) => *number,
+            (Value::Integer(number), _) => *number as f64,
+            (Value::Text(text), Place::Variable(_)) => text.parse().unwrap_or(f64::NAN),
+            _ => return self.wrong_kind(&found, "a number", &remedy),
+        };
+        if !range.contains(&number) {
+            self.mistakes.add(
+                &found.at,
+                &found.key,
+                format!("{number} is out of range"),
+                remedy,
+            );
+            return None;
+        }
+        Some(Found {
+            value: number,
+            at: found.at,
+            key: found.key,
+        })
+    }
+
+    pub fn flag(&mut self, name: &'static str) -> Option<Found<bool>> {
+        let found = self.take(name)?;
+        let value = match (&found.value, &found.at) {
+            (Value::Boolean(flag), _) => Some(*flag),
+            (Value::Text(text), Place::Variable(_)) => text.parse().ok(),
+            _ => None,
+        };
+        match value {
+            Some(value) => Some(Found {
+                value,
+                at: found.at,
+                key: found.key,
+            }),
+            None => self.wrong_kind(&found, "true or false", "use true or false, without quotes"),
+        }
+    }
+
+    pub fn texts(&mut self, name: &'static str) -> Vec<Found<String>> {
+        let Some(found) = self.take(name) else {
+            return Vec::new();
+        };
+        let found = self.structured(found);
+        let Value::List(list) = found.value else {
+            self.wrong_kind::<()>(&found, "a list of texts", "use a list like [\"a\", \"b\"]");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for Entry { at, value } in list {
+            match value {
+                Value::Text(value) => texts.push(Found {
+                    value,
+                    at,
+                    key: found.key.clone(),
+                }),
+                other => {
+                    let what = format!("expected text in the list, found {}", other.kind());
+                    self.mistakes.add(&at, &found.key, what, "put it in quotes");
+                }
+            }
+        }
+        texts
+    }
+
+    /// The table `name`; an empty one where there is none.
+    pub fn section(&mut self, name: &'static str) -> Section<'m> {
+        self.section_if(name)
+            .unwrap_or_else(|| self.inner(name, self.at.clone(), Table::new()))
+    }
+
+    pub fn section_if(&mut self, name: &'static str) -> Option<Section<'m>> {
+        let found = self.take(name)?;
+        let found = self.structured(found);
+        let Value::Table(entries) = found.value else {
+            let remedy = format!("use a section [{}] or {{ key = value }}", found.key);
+            return self.wrong_kind(&found, "a table", &remedy);
+        };
+        Some(self.inner(name, found.at, entries))
+    }
+
+    /// Every entry that is left, as a table of its own: for tables whose keys are names.
+    pub fn sections(mut self) -> Vec<(String, Section<'m>)> {
+        let mut sections = Vec::new();
+        for (name, Entry { at, value }) in std::mem::take(&mut self.entries) {
+            let found = self.structured(Found {
+                key: self.key(&name),
+                at,
+                value,
+            });
+            match found.value {
+                Value::Table(entries) => {
+                    sections.push((name.clone(), self.inner(&name, found.at, entries)));
+                }
+                _ => {
+                    let remedy = format!("use a section [{}]", found.key);
+                    self.wrong_kind::<()>(&found, "a table", &remedy);
+                }
+            }
+        }
+        sections
+    }
+
+    /// Every entry that is left, as it stands: for tables whose keys are free.
+    pub fn free(mut self) -> BTreeMap<String, Found<Value>> {
+        let entries = std::mem::take(&mut self.entries);
+        let found = entries.into_iter().map(|(name, Entry { at, value })| {
+            let key = self.key(&name);
+            (name, Found { value, at, key })
+        });
+        found.collect()
+    }
+
+    /// Whatever nobody asked for does not exist.
+    pub fn finish(self) {
+        for (name, entry) in &self.entries {
+            let remedy = match nearest(name, &self.asked) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("remove it; known here: {}", self.asked.join(", ")),
+            };
+            self.mistakes
+                .add(&entry.at, &self.key(name), "there is no such key", remedy);
+        }
+    }
+
+    fn inner(&self, name: &str, at: Place, entries: Table) -> Section<'m> {
+        Section {
+            at,
+            path: self.key(name),
+            entries,
+            asked: Vec::new(),
+            mistakes: self.mistakes,
+        }
+    }
+
+    /// A list or a table that came as a variable's text.
+    fn structured(&self, found: Found<Value>) -> Found<Value> {
+        match (&found.value, &found.at) {
+            (Value::Text(text), Place::Variable(_)) => match raw::parse_value(text, &found.at) {
+                Ok(value) => Found { value, ..found },
+                Err(_) => found,
+            },
+            _ => found,
+        }
+    }
+}
+
+fn whole(found: &Found<Value>) -> Option<i128> {
+    match (&found.value, &found.at) {
+        (Value::Integer(number), _) => Some(*number),
+        (Value::Text(text), Place::Variable(_)) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Numbers at the end of the range stand for larger ones that do not fit.
+fn shown(number: i128) -> String {
+    if number == i128::MAX || number == i128::MIN {
+        return "the number".to_owned();
+    }
+    number.to_string()
+}
+
+/// The known key that `name` is most likely meant to be.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |key: &&str| edits(&name.to_lowercase().replace('-', "_"), &key.to_lowercase());
+    let near = known.iter().min_by_key(|key| distance(key))?;
+    let most = SUGGEST_EDITS_MAX.min(near.len().max(2) / 2);
+    (distance(near) <= most).then_some(*near)
+}
+
+/// Levenshtein distance, one row at a time.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

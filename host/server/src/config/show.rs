@@ -1,0 +1,155 @@
+//! The configuration as it is in effect, defaults and limits included, for people. Passwords are not shown.
+
+use std::fmt::Write;
+
+use domain::job::{Access, JobSpec};
+use domain::retry::RetryPolicy;
+use jiff::SignedDuration;
+
+use super::Config;
+use super::limits::LIMITS;
+use super::text::hide;
+use crate::telemetry::LogFormat;
+
+/// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
+pub fn effective(config: &Config) -> String {
+    let mut out = String::new();
+    let format = match config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    section(&mut out, "server", &[("listen", quoted(config.listen))]);
+    let data_dir = quoted(config.data_dir.display());
+    section(
+        &mut out,
+        "host",
+        &[("data_dir", data_dir), ("name", quoted(&config.host_name))],
+    );
+    section(
+        &mut out,
+        "store",
+        &[("url", quoted(hide(&config.store.url)))],
+    );
+    section(
+        &mut out,
+        "plugins",
+        &[("dir", quoted(config.plugins_dir.display()))],
+    );
+    section(
+        &mut out,
+        "log",
+        &[
+            ("format", quoted(format)),
+            ("filter", quoted(&config.log.filter)),
+        ],
+    );
+    for (name, datasource) in &config.store.datasources {
+        section(
+            &mut out,
+            &format!("datasources.{name}"),
+            &[("url", quoted(hide(&datasource.url)))],
+        );
+    }
+    for job in &config.jobs {
+        show_job(&mut out, job);
+    }
+    out
+}
+
+fn section(out: &mut String, name: &str, entries: &[(&str, String)]) {
+    let gap = if out.is_empty() { "" } else { "\n" };
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{gap}[{name}]");
+    for (key, value) in entries {
+        let _ = writeln!(out, "{key} = {value}");
+    }
+}
+
+fn show_job(out: &mut String, job: &JobSpec) {
+    let name = format!("jobs.{}", job.name);
+    let mut entries = vec![("plugin", quoted(&job.plugin))];
+    entries.push(("# schedule", job.schedule.to_string()));
+    entries.push(("concurrency", job.concurrency.to_string()));
+    if let Some(items) = job.items_per_run_max {
+        entries.push(("items_per_run_max", items.to_string()));
+    }
+    if let Some(rate) = job.rate {
+        entries.push((
+            "rate",
+            quoted(format!("{}/{}", rate.attempts_max, show(rate.window))),
+        ));
+    }
+    entries.push(("resolve_when_absent", job.resolve_when_absent.to_string()));
+    section(out, &name, &entries);
+
+    let config: Vec<_> = job
+        .config
+        .iter()
+        .map(|(key, value)| (quoted(key), quoted(value)))
+        .collect();
+    let config: Vec<_> = config
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.clone()))
+        .collect();
+    if !config.is_empty() {
+        section(out, &format!("{name}.config"), &config);
+    }
+    section(out, &format!("{name}.grants"), &grants(job));
+    section(out, &format!("{name}.retry"), &retry(&job.retry));
+    let limits: Vec<_> = LIMITS
+        .iter()
+        .map(|limit| (limit.key, limit.show_toml(&job.limits)))
+        .collect();
+    section(out, &format!("{name}.limits"), &limits);
+}
+
+fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
+    let sql = job.grants.datasources.iter().map(|(name, access)| {
+        let word = match access {
+            Access::Read => "read",
+            Access::ReadWrite => "read-write",
+        };
+        format!("{name} = {}", quoted(word))
+    });
+    let sql: Vec<String> = sql.collect();
+    let events: Vec<String> = job.grants.topics.iter().map(quoted).collect();
+    vec![
+        (
+            "sql",
+            if sql.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{ {} }}", sql.join(", "))
+            },
+        ),
+        ("events", format!("[{}]", events.join(", "))),
+        ("keyvalue", job.grants.keyvalue.to_string()),
+    ]
+}
+
+fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {
+    let attempts = policy
+        .max_attempts
+        .map_or(quoted("unbounded"), |max| max.to_string());
+    let mut entries = vec![
+        ("base", quoted(show(policy.base))),
+        ("factor", policy.factor.to_string()),
+        ("cap", quoted(show(policy.cap))),
+        ("jitter", policy.jitter.to_string()),
+        ("max_attempts", attempts),
+        ("crashes_max", policy.crashes_max.to_string()),
+    ];
+    if let Some(span) = policy.forget_after {
+        entries.push(("forget_after", quoted(show(span))));
+    }
+    entries
+}
+
+fn show(duration: SignedDuration) -> String {
+    format!("{duration:#}")
+}
+
+/// A TOML text: quotes, backslashes and control characters escaped.
+fn quoted(text: impl ToString) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}

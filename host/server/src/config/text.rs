@@ -1,0 +1,154 @@
+//! Values that are written as text: durations, sizes, rates and database addresses.
+
+use std::path::{Path, PathBuf};
+
+use domain::job::Rate;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+
+pub const DURATION_REMEDY: &str = "use a duration like \"500ms\", \"30s\", \"1h 30m\" or \"7d\"";
+pub const BYTES_REMEDY: &str = "use a size like \"64MiB\", \"256KiB\" or \"512B\"";
+pub const RATE_REMEDY: &str = "use \"attempts/window\", like \"10/1m\"";
+pub const STORE_REMEDY: &str = "use sqlite://path/to/file.db or postgres://user@host/database";
+
+/// A day is 24 hours here; months and years have no fixed length and are refused.
+pub fn duration(text: &str) -> Result<SignedDuration, String> {
+    let bad = |why: String| format!("{text:?} is not a duration: {why}");
+    let span: Span = text
+        .trim()
+        .parse()
+        .map_err(|e: jiff::Error| bad(e.to_string()))?;
+    if span.get_months() != 0 || span.get_years() != 0 {
+        return Err(bad("months and years have no fixed length".to_owned()));
+    }
+    let duration = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(|e| bad(e.to_string()))?;
+    if duration.is_negative() {
+        return Err(bad("it is negative".to_owned()));
+    }
+    Ok(duration)
+}
+
+const SIZES: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
+
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let parse = |(unit, size): &(&str, u64)| {
+        let number: u64 = text.trim().strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(*size)
+    };
+    SIZES
+        .iter()
+        .find_map(parse)
+        .ok_or_else(|| format!("{text:?} is not a size"))
+}
+
+/// The largest unit that divides it.
+pub fn show_bytes(bytes: u64) -> String {
+    let fits = |(_, size): &&(&str, u64)| bytes > 0 && bytes.is_multiple_of(*size);
+    let (unit, size) = SIZES.iter().find(fits).unwrap_or(&("B", 1));
+    format!("{}{unit}", bytes / size)
+}
+
+pub fn rate(text: &str) -> Result<Rate, String> {
+    let (attempts, window) = text
+        .split_once('/')
+        .ok_or_else(|| format!("{text:?} is not a rate"))?;
+    let attempts_max: u32 = attempts
+        .trim()
+        .parse()
+        .map_err(|_| format!("{:?} is not a number of attempts", attempts.trim()))?;
+    let window = duration(window)?;
+    if attempts_max == 0 || window < SignedDuration::from_millis(1) {
+        return Err(format!("{text:?} would let nothing run"));
+    }
+    Ok(Rate {
+        attempts_max,
+        window,
+    })
+}
+
+/// The address of a database with an SQLite file's path made absolute from `folder`.
+pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
+    let (scheme, rest) = text
+        .split_once(':')
+        .ok_or_else(|| format!("{:?} is not a database address", hide(text)))?;
+    match scheme {
+        "sqlite" => {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            let (path, options) = path
+                .split_once('?')
+                .map_or((path, None), |(p, o)| (p, Some(o)));
+            if path.is_empty() || path == ":memory:" {
+                return Err("a database in memory forgets everything at a restart".to_owned());
+            }
+            let file = clean(&folder.join(path));
+            let options = options
+                .map(|options| format!("?{options}"))
+                .unwrap_or_default();
+            Ok(format!("sqlite://{}{options}", file.display()))
+        }
+        "postgres" | "postgresql" if rest.len() > "//".len() && rest.starts_with("//") => {
+            Ok(text.to_owned())
+        }
+        "postgres" | "postgresql" => Err(format!("{:?} names no host", hide(text))),
+        other => Err(format!("the scheme {other:?} is not supported")),
+    }
+}
+
+/// The file of an SQLite address that [`database_url`] made.
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite://")?;
+    let file = PathBuf::from(path.split('?').next().unwrap_or(path));
+    // Through a symlink it would be the same file under another name.
+    Some(file.canonicalize().unwrap_or(file))
+}
+
+/// Takes `.` and `..` out of a path without looking at the disk: the file may not exist yet.
+pub fn clean(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut cleaned = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            other => cleaned.push(other),
+        }
+    }
+    cleaned
+}
+
+/// An address for people to read: its password is not.
+pub fn hide(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    // The last @ before the path ends the user's part: a password may hold one, unescaped.
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'));
+    let shown = match at {
+        None => rest.to_owned(),
+        Some(at) => {
+            let user = rest[..at].split(':').next().unwrap_or_default();
+            let secret = rest[..at].contains(':');
+            format!(
+                "{user}{}@{}",
+                if secret { ":***" } else { "" },
+                &rest[at + 1..]
+            )
+        }
+    };
+    match shown.split_once("password=") {
+        None => format!("{scheme}://{shown}"),
+        Some((before, after)) => {
+            let rest = after.find('&').map_or("", |end| &after[end..]);
+            format!("{scheme}://{before}password=***{rest}")
+        }
+    }
+}

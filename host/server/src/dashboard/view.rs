@@ -1,0 +1,234 @@
+//! What the page shows, as plain text and numbers: the templates only place and escape it.
+
+use askama::Template;
+use domain::item::State;
+use domain::job::JobSpec;
+use domain::plugin::{PluginVersion, VersionState};
+use domain::runner::Readiness;
+use jiff::{SignedDuration, Timestamp};
+use store::StoreError;
+use store::items::{ItemCount, ItemView};
+use store::runs::RunView;
+
+use super::bar::{Part, parts};
+use crate::api::AppState;
+use crate::config::text::show_bytes;
+
+const RUNS_SHOWN: u32 = 12;
+const FAILURES_SHOWN: usize = 10;
+const VERSIONS_SHOWN: usize = 20;
+/// Items that changed last, of each state, among which failures are looked for.
+const FAILURES_LOOKED_AT: u32 = 50;
+/// Longer texts are cut in tables.
+const TEXT_BYTES_SHOWN: usize = 300;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+pub struct Overview {
+    host: String,
+    now: String,
+    allocator: String,
+    store_problem: Option<String>,
+    jobs: Vec<JobCard>,
+    runs: Vec<RunRow>,
+    failures: Vec<FailureRow>,
+    versions: Vec<VersionRow>,
+}
+
+struct JobCard {
+    name: String,
+    plugin: String,
+    version: String,
+    schedule: String,
+    next_due: Option<String>,
+    blocked: Option<String>,
+    parts: Vec<Part>,
+}
+
+struct RunRow {
+    job: String,
+    started: String,
+    by: String,
+    state: String,
+    percent: u32,
+    fill: &'static str,
+    done: u32,
+    queued: u32,
+    failed: u32,
+    summary: String,
+    error: Option<String>,
+}
+
+struct FailureRow {
+    job: String,
+    key: String,
+    state: &'static str,
+    attempts: u32,
+    last: String,
+    next: String,
+    error: String,
+}
+
+struct VersionRow {
+    plugin: String,
+    version: String,
+    digest: String,
+    size: String,
+    seen: String,
+    state: &'static str,
+    rejected: Option<String>,
+}
+
+#[derive(Default)]
+struct FromStore {
+    counts: Vec<ItemCount>,
+    runs: Vec<RunView>,
+    failures: Vec<ItemView>,
+}
+
+/// The whole picture. A store that is away is part of it, not an error.
+pub async fn overview(state: &AppState) -> Overview {
+    let now = state.clock.now();
+    let (stored, store_problem) = match read(state).await {
+        Ok(stored) => (stored, None),
+        Err(error) => (FromStore::default(), Some(error.to_string())),
+    };
+    let card = |job: &JobSpec| {
+        let readiness = state.engine.readiness(job);
+        job_card(job, readiness, &stored.counts, now)
+    };
+    let versions = state.sandbox.versions();
+    Overview {
+        host: state.engine.host_id().to_string(),
+        now: format!("{now:.0}"),
+        allocator: state.sandbox.allocator().to_owned(),
+        store_problem,
+        jobs: state.engine.jobs().iter().map(|job| card(job)).collect(),
+        runs: stored.runs.into_iter().map(|run| run_row(run, now)).collect(),
+        failures: stored.failures.into_iter().map(|item| failure_row(item, now)).collect(),
+        versions: version_rows(versions, now),
+    }
+}
+
+async fn read(state: &AppState) -> Result<FromStore, StoreError> {
+    let counts = state.store.item_counts().await?;
+    let runs = state.store.runs(None, RUNS_SHOWN).await?;
+    let mut failures = Vec::new();
+    for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
+        failures.extend(state.store.items(None, Some(of), FAILURES_LOOKED_AT).await?);
+    }
+    failures.retain(|item| item.error.is_some());
+    failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));
+    failures.truncate(FAILURES_SHOWN);
+    Ok(FromStore { counts, runs, failures })
+}
+
+fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Timestamp) -> JobCard {
+    let (version, blocked) = match readiness {
+        Readiness::Ready(digest) => (digest.short(), None),
+        Readiness::Blocked(why) => (String::new(), Some(shorten(&why))),
+    };
+    let own: Vec<&ItemCount> = counts.iter().filter(|count| count.job == job.name).collect();
+    JobCard {
+        name: job.name.to_string(),
+        plugin: job.plugin.to_string(),
+        version,
+        schedule: job.schedule.to_string(),
+        next_due: job.schedule.next_after(now).map(|due| until(now, due)),
+        blocked,
+        parts: parts(&own),
+    }
+}
+
+fn run_row(run: RunView, now: Timestamp) -> RunRow {
+    let (done, queued) = (run.done, run.discovered.queued);
+    let percent = match (queued, run.finished_at) {
+        (0, None) => 0,
+        (0, Some(_)) => 100,
+        _ => u32::try_from(u64::from(done) * 100 / u64::from(queued)).unwrap_or(100).min(100),
+    };
+    let fill = match run.state.as_str() {
+        "failed" => "manual_required",
+        "finished" => "resolved",
+        _ => "running",
+    };
+    RunRow {
+        summary: run.summary(),
+        job: run.job.to_string(),
+        started: ago(now, run.created_at),
+        by: shorten(&run.started_by),
+        state: run.state,
+        percent,
+        fill,
+        done,
+        queued,
+        failed: run.failed,
+        error: run.error.map(|e| shorten(&format!("{}: {}", e.code, e.message))),
+    }
+}
+
+fn failure_row(item: ItemView, now: Timestamp) -> FailureRow {
+    let error = item.error.map(|e| format!("{}: {}", e.code, e.message)).unwrap_or_default();
+    FailureRow {
+        job: item.job.to_string(),
+        key: shorten(&item.key),
+        state: if item.state == State::ManualRequired { "needs a person" } else { item.shown },
+        attempts: item.attempts,
+        last: ago(now, item.last_attempt_at.unwrap_or(item.updated_at)),
+        next: if item.state.is_end() { String::new() } else { until(now, item.due_at) },
+        error: shorten(&error),
+    }
+}
+
+/// Rejected ones first, as they need someone; then the newest.
+fn version_rows(mut versions: Vec<PluginVersion>, now: Timestamp) -> Vec<VersionRow> {
+    let rank = |version: &PluginVersion| match version.state {
+        VersionState::Rejected(_) => 0,
+        VersionState::Active => 1,
+        VersionState::Retired => 2,
+    };
+    versions.sort_by_key(|version| (rank(version), std::cmp::Reverse(version.seen_at)));
+    let row = |version: PluginVersion| {
+        let (state, rejected) = match version.state {
+            VersionState::Active => ("active", None),
+            VersionState::Retired => ("retired", None),
+            VersionState::Rejected(reason) => ("rejected", Some(shorten(&reason))),
+        };
+        VersionRow {
+            plugin: version.plugin.to_string(),
+            version: shorten(&version.version),
+            digest: version.digest.short(),
+            size: show_bytes(version.size_bytes.next_multiple_of(1 << 10)),
+            seen: ago(now, version.seen_at),
+            state,
+            rejected,
+        }
+    };
+    versions.into_iter().take(VERSIONS_SHOWN).map(row).collect()
+}
+
+fn shorten(text: &str) -> String {
+    domain::limits::cut(text, TEXT_BYTES_SHOWN)
+}
+
+fn ago(now: Timestamp, then: Timestamp) -> String {
+    format!("{} ago", span(now.duration_since(then)))
+}
+
+fn until(now: Timestamp, then: Timestamp) -> String {
+    if then <= now {
+        return "now".to_owned();
+    }
+    format!("in {}", span(then.duration_since(now)))
+}
+
+/// The two largest units, or less: nobody reads more of it.
+fn span(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}

@@ -1,0 +1,14 @@
+//! The outside of Tidemill, and its wiring: configuration, command line, HTTP API, page, logs. The only crate that
+//! knows both the engine and the sandbox. The binary's `main` only parses and calls [`cli::run`].
+
+pub mod cli;
+pub mod config;
+pub mod telemetry;
+
+pub mod app;
+
+pub mod api;
+pub mod dashboard;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,493 @@
+//! Each mistake with its whole message; the example; variables over the file.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use jiff::Timestamp;
+
+use crate::config::{Config, ConfigError, Environment, show};
+
+fn now() -> Timestamp {
+    "2026-11-20T12:00:00Z".parse().unwrap()
+}
+
+fn load(bytes: &[u8], variables: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidemill.toml");
+    std::fs::write(&file, bytes).unwrap();
+    let variables = variables
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), OsString::from(v)));
+    let result = Config::load(&file, &Environment(variables.collect()), now());
+    let folder = folder.path().to_str().unwrap();
+    result.map_err(|e: ConfigError| e.to_string().replace(&format!("{folder}/"), ""))
+}
+
+fn check(toml: &str, expected: Expect) {
+    check_with(toml, &[], expected);
+}
+
+fn check_with(toml: &str, variables: &[(&str, &str)], expected: Expect) {
+    expected.assert_eq(&load(toml.as_bytes(), variables).err().unwrap_or_default());
+}
+
+#[test]
+fn keys_and_kinds() {
+    check(
+        "[server]\nlisten = \"127.0.0.1:7070\"\nlisen = 1\n[sotre]\nurl = \"\"\n",
+        expect![[r#"
+        tidemill.toml:3: server.lisen: there is no such key; did you mean "listen"?
+        tidemill.toml:4: sotre: there is no such key; did you mean "store"?"#]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\nconcurency = 3\nzzzzzz = 1\n",
+        expect![[r#"
+        tidemill.toml:3: jobs.a.concurency: there is no such key; did you mean "concurrency"?
+        tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent"#]],
+    );
+    check(
+        "[jobs.a]\nplugin = 7\nconcurrency = \"4\"\nresolve_when_absent = \"yes\"\n",
+        expect![[r#"
+        tidemill.toml:2: jobs.a.plugin: expected text, found a whole number; put it in quotes
+        tidemill.toml:3: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 256
+        tidemill.toml:4: jobs.a.resolve_when_absent: expected true or false, found text; use true or false, without quotes"#]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\ngrants = { events = \"Topic\", sql = [], keyvalue = 1 }\n",
+        expect![[r#"
+        tidemill.toml:3: jobs.a.grants.events: expected a list of texts, found text; use a list like ["a", "b"]
+        tidemill.toml:3: jobs.a.grants.keyvalue: expected true or false, found a whole number; use true or false, without quotes
+        tidemill.toml:3: jobs.a.grants.sql: expected a table, found a list; use a section [jobs.a.grants.sql] or { key = value }"#]],
+    );
+    check(
+        "jobs = 3\nserver = \"x\"\n",
+        expect![[r#"
+        tidemill.toml:1: jobs: expected a table, found a whole number; use a section [jobs] or { key = value }
+        tidemill.toml:2: server: expected a table, found text; use a section [server] or { key = value }"#]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\nconcurrency = 0\nitems_per_run_max = 99999999999999999999999999\n",
+        expect![[r#"
+        tidemill.toml:3: jobs.a.concurrency: 0 is out of range; use a whole number from 1 to 256
+        tidemill.toml:4: jobs.a.items_per_run_max: 99999999999999999999999999 is out of range; use a whole number from 1 to 1000000"#]],
+    );
+}
+
+#[test]
+fn schedules() {
+    let job = |schedule: &str| format!("[jobs.wallet]\nplugin = \"a\"\nschedule = {schedule}\n");
+    check(
+        &job("{ cron = \"61 * * * *\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "61 * * * *" is not valid: Component error: Number out of bounds; use 5 or 6 fields like "*/5 * * * *", or @daily"#
+        ]],
+    );
+    check(
+        &job("{ cron = \"* * *\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "* * *" is not valid: Invalid pattern: Pattern must have between 5 and 7 fields; use 5 or 6 fields like "*/5 * * * *", or @daily"#
+        ]],
+    );
+    check(
+        &job("{ cron = \"0 0 31 2 *\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "0 0 31 2 *" never fires; use a day that its month has"#
+        ]],
+    );
+    check(
+        &job("{ cron = \"@daily\", tz = \"Europe/Atlantis\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.tz: time zone "Europe/Atlantis" is not known; use an IANA name like "Europe/Berlin""#
+        ]],
+    );
+    check(
+        &job("{ every = \"soon\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.every: "soon" is not a duration: failed to parse input in the "friendly" duration format: expected duration to start with a unit value (a decimal integer) after an optional sign, but no integer was found; use a duration like "500ms", "30s", "1h 30m" or "7d""#
+        ]],
+    );
+    check(
+        &job("{ every = \"10ms\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.every: an interval of 10ms is too short; use at least "1s""#
+        ]],
+    );
+    check(
+        &job("{ every = \"1mo\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.every: "1mo" is not a duration: months and years have no fixed length; use a duration like "500ms", "30s", "1h 30m" or "7d""#
+        ]],
+    );
+    check(
+        &job("{ every = \"1m\", tz = \"UTC\" }"),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule.tz: an interval has no time zone; remove tz, or use cron"
+        ],
+    );
+    check(
+        &job("{ every = \"1m\", cron = \"@daily\" }"),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule: cron and every are both given; keep one of the two"
+        ],
+    );
+    check(
+        &job("{}"),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule: it says no time; give cron or every; leave schedule out for a job that only people start"
+        ],
+    );
+    check(
+        &job("\"* * * * *\""),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule: expected a table, found text; use a section [jobs.wallet.schedule] or { key = value }"
+        ],
+    );
+}
+
+#[test]
+fn jobs() {
+    check(
+        "[jobs.Wallet]\nplugin = \"a\"\n",
+        expect![[r#"tidemill.toml:1: jobs.Wallet: "Wallet" is not a job's name: 'W' is not allowed in it; use a-z, 0-9, - and _, starting with a letter, like "wallet-2""#]],
+    );
+    check(
+        "[jobs.wallet]\nconcurrency = 2\n",
+        expect![[
+            r#"tidemill.toml:1: jobs.wallet.plugin: the job names no plugin; add plugin = "name", as in plugins/name.wasm"#
+        ]],
+    );
+    check(
+        "[jobs.wallet]\nplugin = \"plugins/a.wasm\"\n",
+        expect![[r#"tidemill.toml:2: jobs.wallet.plugin: "plugins/a.wasm" is not a plugin's name: '/' is not allowed in it; write the file's name without .wasm"#]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\nrate = \"10 per minute\"\n",
+        expect![[
+            r#"tidemill.toml:3: jobs.a.rate: "10 per minute" is not a rate; use "attempts/window", like "10/1m""#
+        ]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\nrate = \"0/1m\"\n",
+        expect![[
+            r#"tidemill.toml:3: jobs.a.rate: "0/1m" would let nothing run; use "attempts/window", like "10/1m""#
+        ]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\nconfig = { list = [1], ok = 2 }\n",
+        expect![
+            "tidemill.toml:3: jobs.a.config.list: a plugin reads text, this is a list; write it as text, in JSON for example"
+        ],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\n[jobs.a.grants]\nsql = { business = \"read\" }\n",
+        expect![[
+            r#"tidemill.toml:4: jobs.a.grants.sql.business: there is no datasource "business"; add [datasources.business] with its url"#
+        ]],
+    );
+    check(
+        "[datasources.business]\nurl = \"postgres://h/d\"\n[jobs.a]\nplugin = \"a\"\n[jobs.a.grants]\nsql = { bussiness = \"read\", business = \"write\" }\n",
+        expect![[r#"
+            tidemill.toml:6: jobs.a.grants.sql.business: the access is not known; use "read" or "read-write"
+            tidemill.toml:6: jobs.a.grants.sql.bussiness: there is no datasource "bussiness"; use one of: business"#]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\n[jobs.a.retry]\nbase = \"1h\"\ncap = \"1m\"\nfactor = 0.5\njitter = 2\nmax_attempts = \"none\"\nforget_after = \"1y\"\ncrashes_max = 0\n",
+        expect![[r#"
+            tidemill.toml:5: jobs.a.retry.cap: the cap of 1m is below the base of 1h; raise retry.cap or lower retry.base
+            tidemill.toml:6: jobs.a.retry.factor: 0.5 is out of range; use a number from 1 to 100
+            tidemill.toml:7: jobs.a.retry.jitter: 2 is out of range; use a number from 0 to 1
+            tidemill.toml:8: jobs.a.retry.max_attempts: "none" is neither a number nor "unbounded"; use a whole number from 1 to 1000000, or "unbounded"
+            tidemill.toml:9: jobs.a.retry.forget_after: "1y" is not a duration: months and years have no fixed length; use a duration like "500ms", "30s", "1h 30m" or "7d"
+            tidemill.toml:10: jobs.a.retry.crashes_max: 0 is out of range; use a whole number from 1 to 1000"#]],
+    );
+    check(
+        "[jobs.a]\nplugin = \"a\"\n[jobs.a.limits]\nmemory = \"2GiB\"\ncpu_time = \"1h\"\nwall_time = 60\nlog = \"much\"\nhandles = -1\nkv_value = \"0B\"\n",
+        expect![[r#"
+            tidemill.toml:4: jobs.a.limits.memory: 2GiB is above the ceiling of 512MiB; use at most 512MiB
+            tidemill.toml:5: jobs.a.limits.cpu_time: 1h is above the ceiling of 5m; use at most 5m
+            tidemill.toml:6: jobs.a.limits.wall_time: expected text, found a whole number; use a duration like "500ms", "30s", "1h 30m" or "7d"
+            tidemill.toml:7: jobs.a.limits.log: "much" is not a size; use a size like "64MiB", "256KiB" or "512B"
+            tidemill.toml:8: jobs.a.limits.handles: -1 is out of range; use a whole number from 1 to 65536
+            tidemill.toml:9: jobs.a.limits.kv_value: a limit of 0 lets nothing run; use a larger value"#]],
+    );
+}
+
+#[test]
+fn addresses() {
+    check(
+        "[server]\nlisten = \"0.0.0.0:7070\"\n",
+        expect![
+            "tidemill.toml:2: server.listen: 0.0.0.0 can be reached by others, and there is no authentication yet; use 127.0.0.1 or [::1]"
+        ],
+    );
+    check(
+        "[server]\nlisten = \"127.0.0.1:http\"\n",
+        expect![[
+            r#"tidemill.toml:2: server.listen: "127.0.0.1:http" is not an address with a port; use "127.0.0.1:7070" or "[::1]:7070""#
+        ]],
+    );
+    check(
+        "[server]\nlisten = \"127.0.0.1:99999\"\n",
+        expect![[
+            r#"tidemill.toml:2: server.listen: "127.0.0.1:99999" is not an address with a port; use "127.0.0.1:7070" or "[::1]:7070""#
+        ]],
+    );
+    check(
+        "[store]\nurl = \"mysql://root:secret@h/d\"\n",
+        expect![[
+            r#"tidemill.toml:2: store.url: the scheme "mysql" is not supported; use sqlite://path/to/file.db or postgres://user@host/database"#
+        ]],
+    );
+    check(
+        "[store]\nurl = \"tidemill.db\"\n",
+        expect![[
+            r#"tidemill.toml:2: store.url: "tidemill.db" is not a database address; use sqlite://path/to/file.db or postgres://user@host/database"#
+        ]],
+    );
+    check(
+        "[store]\nurl = \"postgres://\"\n",
+        expect![[
+            r#"tidemill.toml:2: store.url: "postgres://" names no host; use sqlite://path/to/file.db or postgres://user@host/database"#
+        ]],
+    );
+    check(
+        "[store]\nurl = \"sqlite::memory:\"\n",
+        expect![
+            "tidemill.toml:2: store.url: a database in memory forgets everything at a restart; use sqlite://path/to/file.db or postgres://user@host/database"
+        ],
+    );
+    check(
+        "[store]\nurl = \"sqlite://data/tidemill.db\"\n[datasources.own]\nurl = \"sqlite://./data/../data/tidemill.db?mode=ro\"\n[datasources.none]\n",
+        expect![[r#"
+            tidemill.toml:4: datasources.own.url: this is the store's own file: a plugin could change the host's records; use a file of its own for business data
+            tidemill.toml:5: datasources.none.url: the datasource has no address; add url = "postgres://…" or "sqlite://…""#]],
+    );
+    check(
+        "[plugins]\ndir = \"\"\n[host]\nname = \"\"\n[log]\nformat = \"xml\"\nfilter = \"=loud=\"\n",
+        expect![[r#"
+        tidemill.toml:2: plugins.dir: the path is empty; name a folder, like "plugins"
+        tidemill.toml:4: host.name: a host's name has 1 to 64 bytes; shorten it, or remove it to use the machine's name
+        tidemill.toml:6: log.format: "xml" is not known; use "text" or "json"
+        tidemill.toml:7: log.filter: "=loud=" is not a log filter: invalid filter directive; use a level like "info", or "info,engine=debug""#]],
+    );
+}
+
+#[test]
+fn files() {
+    check(
+        "",
+        expect![
+            "tidemill.toml: the file says nothing; name at least one job; docs/tidemill.example.toml shows every key"
+        ],
+    );
+    check(
+        "# nothing\n",
+        expect![
+            "tidemill.toml: the file says nothing; name at least one job; docs/tidemill.example.toml shows every key"
+        ],
+    );
+    check(
+        "[store]\nurl = \"postgres://h/d\"\nurl = \"postgres://h/e\"\n",
+        expect!["tidemill.toml:3: not valid TOML: duplicate key; keep one of the two"],
+    );
+    check(
+        "[store\nurl = \"x\"\n[jobs.a]\nplugin = a\n",
+        expect![[r#"
+        tidemill.toml:1: not valid TOML: unclosed table, expected `]`; texts stand in quotes, sections in [brackets]; docs/tidemill.example.toml shows every key
+        tidemill.toml:4: not valid TOML: string values must be quoted, expected literal string; texts stand in quotes, sections in [brackets]; docs/tidemill.example.toml shows every key"#]],
+    );
+    let told = load(b"[store]\nurl = \"\xff\"\n", &[]).unwrap_err();
+    expect!["tidemill.toml: line 2 is not UTF-8; save the file as UTF-8"].assert_eq(&told);
+    let missing = Config::load(
+        Path::new("no/such/tidemill.toml"),
+        &Environment::default(),
+        now(),
+    );
+    expect!["no/such/tidemill.toml: cannot be read: No such file or directory (os error 2); name the file with --config, or start from docs/tidemill.example.toml"].assert_eq(&missing.unwrap_err().to_string());
+}
+
+#[test]
+fn variables_that_are_wrong() {
+    let job = "[jobs.wallet-retry]\nplugin = \"a\"\n";
+    check_with(
+        job,
+        &[("TIDEMILL__STORE__URI", "x")],
+        expect![[
+            r#"environment variable TIDEMILL__STORE__URI: store.uri: there is no such key; did you mean "url"?"#
+        ]],
+    );
+    check_with(
+        job,
+        &[("TIDEMILL__JOBS__OTHER__CONCURRENCY", "1")],
+        expect![[
+            r#"environment variable TIDEMILL__JOBS__OTHER__CONCURRENCY: no job is named "other"; add the job to the file first; in a variable's name its - becomes _"#
+        ]],
+    );
+    check_with(
+        job,
+        &[("TIDEMILL__JOBS__WALLET_RETRY__CONCURRENCY", "many")],
+        expect![
+            "environment variable TIDEMILL__JOBS__WALLET_RETRY__CONCURRENCY: jobs.wallet-retry.concurrency: expected a whole number, found text; use a whole number from 1 to 256"
+        ],
+    );
+    check_with(
+        job,
+        &[("TIDEMILL__JOBS__WALLET_RETRY__PLUGIN__NAME", "a")],
+        expect![[
+            r#"environment variable TIDEMILL__JOBS__WALLET_RETRY__PLUGIN__NAME: jobs.wallet-retry.plugin is text, so it holds no key "name"; shorten the variable's name, or write a table in the file"#
+        ]],
+    );
+    check_with(
+        job,
+        &[("TIDEMILL____URL", "a")],
+        expect![
+            "environment variable TIDEMILL____URL: a part of the name is empty; use TIDEMILL__SECTION__KEY, with two underscores between the parts"
+        ],
+    );
+    check_with(
+        job,
+        &[("TIDEMILL__SERVER__LISTEN", "0.0.0.0:1")],
+        expect![
+            "environment variable TIDEMILL__SERVER__LISTEN: server.listen: 0.0.0.0 can be reached by others, and there is no authentication yet; use 127.0.0.1 or [::1]"
+        ],
+    );
+    check_with(
+        "[jobs.a-b]\nplugin = \"a\"\n[jobs.a_b]\nplugin = \"a\"\n",
+        &[("TIDEMILL__JOBS__A_B__CONCURRENCY", "1")],
+        expect![
+            "environment variable TIDEMILL__JOBS__A_B__CONCURRENCY: it can mean jobs.a-b and jobs.a_b; rename one of the two"
+        ],
+    );
+}
+
+#[test]
+fn variables_lie_over_the_file() {
+    let file = "[jobs.wallet-retry]\nplugin = \"a\"\nschedule = { cron = \"@daily\" }\nconfig = { Batch-Size = 1 }\n";
+    let variables = [
+        ("TIDEMILL__STORE__URL", "postgres://t:secret@db/tidemill"),
+        ("TIDEMILL__SERVER__LISTEN", "[::1]:0"),
+        (
+            "TIDEMILL__DATASOURCES__BUSINESS__URL",
+            "postgres://b:p%40ss@db/business?sslmode=require",
+        ),
+        ("TIDEMILL__JOBS__WALLET_RETRY__CONCURRENCY", "9"),
+        (
+            "TIDEMILL__JOBS__WALLET_RETRY__SCHEDULE__TZ",
+            "Europe/Berlin",
+        ),
+        ("TIDEMILL__JOBS__WALLET_RETRY__CONFIG__BATCH_SIZE", "50"),
+        (
+            "TIDEMILL__JOBS__WALLET_RETRY__GRANTS",
+            "{ sql = { business = \"read\" }, keyvalue = true }",
+        ),
+        (
+            "TIDEMILL__JOBS__WALLET_RETRY__GRANTS__EVENTS",
+            "[\"A\", \"B\"]",
+        ),
+        (
+            "TIDEMILL__JOBS__WALLET_RETRY__RETRY__MAX_ATTEMPTS",
+            "unbounded",
+        ),
+        ("TIDEMILL__JOBS__WALLET_RETRY__RETRY__FACTOR", "1.5"),
+        ("TIDEMILL__JOBS__WALLET_RETRY__RESOLVE_WHEN_ABSENT", "true"),
+        ("TIDEMILL__HOST__NAME", "box"),
+    ];
+    let config = load(file.as_bytes(), &variables).unwrap();
+    let mut shown = show::effective(&config);
+    let folder = config.data_dir.parent().unwrap().display().to_string();
+    shown = shown.replace(&folder, "/etc/tidemill");
+    expect![[r#"
+        [server]
+        listen = "[::1]:0"
+
+        [host]
+        data_dir = "/etc/tidemill/data"
+        name = "box"
+
+        [store]
+        url = "postgres://t:***@db/tidemill"
+
+        [plugins]
+        dir = "/etc/tidemill/plugins"
+
+        [log]
+        format = "text"
+        filter = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn"
+
+        [datasources.business]
+        url = "postgres://b:***@db/business?sslmode=require"
+
+        [jobs.wallet-retry]
+        plugin = "a"
+        # schedule = cron @daily (Europe/Berlin)
+        concurrency = 9
+        resolve_when_absent = true
+
+        [jobs.wallet-retry.config]
+        "Batch-Size" = "50"
+
+        [jobs.wallet-retry.grants]
+        sql = { business = "read" }
+        events = ["A", "B"]
+        keyvalue = true
+
+        [jobs.wallet-retry.retry]
+        base = "10s"
+        factor = 1.5
+        cap = "30m"
+        jitter = 0.1
+        max_attempts = "unbounded"
+        crashes_max = 5
+
+        [jobs.wallet-retry.limits]
+        memory = "64MiB"
+        cpu_time = "1s"
+        wall_time = "1m"
+        hostcall = "4MiB"
+        handles = 1024
+        random = "64KiB"
+        items_per_page = 1000
+        pages_per_run = 1000
+        payload = "256KiB"
+        text = "4KiB"
+        log_lines = 256
+        log_line = "8KiB"
+        log = "256KiB"
+        sql_statements = 64
+        sql_time = "5s"
+        sql_rows = 1000
+        sql_result = "4MiB"
+        kv_value = "64KiB"
+        kv_keys_per_page = 1000
+        events = 64
+    "#]].assert_eq(&shown);
+}
+
+#[test]
+fn the_example_is_valid_and_shows_the_defaults() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tidemill.example.toml");
+    let config = Config::load(&file, &Environment::default(), now()).unwrap();
+    let names: Vec<&str> = config.jobs.iter().map(|job| job.name.as_str()).collect();
+    assert_eq!(names, ["hello", "hello-by-hand", "wallet-keygen-retry"]);
+    let wallet = &config.jobs[2];
+    assert_eq!(
+        wallet.limits,
+        domain::limits::Limits::DEFAULT,
+        "the example says that these are the defaults"
+    );
+    assert_eq!(
+        wallet.retry.forget_after,
+        Some(jiff::SignedDuration::from_hours(7 * 24))
+    );
+    assert_eq!(wallet.retry.max_attempts, None);
+    assert_eq!(wallet.config["timeout"], "10m");
+
+    // What is shown can be read again and means the same.
+    let shown = show::effective(&config);
+    let again = load(shown.as_bytes(), &[]).unwrap();
+    assert_eq!(again.jobs.len(), config.jobs.len());
+    assert_eq!(again.jobs[2].grants, wallet.grants);
+    assert_eq!(again.jobs[2].limits, wallet.limits);
+    assert_eq!(again.jobs[2].retry, wallet.retry);
+}

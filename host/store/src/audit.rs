@@ -1,0 +1,59 @@
+//! Who did what: append-only, written in the transaction of what it tells.
+
+use domain::id::EventId;
+use jiff::Timestamp;
+
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::sql::hosts;
+use crate::store::Store;
+
+pub struct Entry<'a> {
+    pub actor: &'a str,
+    pub action: &'a str,
+    pub job: Option<&'a str>,
+    /// An item's key, a run's id, a plugin's name.
+    pub subject: &'a str,
+    pub detail: &'a str,
+}
+
+pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let id = EventId::new(now).to_string();
+    let args = args![id, now, entry.actor, entry.action, entry.job, entry.subject, entry.detail];
+    tx.execute(hosts::AUDIT_ADD, &args).await.map(|_| ())
+}
+
+#[derive(Debug, Clone)]
+pub struct AuditView {
+    pub at: Timestamp,
+    pub actor: String,
+    pub action: String,
+    pub job: Option<String>,
+    pub subject: String,
+    pub detail: String,
+}
+
+impl Store {
+    /// Adds an entry for something that changes nothing else in the store.
+    pub async fn audit_add(&self, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        write(&mut tx, entry, now).await?;
+        tx.commit().await
+    }
+
+    /// The newest first.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
+        let rows = self.db.fetch(hosts::AUDIT_LIST, &args![limit]).await?;
+        let view = |row: &Row| {
+            Ok(AuditView {
+                at: row.time("at_ms")?,
+                actor: row.text("actor")?,
+                action: row.text("action")?,
+                job: row.opt_text("job")?,
+                subject: row.text("subject")?,
+                detail: row.text("detail")?,
+            })
+        };
+        rows.iter().map(view).collect()
+    }
+}

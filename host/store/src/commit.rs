@@ -1,0 +1,274 @@
+//! The one write path of attempts: the item's new state, its effects, its attempt's record and its
+//! run's progress in one transaction, fenced by (epoch, attempt id). Many attempts share a transaction,
+//! because a durable commit costs the same for one as for hundreds.
+
+use std::collections::BTreeMap;
+
+use domain::id::{Digest, EventId, HostId, RunId};
+use domain::item::{Claimed, Event};
+use domain::outcome::{Ending, Verdict};
+use domain::runner::Usage;
+use jiff::Timestamp;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::config::COMMIT_BATCH_MAX;
+use crate::db::{Db, Tx, args};
+use crate::error::StoreError;
+use crate::sql::{events, items, runs};
+use crate::store::Store;
+
+/// Everything that is written when an attempt ends.
+#[derive(Debug)]
+pub struct AttemptEnd {
+    pub item: Claimed,
+    pub ending: Ending,
+    pub effects: Effects,
+    pub host: HostId,
+    pub digest: Option<Digest>,
+    pub usage: Usage,
+    pub log: String,
+    pub ended_at: Timestamp,
+}
+
+/// What an attempt asked of the host, applied with its outcome or never.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub kv: Vec<KvWrite>,
+    pub events: Vec<NewEvent>,
+}
+
+#[derive(Debug)]
+pub struct KvWrite {
+    pub bucket: String,
+    pub key: String,
+    /// Nothing deletes the key.
+    pub value: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+pub struct NewEvent {
+    pub id: EventId,
+    /// Order among events of one host.
+    pub seq: i64,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    Applied,
+    /// Someone else holds the item now: nothing was changed.
+    Stale,
+}
+
+impl Store {
+    pub async fn end_attempt(&self, end: AttemptEnd) -> Result<Committed, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || StoreError::Unavailable("the store is closed".to_owned());
+        self.committer.queue.send((Box::new(end), reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+type Reply = oneshot::Sender<Result<Committed, StoreError>>;
+type Request = (Box<AttemptEnd>, Reply);
+
+pub(crate) struct Committer {
+    queue: mpsc::Sender<Request>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Committer {
+    pub fn start(db: Db) -> Committer {
+        let (queue, requests) = mpsc::channel(4 * COMMIT_BATCH_MAX);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let task = tokio::spawn(serve(db, requests, stopped));
+        Committer { queue, task: Mutex::new(Some(task)), stop }
+    }
+
+    /// Returns when all that was queued is committed.
+    pub async fn stop(&self) {
+        let _ = self.stop.send(true);
+        if let Some(task) = self.task.lock().await.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+async fn serve(
+    db: Db,
+    mut requests: mpsc::Receiver<Request>,
+    mut stopped: tokio::sync::watch::Receiver<bool>,
+) {
+    let mut batch = Vec::with_capacity(COMMIT_BATCH_MAX);
+    loop {
+        tokio::select! {
+            biased;
+            _ = requests.recv_many(&mut batch, COMMIT_BATCH_MAX) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => requests.close(),
+        }
+        if batch.is_empty() {
+            if requests.is_closed() && requests.is_empty() {
+                return;
+            }
+            continue;
+        }
+        commit(&db, std::mem::take(&mut batch)).await;
+    }
+}
+
+/// One transaction for all; if it fails, one for each, so that a bad one fails alone.
+async fn commit(db: &Db, batch: Vec<Request>) {
+    let (ends, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    match commit_together(db, &ends).await {
+        Ok(committed) => {
+            for (reply, committed) in replies.into_iter().zip(committed) {
+                let _ = reply.send(Ok(committed));
+            }
+        }
+        Err(error) if ends.len() == 1 => {
+            replies.into_iter().for_each(|reply| drop(reply.send(Err(clone(&error)))));
+        }
+        Err(_) => {
+            for (end, reply) in ends.iter().zip(replies) {
+                let alone = commit_together(db, std::slice::from_ref(end)).await;
+                let _ = reply.send(alone.map(|committed| committed[0]));
+            }
+        }
+    }
+}
+
+fn clone(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}
+
+async fn commit_together(db: &Db, ends: &[Box<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
+    let mut tx = db.begin().await?;
+    let mut committed = Vec::with_capacity(ends.len());
+    let mut progress: BTreeMap<RunId, Progress> = BTreeMap::new();
+    for end in ends {
+        let one = write_end(&mut tx, end).await?;
+        if let (Committed::Applied, Some(run)) = (one, end.item.run_id)
+            && end.ending.verdict != Verdict::Interrupted
+        {
+            progress.entry(run).or_default().count(end);
+        }
+        committed.push(one);
+    }
+    for (run, progress) in progress {
+        let args = args![run.to_string(), progress.done, progress.failed, progress.at];
+        tx.execute(runs::RUN_DONE, &args).await?;
+    }
+    tx.commit().await?;
+    Ok(committed)
+}
+
+#[derive(Default)]
+struct Progress {
+    done: i64,
+    failed: i64,
+    at: Timestamp,
+}
+
+impl Progress {
+    fn count(&mut self, end: &AttemptEnd) {
+        self.done += 1;
+        self.failed += i64::from(end.ending.error.is_some());
+        self.at = self.at.max(end.ended_at);
+    }
+}
+
+async fn write_end(tx: &mut Tx, end: &AttemptEnd) -> Result<Committed, StoreError> {
+    if !write_item(tx, end).await? {
+        return Ok(Committed::Stale);
+    }
+    write_attempt(tx, end).await?;
+    write_effects(tx, end).await?;
+    Ok(Committed::Applied)
+}
+
+async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {
+    let AttemptEnd { item, ending, .. } = end;
+    let state = domain::item::next(domain::item::State::Running, ending.event)
+        .map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let (id, attempt) = (item.id.to_string(), item.attempt_id.to_string());
+    let changed = if ending.event == Event::Interrupted {
+        let args = args![id, item.epoch, attempt, end.ended_at];
+        tx.execute(items::ITEM_RELEASE, &args).await?
+    } else {
+        let counted = ending.attempts != item.attempts;
+        let at = counted.then_some(item.claimed_at);
+        let code = ending.error.as_ref().map(|e| e.code.as_str());
+        let message = ending.error.as_ref().map(|e| e.message.as_str());
+        let note = ending.note.as_deref();
+        let args = args![
+            id, item.epoch, attempt, state.as_str(), ending.due_at, ending.attempts, note, code,
+            message, at, at, end.ended_at
+        ];
+        tx.execute(items::ITEM_END, &args).await?
+    };
+    Ok(changed == 1)
+}
+
+async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
+    let AttemptEnd { item, ending, .. } = end;
+    let code = ending.error.as_ref().map(|e| e.code.as_str());
+    let message = ending.error.as_ref().map(|e| e.message.as_str());
+    let wall_us = i64::try_from(end.usage.wall_us).unwrap_or(i64::MAX);
+    let memory = i64::try_from(end.usage.memory_bytes_max).unwrap_or(i64::MAX);
+    let args = args![
+        item.id.to_string(),
+        item.epoch,
+        item.attempt_id.to_string(),
+        item.job.as_str(),
+        item.key.as_str(),
+        item.attempts + 1,
+        ending.verdict.as_str(),
+        code,
+        message,
+        ending.note.as_deref(),
+        end.log.as_str(),
+        end.host.to_string(),
+        end.digest.map(|digest| digest.to_string()),
+        item.claimed_at,
+        end.ended_at,
+        wall_us,
+        memory,
+    ];
+    tx.execute(items::ATTEMPT_ADD, &args).await.map(|_| ())
+}
+
+async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
+    let item = &end.item;
+    for write in &end.effects.kv {
+        let (job, bucket, key) = (item.job.as_str(), write.bucket.as_str(), write.key.as_str());
+        match &write.value {
+            Some(value) => {
+                let args = args![job, bucket, key, value.clone(), end.ended_at];
+                tx.execute(events::KV_PUT, &args).await?
+            }
+            None => tx.execute(events::KV_DELETE, &args![job, bucket, key]).await?,
+        };
+    }
+    for event in &end.effects.events {
+        let args = args![
+            event.id.to_string(),
+            event.seq,
+            event.topic.as_str(),
+            event.key.as_str(),
+            event.payload.as_str(),
+            item.job.as_str(),
+            item.id.to_string(),
+            item.epoch,
+            end.ended_at
+        ];
+        tx.execute(events::EVENT_ADD, &args).await?;
+    }
+    Ok(())
+}

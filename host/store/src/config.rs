@@ -1,0 +1,27 @@
+//! What the store needs to know, checked by whoever read it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// `sqlite://path/to/file.db` or `postgres://user@host/database`.
+    pub url: String,
+    /// Business databases by the name under which jobs are granted them.
+    pub datasources: BTreeMap<String, DatasourceConfig>,
+}
+
+#[derive(Debug, Clone)]
+pub struct DatasourceConfig {
+    pub url: String,
+}
+
+/// Readers of an SQLite file beside its one writer.
+pub const SQLITE_READERS: u32 = 4;
+pub const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+/// Longest wait for a connection, and for a lock of SQLite.
+pub const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest time that Postgres works on one statement.
+pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Attempts that one transaction commits at most.
+pub const COMMIT_BATCH_MAX: usize = 256;

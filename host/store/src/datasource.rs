@@ -1,0 +1,94 @@
+//! Business databases by name, and what jobs may do with them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::plugin::Statement;
+use domain::scope::ScopeError;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use crate::config::{DatasourceConfig, SQLITE_READERS, WAIT_MAX};
+use crate::db::{Db, Tx};
+use crate::error::StoreError;
+use crate::store::{Store, hide_password};
+
+/// Connections of one host to one Postgres datasource.
+const CONNECTIONS_MAX: u32 = 8;
+/// A check at load must not wait long for a database that is away.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Connected when first used: a datasource that is away fails the items that need it, not the host.
+#[derive(Debug)]
+pub(crate) struct Datasources(BTreeMap<String, Db>);
+
+impl Datasources {
+    pub fn new(configs: &BTreeMap<String, DatasourceConfig>) -> Result<Datasources, StoreError> {
+        let open = |(name, config): (&String, &DatasourceConfig)| {
+            let db = lazy(&config.url).map_err(|e| {
+                StoreError::Unusable(format!("datasource {name:?} ({}): {e}", hide_password(&config.url)))
+            })?;
+            Ok((name.clone(), db))
+        };
+        Ok(Datasources(configs.iter().map(open).collect::<Result<_, StoreError>>()?))
+    }
+
+    pub fn get(&self, name: &str) -> Result<&Db, ScopeError> {
+        let missing = || ScopeError::Denied(format!("there is no datasource {name:?} in the configuration"));
+        self.0.get(name).ok_or_else(missing)
+    }
+
+    pub async fn close(&self) {
+        for db in self.0.values() {
+            db.close().await;
+        }
+    }
+}
+
+fn lazy(url: &str) -> Result<Db, sqlx::Error> {
+    if url.starts_with("sqlite:") {
+        let options: SqliteConnectOptions = url.parse()?;
+        let options = options.busy_timeout(WAIT_MAX);
+        let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
+        let writer = pool().max_connections(1).connect_lazy_with(options.clone());
+        let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
+        return Ok(Db::Sqlite { writer, readers });
+    }
+    let options: PgConnectOptions = url.parse()?;
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
+    Ok(Db::Postgres(pool.connect_lazy_with(options.application_name("tidemill job"))))
+}
+
+/// A driver's error in the words of a scope. Texts of databases name tables and columns, never secrets.
+pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
+    match error {
+        sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "57014") => {
+            ScopeError::Limit("the statement took too long".to_owned())
+        }
+        sqlx::Error::Database(e) => ScopeError::Database(e.message().to_owned()),
+        sqlx::Error::Decode(e) => ScopeError::Database(e.to_string()),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => {
+            ScopeError::Database(error.to_string())
+        }
+        other => ScopeError::Unavailable(other.to_string()),
+    }
+}
+
+impl Store {
+    /// Whether a declared statement can run: its datasource exists and its SQL prepares there.
+    /// A datasource that is away cannot tell; its items will.
+    pub async fn check_statement(&self, statement: &Statement) -> Result<(), String> {
+        let db = self.datasources.get(&statement.datasource).map_err(|e| e.to_string())?;
+        let prepare = async {
+            let mut tx: Tx = db.begin_read().await?;
+            tx.prepare_declared(&statement.sql).await
+        };
+        match tokio::time::timeout(CHECK_TIME_MAX, prepare).await {
+            Ok(Err(error @ sqlx::Error::Database(_))) => match explain(error) {
+                ScopeError::Database(text) if !text.contains("unable to open") => Err(text),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Values in and out of Postgres.
+
+use std::sync::Arc;
+
+use domain::scope::Value;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgRow, PgTypeInfo};
+use sqlx::query::Query;
+use sqlx::{Column, Encode, Executor, Postgres, Row as _, SqlSafeStr, Type, TypeInfo, ValueRef};
+
+use super::Row;
+
+pub async fn fetch(
+    conn: &mut PgConnection,
+    sql: impl SqlSafeStr,
+    args: &[Value],
+    keep: bool,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let rows = bind(sql, args, keep).fetch_all(conn).await?;
+    let columns = names(rows.first());
+    rows.iter().map(|row| Ok(Row::new(columns.clone(), decode(row)?))).collect()
+}
+
+pub async fn execute(
+    conn: &mut PgConnection,
+    sql: impl SqlSafeStr,
+    args: &[Value],
+    keep: bool,
+) -> Result<u64, sqlx::Error> {
+    Ok(bind(sql, args, keep).execute(conn).await?.rows_affected())
+}
+
+pub async fn prepare(conn: &mut PgConnection, sql: impl SqlSafeStr) -> Result<(), sqlx::Error> {
+    conn.prepare(sql.into_sql_str()).await.map(|_| ())
+}
+
+fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value], keep: bool) -> Query<'a, Postgres, PgArguments> {
+    args.iter().fold(sqlx::query(sql).persistent(keep), |query, value| match value {
+        Value::Null => query.bind(Untyped),
+        Value::Boolean(truth) => query.bind(*truth),
+        Value::Integer(number) => query.bind(*number),
+        Value::Real(number) => query.bind(*number),
+        Value::Text(text) => query.bind(text.as_str()),
+        Value::Blob(bytes) => query.bind(bytes.as_slice()),
+    })
+}
+
+/// A null of type `unknown`: Postgres gives it the type that its place asks for.
+struct Untyped;
+
+impl Type<Postgres> for Untyped {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(705))
+    }
+}
+
+impl Encode<'_, Postgres> for Untyped {
+    fn encode_by_ref(&self, _: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Ok(IsNull::Yes)
+    }
+}
+
+fn names(row: Option<&PgRow>) -> Arc<[String]> {
+    row.map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect()).unwrap_or_default()
+}
+
+fn decode(row: &PgRow) -> Result<Vec<Value>, sqlx::Error> {
+    (0..row.columns().len()).map(|at| decode_one(row, at)).collect()
+}
+
+fn decode_one(row: &PgRow, at: usize) -> Result<Value, sqlx::Error> {
+    let raw = row.try_get_raw(at)?;
+    if raw.is_null() {
+        return Ok(Value::Null);
+    }
+    let kind = raw.type_info().name().to_owned();
+    match kind.as_str() {
+        "BOOL" => row.try_get(at).map(Value::Boolean),
+        "INT2" => row.try_get::<i16, _>(at).map(|n| Value::Integer(n.into())),
+        "INT4" => row.try_get::<i32, _>(at).map(|n| Value::Integer(n.into())),
+        "INT8" => row.try_get(at).map(Value::Integer),
+        "FLOAT4" => row.try_get::<f32, _>(at).map(|n| Value::Real(n.into())),
+        "FLOAT8" => row.try_get(at).map(Value::Real),
+        "BYTEA" => row.try_get(at).map(Value::Blob),
+        "TEXT" | "VARCHAR" | "CHAR" | "NAME" => row.try_get(at).map(Value::Text),
+        other => {
+            let name = row.columns().get(at).map(Column::name).unwrap_or_default();
+            let hint = format!("column {name:?} is of type {other}: cast it to text in the statement");
+            Err(sqlx::Error::Decode(hint.into()))
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A row of either database, read by column name.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use domain::scope::Value;
+use jiff::Timestamp;
+
+use crate::error::StoreError;
+
+#[derive(Debug, Clone)]
+pub struct Row {
+    columns: Arc<[String]>,
+    values: Vec<Value>,
+}
+
+impl Row {
+    pub fn new(columns: Arc<[String]>, values: Vec<Value>) -> Row {
+        Row { columns, values }
+    }
+
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    pub fn into_values(self) -> Vec<Value> {
+        self.values
+    }
+
+    fn value(&self, column: &str) -> Result<&Value, StoreError> {
+        let at = self.columns.iter().position(|name| name == column);
+        at.and_then(|at| self.values.get(at)).ok_or_else(|| corrupt(column, "is missing"))
+    }
+
+    pub fn int(&self, column: &str) -> Result<i64, StoreError> {
+        match self.value(column)? {
+            Value::Integer(number) => Ok(*number),
+            other => Err(corrupt(column, &format!("is no number: {other:?}"))),
+        }
+    }
+
+    pub fn count(&self, column: &str) -> Result<u32, StoreError> {
+        let number = self.int(column)?;
+        u32::try_from(number).map_err(|_| corrupt(column, &format!("is out of range: {number}")))
+    }
+
+    pub fn text(&self, column: &str) -> Result<String, StoreError> {
+        self.opt_text(column)?.ok_or_else(|| corrupt(column, "is null"))
+    }
+
+    pub fn opt_text(&self, column: &str) -> Result<Option<String>, StoreError> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            Value::Text(text) => Ok(Some(text.clone())),
+            other => Err(corrupt(column, &format!("is no text: {other:?}"))),
+        }
+    }
+
+    pub fn parse<T: FromStr<Err: std::fmt::Display>>(&self, column: &str) -> Result<T, StoreError> {
+        self.text(column)?.parse().map_err(|e: T::Err| corrupt(column, &e.to_string()))
+    }
+
+    pub fn opt_parse<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        column: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let text = self.opt_text(column)?;
+        let parse = |text: String| text.parse().map_err(|e: T::Err| corrupt(column, &e.to_string()));
+        text.map(parse).transpose()
+    }
+
+    pub fn time(&self, column: &str) -> Result<Timestamp, StoreError> {
+        self.opt_time(column)?.ok_or_else(|| corrupt(column, "is null"))
+    }
+
+    pub fn opt_time(&self, column: &str) -> Result<Option<Timestamp>, StoreError> {
+        if *self.value(column)? == Value::Null {
+            return Ok(None);
+        }
+        let millis = self.int(column)?;
+        Timestamp::from_millisecond(millis).map(Some).map_err(|e| corrupt(column, &e.to_string()))
+    }
+
+    pub fn blob(&self, column: &str) -> Result<Vec<u8>, StoreError> {
+        match self.value(column)? {
+            Value::Blob(bytes) => Ok(bytes.clone()),
+            other => Err(corrupt(column, &format!("is no blob: {other:?}"))),
+        }
+    }
+}
+
+fn corrupt(column: &str, what: &str) -> StoreError {
+    StoreError::Corrupt(format!("column {column} {what}"))
+}
+
+/// Arguments from what the host has at hand.
+pub trait IntoValue {
+    fn into_value(self) -> Value;
+}
+
+impl IntoValue for i64 {
+    fn into_value(self) -> Value {
+        Value::Integer(self)
+    }
+}
+
+impl IntoValue for u32 {
+    fn into_value(self) -> Value {
+        Value::Integer(self.into())
+    }
+}
+
+impl IntoValue for &str {
+    fn into_value(self) -> Value {
+        Value::Text(self.to_owned())
+    }
+}
+
+impl IntoValue for String {
+    fn into_value(self) -> Value {
+        Value::Text(self)
+    }
+}
+
+impl IntoValue for Timestamp {
+    fn into_value(self) -> Value {
+        Value::Integer(self.as_millisecond())
+    }
+}
+
+impl IntoValue for Vec<u8> {
+    fn into_value(self) -> Value {
+        Value::Blob(self)
+    }
+}
+
+impl<T: IntoValue> IntoValue for Option<T> {
+    fn into_value(self) -> Value {
+        self.map_or(Value::Null, IntoValue::into_value)
+    }
+}
+
+/// `args![job.as_str(), now, limit]` in the order of `$1, $2, $3`.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { [$($crate::db::IntoValue::into_value($value)),*] };
+}
+pub(crate) use args;

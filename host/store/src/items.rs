@@ -1,0 +1,365 @@
+//! Items: claimed, renewed, put back, decided by people, shown.
+
+use domain::id::{AttemptId, HostId, ItemId, JobName, RunId};
+use domain::item::{ByHand, Claimed, Event, State, next};
+use domain::job::JobSpec;
+use domain::outcome::ErrorInfo;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::sql::{items, runs};
+use crate::store::Store;
+
+/// Lost items that one transaction puts back at most.
+const RECOVER_BATCH: u32 = 500;
+
+/// Who claims, and until when it is theirs.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    pub host: HostId,
+    pub now: Timestamp,
+    pub until: Timestamp,
+}
+
+/// What was put back of one lost item.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    pub job: JobName,
+    pub key: String,
+    pub state: State,
+    pub crashes: u32,
+}
+
+impl Store {
+    /// Up to `limit` due items of `job`, leased; fewer if the job's rate allows fewer now.
+    pub async fn claim(&self, job: &JobSpec, lease: Lease, limit: u32) -> Result<Vec<Claimed>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let budget = self.rate_budget(&mut tx, job, lease.now).await?;
+        let limit = budget.as_ref().map_or(limit, |budget| limit.min(budget.left));
+        let attempt = AttemptId::new(lease.now);
+        let args = args![
+            attempt.to_string(),
+            lease.host.to_string(),
+            lease.until,
+            lease.now,
+            job.name.as_str(),
+            limit
+        ];
+        let mut rows = tx.fetch(items::ITEM_CLAIM, &args).await?;
+        if let Some(budget) = budget {
+            let used = budget.used + i64::try_from(rows.len()).unwrap_or(i64::MAX);
+            tx.execute(items::RATE_SET, &args![job.name.as_str(), budget.window_start, used]).await?;
+        }
+        tx.commit().await?;
+        // RETURNING has no order of its own.
+        let order = |row: &Row| Some((row.int("priority").ok()?, row.int("due_at_ms").ok()?));
+        rows.sort_by_key(order);
+        rows.iter().map(claimed).collect()
+    }
+
+    /// What the job's rate leaves in the current window, its row locked until the claim is written.
+    async fn rate_budget(
+        &self,
+        tx: &mut Tx,
+        job: &JobSpec,
+        now: Timestamp,
+    ) -> Result<Option<Budget>, StoreError> {
+        let Some(rate) = job.rate else { return Ok(None) };
+        let width = i64::try_from(rate.window.as_millis()).unwrap_or(i64::MAX).max(1);
+        let window_start = now.as_millisecond().div_euclid(width) * width;
+        let name = job.name.as_str();
+        tx.execute(items::RATE_OPEN, &args![name, window_start]).await?;
+        let rows = tx.fetch(items::RATE_LOCK, &args![name]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Corrupt("the rate row is gone".to_owned()))?;
+        let same = row.int("window_start_ms")? == window_start;
+        let used = if same { row.int("used")? } else { 0 };
+        let left = u32::try_from(i64::from(rate.attempts_max) - used).unwrap_or(0);
+        Ok(Some(Budget { window_start, used, left }))
+    }
+
+    /// When the next item of `job` is due, if any waits.
+    pub async fn next_due(&self, job: &JobName) -> Result<Option<Timestamp>, StoreError> {
+        let rows = self.db.fetch(items::ITEM_NEXT_DUE, &args![job.as_str()]).await?;
+        rows.first().map_or(Ok(None), |row| row.opt_time("due_at_ms"))
+    }
+
+    /// Prolongs every lease of this host: one statement for its items, one for its discoveries.
+    pub async fn renew(&self, lease: Lease) -> Result<(), StoreError> {
+        let args = args![lease.host.to_string(), lease.until];
+        let mut tx = self.db.begin().await?;
+        tx.execute(items::ITEMS_RENEW, &args).await?;
+        tx.execute(runs::RUNS_RENEW, &args).await?;
+        tx.execute(crate::sql::hosts::HOST_BEAT, &args![lease.host.to_string(), lease.now]).await?;
+        tx.commit().await
+    }
+
+    /// Puts back what hosts held whose lease ran out, and what `former` (this host before its
+    /// restart) held. Each move is one row's compare-and-set: an item is never in two places.
+    pub async fn recover(
+        &self,
+        former: Option<HostId>,
+        crashes_max: impl Fn(&JobName) -> u32,
+        now: Timestamp,
+    ) -> Result<Vec<Recovered>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let former = former.map(|host| host.to_string());
+        if let Some(host) = &former {
+            tx.execute(runs::RUNS_RELEASE_HOST, &args![host.as_str()]).await?;
+        }
+        let rows = tx.fetch(items::ITEMS_LOST, &args![now, former, RECOVER_BATCH]).await?;
+        let mut recovered = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let job: JobName = row.parse("job")?;
+            let poisoned = row.count("crashes")? >= crashes_max(&job);
+            recovered.extend(put_back(&mut tx, row, job, poisoned, now).await?);
+        }
+        tx.commit().await?;
+        Ok(recovered)
+    }
+
+    /// A person's decision on one item.
+    pub async fn by_hand(
+        &self,
+        job: &str,
+        key: &str,
+        decision: ByHand,
+        notes: Option<&str>,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<ItemView, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let rows = tx.fetch(items::ITEM_GET, &args![job, key]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {key:?} of job {job:?}")))?;
+        let before = item_view(row)?;
+        let event = Event::ByHand(decision);
+        let state = next(before.state, event).map_err(|e| StoreError::Conflict(e.to_string()))?;
+        let anew = i64::from(decision == ByHand::Retry && before.state.is_end());
+        let version = row.int("version")?;
+        let id = before.id.to_string();
+        let args = args![id.as_str(), version, state.as_str(), now, notes, anew];
+        if tx.execute(items::ITEM_BY_HAND, &args).await? != 1 {
+            return Err(StoreError::Conflict(format!("item {key:?} changed meanwhile: look at it again")));
+        }
+        if let Some(run) = before.run_id {
+            tx.execute(runs::RUN_DONE, &args![run.to_string(), 1_i64, 0_i64, now]).await?;
+        }
+        let detail = format!("{} -> {state}; {}", before.state, notes.unwrap_or("no notes"));
+        let entry = Entry { actor, action: event.as_str(), job: Some(job), subject: key, detail: &detail };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await?;
+        self.wake();
+        self.item(job, key).await?.ok_or_else(|| StoreError::NotFound(format!("item {key:?}")))
+    }
+
+    pub async fn item(&self, job: &str, key: &str) -> Result<Option<ItemView>, StoreError> {
+        let rows = self.db.fetch(items::ITEM_GET, &args![job, key]).await?;
+        rows.first().map(item_view).transpose()
+    }
+
+    /// The items that changed last come first.
+    pub async fn items(
+        &self,
+        job: Option<&str>,
+        state: Option<State>,
+        limit: u32,
+    ) -> Result<Vec<ItemView>, StoreError> {
+        let args = args![job, state.map(State::as_str), limit];
+        self.db.fetch(items::ITEMS_LIST, &args).await?.iter().map(item_view).collect()
+    }
+
+    pub async fn attempts(&self, job: &str, key: &str, limit: u32) -> Result<Vec<AttemptView>, StoreError> {
+        let rows = self.db.fetch(items::ATTEMPTS_OF_ITEM, &args![job, key, limit]).await?;
+        rows.iter().map(attempt_view).collect()
+    }
+
+    pub async fn item_counts(&self) -> Result<Vec<ItemCount>, StoreError> {
+        let count = |row: &Row| {
+            let state: State = row.parse("state")?;
+            let job = row.parse("job")?;
+            let state = shown(state, row.count("attempts_min")?);
+            Ok(ItemCount { job, state, items: row.count("items")? })
+        };
+        let rows = self.db.fetch(items::ITEM_COUNTS, &[]).await?;
+        let counts: Result<Vec<ItemCount>, StoreError> = rows.iter().map(count).collect();
+        // Only waiting items are told apart by their attempts.
+        let mut sums: Vec<ItemCount> = Vec::new();
+        for count in counts? {
+            match sums.iter_mut().find(|sum| sum.job == count.job && sum.state == count.state) {
+                Some(sum) => sum.items += count.items,
+                None => sums.push(count),
+            }
+        }
+        sums.sort_by(|a, b| (&a.job, a.state).cmp(&(&b.job, b.state)));
+        Ok(sums)
+    }
+}
+
+struct Budget {
+    window_start: i64,
+    used: i64,
+    left: u32,
+}
+
+async fn put_back(
+    tx: &mut Tx,
+    row: &Row,
+    job: JobName,
+    poisoned: bool,
+    now: Timestamp,
+) -> Result<Option<Recovered>, StoreError> {
+    let event = if poisoned { Event::GiveUp } else { Event::Lost };
+    let state = next(State::Running, event).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let (id, epoch, attempt) = (row.text("id")?, row.int("epoch")?, row.text("attempt_id")?);
+    let crashes = row.count("crashes")?;
+    let error = poisoned.then(|| {
+        let text = format!("its host went away {crashes} times in a row while it ran");
+        ErrorInfo::new("poison", text)
+    });
+    let code = error.as_ref().map(|e| e.code.as_str());
+    let message = error.as_ref().map(|e| e.message.as_str());
+    let args = args![id.as_str(), epoch, attempt.as_str(), state.as_str(), now, code, message];
+    if tx.execute(items::ITEM_RECOVER, &args).await? != 1 {
+        return Ok(None);
+    }
+    let (key, host) = (row.text("item_key")?, row.text("host_id")?);
+    let (number, began) = (row.int("attempts")? + 1, row.time("claimed_at_ms")?);
+    let args = args![
+        id.as_str(), epoch, attempt.as_str(), job.as_str(), key.as_str(), number, "lost", code,
+        message, None::<i64>, "", host.as_str(), None::<i64>, began, now, 0_i64, 0_i64
+    ];
+    tx.execute(items::ATTEMPT_ADD, &args).await?;
+    let detail = format!("held by host {host} at epoch {epoch}; crash {crashes} in a row; now {state}");
+    let entry =
+        Entry { actor: "tidemill", action: event.as_str(), job: Some(job.as_str()), subject: &key, detail: &detail };
+    write(tx, &entry, now).await?;
+    Ok(Some(Recovered { job, key, state, crashes }))
+}
+
+fn claimed(row: &Row) -> Result<Claimed, StoreError> {
+    Ok(Claimed {
+        id: row.parse("id")?,
+        job: row.parse("job")?,
+        key: row.text("item_key")?,
+        payload: row.text("payload")?,
+        attempts: row.count("attempts")?,
+        series: row.count("series")?,
+        epoch: row.int("epoch")?,
+        attempt_id: row.parse("attempt_id")?,
+        run_id: row.opt_parse("run_id")?,
+        first_attempt_at: row.opt_time("first_attempt_at_ms")?,
+        last_attempt_at: row.opt_time("last_attempt_at_ms")?,
+        last_error: error_of(row)?,
+        claimed_at: row.time("claimed_at_ms")?,
+    })
+}
+
+pub(crate) fn error_of(row: &Row) -> Result<Option<ErrorInfo>, StoreError> {
+    let Some(code) = row.opt_text("error_code")? else { return Ok(None) };
+    Ok(Some(ErrorInfo { code, message: row.opt_text("error_message")?.unwrap_or_default() }))
+}
+
+/// An item as people see it.
+#[derive(Debug, Clone)]
+pub struct ItemView {
+    pub id: ItemId,
+    pub job: JobName,
+    pub key: String,
+    pub payload: String,
+    pub state: State,
+    /// `pending`, `retrying` or the state's own name.
+    pub shown: &'static str,
+    pub attempts: u32,
+    pub crashes: u32,
+    pub epoch: i64,
+    pub due_at: Timestamp,
+    pub run_id: Option<RunId>,
+    pub host: Option<HostId>,
+    pub note: Option<String>,
+    pub error: Option<ErrorInfo>,
+    pub first_attempt_at: Option<Timestamp>,
+    pub last_attempt_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub struct AttemptView {
+    pub epoch: i64,
+    pub number: u32,
+    pub verdict: String,
+    pub error: Option<ErrorInfo>,
+    pub note: Option<String>,
+    pub log: String,
+    pub host: HostId,
+    /// The version that ran; none if its host went away before it could tell.
+    pub digest: Option<String>,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+    /// Time in the sandbox, in microseconds.
+    pub wall_us: i64,
+    pub memory_bytes_max: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemCount {
+    pub job: JobName,
+    pub state: &'static str,
+    pub items: u32,
+}
+
+fn shown(state: State, attempts: u32) -> &'static str {
+    match state {
+        State::Waiting if attempts == 0 => "pending",
+        State::Waiting => "retrying",
+        other => other.as_str(),
+    }
+}
+
+fn item_view(row: &Row) -> Result<ItemView, StoreError> {
+    let state: State = row.parse("state")?;
+    let attempts = row.count("attempts")?;
+    Ok(ItemView {
+        id: row.parse("id")?,
+        job: row.parse("job")?,
+        key: row.text("item_key")?,
+        payload: row.text("payload")?,
+        state,
+        shown: shown(state, attempts),
+        attempts,
+        crashes: row.count("crashes")?,
+        epoch: row.int("epoch")?,
+        due_at: row.time("due_at_ms")?,
+        run_id: row.opt_parse("run_id")?,
+        host: row.opt_parse("host_id")?,
+        note: row.opt_text("note")?,
+        error: error_of(row)?,
+        first_attempt_at: row.opt_time("first_attempt_at_ms")?,
+        last_attempt_at: row.opt_time("last_attempt_at_ms")?,
+        created_at: row.time("created_at_ms")?,
+        updated_at: row.time("updated_at_ms")?,
+    })
+}
+
+fn attempt_view(row: &Row) -> Result<AttemptView, StoreError> {
+    Ok(AttemptView {
+        epoch: row.int("epoch")?,
+        number: row.count("number")?,
+        verdict: row.text("verdict")?,
+        error: error_of(row)?,
+        note: row.opt_text("note")?,
+        log: row.text("log")?,
+        host: row.parse("host_id")?,
+        digest: row.opt_text("digest")?,
+        started_at: row.time("started_at_ms")?,
+        ended_at: row.time("ended_at_ms")?,
+        wall_us: row.int("wall_us")?,
+        memory_bytes_max: row.int("memory_bytes_max")?,
+    })
+}
+
+/// Seconds that a lease lasts, as an end from now.
+pub fn lease(host: HostId, now: Timestamp, ttl: SignedDuration) -> Lease {
+    Lease { host, now, until: now.checked_add(ttl).unwrap_or(Timestamp::MAX) }
+}

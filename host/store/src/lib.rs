@@ -1,0 +1,34 @@
+//! Domain to rows and back: the only crate of the product that names sqlx.
+//! SQLite and Postgres share one text of SQL; `sql/sqlite.rs` and `sql/postgres.rs` hold only what differs.
+//!
+//! Invariant: an item changes its state in one place, [`commit`] and the functions of [`items`],
+//! always as compare-and-set, always together with its effects and its trail.
+
+pub mod config;
+pub mod error;
+
+mod db;
+mod migrate;
+mod sql;
+pub mod store;
+
+pub mod jobs;
+pub mod runs;
+
+pub mod items;
+pub mod scope;
+
+pub mod commit;
+
+pub mod audit;
+pub mod datasource;
+pub mod hosts;
+pub mod outbox;
+pub mod plugins;
+
+pub use config::StoreConfig;
+pub use error::StoreError;
+pub use store::Store;
+
+#[cfg(test)]
+mod tests;

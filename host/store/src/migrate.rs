@@ -1,0 +1,60 @@
+//! Brings a database to this version's tables, or says that it is from a newer one.
+
+use std::borrow::Cow;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use crate::db::Db;
+use crate::error::StoreError;
+
+macro_rules! migration {
+    ($number:literal, $name:literal, $path:literal) => {
+        ($number, $name, include_str!(concat!("../../../migrations/", $path)))
+    };
+}
+
+type Source = (i64, &'static str, &'static str);
+
+const SQLITE: [Source; 2] = [
+    migration!(1, "init", "common/0001_init.sql"),
+    migration!(2, "append only", "sqlite/0002_append_only.sql"),
+];
+const POSTGRES: [Source; 2] = [
+    migration!(1, "init", "common/0001_init.sql"),
+    migration!(2, "append only", "postgres/0002_append_only.sql"),
+];
+
+pub async fn run(db: &Db) -> Result<(), StoreError> {
+    let result = match db {
+        Db::Sqlite { writer, .. } => migrator(&SQLITE).run(writer).await,
+        Db::Postgres(pool) => migrator(&POSTGRES).run(pool).await,
+    };
+    result.map_err(explain)
+}
+
+fn migrator(sources: &[Source]) -> Migrator {
+    let migrations = sources.iter().map(|(number, name, sql)| {
+        let kind = MigrationType::Simple;
+        Migration::new(*number, Cow::Borrowed(*name), kind, (*sql).into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+fn explain(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(number) => StoreError::Unusable(format!(
+            "the database was set up by a newer tidemill (it has migration {number}, this one ends at {}): \
+             run that version, or restore a copy from before the upgrade",
+            SQLITE.len()
+        )),
+        MigrateError::VersionMismatch(number) => StoreError::Unusable(format!(
+            "migration {number} of the database is not the one of this tidemill: \
+             it was set up by a different build; use that one, or a new database"
+        )),
+        MigrateError::Dirty(number) => StoreError::Unusable(format!(
+            "migration {number} was begun and not finished: restore a copy of the database from before it"
+        )),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}

@@ -1,0 +1,48 @@
+//! Events on their way out: kept until someone says that they were taken.
+
+use domain::id::{EventId, JobName};
+use jiff::Timestamp;
+
+use crate::db::{Row, args};
+use crate::error::StoreError;
+use crate::sql::events;
+use crate::store::Store;
+
+#[derive(Debug, Clone)]
+pub struct EventView {
+    pub id: EventId,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+    pub job: JobName,
+    pub created_at: Timestamp,
+}
+
+impl Store {
+    /// Events that nobody took yet, oldest first. The same event comes again until it is taken.
+    pub async fn events_pending(&self, topic: Option<&str>, limit: u32) -> Result<Vec<EventView>, StoreError> {
+        let rows = self.db.fetch(events::EVENTS_PENDING, &args![topic, limit]).await?;
+        let view = |row: &Row| {
+            Ok(EventView {
+                id: row.parse("id")?,
+                topic: row.text("topic")?,
+                key: row.text("event_key")?,
+                payload: row.text("payload")?,
+                job: row.parse("job")?,
+                created_at: row.time("created_at_ms")?,
+            })
+        };
+        rows.iter().map(view).collect()
+    }
+
+    /// Marks events as taken; answers how many were not before.
+    pub async fn events_taken(&self, ids: &[EventId], now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let mut taken = 0;
+        for id in ids {
+            taken += tx.execute(events::EVENT_DELIVERED, &args![id.to_string(), now]).await?;
+        }
+        tx.commit().await?;
+        Ok(taken)
+    }
+}

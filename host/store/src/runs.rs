@@ -1,0 +1,327 @@
+//! Runs: a discovery reconciled page by page with what is known, then its progress.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::id::{AttemptId, ItemId, JobName, RunId};
+use domain::item::State;
+use domain::job::JobSpec;
+use domain::outcome::ErrorInfo;
+use domain::run::{ClaimedRun, Discovered, DiscoveryEnd};
+use domain::runner::{Found, Page};
+use jiff::Timestamp;
+
+use crate::commit::Committed;
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::items::{Lease, error_of};
+use crate::sql::{items, runs};
+use crate::store::Store;
+
+impl Store {
+    /// The oldest run of `job` that waits for its discovery, or lost the host that did it.
+    pub async fn claim_run(&self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let attempt_id = AttemptId::new(lease.now);
+        let args = args![
+            attempt_id.to_string(),
+            lease.host.to_string(),
+            lease.until,
+            job.as_str(),
+            lease.now
+        ];
+        let rows = tx.fetch(runs::RUN_CLAIM, &args).await?;
+        tx.commit().await?;
+        let claimed = |row: &Row| {
+            Ok(ClaimedRun {
+                id: row.parse("id")?,
+                job: row.parse("job")?,
+                trigger: row.text("started_by")?,
+                epoch: row.int("epoch")?,
+                attempt_id,
+                claimed_at: lease.now,
+            })
+        };
+        rows.first().map(claimed).transpose()
+    }
+
+    /// Where a run's discovery goes on: after a crash at the page that was not committed.
+    pub async fn page_cursor(&self, run: RunId) -> Result<Option<String>, StoreError> {
+        let rows = self.db.fetch(runs::RUN_QUEUED, &args![run.to_string()]).await?;
+        rows.first().map_or(Ok(None), |row| row.opt_text("page_cursor"))
+    }
+
+    /// Reconciles one page with what is known, together with the cursor after it.
+    pub async fn put_page(
+        &self,
+        run: &ClaimedRun,
+        job: &JobSpec,
+        page: &Page,
+        digest: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(Committed, Discovered), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let id = run.id.to_string();
+        let rows = tx.fetch(runs::RUN_QUEUED, &args![id.as_str()]).await?;
+        let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;
+        let left = job.items_per_run_max.map(|max| max.saturating_sub(queued));
+        let known = known(&mut tx, job, page).await?;
+        let mut reconciler = Reconciler { tx: &mut tx, job, run: run.id, now, left };
+        let mut sum = Discovered::default();
+        let mut seen = BTreeSet::new();
+        for found in page.items.iter().filter(|found| seen.insert(found.key.as_str())) {
+            sum.found += 1;
+            reconciler.one(found, known.get(&found.key), &mut sum).await?;
+        }
+        let args = args![
+            id, run.epoch, run.attempt_id.to_string(), page.next.as_deref(), sum.found, sum.queued,
+            sum.waiting, sum.over_cap, sum.manual, digest
+        ];
+        if tx.execute(runs::RUN_PAGE, &args).await? != 1 {
+            return Ok((Committed::Stale, Discovered::default()));
+        }
+        tx.commit().await?;
+        Ok((Committed::Applied, sum))
+    }
+
+    pub async fn end_discovery(
+        &self,
+        run: &ClaimedRun,
+        job: &JobSpec,
+        end: &DiscoveryEnd,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let (id, attempt) = (run.id.to_string(), run.attempt_id.to_string());
+        let changed = match end {
+            DiscoveryEnd::Complete => {
+                let absent = if job.resolve_when_absent {
+                    let args = args![job.name.as_str(), id.as_str(), now];
+                    tx.fetch(items::ITEMS_RESOLVE_ABSENT, &args).await?.len()
+                } else {
+                    0
+                };
+                let absent = i64::try_from(absent).unwrap_or(i64::MAX);
+                tx.execute(runs::RUN_DISCOVERED, &args![id, run.epoch, attempt, now, absent]).await?
+            }
+            DiscoveryEnd::Failed(ErrorInfo { code, message }) => {
+                let args = args![id, run.epoch, attempt, now, code.as_str(), message.as_str()];
+                tx.execute(runs::RUN_FAILED, &args).await?
+            }
+        };
+        if changed != 1 {
+            return Ok(Committed::Stale);
+        }
+        tx.commit().await?;
+        Ok(Committed::Applied)
+    }
+
+    /// Shutdown in the middle of a discovery: whoever is next goes on.
+    pub async fn release_run(&self, run: &ClaimedRun) -> Result<(), StoreError> {
+        let args = args![run.id.to_string(), run.epoch, run.attempt_id.to_string()];
+        self.db.execute(runs::RUN_RELEASE, &args).await.map(|_| ())
+    }
+
+    pub async fn run(&self, run: RunId) -> Result<Option<RunView>, StoreError> {
+        let rows = self.db.fetch(runs::RUN_GET, &args![run.to_string()]).await?;
+        rows.first().map(run_view).transpose()
+    }
+
+    /// The newest first.
+    pub async fn runs(&self, job: Option<&str>, limit: u32) -> Result<Vec<RunView>, StoreError> {
+        self.db.fetch(runs::RUNS_LIST, &args![job, limit]).await?.iter().map(run_view).collect()
+    }
+}
+
+/// An item that a discovery named and the store knows already.
+struct Known {
+    id: ItemId,
+    payload: String,
+    state: State,
+    due_at: Timestamp,
+    queued: bool,
+    last_attempt_at: Option<Timestamp>,
+    version: i64,
+}
+
+async fn known(tx: &mut Tx, job: &JobSpec, page: &Page) -> Result<BTreeMap<String, Known>, StoreError> {
+    let keys: Vec<&str> = page.items.iter().map(|found| found.key.as_str()).collect();
+    let keys = serde_json::to_string(&keys).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let rows = tx.fetch(items::ITEMS_BY_KEYS, &args![job.name.as_str(), keys]).await?;
+    let known = |row: &Row| {
+        let known = Known {
+            id: row.parse("id")?,
+            payload: row.text("payload")?,
+            state: row.parse("state")?,
+            due_at: row.time("due_at_ms")?,
+            queued: row.opt_text("run_id")?.is_some(),
+            last_attempt_at: row.opt_time("last_attempt_at_ms")?,
+            version: row.int("version")?,
+        };
+        Ok((row.text("item_key")?, known))
+    };
+    rows.iter().map(known).collect()
+}
+
+struct Reconciler<'a> {
+    tx: &'a mut Tx,
+    job: &'a JobSpec,
+    run: RunId,
+    now: Timestamp,
+    /// Items that this run may still queue; none is no bound.
+    left: Option<u32>,
+}
+
+impl Reconciler<'_> {
+    async fn one(&mut self, found: &Found, known: Option<&Known>, sum: &mut Discovered) -> Result<(), StoreError> {
+        let Some(known) = known else {
+            return self.add(found, sum).await;
+        };
+        match known.state {
+            State::Waiting | State::Running | State::Awaiting => self.refresh(found, known, sum).await,
+            State::Resolved => self.reopen(found, known, sum).await,
+            State::ManualRequired | State::Abandoned => {
+                sum.manual += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn count(&mut self, changed: u64, sum: &mut Discovered) {
+        if changed == 0 {
+            // Another host was faster: its run attempts it.
+            sum.waiting += 1;
+            return;
+        }
+        sum.queued += 1;
+        self.left = self.left.map(|left| left - 1);
+    }
+
+    async fn add(&mut self, found: &Found, sum: &mut Discovered) -> Result<(), StoreError> {
+        if self.full() {
+            sum.over_cap += 1;
+            return Ok(());
+        }
+        let args = args![
+            ItemId::new(self.now).to_string(),
+            self.job.name.as_str(),
+            found.key.as_str(),
+            found.payload.as_str(),
+            self.now,
+            self.run.to_string()
+        ];
+        let changed = self.tx.execute(items::ITEM_ADD, &args).await?;
+        self.count(changed, sum);
+        Ok(())
+    }
+
+    async fn refresh(&mut self, found: &Found, known: &Known, sum: &mut Discovered) -> Result<(), StoreError> {
+        let due = known.state != State::Running && known.due_at <= self.now && !known.queued;
+        let queue = due && !self.full();
+        // Writing what is known already would cost a row a run; only absence needs to be seen.
+        if queue || self.job.resolve_when_absent || known.payload != found.payload {
+            let args = args![
+                known.id.to_string(),
+                known.version,
+                found.payload.as_str(),
+                self.run.to_string(),
+                queue.then(|| self.run.to_string())
+            ];
+            let changed = self.tx.execute(items::ITEM_REFRESH, &args).await?;
+            if queue {
+                self.count(changed, sum);
+                return Ok(());
+            }
+        }
+        if due { sum.over_cap += 1 } else { sum.waiting += 1 }
+        Ok(())
+    }
+
+    async fn reopen(&mut self, found: &Found, known: &Known, sum: &mut Discovered) -> Result<(), StoreError> {
+        if self.full() {
+            sum.over_cap += 1;
+            return Ok(());
+        }
+        // A job that forgets after a while remembers until then, over a resolution too.
+        let remembers = match (self.job.retry.forget_after, known.last_attempt_at) {
+            (Some(span), Some(last)) => self.now.duration_since(last) < span,
+            _ => false,
+        };
+        let args = args![
+            known.id.to_string(),
+            known.version,
+            found.payload.as_str(),
+            self.run.to_string(),
+            self.now,
+            i64::from(!remembers)
+        ];
+        let changed = self.tx.execute(items::ITEM_REOPEN, &args).await?;
+        self.count(changed, sum);
+        Ok(())
+    }
+}
+
+/// A run as people see it.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    pub id: RunId,
+    pub job: JobName,
+    pub started_by: String,
+    pub state: String,
+    pub discovered: Discovered,
+    /// Queued items that had their attempt.
+    pub done: u32,
+    /// Of those, the ones whose attempt failed.
+    pub failed: u32,
+    pub error: Option<ErrorInfo>,
+    pub digest: Option<String>,
+    pub created_at: Timestamp,
+    pub discovered_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+impl RunView {
+    /// One line for people: found, attempted, and why the others were not.
+    pub fn summary(&self) -> String {
+        let Discovered { found, queued, waiting, over_cap, manual, absent } = self.discovered;
+        let skipped = waiting + over_cap + manual;
+        let mut text = format!("found {found}, attempted {} of {queued}, skipped {skipped}", self.done);
+        let why = [("waiting", waiting), ("over the cap", over_cap), ("for a person", manual)];
+        let why: Vec<String> =
+            why.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+        if !why.is_empty() {
+            text.push_str(&format!(" ({})", why.join(", ")));
+        }
+        if absent > 0 {
+            text.push_str(&format!(", {absent} no longer found"));
+        }
+        text
+    }
+}
+
+fn run_view(row: &Row) -> Result<RunView, StoreError> {
+    Ok(RunView {
+        id: row.parse("id")?,
+        job: row.parse("job")?,
+        started_by: row.text("started_by")?,
+        state: row.text("state")?,
+        discovered: Discovered {
+            found: row.count("found")?,
+            queued: row.count("queued")?,
+            waiting: row.count("waiting")?,
+            over_cap: row.count("over_cap")?,
+            manual: row.count("manual")?,
+            absent: row.count("absent")?,
+        },
+        done: row.count("done")?,
+        failed: row.count("failed")?,
+        error: error_of(row)?,
+        digest: row.opt_text("digest")?,
+        created_at: row.time("created_at_ms")?,
+        discovered_at: row.opt_time("discovered_at_ms")?,
+        finished_at: row.opt_time("finished_at_ms")?,
+    })
+}

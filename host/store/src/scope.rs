@@ -1,0 +1,270 @@
+//! The scope of one attempt: grants checked, reads answered, effects buffered, SQL transactions held open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use domain::id::{EventId, KEY_BYTES_MAX};
+use domain::item::Claimed;
+use domain::job::{Access, JobSpec};
+use domain::plugin::Statement;
+use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use crate::commit::{Effects, KvWrite, NewEvent};
+use crate::datasource::explain;
+use crate::db::{Tx, args};
+use crate::error::StoreError;
+use crate::sql::{events, items};
+use crate::store::Store;
+
+pub struct AttemptScope {
+    store: Arc<Store>,
+    job: Arc<JobSpec>,
+    /// None for a discovery: it reads, and what it writes is dropped.
+    item: Option<Claimed>,
+    now: Timestamp,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    kv: BTreeMap<(String, String), Option<Vec<u8>>>,
+    events: Vec<NewEvent>,
+    open: BTreeMap<String, Tx>,
+    statements: u32,
+    bytes: usize,
+    /// Set by the end, so that nothing can follow it.
+    ended: bool,
+}
+
+/// Order of events made by this process.
+static SEQ: AtomicI64 = AtomicI64::new(0);
+
+impl Store {
+    pub fn scope_of_attempt(self: &Arc<Self>, job: Arc<JobSpec>, item: Claimed) -> AttemptScope {
+        let now = item.claimed_at;
+        AttemptScope { store: self.clone(), job, item: Some(item), now, state: Mutex::default() }
+    }
+
+    pub fn scope_of_discovery(self: &Arc<Self>, job: Arc<JobSpec>, now: Timestamp) -> AttemptScope {
+        AttemptScope { store: self.clone(), job, item: None, now, state: Mutex::default() }
+    }
+}
+
+impl AttemptScope {
+    /// Commits the open SQL transactions and hands over the effects. The item's own commit follows at
+    /// once; if the host dies between the two, the attempt is repeated with the same idempotency key.
+    /// `None` says that the item is no longer held: nothing was committed.
+    pub async fn end(&self) -> Result<Option<Effects>, StoreError> {
+        let mut state = self.state.lock().await;
+        state.ended = true;
+        let open = std::mem::take(&mut state.open);
+        if !open.is_empty() && !self.still_held().await? {
+            return Ok(None);
+        }
+        for (name, tx) in open {
+            let explain = |e| StoreError::Unavailable(format!("datasource {name:?}: {e}"));
+            tx.commit().await.map_err(explain)?;
+        }
+        let kv = std::mem::take(&mut state.kv);
+        let write = |((bucket, key), value)| KvWrite { bucket, key, value };
+        Ok(Some(Effects {
+            kv: kv.into_iter().map(write).collect(),
+            events: std::mem::take(&mut state.events),
+        }))
+    }
+
+    /// Drops what is open: as if the attempt had not happened.
+    pub async fn abort(&self) {
+        let mut state = self.state.lock().await;
+        *state = State { ended: true, ..State::default() };
+    }
+
+    async fn still_held(&self) -> Result<bool, StoreError> {
+        let Some(item) = &self.item else { return Ok(true) };
+        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string()];
+        Ok(!self.store.db.fetch(items::ITEM_HELD, &args).await?.is_empty())
+    }
+
+    fn granted_kv(&self) -> Result<(), ScopeError> {
+        if self.job.grants.keyvalue {
+            return Ok(());
+        }
+        Err(ScopeError::Denied(format!("job {} is not granted keyvalue", self.job.name)))
+    }
+
+    /// Runs one declared statement in this attempt's transaction on its datasource, within the limits.
+    async fn run(&self, statement: &Statement, params: Vec<Value>, rows: bool) -> Result<Ran, ScopeError> {
+        let Statement { datasource, writes, .. } = statement;
+        if let Some(why) = self.job.grants.refuses_sql(datasource, *writes) {
+            return Err(ScopeError::Denied(why));
+        }
+        let limits = &self.job.limits;
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        state.statements += 1;
+        if state.statements > limits.sql_statements {
+            let text = format!("more than {} statements in an attempt", limits.sql_statements);
+            return Err(ScopeError::Limit(text));
+        }
+        if params.iter().map(Value::bytes).sum::<usize>() > limits.sql_bytes {
+            return Err(ScopeError::Limit(format!("parameters of more than {} bytes", limits.sql_bytes)));
+        }
+        let mut tx = match state.open.remove(datasource) {
+            Some(tx) => tx,
+            None => self.begin(datasource).await?,
+        };
+        let work = async {
+            if rows {
+                tx.fetch_declared(&statement.sql, &params).await.map(Ran::Rows)
+            } else {
+                tx.execute_declared(&statement.sql, &params).await.map(Ran::Changed)
+            }
+        };
+        // A statement that failed or was cut off leaves its transaction unusable: it is not put back.
+        let ran = tokio::time::timeout(limits.sql_time, work)
+            .await
+            .map_err(|_| ScopeError::Limit(format!("the statement took longer than {:?}", limits.sql_time)))?
+            .map_err(explain)?;
+        state.open.insert(datasource.clone(), tx);
+        Ok(ran)
+    }
+
+    async fn begin(&self, datasource: &str) -> Result<Tx, ScopeError> {
+        let db = self.store.datasources.get(datasource)?;
+        let writes = self.item.is_some()
+            && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite);
+        let began = if writes { db.begin().await } else { db.begin_read().await };
+        began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {e}")))
+    }
+}
+
+enum Ran {
+    Rows(Vec<crate::db::Row>),
+    Changed(u64),
+}
+
+fn check_open(state: &State) -> Result<(), ScopeError> {
+    if state.ended {
+        return Err(ScopeError::Denied("the attempt has ended".to_owned()));
+    }
+    Ok(())
+}
+
+fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(ScopeError::Limit(format!("{what} of {} bytes, at most {KEY_BYTES_MAX}", key.len())));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Scope for AttemptScope {
+    async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
+        self.granted_kv()?;
+        let state = self.state.lock().await;
+        check_open(&state)?;
+        if let Some(value) = state.kv.get(&(bucket.to_owned(), key.to_owned())) {
+            return Ok(value.clone());
+        }
+        let args = args![self.job.name.as_str(), bucket, key];
+        let rows = self.store.db.fetch(events::KV_GET, &args).await.map_err(unavailable)?;
+        rows.first().map(|row| row.blob("value")).transpose().map_err(unavailable)
+    }
+
+    async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError> {
+        self.granted_kv()?;
+        check_key("a bucket name", bucket)?;
+        check_key("a key", key)?;
+        let limits = &self.job.limits;
+        let bytes = value.as_ref().map_or(0, Vec::len);
+        if bytes > limits.kv_value_bytes {
+            let text = format!("a value of {bytes} bytes, at most {}", limits.kv_value_bytes);
+            return Err(ScopeError::Limit(text));
+        }
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        if state.kv.len() >= limits.kv_keys_per_page {
+            let text = format!("more than {} keys written in an attempt", limits.kv_keys_per_page);
+            return Err(ScopeError::Limit(text));
+        }
+        state.kv.insert((bucket.to_owned(), key.to_owned()), value);
+        Ok(())
+    }
+
+    /// Keys as they are stored; what this attempt wrote is not among them yet.
+    async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
+        self.granted_kv()?;
+        let page = self.job.limits.kv_keys_per_page;
+        let offset = i64::try_from(from).unwrap_or(i64::MAX);
+        let limit = i64::try_from(page).unwrap_or(i64::MAX);
+        let args = args![self.job.name.as_str(), bucket, limit, offset];
+        let rows = self.store.db.fetch(events::KV_KEYS, &args).await.map_err(unavailable)?;
+        let keys: Result<Vec<_>, _> = rows.iter().map(|row| row.text("kv_key")).collect();
+        let keys = keys.map_err(unavailable)?;
+        let next = (keys.len() == page).then(|| from.saturating_add(page as u64));
+        Ok(Keys { keys, next })
+    }
+
+    async fn sql_query(&self, statement: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError> {
+        let Ran::Rows(rows) = self.run(statement, params, true).await? else {
+            return Ok(Rows::default());
+        };
+        let limits = &self.job.limits;
+        if rows.len() > limits.sql_rows {
+            let text = format!("the statement answered with more than {} rows", limits.sql_rows);
+            return Err(ScopeError::Limit(text));
+        }
+        let columns = rows.first().map(|row| row.columns().to_vec()).unwrap_or_default();
+        let rows: Vec<Vec<Value>> = rows.into_iter().map(crate::db::Row::into_values).collect();
+        let bytes: usize = rows.iter().flatten().map(Value::bytes).sum();
+        let mut state = self.state.lock().await;
+        state.bytes += bytes;
+        if state.bytes > limits.sql_bytes {
+            let text = format!("an attempt read more than {} bytes", limits.sql_bytes);
+            return Err(ScopeError::Limit(text));
+        }
+        Ok(Rows { columns, rows })
+    }
+
+    async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError> {
+        match self.run(statement, params, false).await? {
+            Ran::Changed(rows) => Ok(rows),
+            Ran::Rows(_) => Ok(0),
+        }
+    }
+
+    async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError> {
+        if !self.job.grants.topics.contains(topic) {
+            let text = format!("job {} is not granted topic {topic:?}", self.job.name);
+            return Err(ScopeError::Denied(text));
+        }
+        check_key("an event key", key)?;
+        let limits = &self.job.limits;
+        if payload.len() > limits.payload_bytes {
+            let text = format!("a payload of {} bytes, at most {}", payload.len(), limits.payload_bytes);
+            return Err(ScopeError::Limit(text));
+        }
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        if state.events.len() >= limits.events {
+            return Err(ScopeError::Limit(format!("more than {} events in an attempt", limits.events)));
+        }
+        let id = EventId::new(self.now);
+        state.events.push(NewEvent {
+            id,
+            seq: SEQ.fetch_add(1, Ordering::Relaxed),
+            topic: topic.to_owned(),
+            key: key.to_owned(),
+            payload: payload.to_owned(),
+        });
+        Ok(id)
+    }
+}
+
+fn unavailable(error: StoreError) -> ScopeError {
+    ScopeError::Unavailable(error.to_string())
+}

@@ -1,0 +1,27 @@
+//! Statements on hosts, plugin versions and the audit trail.
+
+use super::{Sql, postgres, sqlite};
+
+pub const VERSION: Sql = Sql::differs(sqlite::VERSION, postgres::VERSION);
+
+pub const HOST_PUT: Sql = Sql::same(
+    "INSERT INTO host (id, name, started_at_ms, heartbeat_at_ms) VALUES ($1, $2, $3, $3)
+    ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at_ms = excluded.started_at_ms,
+        heartbeat_at_ms = excluded.heartbeat_at_ms, stopped_at_ms = NULL",
+);
+pub const HOST_BEAT: Sql = Sql::same("UPDATE host SET heartbeat_at_ms = $2 WHERE id = $1");
+pub const HOST_STOPPED: Sql = Sql::same("UPDATE host SET stopped_at_ms = $2 WHERE id = $1");
+pub const HOSTS_LIST: Sql = Sql::same("SELECT * FROM host ORDER BY started_at_ms DESC LIMIT $1");
+
+pub const PLUGIN_PUT: Sql = Sql::same(
+    "INSERT INTO plugin_version (plugin, digest, size_bytes, version, summary, state, reason, host_id, seen_at_ms)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    ON CONFLICT (plugin, digest) DO UPDATE SET state = excluded.state, reason = excluded.reason,
+        host_id = excluded.host_id, seen_at_ms = excluded.seen_at_ms",
+);
+
+pub const AUDIT_ADD: Sql = Sql::same(
+    "INSERT INTO audit (id, at_ms, actor, action, job, subject, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+);
+pub const AUDIT_LIST: Sql =
+    Sql::same("SELECT * FROM audit ORDER BY at_ms DESC, id DESC LIMIT $1");

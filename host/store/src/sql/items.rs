@@ -1,0 +1,106 @@
+//! Statements on items and their attempts. Every change of a state names the states that it may change.
+
+use super::{Sql, postgres, sqlite};
+
+/// Due items go to one host: recovered ones first, then by due time.
+pub const ITEM_CLAIM: Sql = Sql::differs(sqlite::ITEM_CLAIM, postgres::ITEM_CLAIM);
+pub const ITEMS_LOST: Sql = Sql::differs(sqlite::ITEMS_LOST, postgres::ITEMS_LOST);
+pub const ITEMS_BY_KEYS: Sql = Sql::differs(sqlite::ITEMS_BY_KEYS, postgres::ITEMS_BY_KEYS);
+
+pub const RATE_OPEN: Sql = Sql::same(
+    "INSERT INTO rate (job, window_start_ms, used) VALUES ($1, $2, 0) ON CONFLICT (job) DO NOTHING",
+);
+pub const RATE_LOCK: Sql = Sql::differs(sqlite::RATE_LOCK, postgres::RATE_LOCK);
+pub const RATE_SET: Sql = Sql::same("UPDATE rate SET window_start_ms = $2, used = $3 WHERE job = $1");
+
+/// The end of an attempt, fenced: a stale holder changes no row.
+pub const ITEM_END: Sql = Sql::same(
+    "UPDATE item SET state = $4, due_at_ms = $5, attempts = $6, note = $7, error_code = $8, error_message = $9,
+        first_attempt_at_ms = COALESCE(first_attempt_at_ms, $10),
+        last_attempt_at_ms = COALESCE($11, last_attempt_at_ms),
+        crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
+        updated_at_ms = $12, version = version + 1
+    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+);
+
+/// Shutdown: due again at once, ahead of new work, as if it had not been claimed.
+pub const ITEM_RELEASE: Sql = Sql::same(
+    "UPDATE item SET state = 'waiting', due_at_ms = $4, priority = 0, crashes = crashes - 1,
+        attempt_id = NULL, host_id = NULL, lease_until_ms = NULL, updated_at_ms = $4, version = version + 1
+    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+);
+
+pub const ITEM_HELD: Sql = Sql::same(
+    "SELECT id FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+);
+
+pub const ITEMS_RENEW: Sql =
+    Sql::same("UPDATE item SET lease_until_ms = $2 WHERE state = 'running' AND host_id = $1");
+
+/// What a lost host held, put back (or before a person, after too many crashes).
+pub const ITEM_RECOVER: Sql = Sql::same(
+    "UPDATE item SET state = $4, due_at_ms = $5, priority = 0, attempt_id = NULL, host_id = NULL,
+        lease_until_ms = NULL, error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
+        updated_at_ms = $5, version = version + 1
+    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+);
+
+pub const ATTEMPT_ADD: Sql = Sql::same(
+    "INSERT INTO attempt (item_id, epoch, attempt_id, job, item_key, number, verdict, error_code, error_message,
+        note, log, host_id, digest, started_at_ms, ended_at_ms, wall_us, memory_bytes_max)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+);
+
+pub const ITEM_ADD: Sql = Sql::same(
+    "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, run_id, seen_run_id, created_at_ms, updated_at_ms)
+    VALUES ($1, $2, $3, $4, 'waiting', $5, $6, $6, $5, $5) ON CONFLICT (job, item_key) DO NOTHING",
+);
+
+/// Found again while open: the payload is refreshed, the backoff is kept.
+pub const ITEM_REFRESH: Sql = Sql::same(
+    "UPDATE item SET payload = $3, seen_run_id = $4, run_id = COALESCE($5, run_id)
+    WHERE id = $1 AND version = $2 AND state IN ('waiting', 'running', 'awaiting')",
+);
+
+/// Found again after it was resolved: a new series, with its attempts forgotten or not ($6).
+pub const ITEM_REOPEN: Sql = Sql::same(
+    "UPDATE item SET state = 'waiting', payload = $3, seen_run_id = $4, run_id = $4, due_at_ms = $5,
+        attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END, series = series + 1,
+        updated_at_ms = $5, version = version + 1
+    WHERE id = $1 AND version = $2 AND state = 'resolved'",
+);
+
+pub const ITEMS_RESOLVE_ABSENT: Sql = Sql::same(
+    "UPDATE item SET state = 'resolved', note = 'no longer found', run_id = NULL, updated_at_ms = $3, version = version + 1
+    WHERE job = $1 AND state IN ('waiting', 'awaiting') AND (seen_run_id IS NULL OR seen_run_id <> $2)
+        AND created_at_ms < (SELECT created_at_ms FROM run WHERE id = $2)
+    RETURNING id, item_key",
+);
+
+/// A person's decision, as compare-and-set on the version that was looked at.
+pub const ITEM_BY_HAND: Sql = Sql::same(
+    "UPDATE item SET state = $3, due_at_ms = $4, note = COALESCE($5, note), run_id = NULL, crashes = 0,
+        attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END,
+        series = CASE WHEN $6 = 1 THEN series + 1 ELSE series END,
+        updated_at_ms = $4, version = version + 1
+    WHERE id = $1 AND version = $2",
+);
+
+pub const ITEM_GET: Sql = Sql::same("SELECT * FROM item WHERE job = $1 AND item_key = $2");
+
+pub const ITEMS_LIST: Sql = Sql::same(
+    "SELECT * FROM item WHERE (CAST($1 AS TEXT) IS NULL OR job = $1) AND (CAST($2 AS TEXT) IS NULL OR state = $2)
+    ORDER BY updated_at_ms DESC, id LIMIT $3",
+);
+
+pub const ITEM_COUNTS: Sql = Sql::same(
+    "SELECT job, state, CAST(MIN(attempts) AS BIGINT) AS attempts_min, COUNT(*) AS items FROM item
+    GROUP BY job, state, CASE WHEN attempts = 0 THEN 0 ELSE 1 END",
+);
+
+pub const ITEM_NEXT_DUE: Sql = Sql::same(
+    "SELECT CAST(MIN(due_at_ms) AS BIGINT) AS due_at_ms FROM item WHERE job = $1 AND state IN ('waiting', 'awaiting')",
+);
+
+pub const ATTEMPTS_OF_ITEM: Sql =
+    Sql::same("SELECT * FROM attempt WHERE job = $1 AND item_key = $2 ORDER BY epoch DESC LIMIT $3");

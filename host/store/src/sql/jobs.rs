@@ -1,0 +1,19 @@
+//! Statements on jobs and ticks.
+
+use super::Sql;
+
+pub const JOB_PUT: Sql = Sql::same(
+    "INSERT INTO job (name, plugin, schedule, created_at_ms, ticked_at_ms) VALUES ($1, $2, $3, $4, $4)
+    ON CONFLICT (name) DO UPDATE SET plugin = excluded.plugin, schedule = excluded.schedule",
+);
+pub const JOB_TICKED_AT: Sql = Sql::same("SELECT ticked_at_ms FROM job WHERE name = $1");
+pub const JOB_SET_TICKED: Sql =
+    Sql::same("UPDATE job SET ticked_at_ms = $2 WHERE name = $1 AND ticked_at_ms < $2");
+
+/// Once over all hosts: who inserts the row decides the tick's fate.
+pub const TICK_ADD: Sql = Sql::same(
+    "INSERT INTO tick (job, at_ms, fate, run_id, decided_at_ms) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (job, at_ms) DO NOTHING",
+);
+pub const TICKS_LIST: Sql =
+    Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");

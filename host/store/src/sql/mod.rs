@@ -1,0 +1,35 @@
+//! Every statement, once. `sqlite.rs` and `postgres.rs` say only what they say differently.
+
+pub mod events;
+pub mod hosts;
+pub mod items;
+pub mod jobs;
+pub mod runs;
+
+mod postgres;
+mod sqlite;
+
+/// One statement, in the words of each database.
+#[derive(Debug, Clone, Copy)]
+pub struct Sql {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+impl Sql {
+    const fn same(text: &'static str) -> Sql {
+        Sql { sqlite: text, postgres: text }
+    }
+
+    const fn differs(sqlite: &'static str, postgres: &'static str) -> Sql {
+        Sql { sqlite, postgres }
+    }
+
+    pub fn sqlite(self) -> &'static str {
+        self.sqlite
+    }
+
+    pub fn postgres(self) -> &'static str {
+        self.postgres
+    }
+}

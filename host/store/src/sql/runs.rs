@@ -1,0 +1,53 @@
+//! Statements on runs.
+
+use super::{Sql, postgres, sqlite};
+
+pub const RUN_ADD: Sql = Sql::same(
+    "INSERT INTO run (id, job, started_by, state, created_at_ms) VALUES ($1, $2, $3, 'discovering', $4)",
+);
+pub const RUN_OPEN_OF: Sql = Sql::same(
+    "SELECT id FROM run WHERE job = $1 AND state IN ('discovering', 'running') LIMIT 1",
+);
+pub const RUN_CLAIM: Sql = Sql::differs(sqlite::RUN_CLAIM, postgres::RUN_CLAIM);
+pub const RUNS_RENEW: Sql = Sql::same(
+    "UPDATE run SET lease_until_ms = $2 WHERE host_id = $1 AND state = 'discovering' AND attempt_id IS NOT NULL",
+);
+/// A page of a discovery, fenced; its items are in the same transaction.
+pub const RUN_PAGE: Sql = Sql::same(
+    "UPDATE run SET page_cursor = $4, found = found + $5, queued = queued + $6, waiting = waiting + $7,
+        over_cap = over_cap + $8, manual = manual + $9, crashes = 0, digest = $10
+    WHERE id = $1 AND state = 'discovering' AND epoch = $2 AND attempt_id = $3",
+);
+pub const RUN_QUEUED: Sql = Sql::same("SELECT queued, page_cursor FROM run WHERE id = $1");
+/// The end of a discovery, fenced: finished if nothing is left to attempt.
+pub const RUN_DISCOVERED: Sql = Sql::same(
+    "UPDATE run SET state = CASE WHEN done >= queued THEN 'finished' ELSE 'running' END, absent = $5,
+        discovered_at_ms = $4, finished_at_ms = CASE WHEN done >= queued THEN $4 ELSE NULL END,
+        attempt_id = NULL, lease_until_ms = NULL
+    WHERE id = $1 AND state = 'discovering' AND epoch = $2 AND attempt_id = $3",
+);
+pub const RUN_FAILED: Sql = Sql::same(
+    "UPDATE run SET state = 'failed', error_code = $5, error_message = $6, discovered_at_ms = $4,
+        finished_at_ms = $4, attempt_id = NULL, lease_until_ms = NULL
+    WHERE id = $1 AND state = 'discovering' AND epoch = $2 AND attempt_id = $3",
+);
+/// Shutdown in the middle of a discovery: another host, or the next start, goes on at its cursor.
+pub const RUN_RELEASE: Sql = Sql::same(
+    "UPDATE run SET attempt_id = NULL, lease_until_ms = NULL, host_id = NULL, crashes = crashes - 1
+    WHERE id = $1 AND state = 'discovering' AND epoch = $2 AND attempt_id = $3",
+);
+pub const RUNS_RELEASE_HOST: Sql = Sql::same(
+    "UPDATE run SET attempt_id = NULL, lease_until_ms = NULL, host_id = NULL
+    WHERE host_id = $1 AND state = 'discovering' AND attempt_id IS NOT NULL",
+);
+/// First attempts that ended; the last one finishes the run.
+pub const RUN_DONE: Sql = Sql::same(
+    "UPDATE run SET done = done + $2, failed = failed + $3,
+        finished_at_ms = CASE WHEN state = 'running' AND done + $2 >= queued THEN $4 ELSE finished_at_ms END,
+        state = CASE WHEN state = 'running' AND done + $2 >= queued THEN 'finished' ELSE state END
+    WHERE id = $1",
+);
+pub const RUN_GET: Sql = Sql::same("SELECT * FROM run WHERE id = $1");
+pub const RUNS_LIST: Sql = Sql::same(
+    "SELECT * FROM run WHERE (CAST($1 AS TEXT) IS NULL OR job = $1) ORDER BY created_at_ms DESC, id DESC LIMIT $2",
+);

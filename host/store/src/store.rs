@@ -1,0 +1,186 @@
+//! The open store: connections, the committer and the wake-up.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use tokio::sync::Notify;
+
+use crate::commit::Committer;
+use crate::config::{
+    POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX,
+};
+use crate::datasource::Datasources;
+use crate::db::Db;
+use crate::error::StoreError;
+use crate::{migrate, sql};
+
+/// First SQLite without the WAL-reset corruption.
+const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+const SCHEMA: &str = "tidemill";
+
+pub struct Store {
+    pub(crate) db: Db,
+    pub(crate) datasources: Datasources,
+    pub(crate) committer: Committer,
+    wake: Arc<Notify>,
+}
+
+impl Store {
+    /// Connects, checks and migrates.
+    pub async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
+        let db = connect(&config.url).await?;
+        check_version(&db).await?;
+        migrate::run(&db).await?;
+        Ok(Store {
+            datasources: Datasources::new(&config.datasources)?,
+            committer: Committer::start(db.clone()),
+            wake: Arc::new(Notify::new()),
+            db,
+        })
+    }
+
+    /// Tells waiting loops of this process that there may be work.
+    pub fn wake(&self) {
+        self.wake.notify_waiters();
+    }
+
+    /// Resolves at the next [`Store::wake`]. Make it before looking for work, wait on it after.
+    pub fn woken(&self) -> tokio::sync::futures::OwnedNotified {
+        self.wake.clone().notified_owned()
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.db.fetch(sql::hosts::VERSION, &[]).await.map(|_| ())
+    }
+
+    /// Ends the committer after what it was given, then closes the connections.
+    pub async fn close(&self) {
+        self.committer.stop().await;
+        self.datasources.close().await;
+        self.db.close().await;
+    }
+}
+
+async fn connect(url: &str) -> Result<Db, StoreError> {
+    if url.starts_with("sqlite:") {
+        return sqlite(url, true).await;
+    }
+    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+        return postgres(url).await;
+    }
+    Err(StoreError::Unusable(format!(
+        "store url {:?} is not supported: use sqlite://path/to/file.db or postgres://user@host/database",
+        hide_password(url)
+    )))
+}
+
+/// `durable` is for what we promise; a datasource's own settings are left alone.
+pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
+    let unusable = |what: String| StoreError::Unusable(format!("SQLite at {url:?}: {what}"));
+    let mut options: SqliteConnectOptions =
+        url.parse().map_err(|e: sqlx::Error| unusable(e.to_string()))?;
+    options = options.busy_timeout(WAIT_MAX);
+    if durable {
+        let folder = options.get_filename().parent().filter(|p| *p != Path::new("")).map(Path::to_owned);
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(&folder)
+                .map_err(|e| unusable(format!("cannot make the folder {}: {e}", folder.display())))?;
+        }
+        options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+    }
+    let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
+    let writer = pool()
+        .max_connections(1)
+        .connect_with(options.clone())
+        .await
+        .map_err(|e| unusable(sqlite_hint(&e)))?;
+    let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
+    let db = Db::Sqlite { writer, readers };
+    if durable {
+        // A read-only file or folder opens well: only a write tells.
+        let tx = db.begin().await.map_err(|e| unusable(sqlite_hint(&e)))?;
+        drop(tx);
+    }
+    Ok(db)
+}
+
+fn sqlite_hint(error: &sqlx::Error) -> String {
+    let text = error.to_string();
+    if text.contains("readonly") {
+        return format!("the file or its folder is read-only ({text}): make both writable for this user");
+    }
+    if text.contains("not a database") {
+        return format!("the file is no SQLite database ({text}): move it away, or name another file");
+    }
+    format!("{text}; check that the folder exists and is writable for this user")
+}
+
+async fn postgres(url: &str) -> Result<Db, StoreError> {
+    let shown = hide_password(url);
+    let bad = |e: sqlx::Error| StoreError::Unusable(format!("Postgres at {shown:?}: {e}"));
+    let options: PgConnectOptions = url.parse().map_err(bad)?;
+    let millis = STATEMENT_TIME_MAX.as_millis().to_string();
+    let options = options.application_name("tidemill").options([
+        ("search_path", SCHEMA),
+        ("statement_timeout", millis.as_str()),
+        ("synchronous_commit", "on"),
+    ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS_MAX)
+        .acquire_timeout(WAIT_MAX)
+        .connect_with(options)
+        .await
+        .map_err(|e| {
+            StoreError::Unavailable(format!(
+                "Postgres at {shown:?}: {e}; check that it runs, the address, the user and the password"
+            ))
+        })?;
+    let schema = "CREATE SCHEMA IF NOT EXISTS tidemill";
+    let exists = "SELECT 1 FROM pg_namespace WHERE nspname = 'tidemill'";
+    let found = sqlx::query(exists).fetch_optional(&pool).await?;
+    if found.is_none() {
+        sqlx::query(schema).execute(&pool).await.map_err(bad)?;
+    }
+    Ok(Db::Postgres(pool))
+}
+
+async fn check_version(db: &Db) -> Result<(), StoreError> {
+    let rows = db.fetch(sql::hosts::VERSION, &[]).await?;
+    let version = rows.first().map(|row| row.text("version")).transpose()?.unwrap_or_default();
+    if let Db::Sqlite { .. } = db
+        && numbers(&version) < SQLITE_VERSION_MIN
+    {
+        let (major, minor, patch) = SQLITE_VERSION_MIN;
+        return Err(StoreError::Unusable(format!(
+            "this build carries SQLite {version}, which can corrupt a WAL database: build with {major}.{minor}.{patch} or later"
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) fn numbers(version: &str) -> (u32, u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next())
+}
+
+/// An URL for people to read: its password is not.
+pub fn hide_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((user, host)) = rest.split_once('@') else { return url.to_owned() };
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{host}")
+}
+
+/// How long closing may take before it is given up.
+pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);

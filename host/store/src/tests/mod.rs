@@ -1,0 +1,1 @@
+//! Conformance: every case on both databases.

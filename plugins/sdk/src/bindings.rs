@@ -1,0 +1,12 @@
+//! Generated from the contract in `wit/`. Public only because [`crate::export_job!`] has to reach it.
+#![allow(missing_docs)]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "tidemill:job/plugin",
+    generate_all,
+    additional_derives: [PartialEq],
+    pub_export_macro: true,
+    export_macro_name: "export_component",
+    default_bindings_module: "tidemill_sdk::bindings",
+});

@@ -1,0 +1,141 @@
+use serde_json::{Map, Value, json};
+
+/// The document that [`crate::Job::describe`] answers with: its form is `wit/describe.schema.json`.
+#[derive(Clone, Debug)]
+pub struct Describe {
+    name: String,
+    version: String,
+    summary: Option<String>,
+    config: Option<Value>,
+    statements: Map<String, Value>,
+    topics: Vec<String>,
+    capabilities: Vec<String>,
+}
+
+impl Describe {
+    /// Usually by [`crate::describe!`], which takes both from the plugin's Cargo.toml.
+    pub fn new(name: &str, version: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            summary: None,
+            config: None,
+            statements: Map::new(),
+            topics: Vec::new(),
+            capabilities: Vec::new(),
+        }
+    }
+
+    /// One sentence for people.
+    pub fn summary(mut self, summary: &str) -> Self {
+        self.summary = Some(summary.to_owned());
+        self
+    }
+
+    /// A JSON schema for the job's config. The host checks the config against it before the plugin runs.
+    pub fn config_schema(mut self, schema: Value) -> Self {
+        self.config = Some(schema);
+        self
+    }
+
+    /// A statement that only reads, for [`crate::sql::query`].
+    pub fn read(self, name: &str, datasource: &str, sql: &str) -> Self {
+        self.statement(name, json!({ "datasource": datasource, "sql": sql }))
+    }
+
+    /// A statement that changes data, for [`crate::sql::execute`]; the job needs the grant `read-write`.
+    pub fn write(self, name: &str, datasource: &str, sql: &str) -> Self {
+        self.statement(
+            name,
+            json!({ "datasource": datasource, "sql": sql, "writes": true }),
+        )
+    }
+
+    fn statement(mut self, name: &str, statement: Value) -> Self {
+        self.statements.insert(name.to_owned(), statement);
+        self
+    }
+
+    /// A topic that the job publishes events to.
+    pub fn topic(mut self, name: &str) -> Self {
+        self.topics.push(name.to_owned());
+        self
+    }
+
+    /// Asks for the job's own key-value store, [`crate::kv`].
+    pub fn keyvalue(mut self) -> Self {
+        self.capabilities.push("keyvalue".to_owned());
+        self
+    }
+
+    /// The document as text. What was not asked for is left out.
+    pub fn into_json(self) -> String {
+        let mut document = Map::new();
+        document.insert("name".into(), self.name.into());
+        document.insert("version".into(), self.version.into());
+        if let Some(summary) = self.summary {
+            document.insert("summary".into(), summary.into());
+        }
+        if let Some(config) = self.config {
+            document.insert("config".into(), config);
+        }
+        if !self.statements.is_empty() {
+            document.insert("statements".into(), self.statements.into());
+        }
+        if !self.topics.is_empty() {
+            document.insert("topics".into(), self.topics.into());
+        }
+        if !self.capabilities.is_empty() {
+            document.insert("capabilities".into(), self.capabilities.into());
+        }
+        Value::Object(document).to_string()
+    }
+}
+
+/// A [`Describe`] with the name and version of the plugin's Cargo.toml and a summary.
+#[macro_export]
+macro_rules! describe {
+    ($summary:expr) => {
+        $crate::Describe::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).summary($summary)
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Describe;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn what_was_not_asked_for_is_left_out() {
+        let document: Value = serde_json::from_str(&Describe::new("a", "1").into_json()).unwrap();
+        assert_eq!(document, json!({ "name": "a", "version": "1" }));
+    }
+
+    #[test]
+    fn a_full_document_has_the_fields_of_the_schema() {
+        let document = Describe::new("a", "1")
+            .summary("Does a.")
+            .config_schema(json!({ "type": "object" }))
+            .read("find", "business", "SELECT 1")
+            .write("keep", "business", "DELETE FROM t")
+            .topic("Done")
+            .keyvalue()
+            .into_json();
+        let document: Value = serde_json::from_str(&document).unwrap();
+        assert_eq!(
+            document,
+            json!({
+                "name": "a",
+                "version": "1",
+                "summary": "Does a.",
+                "config": { "type": "object" },
+                "statements": {
+                    "find": { "datasource": "business", "sql": "SELECT 1" },
+                    "keep": { "datasource": "business", "sql": "DELETE FROM t", "writes": true },
+                },
+                "topics": ["Done"],
+                "capabilities": ["keyvalue"],
+            })
+        );
+    }
+}

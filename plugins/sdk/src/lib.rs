@@ -1,0 +1,33 @@
+//! Write Tidemill jobs in Rust.
+//!
+//! A job is a type with the trait [`Job`], exported by [`export_job!`]. What it may touch is a module here per
+//! capability: [`log`], [`config`], [`clock`], [`kv`], [`sql`], [`events`]. A module that a job does not use is not
+//! imported by its component, so the host need not grant it.
+
+#[doc(hidden)]
+pub mod bindings;
+mod describe;
+mod failure;
+mod item;
+mod job;
+
+pub mod clock;
+pub mod config;
+pub mod events;
+pub mod kv;
+pub mod log;
+pub mod sql;
+
+pub use bindings::tidemill::job::types::{
+    Error, Failure, Found, Item, Outcome, Page, PageRequest, Throttle,
+};
+pub use describe::Describe;
+#[doc(hidden)]
+pub use job::Exported;
+pub use job::Job;
+pub use serde_json::{self, json};
+
+/// The examples of the README are built with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

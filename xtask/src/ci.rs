@@ -1,0 +1,44 @@
+//! `cargo xtask ci`: the whole gate. CI runs this and nothing else, so it can be run before a push.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::steps::Steps;
+use crate::{deny, host, sh, test, tidy};
+
+pub fn run(root: &Path) -> Result<()> {
+    let mut steps = Steps::new(4 + test::STEPS);
+    let result = run_steps(root, &mut steps);
+    steps.print_summary();
+    result
+}
+
+/// Cheap checks first; the first failure ends the run.
+fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
+    steps.run("format", || {
+        for manifest in ["Cargo.toml", "plugins/Cargo.toml"] {
+            sh::run(host::cargo(root).args([
+                "fmt",
+                "--all",
+                "--check",
+                "--manifest-path",
+                manifest,
+            ]))?;
+        }
+        Ok(())
+    })?;
+    steps.run("tidy", || tidy::run(root))?;
+    steps.run("deny", || deny::run(root))?;
+    steps.run("clippy", || {
+        let lints = ["--workspace", "--all-targets", "--", "-D", "warnings"];
+        sh::run(host::cargo(root).arg("clippy").args(lints))?;
+        sh::run(
+            host::cargo(root)
+                .arg("clippy")
+                .args(host::PLUGINS)
+                .args(lints),
+        )
+    })?;
+    test::run_steps(root, &test::Args::default(), steps)
+}

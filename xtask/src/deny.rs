@@ -1,0 +1,86 @@
+//! `cargo xtask deny`: may these dependencies be in the build? The rules are in deny.toml.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{host, sh};
+
+/// The newest that Rust 1.95 builds; its own folder below target/tools, so that a change installs anew.
+const VERSION: &str = "0.20.2";
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "plugins/Cargo.toml"];
+/// A network that swallows packets must not hang CI.
+const FETCH_LIMIT_S: &str = "60";
+
+pub fn run(root: &Path) -> Result<()> {
+    let tool = install(root)?;
+    for manifest in MANIFESTS {
+        eprintln!("{manifest}:");
+        sh::run(deny(root, &tool, manifest).args(["check", "bans", "licenses", "sources"]))?;
+    }
+    if let Err(why) = fetch_advisories(root, &tool) {
+        eprintln!("advisories: NOT CHECKED: {why:#}");
+        return Ok(());
+    }
+    for manifest in MANIFESTS {
+        let check = ["check", "--disable-fetch", "advisories"];
+        sh::run(deny(root, &tool, manifest).args(check))?;
+    }
+    Ok(())
+}
+
+fn deny(root: &Path, tool: &Path, manifest: &str) -> Command {
+    let mut command = Command::new(tool);
+    command
+        .current_dir(root)
+        .args(["--config", "deny.toml", "--log-level", "error"]);
+    command.args(["--manifest-path", manifest]);
+    command
+}
+
+/// Compiles cargo-deny once. Unoptimised: it builds in half the time, and a check takes 3 s either way.
+fn install(root: &Path) -> Result<PathBuf> {
+    let folder = root.join(format!("target/tools/cargo-deny-{VERSION}"));
+    let tool = folder.join("bin/cargo-deny");
+    if !tool.exists() {
+        eprintln!(
+            "installing cargo-deny {VERSION} into {} (some minutes, once)",
+            folder.display()
+        );
+        let mut install = host::cargo(root);
+        install.args([
+            "install",
+            "cargo-deny",
+            "--locked",
+            "--debug",
+            "--version",
+            VERSION,
+        ]);
+        install
+            .args(["--config", "profile.dev.debug=false", "--root"])
+            .arg(&folder);
+        sh::run(&mut install).context("failed to install cargo-deny")?;
+    }
+    Ok(tool)
+}
+
+/// The database is a git repository on another site than the crates, so it may be out of reach.
+fn fetch_advisories(root: &Path, tool: &Path) -> Result<()> {
+    let mut fetch = Command::new("timeout");
+    fetch
+        .arg(FETCH_LIMIT_S)
+        .arg(tool)
+        .args(["--log-level", "error", "fetch", "db"]);
+    let output = fetch
+        .current_dir(root)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let reason = said.lines().rev().find(|line| !line.trim().is_empty());
+    let reason = reason.unwrap_or("no answer in time").trim().to_owned();
+    anyhow::bail!("the database could not be fetched: {reason}")
+}

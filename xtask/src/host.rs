@@ -1,0 +1,36 @@
+//! Cargo in the host's workspace, and the binary that it builds.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::sh;
+
+/// Arguments with which this machine's own toolchain works in the plugins' workspace.
+pub const PLUGINS: [&str; 4] = [
+    "--manifest-path",
+    "plugins/Cargo.toml",
+    "--target-dir",
+    "target/guests",
+];
+
+/// The cargo that runs xtask, in the root of the repository.
+pub fn cargo(root: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root);
+    cargo
+}
+
+/// Builds the binary and says where it is.
+///
+/// All of the workspace, not `-p server`: cargo picks features for the set of packages it is given,
+/// and for a smaller set than the tests' it may compile wasmtime a second time.
+pub fn build(root: &Path) -> Result<PathBuf> {
+    sh::run(cargo(root).args(["build", "--workspace", "--bins"]))?;
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root.join(dir),
+        None => root.join("target"),
+    };
+    Ok(target.join("debug/tidemill"))
+}

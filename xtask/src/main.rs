@@ -1,0 +1,80 @@
+//! The project's own commands, `cargo xtask …`: whatever a person or CI runs, runs here.
+//! One file per command; this one only dispatches. Nothing of the product is imported.
+
+mod ci;
+mod demo;
+mod deny;
+mod host;
+mod plugins;
+mod postgres;
+mod sh;
+mod steps;
+mod test;
+mod tidy;
+mod toolchain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+/// The project's own commands; each sets up what it needs.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    arg_required_else_help = true
+)]
+enum Command {
+    /// Build host and plugins, then start the demo; arguments go to `tidemill demo`
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build everything, start a private Postgres and run all tests, or those that a filter names
+    Test(test::Args),
+    /// Run a private Postgres in the foreground and print its URL, for `cargo test -p store`
+    Postgres,
+    /// Build all plugins and fixtures into target/plugins
+    Plugins,
+    /// Check floors, sizes and left-overs (takes a second)
+    Tidy,
+    /// Check licences, banned crates, sources and known vulnerabilities of all dependencies
+    Deny,
+    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let code = error.downcast_ref().map_or(1, |test::Failed(code)| *code);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let root = root()?;
+    match command {
+        Command::Demo { args } => demo::run(&root, &args),
+        Command::Test(args) => test::run(&root, &args),
+        Command::Postgres => postgres::foreground(),
+        Command::Plugins => plugins::build(&root),
+        Command::Tidy => tidy::run(&root),
+        Command::Deny => deny::run(&root),
+        Command::Ci => ci::run(&root),
+    }
+}
+
+/// Cargo tells where xtask's manifest is; the repository is the folder above it.
+fn root() -> anyhow::Result<PathBuf> {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+        .context("CARGO_MANIFEST_DIR is not set: start this as `cargo xtask …`")?;
+    let mut root = PathBuf::from(manifest);
+    root.pop();
+    Ok(root)
+}

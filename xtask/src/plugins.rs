@@ -1,0 +1,79 @@
+//! Builds the guests of `plugins/` and lays them out as one file each, under the names of their packages.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{sh, toolchain};
+
+/// `target/plugins/*.wasm` are for use, `target/plugins/fixtures/*.wasm` for the tests. Cargo decides what is stale.
+pub fn build(root: &Path) -> Result<()> {
+    let target = toolchain::wasm_target(root)?;
+    let mut cargo = target.cargo("build");
+    cargo.args([
+        "--workspace",
+        "--release",
+        "--message-format=json-render-diagnostics",
+    ]);
+    cargo
+        .arg("--manifest-path")
+        .arg(root.join("plugins/Cargo.toml"));
+    cargo.arg("--target-dir").arg(root.join("target/guests"));
+    // Errors and warnings go to the terminal, and only what was built is read.
+    cargo.stderr(Stdio::inherit());
+    let messages = sh::output(&mut cargo)
+        .with_context(|| format!("failed to build the guests (with {})", target.origin))?;
+
+    let shipped = root.join("target/plugins");
+    let fixtures = shipped.join("fixtures");
+    fs::create_dir_all(&fixtures)
+        .with_context(|| format!("failed to make {}", fixtures.display()))?;
+    for guest in messages.lines().filter_map(guest) {
+        let folder = if guest.fixture { &fixtures } else { &shipped };
+        place(
+            &guest.built,
+            &folder.join(format!("{}.wasm", guest.package)),
+        )?;
+    }
+    Ok(())
+}
+
+struct Guest {
+    package: String,
+    fixture: bool,
+    built: PathBuf,
+}
+
+/// A message of cargo, if it tells of a component.
+fn guest(message: &str) -> Option<Guest> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let built = message["filenames"]
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str)
+        .find(|name| name.ends_with(".wasm"))?;
+    // The package's folder has the package's name.
+    let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
+    Some(Guest {
+        package: folder.file_name()?.to_str()?.to_owned(),
+        fixture: folder.parent()?.file_name() == Some(OsStr::new("fixtures")),
+        built: built.into(),
+    })
+}
+
+/// Copies what has changed, and so that no reader sees half a file: a host may watch the folder.
+fn place(built: &Path, placed: &Path) -> Result<()> {
+    let bytes = fs::read(built).with_context(|| format!("failed to read {}", built.display()))?;
+    if fs::read(placed).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let new = placed.with_extension("wasm.new");
+    fs::write(&new, bytes).with_context(|| format!("failed to write {}", new.display()))?;
+    fs::rename(&new, placed).with_context(|| format!("failed to replace {}", placed.display()))?;
+    println!("built {}", placed.display());
+    Ok(())
+}

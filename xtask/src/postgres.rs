@@ -1,0 +1,209 @@
+//! A private Postgres for tests: Debian's binaries, a folder in /tmp, a free port on the loopback.
+//! It lives as long as this process holds one end of a pipe, so it stops however we end, kill -9 included.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh;
+
+const DEBIAN_BINARIES: &str = "/usr/lib/postgresql";
+const START_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+/// Kill tests count on what was committed, so nothing is relaxed that a real server has on.
+const SETTINGS: [&str; 6] = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=300",
+    "fsync=on",
+    "synchronous_commit=on",
+    "log_min_messages=warning",
+];
+
+/// Runs the server given as arguments after `$1`, its folder. When the pipe on stdin closes, the server is told
+/// to quit at once (its data is thrown away anyhow) and the folder goes.
+const KEEPER: &str = r#"
+folder=$1; shift
+exec 3<&0
+"$@" 3<&- </dev/null >"$folder/log" 2>&1 &
+server=$!
+(read -r _ <&3; kill -QUIT $server) &
+reader=$!
+wait $server || tail -n 20 "$folder/log" >&2
+kill $reader 2>/dev/null
+rm -rf "$folder"
+"#;
+
+/// A running server; dropping it stops it and removes its folder.
+pub struct Postgres {
+    keeper: Child,
+    port: u16,
+}
+
+impl Postgres {
+    pub fn start() -> Result<Self> {
+        let binaries = match newest_binaries(Path::new(DEBIAN_BINARIES)) {
+            Some(found) => found,
+            None => install()?,
+        };
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let as_root = is_root()?;
+        let mut mktemp = command(as_root, "mktemp");
+        let folder = sh::output(mktemp.args(["-d", "-t", "tidemill-postgres-XXXXXX"]))?;
+        let folder = Path::new(folder.trim());
+        let data = folder.join("data");
+        let mut initdb = command(as_root, binaries.join("initdb"));
+        initdb.args([
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C.UTF-8",
+        ]);
+        initdb
+            .args(["--no-sync", "-D"])
+            .arg(&data)
+            .current_dir(folder);
+        sh::output(&mut initdb).inspect_err(|_| remove(folder))?;
+
+        let mut keeper = command(as_root, "sh");
+        keeper
+            .args(["-c", KEEPER, "keeper"])
+            .arg(folder)
+            .arg(binaries.join("postgres"));
+        keeper
+            .arg("-D")
+            .arg(&data)
+            .args(["-c", &format!("port={port}")]);
+        keeper.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        // A group of its own, so that Ctrl-C goes to the tests and the server ends after them.
+        keeper
+            .stdin(Stdio::piped())
+            .current_dir(folder)
+            .process_group(0);
+        let keeper = keeper
+            .spawn()
+            .context("failed to start `sh`")
+            .inspect_err(|_| remove(folder))?;
+        let mut server = Self { keeper, port };
+        server.wait_until_it_answers(&binaries)?;
+        Ok(server)
+    }
+
+    /// A superuser's URL.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    fn wait_until_it_answers(&mut self, binaries: &Path) -> Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < START_LIMIT {
+            if let Some(status) = self.keeper.try_wait()? {
+                bail!("Postgres ended while it started ({status}); its log is above");
+            }
+            let mut ask = Command::new(binaries.join("psql"));
+            ask.args([&self.url(), "-qXAtc", "select 1"]);
+            if ask
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()?
+                .success()
+            {
+                return Ok(());
+            }
+            std::thread::sleep(POLL);
+        }
+        bail!(
+            "Postgres gave no answer at {} within {START_LIMIT:?}",
+            self.url()
+        )
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        if let Err(error) = self.keeper.wait() {
+            eprintln!("warning: could not wait for Postgres to stop: {error}");
+        }
+    }
+}
+
+/// `cargo xtask postgres`: until stdin closes; Ctrl-C ends this process and with it the server.
+pub fn foreground() -> Result<()> {
+    let server = Postgres::start()?;
+    println!("TIDEMILL_TEST_POSTGRES={}", server.url());
+    eprintln!("Postgres runs until Ctrl-C, or until stdin closes");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// The newest version below `root` that has a server.
+fn newest_binaries(root: &Path) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(root).ok()?.filter_map(Result::ok);
+    let with_server = versions.filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let binaries = entry.path().join("bin");
+        binaries
+            .join("initdb")
+            .exists()
+            .then_some((version, binaries))
+    });
+    with_server.max().map(|(_, binaries)| binaries)
+}
+
+/// The package starts a cluster of its own on port 5432; it is not used.
+fn install() -> Result<PathBuf> {
+    eprintln!("no Postgres below {DEBIAN_BINARIES}: installing Debian's");
+    let root = is_root()?;
+    for args in [
+        &["update"][..],
+        &["install", "-y", "--no-install-recommends", "postgresql"],
+    ] {
+        let mut apt = Command::new(if root { "apt-get" } else { "sudo" });
+        apt.args((!root).then_some("apt-get"))
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        sh::run(&mut apt)
+            .context("install the Debian package `postgresql` by hand, then try again")?;
+    }
+    newest_binaries(Path::new(DEBIAN_BINARIES))
+        .with_context(|| format!("apt-get installed no Postgres below {DEBIAN_BINARIES}"))
+}
+
+/// Postgres refuses to run as root, so root hands it to Debian's user `postgres`.
+fn command(as_root: bool, program: impl AsRef<OsStr>) -> Command {
+    if !as_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid",
+            "postgres",
+            "--regid",
+            "postgres",
+            "--clear-groups",
+        ])
+        .arg(program);
+    command
+}
+
+fn is_root() -> Result<bool> {
+    Ok(sh::output(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        eprintln!("warning: {} stays behind: {error}", folder.display());
+    }
+}

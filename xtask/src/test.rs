@@ -1,0 +1,94 @@
+//! `cargo xtask test`: all tests, with everything that they need set up first.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::postgres::Postgres;
+use crate::steps::Steps;
+use crate::{host, plugins, toolchain};
+
+/// Crates of the plugins' workspace whose logic is tested without wasm.
+const NATIVE_PLUGIN_TESTS: [&str; 2] = ["tidemill-sdk", "wallet-keygen-retry"];
+
+/// How many steps `steps` takes.
+pub const STEPS: usize = 6;
+
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Test only this crate of the host's workspace (may be given several times)
+    #[arg(short, long)]
+    package: Vec<String>,
+    /// Run only tests whose name contains one of these; `--nocapture` and the like go here too
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    filter: Vec<String>,
+}
+
+pub fn run(root: &Path, args: &Args) -> Result<()> {
+    let mut steps = Steps::new(STEPS);
+    let result = run_steps(root, args, &mut steps);
+    steps.print_summary();
+    result
+}
+
+/// The steps themselves; `cargo xtask ci` ends with them.
+pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
+    steps.run("wasm target", || toolchain::wasm_target(root))?;
+    steps.run("building plugins", || plugins::build(root))?;
+    let binary = steps.run("building the host", || host::build(root))?;
+    let postgres = steps.run("starting Postgres", Postgres::start)?;
+
+    let mut tests = host::cargo(root);
+    tests
+        .arg("test")
+        .env("TIDEMILL_TEST_POSTGRES", postgres.url())
+        .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
+        .env("TIDEMILL_TEST_BIN", binary);
+    if args.package.is_empty() {
+        tests.arg("--workspace");
+    }
+    for package in &args.package {
+        tests.arg("--package").arg(package);
+    }
+    steps.run("tests of the host", || {
+        pass(tests.arg("--").args(&args.filter))
+    })?;
+    drop(postgres);
+
+    let mut plugins = host::cargo(root);
+    plugins.arg("test").args(host::PLUGINS);
+    for package in NATIVE_PLUGIN_TESTS {
+        plugins.arg("--package").arg(package);
+    }
+    steps.run("tests of the plugins", || {
+        let wanted = args.package.is_empty();
+        if wanted {
+            pass(plugins.arg("--").args(&args.filter))
+        } else {
+            Ok(())
+        }
+    })
+}
+
+/// The tests ran and said no; xtask ends with their exit code.
+#[derive(Debug)]
+pub struct Failed(pub u8);
+
+impl std::error::Error for Failed {}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tests failed, see above")
+    }
+}
+
+fn pass(tests: &mut Command) -> Result<()> {
+    let status = tests.status().context("failed to start cargo test")?;
+    if status.success() {
+        return Ok(());
+    }
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Err(Failed(code.unwrap_or(1)).into())
+}

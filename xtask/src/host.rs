@@ -16,9 +16,21 @@ pub const PLUGINS: [&str; 4] = [
 ];
 
 /// The cargo that runs xtask, in the root of the repository.
+///
+/// What cargo told xtask about xtask is taken away: build scripts that look at such variables
+/// (ring's does) would run again each time one types `cargo` and `cargo xtask` in turn.
 pub fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
+            cargo.env_remove(&name);
+        }
+    }
     cargo
 }
 

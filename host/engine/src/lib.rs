@@ -1,1 +1,27 @@
+//! The running machine: schedules become runs, runs become items, items become attempts.
+//! It meets plugins only as [`domain::runner::Runner`] and knows nothing of WebAssembly.
+//!
+//! In the order in which an item meets them:
 
+pub mod config;
+pub mod engine;
+
+mod scheduler;
+
+mod discovery;
+
+mod queue;
+
+mod executor;
+
+mod heartbeat;
+mod recovery;
+
+pub mod feed;
+mod timer;
+
+pub use config::EngineConfig;
+pub use engine::Engine;
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ pub mod config;
 pub mod telemetry;
 
 pub mod app;
+mod host_lock;
+mod hot_reload;
 
 pub mod api;
 pub mod dashboard;

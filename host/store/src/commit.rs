@@ -3,6 +3,7 @@
 //! because a durable commit costs the same for one as for hundreds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use domain::id::{Digest, EventId, HostId, RunId};
 use domain::item::{Claimed, Event};
@@ -64,16 +65,16 @@ pub enum Committed {
 }
 
 impl Store {
-    pub async fn end_attempt(&self, end: AttemptEnd) -> Result<Committed, StoreError> {
+    pub async fn end_attempt(&self, end: Arc<AttemptEnd>) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unavailable("the store is closed".to_owned());
-        self.committer.queue.send((Box::new(end), reply)).await.map_err(|_| gone())?;
+        self.committer.queue.send((end, reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
 
 type Reply = oneshot::Sender<Result<Committed, StoreError>>;
-type Request = (Box<AttemptEnd>, Reply);
+type Request = (Arc<AttemptEnd>, Reply);
 
 pub(crate) struct Committer {
     queue: mpsc::Sender<Request>,
@@ -148,7 +149,7 @@ fn clone(error: &StoreError) -> StoreError {
     }
 }
 
-async fn commit_together(db: &Db, ends: &[Box<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
+async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
     let mut tx = db.begin().await?;
     let mut committed = Vec::with_capacity(ends.len());
     let mut progress: BTreeMap<RunId, Progress> = BTreeMap::new();

@@ -1,1 +1,17 @@
 //! Tables and properties of the rules.
+
+mod backoff;
+mod clocks;
+mod decisions;
+mod describe;
+mod limits;
+mod names;
+mod schedules;
+mod states;
+
+use jiff::Timestamp;
+
+/// An instant as people write it: `2026-11-20T12:00:30Z`.
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}

@@ -207,11 +207,11 @@ async fn a_sleeper_is_ended_by_its_wall_limit() {
 async fn sleeping_costs_no_cpu_time() {
     let bench = Bench::with(&["sleeper"]).await;
     let limits = Limits {
-        cpu_time: Duration::from_millis(200),
+        cpu_time: Duration::from_millis(500),
         ..Limits::DEFAULT
     };
     let report = bench
-        .process_as(limited("sleeper", limits), r#"{"ms": 400}"#)
+        .process_as(limited("sleeper", limits), r#"{"ms": 700}"#)
         .await;
     assert!(
         matches!(report.result, Ok(Outcome::Resolved { .. })),
@@ -277,30 +277,4 @@ async fn a_call_that_is_dropped_leaves_its_slot() {
     }
     bench.still_works().await;
     assert_eq!(bench.scope.calls(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn figures() {
-    let bench = Bench::with(&["noop"]).await;
-    println!("allocator {}", bench.sandbox.allocator());
-    bench.still_works().await;
-    let t = std::time::Instant::now();
-    for _ in 0..2000 {
-        bench.process("noop", "").await;
-    }
-    println!("us per noop {}", t.elapsed().as_micros() / 2000);
-    for g in ["witness", "wallet-keygen-retry"] {
-        let t = std::time::Instant::now();
-        bench.drop_in(g, "noop");
-        bench.rescan().await;
-        println!("compile {g} {:?}", t.elapsed());
-    }
-    let bench = Bench::with(&["log-flood", "loop-in-process", "memory-eater"]).await;
-    for g in ["log-flood", "loop-in-process", "memory-eater"] {
-        let r = bench.process(g, "").await;
-        println!("{g} {:?} {:?} log {}", r.result, r.usage, r.log.len());
-    }
-    let bench = Bench::with(&["panics"]).await;
-    let r = bench.process("panics", "").await;
-    println!("{:?}\n{}", r.result, r.log);
 }

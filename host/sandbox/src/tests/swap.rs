@@ -261,3 +261,18 @@ async fn it_keeps_going_over_many_reloads() {
     }
     assert_eq!(bench.sandbox.versions().len(), 2);
 }
+
+#[tokio::test]
+async fn a_pool_that_does_not_fit_is_done_without() {
+    let mut bench = Bench::with(&["noop"]).await;
+    assert_eq!(bench.sandbox.allocator(), "pooling");
+    // More address space than there is.
+    let config = SandboxConfig {
+        attempts_max: 4_000_000,
+        ..SandboxConfig::new(bench.dir.path(), Clock::System)
+    };
+    bench.sandbox = Sandbox::new(config, None).unwrap();
+    assert_eq!(bench.sandbox.allocator(), "on-demand");
+    bench.rescan().await;
+    bench.still_works().await;
+}

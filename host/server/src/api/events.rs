@@ -13,6 +13,7 @@ use axum::routing::get;
 use engine::feed::Happening;
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,7 @@ async fn stream(
     };
     let events = unfold(follower, |mut follower| async {
         let happening = follower.next().await?;
-        let event = Event::default().event(happening.kind()).data(json(&happening).to_string());
+        let event = Event::default().event(happening.kind()).data(document(&happening).to_string());
         Some((Ok(event), follower))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))
@@ -75,5 +76,29 @@ impl Follower {
             () = self.stopping.cancelled() => None,
             happening = self.feed.recv() => happening.ok(),
         }
+    }
+}
+
+fn document(happening: &Happening) -> Value {
+    let kind = happening.kind();
+    match happening {
+        Happening::Ticked { job, fate } => {
+            json!({ "kind": kind, "job": job.as_str(), "fate": fate.as_str() })
+        }
+        Happening::RunStarted { job, run }
+        | Happening::RunProgressed { job, run }
+        | Happening::Discovered { job, run } => {
+            json!({ "kind": kind, "job": job.as_str(), "run_id": run.to_string() })
+        }
+        Happening::DiscoveryFailed { job, run, code } => {
+            json!({ "kind": kind, "job": job.as_str(), "run_id": run.to_string(), "code": code })
+        }
+        Happening::AttemptEnded { job, key, verdict } => {
+            json!({ "kind": kind, "job": job.as_str(), "key": key, "verdict": verdict.as_str() })
+        }
+        Happening::AttemptStale { job, key } | Happening::Recovered { job, key } => {
+            json!({ "kind": kind, "job": job.as_str(), "key": key })
+        }
+        Happening::Plugins | Happening::StoreLost | Happening::StoreBack => json!({ "kind": kind }),
     }
 }

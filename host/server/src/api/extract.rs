@@ -1,5 +1,6 @@
 //! Query, path and body, with refusals in our own words and never a 5xx.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -19,7 +20,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Params(params)),
-            Err(rejection) => Err(ApiError::bad_query(rejection.body_text())),
+            Err(rejection) => Err(ApiError::bad_query(reason(&rejection.body_text()))),
         }
     }
 }
@@ -60,8 +61,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", detail));
         }
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(text).map(Body).map_err(|e| ApiError::bad_body(e.to_string()))
+        match Json::<T>::from_bytes(text) {
+            Ok(Json(body)) => Ok(Body(body)),
+            Err(rejection) => Err(ApiError::bad_body(reason(&rejection.body_text()))),
+        }
     }
+}
+
+/// The framework's text names the field; its introduction says nothing.
+fn reason(text: &str) -> &str {
+    let introductions = [
+        "Failed to deserialize query string: ",
+        "Failed to deserialize the JSON body into the target type: ",
+        "Failed to parse the request body as JSON: ",
+    ];
+    introductions.iter().find_map(|intro| text.strip_prefix(intro)).unwrap_or(text)
 }
 
 fn unreadable(rejection: BytesRejection) -> ApiError {

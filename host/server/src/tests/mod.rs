@@ -1,4 +1,8 @@
 //! Messages of the configuration, arguments, and the API against its router, without a socket.
 
+mod api;
+mod bad_requests;
 mod cli;
 mod config;
+mod page;
+mod world;

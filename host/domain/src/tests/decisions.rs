@@ -1,0 +1,234 @@
+//! What each end of an attempt means for its item, as a table.
+
+use expect_test::expect;
+use jiff::{SignedDuration, Timestamp};
+
+use super::at;
+use crate::id::{AttemptId, ItemId};
+use crate::item::Claimed;
+use crate::outcome::{Ending, ErrorInfo, Failure, Outcome, PUT_OFF_MAX, decide};
+use crate::retry::RetryPolicy;
+
+fn now() -> Timestamp {
+    at("2026-11-20T12:00:00Z")
+}
+
+fn item(attempts: u32, last_attempt: &str) -> Claimed {
+    Claimed {
+        id: ItemId::new(now()),
+        job: "wallet".parse().unwrap(),
+        key: "user-7".to_owned(),
+        payload: "{}".to_owned(),
+        attempts,
+        series: 2,
+        epoch: 5,
+        attempt_id: AttemptId::new(now()),
+        run_id: None,
+        first_attempt_at: Some(at("2026-11-01T00:00:00Z")),
+        last_attempt_at: Some(at(last_attempt)),
+        last_error: None,
+        claimed_at: now(),
+    }
+}
+
+fn policy(max_attempts: Option<u32>, forget_after: Option<SignedDuration>) -> RetryPolicy {
+    let base = SignedDuration::from_mins(1);
+    let cap = SignedDuration::from_mins(60);
+    RetryPolicy { base, cap, jitter: 0.0, max_attempts, forget_after, ..RetryPolicy::DEFAULT }
+}
+
+fn results() -> Vec<(&'static str, Result<Outcome, Failure>)> {
+    let note = |text: &str| Some(text.to_owned());
+    let slow = |retry_after| Failure::Throttled { retry_after, error: ErrorInfo::new("busy", "slow down") };
+    let hour = SignedDuration::from_hours(1);
+    vec![
+        ("resolved", Ok(Outcome::Resolved { note: note("done") })),
+        ("awaiting", Ok(Outcome::Awaiting { note: note("begun") })),
+        ("snoozed 1 h", Ok(Outcome::Snoozed { until: now() + hour })),
+        ("snoozed -1 h", Ok(Outcome::Snoozed { until: now() - hour })),
+        ("snoozed ever", Ok(Outcome::Snoozed { until: Timestamp::MAX })),
+        ("transient", Err(Failure::transient("mpc-down", "no answer"))),
+        ("throttled 5 s", Err(slow(SignedDuration::from_secs(5)))),
+        ("throttled -5 s", Err(slow(SignedDuration::from_secs(-5)))),
+        ("throttled ever", Err(slow(SignedDuration::MAX))),
+        ("permanent", Err(Failure::Permanent(ErrorInfo::new("no-user", "it is gone")))),
+        ("interrupted", Err(Failure::Interrupted)),
+    ]
+}
+
+fn line(what: &str, ending: &Ending) -> String {
+    let Ending { event, verdict, due_at, attempts, error, note } = ending;
+    let wait = due_at.duration_since(now()).as_secs();
+    let mut line = format!(
+        "  {what:<15} {:<12} {:<12} +{wait} s, attempts {attempts}",
+        event.as_str(),
+        verdict.as_str()
+    );
+    if let Some(ErrorInfo { code, message }) = error {
+        line.push_str(&format!(", error {code}: {message}"));
+    }
+    if let Some(note) = note {
+        line.push_str(&format!(", note {note}"));
+    }
+    line
+}
+
+fn table(title: &str, item: &Claimed, policy: &RetryPolicy) -> String {
+    let lines = results().into_iter().map(|(what, result)| {
+        let ending = decide(&result, item, policy, now());
+        format!("{}\n", line(what, &ending))
+    });
+    format!("{title}\n{}", lines.collect::<String>())
+}
+
+const RECENT: &str = "2026-11-20T11:00:00Z";
+const LONG_AGO: &str = "2026-11-13T12:00:00Z";
+
+#[test]
+fn bounded_attempts() {
+    let bounded = policy(Some(3), None);
+    let text = table("first of 3", &item(0, RECENT), &bounded)
+        + &table("last of 3", &item(2, RECENT), &bounded)
+        + &table("beyond (the bound was lowered)", &item(8, RECENT), &bounded);
+    expect![[r#"
+        first of 3
+          resolved        resolved     resolved     +0 s, attempts 1, note done
+          awaiting        await        awaiting     +60 s, attempts 1, note begun
+          snoozed 1 h     retry        snoozed      +3600 s, attempts 0
+          snoozed -1 h    retry        snoozed      +0 s, attempts 0
+          snoozed ever    retry        snoozed      +31622400 s, attempts 0
+          transient       retry        failed       +60 s, attempts 1, error mpc-down: no answer
+          throttled 5 s   retry        throttled    +5 s, attempts 0, error busy: slow down
+          throttled -5 s  retry        throttled    +0 s, attempts 0, error busy: slow down
+          throttled ever  retry        throttled    +31622400 s, attempts 0, error busy: slow down
+          permanent       give_up      permanent    +0 s, attempts 1, error no-user: it is gone
+          interrupted     interrupted  interrupted  +0 s, attempts 0
+        last of 3
+          resolved        resolved     resolved     +0 s, attempts 3, note done
+          awaiting        give_up      exhausted    +0 s, attempts 3, error attempts-exhausted: still awaited after 3 attempts, note begun
+          snoozed 1 h     retry        snoozed      +3600 s, attempts 2
+          snoozed -1 h    retry        snoozed      +0 s, attempts 2
+          snoozed ever    retry        snoozed      +31622400 s, attempts 2
+          transient       give_up      exhausted    +0 s, attempts 3, error mpc-down: no answer
+          throttled 5 s   retry        throttled    +5 s, attempts 2, error busy: slow down
+          throttled -5 s  retry        throttled    +0 s, attempts 2, error busy: slow down
+          throttled ever  retry        throttled    +31622400 s, attempts 2, error busy: slow down
+          permanent       give_up      permanent    +0 s, attempts 3, error no-user: it is gone
+          interrupted     interrupted  interrupted  +0 s, attempts 2
+        beyond (the bound was lowered)
+          resolved        resolved     resolved     +0 s, attempts 9, note done
+          awaiting        give_up      exhausted    +0 s, attempts 9, error attempts-exhausted: still awaited after 9 attempts, note begun
+          snoozed 1 h     retry        snoozed      +3600 s, attempts 8
+          snoozed -1 h    retry        snoozed      +0 s, attempts 8
+          snoozed ever    retry        snoozed      +31622400 s, attempts 8
+          transient       give_up      exhausted    +0 s, attempts 9, error mpc-down: no answer
+          throttled 5 s   retry        throttled    +5 s, attempts 8, error busy: slow down
+          throttled -5 s  retry        throttled    +0 s, attempts 8, error busy: slow down
+          throttled ever  retry        throttled    +31622400 s, attempts 8, error busy: slow down
+          permanent       give_up      permanent    +0 s, attempts 9, error no-user: it is gone
+          interrupted     interrupted  interrupted  +0 s, attempts 8
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn unbounded_attempts() {
+    let text = table("10th, no bound", &item(9, LONG_AGO), &policy(None, None))
+        + &table("4294967295th, no bound", &item(u32::MAX, RECENT), &policy(None, None));
+    expect![[r#"
+        10th, no bound
+          resolved        resolved     resolved     +0 s, attempts 10, note done
+          awaiting        await        awaiting     +3600 s, attempts 10, note begun
+          snoozed 1 h     retry        snoozed      +3600 s, attempts 9
+          snoozed -1 h    retry        snoozed      +0 s, attempts 9
+          snoozed ever    retry        snoozed      +31622400 s, attempts 9
+          transient       retry        failed       +3600 s, attempts 10, error mpc-down: no answer
+          throttled 5 s   retry        throttled    +5 s, attempts 9, error busy: slow down
+          throttled -5 s  retry        throttled    +0 s, attempts 9, error busy: slow down
+          throttled ever  retry        throttled    +31622400 s, attempts 9, error busy: slow down
+          permanent       give_up      permanent    +0 s, attempts 10, error no-user: it is gone
+          interrupted     interrupted  interrupted  +0 s, attempts 9
+        4294967295th, no bound
+          resolved        resolved     resolved     +0 s, attempts 4294967295, note done
+          awaiting        await        awaiting     +3600 s, attempts 4294967295, note begun
+          snoozed 1 h     retry        snoozed      +3600 s, attempts 4294967295
+          snoozed -1 h    retry        snoozed      +0 s, attempts 4294967295
+          snoozed ever    retry        snoozed      +31622400 s, attempts 4294967295
+          transient       retry        failed       +3600 s, attempts 4294967295, error mpc-down: no answer
+          throttled 5 s   retry        throttled    +5 s, attempts 4294967295, error busy: slow down
+          throttled -5 s  retry        throttled    +0 s, attempts 4294967295, error busy: slow down
+          throttled ever  retry        throttled    +31622400 s, attempts 4294967295, error busy: slow down
+          permanent       give_up      permanent    +0 s, attempts 4294967295, error no-user: it is gone
+          interrupted     interrupted  interrupted  +0 s, attempts 4294967295
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn attempts_that_are_forgotten_after_seven_days() {
+    let forgetful = policy(Some(3), Some(SignedDuration::from_hours(7 * 24)));
+    let one_ms_less = "2026-11-13T12:00:00.001Z";
+    let text = table("last of 3, 7 days ago", &item(2, LONG_AGO), &forgetful)
+        + &table("last of 3, 1 ms less ago", &item(2, one_ms_less), &forgetful);
+    expect![[r#"
+        last of 3, 7 days ago
+          resolved        resolved     resolved     +0 s, attempts 1, note done
+          awaiting        await        awaiting     +60 s, attempts 1, note begun
+          snoozed 1 h     retry        snoozed      +3600 s, attempts 0
+          snoozed -1 h    retry        snoozed      +0 s, attempts 0
+          snoozed ever    retry        snoozed      +31622400 s, attempts 0
+          transient       retry        failed       +60 s, attempts 1, error mpc-down: no answer
+          throttled 5 s   retry        throttled    +5 s, attempts 0, error busy: slow down
+          throttled -5 s  retry        throttled    +0 s, attempts 0, error busy: slow down
+          throttled ever  retry        throttled    +31622400 s, attempts 0, error busy: slow down
+          permanent       give_up      permanent    +0 s, attempts 1, error no-user: it is gone
+          interrupted     interrupted  interrupted  +0 s, attempts 0
+        last of 3, 1 ms less ago
+          resolved        resolved     resolved     +0 s, attempts 3, note done
+          awaiting        give_up      exhausted    +0 s, attempts 3, error attempts-exhausted: still awaited after 3 attempts, note begun
+          snoozed 1 h     retry        snoozed      +3600 s, attempts 2
+          snoozed -1 h    retry        snoozed      +0 s, attempts 2
+          snoozed ever    retry        snoozed      +31622400 s, attempts 2
+          transient       give_up      exhausted    +0 s, attempts 3, error mpc-down: no answer
+          throttled 5 s   retry        throttled    +5 s, attempts 2, error busy: slow down
+          throttled -5 s  retry        throttled    +0 s, attempts 2, error busy: slow down
+          throttled ever  retry        throttled    +31622400 s, attempts 2, error busy: slow down
+          permanent       give_up      permanent    +0 s, attempts 3, error no-user: it is gone
+          interrupted     interrupted  interrupted  +0 s, attempts 2
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn an_item_without_an_attempt_has_nothing_to_forget() {
+    let forgetful = policy(None, Some(SignedDuration::ZERO));
+    let fresh = Claimed { last_attempt_at: None, ..item(0, RECENT) };
+    let ending = decide(&Err(Failure::transient("x", "y")), &fresh, &forgetful, now());
+    assert_eq!(ending.attempts, 1);
+}
+
+#[test]
+fn at_the_end_of_time_nothing_panics() {
+    for (_, result) in results() {
+        let ending = decide(&result, &item(1, RECENT), &policy(None, None), Timestamp::MAX);
+        assert_eq!(ending.due_at, Timestamp::MAX);
+    }
+}
+
+#[test]
+fn nothing_is_put_off_beyond_the_bound() {
+    for (what, result) in results() {
+        let ending = decide(&result, &item(1, RECENT), &policy(None, None), now());
+        let wait = ending.due_at.duration_since(now());
+        assert!(!wait.is_negative() && wait <= PUT_OFF_MAX, "{what}: {wait:#}");
+    }
+}
+
+#[test]
+fn the_idempotency_key_is_new_for_each_counted_attempt_and_series() {
+    let first = item(0, RECENT);
+    let repeated = Claimed { epoch: 6, attempt_id: AttemptId::new(now()), ..first.clone() };
+    assert_eq!(first.idempotency_key(), format!("{}.2.1", first.id));
+    assert_eq!(first.idempotency_key(), repeated.idempotency_key());
+    let next = Claimed { attempts: 1, ..first.clone() };
+    let anew = Claimed { series: 3, ..first.clone() };
+    assert_ne!(first.idempotency_key(), next.idempotency_key());
+    assert_ne!(first.idempotency_key(), anew.idempotency_key());
+}

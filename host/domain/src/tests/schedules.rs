@@ -1,0 +1,215 @@
+//! When jobs are due: grids, cron texts, zones, the two odd nights of the year, long absences.
+
+use expect_test::expect;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::at;
+use crate::schedule::{MISSED_MAX, Schedule};
+
+fn cron(text: &str, zone: &str) -> Schedule {
+    Schedule::cron(text, zone, at("2026-01-01T00:00:00Z")).unwrap()
+}
+
+fn every(seconds: i64) -> Schedule {
+    Schedule::every(SignedDuration::from_secs(seconds)).unwrap()
+}
+
+fn forward(schedule: &Schedule, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+    let next = |instant: &Timestamp| schedule.next_after(*instant).filter(|next| *next <= until);
+    std::iter::successors(next(&from), next).collect()
+}
+
+/// The next instants after `from`, with the zone's own time and offset.
+fn preview(schedule: &Schedule, zone: &str, from: &str, count: usize) -> String {
+    let zone = TimeZone::get(zone).unwrap();
+    let instants = forward(schedule, at(from), Timestamp::MAX - SignedDuration::from_hours(48));
+    let line = |instant: Timestamp| {
+        let local = instant.to_zoned(zone.clone()).strftime("%a %d %b %H:%M:%S %:z").to_string();
+        format!("{instant}  {local}\n")
+    };
+    instants.into_iter().take(count).map(line).collect()
+}
+
+#[test]
+fn intervals_follow_a_grid_that_all_hosts_share() {
+    let ten = every(10);
+    for from in ["2026-11-20T12:00:00Z", "2026-11-20T12:00:00.001Z", "2026-11-20T12:00:09.999Z"] {
+        assert_eq!(ten.next_after(at(from)), Some(at("2026-11-20T12:00:10Z")), "{from}");
+    }
+    assert_eq!(every(86_400).next_after(at("2026-11-20T12:00:00Z")), Some(at("2026-11-21T00:00:00Z")));
+    let odd = Schedule::every(SignedDuration::from_millis(1_500)).unwrap();
+    assert_eq!(odd.next_after(at("1970-01-01T00:00:00Z")), Some(at("1970-01-01T00:00:01.5Z")));
+    assert_eq!(ten.next_after(at("1969-12-31T23:59:51Z")), Some(at("1970-01-01T00:00:00Z")));
+    let longest = Schedule::every(SignedDuration::MAX).unwrap();
+    assert_eq!(longest.next_after(at("2026-11-20T12:00:00Z")), None);
+    assert_eq!(ten.next_after(Timestamp::MAX), None);
+}
+
+#[test]
+fn a_manual_schedule_is_never_due() {
+    assert_eq!(Schedule::Manual.next_after(at("2026-01-01T00:00:00Z")), None);
+    assert_eq!(Schedule::Manual.due(Timestamp::MIN, Timestamp::MAX), None);
+}
+
+#[test]
+fn cron_texts() {
+    let mut text = String::new();
+    let texts =
+        ["* * * * *", "*/20 * * * * *", "@daily", "@hourly", "30 9 * jan-mar mon-fri", "0 12 29 2 *", "0 0 L * *"];
+    for line in texts {
+        let schedule = cron(line, "UTC");
+        text.push_str(&format!("{schedule}\n{}", preview(&schedule, "UTC", "2026-01-30T23:59:30Z", 3)));
+    }
+    expect![[""]].assert_eq(&text);
+}
+
+#[test]
+fn zones_move_the_hour() {
+    let nine = |zone| preview(&cron("0 9 * * *", zone), zone, "2026-03-27T12:00:00Z", 3);
+    let text = nine("Europe/Berlin") + &nine("America/New_York") + &nine("Asia/Kolkata");
+    expect![[""]].assert_eq(&text);
+}
+
+/// Half past two does not exist in the night when clocks go forward.
+#[test]
+fn a_time_in_the_gap_fires_at_its_end() {
+    let berlin = preview(&cron("30 2 * * *", "Europe/Berlin"), "Europe/Berlin", "2026-03-27T12:00:00Z", 4);
+    let york = preview(&cron("30 2 * * *", "America/New_York"), "America/New_York", "2026-03-06T12:00:00Z", 4);
+    let howe = preview(&cron("15 2 * * *", "Australia/Lord_Howe"), "Australia/Lord_Howe", "2026-10-02T00:00:00Z", 4);
+    expect![[r#"
+        2026-03-28T01:30:00Z  Sat 28 Mar 02:30:00 +01:00
+        2026-03-29T01:00:00Z  Sun 29 Mar 03:00:00 +02:00
+        2026-03-30T00:30:00Z  Mon 30 Mar 02:30:00 +02:00
+        2026-03-31T00:30:00Z  Tue 31 Mar 02:30:00 +02:00
+
+        2026-03-07T07:30:00Z  Sat 07 Mar 02:30:00 -05:00
+        2026-03-08T07:00:00Z  Sun 08 Mar 03:00:00 -04:00
+        2026-03-09T06:30:00Z  Mon 09 Mar 02:30:00 -04:00
+        2026-03-10T06:30:00Z  Tue 10 Mar 02:30:00 -04:00
+
+        2026-10-02T15:45:00Z  Sat 03 Oct 02:15:00 +10:30
+        2026-10-03T15:30:00Z  Sun 04 Oct 02:30:00 +11:00
+        2026-10-04T15:15:00Z  Mon 05 Oct 02:15:00 +11:00
+        2026-10-05T15:15:00Z  Tue 06 Oct 02:15:00 +11:00
+    "#]].assert_eq(&[berlin, york, howe].join("\n"));
+}
+
+/// Half past two comes twice in the night when clocks go back.
+#[test]
+fn a_time_in_the_fold_fires_once() {
+    let berlin = preview(&cron("30 2 * * *", "Europe/Berlin"), "Europe/Berlin", "2026-10-23T12:00:00Z", 4);
+    let york = preview(&cron("30 1 * * *", "America/New_York"), "America/New_York", "2026-10-30T12:00:00Z", 4);
+    let howe = preview(&cron("45 1 * * *", "Australia/Lord_Howe"), "Australia/Lord_Howe", "2026-04-03T00:00:00Z", 4);
+    expect![[r#"
+        2026-10-24T00:30:00Z  Sat 24 Oct 02:30:00 +02:00
+        2026-10-25T00:30:00Z  Sun 25 Oct 02:30:00 +02:00
+        2026-10-26T01:30:00Z  Mon 26 Oct 02:30:00 +01:00
+        2026-10-27T01:30:00Z  Tue 27 Oct 02:30:00 +01:00
+
+        2026-10-31T05:30:00Z  Sat 31 Oct 01:30:00 -04:00
+        2026-11-01T05:30:00Z  Sun 01 Nov 01:30:00 -04:00
+        2026-11-02T06:30:00Z  Mon 02 Nov 01:30:00 -05:00
+        2026-11-03T06:30:00Z  Tue 03 Nov 01:30:00 -05:00
+
+        2026-04-03T14:45:00Z  Sat 04 Apr 01:45:00 +11:00
+        2026-04-04T14:45:00Z  Sun 05 Apr 01:45:00 +11:00
+        2026-04-05T15:15:00Z  Mon 06 Apr 01:45:00 +10:30
+        2026-04-06T15:15:00Z  Tue 07 Apr 01:45:00 +10:30
+    "#]].assert_eq(&[berlin, york, howe].join("\n"));
+}
+
+#[test]
+fn each_half_hour_of_the_odd_nights() {
+    let half_hours = |zone, from| preview(&cron("*/30 * * * *", zone), zone, from, 7);
+    let berlin = half_hours("Europe/Berlin", "2026-03-29T00:00:00Z") + &half_hours("Europe/Berlin", "2026-10-24T23:30:00Z");
+    let howe = half_hours("Australia/Lord_Howe", "2026-10-03T14:30:00Z")
+        + &half_hours("Australia/Lord_Howe", "2026-04-04T13:45:00Z");
+    expect![[""]].assert_eq(&format!("{berlin}\n{howe}"));
+}
+
+/// Whether one looks ahead or back, the instants are the same: else a tick would be lost or run twice.
+#[test]
+fn looking_back_finds_what_looking_ahead_found() {
+    let texts = ["30 2 * * *", "15 2 * * *", "45 1 * * *", "*/7 * * * *", "0 * * * *", "*/30 1-3 * * *", "0 0 * * *", "59 59 1 * * *"];
+    let zones = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"];
+    let days = ["2026-03-08", "2026-03-29", "2026-04-05", "2026-10-04", "2026-10-25", "2026-11-01", "2026-11-20"];
+    let day = SignedDuration::from_hours(24);
+    let mut wrong = String::new();
+    for (text, zone) in texts.iter().flat_map(|text| zones.map(|zone| (*text, zone))) {
+        let schedule = cron(text, zone);
+        for date in days {
+            let noon = at(&format!("{date}T12:00:00Z"));
+            let ahead = forward(&schedule, noon - day * 2, noon + day);
+            let mut from = noon - day * 2;
+            for (number, instant) in ahead.iter().enumerate() {
+                for late in [SignedDuration::ZERO, SignedDuration::from_millis(999)] {
+                    let due = schedule.due(from, *instant + late).map(|due| (due.at, due.missed.len()));
+                    if due != Some((*instant, 0)) {
+                        wrong.push_str(&format!("{text} {zone} {number}: at {instant} + {late:#}, after {from}: {due:?}\n"));
+                    }
+                }
+                from = *instant;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn what_is_due_is_due_once() {
+    let minute = cron("* * * * *", "Europe/Berlin");
+    let start = at("2026-11-20T12:00:00Z");
+    assert_eq!(minute.due(start, start), None, "it was acted on");
+    assert_eq!(minute.due(start, at("2026-11-20T12:00:59.999Z")), None);
+    for now in ["2026-11-20T12:01:00Z", "2026-11-20T12:01:00.001Z", "2026-11-20T12:01:59.999Z"] {
+        let due = minute.due(start, at(now)).unwrap();
+        assert_eq!((due.at, due.missed), (at("2026-11-20T12:01:00Z"), vec![]), "{now}");
+    }
+    assert_eq!(minute.due(at("2026-11-20T12:05:00Z"), start), None, "a clock that was set back");
+}
+
+#[test]
+fn after_a_long_absence_the_last_instant_is_due_and_the_missed_ones_are_bounded() {
+    let start = at("2026-11-20T12:00:00Z");
+    for schedule in [cron("* * * * *", "Europe/Berlin"), every(60)] {
+        let due = schedule.due(start, start + SignedDuration::from_secs(330)).unwrap();
+        let minute = |n: i64| start + SignedDuration::from_mins(n);
+        assert_eq!(due.at, minute(5));
+        assert_eq!(due.missed, [4, 3, 2, 1].map(minute), "newest first; the one acted on is not among them");
+
+        let due = schedule.due(start, start + SignedDuration::from_hours(24 * 400)).unwrap();
+        let last = start + SignedDuration::from_hours(24 * 400);
+        assert_eq!((due.at, due.missed.len()), (last, MISSED_MAX));
+        assert_eq!(due.missed.first(), Some(&(last - SignedDuration::from_mins(1))));
+        assert_eq!(due.missed.last(), Some(&(last - SignedDuration::from_mins(100))));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_schedule_is_said() {
+    let now = at("2026-01-01T00:00:00Z");
+    let texts = [
+        "", " ", "* * * *", "60 * * * *", "* * 32 * *", "* * * * fun", "*/0 * * * *", "@fortnightly", "5-1 * * * *",
+        "0 0 30 2 *", "0 0 0 1 1 * 2020", "0 0 0 1 1 * 2050", "a b c d e", "* * * * *\n* * * * *", "-1 * * * *", "99999999999999999999 * * * *",
+    ];
+    let mut report = String::new();
+    for text in texts {
+        let result = Schedule::cron(text, "UTC", now).map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
+        report.push_str(&format!("{text:?}: {result}\n"));
+    }
+    for zone in ["", "Mars/Olympus", "europe/berlin", "+02:00", "CET"] {
+        let result = Schedule::cron("* * * * *", zone, now).map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
+        report.push_str(&format!("{zone:?}: {result}\n"));
+    }
+    for interval in [SignedDuration::from_millis(999), SignedDuration::ZERO, SignedDuration::from_secs(-60)] {
+        report.push_str(&format!("{}\n", Schedule::every(interval).unwrap_err()));
+    }
+    expect![[""]].assert_eq(&report);
+}
+
+#[test]
+fn schedules_in_words() {
+    let text = format!("{}; {}; {}", every(90), cron("@daily", "Asia/Kolkata"), Schedule::Manual);
+    assert_eq!(text, "every 1m 30s; cron @daily (Asia/Kolkata); manual");
+}

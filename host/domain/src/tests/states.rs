@@ -1,0 +1,106 @@
+//! The state machine, whole: as a table, and as the chart that ARCHITECTURE.md shows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use expect_test::expect;
+
+use crate::item::{ByHand, Event, State, next};
+
+/// A row an event, a column a state: the state after it, or `-` where it is refused.
+fn table() -> String {
+    let mut text = format!("{:<18}", "");
+    for state in State::ALL {
+        text.push_str(&format!("{:<16}", state.as_str()));
+    }
+    for event in Event::ALL {
+        text = format!("{}\n{:<18}", text.trim_end(), event.as_str());
+        for state in State::ALL {
+            let after = next(state, event).map_or("-", State::as_str);
+            text.push_str(&format!("{after:<16}"));
+        }
+    }
+    format!("{}\n", text.trim_end())
+}
+
+/// The same as a chart. That a discovery finds an item again and leaves it where it is, is left out.
+fn chart() -> String {
+    let mut edges: BTreeMap<(State, State), Vec<&str>> = BTreeMap::new();
+    for state in State::ALL {
+        for event in Event::ALL {
+            match next(state, event) {
+                Ok(same) if same == state && event == Event::Found => {}
+                Ok(after) => edges.entry((state, after)).or_default().push(event.as_str()),
+                Err(_) => {}
+            }
+        }
+    }
+    let mut text = "stateDiagram-v2\n    [*] --> waiting: found\n".to_owned();
+    for ((from, to), events) in edges {
+        text.push_str(&format!("    {from} --> {to}: {}\n", events.join(", ")));
+    }
+    text
+}
+
+#[test]
+fn every_pair_of_state_and_event() {
+    expect![[""]].assert_eq(&table());
+}
+
+#[test]
+fn the_chart_of_the_same() {
+    expect![[""]].assert_eq(&chart());
+}
+
+#[test]
+fn the_map_shows_this_chart() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
+    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let mut parts = text.split("<!-- states -->");
+    let block = parts.nth(1).expect("ARCHITECTURE.md has no block between two `<!-- states -->` lines");
+    let chart = format!("```mermaid\n{}```", chart());
+    assert!(
+        block.trim() == chart,
+        "the chart in ARCHITECTURE.md is out of date: put this between the two `<!-- states -->` lines:\n{chart}"
+    );
+}
+
+#[test]
+fn what_is_refused_says_so() {
+    let refused = next(State::Running, Event::ByHand(ByHand::Abandon)).unwrap_err();
+    assert_eq!(refused.to_string(), "an item that is running cannot be abandoned_by_hand");
+    let refused = next(State::Resolved, Event::Resolved).unwrap_err();
+    assert_eq!(refused.to_string(), "an item that is resolved cannot be resolved");
+}
+
+#[test]
+fn an_end_is_left_only_by_a_person_or_by_being_found_again() {
+    for state in State::ALL.into_iter().filter(|state| state.is_end()) {
+        for event in Event::ALL {
+            let leaves = next(state, event).is_ok_and(|after| after != state);
+            let may = matches!(event, Event::ByHand(_)) || (state, event) == (State::Resolved, Event::Found);
+            assert!(may || !leaves, "{state} is left by {}", event.as_str());
+        }
+    }
+}
+
+#[test]
+fn only_a_claim_begins_an_attempt_and_only_its_end_ends_it() {
+    for (state, event) in State::ALL.into_iter().flat_map(|s| Event::ALL.map(|e| (s, e))) {
+        let after = next(state, event);
+        let begins = state != State::Running && after == Ok(State::Running);
+        assert_eq!(begins, event == Event::Claimed && after.is_ok(), "{state} {}", event.as_str());
+        if state == State::Running && matches!(event, Event::ByHand(_) | Event::Absent | Event::Claimed) {
+            assert!(after.is_err(), "{} takes a running item away from its holder", event.as_str());
+        }
+    }
+}
+
+#[test]
+fn states_read_back_as_they_are_written() {
+    for state in State::ALL {
+        assert_eq!(state.as_str().parse(), Ok(state));
+    }
+    assert_eq!("Running".parse::<State>(), Err("\"Running\" is not a state of an item".to_owned()));
+    assert_eq!("".parse::<State>(), Err("\"\" is not a state of an item".to_owned()));
+}

@@ -1,0 +1,52 @@
+//! What the engine needs to know, checked by whoever read it. Times are the clock's, unless they say real.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// What people call this host.
+    pub host_name: String,
+    /// Attempts that this host runs at the same time, over all jobs.
+    pub attempts_max: u32,
+    /// How long a claim is ours without a renewal.
+    pub lease_ttl: SignedDuration,
+    pub lease_renewal: SignedDuration,
+    /// A host that could not renew stops its guests this long before its leases end.
+    pub lease_margin: SignedDuration,
+    /// How often lost work is looked for.
+    pub recovery_period: SignedDuration,
+    /// How long attempts may go on after the stop signal, in real time.
+    pub stop_grace: Duration,
+    /// How often work is looked for when nothing tells of any, in real time.
+    pub poll_period: Duration,
+}
+
+impl EngineConfig {
+    pub fn new(host_name: &str) -> EngineConfig {
+        EngineConfig {
+            host_name: host_name.to_owned(),
+            attempts_max: 256,
+            lease_ttl: SignedDuration::from_secs(15),
+            lease_renewal: SignedDuration::from_secs(5),
+            lease_margin: SignedDuration::from_secs(1),
+            recovery_period: SignedDuration::from_secs(5),
+            stop_grace: Duration::from_secs(10),
+            poll_period: Duration::from_secs(1),
+        }
+    }
+
+    /// For a clock that runs `factor` times as fast: leases are about real failures, so they
+    /// last as long in real time as ever.
+    pub fn scaled(mut self, factor: f64) -> EngineConfig {
+        let scale = |span: &mut SignedDuration| *span = span.mul_f64(factor);
+        [&mut self.lease_ttl, &mut self.lease_renewal, &mut self.lease_margin, &mut self.recovery_period]
+            .into_iter()
+            .for_each(scale);
+        self
+    }
+}
+
+/// How long a loop rests after the store failed it, in real time.
+pub(crate) const STORE_REST: Duration = Duration::from_millis(500);

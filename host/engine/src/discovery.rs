@@ -1,0 +1,129 @@
+//! A run's discovery: pages asked of the plugin, each reconciled with its cursor in one transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use domain::id::JobName;
+use domain::job::JobSpec;
+use domain::outcome::{ErrorInfo, Failure};
+use domain::run::{ClaimedRun, DiscoveryEnd};
+use domain::runner::{Call, Page, PageRequest, Report};
+use store::StoreError;
+use store::commit::Committed;
+use tokio::task::JoinHandle;
+
+use crate::config::STORE_REST;
+use crate::engine::Ctx;
+use crate::executor::guarded;
+use crate::feed::Happening;
+
+/// Gives every job's oldest waiting run to a task of its own, one at a time.
+pub async fn run(ctx: Arc<Ctx>) {
+    let mut busy: HashMap<JobName, JoinHandle<()>> = HashMap::new();
+    loop {
+        let woken = ctx.store.woken();
+        busy.retain(|_, task| !task.is_finished());
+        for job in &ctx.jobs {
+            if busy.contains_key(&job.name) || !ctx.ready(job) {
+                continue;
+            }
+            match ctx.store.claim_run(&job.name, ctx.lease()).await {
+                Ok(Some(run)) => {
+                    let task = discover(ctx.clone(), job.clone(), run);
+                    busy.insert(job.name.clone(), ctx.attempts.spawn(task));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(job = %job.name, %error, "discoveries wait for the store"),
+            }
+        }
+        tokio::select! {
+            _ = ctx.stop.cancelled() => return,
+            _ = woken => {}
+            _ = tokio::time::sleep(ctx.config.poll_period) => {}
+        }
+    }
+}
+
+async fn discover(ctx: Arc<Ctx>, job: Arc<JobSpec>, run: ClaimedRun) {
+    let result = pages(&ctx, &job, &run).await;
+    match result {
+        Ok(Done::Ended(DiscoveryEnd::Complete)) => {
+            ctx.feed.publish(Happening::Discovered { job: job.name.clone(), run: run.id });
+        }
+        Ok(Done::Ended(DiscoveryEnd::Failed(ErrorInfo { code, message }))) => {
+            tracing::warn!(job = %job.name, run = %run.id, %code, %message, "discovery failed");
+            ctx.feed.publish(Happening::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
+        }
+        Ok(Done::Interrupted) => {
+            if let Err(error) = ctx.store.release_run(&run).await {
+                tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
+            }
+        }
+        Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
+        Err(error) => {
+            tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
+            tokio::time::sleep(STORE_REST).await;
+        }
+    }
+    ctx.store.wake();
+}
+
+enum Done {
+    Ended(DiscoveryEnd),
+    Interrupted,
+    Stale,
+}
+
+async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<Done, StoreError> {
+    let mut cursor = ctx.store.page_cursor(run.id).await?;
+    for _ in 0..job.limits.pages_per_run {
+        let report = page(ctx, job, run, cursor.clone()).await;
+        let page = match report.result {
+            Ok(page) => page,
+            Err(Failure::Interrupted) => return Ok(Done::Interrupted),
+            Err(failure) => return fail(ctx, job, run, &failure).await,
+        };
+        if page.next.is_some() && page.next == cursor {
+            let text = format!("discover answered with the cursor {cursor:?} that it was asked for");
+            return fail(ctx, job, run, &Failure::transient("cursor-stuck", text)).await;
+        }
+        let digest = report.digest.map(|digest| digest.to_string());
+        let now = ctx.clock.now();
+        let (committed, _) = ctx.store.put_page(run, job, &page, digest.as_deref(), now).await?;
+        if committed == Committed::Stale {
+            return Ok(Done::Stale);
+        }
+        ctx.feed.publish(Happening::RunProgressed { job: job.name.clone(), run: run.id });
+        ctx.store.wake();
+        cursor = page.next;
+        if cursor.is_none() {
+            return end(ctx, job, run, DiscoveryEnd::Complete).await;
+        }
+    }
+    let text = format!("discover did not end after {} pages", job.limits.pages_per_run);
+    fail(ctx, job, run, &Failure::transient("too-many-pages", text)).await
+}
+
+async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Option<String>) -> Report<Page> {
+    let now = ctx.clock.now();
+    let scope = Arc::new(ctx.store.scope_of_discovery(job.clone(), now));
+    let limit = job.limits.items_per_page;
+    let input = PageRequest { run_id: run.id, trigger: run.trigger.clone(), cursor, limit, now };
+    let call = Call { job: job.clone(), input, scope: scope.clone() };
+    let report = guarded(ctx, ctx.runner.discover(call)).await;
+    scope.abort().await;
+    report
+}
+
+async fn fail(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun, failure: &Failure) -> Result<Done, StoreError> {
+    let unknown = ErrorInfo::new("unknown", "discovery failed");
+    let error = failure.error().cloned().unwrap_or(unknown);
+    end(ctx, job, run, DiscoveryEnd::Failed(error)).await
+}
+
+async fn end(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun, end: DiscoveryEnd) -> Result<Done, StoreError> {
+    match ctx.store.end_discovery(run, job, &end, ctx.clock.now()).await? {
+        Committed::Applied => Ok(Done::Ended(end)),
+        Committed::Stale => Ok(Done::Stale),
+    }
+}

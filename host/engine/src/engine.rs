@@ -1,0 +1,152 @@
+//! The engine: what its loops share, how they start and how they stop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::clock::Clock;
+use domain::id::{HostId, JobName, RunId};
+use domain::job::JobSpec;
+use domain::runner::{Readiness, Runner};
+use store::items::Lease;
+use store::{Store, StoreError};
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::EngineConfig;
+use crate::feed::{Feed, Happening};
+use crate::{discovery, heartbeat, queue, recovery, scheduler};
+
+/// What every loop and attempt is handed.
+pub(crate) struct Ctx {
+    pub config: EngineConfig,
+    pub host: HostId,
+    pub store: Arc<Store>,
+    pub runner: Arc<dyn Runner>,
+    pub clock: Clock,
+    pub jobs: Vec<Arc<JobSpec>>,
+    pub feed: Feed,
+    /// No new work.
+    pub stop: CancellationToken,
+    /// End what runs, now.
+    pub cut: CancellationToken,
+    /// Ends what runs under leases that could not be renewed; a new one follows.
+    pub leases: Mutex<CancellationToken>,
+    pub attempts: TaskTracker,
+    /// An attempt ended: there is room for another.
+    pub room: Notify,
+}
+
+impl Ctx {
+    pub fn lease(&self) -> Lease {
+        store::items::lease(self.host, self.clock.now(), self.config.lease_ttl)
+    }
+
+    pub fn leases(&self) -> CancellationToken {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn ready(&self, job: &JobSpec) -> bool {
+        matches!(self.runner.readiness(job), Readiness::Ready(_))
+    }
+
+    pub fn job(&self, name: &JobName) -> Option<&Arc<JobSpec>> {
+        self.jobs.iter().find(|job| job.name == *name)
+    }
+}
+
+pub struct Engine {
+    ctx: Arc<Ctx>,
+    loops: TaskTracker,
+}
+
+impl Engine {
+    /// Takes back what this host held before, then starts its loops.
+    pub async fn start(
+        config: EngineConfig,
+        host: HostId,
+        store: Arc<Store>,
+        runner: Arc<dyn Runner>,
+        clock: Clock,
+        jobs: Vec<Arc<JobSpec>>,
+    ) -> Result<Engine, StoreError> {
+        let now = clock.now();
+        store.host_started(host, &config.host_name, now).await?;
+        for job in &jobs {
+            store.put_job(job, now).await?;
+        }
+        let ctx = Arc::new(Ctx {
+            config,
+            host,
+            store,
+            runner,
+            clock,
+            jobs,
+            feed: Feed::new(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            leases: Mutex::new(CancellationToken::new()),
+            attempts: TaskTracker::new(),
+            room: Notify::new(),
+        });
+        recovery::at_start(&ctx).await;
+        let loops = TaskTracker::new();
+        loops.spawn(heartbeat::run(ctx.clone()));
+        loops.spawn(recovery::run(ctx.clone()));
+        loops.spawn(scheduler::run(ctx.clone()));
+        loops.spawn(discovery::run(ctx.clone()));
+        loops.spawn(queue::run(ctx.clone()));
+        loops.close();
+        Ok(Engine { ctx, loops })
+    }
+
+    /// Takes no new work, lets attempts end, cuts off those that do not, and puts their items back.
+    pub async fn stop(&self) {
+        let ctx = &self.ctx;
+        tracing::info!(running = ctx.attempts.len(), "stopping: no new work, waiting for attempts");
+        ctx.stop.cancel();
+        ctx.attempts.close();
+        if tokio::time::timeout(ctx.config.stop_grace, ctx.attempts.wait()).await.is_err() {
+            tracing::warn!(running = ctx.attempts.len(), "cutting off attempts; their items are put back");
+            ctx.cut.cancel();
+            ctx.attempts.wait().await;
+        }
+        self.loops.wait().await;
+        if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.clock.now()).await {
+            tracing::warn!(%error, "the store did not hear that this host stopped");
+        }
+    }
+
+    pub fn jobs(&self) -> &[Arc<JobSpec>] {
+        &self.ctx.jobs
+    }
+
+    pub fn host_id(&self) -> HostId {
+        self.ctx.host
+    }
+
+    pub fn readiness(&self, job: &JobSpec) -> Readiness {
+        self.ctx.runner.readiness(job)
+    }
+
+    pub fn feed(&self) -> broadcast::Receiver<Happening> {
+        self.ctx.feed.listen()
+    }
+
+    /// Starts a run by hand.
+    pub async fn trigger(&self, job: &JobName, actor: &str) -> Result<RunId, StoreError> {
+        let ctx = &self.ctx;
+        if ctx.job(job).is_none() {
+            return Err(StoreError::NotFound(format!("job {:?}", job.as_str())));
+        }
+        let run = ctx.store.trigger(job, actor, ctx.clock.now()).await?;
+        ctx.feed.publish(Happening::RunStarted { job: job.clone(), run });
+        ctx.store.wake();
+        Ok(run)
+    }
+
+    /// Tells the loops that plugins came or went.
+    pub fn plugins_changed(&self) {
+        self.ctx.feed.publish(Happening::Plugins);
+        self.ctx.store.wake();
+    }
+}

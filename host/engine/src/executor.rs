@@ -1,0 +1,126 @@
+//! One attempt of one item, from the claim to the commit.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use domain::item::Claimed;
+use domain::job::JobSpec;
+use domain::outcome::{Failure, Outcome, Verdict, decide};
+use domain::runner::{Call, Report, Usage};
+use futures_util::FutureExt;
+use store::StoreError;
+use store::commit::{AttemptEnd, Committed, Effects};
+use store::scope::AttemptScope;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::STORE_REST;
+use crate::engine::Ctx;
+use crate::feed::Happening;
+
+pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
+    let scope = Arc::new(ctx.store.scope_of_attempt(job.clone(), item.clone()));
+    let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone() };
+    let report = tokio::select! {
+        report = guarded(ctx, ctx.runner.process(call)) => report,
+        // Someone else will hold it soon: whatever this attempt did is dropped.
+        _ = leases.cancelled() => return scope.abort().await,
+    };
+    let Some(end) = settle(ctx, &job, item, &scope, report).await else { return };
+    commit(ctx, end, leases).await;
+}
+
+/// A call that the stop signal can cut off, and whose panic stays in its item.
+pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = Report<T>>) -> Report<T> {
+    let ended = |failure| Report {
+        result: Err(failure),
+        digest: None,
+        usage: Usage::default(),
+        log: String::new(),
+    };
+    tokio::select! {
+        caught = AssertUnwindSafe(call).catch_unwind() => caught.unwrap_or_else(|_| {
+            tracing::error!("the host panicked in an attempt; please report this");
+            ended(Failure::transient("host-panic", "the host failed while it ran this attempt"))
+        }),
+        _ = ctx.cut.cancelled() => ended(Failure::Interrupted),
+    }
+}
+
+/// The attempt's result as what is to be written, its foreign transactions committed.
+async fn settle(
+    ctx: &Ctx,
+    job: &JobSpec,
+    item: Claimed,
+    scope: &AttemptScope,
+    report: Report<Outcome>,
+) -> Option<AttemptEnd> {
+    let (result, effects) = match report.result {
+        Ok(outcome) => match scope.end().await {
+            Ok(Some(effects)) => (Ok(outcome), effects),
+            Ok(None) => {
+                stale(ctx, &item);
+                return None;
+            }
+            Err(error) => (Err(Failure::transient("sql-commit", error.to_string())), Effects::default()),
+        },
+        Err(failure) => {
+            scope.abort().await;
+            (Err(failure), Effects::default())
+        }
+    };
+    let ended_at = ctx.clock.now();
+    let ending = decide(&result, &item, &job.retry, ended_at);
+    Some(AttemptEnd {
+        item,
+        ending,
+        effects,
+        host: ctx.host,
+        digest: report.digest,
+        usage: report.usage,
+        log: report.log,
+        ended_at,
+    })
+}
+
+/// Writes the end; while the store is away, for as long as the lease lasts.
+async fn commit(ctx: &Ctx, end: AttemptEnd, leases: &CancellationToken) {
+    let end = Arc::new(end);
+    loop {
+        match ctx.store.end_attempt(end.clone()).await {
+            Ok(Committed::Applied) => return tell(ctx, &end),
+            Ok(Committed::Stale) => return stale(ctx, &end.item),
+            Err(StoreError::Unavailable(error)) => {
+                tracing::warn!(job = %end.item.job, item = %end.item.key, %error, "an outcome waits for the store");
+            }
+            Err(error) => {
+                tracing::error!(job = %end.item.job, item = %end.item.key, %error, "an outcome cannot be written");
+                return;
+            }
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(STORE_REST) => {}
+            _ = leases.cancelled() => return,
+        }
+    }
+}
+
+fn tell(ctx: &Ctx, end: &AttemptEnd) {
+    let AttemptEnd { item, ending, .. } = end;
+    if let Some(error) = &ending.error {
+        let attempt = item.attempts + 1;
+        tracing::warn!(
+            job = %item.job, item = %item.key, attempt, code = %error.code,
+            verdict = ending.verdict.as_str(), message = %error.message, "attempt failed"
+        );
+    }
+    let (job, key, verdict) = (item.job.clone(), item.key.clone(), ending.verdict);
+    if verdict != Verdict::Interrupted {
+        ctx.feed.publish(Happening::AttemptEnded { job, key, verdict });
+    }
+}
+
+fn stale(ctx: &Ctx, item: &Claimed) {
+    tracing::warn!(job = %item.job, item = %item.key, epoch = item.epoch, "refused: the item has another holder now");
+    ctx.feed.publish(Happening::AttemptStale { job: item.job.clone(), key: item.key.clone() });
+}

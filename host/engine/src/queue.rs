@@ -1,0 +1,119 @@
+//! Due items become attempts: room first, then a batch of claims, one task each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use domain::id::JobName;
+use domain::job::JobSpec;
+use jiff::{SignedDuration, Timestamp};
+use store::StoreError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::STORE_REST;
+use crate::engine::Ctx;
+use crate::executor::execute;
+use crate::timer::until;
+
+/// The share of a job's room that has to be free before more is claimed, while others run:
+/// claims cost a transaction each, whatever their size.
+const REFILL_SHARE: usize = 4;
+
+pub async fn run(ctx: Arc<Ctx>) {
+    let rooms = Rooms::new(&ctx);
+    loop {
+        let woken = ctx.store.woken();
+        let room = ctx.room.notified();
+        let mut next: Option<Timestamp> = None;
+        let mut failed = false;
+        for job in ctx.jobs.iter().filter(|job| ctx.ready(job)) {
+            match fill(&ctx, job, &rooms).await {
+                Ok(due) => next = [next, due].into_iter().flatten().min(),
+                Err(error) => {
+                    tracing::warn!(job = %job.name, %error, "items wait for the store");
+                    failed = true;
+                }
+            }
+        }
+        if failed {
+            tokio::time::sleep(STORE_REST).await;
+        }
+        tokio::select! {
+            _ = ctx.stop.cancelled() => return,
+            _ = woken => {}
+            _ = room => {}
+            _ = until(&ctx.clock, next) => {}
+            _ = tokio::time::sleep(ctx.config.poll_period) => {}
+        }
+    }
+}
+
+/// Room for attempts: on this host, and of each job.
+struct Rooms {
+    host: Arc<Semaphore>,
+    jobs: HashMap<JobName, Arc<Semaphore>>,
+}
+
+impl Rooms {
+    fn new(ctx: &Ctx) -> Rooms {
+        let room = |n: u32| Arc::new(Semaphore::new(usize::try_from(n).unwrap_or(usize::MAX >> 4)));
+        let jobs = ctx.jobs.iter().map(|job| (job.name.clone(), room(job.concurrency)));
+        Rooms { host: room(ctx.config.attempts_max), jobs: jobs.collect() }
+    }
+
+    /// Up to as many permits as are free, if it is worth a claim.
+    fn take(&self, job: &JobSpec) -> Vec<Permit> {
+        let Some(of_job) = self.jobs.get(&job.name) else { return Vec::new() };
+        let all = usize::try_from(job.concurrency).unwrap_or(usize::MAX);
+        let free = of_job.available_permits();
+        if free < all / REFILL_SHARE {
+            return Vec::new();
+        }
+        let permit = || {
+            let job = of_job.clone().try_acquire_owned().ok()?;
+            let host = self.host.clone().try_acquire_owned().ok()?;
+            Some(Permit { _job: job, _host: host })
+        };
+        std::iter::from_fn(permit).take(free).collect()
+    }
+}
+
+struct Permit {
+    _job: OwnedSemaphorePermit,
+    _host: OwnedSemaphorePermit,
+}
+
+/// Claims what there is room for. Answers when to look again, if that is known.
+async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &Rooms) -> Result<Option<Timestamp>, StoreError> {
+    loop {
+        let now = ctx.clock.now();
+        let next = ctx.store.next_due(&job.name).await?;
+        if next.is_none_or(|next| next > now) || ctx.stop.is_cancelled() {
+            return Ok(next);
+        }
+        let permits = rooms.take(job);
+        if permits.is_empty() {
+            return Ok(None);
+        }
+        let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
+        let leases = ctx.leases();
+        let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
+        if claimed.is_empty() {
+            return Ok(job.rate.and_then(|rate| next_window(now, rate.window)));
+        }
+        for (item, permit) in claimed.into_iter().zip(permits) {
+            let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());
+            let tracker = ctx.attempts.clone();
+            tracker.spawn(async move {
+                execute(&ctx, job, item, &leases).await;
+                drop(permit);
+                ctx.room.notify_one();
+            });
+        }
+    }
+}
+
+fn next_window(now: Timestamp, window: SignedDuration) -> Option<Timestamp> {
+    let width = i64::try_from(window.as_millis()).ok()?.max(1);
+    let start = (now.as_millisecond().div_euclid(width) + 1).checked_mul(width)?;
+    Timestamp::from_millisecond(start).ok()
+}

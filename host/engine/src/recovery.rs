@@ -1,0 +1,56 @@
+//! Work of hosts that went away is put back: at the start what this host held before, then
+//! continuously whatever lost its lease.
+
+use std::sync::Arc;
+
+use domain::id::{HostId, JobName};
+use domain::retry::RetryPolicy;
+use jiff::Timestamp;
+use store::StoreError;
+
+use crate::engine::Ctx;
+use crate::feed::Happening;
+use crate::timer::until;
+
+/// Rounds at the start: each puts back a bounded number of items.
+const ROUNDS_MAX: usize = 1_000;
+
+/// A failure here is logged and does not stop the start: the loop tries again.
+pub async fn at_start(ctx: &Ctx) {
+    for _ in 0..ROUNDS_MAX {
+        match recover(ctx, Some(ctx.host)).await {
+            Ok(0) => return,
+            Ok(items) => tracing::info!(items, "put back what this host held when it stopped"),
+            Err(error) => return tracing::warn!(%error, "recovery at the start failed; it is tried again"),
+        }
+    }
+}
+
+pub async fn run(ctx: Arc<Ctx>) {
+    loop {
+        let next = ctx.clock.now().checked_add(ctx.config.recovery_period).unwrap_or(Timestamp::MAX);
+        tokio::select! {
+            _ = ctx.stop.cancelled() => return,
+            _ = until(&ctx.clock, Some(next)) => {}
+        }
+        match recover(&ctx, None).await {
+            Ok(0) => {}
+            Ok(items) => tracing::warn!(items, "put back items whose host went away"),
+            Err(error) => tracing::warn!(%error, "recovery failed; it is tried again"),
+        }
+    }
+}
+
+async fn recover(ctx: &Ctx, former: Option<HostId>) -> Result<usize, StoreError> {
+    let crashes_max =
+        |job: &JobName| ctx.job(job).map_or(RetryPolicy::DEFAULT.crashes_max, |job| job.retry.crashes_max);
+    let recovered = ctx.store.recover(former, crashes_max, ctx.clock.now()).await?;
+    for item in &recovered {
+        tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
+        ctx.feed.publish(Happening::Recovered { job: item.job.clone(), key: item.key.clone() });
+    }
+    if !recovered.is_empty() {
+        ctx.store.wake();
+    }
+    Ok(recovered.len())
+}

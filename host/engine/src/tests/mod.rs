@@ -1,0 +1,1 @@
+//! Stories of the engine, told with a fake runner.

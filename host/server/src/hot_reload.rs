@@ -1,0 +1,120 @@
+//! Keeps the sandbox's versions in step with the plugins folder. The watcher only nudges; what counts
+//! is the rescan, which goes by content, and which also runs unasked in case a nudge was missed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Engine;
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use sandbox::{Sandbox, ScanReport};
+use store::Store;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// A file that changed may change again at once: wait until it rests.
+const REST: Duration = Duration::from_millis(50);
+/// Then look, even if it goes on changing.
+const REST_MAX: Duration = Duration::from_millis(500);
+/// Rescan without a nudge: events can be missed, and some file systems send none.
+const RESCAN_PERIOD: Duration = Duration::from_secs(30);
+/// The same while the folder cannot be watched.
+const UNWATCHED_PERIOD: Duration = Duration::from_secs(2);
+
+pub struct HotReload {
+    pub sandbox: Arc<Sandbox>,
+    pub engine: Arc<Engine>,
+    pub store: Arc<Store>,
+    pub stop: CancellationToken,
+}
+
+impl HotReload {
+    pub async fn run(self, plugins_dir: std::path::PathBuf) {
+        let nudge = Arc::new(Notify::new());
+        let mut watcher = None;
+        let mut problem: Option<String> = None;
+        loop {
+            if watcher.is_none() {
+                watcher = watch(&plugins_dir, nudge.clone());
+            }
+            let report = self.sandbox.rescan(self.engine.jobs()).await;
+            if report.problem != problem {
+                if let Some(text) = &report.problem {
+                    tracing::error!(folder = %plugins_dir.display(), "{text}");
+                    // A folder that went away took its watch with it.
+                    watcher = None;
+                }
+                problem.clone_from(&report.problem);
+            }
+            self.tell(&report).await;
+            let period = if watcher.is_some() { RESCAN_PERIOD } else { UNWATCHED_PERIOD };
+            tokio::select! {
+                _ = self.stop.cancelled() => return,
+                _ = nudge.notified() => settle(&nudge).await,
+                _ = tokio::time::sleep(period) => {}
+            }
+        }
+    }
+
+    /// Logs, keeps and publishes what changed.
+    async fn tell(&self, report: &ScanReport) {
+        for version in &report.activated {
+            let (plugin, digest) = (&version.plugin, version.digest.short());
+            tracing::info!(%plugin, %digest, version = %version.version, "plugin active");
+        }
+        for version in &report.retired {
+            tracing::info!(plugin = %version.plugin, digest = %version.digest.short(), "plugin retired");
+        }
+        for version in &report.rejected {
+            if let domain::plugin::VersionState::Rejected(reason) = &version.state {
+                let (plugin, digest) = (&version.plugin, version.digest.short());
+                tracing::error!(%plugin, %digest, %reason, "plugin rejected; nothing else changes");
+            }
+        }
+        for skipped in &report.skipped {
+            tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
+        }
+        let changed = || report.activated.iter().chain(&report.retired).chain(&report.rejected);
+        for version in changed() {
+            if let Err(error) = self.store.put_plugin_version(version, self.engine.host_id()).await {
+                tracing::warn!(plugin = %version.plugin, %error, "the plugin's history misses a line");
+            }
+        }
+        if changed().next().is_some() {
+            self.engine.plugins_changed();
+        }
+    }
+}
+
+/// Waits until no nudge came for a moment.
+async fn settle(nudge: &Notify) {
+    let rested = async {
+        while tokio::time::timeout(REST, nudge.notified()).await.is_ok() {}
+    };
+    let _ = tokio::time::timeout(REST_MAX, rested).await;
+}
+
+fn watch(folder: &Path, nudge: Arc<Notify>) -> Option<RecommendedWatcher> {
+    let on_event = move |event: notify::Result<Event>| match event {
+        Ok(event) if !matters(&event) => {}
+        // An error may have swallowed an event: look.
+        _ => nudge.notify_one(),
+    };
+    let watched = notify::recommended_watcher(on_event)
+        .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
+    watched
+        .inspect_err(|error| {
+            tracing::debug!(folder = %folder.display(), %error, "not watched; it is looked at every 2 s");
+        })
+        .ok()
+}
+
+/// Our own reading is an event too, and would nudge us for ever.
+fn matters(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}

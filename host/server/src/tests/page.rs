@@ -1,0 +1,122 @@
+//! The page: strict headers, nothing inline, and whatever comes from guests shown as text.
+
+use axum::http::StatusCode;
+use domain::outcome::ErrorInfo;
+use expect_test::expect;
+
+use super::world::{World, get};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_are_strict_and_nothing_is_inline() {
+    let world = World::new().await;
+    let page = world.ask(get("/")).await;
+    assert_eq!(page.status, StatusCode::OK);
+    let names = [
+        "content-type",
+        "content-security-policy",
+        "x-content-type-options",
+        "cache-control",
+        "referrer-policy",
+        "x-frame-options",
+    ];
+    let shown: Vec<String> =
+        names.iter().map(|name| format!("{name}: {}", page.headers[*name].to_str().unwrap())).collect();
+    expect![[r#"
+        content-type: text/html; charset=utf-8
+        content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'
+        x-content-type-options: nosniff
+        cache-control: no-store
+        referrer-policy: no-referrer
+        x-frame-options: DENY"#]].assert_eq(&shown.join("\n"));
+    for inline in ["<script>", " style=", "onclick", "javascript:", "http://", "https://"] {
+        assert!(!page.body.contains(inline), "{inline} in the page");
+    }
+    for path in ["/assets/page.css", "/assets/page.js", "/assets/htmx.js", "/assets/htmx-sse.js", "/assets/icon.svg"] {
+        assert_eq!(world.ask(get(path)).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_guests_say_is_text() {
+    let attacks = [
+        "<script>alert(1)</script>",
+        "\"><img src=x onerror=alert(1)>",
+        "'-alert(1)-'",
+        "</td></table><iframe src=//evil.example>",
+        "<svg/onload=alert(1)>",
+        "{{7*7}}",
+        "&lt;script&gt;",
+    ];
+    let world = World::new().await;
+    world.discover(&attacks).await;
+    for _ in attacks {
+        world.fail_one(ErrorInfo::new("<b>code</b>", "<script>alert('error')</script>")).await;
+    }
+    let page = world.ask(get("/page/overview")).await;
+    assert_eq!(page.status, StatusCode::OK);
+    for tag in ["<script", "<img", "<iframe", "<svg/", "<b>code", "onerror=alert(1)>"] {
+        assert!(!page.body.contains(tag), "{tag} in {}", page.body);
+    }
+    assert!(page.body.contains("alert(&#39;error&#39;)"), "the error is shown: {}", page.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_overview() {
+    let world = World::new().await;
+    world.discover(&["a", "b", "c"]).await;
+    world.fail_one(ErrorInfo::new("busy", "try later")).await;
+    let page = world.ask(get("/page/overview")).await;
+    // How guests get their memory depends on the machine.
+    let body = page.body.replace(world.state.sandbox.allocator(), "(allocator)");
+    let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    expect![[r#"
+        <div class="facts">
+        <span>host <b><id></b></span>
+        <span class="good">store <b>available</b></span>
+        <span>guests' memory <b>(allocator)</b></span>
+        <span>2026-11-20T12:00:30Z</span>
+        </div>
+        <h2>Jobs</h2>
+        <div class="jobs">
+        <section class="card">
+        <h3>wallet</h3>
+        <p class="quiet">cron * * * * * (Europe/Berlin), next in 30 s</p>
+        <p class="bad">cannot run: there is no plugin &#34;wallet-keygen&#34;</p>
+        <svg class="bar" viewBox="0 0 1000 1" preserveAspectRatio="none" role="img" aria-label="items by state">
+        <rect x="0" width="664" height="1" class="fill-pending"></rect><rect x="664" width="336" height="1" class="fill-retrying"></rect>
+        </svg>
+        <ul class="legend">
+        <li><svg viewBox="0 0 1 1"><rect width="1" height="1" class="fill-pending"></rect></svg>pending <b>2</b></li><li><svg viewBox="0 0 1 1"><rect width="1" height="1" class="fill-retrying"></rect></svg>retrying <b>1</b></li>
+        </ul>
+        </section>
+        </div>
+        <h2>Last runs</h2>
+        <div class="table">
+        <table>
+        <thead><tr><th>job</th><th>started</th><th>by</th><th>state</th><th>progress</th><th>summary</th></tr></thead>
+        <tbody>
+        <tr>
+        <td>wallet</td><td class="time">0 s ago</td><td>test</td><td>running</td>
+        <td class="number"><svg class="progress" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" aria-label="33 percent"><rect width="33" height="1" class="fill-running"></rect></svg> 1/3</td>
+        <td>found 3, attempted 1 of 3, skipped 0; 1 failed</td>
+        </tr>
+        </tbody>
+        </table>
+        </div>
+        <h2>Recent failures</h2>
+        <div class="table">
+        <table>
+        <thead><tr><th>job</th><th>item</th><th>state</th><th>attempts</th><th>last</th><th>next</th><th>error</th></tr></thead>
+        <tbody>
+        <tr>
+        <td>wallet</td><td>a</td><td>retrying</td><td class="number">1</td>
+        <td class="time">0 s ago</td><td class="time">in 10 s</td><td class="bad">busy: try later</td>
+        </tr>
+        </tbody>
+        </table>
+        </div>
+        <h2>Plugin versions</h2>
+        <div class="table">
+        <p class="empty">No plugin was found: put a .wasm file into the plugins folder.</p>
+        </div>"#]].assert_eq(&world.mask(&lines.join("\n")));
+}

@@ -1,0 +1,242 @@
+//! A host without a socket: an SQLite store in a temporary folder, a clock that stands still.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use axum::body::{Body, BodyDataStream, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use domain::clock::Clock;
+use domain::id::{Digest, HostId};
+use domain::job::{Grants, JobSpec};
+use domain::limits::Limits;
+use domain::item::Claimed;
+use domain::outcome::{self, ErrorInfo, Failure, Outcome};
+use domain::retry::RetryPolicy;
+use domain::run::DiscoveryEnd;
+use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
+use domain::schedule::Schedule;
+use engine::{Engine, EngineConfig};
+use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use sandbox::{Sandbox, SandboxConfig};
+use store::commit::{AttemptEnd, Effects};
+use store::items::lease;
+use store::{Store, StoreConfig};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::api::{AppState, router};
+
+const BODY_BYTES_MAX: usize = 8 << 20;
+
+pub struct World {
+    pub state: AppState,
+    job: Arc<JobSpec>,
+    host: HostId,
+    ready: Arc<AtomicBool>,
+    _folder: TempDir,
+}
+
+/// Its plugin is there only while a test says so: else the engine would work on the tests' items.
+struct Plugin(Arc<AtomicBool>);
+
+#[async_trait]
+impl Runner for Plugin {
+    fn readiness(&self, _: &JobSpec) -> Readiness {
+        match self.0.load(Ordering::SeqCst) {
+            true => Readiness::Ready(Digest([7; 32])),
+            false => Readiness::Blocked("there is no plugin \"wallet-keygen\"".to_owned()),
+        }
+    }
+
+    async fn discover(&self, _: Call<PageRequest>) -> Report<Page> {
+        Report { result: Ok(Page::default()), digest: None, usage: Usage::default(), log: String::new() }
+    }
+
+    async fn process(&self, _: Call<Claimed>) -> Report<Outcome> {
+        let result = Err(Failure::Interrupted);
+        Report { result, digest: None, usage: Usage::default(), log: String::new() }
+    }
+}
+
+/// One for all tests: each would reserve memory of its own for guests.
+fn sandbox() -> Arc<Sandbox> {
+    static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
+    let new = || {
+        let config = SandboxConfig::new("no/such/folder", Clock::System);
+        Sandbox::new(config, None).unwrap()
+    };
+    SANDBOX.get_or_init(new).clone()
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+pub struct Open(BodyDataStream);
+
+impl Open {
+    pub async fn next(&mut self) -> Option<String> {
+        let bytes = self.0.next().await?.unwrap();
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+}
+
+pub fn get(path: &str) -> Request<Body> {
+    request(Method::GET, path, Body::empty())
+}
+
+/// With a JSON body, or with none if it is empty.
+pub fn post(path: &str, body: &str) -> Request<Body> {
+    let mut request = request(Method::POST, path, Body::from(body.to_owned()));
+    if !body.is_empty() {
+        request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    }
+    request
+}
+
+fn request(method: Method, path: &str, body: Body) -> Request<Body> {
+    Request::builder().method(method).uri(path).header("host", "127.0.0.1:7070").body(body).unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-11-20T12:00:30Z".parse().unwrap()
+}
+
+fn job() -> JobSpec {
+    JobSpec {
+        name: "wallet".parse().unwrap(),
+        plugin: "wallet-keygen".parse().unwrap(),
+        schedule: Schedule::cron("* * * * *", "Europe/Berlin", now()).unwrap(),
+        config: BTreeMap::new(),
+        grants: Grants::default(),
+        limits: Limits::DEFAULT,
+        retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
+        concurrency: 4,
+        items_per_run_max: Some(10),
+        rate: None,
+        resolve_when_absent: false,
+    }
+}
+
+impl World {
+    pub async fn new() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(now());
+        let url = format!("sqlite://{}/tidemill.db", folder.path().display());
+        let config = StoreConfig { url, datasources: BTreeMap::new() };
+        let store = Arc::new(Store::open(&config).await.unwrap());
+        let (job, host) = (Arc::new(job()), HostId::new(now()));
+        let ready = Arc::new(AtomicBool::new(false));
+        let runner = Arc::new(Plugin(ready.clone()));
+        let config = EngineConfig::new("box");
+        let engine =
+            Engine::start(config, host, store.clone(), runner, clock.clone(), vec![job.clone()]).await;
+        let state = AppState {
+            engine: Arc::new(engine.unwrap()),
+            sandbox: sandbox(),
+            store,
+            clock,
+            listen: "127.0.0.1:7070".parse().unwrap(),
+            stopping: CancellationToken::new(),
+        };
+        World { state, job, host, ready, _folder: folder }
+    }
+
+    pub fn plugin_is_there(&self, ready: bool) {
+        self.ready.store(ready, Ordering::SeqCst);
+    }
+
+    /// Moves the clock by less than anything waits for.
+    pub fn a_moment_later(&self) {
+        if let Clock::Manual(manual) = &self.state.clock {
+            manual.advance(SignedDuration::from_millis(100));
+        }
+    }
+
+    pub async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = router(self.state.clone()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, BODY_BYTES_MAX).await.unwrap();
+        let body = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// The answer's head, its body still open.
+    pub async fn open(&self, request: Request<Body>) -> Open {
+        Open(router(self.state.clone()).oneshot(request).await.unwrap().into_body().into_data_stream())
+    }
+
+    /// The answer's JSON, pretty, with ids hidden.
+    pub async fn json(&self, request: Request<Body>) -> String {
+        let answer = self.ask(request).await;
+        let value: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        self.mask(&serde_json::to_string_pretty(&value).unwrap())
+    }
+
+    /// Ids are new in each run of a test.
+    pub fn mask(&self, text: &str) -> String {
+        const ID: usize = 36;
+        let is_id = |at: usize| {
+            let part = text.get(at..at + ID)?;
+            let hex = |(i, c): (usize, char)| match i {
+                8 | 13 | 18 | 23 => c == '-',
+                _ => c.is_ascii_hexdigit(),
+            };
+            part.chars().enumerate().all(hex).then_some(())
+        };
+        let (mut masked, mut at) = (String::new(), 0);
+        while let Some(c) = text[at..].chars().next() {
+            if is_id(at).is_some() {
+                masked.push_str("<id>");
+                at += ID;
+            } else {
+                masked.push(c);
+                at += c.len_utf8();
+            }
+        }
+        masked
+    }
+
+    /// A run that finds these keys.
+    pub async fn discover(&self, keys: &[&str]) {
+        let store = &self.state.store;
+        store.trigger(&self.job.name, "test", self.now()).await.unwrap();
+        let run = store.claim_run(&self.job.name, self.lease()).await.unwrap().unwrap();
+        let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+        let page = Page { items: keys.iter().map(found).collect(), next: None };
+        store.put_page(&run, &self.job, &page, None, self.now()).await.unwrap();
+        store.end_discovery(&run, &self.job, &DiscoveryEnd::Complete, self.now()).await.unwrap();
+    }
+
+    /// One attempt of the next due item, which fails.
+    pub async fn fail_one(&self, error: ErrorInfo) {
+        let store = &self.state.store;
+        let item = store.claim(&self.job, self.lease(), 1).await.unwrap().remove(0);
+        let result = Err(Failure::Transient(error));
+        let end = AttemptEnd {
+            ending: outcome::decide(&result, &item, &self.job.retry, self.now()),
+            item,
+            effects: Effects::default(),
+            host: self.host,
+            digest: Some(Digest([7; 32])),
+            usage: Usage { wall_us: 1_500, memory_bytes_max: 1 << 20 },
+            log: "a line".to_owned(),
+            ended_at: self.now(),
+        };
+        store.end_attempt(end.into()).await.unwrap();
+    }
+
+    fn now(&self) -> Timestamp {
+        self.state.clock.now()
+    }
+
+    fn lease(&self) -> store::items::Lease {
+        lease(self.host, self.now(), SignedDuration::from_secs(30))
+    }
+}

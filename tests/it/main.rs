@@ -1,1 +1,13 @@
+//! The product from outside: real components, real databases, real processes.
+//! Every test of state runs on SQLite and on Postgres.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod wallet;
+
+mod bad_input;
+mod crash;
+mod first_run;
+mod hot_swap;

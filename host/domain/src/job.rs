@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::id::{JobName, PluginName};
 use crate::limits::Limits;
@@ -33,6 +33,24 @@ pub struct JobSpec {
 pub struct Rate {
     pub attempts_max: u32,
     pub window: SignedDuration,
+}
+
+impl Rate {
+    /// Where the window that holds `now` began, in milliseconds since 1970: the same on all hosts.
+    pub fn window_start(&self, now: Timestamp) -> i64 {
+        let width = self.width_ms();
+        now.as_millisecond().div_euclid(width) * width
+    }
+
+    /// When the next window begins.
+    pub fn next_window(&self, now: Timestamp) -> Option<Timestamp> {
+        let start = self.window_start(now).checked_add(self.width_ms())?;
+        Timestamp::from_millisecond(start).ok()
+    }
+
+    fn width_ms(&self) -> i64 {
+        i64::try_from(self.window.as_millis()).unwrap_or(i64::MAX).max(1)
+    }
 }
 
 /// What a job may touch. The default is nothing.

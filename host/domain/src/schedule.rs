@@ -9,6 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Shortest interval of a schedule.
 pub const EVERY_MIN: SignedDuration = SignedDuration::from_secs(1);
+/// How far back a cron's last instant is looked for: 29 February on one day of the week comes every 28 years.
+const LOOK_BACK_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 60);
 /// Most missed instants that are listed one by one.
 pub const MISSED_MAX: usize = 100;
 
@@ -98,6 +100,9 @@ impl Schedule {
 
     /// What became due after `after`, until `now` inclusive.
     pub fn due(&self, after: Timestamp, now: Timestamp) -> Option<Due> {
+        if self.next_after(after).is_none_or(|next| next > now) {
+            return None;
+        }
         let at = self.last_until(now).filter(|at| *at > after)?;
         let before = |instant: Timestamp| {
             let end = instant.checked_sub(SignedDuration::from_millis(1)).ok()?;
@@ -114,9 +119,19 @@ impl Cron {
         self.pattern.find_next_occurrence(&from, false).ok().map(|zoned| zoned.timestamp())
     }
 
+    /// Looks ahead from ever earlier, so that both directions find the same instants. (The crate's own
+    /// search backwards answers with later instants than it was asked for in nights with a fold.)
     fn last_until(&self, at: Timestamp) -> Option<Timestamp> {
-        let from = at.to_zoned(self.zone.clone());
-        self.pattern.find_previous_occurrence(&from, true).ok().map(|zoned| zoned.timestamp())
+        let mut span = SignedDuration::from_secs(1);
+        while span <= LOOK_BACK_MAX {
+            let first = self.next_after(at.checked_sub(span).ok()?);
+            let instants = std::iter::successors(first, |instant| self.next_after(*instant));
+            if let Some(last) = instants.take_while(|instant| *instant <= at).last() {
+                return Some(last);
+            }
+            span = span * 2;
+        }
+        None
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use domain::id::JobName;
 use domain::job::JobSpec;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -98,7 +98,7 @@ async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &Rooms) -> Result<Optio
         let leases = ctx.leases();
         let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
         if claimed.is_empty() {
-            return Ok(job.rate.and_then(|rate| next_window(now, rate.window)));
+            return Ok(job.rate.and_then(|rate| rate.next_window(now)));
         }
         for (item, permit) in claimed.into_iter().zip(permits) {
             let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());
@@ -110,10 +110,4 @@ async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &Rooms) -> Result<Optio
             });
         }
     }
-}
-
-fn next_window(now: Timestamp, window: SignedDuration) -> Option<Timestamp> {
-    let width = i64::try_from(window.as_millis()).ok()?.max(1);
-    let start = (now.as_millisecond().div_euclid(width) + 1).checked_mul(width)?;
-    Timestamp::from_millisecond(start).ok()
 }

@@ -67,8 +67,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Budget>, StoreError> {
         let Some(rate) = job.rate else { return Ok(None) };
-        let width = i64::try_from(rate.window.as_millis()).unwrap_or(i64::MAX).max(1);
-        let window_start = now.as_millisecond().div_euclid(width) * width;
+        let window_start = rate.window_start(now);
         let name = job.name.as_str();
         tx.execute(items::RATE_OPEN, &args![name, window_start]).await?;
         let rows = tx.fetch(items::RATE_LOCK, &args![name]).await?;
@@ -77,6 +76,17 @@ impl Store {
         let used = if same { row.int("used")? } else { 0 };
         let left = u32::try_from(i64::from(rate.attempts_max) - used).unwrap_or(0);
         Ok(Some(Budget { window_start, used, left }))
+    }
+
+    /// Attempts that the job's rate leaves in the current window; none if it has no rate.
+    pub async fn rate_left(&self, job: &JobSpec, now: Timestamp) -> Result<Option<u32>, StoreError> {
+        let Some(rate) = job.rate else { return Ok(None) };
+        let rows = self.db.fetch(items::RATE_GET, &args![job.name.as_str()]).await?;
+        let used = match rows.first() {
+            Some(row) if row.int("window_start_ms")? == rate.window_start(now) => row.int("used")?,
+            _ => 0,
+        };
+        Ok(Some(u32::try_from(i64::from(rate.attempts_max) - used).unwrap_or(0)))
     }
 
     /// When the next item of `job` is due, if any waits.

@@ -75,6 +75,7 @@ fn statements_that_are_fine() {
         "INSERT INTO t VALUES ($1, $2)", "UPDATE t SET a = $1", "DELETE FROM t WHERE a = $1",
         "WITH x AS (SELECT 1) SELECT * FROM x", "SELECT '$$;$$'", "SELECT ARRAY[1, 2]", "SELECT tags[1] FROM t",
         "SELECT \"a'b\", 'c\"d'", "SELECT 'C:\\temp'", "SELECT '价格;' || $1",
+        "SELECT '''; DROP TABLE x; SELECT '", "SELECT $12::text FROM t", "SELECT [a b], `c` FROM t",
     ];
     for sql in texts {
         assert_eq!(with_sql(sql).map(|_| ()), Ok(()), "{sql}");
@@ -123,13 +124,11 @@ fn statements_that_try_to_smuggle_another_one() {
         "SELECT ['] FROM t; DROP TABLE x; SELECT [']",
         "SELECT [\"] FROM t; DROP TABLE x; SELECT [\"]",
         "SELECT `'` FROM t; DROP TABLE x; SELECT `'`",
-        "SELECT '''; DROP TABLE x; SELECT '",
         "SELECT '''' ; DROP TABLE x",
         "SELECT '\"'; DROP TABLE x; SELECT '\"'",
         "SELECT \"'\"; DROP TABLE x; SELECT \"'\"",
         "SELECT \"\"\"\"; DROP TABLE x",
         "SELECT 1\u{0}; DROP TABLE x",
-        "SELECT 1\u{37e} DROP TABLE x",
     ];
     expect![[r#"
         "SELECT $$;$$": it holds more than one statement

@@ -36,7 +36,8 @@ impl Streams {
 
     pub fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.0.clone().try_acquire_owned().map_err(|_| {
-            let detail = format!("{STREAMS_MAX} streams of events are open already; try again later");
+            let detail =
+                format!("{STREAMS_MAX} streams of events are open already; try again later");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", detail)
         })
     }
@@ -57,7 +58,9 @@ async fn stream(
     };
     let events = unfold(follower, |mut follower| async {
         let happening = follower.next().await?;
-        let event = Event::default().event(happening.kind()).data(document(&happening).to_string());
+        let event = Event::default()
+            .event(happening.kind())
+            .data(document(&happening).to_string());
         Some((Ok(event), follower))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))

@@ -34,5 +34,7 @@ async fn list(
         heartbeat_at: host.heartbeat_at,
         stopped_at: host.stopped_at,
     });
-    Ok(Json(Hosts { hosts: hosts.collect() }))
+    Ok(Json(Hosts {
+        hosts: hosts.collect(),
+    }))
 }

@@ -14,7 +14,10 @@ pub fn router() -> Router<AppState> {
 
 async fn list(State(state): State<AppState>) -> Json<Plugins> {
     let plugins = state.sandbox.versions().into_iter().map(view).collect();
-    Json(Plugins { allocator: state.sandbox.allocator().to_owned(), plugins })
+    Json(Plugins {
+        allocator: state.sandbox.allocator().to_owned(),
+        plugins,
+    })
 }
 
 fn view(version: PluginVersion) -> Plugin {

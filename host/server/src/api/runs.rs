@@ -13,7 +13,9 @@ use super::extract::{Params, Segments, limit};
 use super::types::{Run, Runs};
 
 pub fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/runs", get(list)).route("/api/v1/runs/{id}", get(one))
+    Router::new()
+        .route("/api/v1/runs", get(list))
+        .route("/api/v1/runs/{id}", get(one))
 }
 
 #[derive(Debug, Deserialize)]
@@ -27,8 +29,13 @@ async fn list(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Runs>, ApiError> {
-    let runs = state.store.runs(filter.job.as_deref(), limit(filter.limit)).await?;
-    Ok(Json(Runs { runs: runs.into_iter().map(view).collect() }))
+    let runs = state
+        .store
+        .runs(filter.job.as_deref(), limit(filter.limit))
+        .await?;
+    Ok(Json(Runs {
+        runs: runs.into_iter().map(view).collect(),
+    }))
 }
 
 async fn one(
@@ -37,7 +44,13 @@ async fn one(
 ) -> Result<Json<Run>, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no run {id:?}"));
     let run: RunId = id.parse().map_err(|_| unknown())?;
-    state.store.run(run).await?.map(view).map(Json).ok_or_else(unknown)
+    state
+        .store
+        .run(run)
+        .await?
+        .map(view)
+        .map(Json)
+        .ok_or_else(unknown)
 }
 
 fn view(run: RunView) -> Run {

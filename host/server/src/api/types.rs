@@ -26,7 +26,10 @@ pub struct Error {
 
 impl From<ErrorInfo> for Error {
     fn from(error: ErrorInfo) -> Error {
-        Error { code: error.code, message: error.message }
+        Error {
+            code: error.code,
+            message: error.message,
+        }
     }
 }
 

@@ -8,8 +8,18 @@ use crate::config::text::show_bytes;
 
 pub fn run(remote: &Remote) -> Result<(), Failure> {
     let plugins: Plugins = remote.get(&["plugins"], &[])?;
-    let header = ["PLUGIN", "VERSION", "DIGEST", "SIZE", "STATE", "SEEN", "REASON OR SUMMARY"];
-    print(remote.output, &plugins, &header, |plugins| plugins.plugins.iter().map(row).collect())
+    let header = [
+        "PLUGIN",
+        "VERSION",
+        "DIGEST",
+        "SIZE",
+        "STATE",
+        "SEEN",
+        "REASON OR SUMMARY",
+    ];
+    print(remote.output, &plugins, &header, |plugins| {
+        plugins.plugins.iter().map(row).collect()
+    })
 }
 
 fn row(plugin: &Plugin) -> Vec<String> {
@@ -20,6 +30,9 @@ fn row(plugin: &Plugin) -> Vec<String> {
         show_bytes(plugin.size_bytes.next_multiple_of(1 << 10)),
         plugin.state.clone(),
         time(plugin.seen_at),
-        plugin.reason.clone().unwrap_or_else(|| plugin.summary.clone()),
+        plugin
+            .reason
+            .clone()
+            .unwrap_or_else(|| plugin.summary.clone()),
     ]
 }

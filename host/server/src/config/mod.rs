@@ -5,6 +5,7 @@ mod env;
 pub mod error;
 mod job;
 pub mod limits;
+mod nearest;
 mod raw;
 mod reader;
 pub mod show;

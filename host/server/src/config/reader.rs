@@ -8,11 +8,9 @@ use std::ops::RangeInclusive;
 use jiff::SignedDuration;
 
 use super::error::{Mistake, Place};
+use super::nearest::nearest;
 use super::raw::{self, Entry, Table, Value};
 use super::text;
-
-/// Most edits between a misspelt key and the one that is suggested.
-const SUGGEST_EDITS_MAX: usize = 3;
 
 #[derive(Debug, Default)]
 pub struct Mistakes(RefCell<Vec<Mistake>>);
@@ -399,28 +397,4 @@ fn shown(number: i128) -> String {
         return "the number".to_owned();
     }
     number.to_string()
-}
-
-/// The known key that `name` is most likely meant to be.
-pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |key: &&str| edits(&name.to_lowercase().replace('-', "_"), &key.to_lowercase());
-    let near = known.iter().min_by_key(|key| distance(key))?;
-    let most = SUGGEST_EDITS_MAX.min(near.len().max(2) / 2);
-    (distance(near) <= most).then_some(*near)
-}
-
-/// Levenshtein distance, one row at a time.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -6,7 +6,7 @@ use expect_test::expect;
 use super::world::{World, get, post};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists() {
+async fn jobs() {
     let world = World::new().await;
     world.plugin_is_there(true);
     let jobs = world.json(get("/api/v1/jobs")).await;
@@ -25,7 +25,8 @@ async fn lists() {
               "schedule": "cron * * * * * (Europe/Berlin)"
             }
           ]
-        }"#]].assert_eq(&jobs);
+        }"#]]
+    .assert_eq(&jobs);
     world.plugin_is_there(false);
     world.discover(&["a/b", "c"]).await;
     let jobs = world.json(get("/api/v1/jobs")).await;
@@ -49,7 +50,14 @@ async fn lists() {
               "schedule": "cron * * * * * (Europe/Berlin)"
             }
           ]
-        }"#]].assert_eq(&jobs);
+        }"#]]
+    .assert_eq(&jobs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs() {
+    let world = World::new().await;
+    world.discover(&["a/b", "c"]).await;
     let runs = world.json(get("/api/v1/runs?job=wallet&limit=1")).await;
     expect![[r#"
         {
@@ -75,8 +83,17 @@ async fn lists() {
               "waiting": 0
             }
           ]
-        }"#]].assert_eq(&runs);
-    let items = world.json(get("/api/v1/items?job=wallet&state=waiting")).await;
+        }"#]]
+    .assert_eq(&runs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn items() {
+    let world = World::new().await;
+    world.discover(&["a/b", "c"]).await;
+    let items = world
+        .json(get("/api/v1/items?job=wallet&state=waiting"))
+        .await;
     assert_eq!(items.matches("\"key\"").count(), 2, "{items}");
     let item = world.json(get("/api/v1/items/wallet/a%2Fb")).await;
     expect![[r#"
@@ -101,7 +118,13 @@ async fn lists() {
             "state": "waiting",
             "updated_at": "2026-11-20T12:00:30Z"
           }
-        }"#]].assert_eq(&item);
+        }"#]]
+    .assert_eq(&item);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_and_empty_lists() {
+    let world = World::new().await;
     let hosts = world.json(get("/api/v1/hosts")).await;
     expect![[r#"
         {
@@ -115,17 +138,20 @@ async fn lists() {
               "this": true
             }
           ]
-        }"#]].assert_eq(&hosts);
+        }"#]]
+    .assert_eq(&hosts);
     let outbox = world.json(get("/api/v1/outbox?topic=T")).await;
     expect![[r#"
         {
           "events": []
-        }"#]].assert_eq(&outbox);
+        }"#]]
+    .assert_eq(&outbox);
     let nothing = world.json(get("/api/v1/runs?job=other")).await;
     expect![[r#"
         {
           "runs": []
-        }"#]].assert_eq(&nothing);
+        }"#]]
+    .assert_eq(&nothing);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,7 +170,8 @@ async fn a_start_by_hand() {
           "status": 404,
           "title": "Not Found",
           "type": "urn:tidemill:problem:not-found"
-        }"#]].assert_eq(&unknown);
+        }"#]]
+    .assert_eq(&unknown);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,7 +179,12 @@ async fn decisions() {
     let world = World::new().await;
     world.discover(&["k"]).await;
     world.a_moment_later();
-    let resolved = world.ask(post("/api/v1/items/wallet/k/resolve", "{\"notes\": \"paid by hand\"}")).await;
+    let resolved = world
+        .ask(post(
+            "/api/v1/items/wallet/k/resolve",
+            "{\"notes\": \"paid by hand\"}",
+        ))
+        .await;
     assert_eq!(resolved.status, StatusCode::OK, "{}", resolved.body);
     assert!(resolved.body.contains("paid by hand"));
     world.a_moment_later();
@@ -165,10 +197,13 @@ async fn decisions() {
           "status": 409,
           "title": "Conflict",
           "type": "urn:tidemill:problem:conflict"
-        }"#]].assert_eq(&again);
+        }"#]]
+    .assert_eq(&again);
     let retried = world.ask(post("/api/v1/items/wallet/k/retry", "{}")).await;
     assert_eq!(retried.status, StatusCode::OK, "{}", retried.body);
-    let missing = world.json(post("/api/v1/items/wallet/none/abandon", "")).await;
+    let missing = world
+        .json(post("/api/v1/items/wallet/none/abandon", ""))
+        .await;
     expect![[r#"
         {
           "code": "not-found",
@@ -176,7 +211,8 @@ async fn decisions() {
           "status": 404,
           "title": "Not Found",
           "type": "urn:tidemill:problem:not-found"
-        }"#]].assert_eq(&missing);
+        }"#]]
+    .assert_eq(&missing);
     let audit = world.json(get("/api/v1/audit?limit=2")).await;
     expect![[r#"
         {
@@ -198,7 +234,8 @@ async fn decisions() {
               "subject": "k"
             }
           ]
-        }"#]].assert_eq(&audit);
+        }"#]]
+    .assert_eq(&audit);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,7 +281,8 @@ async fn a_stream_tells_what_happens() {
         event: run-started
         data: {"job":"wallet","kind":"run-started","run_id":"<id>"}
 
-    "#]].assert_eq(&world.mask(&told));
+    "#]]
+    .assert_eq(&world.mask(&told));
     world.state.stopping.cancel();
     assert_eq!(stream.next().await, None);
 }

@@ -20,20 +20,20 @@ async fn told(world: &World, requests: Vec<Request<Body>>) -> String {
         let answer = world.ask(request).await;
         let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let (code, detail) = (&body["code"], &body["detail"]);
-        lines.push_str(&format!("{shown}\n  {} {code} {detail}\n", answer.status.as_u16()));
+        lines.push_str(&format!(
+            "{shown}\n  {} {code} {detail}\n",
+            answer.status.as_u16()
+        ));
     }
     lines
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn queries_paths_and_bodies() {
+async fn queries_and_paths() {
     let world = World::new().await;
     world.discover(&["k"]).await;
     let mut put = get("/api/v1/runs");
     *put.method_mut() = Method::PUT;
-    let deep = "[".repeat(10_000);
-    let long = format!("{{\"notes\": \"{}\"}}", "x".repeat(5_000));
-    let huge = "x".repeat(2 << 20);
     let requests = vec![
         get("/api/v1/runs?limit=-1"),
         get("/api/v1/runs?limit=1e400"),
@@ -48,19 +48,6 @@ async fn queries_paths_and_bodies() {
         get("/nothing"),
         put,
         get("/api/v1/items/wallet/k/retry"),
-        post("/api/v1/items/wallet/k/explode", "{}"),
-        post("/api/v1/items/wallet/k/retry", "{"),
-        post("/api/v1/items/wallet/k/retry", "null"),
-        post("/api/v1/items/wallet/k/retry", "{\"notes\": 1}"),
-        post("/api/v1/items/wallet/k/retry", "{\"notes\": \"a\", \"notes\": \"b\"}"),
-        post("/api/v1/items/wallet/k/retry", "{\"note\": \"a\"}"),
-        post("/api/v1/items/wallet/k/retry", &long),
-        post("/api/v1/items/wallet/k/retry", &deep),
-        post("/api/v1/items/wallet/k/retry", &huge),
-        with(post("/api/v1/items/wallet/k/retry", "{}"), &[("content-type", "text/plain")]),
-        post("/api/v1/outbox/taken", ""),
-        post("/api/v1/outbox/taken", "{\"ids\": [\"x\"]}"),
-        post("/api/v1/jobs/Wallet", ""),
     ];
     expect![[r#"
         GET /api/v1/runs?limit=-1
@@ -89,6 +76,38 @@ async fn queries_paths_and_bodies() {
           405 "method-not-allowed" "/api/v1/runs does not answer to PUT"
         GET /api/v1/items/wallet/k/retry
           405 "method-not-allowed" "/api/v1/items/wallet/k/retry does not answer to GET"
+    "#]].assert_eq(&told(&world, requests).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies() {
+    let world = World::new().await;
+    world.discover(&["k"]).await;
+    let deep = "[".repeat(10_000);
+    let long = format!("{{\"notes\": \"{}\"}}", "x".repeat(5_000));
+    let huge = "x".repeat(2 << 20);
+    let requests = vec![
+        post("/api/v1/items/wallet/k/explode", "{}"),
+        post("/api/v1/items/wallet/k/retry", "{"),
+        post("/api/v1/items/wallet/k/retry", "null"),
+        post("/api/v1/items/wallet/k/retry", "{\"notes\": 1}"),
+        post(
+            "/api/v1/items/wallet/k/retry",
+            "{\"notes\": \"a\", \"notes\": \"b\"}",
+        ),
+        post("/api/v1/items/wallet/k/retry", "{\"note\": \"a\"}"),
+        post("/api/v1/items/wallet/k/retry", &long),
+        post("/api/v1/items/wallet/k/retry", &deep),
+        post("/api/v1/items/wallet/k/retry", &huge),
+        with(
+            post("/api/v1/items/wallet/k/retry", "{}"),
+            &[("content-type", "text/plain")],
+        ),
+        post("/api/v1/outbox/taken", ""),
+        post("/api/v1/outbox/taken", "{\"ids\": [\"x\"]}"),
+        post("/api/v1/jobs/Wallet", ""),
+    ];
+    expect![[r#"
         POST /api/v1/items/wallet/k/explode
           404 "not-found" "\"explode\" is no decision: use retry, resolve or abandon"
         POST /api/v1/items/wallet/k/retry
@@ -115,7 +134,8 @@ async fn queries_paths_and_bodies() {
           400 "bad-body" "ids[0]: \"x\" is not an event's id"
         POST /api/v1/jobs/Wallet
           404 "not-found" "there is no job \"Wallet\""
-    "#]].assert_eq(&told(&world, requests).await);
+    "#]]
+    .assert_eq(&told(&world, requests).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +180,13 @@ async fn other_sites() {
         with(get("/healthz"), &[("host", "localhost:8080")]),
         with(get("/healthz"), &[("host", "[::1]:7070")]),
         with(get("/healthz"), &[("host", "127.0.0.1")]),
-        with(trigger(), &[("origin", "http://127.0.0.1:7070"), ("sec-fetch-site", "same-origin")]),
+        with(
+            trigger(),
+            &[
+                ("origin", "http://127.0.0.1:7070"),
+                ("sec-fetch-site", "same-origin"),
+            ],
+        ),
     ];
     expect![[r#"
         GET /healthz
@@ -171,5 +197,6 @@ async fn other_sites() {
           200 null null
         POST /api/v1/jobs/wallet
           201 null null
-    "#]].assert_eq(&told(&world, requests).await);
+    "#]]
+    .assert_eq(&told(&world, requests).await);
 }

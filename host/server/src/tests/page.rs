@@ -19,8 +19,10 @@ async fn headers_are_strict_and_nothing_is_inline() {
         "referrer-policy",
         "x-frame-options",
     ];
-    let shown: Vec<String> =
-        names.iter().map(|name| format!("{name}: {}", page.headers[*name].to_str().unwrap())).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .map(|name| format!("{name}: {}", page.headers[*name].to_str().unwrap()))
+        .collect();
     expect![[r#"
         content-type: text/html; charset=utf-8
         content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'
@@ -28,10 +30,23 @@ async fn headers_are_strict_and_nothing_is_inline() {
         cache-control: no-store
         referrer-policy: no-referrer
         x-frame-options: DENY"#]].assert_eq(&shown.join("\n"));
-    for inline in ["<script>", " style=", "onclick", "javascript:", "http://", "https://"] {
+    for inline in [
+        "<script>",
+        " style=",
+        "onclick",
+        "javascript:",
+        "http://",
+        "https://",
+    ] {
         assert!(!page.body.contains(inline), "{inline} in the page");
     }
-    for path in ["/assets/page.css", "/assets/page.js", "/assets/htmx.js", "/assets/htmx-sse.js", "/assets/icon.svg"] {
+    for path in [
+        "/assets/page.css",
+        "/assets/page.js",
+        "/assets/htmx.js",
+        "/assets/htmx-sse.js",
+        "/assets/icon.svg",
+    ] {
         assert_eq!(world.ask(get(path)).await.status, StatusCode::OK, "{path}");
     }
 }
@@ -50,14 +65,30 @@ async fn what_guests_say_is_text() {
     let world = World::new().await;
     world.discover(&attacks).await;
     for _ in attacks {
-        world.fail_one(ErrorInfo::new("<b>code</b>", "<script>alert('error')</script>")).await;
+        world
+            .fail_one(ErrorInfo::new(
+                "<b>code</b>",
+                "<script>alert('error')</script>",
+            ))
+            .await;
     }
     let page = world.ask(get("/page/overview")).await;
     assert_eq!(page.status, StatusCode::OK);
-    for tag in ["<script", "<img", "<iframe", "<svg/", "<b>code", "onerror=alert(1)>"] {
+    for tag in [
+        "<script",
+        "<img",
+        "<iframe",
+        "<svg/",
+        "<b>code",
+        "onerror=alert(1)>",
+    ] {
         assert!(!page.body.contains(tag), "{tag} in {}", page.body);
     }
-    assert!(page.body.contains("alert(&#39;error&#39;)"), "the error is shown: {}", page.body);
+    assert!(
+        page.body.contains("alert(&#39;error&#39;)"),
+        "the error is shown: {}",
+        page.body
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,8 +98,14 @@ async fn the_overview() {
     world.fail_one(ErrorInfo::new("busy", "try later")).await;
     let page = world.ask(get("/page/overview")).await;
     // How guests get their memory depends on the machine.
-    let body = page.body.replace(world.state.sandbox.allocator(), "(allocator)");
-    let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let body = page
+        .body
+        .replace(world.state.sandbox.allocator(), "(allocator)");
+    let lines: Vec<&str> = body
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     expect![[r#"
         <div class="facts">
         <span>host <b><id></b></span>
@@ -98,7 +135,7 @@ async fn the_overview() {
         <tr>
         <td>wallet</td><td class="time">0 s ago</td><td>test</td><td>running</td>
         <td class="number"><svg class="progress" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" aria-label="33 percent"><rect width="33" height="1" class="fill-running"></rect></svg> 1/3</td>
-        <td>found 3, attempted 1 of 3, skipped 0; 1 failed</td>
+        <td class="long">found 3, attempted 1 of 3, skipped 0; 1 failed</td>
         </tr>
         </tbody>
         </table>
@@ -109,8 +146,8 @@ async fn the_overview() {
         <thead><tr><th>job</th><th>item</th><th>state</th><th>attempts</th><th>last</th><th>next</th><th>error</th></tr></thead>
         <tbody>
         <tr>
-        <td>wallet</td><td>a</td><td>retrying</td><td class="number">1</td>
-        <td class="time">0 s ago</td><td class="time">in 10 s</td><td class="bad">busy: try later</td>
+        <td>wallet</td><td class="long">a</td><td>retrying</td><td class="number">1</td>
+        <td class="time">0 s ago</td><td class="time">in 10 s</td><td class="long bad">busy: try later</td>
         </tr>
         </tbody>
         </table>

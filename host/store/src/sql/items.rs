@@ -11,6 +11,7 @@ pub const RATE_OPEN: Sql = Sql::same(
     "INSERT INTO rate (job, window_start_ms, used) VALUES ($1, $2, 0) ON CONFLICT (job) DO NOTHING",
 );
 pub const RATE_LOCK: Sql = Sql::differs(sqlite::RATE_LOCK, postgres::RATE_LOCK);
+pub const RATE_GET: Sql = Sql::same("SELECT window_start_ms, used FROM rate WHERE job = $1");
 pub const RATE_SET: Sql = Sql::same("UPDATE rate SET window_start_ms = $2, used = $3 WHERE job = $1");
 
 /// The end of an attempt, fenced: a stale holder changes no row.

@@ -1,1 +1,29 @@
-//! Conformance: every case on both databases.
+//! Conformance: every case on both databases, in the order in which an item meets the store.
+
+mod support;
+
+mod opening;
+
+mod ticks;
+
+mod runs;
+
+mod reconcile;
+
+mod items;
+
+mod recovery;
+
+mod by_hand;
+
+mod scope;
+
+mod sql;
+
+mod commit;
+
+mod outbox;
+
+mod audit;
+
+mod conservation;

@@ -1,0 +1,28 @@
+//! The key that a misspelt one was most likely meant to be.
+
+/// Most edits between a misspelt key and the one that is suggested.
+const SUGGEST_EDITS_MAX: usize = 3;
+
+/// The known key that `name` is most likely meant to be.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |key: &&str| edits(&name.to_lowercase().replace('-', "_"), &key.to_lowercase());
+    let near = known.iter().min_by_key(|key| distance(key))?;
+    let most = SUGGEST_EDITS_MAX.min(near.len().max(2) / 2);
+    (distance(near) <= most).then_some(*near)
+}
+
+/// Levenshtein distance, one row at a time.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

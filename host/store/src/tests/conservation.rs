@@ -1,0 +1,192 @@
+//! After anything that hosts, people and crashes may do in any order: nothing is lost and nothing is double.
+
+use std::collections::BTreeSet;
+
+use domain::item::{ByHand, Claimed};
+use domain::job::JobSpec;
+use domain::outcome::{Failure, Outcome};
+use domain::run::ClaimedRun;
+
+use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
+use crate::StoreError;
+use crate::commit::{Committed, KvWrite};
+
+conformance! {
+    items_are_conserved,
+    discovered_items_are_conserved_when_the_job_resolves_absent_ones,
+}
+
+/// Items that are in no state, or in more than one: both numbers must be 0 at every moment.
+const NOT_HELD_RIGHTLY: &str = "SELECT COUNT(*) AS n FROM item
+    WHERE (state = 'running') <> (attempt_id IS NOT NULL AND host_id IS NOT NULL AND lease_until_ms IS NOT NULL)
+        OR crashes < 0 OR attempts < 0
+        OR state NOT IN ('waiting', 'running', 'awaiting', 'resolved', 'manual_required', 'abandoned')";
+const DOUBLE: &str =
+    "SELECT COUNT(*) AS n FROM (SELECT job, item_key FROM item GROUP BY job, item_key HAVING COUNT(*) > 1) AS d";
+/// Each claim leaves exactly one attempt, unless it is still held.
+const EPOCHS_WITHOUT_ATTEMPT: &str = "SELECT CAST(SUM(epoch) AS BIGINT)
+        - (SELECT COUNT(*) FROM attempt) - (SELECT COUNT(*) FROM item WHERE state = 'running') AS n FROM item";
+/// What a run still waits for is what it queued and did not see ended.
+const RUNS_OUT_OF_STEP: &str = "SELECT COUNT(*) AS n FROM run
+    WHERE queued - done <> (SELECT COUNT(*) FROM item WHERE item.run_id = run.id)
+        OR (state = 'finished') <> (state <> 'failed' AND discovered_at_ms IS NOT NULL AND done >= queued)";
+
+const STEPS: u32 = 250;
+const HOSTS: u64 = 3;
+
+/// Numbers that look random and are the same each time (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// What hosts believe that they hold; some of it is stale.
+struct World {
+    t: T,
+    job: JobSpec,
+    dice: Dice,
+    now: i64,
+    held: Vec<Claimed>,
+    discoveries: Vec<ClaimedRun>,
+    known: BTreeSet<String>,
+    applied: i64,
+}
+
+impl World {
+    async fn step(&mut self) {
+        self.now += i64::try_from(self.dice.below(4)).unwrap();
+        let (now, host) = (self.now, u128::from(self.dice.below(HOSTS) + 1));
+        match self.dice.below(12) {
+            0 => drop(self.t.store.trigger(&self.job.name, "ada", at(now)).await.unwrap()),
+            1 => {
+                let run = self.t.store.claim_run(&self.job.name, lease(host, now)).await.unwrap();
+                self.discoveries.extend(run);
+            }
+            2 | 3 => self.page().await,
+            4..=6 => {
+                let limit = u32::try_from(self.dice.below(5)).unwrap();
+                self.held.extend(self.t.store.claim(&self.job, lease(host, now), limit).await.unwrap());
+            }
+            7..=9 => self.end().await,
+            10 => self.by_hand().await,
+            _ => self.crash_or_renew(host).await,
+        }
+    }
+
+    async fn page(&mut self) {
+        if self.discoveries.is_empty() {
+            return;
+        }
+        let at_index = usize::try_from(self.dice.below(self.discoveries.len() as u64)).unwrap();
+        let run = self.discoveries[at_index].clone();
+        let keys: Vec<String> = (0..self.dice.below(8)).map(|_| format!("k{:02}", self.dice.below(40))).collect();
+        let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (committed, _) =
+            self.t.store.put_page(&run, &self.job, &page(&names, None), None, at(self.now)).await.unwrap();
+        if committed == Committed::Applied {
+            self.known.extend(keys);
+        }
+        if self.dice.below(2) == 0 {
+            let end = domain::run::DiscoveryEnd::Complete;
+            self.t.store.end_discovery(&run, &self.job, &end, at(self.now)).await.unwrap();
+            // Sometimes it is told again.
+            if self.dice.below(3) > 0 {
+                self.discoveries.remove(at_index);
+            }
+        }
+    }
+
+    async fn end(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let at_index = usize::try_from(self.dice.below(self.held.len() as u64)).unwrap();
+        let item = self.held[at_index].clone();
+        let result = match self.dice.below(6) {
+            0 => failed(),
+            1 => awaiting(),
+            2 => permanent(),
+            3 => Err(Failure::Interrupted),
+            4 => Ok(Outcome::Snoozed { until: at(self.now + 5) }),
+            _ => resolved(),
+        };
+        let mut end = end(&item, &result, self.now);
+        let (key, value) = (item.attempt_id.to_string() + &item.key, Some(vec![1]));
+        end.effects.kv.push(KvWrite { bucket: "b".to_owned(), key, value });
+        let committed = self.t.store.end_attempt(std::sync::Arc::new(end)).await.unwrap();
+        self.applied += i64::from(committed == Committed::Applied);
+        // Sometimes it is told again.
+        if self.dice.below(4) > 0 {
+            self.held.remove(at_index);
+        }
+    }
+
+    async fn by_hand(&mut self) {
+        let key = format!("k{:02}", self.dice.below(40));
+        let decision = [ByHand::Retry, ByHand::Retry, ByHand::Resolve, ByHand::Abandon]
+            [usize::try_from(self.dice.below(4)).unwrap()];
+        match self.t.store.by_hand("wallet", &key, decision, None, "ada", at(self.now)).await {
+            Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    async fn crash_or_renew(&mut self, host: u128) {
+        match self.dice.below(3) {
+            0 => self.t.store.renew(lease(host, self.now)).await.unwrap(),
+            1 => drop(self.t.store.recover(Some(super::support::host(host)), |_| 3, at(self.now)).await.unwrap()),
+            _ => drop(self.t.store.recover(None, |_| 3, at(self.now)).await.unwrap()),
+        }
+    }
+
+    async fn check(&self, when: &str) {
+        for question in [NOT_HELD_RIGHTLY, DOUBLE, RUNS_OUT_OF_STEP] {
+            assert_eq!(self.t.number(question).await, 0, "{when}: {question}");
+        }
+        if !self.known.is_empty() {
+            assert_eq!(self.t.number(EPOCHS_WITHOUT_ATTEMPT).await, 0, "{when}");
+        }
+        let rows = self.t.rows("SELECT item_key FROM item").await;
+        let stored: BTreeSet<String> = rows.iter().map(|row| row.text("item_key").unwrap()).collect();
+        assert_eq!(stored, self.known, "{when}");
+        assert_eq!(self.t.number("SELECT COUNT(*) AS n FROM kv").await, self.applied, "{when}");
+        let counts = self.t.store.item_counts().await.unwrap();
+        assert_eq!(counts.iter().map(|count| count.items as usize).sum::<usize>(), self.known.len(), "{when}");
+    }
+}
+
+async fn story(t: T, job: JobSpec, seed: u64) {
+    let mut world = World {
+        t,
+        job,
+        dice: Dice(seed),
+        now: 0,
+        held: Vec::new(),
+        discoveries: Vec::new(),
+        known: BTreeSet::new(),
+        applied: 0,
+    };
+    for step in 0..STEPS {
+        world.step().await;
+        if step % 10 == 9 {
+            world.check(&format!("seed {seed}, step {step}")).await;
+        }
+    }
+    assert!(world.applied > 20, "the story has too little in it: {}", world.applied);
+}
+
+async fn items_are_conserved(t: T) {
+    story(t, job(), 0x5EED_0001).await;
+}
+
+async fn discovered_items_are_conserved_when_the_job_resolves_absent_ones(t: T) {
+    let mut job = job();
+    job.resolve_when_absent = true;
+    story(t, job, 0x5EED_0002).await;
+}

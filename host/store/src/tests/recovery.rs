@@ -1,0 +1,132 @@
+//! What a lost host held comes back: once, first in line, uncounted, and not for ever.
+
+use domain::item::State;
+use expect_test::expect;
+
+use super::support::{T, at, conformance, failed, host, job, lease, resolved};
+use crate::commit::Committed;
+
+conformance! {
+    renewed_lease_is_not_taken,
+    lost_item_is_put_back,
+    restarted_host_gets_its_items_back_at_once,
+    many_hosts_recover_an_item_once,
+    poison_is_put_before_a_person,
+    poison_does_not_hold_its_run_open,
+    ending_forgets_crashes,
+    shutdown_is_no_crash,
+}
+
+async fn renewed_lease_is_not_taken(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    let item = t.claim_one(0).await;
+    t.store.renew(lease(1, 10)).await.unwrap();
+    t.store.renew(lease(2, 500)).await.unwrap();
+    assert!(t.store.recover(None, |_| 5, at(25)).await.unwrap().is_empty());
+    assert_eq!(t.end(&item, resolved(), 25).await, Committed::Applied);
+}
+
+async fn lost_item_is_put_back(t: T) {
+    t.attempt("a", failed(), 0).await;
+    let lost = t.claim_one(10).await;
+    assert!(t.store.recover(None, |_| 5, at(25)).await.unwrap().is_empty(), "the lease is not over at its end");
+    let recovered = t.store.recover(None, |_| 5, at(26)).await.unwrap();
+    assert_eq!(recovered.len(), 1);
+    assert_eq!((recovered[0].key.as_str(), recovered[0].state, recovered[0].crashes), ("a", State::Waiting, 1));
+
+    assert_eq!(t.items().await, "a retrying attempts=1 due=26 flaky: try later\n");
+    let attempts = t.store.attempts("wallet", "a", 9).await.unwrap();
+    let lines: String =
+        attempts.iter().map(|a| format!("epoch {} number {} {}\n", a.epoch, a.number, a.verdict)).collect();
+    expect![[r#"
+        epoch 2 number 2 lost
+        epoch 1 number 1 failed
+    "#]]
+    .assert_eq(&lines);
+    expect!["tidemill lost a: held by host 00000000-0000-0000-0000-000000000001 at epoch 2; crash 1 in a row; now waiting"]
+        .assert_eq(t.trail().await.lines().last().unwrap());
+
+    let again = t.claim_one(26).await;
+    assert_eq!(again.idempotency_key(), lost.idempotency_key(), "the repetition is the same attempt to the world");
+    assert_eq!(t.end(&lost, resolved(), 27).await, Committed::Stale);
+    assert_eq!(t.end(&again, resolved(), 27).await, Committed::Applied);
+}
+
+async fn restarted_host_gets_its_items_back_at_once(t: T) {
+    t.discover(&job(), &["a", "b"], 0).await;
+    t.claim(1, 0).await;
+    t.store.claim(&job(), lease(2, 0), 1).await.unwrap();
+    let recovered = t.store.recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
+    assert_eq!(recovered.len(), 1);
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await, 1, "host 2 lives");
+}
+
+async fn many_hosts_recover_an_item_once(t: T) {
+    let keys: Vec<String> = (0..60).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    t.discover(&job(), &keys, 0).await;
+    t.claim(60, 0).await;
+    let hosts: Vec<_> = (0..8)
+        .map(|_| {
+            let t = t.clone();
+            tokio::spawn(async move { t.store.recover(None, |_| 5, at(20)).await.unwrap().len() })
+        })
+        .collect();
+    let mut recovered = 0;
+    for host in hosts {
+        recovered += host.await.unwrap();
+    }
+    assert_eq!(recovered, 60);
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM attempt WHERE verdict = 'lost'").await, 60);
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM audit WHERE action = 'lost'").await, 60);
+}
+
+/// Loses the due item `times` times, 20 seconds apart.
+async fn lose(t: &T, times: i64, from: i64) {
+    for n in 0..times {
+        t.claim_one(from + 20 * n).await;
+        t.store.recover(None, |_| 3, at(from + 20 * n + 16)).await.unwrap();
+    }
+}
+
+async fn poison_is_put_before_a_person(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    lose(&t, 2, 0).await;
+    assert_eq!(t.items().await, "a pending attempts=0 due=36\n");
+    lose(&t, 1, 40).await;
+    expect![[r#"
+        a manual_required attempts=0 due=56 poison: its host went away 3 times in a row while it ran
+    "#]]
+    .assert_eq(&t.items().await);
+    expect!["tidemill give_up a: held by host 00000000-0000-0000-0000-000000000001 at epoch 3; crash 3 in a row; now manual_required"]
+        .assert_eq(t.trail().await.lines().last().unwrap());
+    assert!(t.claim(9, 999).await.is_empty());
+}
+
+async fn poison_does_not_hold_its_run_open(t: T) {
+    let (id, _) = t.discover(&job(), &["a"], 0).await;
+    lose(&t, 2, 0).await;
+    assert_eq!(t.run_view(id).await.state, "running", "it will have its attempt");
+    lose(&t, 1, 40).await;
+    let run = t.run_view(id).await;
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 1, 1));
+}
+
+async fn ending_forgets_crashes(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    lose(&t, 2, 0).await;
+    let item = t.claim_one(40).await;
+    t.end(&item, failed(), 40).await;
+    lose(&t, 2, 60).await;
+    assert_eq!(t.items().await, "a retrying attempts=1 due=96 flaky: try later\n");
+}
+
+async fn shutdown_is_no_crash(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    for now in [0, 1, 2, 3, 4] {
+        let item = t.claim_one(now).await;
+        t.end(&item, Err(domain::outcome::Failure::Interrupted), now).await;
+    }
+    let item = t.store.item("wallet", "a").await.unwrap().unwrap();
+    assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+}

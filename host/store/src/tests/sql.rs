@@ -1,0 +1,341 @@
+//! A job's statements on its business database: one transaction an attempt, within its grants and limits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::item::Claimed;
+use domain::job::{Access, Grants, JobSpec};
+use domain::plugin::Statement;
+use domain::scope::Value::{Blob, Integer, Null, Real, Text};
+use domain::scope::{Rows, Scope, ScopeError, Value};
+use expect_test::expect;
+
+use super::support::{Kind, SHOP, T, at, config, conformance, execute, job, lease};
+use crate::Store;
+use crate::scope::AttemptScope;
+
+conformance! {
+    values_make_the_round_trip,
+    null_may_come_first,
+    parameter_may_change_its_type,
+    statements_of_an_attempt_are_one_transaction,
+    aborted_attempt_rolls_back,
+    dropped_attempt_rolls_back,
+    stale_attempt_commits_nothing,
+    refused_statement_undoes_the_attempts_transaction,
+    grants_are_kept,
+    reading_grant_cannot_write,
+    discovery_cannot_write,
+    statements_are_counted,
+    answers_are_bounded,
+    endless_answer_is_cut_off,
+    endless_statement_is_cut_off,
+    datasource_that_is_away_is_told,
+    statements_are_checked_at_load,
+}
+
+const GOODS: &str = "CREATE TABLE goods
+    (id INTEGER PRIMARY KEY, stock BIGINT, price DOUBLE PRECISION, name TEXT, picture BYTEA)";
+const ALL: &str = "SELECT id, stock, price, name, picture FROM goods ORDER BY id";
+const ADD: &str = "INSERT INTO goods (id, stock, price, name, picture) VALUES ($1, $2, $3, $4, $5)";
+const ENDLESS: &str = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT 1 FROM c)";
+
+fn read(sql: &str) -> Statement {
+    Statement { datasource: SHOP.to_owned(), sql: sql.to_owned(), writes: false }
+}
+
+fn write(sql: &str) -> Statement {
+    Statement { writes: true, ..read(sql) }
+}
+
+fn granted(access: Access) -> JobSpec {
+    let grants = Grants { datasources: [(SHOP.to_owned(), access)].into(), ..Grants::default() };
+    JobSpec { grants, ..job() }
+}
+
+async fn attempt(t: &T, job: JobSpec) -> (Claimed, AttemptScope) {
+    let key = format!("item {}", t.number("SELECT COUNT(*) AS n FROM item").await);
+    t.discover(&job, &[&key], 0).await;
+    let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
+    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item))
+}
+
+async fn writer(t: &T) -> AttemptScope {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    attempt(t, granted(Access::ReadWrite)).await.1
+}
+
+/// The ids that are stored, as another attempt sees them.
+async fn stored(t: &T) -> Vec<Value> {
+    let (_, scope) = attempt(t, granted(Access::Read)).await;
+    let rows = scope.sql_query(&read("SELECT id FROM goods ORDER BY id"), vec![]).await.unwrap();
+    rows.rows.into_iter().flatten().collect()
+}
+
+fn id(id: i64) -> Vec<Value> {
+    vec![Integer(id), Null, Null, Null, Null]
+}
+
+async fn values_make_the_round_trip(t: T) {
+    let scope = writer(&t).await;
+    let full = vec![Integer(1), Integer(i64::MIN), Real(-0.5), Text("Grüße '; --".to_owned()), Blob(vec![0, 255])];
+    let empty = vec![Integer(2), Integer(0), Real(0.0), Text(String::new()), Blob(Vec::new())];
+    for row in [&full, &empty, &id(3)] {
+        assert_eq!(scope.sql_execute(&write(ADD), row.clone()).await.unwrap(), 1);
+    }
+    let columns = ["id", "stock", "price", "name", "picture"].map(str::to_owned).to_vec();
+    let rows = scope.sql_query(&read(ALL), vec![]).await.unwrap();
+    assert_eq!(rows, Rows { columns, rows: vec![full, empty, id(3)] });
+    for (column, value) in [("id", Integer(1)), ("price", Real(-0.5)), ("name", Text(String::new()))] {
+        let sql = format!("SELECT id FROM goods WHERE {column} = $1");
+        let rows = scope.sql_query(&read(&sql), vec![value]).await.unwrap();
+        assert_eq!(rows.rows.len(), 1, "{sql}");
+    }
+    let none = scope.sql_query(&read("SELECT id FROM goods WHERE id = $1"), vec![Integer(9)]).await.unwrap();
+    assert!(none.rows.is_empty());
+}
+
+async fn null_may_come_first(t: T) {
+    let scope = writer(&t).await;
+    let update = write("UPDATE goods SET stock = $1, name = $2, picture = $3 WHERE id = $4");
+    scope.sql_execute(&write(ADD), id(1)).await.unwrap();
+    let values = [
+        vec![Null, Null, Null],
+        vec![Integer(7), Text("x".to_owned()), Blob(vec![1])],
+        vec![Null, Text("y".to_owned()), Null],
+        vec![Integer(8), Null, Blob(vec![2])],
+    ];
+    for new in values {
+        let params = new.iter().cloned().chain([Integer(1)]).collect();
+        assert_eq!(scope.sql_execute(&update, params).await.unwrap(), 1);
+        let rows = scope.sql_query(&read("SELECT stock, name, picture FROM goods"), vec![]).await.unwrap();
+        assert_eq!(rows.rows, [new]);
+    }
+    let filter = read("SELECT id FROM goods WHERE (CAST($1 AS TEXT) IS NULL OR name = $1)");
+    for (name, found) in [(Null, 1), (Text("no".to_owned()), 0), (Null, 1)] {
+        assert_eq!(scope.sql_query(&filter, vec![name]).await.unwrap().rows.len(), found);
+    }
+}
+
+/// A driver that kept the first type would read the bits of a real as an integer.
+async fn parameter_may_change_its_type(t: T) {
+    let scope = writer(&t).await;
+    scope.sql_execute(&write(ADD), id(1)).await.unwrap();
+    let update = write("UPDATE goods SET price = $1 WHERE id = 1");
+    for (param, price) in [(Integer(3), 3.0), (Real(2.5), 2.5), (Integer(4), 4.0), (Real(1.0), 1.0)] {
+        scope.sql_execute(&update, vec![param]).await.unwrap();
+        let rows = scope.sql_query(&read("SELECT price FROM goods"), vec![]).await.unwrap();
+        assert_eq!(rows.rows, [[Real(price)]]);
+    }
+}
+
+async fn statements_of_an_attempt_are_one_transaction(t: T) {
+    let scope = writer(&t).await;
+    scope.sql_execute(&write(ADD), id(1)).await.unwrap();
+    scope.sql_execute(&write(ADD), id(2)).await.unwrap();
+    assert_eq!(scope.sql_query(&read(ALL), vec![]).await.unwrap().rows.len(), 2, "it sees its own");
+    assert!(stored(&t).await.is_empty(), "others do not");
+    assert!(scope.end().await.unwrap().is_some());
+    assert_eq!(stored(&t).await, [Integer(1), Integer(2)]);
+    let late = scope.sql_execute(&write(ADD), id(3)).await.unwrap_err();
+    assert_eq!(late, ScopeError::Denied("the attempt has ended".to_owned()));
+}
+
+async fn aborted_attempt_rolls_back(t: T) {
+    let scope = writer(&t).await;
+    scope.sql_execute(&write(ADD), id(1)).await.unwrap();
+    scope.abort().await;
+    assert!(stored(&t).await.is_empty());
+    let (_, next) = attempt(&t, granted(Access::ReadWrite)).await;
+    next.sql_execute(&write(ADD), id(1)).await.unwrap();
+}
+
+async fn dropped_attempt_rolls_back(t: T) {
+    let scope = writer(&t).await;
+    scope.sql_execute(&write(ADD), id(1)).await.unwrap();
+    drop(scope);
+    let (_, next) = attempt(&t, granted(Access::ReadWrite)).await;
+    next.sql_execute(&write(ADD), id(2)).await.unwrap();
+    next.end().await.unwrap();
+    assert_eq!(stored(&t).await, [Integer(2)]);
+}
+
+async fn stale_attempt_commits_nothing(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
+    scope.sql_execute(&write(ADD), id(1)).await.unwrap();
+    t.store.recover(None, |_| 5, at(20)).await.unwrap();
+    assert!(scope.end().await.unwrap().is_none());
+    assert!(stored(&t).await.is_empty());
+}
+
+/// Both databases alike: what came before the refused statement is gone, and the guest cannot miss it.
+async fn refused_statement_undoes_the_attempts_transaction(t: T) {
+    let scope = writer(&t).await;
+    scope.sql_execute(&write(ADD), id(1)).await.unwrap();
+    let twice = scope.sql_execute(&write(ADD), id(1)).await.unwrap_err();
+    assert!(matches!(&twice, ScopeError::Database(text) if text.to_lowercase().contains("unique")), "{twice}");
+    let after = scope.sql_execute(&write(ADD), id(2)).await.unwrap_err();
+    expect![[r#"database: a statement of this attempt on datasource "shop" failed: its transaction is undone"#]]
+        .assert_eq(&after.to_string());
+    let error = scope.end().await.unwrap_err();
+    expect![[r#"datasource "shop": a statement failed after others had written, so all are undone"#]]
+        .assert_eq(&error.to_string());
+    assert!(stored(&t).await.is_empty());
+
+    // Without writes before it nothing is lost: the guest may take the refusal as an answer.
+    let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
+    scope.sql_execute(&write("INSERT INTO nowhere VALUES (1)"), vec![]).await.unwrap_err();
+    assert!(scope.end().await.unwrap().is_some());
+}
+
+async fn grants_are_kept(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    let mut told = String::new();
+    let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
+    let (_, scope) = attempt(&t, job()).await;
+    tell(scope.sql_query(&read(ALL), vec![]).await.unwrap_err());
+    tell(scope.sql_execute(&write(ADD), id(1)).await.unwrap_err());
+    let (_, scope) = attempt(&t, granted(Access::Read)).await;
+    tell(scope.sql_execute(&write(ADD), id(1)).await.unwrap_err());
+    let mut job = job();
+    job.grants.datasources = [("moon".to_owned(), Access::Read)].into();
+    let (_, scope) = attempt(&t, job).await;
+    let moon = Statement { datasource: "moon".to_owned(), ..read(ALL) };
+    tell(scope.sql_query(&moon, vec![]).await.unwrap_err());
+    expect![[r#"
+        denied: datasource "shop" is not granted
+        denied: datasource "shop" is not granted
+        denied: datasource "shop" is granted for reading only
+        denied: there is no datasource "moon" in the configuration
+    "#]]
+    .assert_eq(&told);
+}
+
+/// A statement that says it only reads is not believed.
+async fn reading_grant_cannot_write(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    for sql in ["INSERT INTO goods (id) VALUES (1)", "DELETE FROM goods"] {
+        let (_, scope) = attempt(&t, granted(Access::Read)).await;
+        let error = scope.sql_query(&read(sql), vec![]).await.unwrap_err();
+        assert!(matches!(&error, ScopeError::Database(_)), "{error}");
+        assert!(error.to_string().contains("read"), "{error}");
+        scope.end().await.unwrap();
+    }
+    assert!(stored(&t).await.is_empty());
+}
+
+async fn discovery_cannot_write(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    let scope = t.store.scope_of_discovery(Arc::new(granted(Access::ReadWrite)), at(0));
+    assert!(scope.sql_query(&read(ALL), vec![]).await.unwrap().rows.is_empty());
+    let error = scope.sql_execute(&write(ADD), id(1)).await.unwrap_err();
+    assert!(matches!(error, ScopeError::Database(_)), "{error}");
+    scope.end().await.unwrap();
+    assert!(stored(&t).await.is_empty());
+}
+
+async fn statements_are_counted(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    let mut job = granted(Access::Read);
+    job.limits.sql_statements = 2;
+    let (_, scope) = attempt(&t, job).await;
+    for _ in 0..2 {
+        scope.sql_query(&read(ALL), vec![]).await.unwrap();
+    }
+    let error = scope.sql_query(&read(ALL), vec![]).await.unwrap_err();
+    expect!["limit: more than 2 statements in an attempt"].assert_eq(&error.to_string());
+}
+
+async fn answers_are_bounded(t: T) {
+    let scope = writer(&t).await;
+    for n in 0..5 {
+        let params = vec![Integer(n), Null, Null, Text("x".repeat(100)), Null];
+        scope.sql_execute(&write(ADD), params).await.unwrap();
+    }
+    scope.end().await.unwrap();
+    let mut job = granted(Access::Read);
+    job.limits.sql_rows = 4;
+    job.limits.sql_bytes = 450;
+    let (_, scope) = attempt(&t, job).await;
+    let mut told = String::new();
+    let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
+    tell(scope.sql_query(&read("SELECT id FROM goods"), vec![]).await.unwrap_err());
+    let long = vec![Text("x".repeat(451))];
+    tell(scope.sql_query(&read("SELECT id FROM goods WHERE name = $1"), long).await.unwrap_err());
+    scope.sql_query(&read("SELECT name FROM goods WHERE id < 4"), vec![]).await.unwrap();
+    tell(scope.sql_query(&read("SELECT name FROM goods WHERE id = 4"), vec![]).await.unwrap_err());
+    expect![[r#"
+        limit: the statement answered with more than 4 rows
+        limit: parameters of more than 450 bytes
+        limit: an attempt read more than 450 bytes
+    "#]]
+    .assert_eq(&told);
+}
+
+/// The host must not hold an answer in memory to find that it is too long.
+async fn endless_answer_is_cut_off(t: T) {
+    let mut job = granted(Access::Read);
+    job.limits.sql_time = Duration::from_secs(2);
+    job.limits.sql_rows = 10;
+    let (_, scope) = attempt(&t, job.clone()).await;
+    let error = scope.sql_query(&read(&format!("{ENDLESS} SELECT x FROM c")), vec![]).await.unwrap_err();
+    expect!["limit: the statement answered with more than 10 rows"].assert_eq(&error.to_string());
+    scope.abort().await;
+
+    job.limits.sql_rows = usize::MAX;
+    job.limits.sql_bytes = 1_000;
+    let (_, scope) = attempt(&t, job).await;
+    let error = scope.sql_query(&read(&format!("{ENDLESS} SELECT x FROM c")), vec![]).await.unwrap_err();
+    expect!["limit: an attempt read more than 1000 bytes"].assert_eq(&error.to_string());
+}
+
+async fn endless_statement_is_cut_off(t: T) {
+    let mut job = granted(Access::ReadWrite);
+    job.limits.sql_time = Duration::from_millis(200);
+    let start = Instant::now();
+    // More often than there are connections: none may be left behind at work.
+    for _ in 0..10 {
+        let (_, scope) = attempt(&t, job.clone()).await;
+        let endless = read(&format!("{ENDLESS} SELECT COUNT(*) FROM c"));
+        let error = scope.sql_query(&endless, vec![]).await.unwrap_err();
+        expect!["limit: the statement took longer than 200ms"].assert_eq(&error.to_string());
+        scope.abort().await;
+    }
+    let (_, next) = attempt(&t, job).await;
+    next.sql_query(&read("SELECT 1"), vec![]).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+async fn datasource_that_is_away_is_told(t: T) {
+    let away = match t.kind {
+        Kind::Sqlite => "sqlite:///nowhere/shop.db",
+        Kind::Postgres => "postgres://shop:hunter2@127.0.0.1:1/shop",
+    };
+    let store = Arc::new(Store::open(&config(&t.url, away)).await.unwrap());
+    let t = T { store: store.clone(), ..t };
+    let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
+    let error = scope.sql_query(&read("SELECT 1"), vec![]).await.unwrap_err();
+    assert!(matches!(error, ScopeError::Unavailable(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.starts_with("unavailable: datasource \"shop\": "), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    assert_eq!(store.check_statement(&read("SELECT 1")).await, Ok(()), "its items will tell");
+    assert!(scope.end().await.unwrap().is_some(), "the attempt itself can end");
+    store.close().await;
+}
+
+async fn statements_are_checked_at_load(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    for good in [ALL, ADD] {
+        assert_eq!(t.store.check_statement(&read(good)).await, Ok(()));
+    }
+    let error = t.store.check_statement(&read("SELECT nothing FROM goods")).await.unwrap_err();
+    assert!(error.contains("nothing"), "{error}");
+    let error = t.store.check_statement(&read("SELEC 1")).await.unwrap_err();
+    assert!(error.contains("SELEC"), "{error}");
+    let moon = Statement { datasource: "moon".to_owned(), ..read(ALL) };
+    expect![[r#"denied: there is no datasource "moon" in the configuration"#]]
+        .assert_eq(&t.store.check_statement(&moon).await.unwrap_err());
+    assert!(stored(&t).await.is_empty(), "a check runs nothing");
+}

@@ -1,0 +1,327 @@
+//! What a case starts from: a fresh database of either kind, and short words for what the store is told.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use domain::id::{HostId, RunId};
+use domain::item::Claimed;
+use domain::job::{Grants, JobSpec};
+use domain::limits::Limits;
+use domain::outcome::{Failure, Outcome, decide};
+use domain::retry::RetryPolicy;
+use domain::run::{ClaimedRun, Discovered, DiscoveryEnd};
+use domain::runner::{Found, Page, Usage};
+use domain::schedule::Schedule;
+use jiff::{SignedDuration, Timestamp};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::commit::{AttemptEnd, Committed, Effects};
+use crate::config::DatasourceConfig;
+use crate::db::Row;
+use crate::items::Lease;
+use crate::{Store, StoreConfig};
+
+/// How long a lease lasts here.
+pub const LEASE_SECONDS: i64 = 15;
+/// The business database that every case is given.
+pub const SHOP: &str = "shop";
+
+/// Makes `sqlite::case` and `postgres::case` of each `async fn case(t: T)`.
+macro_rules! conformance {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                $crate::tests::support::run($crate::tests::support::Kind::Sqlite, super::$case).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                $crate::tests::support::run($crate::tests::support::Kind::Postgres, super::$case).await;
+            })*
+        }
+    };
+}
+pub(crate) use conformance;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A fresh database and the store on it.
+#[derive(Clone)]
+pub struct T {
+    pub kind: Kind,
+    pub store: Arc<Store>,
+    pub url: String,
+    pub shop_url: String,
+    pub folder: Arc<TempDir>,
+}
+
+/// Runs one case and removes its database, also when it fails.
+pub async fn run<F: Future<Output = ()> + Send + 'static>(kind: Kind, case: fn(T) -> F) {
+    let database = TestDb::make(kind).await;
+    let config = config(&database.url, &database.shop_url);
+    let store = Arc::new(Store::open(&config).await.unwrap());
+    let t = T {
+        kind,
+        store: store.clone(),
+        url: database.url.clone(),
+        shop_url: database.shop_url.clone(),
+        folder: database.folder.clone(),
+    };
+    let result = tokio::spawn(case(t)).await;
+    store.close().await;
+    database.remove().await;
+    if let Err(error) = result {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+pub fn config(url: &str, shop_url: &str) -> StoreConfig {
+    let shop = DatasourceConfig { url: shop_url.to_owned() };
+    StoreConfig { url: url.to_owned(), datasources: BTreeMap::from([(SHOP.to_owned(), shop)]) }
+}
+
+struct TestDb {
+    kind: Kind,
+    url: String,
+    shop_url: String,
+    folder: Arc<TempDir>,
+}
+
+impl TestDb {
+    async fn make(kind: Kind) -> TestDb {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let file = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
+        let (url, shop_url) = match kind {
+            Kind::Sqlite => (file("tidemill.db"), file("shop.db")),
+            // The shop's tables lie in the same database: ours have a schema of their own.
+            Kind::Postgres => {
+                let url = new_postgres_database().await;
+                (url.clone(), url)
+            }
+        };
+        execute(kind, &shop_url, "CREATE TABLE shop_exists (id INTEGER)").await;
+        TestDb { kind, url, shop_url, folder }
+    }
+
+    async fn remove(self) {
+        if self.kind == Kind::Postgres {
+            let name = self.url.rsplit('/').next().unwrap();
+            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+            execute(Kind::Postgres, &postgres_url(), &drop).await;
+        }
+    }
+}
+
+pub fn postgres_url() -> String {
+    std::env::var("TIDEMILL_TEST_POSTGRES")
+        .unwrap_or_else(|_| panic!("set TIDEMILL_TEST_POSTGRES, or run `cargo xtask test`"))
+}
+
+async fn new_postgres_database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let server = postgres_url();
+    let name = format!("store_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    execute(Kind::Postgres, &server, &format!("CREATE DATABASE {name}")).await;
+    let (base, _) = server.rsplit_once('/').unwrap();
+    format!("{base}/{name}")
+}
+
+/// Runs SQL on a connection of its own, as a person with the database's own tool would.
+pub async fn execute(kind: Kind, url: &str, sql: &str) {
+    try_execute(kind, url, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+}
+
+pub async fn try_execute(kind: Kind, url: &str, sql: &str) -> Result<(), sqlx::Error> {
+    let sql = sqlx::raw_sql(AssertSqlSafe(sql));
+    match kind {
+        Kind::Sqlite => {
+            let mut conn = SqliteConnection::connect(&format!("{url}?mode=rwc")).await?;
+            sql.execute(&mut conn).await?;
+            conn.close().await
+        }
+        Kind::Postgres => {
+            let mut conn = PgConnection::connect(url).await?;
+            sql.execute(&mut conn).await?;
+            conn.close().await
+        }
+    }
+}
+
+/// The instant at which cases begin, and `seconds` after it.
+pub fn at(seconds: i64) -> Timestamp {
+    let start: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+    start + SignedDuration::from_secs(seconds)
+}
+
+pub fn host(number: u128) -> HostId {
+    HostId(Uuid::from_u128(number))
+}
+
+pub fn lease(number: u128, now: i64) -> Lease {
+    Lease { host: host(number), now: at(now), until: at(now + LEASE_SECONDS) }
+}
+
+pub fn job() -> JobSpec {
+    JobSpec {
+        name: "wallet".parse().unwrap(),
+        plugin: "wallet-keygen".parse().unwrap(),
+        schedule: Schedule::every(SignedDuration::from_mins(1)).unwrap(),
+        config: BTreeMap::new(),
+        grants: Grants::default(),
+        limits: Limits::DEFAULT,
+        retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
+        concurrency: 4,
+        items_per_run_max: None,
+        rate: None,
+        resolve_when_absent: false,
+    }
+}
+
+/// A page of items with the payload `{}`.
+pub fn page(keys: &[&str], next: Option<&str>) -> Page {
+    let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+    Page { items: keys.iter().map(found).collect(), next: next.map(str::to_owned) }
+}
+
+pub fn resolved() -> Result<Outcome, Failure> {
+    Ok(Outcome::Resolved { note: Some("done".to_owned()) })
+}
+
+pub fn awaiting() -> Result<Outcome, Failure> {
+    Ok(Outcome::Awaiting { note: None })
+}
+
+pub fn failed() -> Result<Outcome, Failure> {
+    Err(Failure::transient("flaky", "try later"))
+}
+
+pub fn permanent() -> Result<Outcome, Failure> {
+    Err(Failure::Permanent(domain::outcome::ErrorInfo::new("no-user", "the user is gone")))
+}
+
+/// The end of an attempt by [`job`]'s rules, with no effects.
+pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> AttemptEnd {
+    AttemptEnd {
+        item: item.clone(),
+        ending: decide(result, item, &job().retry, at(now)),
+        effects: Effects::default(),
+        host: host(1),
+        digest: None,
+        usage: Usage { wall_us: 1_500, memory_bytes_max: 65_536 },
+        log: "a line".to_owned(),
+        ended_at: at(now),
+    }
+}
+
+impl T {
+    /// A run started by hand whose discovery host 1 holds.
+    pub async fn run(&self, job: &JobSpec, now: i64) -> ClaimedRun {
+        self.store.trigger(&job.name, "ada", at(now)).await.unwrap();
+        self.store.claim_run(&job.name, lease(1, now)).await.unwrap().unwrap()
+    }
+
+    pub async fn put(&self, run: &ClaimedRun, job: &JobSpec, page: &Page, now: i64) -> Discovered {
+        let (committed, sum) = self.store.put_page(run, job, page, None, at(now)).await.unwrap();
+        assert_eq!(committed, Committed::Applied);
+        sum
+    }
+
+    pub async fn complete(&self, run: &ClaimedRun, job: &JobSpec, now: i64) {
+        let end = DiscoveryEnd::Complete;
+        let committed = self.store.end_discovery(run, job, &end, at(now)).await.unwrap();
+        assert_eq!(committed, Committed::Applied);
+    }
+
+    /// A whole run of one page.
+    pub async fn discover(&self, job: &JobSpec, keys: &[&str], now: i64) -> (RunId, Discovered) {
+        let run = self.run(job, now).await;
+        let sum = self.put(&run, job, &page(keys, None), now).await;
+        self.complete(&run, job, now).await;
+        (run.id, sum)
+    }
+
+    /// What host 1 gets of the items of [`job`] that are due.
+    pub async fn claim(&self, limit: u32, now: i64) -> Vec<Claimed> {
+        self.store.claim(&job(), lease(1, now), limit).await.unwrap()
+    }
+
+    /// The one item that is due.
+    pub async fn claim_one(&self, now: i64) -> Claimed {
+        let mut items = self.claim(2, now).await;
+        assert_eq!(items.len(), 1, "one item should be due");
+        items.remove(0)
+    }
+
+    pub async fn end(&self, item: &Claimed, result: Result<Outcome, Failure>, now: i64) -> Committed {
+        self.store.end_attempt(Arc::new(end(item, &result, now))).await.unwrap()
+    }
+
+    /// Discovers one item, claims it and ends its attempt.
+    pub async fn attempt(&self, key: &str, result: Result<Outcome, Failure>, now: i64) {
+        self.discover(&job(), &[key], now).await;
+        let item = self.claim_one(now).await;
+        assert_eq!(self.end(&item, result, now).await, Committed::Applied);
+    }
+
+    /// One line an item, by key: what a person asks first.
+    pub async fn items(&self) -> String {
+        let mut items = self.store.items(None, None, 1_000).await.unwrap();
+        items.sort_by(|a, b| a.key.cmp(&b.key));
+        let line = |item: &crate::items::ItemView| {
+            let due = item.due_at.duration_since(at(0)).as_secs();
+            let why = item.error.as_ref().map(|e| format!(" {}: {}", e.code, e.message)).unwrap_or_default();
+            format!("{} {} attempts={} due={due}{why}\n", item.key, item.shown, item.attempts)
+        };
+        items.iter().map(line).collect()
+    }
+
+    pub async fn trail(&self) -> String {
+        let trail = self.store.audit(100).await.unwrap();
+        let line = |entry: &crate::audit::AuditView| {
+            format!("{} {} {}: {}\n", entry.actor, entry.action, entry.subject, entry.detail)
+        };
+        trail.iter().rev().map(line).collect()
+    }
+
+    pub async fn rows(&self, sql: &str) -> Vec<Row> {
+        let mut tx = self.store.db.begin_read().await.unwrap();
+        tx.fetch_declared(sql, &[]).await.unwrap()
+    }
+
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.rows(sql).await[0].int("n").unwrap()
+    }
+
+    pub async fn run_view(&self, run: RunId) -> crate::runs::RunView {
+        self.store.run(run).await.unwrap().unwrap()
+    }
+
+    /// Everything that is stored, to see that nothing changed.
+    pub async fn everything(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for table in ["job", "tick", "run", "item", "attempt", "event", "kv", "rate", "audit"] {
+            let sql = format!("SELECT * FROM {table} ORDER BY 1, 2");
+            all.extend(self.rows(&sql).await.iter().map(|row| format!("{table} {row:?}")));
+        }
+        all
+    }
+
+    /// SQL in the store's own database, behind its back.
+    pub async fn tamper(&self, sql: &str) -> Result<(), sqlx::Error> {
+        let sql = match self.kind {
+            Kind::Sqlite => sql.to_owned(),
+            Kind::Postgres => format!("SET search_path TO tidemill; {sql}"),
+        };
+        try_execute(self.kind, &self.url, &sql).await
+    }
+}

@@ -1,0 +1,1 @@
+//! Empty: the tests of the whole product are one binary, `main.rs`.

@@ -1,0 +1,25 @@
+//! What the tests stand on.
+
+pub mod database;
+pub mod host;
+pub mod plugins;
+pub mod process;
+
+/// Makes each scenario a test on SQLite and one on Postgres.
+macro_rules! on_both {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(crate::support::database::Kind::Sqlite).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(crate::support::database::Kind::Postgres).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;

@@ -1,0 +1,29 @@
+//! The components that `cargo xtask plugins` built.
+
+use std::path::{Path, PathBuf};
+
+/// Where they are: `TIDEMILL_TEST_PLUGINS`, or the workspace's own target folder.
+pub fn built() -> PathBuf {
+    std::env::var_os("TIDEMILL_TEST_PLUGINS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"),
+        PathBuf::from,
+    )
+}
+
+/// The file of a plugin: a shipped one, or a fixture.
+pub fn file(name: &str) -> PathBuf {
+    let candidates = [built().join(format!("{name}.wasm")), built().join(format!("fixtures/{name}.wasm"))];
+    candidates
+        .iter()
+        .find(|file| file.is_file())
+        .cloned()
+        .unwrap_or_else(|| panic!("{name}.wasm is not built: run `cargo xtask plugins`"))
+}
+
+/// Puts a built component into a plugins folder under a name, by rename: never half there.
+pub fn install(folder: &Path, built_as: &str, name: &str) {
+    std::fs::create_dir_all(folder).unwrap();
+    let draft = folder.join(format!(".{name}.new"));
+    std::fs::copy(file(built_as), &draft).unwrap();
+    std::fs::rename(&draft, folder.join(format!("{name}.wasm"))).unwrap();
+}

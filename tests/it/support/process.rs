@@ -1,0 +1,106 @@
+//! The real binary as a process of its own, that can be killed.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// Longest wait for a process to get ready or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test: `TIDEMILL_TEST_BIN`, or the workspace's own.
+pub fn binary() -> PathBuf {
+    let file = std::env::var_os("TIDEMILL_TEST_BIN").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/tidemill"),
+        PathBuf::from,
+    );
+    assert!(file.is_file(), "{} is not built: run `cargo build --workspace --bins`", file.display());
+    file
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// One command line to its end.
+pub async fn tidemill(args: &[&str], folder: &Path) -> Output {
+    let run = Command::new(binary()).args(args).current_dir(folder).stdin(Stdio::null()).output();
+    tokio::time::timeout(PATIENCE, run).await.expect("the command ends in time").unwrap()
+}
+
+/// A serving host. Dropped, it is killed.
+pub struct Process {
+    pub child: Child,
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// `tidemill serve` with this configuration, which must name `address` as server.listen.
+    pub fn spawn(config: &Path, address: SocketAddr) -> Process {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(config.with_extension("log"))
+            .unwrap();
+        let child = Command::new(binary())
+            .args(["serve", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Process { child, address }
+    }
+
+    /// Waits until it answers.
+    pub async fn ready(&mut self) {
+        let ready = async {
+            while self.get("/readyz").await.is_err() {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    panic!("the host ended with {status} before it was ready");
+                }
+                // tidy: sleep because another process gives no signal when it listens
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.expect("the host is ready in time");
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value, String> {
+        let url = format!("http://{}{path}", self.address);
+        let get = move || {
+            let mut response = ureq::get(&url).call().map_err(|e| e.to_string())?;
+            response.body_mut().read_json().map_err(|e| e.to_string())
+        };
+        tokio::task::spawn_blocking(get).await.unwrap()
+    }
+
+    pub async fn post(&self, path: &str) -> Result<Value, String> {
+        let url = format!("http://{}{path}", self.address);
+        let post = move || {
+            let mut response = ureq::post(&url).send_json(Value::Object(Default::default()));
+            let response = response.as_mut().map_err(|e| e.to_string())?;
+            response.body_mut().read_json().map_err(|e| e.to_string())
+        };
+        tokio::task::spawn_blocking(post).await.unwrap()
+    }
+
+    /// kill -9, and wait until it is gone.
+    pub async fn kill9(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and wait until it ended well.
+    pub async fn terminate(mut self) {
+        let id = self.child.id().expect("it runs").to_string();
+        Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap();
+        assert!(ended.success(), "the host ended with {ended}");
+    }
+}

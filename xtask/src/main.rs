@@ -1,6 +1,7 @@
 //! The project's own commands, `cargo xtask …`: whatever a person or CI runs, runs here.
 //! One file per command; this one only dispatches. Nothing of the product is imported.
 
+mod bench;
 mod ci;
 mod demo;
 mod deny;
@@ -42,6 +43,11 @@ enum Command {
     Tidy,
     /// Check licences, banned crates, sources and known vulnerabilities of all dependencies
     Deny,
+    /// Measure, from an optimised build (its first one takes long)
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Do all that CI does: format, tidy, plugins, clippy, deny, tests
     Ci,
 }
@@ -66,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Plugins => plugins::build(&root),
         Command::Tidy => tidy::run(&root),
         Command::Deny => deny::run(&root),
+        Command::Bench { bench } => bench::run(&root, &bench),
         Command::Ci => ci::run(&root),
     }
 }

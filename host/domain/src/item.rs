@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::id::{AttemptId, ItemId, JobName, RunId};
 use crate::outcome::ErrorInfo;
+use crate::retry::RetryPolicy;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
@@ -189,8 +190,21 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// What its policy remembers: after a pause that is long enough it begins a new series at attempt 1.
+    pub fn remembered(self, policy: &RetryPolicy) -> Claimed {
+        if !policy.forgets(self.last_attempt_at, self.claimed_at) {
+            return self;
+        }
+        Claimed { attempts: 0, series: self.series.saturating_add(1), first_attempt_at: None, ..self }
+    }
+
+    /// The number of this attempt, from 1.
+    pub fn number(&self) -> u32 {
+        self.attempts.saturating_add(1)
+    }
+
     /// Stable over a crash and its repetition, new for each counted attempt.
     pub fn idempotency_key(&self) -> String {
-        format!("{}.{}.{}", self.id, self.series, self.attempts + 1)
+        format!("{}.{}.{}", self.id, self.series, self.number())
     }
 }

@@ -80,9 +80,11 @@ pub fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
-    let mut end = bytes_max.saturating_sub(MARK.len());
+    // Where not even the mark fits, the text is cut without a word.
+    let mark = if bytes_max < MARK.len() { "" } else { MARK };
+    let mut end = bytes_max - mark.len();
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}{MARK}", &text[..end])
+    format!("{}{mark}", &text[..end])
 }

@@ -103,7 +103,7 @@ pub fn decide(
     policy: &RetryPolicy,
     now: Timestamp,
 ) -> Ending {
-    let before = remembered_attempts(item, policy, now);
+    let before = item.attempts;
     let counted = before.saturating_add(1);
     let backoff = later(now, policy.delay(counted, &item.key));
     let ending = |event, verdict, due_at, attempts| Ending {
@@ -147,15 +147,6 @@ pub fn decide(
             Ending { error: failure.error().cloned(), ..ending }
         }
     }
-}
-
-/// Attempts made before this one, unless they are so old that they are forgotten.
-fn remembered_attempts(item: &Claimed, policy: &RetryPolicy, now: Timestamp) -> u32 {
-    let forgotten = match (policy.forget_after, item.last_attempt_at) {
-        (Some(span), Some(last)) => now.duration_since(last) >= span,
-        _ => false,
-    };
-    if forgotten { 0 } else { item.attempts }
 }
 
 fn later(now: Timestamp, by: SignedDuration) -> Timestamp {

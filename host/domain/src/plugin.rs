@@ -50,11 +50,16 @@ impl Describe {
     /// What this plugin asks for that `job` does not grant, in words.
     pub fn asks_too_much(&self, job: &JobSpec) -> Option<String> {
         let sql = self.statements.iter().find_map(|(name, statement)| {
-            let why = job.grants.refuses_sql(&statement.datasource, statement.writes)?;
+            let why = job
+                .grants
+                .refuses_sql(&statement.datasource, statement.writes)?;
             Some(format!("statement {name:?}: {why}"))
         });
         let topic = || {
-            let topic = self.topics.iter().find(|topic| !job.grants.topics.contains(*topic))?;
+            let topic = self
+                .topics
+                .iter()
+                .find(|topic| !job.grants.topics.contains(*topic))?;
             Some(format!("topic {topic:?} is not granted"))
         };
         let capability = || {
@@ -68,6 +73,9 @@ impl Describe {
 
 /// Drivers run every statement of a text: a text with two could smuggle one past its declaration.
 /// A `;` inside a quoted part is fine, and so is one at the end.
+///
+/// What is quoted depends on the database. Postgres's dollar quotes and escaped quotes are refused;
+/// brackets and backticks quote in SQLite only, so a text has to be one statement in both readings.
 fn check_single(sql: &str) -> Result<(), String> {
     let text = sql.trim().trim_end_matches(';');
     if text.is_empty() {
@@ -76,22 +84,53 @@ fn check_single(sql: &str) -> Result<(), String> {
     if text.contains("--") || text.contains("/*") {
         return Err("comments are not allowed".to_owned());
     }
-    let mut quote: Option<char> = None;
-    for c in text.chars() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if c == '\'' || c == '"' => quote = Some(c),
-            None if c == ';' => return Err("it holds more than one statement".to_owned()),
-            None if c == '$' => {}
-            None => {}
-        }
+    if text.contains("\\'") {
+        return Err(
+            "a backslash before a quote is not allowed: pass the text as a parameter".to_owned(),
+        );
     }
-    let first = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    let plain = unquoted(text, &QUOTES);
+    if plain.contains(';') || unquoted(text, &SQLITE_QUOTES).contains(';') {
+        return Err("it holds more than one statement".to_owned());
+    }
+    let first = text
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     if !["select", "insert", "update", "delete", "with"].contains(&first.as_str()) {
-        return Err(format!("{first:?} is not allowed: select, insert, update, delete and with are"));
+        return Err(format!(
+            "{first:?} is not allowed: select, insert, update, delete and with are"
+        ));
+    }
+    if plain
+        .split('$')
+        .skip(1)
+        .any(|after| !after.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        return Err("`$` is for parameters only, as in $1: pass the text as one".to_owned());
     }
     Ok(())
+}
+
+const QUOTES: [(char, char); 2] = [('\'', '\''), ('"', '"')];
+const SQLITE_QUOTES: [(char, char); 4] = [('\'', '\''), ('"', '"'), ('`', '`'), ('[', ']')];
+
+/// The text without what stands between quotes.
+fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
+    let mut outside = String::with_capacity(text.len());
+    let mut until: Option<char> = None;
+    for c in text.chars() {
+        match until {
+            Some(close) if c == close => until = None,
+            Some(_) => {}
+            None => match quotes.iter().find(|(open, _)| *open == c) {
+                Some((_, close)) => until = Some(*close),
+                None => outside.push(c),
+            },
+        }
+    }
+    outside
 }
 
 /// Where one version of a plugin stands.

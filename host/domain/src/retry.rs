@@ -1,6 +1,6 @@
 //! How long to wait before the next attempt, as data and one pure function.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// `min(cap, base * factor^(attempt - 1))`, less a stable share of up to `jitter`.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,10 @@ impl RetryPolicy {
 
     /// The wait after counted attempt number `attempt` (from 1) of the item `key`.
     pub fn delay(&self, attempt: u32, key: &str) -> SignedDuration {
+        if self.base.is_zero() {
+            // Nothing grows to nothing; further down, 0 times infinity would be no number.
+            return SignedDuration::ZERO;
+        }
         let exponent = f64::from(attempt.max(1) - 1);
         let cap = self.cap.as_secs_f64();
         // A factor of 2 overflows f64 after 1,024 attempts: infinity is still above the cap.
@@ -40,16 +44,29 @@ impl RetryPolicy {
         SignedDuration::try_from_secs_f64(kept).unwrap_or(self.cap)
     }
 
+    /// Whether the attempts of an item are forgotten, if the last one was at `last`.
+    pub fn forgets(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
+        match (self.forget_after, last) {
+            (Some(span), Some(last)) => now.duration_since(last) >= span,
+            _ => false,
+        }
+    }
+
     pub fn exhausted(&self, attempts: u32) -> bool {
         self.max_attempts.is_some_and(|max| attempts >= max)
     }
 }
 
-/// A number in [0, 1) that depends on the key only (FNV-1a, 64 bit).
+/// A number in [0, 1) that depends on the key only (FNV-1a, 64 bit). The last characters of a key
+/// hardly reach the upper bits, so they are mixed in (as MurmurHash3 ends): else `user-1` and
+/// `user-2` would wait nearly the same.
 fn share(key: &str) -> f64 {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    let hash = hash ^ (hash >> 33);
     // The upper 53 bits fill an f64's mantissa exactly.
     (hash >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -56,7 +56,10 @@ impl Ctx {
 
 pub struct Engine {
     ctx: Arc<Ctx>,
-    loops: TaskTracker,
+    /// Loops that take new work.
+    takers: TaskTracker,
+    /// Keeps the leases of what runs, until the last attempt has ended.
+    keeper: TaskTracker,
 }
 
 impl Engine {
@@ -89,14 +92,15 @@ impl Engine {
             room: Notify::new(),
         });
         recovery::at_start(&ctx).await;
-        let loops = TaskTracker::new();
-        loops.spawn(heartbeat::run(ctx.clone()));
-        loops.spawn(recovery::run(ctx.clone()));
-        loops.spawn(scheduler::run(ctx.clone()));
-        loops.spawn(discovery::run(ctx.clone()));
-        loops.spawn(queue::run(ctx.clone()));
-        loops.close();
-        Ok(Engine { ctx, loops })
+        let (takers, keeper) = (TaskTracker::new(), TaskTracker::new());
+        keeper.spawn(heartbeat::run(ctx.clone()));
+        takers.spawn(recovery::run(ctx.clone()));
+        takers.spawn(scheduler::run(ctx.clone()));
+        takers.spawn(discovery::run(ctx.clone()));
+        takers.spawn(queue::run(ctx.clone()));
+        takers.close();
+        keeper.close();
+        Ok(Engine { ctx, takers, keeper })
     }
 
     /// Takes no new work, lets attempts end, cuts off those that do not, and puts their items back.
@@ -104,13 +108,15 @@ impl Engine {
         let ctx = &self.ctx;
         tracing::info!(running = ctx.attempts.len(), "stopping: no new work, waiting for attempts");
         ctx.stop.cancel();
+        // A claim may be on its way: its attempts are among those that are waited for.
+        self.takers.wait().await;
         ctx.attempts.close();
         if tokio::time::timeout(ctx.config.stop_grace, ctx.attempts.wait()).await.is_err() {
             tracing::warn!(running = ctx.attempts.len(), "cutting off attempts; their items are put back");
             ctx.cut.cancel();
             ctx.attempts.wait().await;
         }
-        self.loops.wait().await;
+        self.keeper.wait().await;
         if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.clock.now()).await {
             tracing::warn!(%error, "the store did not hear that this host stopped");
         }

@@ -87,7 +87,11 @@ async fn settle(
 async fn commit(ctx: &Ctx, end: AttemptEnd, leases: &CancellationToken) {
     let end = Arc::new(end);
     loop {
-        match ctx.store.end_attempt(end.clone()).await {
+        let committed = tokio::select! {
+            committed = ctx.store.end_attempt(end.clone()) => committed,
+            _ = leases.cancelled() => return,
+        };
+        match committed {
             Ok(Committed::Applied) => return tell(ctx, &end),
             Ok(Committed::Stale) => return stale(ctx, &end.item),
             Err(StoreError::Unavailable(error)) => {
@@ -108,7 +112,7 @@ async fn commit(ctx: &Ctx, end: AttemptEnd, leases: &CancellationToken) {
 fn tell(ctx: &Ctx, end: &AttemptEnd) {
     let AttemptEnd { item, ending, .. } = end;
     if let Some(error) = &ending.error {
-        let attempt = item.attempts + 1;
+        let attempt = item.number();
         tracing::warn!(
             job = %item.job, item = %item.key, attempt, code = %error.code,
             verdict = ending.verdict.as_str(), message = %error.message, "attempt failed"

@@ -1,13 +1,18 @@
 //! Leases renewed while the store answers; guests stopped before leases can be taken if it does not.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::timer::until;
+
+/// A connection can hang without an error: past this, in real time, the store counts as away.
+const RENEWAL_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Runs until the last attempt has ended, so that a slow end keeps its lease.
 pub async fn run(ctx: Arc<Ctx>) {
@@ -22,7 +27,9 @@ pub async fn run(ctx: Arc<Ctx>) {
         }
         // The lease counts from before the request was sent: an answer may be late.
         let began = ctx.clock.now();
-        match ctx.store.renew(ctx.lease()).await {
+        let renewal = tokio::time::timeout(RENEWAL_TIME_MAX, ctx.store.renew(ctx.lease()));
+        let late = |_| Err(StoreError::Unavailable(format!("no answer within {RENEWAL_TIME_MAX:?}")));
+        match renewal.await.unwrap_or_else(late) {
             Ok(()) => {
                 renewed_at = began;
                 if lost {

@@ -204,13 +204,14 @@ async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {
         tx.execute(items::ITEM_RELEASE, &args).await?
     } else {
         let counted = ending.attempts != item.attempts;
-        let at = counted.then_some(item.claimed_at);
+        let last = counted.then_some(item.claimed_at);
+        let first = item.first_attempt_at.or(last);
         let code = ending.error.as_ref().map(|e| e.code.as_str());
         let message = ending.error.as_ref().map(|e| e.message.as_str());
         let note = ending.note.as_deref();
         let args = args![
             id, item.epoch, attempt, state.as_str(), ending.due_at, ending.attempts, note, code,
-            message, at, at, end.ended_at
+            message, first, last, end.ended_at, item.series
         ];
         tx.execute(items::ITEM_END, &args).await?
     };
@@ -229,7 +230,7 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         item.attempt_id.to_string(),
         item.job.as_str(),
         item.key.as_str(),
-        item.attempts + 1,
+        item.number(),
         ending.verdict.as_str(),
         code,
         message,

@@ -54,6 +54,10 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
         return Ok(Db::Sqlite { writer, readers });
     }
+    if !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
+        let text = "use sqlite://path/to/file.db or postgres://user@host/database";
+        return Err(sqlx::Error::Configuration(text.into()));
+    }
     let options: PgConnectOptions = url.parse()?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
     Ok(Db::Postgres(pool.connect_lazy_with(options.application_name("tidemill job"))))
@@ -62,7 +66,8 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
 /// A driver's error in the words of a scope. Texts of databases name tables and columns, never secrets.
 pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
     match error {
-        sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "57014") => {
+        // Cut off at its deadline: by Postgres, by SQLite.
+        sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "57014" || code == "9") => {
             ScopeError::Limit("the statement took too long".to_owned())
         }
         sqlx::Error::Database(e) => ScopeError::Database(e.message().to_owned()),
@@ -80,7 +85,7 @@ impl Store {
     pub async fn check_statement(&self, statement: &Statement) -> Result<(), String> {
         let db = self.datasources.get(&statement.datasource).map_err(|e| e.to_string())?;
         let prepare = async {
-            let mut tx: Tx = db.begin_read().await?;
+            let mut tx: Tx = db.begin_declared(false, CHECK_TIME_MAX).await?;
             tx.prepare_declared(&statement.sql).await
         };
         match tokio::time::timeout(CHECK_TIME_MAX, prepare).await {

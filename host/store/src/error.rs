@@ -26,11 +26,23 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::TypeNotFound { .. } => StoreError::Corrupt(error.to_string()),
-            // A constraint or a syntax error of ours: telling it as unavailability would hide it.
-            sqlx::Error::Database(ref e) if e.is_unique_violation() || e.is_check_violation() => {
+            // Told as an outage, it would be hidden and tried again for ever.
+            sqlx::Error::Database(ref e) if refuses_content(e.as_ref()) => {
                 StoreError::Corrupt(error.to_string())
             }
             other => StoreError::Unavailable(other.to_string()),
         }
     }
+}
+
+/// A constraint, a value or a statement that the database will refuse each time.
+fn refuses_content(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let constraint = !matches!(error.kind(), sqlx::error::ErrorKind::Other);
+    // SQLite's generic error (bad SQL, no such table) and too big a value;
+    // Postgres' classes of bad data, broken constraints, and bad SQL or missing tables.
+    constraint
+        || error.code().is_some_and(|code| match code.len() {
+            5 => ["22", "23", "42"].iter().any(|class| code.starts_with(class)),
+            _ => code == "1" || code == "18",
+        })
 }

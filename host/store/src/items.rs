@@ -12,24 +12,12 @@ use crate::error::StoreError;
 use crate::sql::{items, runs};
 use crate::store::Store;
 
-/// Lost items that one transaction puts back at most.
-const RECOVER_BATCH: u32 = 500;
-
 /// Who claims, and until when it is theirs.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     pub host: HostId,
     pub now: Timestamp,
     pub until: Timestamp,
-}
-
-/// What was put back of one lost item.
-#[derive(Debug, Clone)]
-pub struct Recovered {
-    pub job: JobName,
-    pub key: String,
-    pub state: State,
-    pub crashes: u32,
 }
 
 impl Store {
@@ -56,7 +44,8 @@ impl Store {
         // RETURNING has no order of its own.
         let order = |row: &Row| Some((row.int("priority").ok()?, row.int("due_at_ms").ok()?));
         rows.sort_by_key(order);
-        rows.iter().map(claimed).collect()
+        let remembered = |row| Ok(claimed(row)?.remembered(&job.retry));
+        rows.iter().map(remembered).collect()
     }
 
     /// What the job's rate leaves in the current window, its row locked until the claim is written.
@@ -103,30 +92,6 @@ impl Store {
         tx.execute(runs::RUNS_RENEW, &args).await?;
         tx.execute(crate::sql::hosts::HOST_BEAT, &args![lease.host.to_string(), lease.now]).await?;
         tx.commit().await
-    }
-
-    /// Puts back what hosts held whose lease ran out, and what `former` (this host before its
-    /// restart) held. Each move is one row's compare-and-set: an item is never in two places.
-    pub async fn recover(
-        &self,
-        former: Option<HostId>,
-        crashes_max: impl Fn(&JobName) -> u32,
-        now: Timestamp,
-    ) -> Result<Vec<Recovered>, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let former = former.map(|host| host.to_string());
-        if let Some(host) = &former {
-            tx.execute(runs::RUNS_RELEASE_HOST, &args![host.as_str()]).await?;
-        }
-        let rows = tx.fetch(items::ITEMS_LOST, &args![now, former, RECOVER_BATCH]).await?;
-        let mut recovered = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let job: JobName = row.parse("job")?;
-            let poisoned = row.count("crashes")? >= crashes_max(&job);
-            recovered.extend(put_back(&mut tx, row, job, poisoned, now).await?);
-        }
-        tx.commit().await?;
-        Ok(recovered)
     }
 
     /// A person's decision on one item.
@@ -210,41 +175,6 @@ struct Budget {
     window_start: i64,
     used: i64,
     left: u32,
-}
-
-async fn put_back(
-    tx: &mut Tx,
-    row: &Row,
-    job: JobName,
-    poisoned: bool,
-    now: Timestamp,
-) -> Result<Option<Recovered>, StoreError> {
-    let event = if poisoned { Event::GiveUp } else { Event::Lost };
-    let state = next(State::Running, event).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-    let (id, epoch, attempt) = (row.text("id")?, row.int("epoch")?, row.text("attempt_id")?);
-    let crashes = row.count("crashes")?;
-    let error = poisoned.then(|| {
-        let text = format!("its host went away {crashes} times in a row while it ran");
-        ErrorInfo::new("poison", text)
-    });
-    let code = error.as_ref().map(|e| e.code.as_str());
-    let message = error.as_ref().map(|e| e.message.as_str());
-    let args = args![id.as_str(), epoch, attempt.as_str(), state.as_str(), now, code, message];
-    if tx.execute(items::ITEM_RECOVER, &args).await? != 1 {
-        return Ok(None);
-    }
-    let (key, host) = (row.text("item_key")?, row.text("host_id")?);
-    let (number, began) = (row.int("attempts")? + 1, row.time("claimed_at_ms")?);
-    let args = args![
-        id.as_str(), epoch, attempt.as_str(), job.as_str(), key.as_str(), number, "lost", code,
-        message, None::<i64>, "", host.as_str(), None::<i64>, began, now, 0_i64, 0_i64
-    ];
-    tx.execute(items::ATTEMPT_ADD, &args).await?;
-    let detail = format!("held by host {host} at epoch {epoch}; crash {crashes} in a row; now {state}");
-    let entry =
-        Entry { actor: "tidemill", action: event.as_str(), job: Some(job.as_str()), subject: &key, detail: &detail };
-    write(tx, &entry, now).await?;
-    Ok(Some(Recovered { job, key, state, crashes }))
 }
 
 fn claimed(row: &Row) -> Result<Claimed, StoreError> {

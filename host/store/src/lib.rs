@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod runs;
 
 pub mod items;
+pub mod recovery;
 pub mod scope;
 
 pub mod commit;

@@ -94,13 +94,10 @@ impl Store {
         let (id, attempt) = (run.id.to_string(), run.attempt_id.to_string());
         let changed = match end {
             DiscoveryEnd::Complete => {
-                let absent = if job.resolve_when_absent {
-                    let args = args![job.name.as_str(), id.as_str(), now];
-                    tx.fetch(items::ITEMS_RESOLVE_ABSENT, &args).await?.len()
-                } else {
-                    0
+                let absent = match job.resolve_when_absent {
+                    true => resolve_absent(&mut tx, job, &id, now).await?,
+                    false => 0,
                 };
-                let absent = i64::try_from(absent).unwrap_or(i64::MAX);
                 tx.execute(runs::RUN_DISCOVERED, &args![id, run.epoch, attempt, now, absent]).await?
             }
             DiscoveryEnd::Failed(ErrorInfo { code, message }) => {
@@ -130,6 +127,24 @@ impl Store {
     pub async fn runs(&self, job: Option<&str>, limit: u32) -> Result<Vec<RunView>, StoreError> {
         self.db.fetch(runs::RUNS_LIST, &args![job, limit]).await?.iter().map(run_view).collect()
     }
+}
+
+/// Resolves what the run's complete discovery did not find. Other runs that waited for a first attempt
+/// of such an item wait for it no longer.
+async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -> Result<i64, StoreError> {
+    let name = job.name.as_str();
+    let rows = tx.fetch(items::ITEMS_RESOLVE_ABSENT, &args![name, run, now]).await?;
+    let mut waited_for: BTreeMap<String, i64> = BTreeMap::new();
+    for row in &rows {
+        if let Some(run) = row.opt_text("run_id")? {
+            *waited_for.entry(run).or_default() += 1;
+        }
+    }
+    for (run, resolved) in waited_for {
+        tx.execute(items::ITEMS_LEAVE_RUN, &args![name, run.as_str()]).await?;
+        tx.execute(runs::RUN_DONE, &args![run, resolved, 0_i64, now]).await?;
+    }
+    Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX))
 }
 
 /// An item that a discovery named and the store knows already.
@@ -246,17 +261,15 @@ impl Reconciler<'_> {
             return Ok(());
         }
         // A job that forgets after a while remembers until then, over a resolution too.
-        let remembers = match (self.job.retry.forget_after, known.last_attempt_at) {
-            (Some(span), Some(last)) => self.now.duration_since(last) < span,
-            _ => false,
-        };
+        let policy = &self.job.retry;
+        let forgets = policy.forget_after.is_none() || policy.forgets(known.last_attempt_at, self.now);
         let args = args![
             known.id.to_string(),
             known.version,
             found.payload.as_str(),
             self.run.to_string(),
             self.now,
-            i64::from(!remembers)
+            i64::from(forgets)
         ];
         let changed = self.tx.execute(items::ITEM_REOPEN, &args).await?;
         self.count(changed, sum);

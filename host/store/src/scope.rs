@@ -1,6 +1,6 @@
 //! The scope of one attempt: grants checked, reads answered, effects buffered, SQL transactions held open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::commit::{Effects, KvWrite, NewEvent};
 use crate::datasource::explain;
-use crate::db::{Tx, args};
+use crate::db::{Most, Tx, args};
 use crate::error::StoreError;
 use crate::sql::{events, items};
 use crate::store::Store;
@@ -34,6 +34,9 @@ struct State {
     kv: BTreeMap<(String, String), Option<Vec<u8>>>,
     events: Vec<NewEvent>,
     open: BTreeMap<String, Tx>,
+    /// Datasources that were written to, and those whose transaction a failed statement undid.
+    wrote: BTreeSet<String>,
+    undone: BTreeSet<String>,
     statements: u32,
     bytes: usize,
     /// Set by the end, so that nothing can follow it.
@@ -62,6 +65,10 @@ impl AttemptScope {
         let mut state = self.state.lock().await;
         state.ended = true;
         let open = std::mem::take(&mut state.open);
+        if let Some(name) = state.undone.intersection(&state.wrote).next() {
+            let text = "a statement failed after others had written, so all are undone";
+            return Err(StoreError::Conflict(format!("datasource {name:?}: {text}")));
+        }
         if !open.is_empty() && !self.still_held().await? {
             return Ok(None);
         }
@@ -113,13 +120,21 @@ impl AttemptScope {
         if params.iter().map(Value::bytes).sum::<usize>() > limits.sql_bytes {
             return Err(ScopeError::Limit(format!("parameters of more than {} bytes", limits.sql_bytes)));
         }
+        if state.undone.contains(datasource) {
+            let text = format!("a statement of this attempt on datasource {datasource:?} failed");
+            return Err(ScopeError::Database(format!("{text}: its transaction is undone")));
+        }
         let mut tx = match state.open.remove(datasource) {
             Some(tx) => tx,
             None => self.begin(datasource).await?,
         };
+        // Until it is known to have worked: whoever drops this call has undone it too.
+        state.undone.insert(datasource.clone());
+        let most = Most { rows: limits.sql_rows, bytes: limits.sql_bytes.saturating_sub(state.bytes) };
         let work = async {
+            tx.cut_off_after(limits.sql_time).await?;
             if rows {
-                tx.fetch_declared(&statement.sql, &params).await.map(Ran::Rows)
+                tx.fetch_declared(&statement.sql, &params, most).await.map(Ran::Rows)
             } else {
                 tx.execute_declared(&statement.sql, &params).await.map(Ran::Changed)
             }
@@ -129,6 +144,10 @@ impl AttemptScope {
             .await
             .map_err(|_| ScopeError::Limit(format!("the statement took longer than {:?}", limits.sql_time)))?
             .map_err(explain)?;
+        state.undone.remove(datasource);
+        if *writes {
+            state.wrote.insert(datasource.clone());
+        }
         state.open.insert(datasource.clone(), tx);
         Ok(ran)
     }
@@ -137,7 +156,7 @@ impl AttemptScope {
         let db = self.store.datasources.get(datasource)?;
         let writes = self.item.is_some()
             && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite);
-        let began = if writes { db.begin().await } else { db.begin_read().await };
+        let began = db.begin_declared(writes, self.job.limits.sql_time).await;
         began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {e}")))
     }
 }
@@ -187,17 +206,19 @@ impl Scope for AttemptScope {
         }
         let mut state = self.state.lock().await;
         check_open(&state)?;
-        if state.kv.len() >= limits.kv_keys_per_page {
+        let place = (bucket.to_owned(), key.to_owned());
+        if state.kv.len() >= limits.kv_keys_per_page && !state.kv.contains_key(&place) {
             let text = format!("more than {} keys written in an attempt", limits.kv_keys_per_page);
             return Err(ScopeError::Limit(text));
         }
-        state.kv.insert((bucket.to_owned(), key.to_owned()), value);
+        state.kv.insert(place, value);
         Ok(())
     }
 
     /// Keys as they are stored; what this attempt wrote is not among them yet.
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
         self.granted_kv()?;
+        check_open(&*self.state.lock().await)?;
         let page = self.job.limits.kv_keys_per_page;
         let offset = i64::try_from(from).unwrap_or(i64::MAX);
         let limit = i64::try_from(page).unwrap_or(i64::MAX);

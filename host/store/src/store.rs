@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -83,6 +84,9 @@ async fn connect(url: &str) -> Result<Db, StoreError> {
 /// `durable` is for what we promise; a datasource's own settings are left alone.
 pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
     let unusable = |what: String| StoreError::Unusable(format!("SQLite at {url:?}: {what}"));
+    if durable && (url.contains(":memory:") || url.contains("mode=memory")) {
+        return Err(unusable("a database in memory is gone with its process: name a file".to_owned()));
+    }
     let mut options: SqliteConnectOptions =
         url.parse().map_err(|e: sqlx::Error| unusable(e.to_string()))?;
     options = options.busy_timeout(WAIT_MAX);
@@ -135,23 +139,37 @@ async fn postgres(url: &str) -> Result<Db, StoreError> {
         ("statement_timeout", millis.as_str()),
         ("synchronous_commit", "on"),
     ]);
+    let away = |what: String| {
+        let check = "check that it runs, the address, the user and the password";
+        StoreError::Unavailable(format!("Postgres at {shown:?}: {what}; {check}"))
+    };
+    // A pool keeps the reason to itself and says that it timed out.
+    let mut first = tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| away(format!("no answer within {WAIT_MAX:?}")))?
+        .map_err(|e| away(e.to_string()))?;
+    make_schema(&mut first).await.map_err(bad)?;
+    first.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS_MAX)
         .acquire_timeout(WAIT_MAX)
         .connect_with(options)
         .await
-        .map_err(|e| {
-            StoreError::Unavailable(format!(
-                "Postgres at {shown:?}: {e}; check that it runs, the address, the user and the password"
-            ))
-        })?;
-    let schema = "CREATE SCHEMA IF NOT EXISTS tidemill";
-    let exists = "SELECT 1 FROM pg_namespace WHERE nspname = 'tidemill'";
-    let found = sqlx::query(exists).fetch_optional(&pool).await?;
-    if found.is_none() {
-        sqlx::query(schema).execute(&pool).await.map_err(bad)?;
-    }
+        .map_err(|e| away(e.to_string()))?;
     Ok(Db::Postgres(pool))
+}
+
+/// Asks first: a user who may not make schemas can be given one.
+async fn make_schema(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let exists = "SELECT 1 FROM pg_namespace WHERE nspname = 'tidemill'";
+    if sqlx::query(exists).fetch_optional(&mut *conn).await?.is_some() {
+        return Ok(());
+    }
+    match sqlx::query("CREATE SCHEMA IF NOT EXISTS tidemill").execute(&mut *conn).await {
+        // Two hosts that start at the same time: IF NOT EXISTS does not see the other's.
+        Err(sqlx::Error::Database(e)) if e.is_unique_violation() => Ok(()),
+        result => result.map(|_| ()),
+    }
 }
 
 async fn check_version(db: &Db) -> Result<(), StoreError> {
@@ -174,12 +192,22 @@ pub(crate) fn numbers(version: &str) -> (u32, u32, u32) {
     (next(), next(), next())
 }
 
-/// An URL for people to read: its password is not.
+/// An URL for people to read, without its password. That may hold any character,
+/// so all from the first `:` behind the scheme to the last `@` goes.
 pub fn hide_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((user, host)) = rest.split_once('@') else { return url.to_owned() };
-    let user = user.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}@{host}")
+    let scheme = url.find("://").map(|at| at + 3).or_else(|| url.find(':').map(|at| at + 1));
+    let (scheme, rest) = url.split_at(scheme.unwrap_or(0));
+    let rest = match rest.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => rest.to_owned(),
+    };
+    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}{rest}") };
+    let shown = |pair: &str| match pair.split_once('=') {
+        Some(("password", _)) => "password=...".to_owned(),
+        _ => pair.to_owned(),
+    };
+    let query: Vec<String> = query.split('&').map(shown).collect();
+    format!("{scheme}{address}?{}", query.join("&"))
 }
 
 /// How long closing may take before it is given up.

@@ -35,7 +35,12 @@ impl Databases {
             }
             Kind::Postgres => (fresh_postgres().await, fresh_postgres().await),
         };
-        Databases { kind, dir, store_url, business_url }
+        Databases {
+            kind,
+            dir,
+            store_url,
+            business_url,
+        }
     }
 
     /// Runs statements on the business database, as its owner would.
@@ -52,13 +57,77 @@ impl Databases {
     pub async fn store_number(&self, sql: &str) -> i64 {
         number(&self.store_url, sql).await
     }
+
+    /// One column of text from the business database.
+    pub async fn business_texts(&self, sql: &str) -> Vec<String> {
+        texts(&self.business_url, sql).await
+    }
+
+    /// One column of text from the host's own tables.
+    pub async fn store_texts(&self, sql: &str) -> Vec<String> {
+        texts(&self.store_url, sql).await
+    }
+
+    /// Keeps everyone else from writing to a table of the business database (on SQLite: to any).
+    pub async fn hold_business(&self, table: &str) -> Held {
+        Held::take(&self.business_url, table).await
+    }
+
+    /// Keeps everyone else from writing to a table of the host's own (on SQLite: to any).
+    pub async fn hold_store(&self, table: &str) -> Held {
+        Held::take(&self.store_url, table).await
+    }
+}
+
+/// A lock that the test holds against the host until it lets go.
+pub enum Held {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Held {
+    async fn take(url: &str, table: &str) -> Held {
+        if url.starts_with("sqlite") {
+            let mut db = SqliteConnection::connect(url).await.unwrap();
+            sqlx::raw_sql("BEGIN IMMEDIATE")
+                .execute(&mut db)
+                .await
+                .unwrap();
+            return Held::Sqlite(db);
+        }
+        let mut db = PgConnection::connect(url).await.unwrap();
+        let lock = format!(
+            "SET search_path = tidemill, public; BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"
+        );
+        sqlx::raw_sql(AssertSqlSafe(lock))
+            .execute(&mut db)
+            .await
+            .unwrap();
+        Held::Postgres(db)
+    }
+
+    pub async fn release(self) {
+        match self {
+            Held::Sqlite(mut db) => {
+                sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap();
+                db.close().await.unwrap();
+            }
+            Held::Postgres(mut db) => {
+                sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap();
+                db.close().await.unwrap();
+            }
+        }
+    }
 }
 
 async fn fresh_postgres() -> String {
     let base = postgres_url();
     let name = format!("it_{}", Uuid::now_v7().simple());
     let mut admin = PgConnection::connect(&base).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
     admin.close().await.unwrap();
     let (server, _) = base.rsplit_once('/').unwrap();
     format!("{server}/{name}")
@@ -87,9 +156,31 @@ async fn number(url: &str, sql: &str) -> i64 {
         number
     } else {
         let mut db = PgConnection::connect(url).await.unwrap();
-        sqlx::raw_sql("SET search_path = tidemill, public").execute(&mut db).await.unwrap();
+        sqlx::raw_sql("SET search_path = tidemill, public")
+            .execute(&mut db)
+            .await
+            .unwrap();
         let number = sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap();
         db.close().await.unwrap();
         number
+    }
+}
+
+async fn texts(url: &str, sql: &str) -> Vec<String> {
+    let sql = AssertSqlSafe(sql.to_owned());
+    if url.starts_with("sqlite") {
+        let mut db = SqliteConnection::connect(url).await.unwrap();
+        let texts = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();
+        db.close().await.unwrap();
+        texts
+    } else {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        sqlx::raw_sql("SET search_path = tidemill, public")
+            .execute(&mut db)
+            .await
+            .unwrap();
+        let texts = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();
+        db.close().await.unwrap();
+        texts
     }
 }

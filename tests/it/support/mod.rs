@@ -2,8 +2,11 @@
 
 pub mod database;
 pub mod host;
+pub mod http;
 pub mod plugins;
 pub mod process;
+pub mod proxy;
+pub mod site;
 
 /// Makes each scenario a test on SQLite and one on Postgres.
 macro_rules! on_both {

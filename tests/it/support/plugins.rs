@@ -12,7 +12,10 @@ pub fn built() -> PathBuf {
 
 /// The file of a plugin: a shipped one, or a fixture.
 pub fn file(name: &str) -> PathBuf {
-    let candidates = [built().join(format!("{name}.wasm")), built().join(format!("fixtures/{name}.wasm"))];
+    let candidates = [
+        built().join(format!("{name}.wasm")),
+        built().join(format!("fixtures/{name}.wasm")),
+    ];
     candidates
         .iter()
         .find(|file| file.is_file())

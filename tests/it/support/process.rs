@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,19 +18,37 @@ pub fn binary() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/tidemill"),
         PathBuf::from,
     );
-    assert!(file.is_file(), "{} is not built: run `cargo build --workspace --bins`", file.display());
+    assert!(
+        file.is_file(),
+        "{} is not built: run `cargo build --workspace --bins`",
+        file.display()
+    );
     file
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that no connection takes: those get theirs from above 32,767.
+/// A host that is started again on it finds it free again.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() * 97 % 20_000).unwrap();
+    let port = |n: u16| 12_000 + (first + n) % 20_000;
+    std::iter::repeat_with(|| port(NEXT.fetch_add(1, Ordering::Relaxed) % 20_000))
+        .take(1_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("one of a thousand ports is free")
 }
 
 /// One command line to its end.
 pub async fn tidemill(args: &[&str], folder: &Path) -> Output {
-    let run = Command::new(binary()).args(args).current_dir(folder).stdin(Stdio::null()).output();
-    tokio::time::timeout(PATIENCE, run).await.expect("the command ends in time").unwrap()
+    let run = Command::new(binary())
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output();
+    tokio::time::timeout(PATIENCE, run)
+        .await
+        .expect("the command ends in time")
+        .unwrap()
 }
 
 /// A serving host. Dropped, it is killed.
@@ -69,7 +88,9 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, ready).await.expect("the host is ready in time");
+        tokio::time::timeout(PATIENCE, ready)
+            .await
+            .expect("the host is ready in time");
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, String> {
@@ -99,8 +120,15 @@ impl Process {
     /// SIGTERM, and wait until it ended well.
     pub async fn terminate(mut self) {
         let id = self.child.id().expect("it runs").to_string();
-        Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap();
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .await
+            .unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it ends in time")
+            .unwrap();
         assert!(ended.success(), "the host ended with {ended}");
     }
 }

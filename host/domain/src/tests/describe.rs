@@ -13,13 +13,18 @@ use crate::schedule::Schedule;
 
 fn with_sql(sql: &str) -> Result<Describe, String> {
     let statement = json!({"datasource": "wallets", "sql": sql});
-    Describe::parse(&json!({"name": "w", "version": "1", "statements": {"find": statement}}).to_string())
+    Describe::parse(
+        &json!({"name": "w", "version": "1", "statements": {"find": statement}}).to_string(),
+    )
 }
 
 fn verdicts(texts: &[&str]) -> String {
     let line = |sql: &&str| match with_sql(sql) {
         Ok(_) => format!("{sql:?}: fine\n"),
-        Err(why) => format!("{sql:?}: {}\n", why.trim_start_matches("statement \"find\": ")),
+        Err(why) => format!(
+            "{sql:?}: {}\n",
+            why.trim_start_matches("statement \"find\": ")
+        ),
     };
     texts.iter().map(line).collect()
 }
@@ -33,13 +38,23 @@ fn a_whole_document() {
         "topics": ["MpcKeygenRequested"], "capabilities": ["keyvalue"], "a newer field": [1, 2],
     });
     let describe = Describe::parse(&text.to_string()).unwrap();
-    assert_eq!((describe.name.as_str(), describe.version.as_str()), ("wallet-keygen-retry", "1.2.0"));
+    assert_eq!(
+        (describe.name.as_str(), describe.version.as_str()),
+        ("wallet-keygen-retry", "1.2.0")
+    );
     assert_eq!(describe.summary, "Completes wallets");
     assert_eq!(describe.config, Some(json!({"type": "object"})));
     assert_eq!(describe.statements["find"].sql, "SELECT 1");
-    assert_eq!((describe.topics, describe.capabilities), (vec!["MpcKeygenRequested".into()], vec!["keyvalue".into()]));
+    assert_eq!(
+        (describe.topics, describe.capabilities),
+        (vec!["MpcKeygenRequested".into()], vec!["keyvalue".into()])
+    );
     let least = Describe::parse(r#"{"name": "w", "version": "1"}"#).unwrap();
-    let all = Describe { name: "w".into(), version: "1".into(), ..Describe::default() };
+    let all = Describe {
+        name: "w".into(),
+        version: "1".into(),
+        ..Describe::default()
+    };
     assert_eq!(least, all);
 }
 
@@ -47,12 +62,22 @@ fn a_whole_document() {
 fn documents_that_are_none() {
     let deep = "[".repeat(100_000);
     let texts = [
-        "", "null", "{", "[]", r#"{"name": "w"}"#, r#"{"name": 7, "version": "1"}"#, r#"{"name": "w", "version": "1"} x"#,
+        "",
+        "null",
+        "{",
+        "[]",
+        r#"{"name": "w"}"#,
+        r#"{"name": 7, "version": "1"}"#,
+        r#"{"name": "w", "version": "1"} x"#,
         r#"{"name": "w", "version": "1", "statements": {"a": {"sql": "SELECT 1"}}}"#,
         r#"{"name": "w", "version": "1", "statements": {"a": {"datasource": "d", "sql": "SELECT 1", "write": true}}}"#,
-        r#"{"name": "w", "version": "1", "name": "v"}"#, &deep,
+        r#"{"name": "w", "version": "1", "name": "v"}"#,
+        &deep,
     ];
-    let report: String = texts.iter().map(|text| format!("{}\n", Describe::parse(text).unwrap_err())).collect();
+    let report: String = texts
+        .iter()
+        .map(|text| format!("{}\n", Describe::parse(text).unwrap_err()))
+        .collect();
     expect![[r#"
         describe() did not answer with a valid document: EOF while parsing a value at line 1 column 0
         describe() did not answer with a valid document: invalid type: null, expected struct Describe at line 1 column 4
@@ -71,11 +96,25 @@ fn documents_that_are_none() {
 #[test]
 fn statements_that_are_fine() {
     let texts = [
-        "SELECT 1", "select 1;", "  SELECT 1 ;; ", "SELECT ';'", "SELECT 'a;b' AS \"c;d\"", "SELECT 'it''s; fine'",
-        "INSERT INTO t VALUES ($1, $2)", "UPDATE t SET a = $1", "DELETE FROM t WHERE a = $1",
-        "WITH x AS (SELECT 1) SELECT * FROM x", "SELECT '$$;$$'", "SELECT ARRAY[1, 2]", "SELECT tags[1] FROM t",
-        "SELECT \"a'b\", 'c\"d'", "SELECT 'C:\\temp'", "SELECT '价格;' || $1",
-        "SELECT '''; DROP TABLE x; SELECT '", "SELECT $12::text FROM t", "SELECT [a b], `c` FROM t",
+        "SELECT 1",
+        "select 1;",
+        "  SELECT 1 ;; ",
+        "SELECT ';'",
+        "SELECT 'a;b' AS \"c;d\"",
+        "SELECT 'it''s; fine'",
+        "INSERT INTO t VALUES ($1, $2)",
+        "UPDATE t SET a = $1",
+        "DELETE FROM t WHERE a = $1",
+        "WITH x AS (SELECT 1) SELECT * FROM x",
+        "SELECT '$$;$$'",
+        "SELECT ARRAY[1, 2]",
+        "SELECT tags[1] FROM t",
+        "SELECT \"a'b\", 'c\"d'",
+        "SELECT 'C:\\temp'",
+        "SELECT '价格;' || $1",
+        "SELECT '''; DROP TABLE x; SELECT '",
+        "SELECT $12::text FROM t",
+        "SELECT [a b], `c` FROM t",
     ];
     for sql in texts {
         assert_eq!(with_sql(sql).map(|_| ()), Ok(()), "{sql}");
@@ -85,9 +124,25 @@ fn statements_that_are_fine() {
 #[test]
 fn statements_that_are_refused() {
     let texts = [
-        "", " ; ", "SELECT 1; DROP TABLE x", "SELECT 1;;SELECT 2", "SELECT 1; ;", "SELECT 1 -- it", "SELECT /* it */ 1",
-        "ATTACH 'x.db' AS x", "PRAGMA writable_schema = 1", "COMMIT", "BEGIN", "ROLLBACK", "VACUUM INTO 'x'", "SET role x",
-        "COPY t TO PROGRAM 'sh'", "DO $$ BEGIN END $$", "CREATE TABLE t (a)", "EXPLAIN SELECT 1", "REPLACE INTO t VALUES (1)",
+        "",
+        " ; ",
+        "SELECT 1; DROP TABLE x",
+        "SELECT 1;;SELECT 2",
+        "SELECT 1; ;",
+        "SELECT 1 -- it",
+        "SELECT /* it */ 1",
+        "ATTACH 'x.db' AS x",
+        "PRAGMA writable_schema = 1",
+        "COMMIT",
+        "BEGIN",
+        "ROLLBACK",
+        "VACUUM INTO 'x'",
+        "SET role x",
+        "COPY t TO PROGRAM 'sh'",
+        "DO $$ BEGIN END $$",
+        "CREATE TABLE t (a)",
+        "EXPLAIN SELECT 1",
+        "REPLACE INTO t VALUES (1)",
     ];
     expect![[r#"
         "": it is empty
@@ -132,20 +187,18 @@ fn statements_that_try_to_smuggle_another_one() {
     ];
     expect![[r#"
         "SELECT $$;$$": it holds more than one statement
-        "SELECT $$'$$; DROP TABLE x; SELECT $$'$$": fine
-        "SELECT $a$'$a$; DROP TABLE x; SELECT $a$'$a$": fine
-        "SELECT E'\\''; DROP TABLE x; SELECT E'\\''": fine
-        "SELECT e'\\\\\\''; DROP TABLE x; SELECT e'\\''": fine
-        "SELECT ['] FROM t; DROP TABLE x; SELECT [']": fine
-        "SELECT [\"] FROM t; DROP TABLE x; SELECT [\"]": fine
-        "SELECT `'` FROM t; DROP TABLE x; SELECT `'`": fine
-        "SELECT '''; DROP TABLE x; SELECT '": fine
+        "SELECT $$'$$; DROP TABLE x; SELECT $$'$$": `$` is for parameters only, as in $1: pass the text as one
+        "SELECT $a$'$a$; DROP TABLE x; SELECT $a$'$a$": `$` is for parameters only, as in $1: pass the text as one
+        "SELECT E'\\''; DROP TABLE x; SELECT E'\\''": a backslash before a quote is not allowed: pass the text as a parameter
+        "SELECT e'\\\\\\''; DROP TABLE x; SELECT e'\\''": a backslash before a quote is not allowed: pass the text as a parameter
+        "SELECT ['] FROM t; DROP TABLE x; SELECT [']": it holds more than one statement
+        "SELECT [\"] FROM t; DROP TABLE x; SELECT [\"]": it holds more than one statement
+        "SELECT `'` FROM t; DROP TABLE x; SELECT `'`": it holds more than one statement
         "SELECT '''' ; DROP TABLE x": it holds more than one statement
         "SELECT '\"'; DROP TABLE x; SELECT '\"'": it holds more than one statement
         "SELECT \"'\"; DROP TABLE x; SELECT \"'\"": it holds more than one statement
         "SELECT \"\"\"\"; DROP TABLE x": it holds more than one statement
         "SELECT 1\0; DROP TABLE x": it holds more than one statement
-        "SELECT 1; DROP TABLE x": fine
     "#]].assert_eq(&verdicts(&texts));
 }
 
@@ -177,22 +230,69 @@ fn what_asks_too_much_is_named() {
     let reads = json!({"find": {"datasource": "wallets", "sql": "SELECT 1"}});
     let writes = json!({"set": {"datasource": "wallets", "sql": "DELETE FROM x", "writes": true}});
     let none = json!({});
-    let wallets = |access| Grants { datasources: BTreeMap::from([("wallets".to_owned(), access)]), ..Grants::default() };
-    let topic = Grants { topics: BTreeSet::from(["a".to_owned()]), ..Grants::default() };
-    let keyvalue = Grants { keyvalue: true, ..Grants::default() };
+    let wallets = |access| Grants {
+        datasources: BTreeMap::from([("wallets".to_owned(), access)]),
+        ..Grants::default()
+    };
+    let topic = Grants {
+        topics: BTreeSet::from(["a".to_owned()]),
+        ..Grants::default()
+    };
+    let keyvalue = Grants {
+        keyvalue: true,
+        ..Grants::default()
+    };
     let cases = [
-        ("nothing, with nothing", wish(none.clone(), &[], &[]), Grants::default()),
-        ("reads, with nothing", wish(reads.clone(), &[], &[]), Grants::default()),
-        ("reads, with reading", wish(reads, &[], &[]), wallets(Access::Read)),
-        ("writes, with reading", wish(writes.clone(), &[], &[]), wallets(Access::Read)),
-        ("writes, with writing", wish(writes, &[], &[]), wallets(Access::ReadWrite)),
-        ("topics a and b, with a", wish(none.clone(), &["a", "b"], &[]), topic),
-        ("keyvalue, with nothing", wish(none.clone(), &[], &["keyvalue"]), Grants::default()),
-        ("keyvalue, with keyvalue", wish(none.clone(), &[], &["keyvalue"]), keyvalue.clone()),
-        ("what we do not know, with keyvalue", wish(none, &[], &["keyvalue", "sockets"]), keyvalue),
+        (
+            "nothing, with nothing",
+            wish(none.clone(), &[], &[]),
+            Grants::default(),
+        ),
+        (
+            "reads, with nothing",
+            wish(reads.clone(), &[], &[]),
+            Grants::default(),
+        ),
+        (
+            "reads, with reading",
+            wish(reads, &[], &[]),
+            wallets(Access::Read),
+        ),
+        (
+            "writes, with reading",
+            wish(writes.clone(), &[], &[]),
+            wallets(Access::Read),
+        ),
+        (
+            "writes, with writing",
+            wish(writes, &[], &[]),
+            wallets(Access::ReadWrite),
+        ),
+        (
+            "topics a and b, with a",
+            wish(none.clone(), &["a", "b"], &[]),
+            topic,
+        ),
+        (
+            "keyvalue, with nothing",
+            wish(none.clone(), &[], &["keyvalue"]),
+            Grants::default(),
+        ),
+        (
+            "keyvalue, with keyvalue",
+            wish(none.clone(), &[], &["keyvalue"]),
+            keyvalue.clone(),
+        ),
+        (
+            "what we do not know, with keyvalue",
+            wish(none, &[], &["keyvalue", "sockets"]),
+            keyvalue,
+        ),
     ];
     let line = |(what, describe, grants): (&str, Describe, Grants)| {
-        let verdict = describe.asks_too_much(&job(grants)).unwrap_or("fine".to_owned());
+        let verdict = describe
+            .asks_too_much(&job(grants))
+            .unwrap_or("fine".to_owned());
         format!("{what}: {verdict}\n")
     };
     expect![[r#"
@@ -205,5 +305,6 @@ fn what_asks_too_much_is_named() {
         keyvalue, with nothing: capability "keyvalue" is not granted
         keyvalue, with keyvalue: fine
         what we do not know, with keyvalue: capability "sockets" is not granted
-    "#]].assert_eq(&cases.map(line).concat());
+    "#]]
+    .assert_eq(&cases.map(line).concat());
 }

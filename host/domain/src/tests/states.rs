@@ -30,7 +30,10 @@ fn chart() -> String {
         for event in Event::ALL {
             match next(state, event) {
                 Ok(same) if same == state && event == Event::Found => {}
-                Ok(after) => edges.entry((state, after)).or_default().push(event.as_str()),
+                Ok(after) => edges
+                    .entry((state, after))
+                    .or_default()
+                    .push(event.as_str()),
                 Err(_) => {}
             }
         }
@@ -44,20 +47,59 @@ fn chart() -> String {
 
 #[test]
 fn every_pair_of_state_and_event() {
-    expect![[""]].assert_eq(&table());
+    expect![[r#"
+                          waiting         running         awaiting        resolved        manual_required abandoned
+        found             waiting         running         awaiting        waiting         manual_required abandoned
+        absent            resolved        -               resolved        -               -               -
+        claimed           running         -               running         -               -               -
+        resolved          -               resolved        -               -               -               -
+        retry             -               waiting         -               -               -               -
+        await             -               awaiting        -               -               -               -
+        give_up           -               manual_required -               -               -               -
+        lost              -               waiting         -               -               -               -
+        interrupted       -               waiting         -               -               -               -
+        retried_by_hand   waiting         -               waiting         waiting         waiting         waiting
+        resolved_by_hand  resolved        -               resolved        -               resolved        -
+        abandoned_by_hand abandoned       -               abandoned       -               abandoned       -
+    "#]].assert_eq(&table());
 }
 
 #[test]
 fn the_chart_of_the_same() {
-    expect![[""]].assert_eq(&chart());
+    expect![[r#"
+        stateDiagram-v2
+            [*] --> waiting: found
+            waiting --> waiting: retried_by_hand
+            waiting --> running: claimed
+            waiting --> resolved: absent, resolved_by_hand
+            waiting --> abandoned: abandoned_by_hand
+            running --> waiting: retry, lost, interrupted
+            running --> awaiting: await
+            running --> resolved: resolved
+            running --> manual_required: give_up
+            awaiting --> waiting: retried_by_hand
+            awaiting --> running: claimed
+            awaiting --> resolved: absent, resolved_by_hand
+            awaiting --> abandoned: abandoned_by_hand
+            resolved --> waiting: found, retried_by_hand
+            manual_required --> waiting: retried_by_hand
+            manual_required --> resolved: resolved_by_hand
+            manual_required --> abandoned: abandoned_by_hand
+            abandoned --> waiting: retried_by_hand
+    "#]]
+    .assert_eq(&chart());
 }
 
 #[test]
 fn the_map_shows_this_chart() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
-    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return;
+    };
     let mut parts = text.split("<!-- states -->");
-    let block = parts.nth(1).expect("ARCHITECTURE.md has no block between two `<!-- states -->` lines");
+    let block = parts
+        .nth(1)
+        .expect("ARCHITECTURE.md has no block between two `<!-- states -->` lines");
     let chart = format!("```mermaid\n{}```", chart());
     assert!(
         block.trim() == chart,
@@ -68,9 +110,15 @@ fn the_map_shows_this_chart() {
 #[test]
 fn what_is_refused_says_so() {
     let refused = next(State::Running, Event::ByHand(ByHand::Abandon)).unwrap_err();
-    assert_eq!(refused.to_string(), "an item that is running cannot be abandoned_by_hand");
+    assert_eq!(
+        refused.to_string(),
+        "an item that is running cannot be abandoned_by_hand"
+    );
     let refused = next(State::Resolved, Event::Resolved).unwrap_err();
-    assert_eq!(refused.to_string(), "an item that is resolved cannot be resolved");
+    assert_eq!(
+        refused.to_string(),
+        "an item that is resolved cannot be resolved"
+    );
 }
 
 #[test]
@@ -78,7 +126,8 @@ fn an_end_is_left_only_by_a_person_or_by_being_found_again() {
     for state in State::ALL.into_iter().filter(|state| state.is_end()) {
         for event in Event::ALL {
             let leaves = next(state, event).is_ok_and(|after| after != state);
-            let may = matches!(event, Event::ByHand(_)) || (state, event) == (State::Resolved, Event::Found);
+            let may = matches!(event, Event::ByHand(_))
+                || (state, event) == (State::Resolved, Event::Found);
             assert!(may || !leaves, "{state} is left by {}", event.as_str());
         }
     }
@@ -86,12 +135,26 @@ fn an_end_is_left_only_by_a_person_or_by_being_found_again() {
 
 #[test]
 fn only_a_claim_begins_an_attempt_and_only_its_end_ends_it() {
-    for (state, event) in State::ALL.into_iter().flat_map(|s| Event::ALL.map(|e| (s, e))) {
+    for (state, event) in State::ALL
+        .into_iter()
+        .flat_map(|s| Event::ALL.map(|e| (s, e)))
+    {
         let after = next(state, event);
         let begins = state != State::Running && after == Ok(State::Running);
-        assert_eq!(begins, event == Event::Claimed && after.is_ok(), "{state} {}", event.as_str());
-        if state == State::Running && matches!(event, Event::ByHand(_) | Event::Absent | Event::Claimed) {
-            assert!(after.is_err(), "{} takes a running item away from its holder", event.as_str());
+        assert_eq!(
+            begins,
+            event == Event::Claimed && after.is_ok(),
+            "{state} {}",
+            event.as_str()
+        );
+        if state == State::Running
+            && matches!(event, Event::ByHand(_) | Event::Absent | Event::Claimed)
+        {
+            assert!(
+                after.is_err(),
+                "{} takes a running item away from its holder",
+                event.as_str()
+            );
         }
     }
 }
@@ -101,6 +164,12 @@ fn states_read_back_as_they_are_written() {
     for state in State::ALL {
         assert_eq!(state.as_str().parse(), Ok(state));
     }
-    assert_eq!("Running".parse::<State>(), Err("\"Running\" is not a state of an item".to_owned()));
-    assert_eq!("".parse::<State>(), Err("\"\" is not a state of an item".to_owned()));
+    assert_eq!(
+        "Running".parse::<State>(),
+        Err("\"Running\" is not a state of an item".to_owned())
+    );
+    assert_eq!(
+        "".parse::<State>(),
+        Err("\"\" is not a state of an item".to_owned())
+    );
 }

@@ -5,6 +5,8 @@ mod postgres;
 mod row;
 mod sqlite;
 
+use std::time::{Duration, Instant};
+
 use domain::scope::Value;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
@@ -13,6 +15,26 @@ pub(crate) use row::args;
 
 use crate::error::StoreError;
 use crate::sql::Sql;
+
+/// The host gives a statement up first, in its own words; then the database stops its work.
+const CUT_OFF_GRACE: Duration = Duration::from_millis(100);
+/// Instructions of SQLite's machine between two looks at the clock.
+const CUT_OFF_STEPS: i32 = 10_000;
+
+/// How much of an answer is read: the first row beyond it is the last, so that its reader sees that there is more.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+impl Most {
+    pub const ALL: Most = Most { rows: usize::MAX, bytes: usize::MAX };
+
+    fn exceeded(self, rows: &[Row], bytes: usize) -> bool {
+        rows.len() > self.rows || bytes > self.bytes
+    }
+}
 
 #[derive(Debug, Clone)]
 pub enum Db {
@@ -48,14 +70,25 @@ impl Db {
         }
     }
 
+    /// A transaction for declared statements, none of which works longer than `time`, also when nobody waits for it.
+    pub async fn begin_declared(&self, writes: bool, time: Duration) -> Result<Tx, sqlx::Error> {
+        let Db::Postgres(pool) = self else {
+            return if writes { self.begin().await } else { self.begin_read().await };
+        };
+        let mode = if writes { "" } else { " ISOLATION LEVEL REPEATABLE READ READ ONLY" };
+        let millis = (time + CUT_OFF_GRACE).as_millis();
+        let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}");
+        Ok(Tx::Postgres(pool.begin_with(sqlx::AssertSqlSafe(begin)).await?))
+    }
+
     /// Rows of one reading statement.
     pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
         let rows = match self {
             Db::Sqlite { readers, .. } => {
-                sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, true).await
+                sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, Most::ALL).await
             }
             Db::Postgres(pool) => {
-                postgres::fetch(&mut *pool.acquire().await?, sql.postgres(), args, true).await
+                postgres::fetch(&mut *pool.acquire().await?, sql.postgres(), args, Most::ALL).await
             }
         };
         Ok(rows?)
@@ -83,34 +116,45 @@ impl Db {
 impl Tx {
     pub async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
         let rows = match self {
-            Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, true).await,
-            Tx::Postgres(tx) => postgres::fetch(&mut *tx, sql.postgres(), args, true).await,
+            Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, Most::ALL).await,
+            Tx::Postgres(tx) => postgres::fetch(&mut *tx, sql.postgres(), args, Most::ALL).await,
         };
         Ok(rows?)
     }
 
     pub async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, StoreError> {
         let changed = match self {
-            Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args, true).await,
-            Tx::Postgres(tx) => postgres::execute(&mut *tx, sql.postgres(), args, true).await,
+            Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args).await,
+            Tx::Postgres(tx) => postgres::execute(&mut *tx, sql.postgres(), args).await,
         };
         Ok(changed?)
     }
 
     /// A statement that is no constant of ours: a plugin declared it, and it was checked at load.
-    pub async fn fetch_declared(&mut self, sql: &str, args: &[Value]) -> Result<Vec<Row>, sqlx::Error> {
-        let keep = keepable(args);
+    pub async fn fetch_declared(
+        &mut self,
+        sql: &str,
+        args: &[Value],
+        most: Most,
+    ) -> Result<Vec<Row>, sqlx::Error> {
         match self {
-            Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, keep).await,
-            Tx::Postgres(tx) => postgres::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, keep).await,
+            Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, most).await,
+            Tx::Postgres(tx) => postgres::fetch(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args, most).await,
         }
     }
 
+    /// Has the next declared statement given up after `time`. Postgres was told at the begin.
+    pub async fn cut_off_after(&mut self, time: Duration) -> Result<(), sqlx::Error> {
+        let Tx::Sqlite(tx) = self else { return Ok(()) };
+        let deadline = Instant::now() + time + CUT_OFF_GRACE;
+        tx.lock_handle().await?.set_progress_handler(CUT_OFF_STEPS, move || Instant::now() < deadline);
+        Ok(())
+    }
+
     pub async fn execute_declared(&mut self, sql: &str, args: &[Value]) -> Result<u64, sqlx::Error> {
-        let keep = keepable(args);
         match self {
-            Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args, keep).await,
-            Tx::Postgres(tx) => postgres::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args, keep).await,
+            Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args).await,
+            Tx::Postgres(tx) => postgres::execute(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args).await,
         }
     }
 
@@ -124,13 +168,26 @@ impl Tx {
 
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
-            Tx::Sqlite(tx) => Ok(tx.commit().await?),
+            Tx::Sqlite(mut tx) => {
+                tx.lock_handle().await?.remove_progress_handler();
+                Ok(tx.commit().await?)
+            }
             Tx::Postgres(tx) => Ok(tx.commit().await?),
         }
     }
 }
 
-/// Postgres fixes the types of a kept statement at its first use, and a null has none to offer.
-fn keepable(args: &[Value]) -> bool {
-    !args.contains(&Value::Null)
+/// Drivers keep prepared statements by their text, and Postgres fixes the types of parameters at the first use:
+/// the bits of a real would be read as an integer. So the types are part of the text.
+fn typed(sql: &str, args: &[Value]) -> String {
+    let letter = |value: &Value| match value {
+        Value::Null => 'n',
+        Value::Boolean(_) => 'l',
+        Value::Integer(_) => 'i',
+        Value::Real(_) => 'r',
+        Value::Text(_) => 't',
+        Value::Blob(_) => 'b',
+    };
+    let letters: String = args.iter().map(letter).collect();
+    format!("{sql} /* {letters} */")
 }

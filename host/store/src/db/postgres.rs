@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::scope::Value;
+use futures_util::TryStreamExt;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
@@ -10,34 +11,42 @@ use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgRow, PgTypeI
 use sqlx::query::Query;
 use sqlx::{Column, Encode, Executor, Postgres, Row as _, SqlSafeStr, Type, TypeInfo, ValueRef};
 
-use super::Row;
+use super::{Most, Row};
 
 pub async fn fetch(
     conn: &mut PgConnection,
     sql: impl SqlSafeStr,
     args: &[Value],
-    keep: bool,
+    most: Most,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let rows = bind(sql, args, keep).fetch_all(conn).await?;
-    let columns = names(rows.first());
-    rows.iter().map(|row| Ok(Row::new(columns.clone(), decode(row)?))).collect()
+    let mut stream = bind(sql, args).fetch(conn);
+    let (mut rows, mut bytes, mut columns) = (Vec::new(), 0, None);
+    while let Some(row) = stream.try_next().await? {
+        let columns = columns.get_or_insert_with(|| names(&row)).clone();
+        let values = decode(&row)?;
+        bytes += values.iter().map(Value::bytes).sum::<usize>();
+        rows.push(Row::new(columns, values));
+        if most.exceeded(&rows, bytes) {
+            break;
+        }
+    }
+    Ok(rows)
 }
 
 pub async fn execute(
     conn: &mut PgConnection,
     sql: impl SqlSafeStr,
     args: &[Value],
-    keep: bool,
 ) -> Result<u64, sqlx::Error> {
-    Ok(bind(sql, args, keep).execute(conn).await?.rows_affected())
+    Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
 
 pub async fn prepare(conn: &mut PgConnection, sql: impl SqlSafeStr) -> Result<(), sqlx::Error> {
     conn.prepare(sql.into_sql_str()).await.map(|_| ())
 }
 
-fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value], keep: bool) -> Query<'a, Postgres, PgArguments> {
-    args.iter().fold(sqlx::query(sql).persistent(keep), |query, value| match value {
+fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value]) -> Query<'a, Postgres, PgArguments> {
+    args.iter().fold(sqlx::query(sql), |query, value| match value {
         Value::Null => query.bind(Untyped),
         Value::Boolean(truth) => query.bind(*truth),
         Value::Integer(number) => query.bind(*number),
@@ -62,8 +71,8 @@ impl Encode<'_, Postgres> for Untyped {
     }
 }
 
-fn names(row: Option<&PgRow>) -> Arc<[String]> {
-    row.map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect()).unwrap_or_default()
+fn names(row: &PgRow) -> Arc<[String]> {
+    row.columns().iter().map(|c| c.name().to_owned()).collect()
 }
 
 fn decode(row: &PgRow) -> Result<Vec<Value>, sqlx::Error> {

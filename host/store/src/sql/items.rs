@@ -17,9 +17,9 @@ pub const RATE_SET: Sql = Sql::same("UPDATE rate SET window_start_ms = $2, used 
 /// The end of an attempt, fenced: a stale holder changes no row.
 pub const ITEM_END: Sql = Sql::same(
     "UPDATE item SET state = $4, due_at_ms = $5, attempts = $6, note = $7, error_code = $8, error_message = $9,
-        first_attempt_at_ms = COALESCE(first_attempt_at_ms, $10),
+        first_attempt_at_ms = $10,
         last_attempt_at_ms = COALESCE($11, last_attempt_at_ms),
-        crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
+        series = $13, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
         updated_at_ms = $12, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
@@ -41,6 +41,7 @@ pub const ITEMS_RENEW: Sql =
 /// What a lost host held, put back (or before a person, after too many crashes).
 pub const ITEM_RECOVER: Sql = Sql::same(
     "UPDATE item SET state = $4, due_at_ms = $5, priority = 0, attempt_id = NULL, host_id = NULL,
+        run_id = CASE WHEN $4 = 'manual_required' THEN NULL ELSE run_id END,
         lease_until_ms = NULL, error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
         updated_at_ms = $5, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
@@ -67,16 +68,23 @@ pub const ITEM_REFRESH: Sql = Sql::same(
 pub const ITEM_REOPEN: Sql = Sql::same(
     "UPDATE item SET state = 'waiting', payload = $3, seen_run_id = $4, run_id = $4, due_at_ms = $5,
         attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END, series = series + 1,
+        first_attempt_at_ms = CASE WHEN $6 = 1 THEN NULL ELSE first_attempt_at_ms END,
         updated_at_ms = $5, version = version + 1
     WHERE id = $1 AND version = $2 AND state = 'resolved'",
 );
 
+/// What no discovery saw since this run began: another one may have seen an item after this one did.
 pub const ITEMS_RESOLVE_ABSENT: Sql = Sql::same(
-    "UPDATE item SET state = 'resolved', note = 'no longer found', run_id = NULL, updated_at_ms = $3, version = version + 1
-    WHERE job = $1 AND state IN ('waiting', 'awaiting') AND (seen_run_id IS NULL OR seen_run_id <> $2)
-        AND created_at_ms < (SELECT created_at_ms FROM run WHERE id = $2)
-    RETURNING id, item_key",
+    "UPDATE item SET state = 'resolved', note = 'no longer found', updated_at_ms = $3, version = version + 1
+    WHERE job = $1 AND state IN ('waiting', 'awaiting') AND created_at_ms < (SELECT created_at_ms FROM run WHERE id = $2)
+        AND NOT EXISTS (SELECT 1 FROM run AS seer WHERE seer.id = item.seen_run_id
+            AND (seer.discovered_at_ms IS NULL OR seer.discovered_at_ms >= (SELECT created_at_ms FROM run WHERE id = $2)))
+    RETURNING id, run_id",
 );
+
+/// After their runs have counted them.
+pub const ITEMS_LEAVE_RUN: Sql =
+    Sql::same("UPDATE item SET run_id = NULL WHERE job = $1 AND run_id = $2 AND state = 'resolved'");
 
 /// A person's decision, as compare-and-set on the version that was looked at.
 pub const ITEM_BY_HAND: Sql = Sql::same(

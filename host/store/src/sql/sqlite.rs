@@ -9,7 +9,7 @@ pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch +
         ORDER BY priority, due_at_ms, created_at_ms LIMIT $6)
     RETURNING *";
 
-pub const ITEMS_LOST: &str = "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, claimed_at_ms, created_at_ms
+pub const ITEMS_LOST: &str = "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, run_id, claimed_at_ms, created_at_ms
     FROM item WHERE state = 'running' AND (lease_until_ms < $1 OR host_id = $2)
     ORDER BY created_at_ms LIMIT $3";
 

@@ -223,11 +223,11 @@ async fn summary_says_why_items_were_skipped(t: T) {
     job.items_per_run_max = Some(2);
     job.resolve_when_absent = true;
     t.attempt("gone", failed(), 0).await;
-    t.attempt("later", failed(), 20).await;
-    t.attempt("stuck", permanent(), 21).await;
-    let (id, _) = t.discover(&job, &["later", "stuck", "a", "b", "c"], 25).await;
-    let item = t.claim(1, 25).await.remove(0);
-    t.end(&item, resolved(), 26).await;
+    t.attempt("later", failed(), 1).await;
+    t.attempt("stuck", permanent(), 2).await;
+    let (id, _) = t.discover(&job, &["later", "stuck", "a", "b", "c"], 5).await;
+    let item = t.claim(1, 5).await.remove(0);
+    t.end(&item, resolved(), 6).await;
     expect!["found 5, attempted 1 of 2, skipped 3 (1 waiting, 1 over the cap, 1 for a person), 1 no longer found"]
         .assert_eq(&t.run_view(id).await.summary());
 }

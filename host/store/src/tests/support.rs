@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::commit::{AttemptEnd, Committed, Effects};
 use crate::config::DatasourceConfig;
-use crate::db::Row;
+use crate::db::{Most, Row};
 use crate::items::Lease;
 use crate::{Store, StoreConfig};
 
@@ -295,7 +295,7 @@ impl T {
 
     pub async fn rows(&self, sql: &str) -> Vec<Row> {
         let mut tx = self.store.db.begin_read().await.unwrap();
-        tx.fetch_declared(sql, &[]).await.unwrap()
+        tx.fetch_declared(sql, &[], Most::ALL).await.unwrap()
     }
 
     pub async fn number(&self, sql: &str) -> i64 {

@@ -1,0 +1,89 @@
+//! Work of hosts that went away, put back one compare-and-set at a time.
+
+use domain::id::{HostId, JobName};
+use domain::item::{Event, State, next};
+use domain::outcome::ErrorInfo;
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::sql::{items, runs};
+use crate::store::Store;
+
+/// Lost items that one transaction puts back at most.
+const RECOVER_BATCH: u32 = 500;
+
+/// What was put back of one lost item.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    pub job: JobName,
+    pub key: String,
+    pub state: State,
+    pub crashes: u32,
+}
+
+impl Store {
+    /// Puts back what hosts held whose lease ran out, and what `former` (this host before its
+    /// restart) held. Each move is one row's compare-and-set: an item is never in two places.
+    pub async fn recover(
+        &self,
+        former: Option<HostId>,
+        crashes_max: impl Fn(&JobName) -> u32,
+        now: Timestamp,
+    ) -> Result<Vec<Recovered>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let former = former.map(|host| host.to_string());
+        if let Some(host) = &former {
+            tx.execute(runs::RUNS_RELEASE_HOST, &args![host.as_str()]).await?;
+        }
+        let rows = tx.fetch(items::ITEMS_LOST, &args![now, former, RECOVER_BATCH]).await?;
+        let mut recovered = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let job: JobName = row.parse("job")?;
+            let poisoned = row.count("crashes")? >= crashes_max(&job);
+            recovered.extend(put_back(&mut tx, row, job, poisoned, now).await?);
+        }
+        tx.commit().await?;
+        Ok(recovered)
+    }
+}
+
+async fn put_back(
+    tx: &mut Tx,
+    row: &Row,
+    job: JobName,
+    poisoned: bool,
+    now: Timestamp,
+) -> Result<Option<Recovered>, StoreError> {
+    let event = if poisoned { Event::GiveUp } else { Event::Lost };
+    let state = next(State::Running, event).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    let (id, epoch, attempt) = (row.text("id")?, row.int("epoch")?, row.text("attempt_id")?);
+    let crashes = row.count("crashes")?;
+    let error = poisoned.then(|| {
+        let text = format!("its host went away {crashes} times in a row while it ran");
+        ErrorInfo::new("poison", text)
+    });
+    let code = error.as_ref().map(|e| e.code.as_str());
+    let message = error.as_ref().map(|e| e.message.as_str());
+    let args = args![id.as_str(), epoch, attempt.as_str(), state.as_str(), now, code, message];
+    if tx.execute(items::ITEM_RECOVER, &args).await? != 1 {
+        return Ok(None);
+    }
+    let (key, host) = (row.text("item_key")?, row.text("host_id")?);
+    let (number, began) = (row.int("attempts")? + 1, row.time("claimed_at_ms")?);
+    let args = args![
+        id.as_str(), epoch, attempt.as_str(), job.as_str(), key.as_str(), number, "lost", code,
+        message, None::<i64>, "", host.as_str(), None::<i64>, began, now, 0_i64, 0_i64
+    ];
+    tx.execute(items::ATTEMPT_ADD, &args).await?;
+    if let Some(run) = row.opt_text("run_id")?.filter(|_| poisoned) {
+        // It gets no attempt in its run any more: the run must not wait for one.
+        tx.execute(runs::RUN_DONE, &args![run, 1_i64, 1_i64, now]).await?;
+    }
+    let detail = format!("held by host {host} at epoch {epoch}; crash {crashes} in a row; now {state}");
+    let entry =
+        Entry { actor: "tidemill", action: event.as_str(), job: Some(job.as_str()), subject: &key, detail: &detail };
+    write(tx, &entry, now).await?;
+    Ok(Some(Recovered { job, key, state, crashes }))
+}

@@ -1,0 +1,196 @@
+//! Items a second through the whole engine: claimed, attempted, committed durably, one by one.
+//! A no-op component against a no-op in the host itself, on both databases, in one process and one run.
+//! Prints one JSON line each; started by `cargo xtask bench engine`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use domain::clock::Clock;
+use domain::id::{Digest, HostId};
+use domain::item::Claimed;
+use domain::job::{Grants, JobSpec};
+use domain::limits::Limits;
+use domain::outcome::Outcome;
+use domain::retry::RetryPolicy;
+use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
+use domain::schedule::Schedule;
+use engine::{Engine, EngineConfig};
+use jiff::Timestamp;
+use sandbox::{Sandbox, SandboxConfig};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use store::{Store, StoreConfig};
+
+const ITEMS_DEFAULT: u64 = 20_000;
+const CONCURRENCY: u32 = 256;
+
+/// Does what the no-op component does, without leaving the host.
+struct Native(u64);
+
+#[async_trait]
+impl Runner for Native {
+    fn readiness(&self, _job: &JobSpec) -> Readiness {
+        Readiness::Ready(Digest([0; 32]))
+    }
+
+    async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
+        let done: u64 = call
+            .input
+            .cursor
+            .and_then(|cursor| cursor.parse().ok())
+            .unwrap_or(0);
+        let last = self.0.min(done + u64::from(call.input.limit));
+        let found = |n| Found {
+            key: format!("n-{n}"),
+            payload: String::new(),
+        };
+        let items = (done + 1..=last).map(found).collect();
+        report(Page {
+            items,
+            next: (last < self.0).then(|| last.to_string()),
+        })
+    }
+
+    async fn process(&self, _call: Call<Claimed>) -> Report<Outcome> {
+        report(Outcome::Resolved { note: None })
+    }
+}
+
+fn report<T>(answer: T) -> Report<T> {
+    Report {
+        result: Ok(answer),
+        digest: None,
+        usage: Usage::default(),
+        log: String::new(),
+    }
+}
+
+fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
+    Arc::new(JobSpec {
+        name: "noop".parse().unwrap(),
+        plugin: "noop".parse().unwrap(),
+        schedule: Schedule::Manual,
+        config: BTreeMap::from([("count".to_owned(), items.to_string())]),
+        grants: Grants::default(),
+        limits: Limits::DEFAULT,
+        retry: RetryPolicy::DEFAULT,
+        concurrency,
+        items_per_run_max: None,
+        rate: None,
+        resolve_when_absent: false,
+    })
+}
+
+#[tokio::main]
+async fn main() {
+    let items = std::env::var("ITEMS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(ITEMS_DEFAULT);
+    for db in ["sqlite", "postgres"] {
+        for runner in ["component", "native"] {
+            let items_per_s = measure(db, runner, items).await;
+            println!(
+                r#"{{"db":"{db}","runner":"{runner}","items":{items},"items_per_s":{items_per_s:.0}}}"#
+            );
+        }
+    }
+}
+
+/// First the items are discovered by an engine without room for attempts, then a second one drains them.
+async fn measure(db: &str, runner: &str, items: u64) -> f64 {
+    let dir = tempfile::tempdir().unwrap();
+    let url = match db {
+        "sqlite" => format!("sqlite://{}", dir.path().join("store.db").display()),
+        _ => fresh_postgres().await,
+    };
+    let runner: Arc<dyn Runner> = match runner {
+        "native" => Arc::new(Native(items)),
+        _ => component(dir.path().join("plugins"), items).await,
+    };
+    let host = HostId::new(Timestamp::now());
+    let config = StoreConfig {
+        url,
+        datasources: BTreeMap::new(),
+    };
+
+    let (engine, store) = start(&config, host, runner.clone(), job(items, 0)).await;
+    engine
+        .trigger(&"noop".parse().unwrap(), "bench")
+        .await
+        .unwrap();
+    until(&engine, &store, "running").await;
+    engine.stop().await;
+    store.close().await;
+
+    let began = Instant::now();
+    let (engine, store) = start(&config, host, runner, job(items, CONCURRENCY)).await;
+    until(&engine, &store, "finished").await;
+    let seconds = began.elapsed().as_secs_f64();
+    engine.stop().await;
+    store.close().await;
+    items as f64 / seconds
+}
+
+async fn start(
+    config: &StoreConfig,
+    host: HostId,
+    runner: Arc<dyn Runner>,
+    job: Arc<JobSpec>,
+) -> (Engine, Arc<Store>) {
+    let store = Arc::new(Store::open(config).await.unwrap());
+    let settings = EngineConfig::new("bench");
+    let engine = Engine::start(
+        settings,
+        host,
+        store.clone(),
+        runner,
+        Clock::System,
+        vec![job],
+    )
+    .await
+    .unwrap();
+    (engine, store)
+}
+
+/// Waits for the newest run to get into this state, looking whenever something happened.
+async fn until(engine: &Engine, store: &Store, state: &str) {
+    let mut feed = engine.feed();
+    while store.runs(Some("noop"), 1).await.unwrap()[0].state != state {
+        for _ in 0..100 {
+            let next = tokio::time::timeout(std::time::Duration::from_millis(10), feed.recv());
+            if next.await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+async fn component(plugins: PathBuf, items: u64) -> Arc<dyn Runner> {
+    std::fs::create_dir_all(&plugins).unwrap();
+    let built = std::env::var("TIDEMILL_TEST_PLUGINS").expect("run `cargo xtask bench engine`");
+    std::fs::copy(
+        format!("{built}/fixtures/noop.wasm"),
+        plugins.join("noop.wasm"),
+    )
+    .unwrap();
+    let sandbox = Sandbox::new(SandboxConfig::new(plugins, Clock::System), None).unwrap();
+    let report = sandbox.rescan(&[job(items, 0)]).await;
+    assert_eq!(report.activated.len(), 1, "{report:?}");
+    eprintln!("allocator: {}", sandbox.allocator());
+    sandbox
+}
+
+async fn fresh_postgres() -> String {
+    let base = std::env::var("TIDEMILL_TEST_POSTGRES").expect("run `cargo xtask bench engine`");
+    let name = format!("bench_{}", HostId::new(Timestamp::now()).0.simple());
+    let mut admin = PgConnection::connect(&base).await.unwrap();
+    let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::raw_sql(create).execute(&mut admin).await.unwrap();
+    let (server, _) = base.rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}

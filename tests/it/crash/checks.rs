@@ -1,0 +1,163 @@
+//! What must be true at the end, asked of the databases with SQL that is not the host's.
+
+use std::collections::BTreeMap;
+
+use crate::support::database::{Databases, Kind};
+
+/// Keys that a message shows at most.
+const SHOWN_MAX: usize = 20;
+
+/// What the kills met.
+#[derive(Debug)]
+pub struct Tally {
+    /// Attempts that a kill interrupted.
+    pub lost: i64,
+    /// Items whose effects were already in the business database when their attempt was repeated.
+    pub cut_between_commits: i64,
+}
+
+/// Nobody may be named by these: what is wrong, and the keys for which it is.
+const NOBODY: [(&str, &str); 9] = [
+    ("not resolved", "SELECT item_key || ' is ' || state FROM item WHERE job = 'witness' AND state <> 'resolved'"),
+    (
+        "not exactly one attempt that resolved it",
+        "SELECT i.item_key FROM item i LEFT JOIN attempt a ON a.item_id = i.id AND a.verdict = 'resolved'
+        GROUP BY i.item_key HAVING COUNT(a.item_id) <> 1",
+    ),
+    (
+        "claims that no attempt accounts for",
+        "SELECT i.item_key FROM item i WHERE i.epoch <> (SELECT COUNT(*) FROM attempt a WHERE a.item_id = i.id)",
+    ),
+    (
+        "two attempts under one claim",
+        "SELECT MIN(item_key) FROM attempt GROUP BY item_id, epoch HAVING COUNT(*) > 1
+        UNION ALL SELECT MIN(item_key) FROM attempt GROUP BY item_id, attempt_id HAVING COUNT(*) > 1",
+    ),
+    (
+        "a count of attempts that is not theirs",
+        "SELECT i.item_key FROM item i WHERE i.attempts <> (SELECT COUNT(*) FROM attempt a
+            WHERE a.item_id = i.id AND a.verdict NOT IN ('lost', 'interrupted'))",
+    ),
+    (
+        "not exactly one event",
+        "SELECT i.item_key FROM item i LEFT JOIN event e ON e.item_id = i.id
+        GROUP BY i.item_key HAVING COUNT(e.id) <> 1",
+    ),
+    (
+        "no value in the key-value store",
+        "SELECT i.item_key FROM item i WHERE NOT EXISTS (SELECT 1 FROM kv WHERE kv.job = i.job AND kv.kv_key = i.item_key)",
+    ),
+    (
+        "lost without a line in the trail",
+        "SELECT a.item_key || ' at epoch ' || a.epoch FROM attempt a WHERE a.verdict = 'lost' AND 1 <> (
+            SELECT COUNT(*) FROM audit u WHERE u.action = 'lost' AND u.job = a.job AND u.subject = a.item_key
+            AND u.detail LIKE '% at epoch ' || a.epoch || ';%')",
+    ),
+    (
+        "runs that are not finished",
+        "SELECT id || ' is ' || state || ', done ' || done || ' of ' || queued FROM run
+        WHERE state <> 'finished' OR done <> queued",
+    ),
+];
+
+/// Every item of the job `witness` was done once, and everything that it left behind is there once.
+pub async fn all_done_once(databases: &Databases, items: u32, seed: u64) -> Tally {
+    let keys = databases
+        .store_texts("SELECT item_key FROM item ORDER BY item_key")
+        .await;
+    let expected = (1..=items).map(|n| format!("w-{n:07}")).collect();
+    same("items", expected, keys, seed);
+    for (what, sql) in NOBODY {
+        let named = databases.store_texts(sql).await;
+        assert!(
+            named.is_empty(),
+            "seed {seed}: {}: {what}: {:?}",
+            named.len(),
+            shown(&named)
+        );
+    }
+    let traces = "SELECT item_key || ' ' || idempotency_key FROM witness ORDER BY 1";
+    let expected =
+        "SELECT item_key || ' ' || id || '.' || series || '.' || attempts FROM item ORDER BY 1";
+    let expected = databases.store_texts(expected).await;
+    same(
+        "rows of the witness table",
+        expected,
+        databases.business_texts(traces).await,
+        seed,
+    );
+
+    let count = async |sql: &str| databases.store_number(sql).await;
+    let found = count("SELECT found FROM run").await;
+    assert_eq!(
+        found,
+        i64::from(items),
+        "seed {seed}: items that the run found"
+    );
+    assert_eq!(
+        count("SELECT COUNT(*) FROM event").await,
+        found,
+        "seed {seed}: events"
+    );
+    assert_eq!(
+        count("SELECT COUNT(*) FROM kv").await,
+        found,
+        "seed {seed}: values"
+    );
+    sound(databases, seed).await;
+    Tally {
+        lost: count("SELECT COUNT(*) FROM attempt WHERE verdict = 'lost'").await,
+        cut_between_commits: count("SELECT COUNT(*) FROM event WHERE payload LIKE '%\"rows\":0%'")
+            .await,
+    }
+}
+
+/// What was discovered is there, in one state or another: true after every crash.
+pub async fn conserved(databases: &Databases, seed: u64) {
+    let difference =
+        "SELECT (SELECT COUNT(*) FROM item) - (SELECT CAST(SUM(found) AS BIGINT) FROM run)";
+    assert_eq!(
+        databases.store_number(difference).await,
+        0,
+        "seed {seed}: items less what runs found"
+    );
+}
+
+async fn sound(databases: &Databases, seed: u64) {
+    if databases.kind == Kind::Sqlite {
+        let check = "PRAGMA integrity_check";
+        assert_eq!(databases.store_texts(check).await, ["ok"], "seed {seed}");
+        assert_eq!(databases.business_texts(check).await, ["ok"], "seed {seed}");
+    }
+}
+
+/// Two lists hold the same, each as often; says which are missing and which are too many.
+fn same(what: &str, expected: Vec<String>, found: Vec<String>, seed: u64) {
+    let mut balance: BTreeMap<String, i64> = BTreeMap::new();
+    for text in expected {
+        *balance.entry(text).or_default() -= 1;
+    }
+    for text in found {
+        *balance.entry(text).or_default() += 1;
+    }
+    let pick = |sign: i64| -> Vec<String> {
+        balance
+            .iter()
+            .filter(|(_, n)| n.signum() == sign)
+            .map(|(text, _)| text.clone())
+            .collect()
+    };
+    let (missing, extra) = (pick(-1), pick(1));
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "seed {seed}: {what}: {} missing: {:?}; {} too many: {:?}",
+        missing.len(),
+        shown(&missing),
+        extra.len(),
+        shown(&extra)
+    );
+}
+
+fn shown(keys: &[String]) -> &[String] {
+    &keys[..keys.len().min(SHOWN_MAX)]
+}

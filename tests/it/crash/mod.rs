@@ -1,0 +1,28 @@
+//! Real hosts killed at any moment: nothing is lost, nothing is done twice. What is true is read from outside,
+//! from the databases, and the table that the items write to has no unique key that could help.
+
+mod checks;
+mod hosts;
+mod kills;
+mod site;
+mod stop;
+mod wallet;
+
+use hosts::r8_every_process_killed_every_item_done_once;
+use kills::kill_nine_loses_nothing_and_repeats_nothing;
+use stop::a_stop_by_sigterm_puts_work_back_uncounted;
+use wallet::w8_a_crash_between_the_two_commits_sends_one_session;
+
+use crate::support::on_both;
+
+on_both!(
+    kill_nine_loses_nothing_and_repeats_nothing,
+    w8_a_crash_between_the_two_commits_sends_one_session,
+    a_stop_by_sigterm_puts_work_back_uncounted,
+);
+
+/// Many hosts need Postgres.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r8_every_process_killed_every_item_done_once_on_postgres() {
+    r8_every_process_killed_every_item_done_once().await;
+}

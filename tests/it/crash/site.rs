@@ -1,0 +1,194 @@
+//! Databases, plugins and configurations of hosts that are there to be killed.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::support::database::{Databases, Kind};
+use crate::support::plugins;
+use crate::support::process::{Process, free_port};
+
+/// Longest wait for something that must happen; hitting it fails the test.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
+
+/// The same numbers for the same seed, so that a run can be repeated: `TIDEMILL_TEST_SEED`, or the time.
+pub struct Random {
+    pub seed: u64,
+    state: u64,
+}
+
+impl Random {
+    pub fn new() -> Random {
+        let now = || u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap();
+        let given = std::env::var("TIDEMILL_TEST_SEED").ok();
+        let seed = given.map_or_else(now, |text| {
+            text.parse().expect("TIDEMILL_TEST_SEED is a number")
+        });
+        println!("repeat with TIDEMILL_TEST_SEED={seed}");
+        Random {
+            seed,
+            state: seed | 1,
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// A moment within a span.
+    pub async fn moment(&mut self, within: Duration) {
+        let micros = self.below(u64::try_from(within.as_micros()).unwrap().max(1));
+        // tidy: sleep because the kill is to come at a random moment, not at an event
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+    }
+}
+
+/// Where hosts live; they share its databases and its plugins folder.
+pub struct Site {
+    pub databases: Databases,
+    job: String,
+}
+
+/// One host's configuration and address. Its processes come and go.
+pub struct Place {
+    pub config: PathBuf,
+    pub data: PathBuf,
+    port: u16,
+}
+
+impl Site {
+    /// `job` is the configuration of jobs; the business database is the datasource `business`.
+    pub async fn new(kind: Kind, plugin: &str, job: &str) -> Site {
+        let databases = Databases::new(kind).await;
+        plugins::install(&databases.dir.path().join("plugins"), plugin, plugin);
+        Site {
+            databases,
+            job: job.to_owned(),
+        }
+    }
+
+    /// The job `witness` with this many items, 16 at a time, and the table that they leave their traces in.
+    pub async fn witness(kind: Kind, items: u32) -> Site {
+        // Killed twenty times in a row, no item is poison.
+        let job = format!(
+            "[jobs.witness]\nplugin = \"witness\"\nconcurrency = 16\n\
+             [jobs.witness.config]\ncount = {items}\n\
+             [jobs.witness.grants]\nsql = {{ business = \"read-write\" }}\nevents = [\"witness\"]\nkeyvalue = true\n\
+             [jobs.witness.retry]\nbase = \"1s\"\ncrashes_max = 1000\n\
+             [jobs.witness.limits]\nitems_per_page = 50\n"
+        );
+        let job = job.replace("business =", "witness =");
+        let site = Site::new(kind, "witness", &job).await;
+        if kind == Kind::Sqlite {
+            site.databases.business("PRAGMA journal_mode = WAL").await;
+        }
+        let table = "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT);
+            CREATE INDEX witness_by_key ON witness (idempotency_key)";
+        site.databases.business(table).await;
+        site
+    }
+
+    pub fn place(&self, name: &str) -> Place {
+        let (folder, port) = (self.databases.dir.path(), free_port());
+        let Databases {
+            store_url,
+            business_url,
+            ..
+        } = &self.databases;
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\n[host]\ndata_dir = \"data-{name}\"\nname = \"{name}\"\n\
+             [store]\nurl = \"{store_url}\"\n[plugins]\ndir = \"plugins\"\n\
+             [datasources.business]\nurl = \"{business_url}\"\n[datasources.witness]\nurl = \"{business_url}\"\n{}",
+            self.job
+        );
+        let config = folder.join(format!("{name}.toml"));
+        std::fs::write(&config, text).unwrap();
+        Place {
+            config,
+            data: folder.join(format!("data-{name}")),
+            port,
+        }
+    }
+
+    /// The sessions that a dead host left in the business database have ended. A commit may be on its way there, and
+    /// to a repetition that comes too soon a table without a unique key cannot tell of it.
+    pub async fn business_is_quiet(&self) {
+        if self.databases.kind == Kind::Sqlite {
+            return;
+        }
+        let sessions = "SELECT COUNT(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'tidemill job'";
+        until("the dead host's sessions have ended", async || {
+            self.databases.business_number(sessions).await == 0
+        })
+        .await;
+    }
+
+    pub async fn resolved(&self) -> i64 {
+        self.databases
+            .store_number("SELECT COUNT(*) FROM item WHERE state = 'resolved'")
+            .await
+    }
+
+    /// More is resolved than was; answers how much. Work is really going on.
+    pub async fn until_resolved_more_than(&self, before: i64) -> i64 {
+        let mut now = before;
+        until("more items are resolved", async || {
+            now = self.resolved().await;
+            now > before
+        })
+        .await;
+        now
+    }
+}
+
+impl Place {
+    pub async fn start(&self) -> Process {
+        let mut process = Process::spawn(&self.config, ([127, 0, 0, 1], self.port).into());
+        process.ready().await;
+        process
+    }
+
+    /// The id that this host has in the store.
+    pub fn id(&self) -> String {
+        std::fs::read_to_string(self.data.join("host-id"))
+            .unwrap()
+            .trim()
+            .to_owned()
+    }
+}
+
+/// Looks again and again, from outside.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} for: {what}"
+        );
+        // tidy: sleep because another process gives no signal of its progress
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Items a second of the job `witness` here and now.
+pub async fn pace(kind: Kind) -> u32 {
+    const ITEMS: u32 = 300;
+    let site = Site::witness(kind, ITEMS).await;
+    let host = site.place("pace").start().await;
+    host.post("/api/v1/jobs/witness").await.unwrap();
+    let first = site.until_resolved_more_than(0).await;
+    let began = Instant::now();
+    let all = i64::from(ITEMS);
+    until("all are resolved", async || site.resolved().await == all).await;
+    host.kill9().await;
+    let items = f64::from(u32::try_from(all - first).unwrap());
+    (items / began.elapsed().as_secs_f64()).clamp(20.0, 2_000.0) as u32
+}

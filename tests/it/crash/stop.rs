@@ -1,0 +1,50 @@
+//! A stop that work does not end in time for.
+
+use std::time::{Duration, Instant};
+
+use super::site::{Site, until};
+use crate::support::database::Kind;
+
+/// Each item takes longer than the ten seconds that a stop waits.
+const JOB: &str = "
+[jobs.sleeper]
+plugin = \"sleeper\"
+concurrency = 4
+[jobs.sleeper.config]
+count = 3
+ms = 30000
+";
+const STOP_TIME_MAX: Duration = Duration::from_secs(13);
+
+pub async fn a_stop_by_sigterm_puts_work_back_uncounted(kind: Kind) {
+    let site = Site::new(kind, "sleeper", JOB).await;
+    let place = site.place("one");
+    let host = place.start().await;
+    host.post("/api/v1/jobs/sleeper").await.unwrap();
+    let running = async |epoch: u32| {
+        let sql = format!("SELECT COUNT(*) FROM item WHERE state = 'running' AND epoch = {epoch}");
+        site.databases.store_number(&sql).await == 3
+    };
+    until("all items run", async || running(1).await).await;
+    let stopping = Instant::now();
+    host.terminate().await;
+    let took = stopping.elapsed();
+    assert!(took < STOP_TIME_MAX, "the stop took {took:?}");
+
+    let items =
+        "SELECT item_key || ' ' || state || ' ' || attempts || ' ' || crashes FROM item ORDER BY 1";
+    let expected = ["s-1 waiting 0 0", "s-2 waiting 0 0", "s-3 waiting 0 0"];
+    assert_eq!(site.databases.store_texts(items).await, expected);
+    let attempts = "SELECT verdict FROM attempt";
+    assert_eq!(
+        site.databases.store_texts(attempts).await,
+        ["interrupted"; 3]
+    );
+    let stopped = "SELECT COUNT(*) FROM host WHERE stopped_at_ms IS NOT NULL";
+    assert_eq!(site.databases.store_number(stopped).await, 1);
+
+    let host = place.start().await;
+    until("the next start takes them up", async || running(2).await).await;
+    host.kill9().await;
+    println!("{kind:?}: stopped after {took:.1?}");
+}

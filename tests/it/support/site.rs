@@ -1,0 +1,118 @@
+//! A folder with a configuration and plugins, for hosts that are processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::plugins;
+use super::process::{Process, free_port, tidemill};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Site {
+    pub dir: TempDir,
+    pub address: SocketAddr,
+    jobs: String,
+    store: String,
+}
+
+impl Site {
+    /// With a store of its own, and `jobs` as the rest of the configuration.
+    pub fn new(jobs: &str) -> Site {
+        Site::with_store("sqlite://data/tidemill.db", jobs)
+    }
+
+    pub fn with_store(store: &str, jobs: &str) -> Site {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site {
+            dir,
+            address,
+            jobs: jobs.to_owned(),
+            store: store.to_owned(),
+        };
+        site.write("tidemill.toml", "data");
+        std::fs::create_dir(site.path("plugins")).unwrap();
+        site
+    }
+
+    /// A configuration of this site with another data folder; its store is the same.
+    pub fn write(&self, file: &str, data: &str) -> PathBuf {
+        let text = format!(
+            "server.listen = \"{}\"\nhost.data_dir = \"{data}\"\nstore.url = \"{}\"\n{}",
+            self.address, self.store, self.jobs
+        );
+        std::fs::write(self.path(file), text).unwrap();
+        self.path(file)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn install(&self, built_as: &str, name: &str) {
+        plugins::install(&self.path("plugins"), built_as, name);
+    }
+
+    pub async fn serve(&self) -> Process {
+        let mut process = Process::spawn(&self.path("tidemill.toml"), self.address);
+        process.ready().await;
+        process
+    }
+
+    /// A command line that asks the host of this site.
+    pub async fn ask(&self, args: &[&str]) -> Output {
+        ask(self.address, args, self.dir.path()).await
+    }
+
+    /// What the host said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("tidemill.log")).unwrap()
+    }
+
+    /// `tidemill serve` that must refuse to start: its exit code and what it said.
+    pub async fn refusal(&self, config: &Path) -> (Option<i32>, String) {
+        let output = tidemill(
+            &["serve", "--config", config.to_str().unwrap()],
+            self.dir.path(),
+        )
+        .await;
+        assert_eq!(text(&output.stdout), "");
+        (
+            output.status.code(),
+            text(&output.stderr).replace(self.dir.path().to_str().unwrap(), "SITE"),
+        )
+    }
+}
+
+pub async fn ask(address: SocketAddr, args: &[&str], folder: &Path) -> Output {
+    let server = format!("http://{address}");
+    tidemill(&[args, &["--server", &server]].concat(), folder).await
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Looks again and again, until what it looks for is there.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            // tidy: sleep because another process gives no signal of what it does
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, found).await {
+        Ok(found) => found,
+        Err(_) => panic!("waited {PATIENCE:?} for: {what}"),
+    }
+}

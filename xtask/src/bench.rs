@@ -1,0 +1,38 @@
+//! `cargo xtask bench …`: figures from an optimised build, one JSON line each.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::postgres::Postgres;
+use crate::steps::Steps;
+use crate::{host, plugins, sh, toolchain};
+
+#[derive(clap::Subcommand)]
+pub enum Bench {
+    /// Items a second of a no-op component and of a native no-op, on SQLite and Postgres
+    Engine {
+        /// Items that each of the four measurements drains
+        #[arg(long, default_value_t = 20_000)]
+        items: u64,
+    },
+}
+
+pub fn run(root: &Path, bench: &Bench) -> Result<()> {
+    let Bench::Engine { items } = bench;
+    let mut steps = Steps::new(5);
+    steps.run("wasm target", || toolchain::wasm_target(root))?;
+    steps.run("building plugins", || plugins::build(root))?;
+    let mut bench = host::cargo(root);
+    bench.args(["bench", "--workspace", "--bench", "engine"]);
+    steps.run("building the benchmark, optimised", || {
+        let mut build = host::cargo(root);
+        sh::run(build.args(["bench", "--workspace", "--bench", "engine", "--no-run"]))
+    })?;
+    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    bench
+        .env("ITEMS", items.to_string())
+        .env("TIDEMILL_TEST_POSTGRES", postgres.url())
+        .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"));
+    steps.run("measuring", || sh::run(&mut bench))
+}

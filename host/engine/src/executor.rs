@@ -115,7 +115,7 @@ fn tell(ctx: &Ctx, end: &AttemptEnd) {
         let attempt = item.number();
         tracing::warn!(
             job = %item.job, item = %item.key, attempt, code = %error.code,
-            verdict = ending.verdict.as_str(), message = %error.message, "attempt failed"
+            verdict = ending.verdict.as_str(), error = %error.message, "attempt failed"
         );
     }
     let (job, key, verdict) = (item.job.clone(), item.key.clone(), ending.verdict);

@@ -22,11 +22,17 @@ pub struct ScanReport {
     /// Newly so, or for another reason than before.
     pub rejected: Vec<PluginVersion>,
     pub retired: Vec<PluginVersion>,
-    /// Files that were not even read.
-    pub skipped: Vec<Skipped>,
     pub unchanged: usize,
+    pub trouble: Trouble,
+}
+
+/// What stood in the way of the last rescan, and belongs to no version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trouble {
     /// Why the folder could not be read; then nothing has changed.
     pub problem: Option<String>,
+    /// Files that were not even read.
+    pub skipped: Vec<Skipped>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,7 @@ pub struct Catalog {
     statements: Option<Arc<dyn StatementCheck>>,
     shelf: ArcSwap<Shelf>,
     history: Mutex<VecDeque<PluginVersion>>,
+    trouble: ArcSwap<Trouble>,
     /// What the folder held at the last rescan. Held through a rescan: there is one at a time.
     present: tokio::sync::Mutex<BTreeMap<PluginName, Seen>>,
 }
@@ -72,6 +79,7 @@ impl Catalog {
             statements,
             shelf: ArcSwap::default(),
             history: Mutex::default(),
+            trouble: ArcSwap::default(),
             present: tokio::sync::Mutex::default(),
         }
     }
@@ -94,19 +102,33 @@ impl Catalog {
         self.history().iter().cloned().collect()
     }
 
+    pub fn trouble(&self) -> Arc<Trouble> {
+        self.trouble.load_full()
+    }
+
     pub async fn rescan(&self, jobs: &[Arc<JobSpec>]) -> ScanReport {
         let mut present = self.present.lock().await;
+        let report = self.take_over(&mut present, jobs).await;
+        self.trouble.store(Arc::new(report.trouble.clone()));
+        report
+    }
+
+    async fn take_over(
+        &self,
+        present: &mut BTreeMap<PluginName, Seen>,
+        jobs: &[Arc<JobSpec>],
+    ) -> ScanReport {
         let mut report = ScanReport::default();
         let listing = match self.list().await {
             Ok(listing) => listing,
             Err(e) => {
                 let dir = self.config.plugins_dir.display();
-                report.problem = Some(format!("cannot read the plugins folder {dir}: {e}"));
+                report.trouble.problem = Some(format!("cannot read the plugins folder {dir}: {e}"));
                 return report;
             }
         };
         let skipped = |(file, reason)| Skipped { file, reason };
-        report.skipped = listing.misnamed.into_iter().map(skipped).collect();
+        report.trouble.skipped = listing.misnamed.into_iter().map(skipped).collect();
         let mut found = BTreeSet::new();
         for candidate in listing.candidates {
             let plugin = candidate.plugin.clone();
@@ -119,7 +141,7 @@ impl Catalog {
                 }
                 Err(reason) => {
                     self.block(&plugin, &reason, None);
-                    report.skipped.push(Skipped {
+                    report.trouble.skipped.push(Skipped {
                         file: format!("{plugin}.wasm"),
                         reason,
                     });

@@ -29,7 +29,7 @@ mod capabilities;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{ScanReport, Skipped};
+pub use catalog::{ScanReport, Skipped, Trouble};
 pub use component::StatementCheck;
 pub use config::SandboxConfig;
 pub use sandbox::{Sandbox, SandboxError};

@@ -12,7 +12,7 @@ use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
 use jiff::SignedDuration;
 
 use crate::attempt::{Ran, Room, Visit};
-use crate::catalog::{Catalog, ScanReport};
+use crate::catalog::{Catalog, ScanReport, Trouble};
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert;
@@ -66,6 +66,11 @@ impl Sandbox {
     /// All that are known, those that changed last first.
     pub fn versions(&self) -> Vec<PluginVersion> {
         self.catalog.versions()
+    }
+
+    /// What is wrong with the plugins folder, as of the last rescan.
+    pub fn trouble(&self) -> Arc<Trouble> {
+        self.catalog.trouble()
     }
 
     /// How memory for attempts is had: `pooling`, or `on-demand` where that was not possible.

@@ -49,13 +49,13 @@ fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, St
     if state.limiter.refused() {
         let bytes = state.limiter.memory_bytes_max();
         let message = format!(
-            "the guest wanted more than {bytes} bytes of memory; raise limits.memory_bytes"
+            "the guest wanted more than {bytes} bytes of memory; raise limits.memory of the job if it needs more"
         );
         return ("memory-limit", message);
     }
     if whole.contains(HOSTCALL_FUEL) {
         let message = format!(
-            "the guest handed over more than {} bytes at once, in its result or in a host call",
+            "the guest handed over more than {} bytes at once, in its result or in a host call (limits.hostcall of the job)",
             limits.hostcall_bytes
         );
         return ("hostcall-limit", message);
@@ -63,7 +63,7 @@ fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, St
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
         return (
             "handle-limit",
-            format!("the guest holds more than {} handles", limits.handles),
+            format!("the guest holds more than {} handles (limits.handles of the job)", limits.handles),
         );
     }
     let last_words = state.log().last_words();

@@ -1,6 +1,7 @@
 //! Keeps the sandbox's versions in step with the plugins folder. The watcher only nudges; what counts
 //! is the rescan, which goes by content, and which also runs unasked in case a nudge was missed.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use engine::Engine;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use sandbox::{Sandbox, ScanReport};
+use sandbox::{Sandbox, ScanReport, Trouble};
 use store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -33,20 +34,18 @@ impl HotReload {
     pub async fn run(self, plugins_dir: std::path::PathBuf) {
         let nudge = Arc::new(Notify::new());
         let mut watcher = None;
-        let mut problem: Option<String> = None;
+        let mut watched = None;
+        let mut before = Trouble::default();
         loop {
-            if watcher.is_none() {
+            // A watch stays with its folder, also when that is moved away and another takes its name.
+            let folder = identity(&plugins_dir);
+            if watcher.is_none() || folder != watched {
                 watcher = watch(&plugins_dir, nudge.clone());
+                watched = folder;
             }
             let report = self.sandbox.rescan(self.engine.jobs()).await;
-            if report.problem != problem {
-                if let Some(text) = &report.problem {
-                    tracing::error!(folder = %plugins_dir.display(), "{text}");
-                    // A folder that went away took its watch with it.
-                    watcher = None;
-                }
-                problem.clone_from(&report.problem);
-            }
+            tell_trouble(&report.trouble, &before);
+            before.clone_from(&report.trouble);
             self.tell(&report).await;
             let period = if watcher.is_some() { RESCAN_PERIOD } else { UNWATCHED_PERIOD };
             tokio::select! {
@@ -72,9 +71,6 @@ impl HotReload {
                 tracing::error!(%plugin, %digest, %reason, "plugin rejected; nothing else changes");
             }
         }
-        for skipped in &report.skipped {
-            tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
-        }
         let changed = || report.activated.iter().chain(&report.retired).chain(&report.rejected);
         for version in changed() {
             if let Err(error) = self.store.put_plugin_version(version, self.engine.host_id()).await {
@@ -85,6 +81,22 @@ impl HotReload {
             self.engine.plugins_changed();
         }
     }
+}
+
+/// Logs what was not in the way at the look before.
+fn tell_trouble(now: &Trouble, before: &Trouble) {
+    if let Some(problem) = now.problem.as_ref().filter(|_| now.problem != before.problem) {
+        tracing::error!("{problem}");
+    }
+    for skipped in now.skipped.iter().filter(|skipped| !before.skipped.contains(skipped)) {
+        tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
+    }
+}
+
+/// Which folder stands at this path now.
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(folder).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Waits until no nudge came for a moment.

@@ -25,10 +25,14 @@ pub(crate) struct Datasources(BTreeMap<String, Db>);
 impl Datasources {
     pub fn new(configs: &BTreeMap<String, DatasourceConfig>) -> Result<Datasources, StoreError> {
         let open = |(name, config): (&String, &DatasourceConfig)| {
-            let db = lazy(&config.url).map_err(|e| {
-                StoreError::Unusable(format!("datasource {name:?} ({}): {e}", hide_password(&config.url)))
-            })?;
-            Ok((name.clone(), db))
+            let url = config.url.as_str();
+            let unusable =
+                |what: &str| StoreError::Unusable(format!("datasource {name:?} ({}): {what}", hide_password(url)));
+            if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+                let urls = "sqlite://path/to/file.db or postgres://user@host/database";
+                return Err(unusable(&format!("not supported, use {urls}")));
+            }
+            Ok((name.clone(), lazy(url).map_err(|e| unusable(&e.to_string()))?))
         };
         Ok(Datasources(configs.iter().map(open).collect::<Result<_, StoreError>>()?))
     }
@@ -54,10 +58,6 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
         return Ok(Db::Sqlite { writer, readers });
     }
-    if !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
-        let text = "use sqlite://path/to/file.db or postgres://user@host/database";
-        return Err(sqlx::Error::Configuration(text.into()));
-    }
     let options: PgConnectOptions = url.parse()?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
     Ok(Db::Postgres(pool.connect_lazy_with(options.application_name("tidemill job"))))
@@ -72,9 +72,7 @@ pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
         }
         sqlx::Error::Database(e) => ScopeError::Database(e.message().to_owned()),
         sqlx::Error::Decode(e) => ScopeError::Database(e.to_string()),
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => {
-            ScopeError::Database(error.to_string())
-        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => ScopeError::Database(error.to_string()),
         other => ScopeError::Unavailable(other.to_string()),
     }
 }

@@ -6,15 +6,11 @@ use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Notify;
 
 use crate::commit::Committer;
-use crate::config::{
-    POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX,
-};
+use crate::config::{POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX};
 use crate::datasource::Datasources;
 use crate::db::Db;
 use crate::error::StoreError;
@@ -87,14 +83,20 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
     if durable && (url.contains(":memory:") || url.contains("mode=memory")) {
         return Err(unusable("a database in memory is gone with its process: name a file".to_owned()));
     }
-    let mut options: SqliteConnectOptions =
-        url.parse().map_err(|e: sqlx::Error| unusable(e.to_string()))?;
+    let mut options: SqliteConnectOptions = url.parse().map_err(|e: sqlx::Error| unusable(e.to_string()))?;
     options = options.busy_timeout(WAIT_MAX);
     if durable {
         let folder = options.get_filename().parent().filter(|p| *p != Path::new("")).map(Path::to_owned);
+        if options.get_filename().is_dir() {
+            return Err(unusable("it is a folder: name a file in it".to_owned()));
+        }
         if let Some(folder) = folder {
-            std::fs::create_dir_all(&folder)
-                .map_err(|e| unusable(format!("cannot make the folder {}: {e}", folder.display())))?;
+            std::fs::create_dir_all(&folder).map_err(|e| {
+                unusable(format!(
+                    "cannot make the folder {}: {e}; name one that this user may make and write to",
+                    folder.display()
+                ))
+            })?;
         }
         options = options
             .create_if_missing(true)
@@ -103,11 +105,8 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
             .foreign_keys(true);
     }
     let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
-    let writer = pool()
-        .max_connections(1)
-        .connect_with(options.clone())
-        .await
-        .map_err(|e| unusable(sqlite_hint(&e)))?;
+    let writer =
+        pool().max_connections(1).connect_with(options.clone()).await.map_err(|e| unusable(sqlite_hint(&e)))?;
     let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
     let db = Db::Sqlite { writer, readers };
     if durable {
@@ -147,7 +146,7 @@ async fn postgres(url: &str) -> Result<Db, StoreError> {
     let mut first = tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
         .await
         .map_err(|_| away(format!("no answer within {WAIT_MAX:?}")))?
-        .map_err(|e| away(e.to_string()))?;
+        .map_err(|e| away(e.as_database_error().map_or_else(|| e.to_string(), |e| e.message().to_owned())))?;
     make_schema(&mut first).await.map_err(bad)?;
     first.close().await?;
     let pool = PgPoolOptions::new()
@@ -201,7 +200,9 @@ pub fn hide_password(url: &str) -> String {
         Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
         None => rest.to_owned(),
     };
-    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}{rest}") };
+    let Some((address, query)) = rest.split_once('?') else {
+        return format!("{scheme}{rest}");
+    };
     let shown = |pair: &str| match pair.split_once('=') {
         Some(("password", _)) => "password=...".to_owned(),
         _ => pair.to_owned(),

@@ -197,6 +197,7 @@ async fn only_regular_files_inside_the_folder_are_read() {
         .map(|version| version.plugin.as_str());
     assert_eq!(activated.collect::<Vec<_>>(), ["inside"]);
     let skipped = report
+        .trouble
         .skipped
         .iter()
         .map(|s| (s.file.as_str(), &s.reason[..16]));
@@ -214,14 +215,14 @@ async fn a_folder_that_goes_missing_stops_nothing() {
     let bench = versioned().await;
     let aside = bench.dir.path().with_extension("aside");
     fs::rename(bench.dir.path(), &aside).unwrap();
-    let problem = bench.rescan().await.problem.unwrap();
+    let problem = bench.rescan().await.trouble.problem.unwrap();
     assert!(
         problem.starts_with("cannot read the plugins folder"),
         "{problem}"
     );
     assert_eq!(note(&bench).await, "a");
     fs::rename(&aside, bench.dir.path()).unwrap();
-    assert_eq!(bench.rescan().await.problem, None);
+    assert_eq!(bench.rescan().await.trouble.problem, None);
 }
 
 struct Refusing;

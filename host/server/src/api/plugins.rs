@@ -6,7 +6,7 @@ use axum::{Json, Router};
 use domain::plugin::{PluginVersion, VersionState};
 
 use super::AppState;
-use super::types::{Plugin, Plugins};
+use super::types::{Plugin, Plugins, SkippedFile};
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/plugins", get(list))
@@ -14,7 +14,14 @@ pub fn router() -> Router<AppState> {
 
 async fn list(State(state): State<AppState>) -> Json<Plugins> {
     let plugins = state.sandbox.versions().into_iter().map(view).collect();
+    let trouble = state.sandbox.trouble();
+    let skipped = trouble.skipped.iter().map(|skipped| SkippedFile {
+        file: skipped.file.clone(),
+        reason: skipped.reason.clone(),
+    });
     Json(Plugins {
+        problem: trouble.problem.clone(),
+        skipped: skipped.collect(),
         allocator: state.sandbox.allocator().to_owned(),
         plugins,
     })

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{print, short, time};
+use super::output::{Output, line, plain, print, short, time};
 use crate::api::types::{Plugin, Plugins};
 use crate::config::text::show_bytes;
 
@@ -19,7 +19,17 @@ pub fn run(remote: &Remote) -> Result<(), Failure> {
     ];
     print(remote.output, &plugins, &header, |plugins| {
         plugins.plugins.iter().map(row).collect()
-    })
+    })?;
+    if remote.output == Output::Json {
+        return Ok(());
+    }
+    for skipped in &plugins.skipped {
+        let (file, reason) = (plain(&skipped.file), plain(&skipped.reason));
+        line(&format!("skipped {file}: {reason}"))?;
+    }
+    plugins
+        .problem
+        .map_or(Ok(()), |problem| line(&plain(&problem)))
 }
 
 fn row(plugin: &Plugin) -> Vec<String> {

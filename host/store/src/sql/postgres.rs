@@ -1,12 +1,15 @@
 //! What Postgres says differently: rows that another host is about to change are locked, and skipped by others.
+//!
+//! A claim picks its rows in an ARRAY: that is evaluated once. As `IN (SELECT … LIMIT … SKIP LOCKED)` a plan with a
+//! nested loop evaluates it for each row, and claims more than the limit.
 
 pub const VERSION: &str = "SELECT current_setting('server_version') AS version";
 
 pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,
         lease_until_ms = $3, claimed_at_ms = $4, crashes = crashes + 1, updated_at_ms = $4, version = version + 1
-    WHERE state IN ('waiting', 'awaiting') AND id IN (SELECT id FROM item
+    WHERE state IN ('waiting', 'awaiting') AND id = ANY (ARRAY(SELECT id FROM item
         WHERE job = $5 AND state IN ('waiting', 'awaiting') AND due_at_ms <= $4
-        ORDER BY priority, due_at_ms, created_at_ms LIMIT $6 FOR UPDATE SKIP LOCKED)
+        ORDER BY priority, due_at_ms, created_at_ms LIMIT $6 FOR UPDATE SKIP LOCKED))
     RETURNING *";
 
 pub const ITEMS_LOST: &str = "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, run_id, claimed_at_ms, created_at_ms
@@ -19,7 +22,7 @@ pub const ITEMS_BY_KEYS: &str = "SELECT id, item_key, payload, state, due_at_ms,
     FROM item WHERE job = $1 AND item_key IN (SELECT jsonb_array_elements_text(CAST($2 AS jsonb)))";
 
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
-    WHERE id IN (SELECT id FROM run
+    WHERE state = 'discovering' AND id = ANY (ARRAY(SELECT id FROM run
         WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
-        ORDER BY created_at_ms LIMIT 1 FOR UPDATE SKIP LOCKED)
+        ORDER BY created_at_ms LIMIT 1 FOR UPDATE SKIP LOCKED))
     RETURNING *";

@@ -7,7 +7,9 @@ use domain::job::JobSpec;
 use domain::outcome::{Failure, Outcome};
 use domain::run::ClaimedRun;
 
-use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
+use super::support::{
+    T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved,
+};
 use crate::StoreError;
 use crate::commit::{Committed, KvWrite};
 
@@ -21,8 +23,7 @@ const NOT_HELD_RIGHTLY: &str = "SELECT COUNT(*) AS n FROM item
     WHERE (state = 'running') <> (attempt_id IS NOT NULL AND host_id IS NOT NULL AND lease_until_ms IS NOT NULL)
         OR crashes < 0 OR attempts < 0
         OR state NOT IN ('waiting', 'running', 'awaiting', 'resolved', 'manual_required', 'abandoned')";
-const DOUBLE: &str =
-    "SELECT COUNT(*) AS n FROM (SELECT job, item_key FROM item GROUP BY job, item_key HAVING COUNT(*) > 1) AS d";
+const DOUBLE: &str = "SELECT COUNT(*) AS n FROM (SELECT job, item_key FROM item GROUP BY job, item_key HAVING COUNT(*) > 1) AS d";
 /// Each claim leaves exactly one attempt, unless it is still held.
 const EPOCHS_WITHOUT_ATTEMPT: &str = "SELECT CAST(SUM(epoch) AS BIGINT)
         - (SELECT COUNT(*) FROM attempt) - (SELECT COUNT(*) FROM item WHERE state = 'running') AS n FROM item";
@@ -63,15 +64,32 @@ impl World {
         self.now += i64::try_from(self.dice.below(4)).unwrap();
         let (now, host) = (self.now, u128::from(self.dice.below(HOSTS) + 1));
         match self.dice.below(12) {
-            0 => drop(self.t.store.trigger(&self.job.name, "ada", at(now)).await.unwrap()),
+            0 => drop(
+                self.t
+                    .store
+                    .trigger(&self.job.name, "ada", at(now))
+                    .await
+                    .unwrap(),
+            ),
             1 => {
-                let run = self.t.store.claim_run(&self.job.name, lease(host, now)).await.unwrap();
+                let run = self
+                    .t
+                    .store
+                    .claim_run(&self.job.name, lease(host, now))
+                    .await
+                    .unwrap();
                 self.discoveries.extend(run);
             }
             2 | 3 => self.page().await,
             4..=6 => {
                 let limit = u32::try_from(self.dice.below(5)).unwrap();
-                self.held.extend(self.t.store.claim(&self.job, lease(host, now), limit).await.unwrap());
+                self.held.extend(
+                    self.t
+                        .store
+                        .claim(&self.job, lease(host, now), limit)
+                        .await
+                        .unwrap(),
+                );
             }
             7..=9 => self.end().await,
             10 => self.by_hand().await,
@@ -85,16 +103,26 @@ impl World {
         }
         let at_index = usize::try_from(self.dice.below(self.discoveries.len() as u64)).unwrap();
         let run = self.discoveries[at_index].clone();
-        let keys: Vec<String> = (0..self.dice.below(8)).map(|_| format!("k{:02}", self.dice.below(40))).collect();
+        let keys: Vec<String> = (0..self.dice.below(8))
+            .map(|_| format!("k{:02}", self.dice.below(40)))
+            .collect();
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let (committed, _) =
-            self.t.store.put_page(&run, &self.job, &page(&names, None), None, at(self.now)).await.unwrap();
+        let (committed, _) = self
+            .t
+            .store
+            .put_page(&run, &self.job, &page(&names, None), None, at(self.now))
+            .await
+            .unwrap();
         if committed == Committed::Applied {
             self.known.extend(keys);
         }
         if self.dice.below(2) == 0 {
             let end = domain::run::DiscoveryEnd::Complete;
-            self.t.store.end_discovery(&run, &self.job, &end, at(self.now)).await.unwrap();
+            self.t
+                .store
+                .end_discovery(&run, &self.job, &end, at(self.now))
+                .await
+                .unwrap();
             // Sometimes it is told again.
             if self.dice.below(3) > 0 {
                 self.discoveries.remove(at_index);
@@ -113,13 +141,24 @@ impl World {
             1 => awaiting(),
             2 => permanent(),
             3 => Err(Failure::Interrupted),
-            4 => Ok(Outcome::Snoozed { until: at(self.now + 5) }),
+            4 => Ok(Outcome::Snoozed {
+                until: at(self.now + 5),
+            }),
             _ => resolved(),
         };
         let mut end = end(&item, &result, self.now);
         let (key, value) = (item.attempt_id.to_string() + &item.key, Some(vec![1]));
-        end.effects.kv.push(KvWrite { bucket: "b".to_owned(), key, value });
-        let committed = self.t.store.end_attempt(std::sync::Arc::new(end)).await.unwrap();
+        end.effects.kv.push(KvWrite {
+            bucket: "b".to_owned(),
+            key,
+            value,
+        });
+        let committed = self
+            .t
+            .store
+            .end_attempt(std::sync::Arc::new(end))
+            .await
+            .unwrap();
         self.applied += i64::from(committed == Committed::Applied);
         // Sometimes it is told again.
         if self.dice.below(4) > 0 {
@@ -129,9 +168,18 @@ impl World {
 
     async fn by_hand(&mut self) {
         let key = format!("k{:02}", self.dice.below(40));
-        let decision = [ByHand::Retry, ByHand::Retry, ByHand::Resolve, ByHand::Abandon]
-            [usize::try_from(self.dice.below(4)).unwrap()];
-        match self.t.store.by_hand("wallet", &key, decision, None, "ada", at(self.now)).await {
+        let decision = [
+            ByHand::Retry,
+            ByHand::Retry,
+            ByHand::Resolve,
+            ByHand::Abandon,
+        ][usize::try_from(self.dice.below(4)).unwrap()];
+        match self
+            .t
+            .store
+            .by_hand("wallet", &key, decision, None, "ada", at(self.now))
+            .await
+        {
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
             Err(other) => panic!("{other}"),
         }
@@ -140,8 +188,20 @@ impl World {
     async fn crash_or_renew(&mut self, host: u128) {
         match self.dice.below(3) {
             0 => self.t.store.renew(lease(host, self.now)).await.unwrap(),
-            1 => drop(self.t.store.recover(Some(super::support::host(host)), |_| 3, at(self.now)).await.unwrap()),
-            _ => drop(self.t.store.recover(None, |_| 3, at(self.now)).await.unwrap()),
+            1 => drop(
+                self.t
+                    .store
+                    .recover(Some(super::support::host(host)), |_| 3, at(self.now))
+                    .await
+                    .unwrap(),
+            ),
+            _ => drop(
+                self.t
+                    .store
+                    .recover(None, |_| 3, at(self.now))
+                    .await
+                    .unwrap(),
+            ),
         }
     }
 
@@ -153,11 +213,25 @@ impl World {
             assert_eq!(self.t.number(EPOCHS_WITHOUT_ATTEMPT).await, 0, "{when}");
         }
         let rows = self.t.rows("SELECT item_key FROM item").await;
-        let stored: BTreeSet<String> = rows.iter().map(|row| row.text("item_key").unwrap()).collect();
+        let stored: BTreeSet<String> = rows
+            .iter()
+            .map(|row| row.text("item_key").unwrap())
+            .collect();
         assert_eq!(stored, self.known, "{when}");
-        assert_eq!(self.t.number("SELECT COUNT(*) AS n FROM kv").await, self.applied, "{when}");
+        assert_eq!(
+            self.t.number("SELECT COUNT(*) AS n FROM kv").await,
+            self.applied,
+            "{when}"
+        );
         let counts = self.t.store.item_counts().await.unwrap();
-        assert_eq!(counts.iter().map(|count| count.items as usize).sum::<usize>(), self.known.len(), "{when}");
+        assert_eq!(
+            counts
+                .iter()
+                .map(|count| count.items as usize)
+                .sum::<usize>(),
+            self.known.len(),
+            "{when}"
+        );
     }
 }
 
@@ -178,7 +252,11 @@ async fn story(t: T, job: JobSpec, seed: u64) {
             world.check(&format!("seed {seed}, step {step}")).await;
         }
     }
-    assert!(world.applied > 20, "the story has too little in it: {}", world.applied);
+    assert!(
+        world.applied > 20,
+        "the story has too little in it: {}",
+        world.applied
+    );
 }
 
 async fn items_are_conserved(t: T) {

@@ -1,0 +1,165 @@
+//! How attempts end, and what follows.
+
+use std::sync::atomic::Ordering;
+
+use domain::item::{ByHand, State};
+use domain::job::JobSpec;
+use domain::outcome::{ErrorInfo, Failure, Outcome};
+use domain::retry::RetryPolicy;
+use expect_test::expect;
+use jiff::SignedDuration;
+
+use super::fake::{Act, Gate};
+use super::world::{Host, World, at, job};
+
+on_both![
+    failures_walk_the_backoff,
+    what_does_not_count_does_not_count,
+    awaited_items_are_looked_at_again,
+    a_permanent_failure_waits_for_a_person,
+    attempts_run_out,
+    a_panic_stays_in_its_item,
+    a_job_keeps_to_its_concurrency,
+];
+
+/// Moves the clock to when `key` is due: first to a moment before, where nothing may begin.
+async fn advance_to_due(world: &World, host: &Host, key: &str) -> SignedDuration {
+    let item = host.item(key).await.unwrap();
+    let wait = item.due_at.duration_since(world.clock.now());
+    let moment = SignedDuration::from_millis(1);
+    world.clock.advance(wait - moment);
+    tokio::task::yield_now().await;
+    world.clock.advance(moment);
+    wait
+}
+
+/// W4, with the whole engine.
+async fn failures_walk_the_backoff(world: World) {
+    world.script.finds(&["a"]);
+    world.script.fails("a", (0..8).map(|_| Failure::transient("mpc-down", "no answer")));
+    let host = world.host("h1", &[job()]).await;
+    let run = host.trigger().await;
+    let mut minutes = Vec::new();
+    for attempt in 1..=8 {
+        world.until_count("h1 attempt-ended a failed", attempt).await;
+        minutes.push(advance_to_due(&world, &host, "a").await.as_secs_f64() / 60.0);
+    }
+    assert_eq!(minutes, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
+    let item = world.until_state(&host, "a", State::Resolved).await;
+    assert_eq!((item.attempts, item.error), (9, None));
+    expect![[r#"
+        #1 failed mpc-down 12:00:30Z
+        #2 failed mpc-down 12:01:30Z
+        #3 failed mpc-down 12:03:30Z
+        #4 failed mpc-down 12:07:30Z
+        #5 failed mpc-down 12:15:30Z
+        #6 failed mpc-down 12:31:30Z
+        #7 failed mpc-down 13:03:30Z
+        #8 failed mpc-down 14:03:30Z
+        #9 resolved 15:03:30Z
+    "#]]
+    .assert_eq(&host.attempts("a").await);
+    let run = host.store.run(run).await.unwrap().unwrap();
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 1, 1), "its first attempt counts");
+    assert_eq!(host.events().await, ["a"], "failed attempts leave nothing");
+}
+
+async fn what_does_not_count_does_not_count(world: World) {
+    world.script.finds(&["a"]);
+    let slow = ErrorInfo::new("busy", "slow down");
+    world.script.of("a", [Act::End(Ok(Outcome::Snoozed { until: at("12:10:00") }))]);
+    world.script.fails("a", [Failure::Throttled { retry_after: SignedDuration::from_secs(7), error: slow }]);
+    world.script.fails("a", [Failure::transient("mpc-down", "no answer")]);
+    let host = world.host("h1", &[job()]).await;
+    host.trigger().await;
+    for verdict in ["snoozed", "throttled", "failed"] {
+        world.until_seen(&format!("h1 attempt-ended a {verdict}")).await;
+        advance_to_due(&world, &host, "a").await;
+    }
+    world.until_state(&host, "a", State::Resolved).await;
+    expect![[r#"
+        #1 snoozed 12:00:30Z
+        #1 throttled busy 12:10:00Z
+        #1 failed mpc-down 12:10:07Z
+        #2 resolved 12:11:07Z
+    "#]]
+    .assert_eq(&host.attempts("a").await);
+}
+
+async fn awaited_items_are_looked_at_again(world: World) {
+    world.script.finds(&["a"]);
+    world.script.of("a", [Act::End(Ok(Outcome::Awaiting { note: Some("begun".to_owned()) }))]);
+    let host = world.host("h1", &[job()]).await;
+    host.trigger().await;
+    let item = world.until_state(&host, "a", State::Awaiting).await;
+    assert_eq!((item.note.as_deref(), item.due_at), (Some("begun"), at("12:01:30")));
+    assert_eq!(host.events().await, ["a"], "what it started is told");
+    advance_to_due(&world, &host, "a").await;
+    let item = world.until_state(&host, "a", State::Resolved).await;
+    assert_eq!(item.attempts, 2);
+}
+
+async fn a_permanent_failure_waits_for_a_person(world: World) {
+    world.script.finds(&["a", "b"]);
+    world.script.fails("a", [Failure::Permanent(ErrorInfo::new("no-user", "it is gone"))]);
+    let host = world.host("h1", &[job()]).await;
+    let run = host.trigger().await;
+    let run = world.until_run(&host, run, "finished").await;
+    assert_eq!((run.done, run.failed), (2, 1), "the other item is not stopped by it");
+    let item = host.item("a").await.unwrap();
+    assert_eq!((item.state, item.error.unwrap().code.as_str()), (State::ManualRequired, "no-user"));
+
+    world.script.finds(&["a"]);
+    let again = host.trigger().await;
+    let again = world.until_run(&host, again, "finished").await;
+    assert_eq!(again.summary(), "found 1, attempted 0 of 0, skipped 1 (1 for a person)");
+
+    host.store.by_hand("job", "a", ByHand::Retry, Some("user is back"), "anna", world.clock.now()).await.unwrap();
+    let item = world.until_state(&host, "a", State::Resolved).await;
+    assert_eq!(item.attempts, 1, "a person's retry begins anew");
+    let trail = host.store.audit(100).await.unwrap();
+    let by_anna: Vec<_> = trail.iter().filter(|entry| entry.actor == "anna").collect();
+    assert_eq!(by_anna.len(), 1);
+    assert_eq!((by_anna[0].action.as_str(), by_anna[0].subject.as_str()), ("retried_by_hand", "a"));
+    assert_eq!(by_anna[0].detail, "manual_required -> waiting; user is back");
+}
+
+async fn attempts_run_out(world: World) {
+    world.script.finds(&["a"]);
+    world.script.fails("a", (0..2).map(|_| Failure::transient("mpc-down", "no answer")));
+    let retry = RetryPolicy { max_attempts: Some(2), ..job().retry };
+    let host = world.host("h1", &[JobSpec { retry, ..job() }]).await;
+    host.trigger().await;
+    world.until_seen("h1 attempt-ended a failed").await;
+    advance_to_due(&world, &host, "a").await;
+    let item = world.until_state(&host, "a", State::ManualRequired).await;
+    assert_eq!((item.attempts, item.error.unwrap().code.as_str()), (2, "mpc-down"));
+    assert_eq!(host.attempts("a").await, "#1 failed mpc-down 12:00:30Z\n#2 exhausted mpc-down 12:01:30Z\n");
+}
+
+async fn a_panic_stays_in_its_item(world: World) {
+    world.script.finds(&["a", "b"]);
+    world.script.of("a", [Act::Panic]);
+    let host = world.host("h1", &[job()]).await;
+    let run = host.trigger().await;
+    world.until_run(&host, run, "finished").await;
+    assert_eq!(host.item("b").await.unwrap().state, State::Resolved);
+    let item = host.item("a").await.unwrap();
+    assert_eq!((item.state, item.attempts, item.crashes), (State::Waiting, 1, 0));
+    assert_eq!(item.error.unwrap().code, "host-panic");
+    advance_to_due(&world, &host, "a").await;
+    world.until_state(&host, "a", State::Resolved).await;
+    assert_eq!(host.events().await, ["a", "b"]);
+}
+
+async fn a_job_keeps_to_its_concurrency(world: World) {
+    let keys = ["a", "b", "c", "d", "e", "f"];
+    world.script.finds(&keys);
+    let gates = keys.map(|key| world.script.holds(key));
+    let host = world.host("h1", &[JobSpec { concurrency: 2, ..job() }]).await;
+    let run = host.trigger().await;
+    world.until_count("h1 begins", 2).await;
+    gates.iter().for_each(Gate::open);
+    world.until_run(&host, run, "finished").await;
+    assert_eq!(world.script.running_max.load(Ordering::SeqCst), 2);
+}

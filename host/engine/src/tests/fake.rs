@@ -1,0 +1,207 @@
+//! A runner that does as a test says, and writes down what it was asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use domain::id::Digest;
+use domain::item::Claimed;
+use domain::job::JobSpec;
+use domain::outcome::{Failure, Outcome};
+use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
+use tokio::sync::{Notify, Semaphore};
+
+/// Topic on which each attempt tells of itself: such an event is there if and only if the attempt was resolved.
+pub const TOPIC: &str = "tried";
+
+/// What one attempt does. An item without a script is resolved.
+pub enum Act {
+    End(Result<Outcome, Failure>),
+    /// Goes on when the gate is opened, and is resolved.
+    Hold(Gate),
+    Panic,
+}
+
+/// What one call of a discovery does. Without a script it finds nothing.
+pub enum Look {
+    Page(Page),
+    Hold(Gate, Page),
+    Fail(Failure),
+    Panic,
+}
+
+/// Closed until it is opened, then open for ever.
+#[derive(Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub fn new() -> Gate {
+        Gate(Arc::new(Semaphore::new(0)))
+    }
+
+    pub fn open(&self) {
+        self.0.add_permits(1_000);
+    }
+
+    async fn pass(&self) {
+        self.0.acquire().await.unwrap().forget();
+    }
+}
+
+/// What was seen, and a bell for whoever waits for more.
+#[derive(Default)]
+pub struct Seen {
+    lines: Mutex<Vec<String>>,
+    pub more: Notify,
+}
+
+impl Seen {
+    pub fn note(&self, line: String) {
+        self.lines.lock().unwrap().push(line);
+        self.more.notify_waiters();
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    pub fn has(&self, line: &str) -> bool {
+        self.lines.lock().unwrap().iter().any(|seen| seen == line)
+    }
+
+    /// How many lines begin so.
+    pub fn count(&self, start: &str) -> usize {
+        self.lines.lock().unwrap().iter().filter(|seen| seen.starts_with(start)).count()
+    }
+}
+
+/// What all hosts of a story share.
+#[derive(Default)]
+pub struct Script {
+    acts: Mutex<HashMap<String, VecDeque<Act>>>,
+    looks: Mutex<VecDeque<Look>>,
+    pub blocked: AtomicBool,
+    running: AtomicUsize,
+    /// The most attempts that ran at the same time.
+    pub running_max: AtomicUsize,
+    pub seen: Arc<Seen>,
+}
+
+impl Script {
+    /// The next attempts of `key`, in order.
+    pub fn of(&self, key: &str, acts: impl IntoIterator<Item = Act>) {
+        self.acts.lock().unwrap().entry(key.to_owned()).or_default().extend(acts);
+    }
+
+    pub fn fails(&self, key: &str, failures: impl IntoIterator<Item = Failure>) {
+        self.of(key, failures.into_iter().map(|failure| Act::End(Err(failure))));
+    }
+
+    pub fn holds(&self, key: &str) -> Gate {
+        let gate = Gate::new();
+        self.of(key, [Act::Hold(gate.clone())]);
+        gate
+    }
+
+    /// The next calls of `discover`, in order.
+    pub fn look(&self, look: Look) {
+        self.looks.lock().unwrap().push_back(look);
+    }
+
+    /// A discovery that finds these, in one page.
+    pub fn finds(&self, keys: &[&str]) {
+        self.look(Look::Page(page(keys, None)));
+    }
+
+    /// For discoveries that find the same again and again.
+    pub fn finds_each_time(&self, keys: &[&str], times: usize) {
+        (0..times).for_each(|_| self.finds(keys));
+    }
+}
+
+pub fn page(keys: &[&str], next: Option<&str>) -> Page {
+    let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+    Page { items: keys.iter().map(found).collect(), next: next.map(str::to_owned) }
+}
+
+pub struct Fake {
+    pub host: &'static str,
+    pub script: Arc<Script>,
+}
+
+/// Tells of a call that ended without an answer: its future was dropped.
+struct Watch<'a> {
+    script: &'a Script,
+    name: Option<String>,
+}
+
+impl Watch<'_> {
+    fn new(script: &Script, name: String) -> Watch<'_> {
+        let running = script.running.fetch_add(1, Ordering::SeqCst) + 1;
+        script.running_max.fetch_max(running, Ordering::SeqCst);
+        Watch { script, name: Some(name) }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.script.running.fetch_sub(1, Ordering::SeqCst);
+        if let Some(name) = self.name.take() {
+            self.script.seen.note(format!("dropped {name}"));
+        }
+    }
+}
+
+#[async_trait]
+impl Runner for Fake {
+    fn readiness(&self, _: &JobSpec) -> Readiness {
+        if self.script.blocked.load(Ordering::Relaxed) {
+            return Readiness::Blocked("the plugin is not there".to_owned());
+        }
+        Readiness::Ready(Digest([7; 32]))
+    }
+
+    async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
+        let cursor = call.input.cursor.as_deref().unwrap_or("start");
+        self.script.seen.note(format!("{} discovers from {cursor}", self.host));
+        let look = self.script.looks.lock().unwrap().pop_front();
+        report(match look {
+            None => Ok(Page::default()),
+            Some(Look::Page(page)) => Ok(page),
+            Some(Look::Hold(gate, page)) => {
+                gate.pass().await;
+                Ok(page)
+            }
+            Some(Look::Fail(failure)) => Err(failure),
+            Some(Look::Panic) => std::panic::resume_unwind(Box::new("discover")),
+        })
+    }
+
+    async fn process(&self, call: Call<Claimed>) -> Report<Outcome> {
+        let item = &call.input;
+        let mut watch = Watch::new(&self.script, format!("{} {}", self.host, item.key));
+        self.script.seen.note(format!("{} begins {} #{}", self.host, item.key, item.number()));
+        call.scope.publish(TOPIC, &item.key, &item.idempotency_key()).await.unwrap();
+        let act = self.script.acts.lock().unwrap().get_mut(&item.key).and_then(VecDeque::pop_front);
+        let result = match act {
+            None => Ok(Outcome::Resolved { note: None }),
+            Some(Act::End(result)) => result,
+            Some(Act::Hold(gate)) => {
+                gate.pass().await;
+                Ok(Outcome::Resolved { note: Some("held".to_owned()) })
+            }
+            Some(Act::Panic) => {
+                watch.name = None;
+                std::panic::resume_unwind(Box::new("process"))
+            }
+        };
+        watch.name = None;
+        report(result)
+    }
+}
+
+fn report<T>(result: Result<T, Failure>) -> Report<T> {
+    let usage = Usage { wall_us: 1, memory_bytes_max: 2 };
+    Report { result, digest: Some(Digest([7; 32])), usage, log: String::new() }
+}

@@ -1,0 +1,53 @@
+//! Two hosts on one Postgres.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use domain::job::JobSpec;
+
+use super::world::{World, each_minute};
+use crate::EngineConfig;
+
+const ITEMS: usize = 60;
+const TICKS: usize = 5;
+
+/// Hosts hear of each other's work by looking for it.
+fn looks_often(config: EngineConfig) -> EngineConfig {
+    EngineConfig { poll_period: Duration::from_millis(20), ..config }
+}
+
+#[tokio::test]
+async fn two_hosts_share_ticks_and_items() {
+    let world = World::postgres();
+    let job = JobSpec { concurrency: 3, ..each_minute() };
+    let keys: Vec<String> = (0..ITEMS).map(|number| format!("k{number:02}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    world.script.finds_each_time(&keys, TICKS);
+    let one = world.host_with("h1", std::slice::from_ref(&job), looks_often).await;
+    let two = world.host_with("h2", &[job], looks_often).await;
+    world.advance(30);
+    for tick in 1..=TICKS {
+        let finished = || async {
+            let runs = one.store.runs(Some("job"), 100).await.unwrap();
+            (runs.len() == tick && runs.iter().all(|run| run.state == "finished")).then_some(())
+        };
+        world.until(&format!("run {tick} to be finished"), finished).await;
+        world.advance(60);
+    }
+    one.stop().await;
+    two.stop().await;
+
+    let ticks = one.ticks().await;
+    assert!(ticks.lines().take(TICKS).all(|tick| tick.ends_with(" ran")), "{ticks}");
+    assert_eq!(world.seen.count("h1 ticked ran") + world.seen.count("h2 ticked ran"), ticks.matches("ran").count());
+    for key in &keys {
+        let attempts = one.store.attempts("job", key, 100).await.unwrap();
+        let ended: BTreeSet<_> = attempts.iter().map(|attempt| attempt.epoch).collect();
+        assert_eq!((attempts.len(), ended.len()), (TICKS, TICKS), "{key}");
+        assert!(attempts.iter().all(|attempt| attempt.verdict == "resolved"), "{key}");
+    }
+    let begun = |host: &str| world.seen.count(&format!("{host} begins"));
+    assert_eq!(begun("h1") + begun("h2"), ITEMS * TICKS, "no item is attempted twice");
+    assert!(begun("h1") > 0 && begun("h2") > 0, "both work: {} and {}", begun("h1"), begun("h2"));
+    assert_eq!(one.events().await.len(), ITEMS * TICKS);
+}

@@ -1,0 +1,108 @@
+//! The store goes away: guests end before another host may hold their items, and nothing of them is kept.
+
+use domain::item::State;
+use jiff::SignedDuration;
+
+use super::fake::{Look, page};
+use super::world::{Host, World, at, each_minute, job};
+use crate::EngineConfig;
+
+fn fifteen_seconds(config: EngineConfig) -> EngineConfig {
+    EngineConfig { lease_ttl: SignedDuration::from_secs(15), ..config }
+}
+
+/// A host that holds `a` and cannot renew: moved to the last moment before the lease ends.
+async fn loses_its_store(world: &World, cut_off: impl AsyncFnOnce(&Host)) -> Host {
+    world.script.finds(&["a"]);
+    world.script.holds("a");
+    let host = world.host_with("h1", &[job()], fifteen_seconds).await;
+    host.trigger().await;
+    world.until_seen("h1 begins a #1").await;
+    world.until_seen("h1 discovered").await;
+    cut_off(&host).await;
+    world.advance(5);
+    world.until_seen("h1 store-lost").await;
+    assert!(!world.seen.has("dropped h1 a"), "the lease is good for a while yet");
+    world.advance(9);
+    world.until_seen("dropped h1 a").await;
+    assert_eq!(world.clock.now(), at("12:00:44"), "before the lease ended at 12:00:45");
+    host
+}
+
+#[tokio::test]
+async fn guests_end_before_their_leases_on_sqlite() {
+    let world = World::sqlite();
+    let host = loses_its_store(&world, async |host| host.store.close().await).await;
+    host.crash();
+    let host = world.host_with("h2", &[job()], fifteen_seconds).await;
+    let item = host.item("a").await.unwrap();
+    assert_eq!((item.state, item.epoch), (State::Running, 1), "nothing was committed");
+    assert_eq!(host.events().await, Vec::<String>::new());
+    world.advance(10);
+    world.until_state(&host, "a", State::Resolved).await;
+    assert_eq!(host.events().await, ["a"]);
+}
+
+/// The same host goes on when the store is back.
+#[tokio::test]
+async fn guests_end_before_their_leases_on_postgres() {
+    let world = World::postgres();
+    let database = world.database().unwrap();
+    let host = loses_its_store(&world, async |_| database.cut_off()).await;
+    database.let_in();
+    world.advance(1);
+    world.until_seen("h1 store-back").await;
+    world.advance(10);
+    world.until_seen("h1 recovered a").await;
+    let item = world.until_state(&host, "a", State::Resolved).await;
+    assert_eq!((item.epoch, item.attempts), (2, 1));
+    assert!(host.attempts("a").await.starts_with("#1 lost 12:00:30Z\n#1 resolved "));
+    assert_eq!(host.events().await, ["a"]);
+}
+
+/// An attempt that ended while the store was away is written when it is back, not repeated.
+#[tokio::test]
+async fn an_outcome_waits_for_the_store() {
+    let world = World::postgres();
+    let database = world.database().unwrap();
+    world.script.finds(&["a"]);
+    let gate = world.script.holds("a");
+    let host = world.host("h1", &[job()]).await;
+    host.trigger().await;
+    world.until_seen("h1 begins a #1").await;
+    world.until_seen("h1 discovered").await;
+    database.cut_off();
+    gate.open();
+    world.advance(5);
+    world.until_seen("h1 store-lost").await;
+    database.let_in();
+    world.until_seen("h1 attempt-ended a resolved").await;
+    assert_eq!(host.attempts("a").await, "#1 resolved 12:00:30Z\n");
+    assert_eq!(host.events().await, ["a"]);
+}
+
+/// A page that could not be written is asked for again, by the same host, when the store is back.
+#[tokio::test]
+async fn a_discovery_goes_on_after_an_outage() {
+    let world = World::postgres();
+    let database = world.database().unwrap();
+    let gate = super::fake::Gate::new();
+    world.script.look(Look::Page(page(&["a"], Some("2"))));
+    world.script.look(Look::Hold(gate.clone(), page(&["b"], None)));
+    world.script.finds(&["b"]);
+    let host = world.host("h1", &[each_minute()]).await;
+    let run = host.trigger().await;
+    world.until_seen("h1 discovers from 2").await;
+    world.until_state(&host, "a", State::Resolved).await;
+    database.cut_off();
+    gate.open();
+    world.advance(5);
+    world.until_seen("h1 store-lost").await;
+    database.let_in();
+    world.advance(5);
+    world.until_seen("h1 store-back").await;
+    let run = world.until_run(&host, run, "finished").await;
+    assert_eq!(run.summary(), "found 2, attempted 2 of 2, skipped 0");
+    world.advance(60);
+    world.until_seen("h1 ticked ran").await;
+}

@@ -1,0 +1,148 @@
+//! Ticks become runs, runs become items, items become attempts.
+
+use domain::item::State;
+use domain::job::{JobSpec, Rate};
+use expect_test::expect;
+use jiff::SignedDuration;
+
+use super::fake::{Look, page};
+use super::world::{World, each_minute, job};
+
+on_both![
+    a_tick_becomes_a_finished_run,
+    a_tick_while_a_run_is_open_is_skipped,
+    after_an_absence_one_tick_runs,
+    a_run_queues_up_to_its_cap,
+    attempts_keep_to_the_rate,
+    a_run_waits_until_its_plugin_is_ready,
+    runs_by_hand_follow_one_another,
+];
+
+async fn a_tick_becomes_a_finished_run(world: World) {
+    world.script.finds(&["a", "b", "c"]);
+    let host = world.host("h1", &[each_minute()]).await;
+    assert_eq!(host.ticks().await, "", "a new job's schedule starts now");
+    world.advance(30);
+    world.until_seen("h1 ticked ran").await;
+    let run = host.store.runs(Some("job"), 10).await.unwrap().remove(0);
+    assert_eq!(run.started_by, "schedule");
+    let run = world.until_run(&host, run.id, "finished").await;
+    assert_eq!(run.summary(), "found 3, attempted 3 of 3, skipped 0");
+    assert_eq!((run.failed, run.error), (0, None));
+    assert_eq!(host.ticks().await, "12:01:00Z ran\n");
+    for key in ["a", "b", "c"] {
+        let item = host.item(key).await.unwrap();
+        assert_eq!((item.state, item.attempts, item.host), (State::Resolved, 1, None), "{key}");
+        assert_eq!(host.attempts(key).await, "#1 resolved 12:01:00Z\n");
+    }
+    assert_eq!(host.events().await, ["a", "b", "c"], "one of each resolved attempt");
+}
+
+async fn a_tick_while_a_run_is_open_is_skipped(world: World) {
+    world.script.finds(&["a"]);
+    let gate = world.script.holds("a");
+    let host = world.host("h1", &[each_minute()]).await;
+    world.advance(30);
+    world.until_seen("h1 begins a #1").await;
+    world.advance(60);
+    world.until_seen("h1 ticked overlap").await;
+    gate.open();
+    world.until_state(&host, "a", State::Resolved).await;
+    world.advance(60);
+    world.until_count("h1 ticked ran", 2).await;
+    assert_eq!(host.ticks().await, "12:01:00Z ran\n12:02:00Z overlap\n12:03:00Z ran\n");
+    assert_eq!(host.store.runs(Some("job"), 10).await.unwrap().len(), 2);
+}
+
+async fn after_an_absence_one_tick_runs(world: World) {
+    let host = world.host("h1", &[each_minute()]).await;
+    world.advance(30);
+    world.until_count("h1 discovered", 1).await;
+    host.stop().await;
+    drop(host);
+    world.advance(250);
+    let host = world.host("h1", &[each_minute()]).await;
+    world.until_count("h1 discovers", 2).await;
+    expect![[r#"
+        12:01:00Z ran
+        12:02:00Z coalesced
+        12:03:00Z coalesced
+        12:04:00Z coalesced
+        12:05:00Z ran
+    "#]]
+    .assert_eq(&host.ticks().await);
+}
+
+async fn a_run_queues_up_to_its_cap(world: World) {
+    for keys in [&["a", "b", "c", "d", "e"][..], &["c", "d", "e"], &["e"]] {
+        world.script.finds(keys);
+    }
+    let host = world.host("h1", &[JobSpec { items_per_run_max: Some(2), ..job() }]).await;
+    let mut summaries = String::new();
+    for _ in 0..3 {
+        let run = host.trigger().await;
+        let run = world.until_run(&host, run, "finished").await;
+        summaries.push_str(&format!("{}\n", run.summary()));
+    }
+    expect![[r#"
+        found 5, attempted 2 of 2, skipped 3 (3 over the cap)
+        found 3, attempted 2 of 2, skipped 1 (1 over the cap)
+        found 1, attempted 1 of 1, skipped 0
+    "#]]
+    .assert_eq(&summaries);
+    assert_eq!(host.events().await, ["a", "b", "c", "d", "e"]);
+}
+
+async fn attempts_keep_to_the_rate(world: World) {
+    world.script.finds(&["a", "b", "c", "d", "e"]);
+    let rate = Rate { attempts_max: 2, window: SignedDuration::from_mins(1) };
+    let host = world.host("h1", &[JobSpec { rate: Some(rate), ..job() }]).await;
+    let run = host.trigger().await;
+    world.until_count("h1 attempt-ended", 2).await;
+    world.advance(30);
+    world.until_count("h1 attempt-ended", 4).await;
+    world.advance(60);
+    world.until_run(&host, run, "finished").await;
+    let mut began = Vec::new();
+    for key in ["a", "b", "c", "d", "e"] {
+        began.push(host.attempts(key).await);
+    }
+    began.sort();
+    expect![[r#"
+        #1 resolved 12:00:30Z
+        #1 resolved 12:00:30Z
+        #1 resolved 12:01:00Z
+        #1 resolved 12:01:00Z
+        #1 resolved 12:02:00Z
+    "#]]
+    .assert_eq(&began.concat());
+}
+
+async fn a_run_waits_until_its_plugin_is_ready(world: World) {
+    world.script.blocked.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.script.finds(&["a"]);
+    let host = world.host("h1", &[each_minute()]).await;
+    world.advance(30);
+    world.until_seen("h1 ticked ran").await;
+    world.advance(60);
+    world.until_seen("h1 ticked overlap").await;
+    assert_eq!(world.seen.count("h1 discovers"), 0, "it was not asked while it was not ready");
+    world.script.blocked.store(false, std::sync::atomic::Ordering::Relaxed);
+    host.engine.plugins_changed();
+    world.until_state(&host, "a", State::Resolved).await;
+}
+
+async fn runs_by_hand_follow_one_another(world: World) {
+    let gate = super::fake::Gate::new();
+    world.script.look(Look::Hold(gate.clone(), page(&["a"], None)));
+    world.script.finds(&["b"]);
+    let host = world.host("h1", &[job()]).await;
+    let (first, second) = (host.trigger().await, host.trigger().await);
+    world.until_count("h1 discovers", 1).await;
+    gate.open();
+    world.until_run(&host, first, "finished").await;
+    world.until_run(&host, second, "finished").await;
+    assert_eq!(host.events().await, ["a", "b"]);
+    let unknown = host.engine.trigger(&"nobody".parse().unwrap(), "test").await.unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no job \"nobody\"");
+}

@@ -1,0 +1,332 @@
+//! One story's databases, clock and hosts. Each host has a runtime of its own, so that it can be killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::clock::{Clock, Manual};
+use domain::id::{HostId, JobName, RunId};
+use domain::item::State;
+use domain::job::{Grants, JobSpec};
+use domain::limits::Limits;
+use domain::retry::RetryPolicy;
+use domain::schedule::Schedule;
+use jiff::{SignedDuration, Timestamp};
+use store::items::ItemView;
+use store::runs::RunView;
+use store::{Store, StoreConfig};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::fake::{Fake, Script, Seen, TOPIC};
+use crate::feed::Happening;
+use crate::{Engine, EngineConfig};
+
+/// Longest wait for anything, in real time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Leases outlast every story that is not about them.
+const LEASE: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// Nothing may depend on polling: a wake-up that is lost fails the story.
+const POLL: Duration = Duration::from_secs(600);
+
+/// Tells each story on both databases.
+macro_rules! on_both {
+    ($($story:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $story() {
+                super::$story($crate::tests::world::World::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $story() {
+                super::$story($crate::tests::world::World::postgres()).await;
+            })*
+        }
+    };
+}
+
+pub struct World {
+    url: String,
+    database: Option<Database>,
+    pub clock: Manual,
+    pub script: Arc<Script>,
+    pub seen: Arc<Seen>,
+    _folder: TempDir,
+}
+
+impl World {
+    pub fn sqlite() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/tidemill.db", folder.path().display());
+        World::new(url, None, folder)
+    }
+
+    pub fn postgres() -> World {
+        let database = Database::create();
+        World::new(database.url(), Some(database), tempfile::tempdir().unwrap())
+    }
+
+    fn new(url: String, database: Option<Database>, folder: TempDir) -> World {
+        let Clock::Manual(clock) = Clock::manual(at("12:00:30")) else { panic!("a manual clock") };
+        let script = Arc::new(Script::default());
+        let seen = script.seen.clone();
+        World { url, database, clock, script, seen, _folder: folder }
+    }
+
+    pub fn advance(&self, seconds: i64) {
+        self.clock.advance(SignedDuration::from_secs(seconds));
+    }
+
+    pub async fn host(&self, name: &'static str, jobs: &[JobSpec]) -> Host {
+        self.host_with(name, jobs, |config| config).await
+    }
+
+    /// A host that is called `name` has the same id each time.
+    pub async fn host_with(
+        &self,
+        name: &'static str,
+        jobs: &[JobSpec],
+        change: impl FnOnce(EngineConfig) -> EngineConfig,
+    ) -> Host {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.unwrap();
+        let config = EngineConfig { lease_ttl: LEASE, poll_period: POLL, ..EngineConfig::new(name) };
+        let config = change(config);
+        let url = StoreConfig { url: self.url.clone(), datasources: BTreeMap::new() };
+        let runner = Arc::new(Fake { host: name, script: self.script.clone() });
+        let clock = Clock::Manual(self.clock.clone());
+        let jobs = jobs.iter().cloned().map(Arc::new).collect();
+        let started = runtime.spawn(async move {
+            let store = Arc::new(Store::open(&url).await.unwrap());
+            let id = host_id(name);
+            let engine = Engine::start(config, id, store.clone(), runner, clock, jobs).await.unwrap();
+            (store, Arc::new(engine))
+        });
+        let (store, engine) = started.await.unwrap();
+        let (mut feed, seen) = (engine.feed(), self.seen.clone());
+        runtime.spawn(async move {
+            loop {
+                match feed.recv().await {
+                    Ok(happening) => seen.note(line(name, &happening)),
+                    Err(RecvError::Lagged(n)) => seen.note(format!("{name}: {n} happenings were missed")),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        Host { runtime: Some(runtime), store, engine }
+    }
+
+    /// Looks again after each happening until there is something to see.
+    pub async fn until<T, F>(&self, what: &str, mut look: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = Option<T>>,
+    {
+        let watch = async {
+            loop {
+                let more = self.seen.more.notified();
+                if let Some(found) = look().await {
+                    return found;
+                }
+                more.await;
+            }
+        };
+        let Ok(found) = tokio::time::timeout(PATIENCE, watch).await else {
+            panic!("waited {PATIENCE:?} for {what}; seen:\n{}", self.seen.lines().join("\n"));
+        };
+        found
+    }
+
+    pub async fn until_seen(&self, line: &str) {
+        self.until(line, || async { self.seen.has(line).then_some(()) }).await;
+    }
+
+    /// Waits until as many lines as this begin so.
+    pub async fn until_count(&self, start: &str, count: usize) {
+        let what = format!("{count} times {start:?}");
+        self.until(&what, || async { (self.seen.count(start) >= count).then_some(()) }).await;
+    }
+
+    pub async fn until_state(&self, host: &Host, key: &str, state: State) -> ItemView {
+        let what = format!("{key} to be {state}");
+        let look = || async { host.item(key).await.filter(|item| item.state == state) };
+        self.until(&what, look).await
+    }
+
+    pub async fn until_run(&self, host: &Host, run: RunId, state: &str) -> RunView {
+        let look = || async { host.store.run(run).await.unwrap().filter(|run| run.state == state) };
+        self.until(&format!("run {run} to be {state}"), look).await
+    }
+
+    pub fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
+    }
+}
+
+pub struct Host {
+    runtime: Option<Runtime>,
+    pub store: Arc<Store>,
+    pub engine: Arc<Engine>,
+}
+
+impl Host {
+    /// Ends at once, as with `kill -9`: nothing more is said to the store.
+    pub fn crash(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    pub async fn stop(&self) {
+        self.engine.stop().await;
+    }
+
+    pub async fn trigger(&self) -> RunId {
+        self.engine.trigger(&job_name(), "test").await.unwrap()
+    }
+
+    pub async fn item(&self, key: &str) -> Option<ItemView> {
+        self.store.item("job", key).await.unwrap()
+    }
+
+    /// How attempts of `key` ended, oldest first: number, verdict, and when they began.
+    pub async fn attempts(&self, key: &str) -> String {
+        let mut attempts = self.store.attempts("job", key, 100).await.unwrap();
+        attempts.reverse();
+        let line = |attempt: &store::items::AttemptView| {
+            let code = attempt.error.as_ref().map(|error| format!(" {}", error.code)).unwrap_or_default();
+            let began = attempt.started_at.to_string();
+            format!("#{} {}{code} {}\n", attempt.number, attempt.verdict, &began[11..])
+        };
+        attempts.iter().map(line).collect()
+    }
+
+    /// Ticks of the job, oldest first.
+    pub async fn ticks(&self) -> String {
+        let mut ticks = self.store.ticks("job", 1_000).await.unwrap();
+        ticks.reverse();
+        let line = |tick: &store::jobs::TickView| format!("{} {}\n", &tick.at.to_string()[11..], tick.fate);
+        ticks.iter().map(line).collect()
+    }
+
+    /// Keys of the events that were committed, in order of the keys.
+    pub async fn events(&self) -> Vec<String> {
+        let events = self.store.events_pending(Some(TOPIC), 10_000).await.unwrap();
+        let mut keys: Vec<String> = events.into_iter().map(|event| event.key).collect();
+        keys.sort();
+        keys
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A time on the day of the stories.
+pub fn at(time: &str) -> Timestamp {
+    format!("2026-11-20T{time}Z").parse().unwrap()
+}
+
+fn host_id(name: &str) -> HostId {
+    let bytes: u128 = name.bytes().fold(0, |all, byte| (all << 8) | u128::from(byte));
+    HostId(uuid::Uuid::from_u128(bytes))
+}
+
+pub fn job_name() -> JobName {
+    "job".parse().unwrap()
+}
+
+/// Started by hand; minutes between attempts double up to an hour; no bound of attempts.
+pub fn job() -> JobSpec {
+    let retry = RetryPolicy {
+        base: SignedDuration::from_mins(1),
+        cap: SignedDuration::from_mins(60),
+        jitter: 0.0,
+        max_attempts: None,
+        ..RetryPolicy::DEFAULT
+    };
+    JobSpec {
+        name: job_name(),
+        plugin: "plugin".parse().unwrap(),
+        schedule: Schedule::Manual,
+        config: BTreeMap::new(),
+        grants: Grants { topics: BTreeSet::from([TOPIC.to_owned()]), ..Grants::default() },
+        limits: Limits::DEFAULT,
+        retry,
+        concurrency: 4,
+        items_per_run_max: None,
+        rate: None,
+        resolve_when_absent: false,
+    }
+}
+
+pub fn each_minute() -> JobSpec {
+    JobSpec { schedule: Schedule::every(SignedDuration::from_mins(1)).unwrap(), ..job() }
+}
+
+fn line(host: &str, happening: &Happening) -> String {
+    let kind = happening.kind();
+    match happening {
+        Happening::Ticked { fate, .. } => format!("{host} {kind} {}", fate.as_str()),
+        Happening::AttemptEnded { key, verdict, .. } => format!("{host} {kind} {key} {}", verdict.as_str()),
+        Happening::AttemptStale { key, .. } | Happening::Recovered { key, .. } => format!("{host} {kind} {key}"),
+        Happening::DiscoveryFailed { code, .. } => format!("{host} {kind} {code}"),
+        _ => format!("{host} {kind}"),
+    }
+}
+
+/// A database of its own on the server of `TIDEMILL_TEST_POSTGRES`, dropped at the end.
+pub struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    fn create() -> Database {
+        let Ok(server) = std::env::var("TIDEMILL_TEST_POSTGRES") else {
+            panic!("set TIDEMILL_TEST_POSTGRES, or run `cargo xtask test`");
+        };
+        let name = format!("engine_{}", uuid::Uuid::now_v7().simple());
+        let database = Database { server, name };
+        database.psql(&format!("CREATE DATABASE {}", database.name));
+        database
+    }
+
+    fn url(&self) -> String {
+        let (server, _) = self.server.rsplit_once('/').expect("a URL that ends in /database");
+        format!("{server}/{}", self.name)
+    }
+
+    /// Ends every connection, and refuses new ones.
+    pub fn cut_off(&self) {
+        let name = &self.name;
+        self.psql(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
+        self.psql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
+    }
+
+    pub fn let_in(&self) {
+        self.psql(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name));
+    }
+
+    fn psql(&self, sql: &str) {
+        let psql = Command::new("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.server]).output();
+        let output = psql.expect("the client `psql` is needed (Debian: postgresql-client)");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.psql(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        }
+    }
+}

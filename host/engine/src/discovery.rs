@@ -1,16 +1,16 @@
 //! A run's discovery: pages asked of the plugin, each reconciled with its cursor in one transaction.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::id::JobName;
 use domain::job::JobSpec;
+use domain::limits::cut;
 use domain::outcome::{ErrorInfo, Failure};
 use domain::run::{ClaimedRun, DiscoveryEnd};
 use domain::runner::{Call, Page, PageRequest, Report};
 use store::StoreError;
 use store::commit::Committed;
-use tokio::task::JoinHandle;
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
@@ -19,18 +19,18 @@ use crate::feed::Happening;
 
 /// Gives every job's oldest waiting run to a task of its own, one at a time.
 pub async fn run(ctx: Arc<Ctx>) {
-    let mut busy: HashMap<JobName, JoinHandle<()>> = HashMap::new();
+    let busy = Busy::default();
     loop {
         let woken = ctx.store.woken();
-        busy.retain(|_, task| !task.is_finished());
         for job in &ctx.jobs {
-            if busy.contains_key(&job.name) || !ctx.ready(job) {
+            if busy.jobs().contains(&job.name) || !ctx.ready(job) {
                 continue;
             }
             match ctx.store.claim_run(&job.name, ctx.lease()).await {
                 Ok(Some(run)) => {
-                    let task = discover(ctx.clone(), job.clone(), run);
-                    busy.insert(job.name.clone(), ctx.attempts.spawn(task));
+                    busy.jobs().insert(job.name.clone());
+                    let turn = Turn { ctx: ctx.clone(), busy: busy.clone(), job: job.clone() };
+                    ctx.attempts.spawn(async move { discover(&turn.ctx, &turn.job, run).await });
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(job = %job.name, %error, "discoveries wait for the store"),
@@ -44,8 +44,39 @@ pub async fn run(ctx: Arc<Ctx>) {
     }
 }
 
-async fn discover(ctx: Arc<Ctx>, job: Arc<JobSpec>, run: ClaimedRun) {
-    let result = pages(&ctx, &job, &run).await;
+/// Jobs whose discovery goes on here.
+#[derive(Clone, Default)]
+struct Busy(Arc<Mutex<HashSet<JobName>>>);
+
+impl Busy {
+    fn jobs(&self) -> MutexGuard<'_, HashSet<JobName>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job's turn: however it ends, the job is free before the loop is woken.
+struct Turn {
+    ctx: Arc<Ctx>,
+    busy: Busy,
+    job: Arc<JobSpec>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.busy.jobs().remove(&self.job.name);
+        self.ctx.store.wake();
+    }
+}
+
+async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
+    let result = match pages(ctx, job, &run).await {
+        Err(error) if !matches!(error, StoreError::Unavailable(_)) => {
+            // Asked again, the plugin would answer the same.
+            let text = cut(&error.to_string(), job.limits.text_bytes);
+            fail(ctx, job, &run, &Failure::transient("not-written", text)).await
+        }
+        result => result,
+    };
     match result {
         Ok(Done::Ended(DiscoveryEnd::Complete)) => {
             ctx.feed.publish(Happening::Discovered { job: job.name.clone(), run: run.id });
@@ -61,11 +92,24 @@ async fn discover(ctx: Arc<Ctx>, job: Arc<JobSpec>, run: ClaimedRun) {
         }
         Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
         Err(error) => {
-            tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
-            tokio::time::sleep(STORE_REST).await;
+            tracing::warn!(job = %job.name, run = %run.id, %error, "the discovery goes on when the store is back");
+            put_back(ctx, &run).await;
         }
     }
-    ctx.store.wake();
+}
+
+/// Frees the run as soon as the store answers. It cannot be left to its lease: this host renews that
+/// with all others that it holds.
+async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
+    loop {
+        tokio::select! {
+            _ = tokio::time::sleep(STORE_REST) => {}
+            _ = ctx.cut.cancelled() => return,
+        }
+        if ctx.store.release_run(run).await.is_ok() {
+            return;
+        }
+    }
 }
 
 enum Done {
@@ -84,7 +128,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
             Err(failure) => return fail(ctx, job, run, &failure).await,
         };
         if page.next.is_some() && page.next == cursor {
-            let text = format!("discover answered with the cursor {cursor:?} that it was asked for");
+            let text = format!("discover answered with the cursor {:?} that it was asked for", page.next.unwrap_or_default());
             return fail(ctx, job, run, &Failure::transient("cursor-stuck", text)).await;
         }
         let digest = report.digest.map(|digest| digest.to_string());

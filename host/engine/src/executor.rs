@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use domain::item::Claimed;
 use domain::job::JobSpec;
+use domain::limits::cut;
 use domain::outcome::{Failure, Outcome, Verdict, decide};
 use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
@@ -27,7 +28,7 @@ pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &
         _ = leases.cancelled() => return scope.abort().await,
     };
     let Some(end) = settle(ctx, &job, item, &scope, report).await else { return };
-    commit(ctx, end, leases).await;
+    commit(ctx, &job, end, leases).await;
 }
 
 /// A call that the stop signal can cut off, and whose panic stays in its item.
@@ -84,8 +85,9 @@ async fn settle(
 }
 
 /// Writes the end; while the store is away, for as long as the lease lasts.
-async fn commit(ctx: &Ctx, end: AttemptEnd, leases: &CancellationToken) {
-    let end = Arc::new(end);
+async fn commit(ctx: &Ctx, job: &JobSpec, end: AttemptEnd, leases: &CancellationToken) {
+    let mut end = Arc::new(end);
+    let mut refused = false;
     loop {
         let committed = tokio::select! {
             committed = ctx.store.end_attempt(end.clone()) => committed,
@@ -99,13 +101,35 @@ async fn commit(ctx: &Ctx, end: AttemptEnd, leases: &CancellationToken) {
             }
             Err(error) => {
                 tracing::error!(job = %end.item.job, item = %end.item.key, %error, "an outcome cannot be written");
-                return;
+                if std::mem::replace(&mut refused, true) {
+                    return;
+                }
+                end = Arc::new(without_content(ctx, job, &end, &error));
+                continue;
             }
         }
         tokio::select! {
             _ = tokio::time::sleep(STORE_REST) => {}
             _ = leases.cancelled() => return,
         }
+    }
+}
+
+/// The end of an attempt that left what the database refuses (a NUL in a note, on Postgres): a failure
+/// that holds nothing of the guest's. Left alone, the item would stay with this host for ever.
+fn without_content(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, error: &StoreError) -> AttemptEnd {
+    let text = format!("the store refuses what this attempt left: {error}");
+    let failure = Failure::transient("not-written", cut(&text, job.limits.text_bytes));
+    let ended_at = ctx.clock.now();
+    AttemptEnd {
+        item: end.item.clone(),
+        ending: decide(&Err(failure), &end.item, &job.retry, ended_at),
+        effects: Effects::default(),
+        host: end.host,
+        digest: end.digest,
+        usage: end.usage,
+        log: String::new(),
+        ended_at,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Ctx;
 use crate::feed::Happening;
+use crate::recovery;
 use crate::timer::until;
 
 /// A connection can hang without an error: past this, in real time, the store counts as away.
@@ -17,21 +18,28 @@ const RENEWAL_TIME_MAX: Duration = Duration::from_secs(3);
 /// Runs until the last attempt has ended, so that a slow end keeps its lease.
 pub async fn run(ctx: Arc<Ctx>) {
     let mut renewed_at = ctx.clock.now();
+    let mut began = renewed_at;
     let mut lost = false;
+    // Set when attempts were stopped: when the last of their leases ends.
+    let mut given_up: Option<Timestamp> = None;
     loop {
         let wait = if lost { retry_period(&ctx) } else { ctx.config.lease_renewal };
-        let next = ctx.clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
+        let next = began.checked_add(wait).unwrap_or(Timestamp::MAX);
         tokio::select! {
             _ = until(&ctx.clock, Some(next)) => {}
             _ = stopped(&ctx) => return,
         }
         // The lease counts from before the request was sent: an answer may be late.
-        let began = ctx.clock.now();
-        let renewal = tokio::time::timeout(RENEWAL_TIME_MAX, ctx.store.renew(ctx.lease()));
+        began = ctx.clock.now();
+        if given_up.is_some_and(|end| began <= end) {
+            continue;
+        }
+        let renewal = tokio::time::timeout(RENEWAL_TIME_MAX, renew(&ctx, given_up.is_some()));
         let late = |_| Err(StoreError::Unavailable(format!("no answer within {RENEWAL_TIME_MAX:?}")));
         match renewal.await.unwrap_or_else(late) {
             Ok(()) => {
                 renewed_at = began;
+                given_up = None;
                 if lost {
                     tracing::info!("the store is back");
                     ctx.feed.publish(Happening::StoreBack);
@@ -44,10 +52,20 @@ pub async fn run(ctx: Arc<Ctx>) {
                     ctx.feed.publish(Happening::StoreLost);
                 }
                 lost = true;
-                give_up_if_late(&ctx, renewed_at);
+                if given_up.is_none() && give_up_if_late(&ctx, renewed_at) {
+                    given_up = renewed_at.checked_add(ctx.config.lease_ttl).ok();
+                }
             }
         }
     }
+}
+
+/// A renewal would prolong the leases of stopped attempts too, for ever: their items are put back before it.
+async fn renew(ctx: &Ctx, stopped_some: bool) -> Result<(), StoreError> {
+    if stopped_some {
+        recovery::lapsed(ctx, ctx.clock.now()).await?;
+    }
+    ctx.store.renew(ctx.lease()).await
 }
 
 fn retry_period(ctx: &Ctx) -> SignedDuration {
@@ -59,16 +77,17 @@ async fn stopped(ctx: &Ctx) {
     ctx.attempts.wait().await;
 }
 
-/// Past this point another host may take what we hold: our guests end first.
-fn give_up_if_late(ctx: &Ctx, renewed_at: Timestamp) {
+/// Past this point another host may take what we hold: our guests end first. Says whether any had to.
+fn give_up_if_late(ctx: &Ctx, renewed_at: Timestamp) -> bool {
     let trusted = ctx.config.lease_ttl - ctx.config.lease_margin;
     if ctx.clock.now().duration_since(renewed_at) < trusted {
-        return;
+        return false;
     }
     let mut leases = ctx.leases.lock().unwrap_or_else(PoisonError::into_inner);
     if ctx.attempts.is_empty() || leases.is_cancelled() {
-        return;
+        return false;
     }
     tracing::warn!(running = ctx.attempts.len(), "leases are lost: attempts are stopped");
     std::mem::replace(&mut *leases, CancellationToken::new()).cancel();
+    true
 }

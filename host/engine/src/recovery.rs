@@ -12,13 +12,13 @@ use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::timer::until;
 
-/// Rounds at the start: each puts back a bounded number of items.
+/// Rounds in a row: each puts back a bounded number of items.
 const ROUNDS_MAX: usize = 1_000;
 
 /// A failure here is logged and does not stop the start: the loop tries again.
 pub async fn at_start(ctx: &Ctx) {
     for _ in 0..ROUNDS_MAX {
-        match recover(ctx, Some(ctx.host)).await {
+        match recover(ctx, Some(ctx.host), ctx.clock.now()).await {
             Ok(0) => return,
             Ok(items) => tracing::info!(items, "put back what this host held when it stopped"),
             Err(error) => return tracing::warn!(%error, "recovery at the start failed; it is tried again"),
@@ -27,24 +27,35 @@ pub async fn at_start(ctx: &Ctx) {
 }
 
 pub async fn run(ctx: Arc<Ctx>) {
+    let mut looked_at = ctx.clock.now();
     loop {
-        let next = ctx.clock.now().checked_add(ctx.config.recovery_period).unwrap_or(Timestamp::MAX);
+        let next = looked_at.checked_add(ctx.config.recovery_period).unwrap_or(Timestamp::MAX);
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
             _ = until(&ctx.clock, Some(next)) => {}
         }
-        match recover(&ctx, None).await {
-            Ok(0) => {}
-            Ok(items) => tracing::warn!(items, "put back items whose host went away"),
-            Err(error) => tracing::warn!(%error, "recovery failed; it is tried again"),
+        looked_at = ctx.clock.now();
+        if let Err(error) = lapsed(&ctx, looked_at).await {
+            tracing::warn!(%error, "recovery failed; it is tried again");
         }
     }
 }
 
-async fn recover(ctx: &Ctx, former: Option<HostId>) -> Result<usize, StoreError> {
+/// Puts back whatever lost its lease.
+pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
+    for _ in 0..ROUNDS_MAX {
+        match recover(ctx, None, now).await? {
+            0 => break,
+            items => tracing::warn!(items, "put back items whose host went away"),
+        }
+    }
+    Ok(())
+}
+
+async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<usize, StoreError> {
     let crashes_max =
         |job: &JobName| ctx.job(job).map_or(RetryPolicy::DEFAULT.crashes_max, |job| job.retry.crashes_max);
-    let recovered = ctx.store.recover(former, crashes_max, ctx.clock.now()).await?;
+    let recovered = ctx.store.recover(former, crashes_max, now).await?;
     for item in &recovered {
         tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
         ctx.feed.publish(Happening::Recovered { job: item.job.clone(), key: item.key.clone() });

@@ -47,7 +47,11 @@ impl HotReload {
             tell_trouble(&report.trouble, &before);
             before.clone_from(&report.trouble);
             self.tell(&report).await;
-            let period = if watcher.is_some() { RESCAN_PERIOD } else { UNWATCHED_PERIOD };
+            let period = if watcher.is_some() {
+                RESCAN_PERIOD
+            } else {
+                UNWATCHED_PERIOD
+            };
             tokio::select! {
                 _ = self.stop.cancelled() => return,
                 _ = nudge.notified() => settle(&nudge).await,
@@ -71,9 +75,19 @@ impl HotReload {
                 tracing::error!(%plugin, %digest, %reason, "plugin rejected; nothing else changes");
             }
         }
-        let changed = || report.activated.iter().chain(&report.retired).chain(&report.rejected);
+        let changed = || {
+            report
+                .activated
+                .iter()
+                .chain(&report.retired)
+                .chain(&report.rejected)
+        };
         for version in changed() {
-            if let Err(error) = self.store.put_plugin_version(version, self.engine.host_id()).await {
+            if let Err(error) = self
+                .store
+                .put_plugin_version(version, self.engine.host_id())
+                .await
+            {
                 tracing::warn!(plugin = %version.plugin, %error, "the plugin's history misses a line");
             }
         }
@@ -85,10 +99,18 @@ impl HotReload {
 
 /// Logs what was not in the way at the look before.
 fn tell_trouble(now: &Trouble, before: &Trouble) {
-    if let Some(problem) = now.problem.as_ref().filter(|_| now.problem != before.problem) {
+    if let Some(problem) = now
+        .problem
+        .as_ref()
+        .filter(|_| now.problem != before.problem)
+    {
         tracing::error!("{problem}");
     }
-    for skipped in now.skipped.iter().filter(|skipped| !before.skipped.contains(skipped)) {
+    for skipped in now
+        .skipped
+        .iter()
+        .filter(|skipped| !before.skipped.contains(skipped))
+    {
         tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
     }
 }
@@ -101,9 +123,7 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
 
 /// Waits until no nudge came for a moment.
 async fn settle(nudge: &Notify) {
-    let rested = async {
-        while tokio::time::timeout(REST, nudge.notified()).await.is_ok() {}
-    };
+    let rested = async { while tokio::time::timeout(REST, nudge.notified()).await.is_ok() {} };
     let _ = tokio::time::timeout(REST_MAX, rested).await;
 }
 
@@ -113,8 +133,11 @@ fn watch(folder: &Path, nudge: Arc<Notify>) -> Option<RecommendedWatcher> {
         // An error may have swallowed an event: look.
         _ => nudge.notify_one(),
     };
-    let watched = notify::recommended_watcher(on_event)
-        .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
+    let watched = notify::recommended_watcher(on_event).and_then(|mut watcher| {
+        watcher
+            .watch(folder, RecursiveMode::NonRecursive)
+            .map(|()| watcher)
+    });
     watched
         .inspect_err(|error| {
             tracing::debug!(folder = %folder.display(), %error, "not watched; it is looked at every 2 s");

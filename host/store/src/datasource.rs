@@ -1,7 +1,10 @@
 //! Business databases by name, and what jobs may do with them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use domain::plugin::Statement;
 use domain::scope::ScopeError;
@@ -53,7 +56,8 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
     if url.starts_with("sqlite:") {
         let options: SqliteConnectOptions = url.parse()?;
         let options = options.busy_timeout(WAIT_MAX);
-        let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
+        let file = options.get_filename().to_owned();
+        let pool = || only_this_file(SqlitePoolOptions::new().acquire_timeout(WAIT_MAX), &file);
         let writer = pool().max_connections(1).connect_lazy_with(options.clone());
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
         return Ok(Db::Sqlite { writer, readers });
@@ -63,6 +67,22 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
     Ok(Db::Postgres(pool.connect_lazy_with(options.application_name("tidemill job"))))
 }
 
+/// A file that was put back from a copy has its old name and is another one: a connection from before
+/// goes on reading what is gone. It is closed instead of used.
+fn only_this_file(pool: SqlitePoolOptions, file: &Path) -> SqlitePoolOptions {
+    let file = file.to_owned();
+    let seen = Mutex::new((None, Instant::now()));
+    pool.before_acquire(move |_, connection| {
+        let now = std::fs::metadata(&file).ok().map(|file| (file.dev(), file.ino()));
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != now {
+            *seen = (now, Instant::now());
+        }
+        let is_newer = connection.age < seen.1.elapsed();
+        Box::pin(async move { Ok(is_newer) })
+    })
+}
+
 /// A driver's error in the words of a scope. Texts of databases name tables and columns, never secrets.
 pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
     match error {
@@ -70,11 +90,25 @@ pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
         sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "57014" || code == "9") => {
             ScopeError::Limit("the statement took too long".to_owned())
         }
+        sqlx::Error::Database(e) if e.code().is_some_and(|code| is_away(&code)) => {
+            ScopeError::Unavailable(e.message().to_owned())
+        }
         sqlx::Error::Database(e) => ScopeError::Database(e.message().to_owned()),
         sqlx::Error::Decode(e) => ScopeError::Database(e.to_string()),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => ScopeError::Database(error.to_string()),
         other => ScopeError::Unavailable(other.to_string()),
     }
+}
+
+/// Codes of a database that cannot work now, whatever it is asked.
+fn is_away(code: &str) -> bool {
+    if code.len() == 5 {
+        // Postgres: lost connections, no room, shut down by an operator.
+        return ["08", "53", "57P"].iter().any(|class| code.starts_with(class));
+    }
+    let Ok(code) = code.parse::<u32>() else { return false };
+    // SQLite: busy, locked, unreadable, full, cannot be opened, and a file that was moved away.
+    [5, 6, 10, 13, 14].contains(&(code & 0xff)) || code == 1_032
 }
 
 impl Store {
@@ -88,7 +122,7 @@ impl Store {
         };
         match tokio::time::timeout(CHECK_TIME_MAX, prepare).await {
             Ok(Err(error @ sqlx::Error::Database(_))) => match explain(error) {
-                ScopeError::Database(text) if !text.contains("unable to open") => Err(text),
+                ScopeError::Database(text) => Err(text),
                 _ => Ok(()),
             },
             _ => Ok(()),

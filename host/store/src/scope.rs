@@ -73,7 +73,12 @@ impl AttemptScope {
             return Ok(None);
         }
         for (name, tx) in open {
-            let explain = |e| StoreError::Unavailable(format!("datasource {name:?}: {e}"));
+            let explain = |e| match e {
+                StoreError::Corrupt(why) => {
+                    StoreError::Conflict(format!("datasource {name:?} refused the commit: {why}"))
+                }
+                e => StoreError::Unavailable(format!("datasource {name:?}: {e}")),
+            };
             tx.commit().await.map_err(explain)?;
         }
         let kv = std::mem::take(&mut state.kv);

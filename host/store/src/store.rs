@@ -108,13 +108,15 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
     let writer =
         pool().max_connections(1).connect_with(options.clone()).await.map_err(|e| unusable(sqlite_hint(&e)))?;
     let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
-    let db = Db::Sqlite { writer, readers };
     if durable {
-        // A read-only file or folder opens well: only a write tells.
-        let tx = db.begin().await.map_err(|e| unusable(sqlite_hint(&e)))?;
-        drop(tx);
+        // A read-only file opens well, and even begins: only a write tells. It is rolled back.
+        let write = async {
+            let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut *tx).await
+        };
+        write.await.map_err(|e| unusable(sqlite_hint(&e)))?;
     }
-    Ok(db)
+    Ok(Db::Sqlite { writer, readers })
 }
 
 fn sqlite_hint(error: &sqlx::Error) -> String {

@@ -1,6 +1,7 @@
 //! What must be true at the end, asked of the databases with SQL that is not the host's.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::support::database::{Databases, Kind};
 
@@ -8,12 +9,24 @@ use crate::support::database::{Databases, Kind};
 const SHOWN_MAX: usize = 20;
 
 /// What the kills met.
-#[derive(Debug)]
 pub struct Tally {
     /// Attempts that a kill interrupted.
     pub lost: i64,
     /// Items whose effects were already in the business database when their attempt was repeated.
     pub cut_between_commits: i64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally {
+            lost,
+            cut_between_commits,
+        } = self;
+        write!(
+            f,
+            "{lost} attempts lost, {cut_between_commits} of them between their two commits"
+        )
+    }
 }
 
 /// Nobody may be named by these: what is wrong, and the keys for which it is.

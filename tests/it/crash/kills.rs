@@ -63,7 +63,7 @@ pub async fn kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
     );
     println!(
         "{kind:?}: {pace} items/s, {items} items, {KILLS} kills under load, {interrupted} of them with attempts running; \
-         {tally:?}; {:.1} s",
+         {tally}; {:.1} s",
         began.elapsed().as_secs_f64()
     );
 }

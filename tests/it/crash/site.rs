@@ -137,11 +137,21 @@ impl Site {
             .await
     }
 
+    /// There was a run, and it is over.
+    pub async fn finished(&self) -> bool {
+        let runs = "SELECT COUNT(*) FROM run WHERE state = 'finished'";
+        self.databases.store_number(runs).await == 1
+    }
+
     /// More is resolved than was; answers how much. Work is really going on.
     pub async fn until_resolved_more_than(&self, before: i64) -> i64 {
         let mut now = before;
         until("more items are resolved", async || {
             now = self.resolved().await;
+            assert!(
+                now > before || !self.finished().await,
+                "all was done too early: the kills need more items"
+            );
             now > before
         })
         .await;

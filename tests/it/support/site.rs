@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::plugins;
 use super::process::{Process, free_port, tidemill};
+use super::{http, plugins};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,6 +69,41 @@ impl Site {
         ask(self.address, args, self.dir.path()).await
     }
 
+    /// Waits until a command answers with this among its words.
+    pub async fn until_said(&self, args: &[&str], wanted: &str) {
+        let look = || async {
+            text(&self.ask(args).await.stdout)
+                .contains(wanted)
+                .then_some(())
+        };
+        eventually(wanted, look).await;
+    }
+
+    /// Waits until a version of this plugin runs.
+    pub async fn until_active(&self, plugin: &str) {
+        let is_active =
+            |version: &Value| version["plugin"] == plugin && version["state"] == "active";
+        let look = || async {
+            let plugins = http::get(self.address, "/api/v1/plugins").await.json();
+            plugins["plugins"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(is_active)
+                .then_some(())
+        };
+        eventually(plugin, look).await;
+    }
+
+    /// Waits until this many items of all jobs are in this state.
+    pub async fn until_items(&self, state: &str, wanted: u64) {
+        let look = || async {
+            let jobs = http::get(self.address, "/api/v1/jobs").await.json();
+            (items(&jobs, state) == wanted).then_some(())
+        };
+        eventually(&format!("{wanted} items that are {state}"), look).await;
+    }
+
     /// What the host said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("tidemill.log")).unwrap()
@@ -86,6 +122,16 @@ impl Site {
             text(&output.stderr).replace(self.dir.path().to_str().unwrap(), "SITE"),
         )
     }
+}
+
+/// Items of all jobs in a state, as the API's jobs say.
+pub fn items(jobs: &Value, state: &str) -> u64 {
+    let jobs = jobs["jobs"].as_array().into_iter().flatten();
+    let counts = jobs.flat_map(|job| job["items"].as_array().into_iter().flatten());
+    counts
+        .filter(|count| count["state"] == state)
+        .map(|count| count["items"].as_u64().unwrap())
+        .sum()
 }
 
 pub async fn ask(address: SocketAddr, args: &[&str], folder: &Path) -> Output {

@@ -1,9 +1,10 @@
 //! The store goes away: guests end before another host may hold their items, and nothing of them is kept.
 
 use domain::item::State;
+use domain::outcome::Outcome;
 use jiff::SignedDuration;
 
-use super::fake::{Look, page};
+use super::fake::{Act, Look, page};
 use super::world::{Host, World, at, each_minute, job};
 use crate::EngineConfig;
 
@@ -105,4 +106,29 @@ async fn a_discovery_goes_on_after_an_outage() {
     assert_eq!(run.summary(), "found 2, attempted 2 of 2, skipped 0");
     world.advance(60);
     world.until_seen("h1 ticked ran").await;
+}
+
+/// Postgres keeps no NUL in a text: an outcome and a page that hold one fail alone.
+#[tokio::test]
+async fn what_the_database_refuses_fails_alone() {
+    let world = World::postgres();
+    world.script.finds(&["a", "b"]);
+    world.script.of("a", [Act::End(Ok(Outcome::Resolved { note: Some("a\0b".to_owned()) }))]);
+    let host = world.host("h1", &[job()]).await;
+    let run = host.trigger().await;
+    let run = world.until_run(&host, run, "finished").await;
+    assert_eq!((run.done, run.failed), (2, 1));
+    let item = host.item("a").await.unwrap();
+    assert_eq!((item.state, item.attempts, item.note), (State::Waiting, 1, None));
+    assert_eq!(item.error.unwrap().code, "not-written");
+    assert_eq!(host.events().await, ["b"]);
+
+    world.script.finds(&["c", "\0"]);
+    let run = host.trigger().await;
+    let run = world.until_run(&host, run, "failed").await;
+    assert_eq!(run.error.unwrap().code, "not-written");
+    assert!(host.item("c").await.is_none(), "a page is written whole or not");
+    world.script.finds(&["d"]);
+    host.trigger().await;
+    world.until_state(&host, "d", State::Resolved).await;
 }

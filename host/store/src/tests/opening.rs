@@ -58,16 +58,13 @@ async fn reopened_store_has_everything(t: T) {
 }
 
 async fn many_hosts_may_open_a_new_database_at_once(t: T) {
-    let url = match t.kind {
-        Kind::Sqlite => t.url.replace("tidemill.db", "new/folder/new.db"),
-        Kind::Postgres => {
-            execute(t.kind, &t.url, "DROP SCHEMA tidemill CASCADE").await;
-            t.url.clone()
-        }
-    };
+    if t.kind == Kind::Sqlite {
+        return; // It has one host.
+    }
+    execute(t.kind, &t.url, "DROP SCHEMA tidemill CASCADE").await;
     let opening: Vec<_> = (0..6)
         .map(|_| {
-            let config = config(&url, &t.shop_url);
+            let config = config(&t.url, &t.shop_url);
             tokio::spawn(async move { Store::open(&config).await })
         })
         .collect();
@@ -186,7 +183,7 @@ async fn read_only_database_is_refused() {
         datasources: BTreeMap::new(),
     };
     Store::open(&config).await.unwrap().close().await;
-    unusable(&format!("{url}?mode=ro"), &folder, expect![[""]]).await;
+    unusable(&format!("{url}?mode=ro"), &folder, expect![[r#"SQLite at "sqlite://FOLDER/tidemill.db?mode=ro": the file or its folder is read-only (error returned from database: (code: 8) attempt to write a readonly database): make both writable for this user"#]]).await;
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ pub struct T {
     pub store: Arc<Store>,
     pub url: String,
     pub shop_url: String,
-    pub folder: Arc<TempDir>,
+    pub _folder: Arc<TempDir>,
 }
 
 /// Runs one case and removes its database, also when it fails.
@@ -75,7 +75,7 @@ pub async fn run<F: Future<Output = ()> + Send + 'static>(kind: Kind, case: fn(T
         store: store.clone(),
         url: database.url.clone(),
         shop_url: database.shop_url.clone(),
-        folder: database.folder.clone(),
+        _folder: database.folder.clone(),
     };
     let result = tokio::spawn(case(t)).await;
     store.close().await;

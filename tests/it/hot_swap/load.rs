@@ -1,0 +1,96 @@
+//! Swaps in the middle of work.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use domain::job::JobSpec;
+
+use super::{is_active, run_to_its_end};
+use crate::support::database::{Databases, Kind};
+use crate::support::host::{Host, job, manual};
+use crate::support::{on_both, plugins};
+
+on_both!(swaps_under_load_attempt_every_item_once_on_one_of_the_versions);
+
+const LOADED_JOBS: usize = 8;
+const ROUNDS: usize = 30;
+
+async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let folder = databases.dir.path().join("plugins");
+    plugins::install(&folder, "versioned-a", "versioned");
+    let loaded = |n| JobSpec {
+        plugin: "versioned".parse().unwrap(),
+        ..job(&format!("load-{n}"))
+    };
+    let jobs: Vec<JobSpec> = (0..LOADED_JOBS).map(loaded).collect();
+    let mut host = Host::start("one", &databases, &manual(), jobs.clone()).await;
+
+    let rounds = |job: JobSpec| {
+        let (engine, store) = (host.app.engine.clone(), host.app.store.clone());
+        tokio::spawn(async move {
+            for _ in 0..ROUNDS {
+                run_to_its_end(&engine, &store, &job).await;
+            }
+        })
+    };
+    let rounds: Vec<_> = jobs.iter().cloned().map(rounds).collect();
+    let whole = fs::read(plugins::file("versioned-b")).unwrap();
+    let mut swaps = 0;
+    while !rounds.iter().all(tokio::task::JoinHandle::is_finished) {
+        let letter = ["b", "a"][swaps % 2];
+        plugins::install(&folder, &format!("versioned-{letter}"), "versioned");
+        let active = |host: &Host| {
+            host.app
+                .sandbox
+                .versions()
+                .iter()
+                .any(|v| is_active(v) && v.version == letter)
+        };
+        host.until("the swap", active).await;
+        // Between two good versions lies a bad one, which must not matter.
+        fs::write(
+            folder.join("versioned.wasm"),
+            &whole[..whole.len() - 1 - swaps],
+        )
+        .unwrap();
+        host.something().await;
+        swaps += 1;
+    }
+    for rounds in rounds {
+        rounds.await.unwrap();
+    }
+
+    check(&host, &jobs).await;
+    assert!(swaps >= 4, "{swaps} swaps");
+    host.app.stop().await;
+}
+
+/// As many attempts as rounds, each on one of two versions, which says its own letter.
+async fn check(host: &Host, jobs: &[JobSpec]) {
+    let mut letters: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    for job in jobs {
+        let attempts = host
+            .app
+            .store
+            .attempts(job.name.as_str(), "run", 1_000)
+            .await
+            .unwrap();
+        assert_eq!(attempts.len(), ROUNDS, "one attempt a round");
+        for attempt in attempts {
+            assert_eq!(attempt.verdict, "resolved", "{attempt:?}");
+            let note = attempt.note.unwrap();
+            let (letter, count) = letters
+                .entry(attempt.digest.unwrap())
+                .or_insert((note.clone(), 0));
+            assert_eq!(*letter, note, "a version says its own letter");
+            *count += 1;
+        }
+    }
+    let seen: Vec<&str> = letters
+        .values()
+        .map(|(letter, _)| letter.as_str())
+        .collect();
+    assert_eq!(seen.len(), 2, "{letters:?}");
+    assert_ne!(seen[0], seen[1]);
+}

@@ -2,9 +2,7 @@
 
 /// A number that depends on nothing but its arguments (SplitMix64 over each part).
 pub fn roll(seed: u64, parts: &[u64]) -> u64 {
-    parts
-        .iter()
-        .fold(mix(seed), |state, part| mix(state ^ mix(*part)))
+    parts.iter().fold(mix(seed), |state, part| mix(state ^ mix(*part)))
 }
 
 fn mix(value: u64) -> u64 {

@@ -29,13 +29,7 @@ pub struct MpcConfig {
 impl Default for MpcConfig {
     /// A lively show of two minutes when a minute passes in two seconds.
     fn default() -> MpcConfig {
-        MpcConfig {
-            fail_percent: 25,
-            hang_percent: 12,
-            inconsistent_percent: 8,
-            keygen_ms: 20_000,
-            seed: 1,
-        }
+        MpcConfig { fail_percent: 25, hang_percent: 12, inconsistent_percent: 8, keygen_ms: 20_000, seed: 1 }
     }
 }
 
@@ -82,19 +76,8 @@ impl Mpc {
         Mpc::with_limit(world, config, time, MAX_SESSIONS_IN_FLIGHT)
     }
 
-    pub(crate) fn with_limit(
-        world: World,
-        config: MpcConfig,
-        time: Time,
-        max_in_flight: usize,
-    ) -> Mpc {
-        Mpc {
-            world,
-            config,
-            time,
-            stats: Arc::new(watch::Sender::new(MpcStats::default())),
-            max_in_flight,
-        }
+    pub(crate) fn with_limit(world: World, config: MpcConfig, time: Time, max_in_flight: usize) -> Mpc {
+        Mpc { world, config, time, stats: Arc::new(watch::Sender::new(MpcStats::default())), max_in_flight }
     }
 
     pub fn stats(&self) -> MpcStats {
@@ -122,8 +105,7 @@ impl Mpc {
     async fn take(&self, payload: &str) -> Result<(), String> {
         let request = KeygenRequest::parse(payload)?;
         let mut place = Place::take(self)?;
-        let received =
-            session::receive(&self.world, &self.config, &request, self.time.now_ms()).await;
+        let received = session::receive(&self.world, &self.config, &request, self.time.now_ms()).await;
         match received {
             Ok(Received::New(outcome)) => {
                 place.begin();
@@ -131,8 +113,7 @@ impl Mpc {
                 Ok(())
             }
             Ok(Received::Duplicate) => {
-                self.stats
-                    .send_modify(|stats| stats.duplicate_sessions += 1);
+                self.stats.send_modify(|stats| stats.duplicate_sessions += 1);
                 Ok(())
             }
             Ok(Received::UnknownUser) => Err(format!(
@@ -226,11 +207,7 @@ impl Place {
                 mpc.max_in_flight
             ));
         }
-        Ok(Place {
-            stats: mpc.stats.clone(),
-            begun: false,
-            end: End::Broken,
-        })
+        Ok(Place { stats: mpc.stats.clone(), begun: false, end: End::Broken })
     }
 
     /// From here on the place counts as a session, however it ends.

@@ -58,9 +58,8 @@ impl Pool {
 }
 
 async fn sqlite(url: &str, create: bool) -> Result<Pool> {
-    let options: SqliteConnectOptions = url
-        .parse()
-        .context("the url of the business database is not an SQLite url")?;
+    let options: SqliteConnectOptions =
+        url.parse().context("the url of the business database is not an SQLite url")?;
     let path = options.get_filename().display().to_string();
     if url.contains(":memory:") || url.contains("mode=memory") {
         // Each connection would get a database of its own, and other processes none.
@@ -79,7 +78,9 @@ async fn sqlite(url: &str, create: bool) -> Result<Pool> {
         .connect_with(options)
         .await
         .with_context(|| {
-            format!("cannot open the business database {path}; check that its folder exists and may be written")
+            format!(
+                "cannot open the business database {path}; check that its folder exists and may be written"
+            )
         })?;
     Ok(Pool::Sqlite(pool))
 }

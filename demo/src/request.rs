@@ -36,25 +36,15 @@ impl KeygenRequest {
     }
 
     fn check(&self) -> Result<(), String> {
-        let KeygenRequest {
-            session_id,
-            user_id,
-            account_sequence,
-            username,
-            ..
-        } = self;
+        let KeygenRequest { session_id, user_id, account_sequence, username, .. } = self;
         // Other spellings of the same uuid would pass as other sessions, so only one spelling is taken.
-        let canonical = Uuid::parse_str(session_id)
-            .is_ok_and(|uuid| !uuid.is_nil() && uuid.to_string() == *session_id);
+        let canonical =
+            Uuid::parse_str(session_id).is_ok_and(|uuid| !uuid.is_nil() && uuid.to_string() == *session_id);
         if !canonical {
-            return Err(format!(
-                "session_id {session_id:?} is not a uuid in lower case with hyphens"
-            ));
+            return Err(format!("session_id {session_id:?} is not a uuid in lower case with hyphens"));
         }
         if *user_id < 1 || *account_sequence < 1 {
-            return Err(format!(
-                "user_id {user_id} and account_sequence {account_sequence} must be above 0"
-            ));
+            return Err(format!("user_id {user_id} and account_sequence {account_sequence} must be above 0"));
         }
         if *username != format!("user_{account_sequence}") {
             return Err(format!(

@@ -68,10 +68,7 @@ impl Case {
         Some(match self {
             Case::NoStatus => return None,
             Case::Failed => ("failed", spread(2 * MINUTE_MS, 50 * MINUTE_MS)),
-            Case::Unreadable => (
-                one_of(["genera", "{\"status\":", ""]),
-                spread(0, 30 * MINUTE_MS),
-            ),
+            Case::Unreadable => (one_of(["genera", "{\"status\":", ""]), spread(0, 30 * MINUTE_MS)),
             Case::NoTime => (one_of(["pending", "generating", "deriving"]), None),
             Case::Inconsistent => ("completed", spread(3 * MINUTE_MS, 5 * HOUR_MS)),
             Case::PendingFresh => ("pending", fresh),
@@ -80,10 +77,9 @@ impl Case {
             Case::PendingOld => ("pending", old),
             Case::GeneratingOld => ("generating", old),
             Case::DerivingOld => ("deriving", old),
-            Case::Expired => (
-                one_of(["failed", "completed", "generating"]),
-                spread(25 * HOUR_MS, 70 * HOUR_MS),
-            ),
+            Case::Expired => {
+                (one_of(["failed", "completed", "generating"]), spread(25 * HOUR_MS, 70 * HOUR_MS))
+            }
         })
     }
 }
@@ -109,10 +105,8 @@ pub struct SeedStatus {
 pub fn plan(now_ms: i64, seed: u64) -> Vec<SeedUser> {
     let mut order: Vec<u64> = (0..USERS).collect();
     order.sort_by_key(|index| roll(seed, &[1, *index]));
-    let mut users: Vec<SeedUser> = (0u64..)
-        .zip(order)
-        .map(|(place, index)| user(place, index, now_ms, seed))
-        .collect();
+    let mut users: Vec<SeedUser> =
+        (0u64..).zip(order).map(|(place, index)| user(place, index, now_ms, seed)).collect();
     users.sort_by_key(|user| user.user_id);
     users
 }
@@ -130,10 +124,9 @@ fn user(place: u64, index: u64, now_ms: i64, seed: u64) -> SeedUser {
     let status = match case {
         Some(case) => case.status(dice),
         // Some of the complete wallets were made within the last day, and their status is still kept.
-        None if dice.is_multiple_of(5) => Some((
-            "completed",
-            Some(MINUTE_MS + (dice % (20 * HOUR_MS).cast_unsigned()) as i64),
-        )),
+        None if dice.is_multiple_of(5) => {
+            Some(("completed", Some(MINUTE_MS + (dice % (20 * HOUR_MS).cast_unsigned()) as i64)))
+        }
         None => None,
     };
     SeedUser {
@@ -151,18 +144,14 @@ fn user(place: u64, index: u64, now_ms: i64, seed: u64) -> SeedUser {
 
 fn session_id(seed: u64, index: u64) -> String {
     let bytes = u128::from(roll(seed, &[3, index])) << 64 | u128::from(roll(seed, &[4, index]));
-    Builder::from_random_bytes(bytes.to_be_bytes())
-        .into_uuid()
-        .to_string()
+    Builder::from_random_bytes(bytes.to_be_bytes()).into_uuid().to_string()
 }
 
 impl World {
     /// Fills an empty world; says whether it did. A world with users is left as it is.
     pub async fn seed(&self, now_ms: i64, seed: u64) -> Result<bool> {
         let users = plan(now_ms, seed);
-        self.insert(&users)
-            .await
-            .context("cannot fill the business database with its first users")
+        self.insert(&users).await.context("cannot fill the business database with its first users")
     }
 
     /// All in one transaction: there is never a world with half of its users.
@@ -171,11 +160,8 @@ impl World {
             let mut tx = db.begin().await?;
             for (index, user) in users.iter().enumerate() {
                 let add = if index == 0 { FIRST_USER_ADD } else { USER_ADD };
-                let added = sqlx::query(add)
-                    .bind(user.user_id)
-                    .bind(user.account_sequence)
-                    .execute(&mut *tx)
-                    .await?;
+                let added =
+                    sqlx::query(add).bind(user.user_id).bind(user.account_sequence).execute(&mut *tx).await?;
                 if added.rows_affected() == 0 {
                     return Ok(false);
                 }

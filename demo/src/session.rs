@@ -47,10 +47,8 @@ pub async fn receive(
         if locked.rows_affected() == 0 {
             return Ok(Received::UnknownUser);
         }
-        let before: i64 = sqlx::query_scalar(SESSIONS_OF_USER)
-            .bind(request.user_id)
-            .fetch_one(&mut *tx)
-            .await?;
+        let before: i64 =
+            sqlx::query_scalar(SESSIONS_OF_USER).bind(request.user_id).fetch_one(&mut *tx).await?;
         let nth = before.cast_unsigned() + 1;
         let outcome = Outcome::decide(config, request.user_id, nth);
         let added = sqlx::query(SESSION_ADD)
@@ -61,10 +59,8 @@ pub async fn receive(
             .execute(&mut *tx)
             .await?;
         if added.rows_affected() == 0 {
-            let owner: i64 = sqlx::query_scalar(SESSION_USER)
-                .bind(&request.session_id)
-                .fetch_one(&mut *tx)
-                .await?;
+            let owner: i64 =
+                sqlx::query_scalar(SESSION_USER).bind(&request.session_id).fetch_one(&mut *tx).await?;
             return Ok(if owner == request.user_id {
                 Received::Duplicate
             } else {
@@ -115,13 +111,9 @@ pub async fn complete(
         if advanced.rows_affected() == 0 {
             return Ok(false);
         }
-        let present: Vec<String> = sqlx::query_scalar(CHAINS_OF_USER)
-            .bind(request.user_id)
-            .fetch_all(&mut *tx)
-            .await?;
-        let missing = CHAINS
-            .into_iter()
-            .filter(|chain| !present.iter().any(|have| have == chain));
+        let present: Vec<String> =
+            sqlx::query_scalar(CHAINS_OF_USER).bind(request.user_id).fetch_all(&mut *tx).await?;
+        let missing = CHAINS.into_iter().filter(|chain| !present.iter().any(|have| have == chain));
         for chain in missing.skip(leave_out) {
             sqlx::query(ADDRESS_ADD)
                 .bind(request.user_id)

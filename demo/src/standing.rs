@@ -6,16 +6,8 @@ pub const TIMED_OUT_AFTER_MS: i64 = 60_000;
 pub const STATUS_KEPT_MS: i64 = 24 * 3_600_000;
 
 /// Every word that `standing` can say, in the order in which people want to read them.
-pub const STANDINGS: [&str; 8] = [
-    "no status",
-    "failed",
-    "inconsistent",
-    "unreadable",
-    "timed out",
-    "pending",
-    "generating",
-    "deriving",
-];
+pub const STANDINGS: [&str; 8] =
+    ["no status", "failed", "inconsistent", "unreadable", "timed out", "pending", "generating", "deriving"];
 
 /// `status` is the stored text, `None` where there is no row.
 pub fn standing(status: Option<&str>, updated_at_ms: Option<i64>, now_ms: i64) -> &'static str {
@@ -38,9 +30,5 @@ pub fn standing(status: Option<&str>, updated_at_ms: Option<i64>, now_ms: i64) -
         "deriving" => "deriving",
         _ => return "unreadable",
     };
-    if age_ms > TIMED_OUT_AFTER_MS {
-        "timed out"
-    } else {
-        waiting
-    }
+    if age_ms > TIMED_OUT_AFTER_MS { "timed out" } else { waiting }
 }

@@ -51,13 +51,11 @@ const INCOMPLETE_USERS: &str = "SELECT u.user_id, u.account_sequence FROM user_a
     ORDER BY u.user_id LIMIT $1";
 const STATUS: &str =
     "SELECT status, session_id, request_key, updated_at_ms FROM keygen_status WHERE user_id = $1";
-const STATUS_SET: &str =
-    "INSERT INTO keygen_status (user_id, status, session_id, request_key, updated_at_ms)
+const STATUS_SET: &str = "INSERT INTO keygen_status (user_id, status, session_id, request_key, updated_at_ms)
     VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (user_id) DO UPDATE SET status = excluded.status, session_id = excluded.session_id,
         request_key = excluded.request_key, updated_at_ms = excluded.updated_at_ms";
-const ADDRESSES: &str =
-    "SELECT chain, address FROM wallet_address WHERE user_id = $1 ORDER BY chain";
+const ADDRESSES: &str = "SELECT chain, address FROM wallet_address WHERE user_id = $1 ORDER BY chain";
 /// What is there stays: an address that was once given out never changes.
 pub(crate) const ADDRESS_ADD: &str = "INSERT INTO wallet_address (user_id, chain, address)
     VALUES ($1, $2, $3) ON CONFLICT (user_id, chain) DO NOTHING";
@@ -115,19 +113,14 @@ impl World {
 
     /// How many users have an incomplete wallet.
     pub async fn incomplete(&self) -> Result<i64> {
-        on!(&self.pool, |db| sqlx::query_scalar(INCOMPLETE)
-            .fetch_one(db)
-            .await)
-        .context("cannot count the incomplete wallets")
+        on!(&self.pool, |db| sqlx::query_scalar(INCOMPLETE).fetch_one(db).await)
+            .context("cannot count the incomplete wallets")
     }
 
     /// User id and account sequence of users with an incomplete wallet, lowest id first, at most `limit`.
     pub async fn incomplete_users(&self, limit: i64) -> Result<Vec<(i64, i64)>> {
-        on!(&self.pool, |db| sqlx::query_as(INCOMPLETE_USERS)
-            .bind(limit)
-            .fetch_all(db)
-            .await)
-        .context("cannot list the users with incomplete wallets")
+        on!(&self.pool, |db| sqlx::query_as(INCOMPLETE_USERS).bind(limit).fetch_all(db).await)
+            .context("cannot list the users with incomplete wallets")
     }
 
     pub async fn counts(&self, now_ms: i64) -> Result<Counts> {
@@ -139,9 +132,7 @@ impl World {
         .context("cannot count the users of the business database")?;
         let mut found: BTreeMap<&str, i64> = BTreeMap::new();
         for (status, updated_at_ms) in &rows {
-            *found
-                .entry(standing(status.as_deref(), *updated_at_ms, now_ms))
-                .or_default() += 1;
+            *found.entry(standing(status.as_deref(), *updated_at_ms, now_ms)).or_default() += 1;
         }
         let incomplete = rows.len() as i64;
         Ok(Counts {
@@ -157,15 +148,11 @@ impl World {
 
     /// Writes the addresses that the user's wallet still lacks; the key generation status stays as it is.
     pub async fn complete_wallet(&self, user_id: i64) -> Result<()> {
-        let known: i64 = on!(&self.pool, |db| sqlx::query_scalar(USER_EXISTS)
-            .bind(user_id)
-            .fetch_one(db)
-            .await)
-        .context("cannot look the user up")?;
+        let known: i64 =
+            on!(&self.pool, |db| sqlx::query_scalar(USER_EXISTS).bind(user_id).fetch_one(db).await)
+                .context("cannot look the user up")?;
         if known == 0 {
-            bail!(
-                "user {user_id} is not in the business database, so there is no wallet to complete"
-            );
+            bail!("user {user_id} is not in the business database, so there is no wallet to complete");
         }
         on!(&self.pool, |db| {
             let mut tx = db.begin().await?;
@@ -184,19 +171,13 @@ impl World {
 
     /// The user's addresses as (chain, address), by chain.
     pub async fn addresses(&self, user_id: i64) -> Result<Vec<(String, String)>> {
-        on!(&self.pool, |db| sqlx::query_as(ADDRESSES)
-            .bind(user_id)
-            .fetch_all(db)
-            .await)
-        .with_context(|| format!("cannot read the addresses of user {user_id}"))
+        on!(&self.pool, |db| sqlx::query_as(ADDRESSES).bind(user_id).fetch_all(db).await)
+            .with_context(|| format!("cannot read the addresses of user {user_id}"))
     }
 
     pub async fn status(&self, user_id: i64) -> Result<Option<KeygenStatus>> {
-        on!(&self.pool, |db| sqlx::query_as(STATUS)
-            .bind(user_id)
-            .fetch_optional(db)
-            .await)
-        .with_context(|| format!("cannot read the key generation status of user {user_id}"))
+        on!(&self.pool, |db| sqlx::query_as(STATUS).bind(user_id).fetch_optional(db).await)
+            .with_context(|| format!("cannot read the key generation status of user {user_id}"))
     }
 
     /// Replaces the user's key generation status, as whoever asks for a generation does.

@@ -38,21 +38,11 @@ impl Runner for Native {
     }
 
     async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
-        let done: u64 = call
-            .input
-            .cursor
-            .and_then(|cursor| cursor.parse().ok())
-            .unwrap_or(0);
+        let done: u64 = call.input.cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
         let last = self.0.min(done + u64::from(call.input.limit));
-        let found = |n| Found {
-            key: format!("n-{n}"),
-            payload: String::new(),
-        };
+        let found = |n| Found { key: format!("n-{n}"), payload: String::new() };
         let items = (done + 1..=last).map(found).collect();
-        report(Page {
-            items,
-            next: (last < self.0).then(|| last.to_string()),
-        })
+        report(Page { items, next: (last < self.0).then(|| last.to_string()) })
     }
 
     async fn process(&self, _call: Call<Claimed>) -> Report<Outcome> {
@@ -61,12 +51,7 @@ impl Runner for Native {
 }
 
 fn report<T>(answer: T) -> Report<T> {
-    Report {
-        result: Ok(answer),
-        digest: None,
-        usage: Usage::default(),
-        log: String::new(),
-    }
+    Report { result: Ok(answer), digest: None, usage: Usage::default(), log: String::new() }
 }
 
 fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
@@ -87,16 +72,11 @@ fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
 
 #[tokio::main]
 async fn main() {
-    let items = std::env::var("ITEMS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(ITEMS_DEFAULT);
+    let items = std::env::var("ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(ITEMS_DEFAULT);
     for db in ["sqlite", "postgres"] {
         for runner in ["component", "native"] {
             let items_per_s = measure(db, runner, items).await;
-            println!(
-                r#"{{"db":"{db}","runner":"{runner}","items":{items},"items_per_s":{items_per_s:.0}}}"#
-            );
+            println!(r#"{{"db":"{db}","runner":"{runner}","items":{items},"items_per_s":{items_per_s:.0}}}"#);
         }
     }
 }
@@ -113,16 +93,10 @@ async fn measure(db: &str, runner: &str, items: u64) -> f64 {
         _ => component(dir.path().join("plugins"), items).await,
     };
     let host = HostId::new(Timestamp::now());
-    let config = StoreConfig {
-        url,
-        datasources: BTreeMap::new(),
-    };
+    let config = StoreConfig { url, datasources: BTreeMap::new() };
 
     let (engine, store) = start(&config, host, runner.clone(), job(items, 0)).await;
-    engine
-        .trigger(&"noop".parse().unwrap(), "bench")
-        .await
-        .unwrap();
+    engine.trigger(&"noop".parse().unwrap(), "bench").await.unwrap();
     until(&engine, &store, "running").await;
     engine.stop().await;
     store.close().await;
@@ -144,16 +118,8 @@ async fn start(
 ) -> (Engine, Arc<Store>) {
     let store = Arc::new(Store::open(config).await.unwrap());
     let settings = EngineConfig::new("bench");
-    let engine = Engine::start(
-        settings,
-        host,
-        store.clone(),
-        runner,
-        Clock::System,
-        vec![job],
-    )
-    .await
-    .unwrap();
+    let engine =
+        Engine::start(settings, host, store.clone(), runner, Clock::System, vec![job]).await.unwrap();
     (engine, store)
 }
 
@@ -173,11 +139,7 @@ async fn until(engine: &Engine, store: &Store, state: &str) {
 async fn component(plugins: PathBuf, items: u64) -> Arc<dyn Runner> {
     std::fs::create_dir_all(&plugins).unwrap();
     let built = std::env::var("TIDEMILL_TEST_PLUGINS").expect("run `cargo xtask bench engine`");
-    std::fs::copy(
-        format!("{built}/fixtures/noop.wasm"),
-        plugins.join("noop.wasm"),
-    )
-    .unwrap();
+    std::fs::copy(format!("{built}/fixtures/noop.wasm"), plugins.join("noop.wasm")).unwrap();
     let sandbox = Sandbox::new(SandboxConfig::new(plugins, Clock::System), None).unwrap();
     let report = sandbox.rescan(&[job(items, 0)]).await;
     assert_eq!(report.activated.len(), 1, "{report:?}");

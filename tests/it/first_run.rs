@@ -61,12 +61,7 @@ impl Demo {
                 heard.lock().unwrap().push(line);
             }
         });
-        let demo = Demo {
-            dir,
-            child,
-            address,
-            said,
-        };
+        let demo = Demo { dir, child, address, said };
         demo.until_said("min  wallets ").await;
         demo
     }
@@ -76,10 +71,7 @@ impl Demo {
     }
 
     async fn until_said(&self, wanted: &str) {
-        eventually(wanted, || async {
-            self.said().contains(wanted).then_some(())
-        })
-        .await;
+        eventually(wanted, || async { self.said().contains(wanted).then_some(()) }).await;
     }
 
     async fn run(&self, args: &[&str]) -> Output {
@@ -89,11 +81,7 @@ impl Demo {
     /// The table of a command that must succeed.
     async fn table(&self, args: &[&str]) -> String {
         let output = self.run(args).await;
-        assert_eq!(
-            (output.status.code(), text(&output.stderr)),
-            (Some(0), String::new()),
-            "{args:?}"
-        );
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{args:?}");
         text(&output.stdout)
     }
 
@@ -105,11 +93,7 @@ impl Demo {
     /// What a command that must fail complains of.
     async fn complaint(&self, args: &[&str], code: i32) -> String {
         let output = self.run(args).await;
-        assert_eq!(
-            (output.status.code(), text(&output.stdout)),
-            (Some(code), String::new()),
-            "{args:?}"
-        );
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(code), String::new()), "{args:?}");
         text(&output.stderr)
     }
 
@@ -122,10 +106,8 @@ impl Demo {
     }
 
     async fn ended(&mut self) {
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
-            .await
-            .expect("it ends in time")
-            .unwrap();
+        let ended =
+            tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap();
         assert!(ended.success(), "{ended}: {}", self.stderr());
         self.until_said("stopped; the data stays in ").await;
     }
@@ -149,33 +131,21 @@ async fn the_demo_completes_every_wallet_and_tells_it() {
     let jobs = demo.get("/api/v1/jobs").await;
     assert!(items(&jobs, "resolved") < INCOMPLETE, "{jobs}");
     let all_resolved = || async {
-        let items = demo
-            .get(&format!("/api/v1/items?job={WALLETS}&limit=500"))
-            .await;
+        let items = demo.get(&format!("/api/v1/items?job={WALLETS}&limit=500")).await;
         let items = items["items"].as_array().unwrap();
-        let done = items.len() as u64 == INCOMPLETE
-            && items.iter().all(|item| item["state"] == "resolved");
+        let done = items.len() as u64 == INCOMPLETE && items.iter().all(|item| item["state"] == "resolved");
         done.then_some(())
     };
     eventually("every wallet is complete", all_resolved).await;
-    demo.until_said(
-        "every wallet is complete. The host goes on looking each minute; end it with ctrl-c.",
-    )
-    .await;
-    demo.until_said("wallets 300/300 complete (none left) | items: 60 resolved | mpc: ")
+    demo.until_said("every wallet is complete. The host goes on looking each minute; end it with ctrl-c.")
         .await;
-    let runs = demo
-        .get(&format!("/api/v1/runs?job={WALLETS}&limit=500"))
-        .await;
+    demo.until_said("wallets 300/300 complete (none left) | items: 60 resolved | mpc: ").await;
+    let runs = demo.get(&format!("/api/v1/runs?job={WALLETS}&limit=500")).await;
     for run in runs["runs"].as_array().unwrap() {
         assert!(run["queued"].as_u64().unwrap() <= 10, "{run}");
     }
     let id = demo.child.id().unwrap().to_string();
-    Command::new("kill")
-        .args(["-INT", &id])
-        .status()
-        .await
-        .unwrap();
+    Command::new("kill").args(["-INT", &id]).status().await.unwrap();
     demo.ended().await;
     let complaints = demo.stderr();
     let of_the_job = |line: &str| line.contains(" WARN guest: wallet_keygen_retry: user ");
@@ -189,11 +159,7 @@ async fn the_demo_ends_when_it_was_told_to() {
     demo.ended().await;
     assert!(began.elapsed() >= Duration::from_secs(3));
     assert!(
-        demo.said()
-            .lines()
-            .filter(|line| line.contains(" min  wallets "))
-            .count()
-            >= 4,
+        demo.said().lines().filter(|line| line.contains(" min  wallets ")).count() >= 4,
         "{}",
         demo.said()
     );
@@ -215,21 +181,9 @@ async fn every_list_is_there_as_a_table_and_as_json() {
     let lists: [(&[&str], &str, &[&str]); 7] = [
         (&["jobs"], "jobs", &["JOB", "BLOCKED", WALLETS, "hello"]),
         (&["runs"], "runs", &["RUN", "SUMMARY", WALLETS, "found "]),
-        (
-            &["runs", "--job", WALLETS, "--limit", "2"],
-            "runs",
-            &["RUN", WALLETS],
-        ),
-        (
-            &["items", "--job", WALLETS, "--limit", "3"],
-            "items",
-            &["KEY", "ATTEMPTS", WALLETS],
-        ),
-        (
-            &["plugins"],
-            "plugins",
-            &["DIGEST", "active", WALLETS, "hello"],
-        ),
+        (&["runs", "--job", WALLETS, "--limit", "2"], "runs", &["RUN", WALLETS]),
+        (&["items", "--job", WALLETS, "--limit", "3"], "items", &["KEY", "ATTEMPTS", WALLETS]),
+        (&["plugins"], "plugins", &["DIGEST", "active", WALLETS, "hello"]),
         (&["hosts"], "hosts", &["HEARTBEAT", "demo", "this one"]),
         (&["audit"], "audit", &["WHO", "plugin_active", WALLETS]),
     ];
@@ -239,66 +193,35 @@ async fn every_list_is_there_as_a_table_and_as_json() {
             assert!(table.contains(word), "{word:?} is not in {table}");
         }
         let json = demo.json(args).await;
-        assert!(
-            !json[name].as_array().unwrap().is_empty(),
-            "{args:?}: {json}"
-        );
+        assert!(!json[name].as_array().unwrap().is_empty(), "{args:?}: {json}");
     }
-    assert_eq!(
-        demo.json(&["runs", "--limit", "2"]).await["runs"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
-    assert_eq!(
-        demo.table(&["items", "--state", "abandoned"]).await,
-        "none\n"
-    );
-    let waiting = demo
-        .json(&["items", "--job", "hello", "--state", "resolved"])
-        .await;
-    assert!(
-        waiting["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|item| item["job"] == "hello")
-    );
+    assert_eq!(demo.json(&["runs", "--limit", "2"]).await["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(demo.table(&["items", "--state", "abandoned"]).await, "none\n");
+    let waiting = demo.json(&["items", "--job", "hello", "--state", "resolved"]).await;
+    assert!(waiting["items"].as_array().unwrap().iter().all(|item| item["job"] == "hello"));
 }
 
 #[tokio::test]
 async fn people_start_runs() {
     let demo = Demo::start("120").await;
     let started = demo.table(&["jobs", "trigger", "hello"]).await;
-    let run = started
-        .strip_prefix("started run ")
-        .unwrap()
-        .trim()
-        .to_owned();
+    let run = started.strip_prefix("started run ").unwrap().trim().to_owned();
     let finished = || async {
         let run = demo.get(&format!("/api/v1/runs/{run}")).await;
         (run["state"] == "finished").then_some(run)
     };
     let run = eventually("the run that was started by hand", finished).await;
-    assert_eq!(
-        (run["started_by"].as_str(), run["job"].as_str()),
-        (Some("local"), Some("hello"))
-    );
+    assert_eq!((run["started_by"].as_str(), run["job"].as_str()), (Some("local"), Some("hello")));
 
     let audit = demo.json(&["audit"]).await;
     let entries = audit["audit"].as_array().unwrap();
-    let triggered = entries
-        .iter()
-        .find(|entry| entry["actor"] == "local")
-        .unwrap();
+    let triggered = entries.iter().find(|entry| entry["actor"] == "local").unwrap();
     assert_eq!(triggered["job"], "hello", "{triggered}");
 }
 
 /// An item that nothing else works on: its plugin is gone.
 async fn item_at_rest(demo: &Demo) -> String {
-    let awaited =
-        || async { (items(&demo.get("/api/v1/jobs").await, "awaiting") > 0).then_some(()) };
+    let awaited = || async { (items(&demo.get("/api/v1/jobs").await, "awaiting") > 0).then_some(()) };
     eventually("an item that awaits", awaited).await;
     let plugin = format!("demo/plugins/{WALLETS}.wasm");
     std::fs::remove_file(demo.dir.path().join(plugin)).unwrap();
@@ -309,13 +232,8 @@ async fn item_at_rest(demo: &Demo) -> String {
         (wallets["blocked"].is_string() && items(&jobs, "running") == 0).then_some(())
     };
     eventually("the plugin is gone", at_rest).await;
-    let args = [
-        "items", "--job", WALLETS, "--state", "awaiting", "--limit", "1",
-    ];
-    demo.json(&args).await["items"][0]["key"]
-        .as_str()
-        .unwrap()
-        .to_owned()
+    let args = ["items", "--job", WALLETS, "--state", "awaiting", "--limit", "1"];
+    demo.json(&args).await["items"][0]["key"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -323,28 +241,16 @@ async fn people_decide_about_items() {
     let demo = Demo::start("120").await;
     let key = item_at_rest(&demo).await;
     let key = key.as_str();
-    for (decision, shown) in [
-        ("abandon", " abandoned "),
-        ("retry", " pending "),
-        ("resolve", " resolved "),
-    ] {
-        let table = demo
-            .table(&["items", decision, WALLETS, key, "--notes", "seen by a test"])
-            .await;
+    for (decision, shown) in [("abandon", " abandoned "), ("retry", " pending "), ("resolve", " resolved ")] {
+        let table = demo.table(&["items", decision, WALLETS, key, "--notes", "seen by a test"]).await;
         assert!(table.contains(key) && table.contains(shown), "{table}");
     }
     let refused = demo.complaint(&["items", "abandon", WALLETS, key], 1).await;
-    assert_eq!(
-        refused,
-        "tidemill: an item that is resolved cannot be abandoned_by_hand\n"
-    );
+    assert_eq!(refused, "tidemill: an item that is resolved cannot be abandoned_by_hand\n");
     let shown = demo.table(&["items", "show", WALLETS, key]).await;
-    for words in [
-        &format!("key               {key}\n"),
-        "state             resolved\n",
-        "EPOCH",
-        " awaiting ",
-    ] {
+    for words in
+        [&format!("key               {key}\n"), "state             resolved\n", "EPOCH", " awaiting "]
+    {
         assert!(shown.contains(words), "{words:?} is not in {shown}");
     }
     let shown = demo.json(&["items", "show", WALLETS, key]).await;
@@ -355,12 +261,7 @@ async fn people_decide_about_items() {
     let entries = audit["audit"].as_array().unwrap().iter();
     let by_hand: Vec<_> = entries
         .filter(|entry| entry["subject"] == key && entry["actor"] == "local")
-        .map(|entry| {
-            (
-                entry["action"].as_str().unwrap(),
-                entry["detail"].as_str().unwrap(),
-            )
-        })
+        .map(|entry| (entry["action"].as_str().unwrap(), entry["detail"].as_str().unwrap()))
         .collect();
     let expected = [
         ("resolved_by_hand", "waiting -> resolved; seen by a test"),
@@ -378,11 +279,7 @@ async fn what_happens_is_streamed() {
     let read = async {
         let mut event = String::new();
         while !(kinds.contains("run-started") && kinds.contains("attempt-ended")) {
-            let line = lines
-                .next_line()
-                .await
-                .unwrap()
-                .expect("the stream goes on");
+            let line = lines.next_line().await.unwrap().expect("the stream goes on");
             if let Some(kind) = line.strip_prefix("event: ") {
                 event = kind.to_owned();
             }
@@ -400,9 +297,7 @@ async fn what_happens_is_streamed() {
 async fn commands_end_with_0_1_or_2() {
     let demo = Demo::start("120").await;
     let here = Path::new(".");
-    let refused = demo
-        .complaint(&["items", "show", WALLETS, "nobody"], 1)
-        .await;
+    let refused = demo.complaint(&["items", "show", WALLETS, "nobody"], 1).await;
     assert_eq!(
         refused,
         format!(
@@ -410,15 +305,10 @@ async fn commands_end_with_0_1_or_2() {
         )
     );
     let refused = demo.complaint(&["jobs", "trigger", "nothing"], 1).await;
-    assert!(
-        refused.starts_with("tidemill: there is no job \"nothing\""),
-        "{refused}"
-    );
+    assert!(refused.starts_with("tidemill: there is no job \"nothing\""), "{refused}");
     let refused = demo.complaint(&["items", "--state", "lost"], 1).await;
     assert!(
-        refused.contains(
-            "use one of waiting, running, awaiting, resolved, manual_required, abandoned"
-        ),
+        refused.contains("use one of waiting, running, awaiting, resolved, manual_required, abandoned"),
         "{refused}"
     );
     for usage in [
@@ -434,35 +324,20 @@ async fn commands_end_with_0_1_or_2() {
     let output = ask(away, &["jobs"], here).await;
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
-    assert!(
-        said.starts_with(&format!(
-            "tidemill: cannot reach tidemill at http://{away}: "
-        )),
-        "{said}"
-    );
-    assert!(
-        said.ends_with("; start it with `tidemill serve`, or name it with --server\n"),
-        "{said}"
-    );
+    assert!(said.starts_with(&format!("tidemill: cannot reach tidemill at http://{away}: ")), "{said}");
+    assert!(said.ends_with("; start it with `tidemill serve`, or name it with --server\n"), "{said}");
     let output = tidemill(&["jobs", "--server", "ftp://x"], here).await;
     assert_eq!(output.status.code(), Some(2));
     let output = tidemill(&["demo", "--minute", "0"], here).await;
     assert_eq!(output.status.code(), Some(2));
     let output = tidemill(
-        &[
-            "demo",
-            "--plugins",
-            "/nowhere",
-            "--data",
-            demo.dir.path().join("x").to_str().unwrap(),
-        ],
+        &["demo", "--plugins", "/nowhere", "--data", demo.dir.path().join("x").to_str().unwrap()],
         here,
     )
     .await;
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output.stderr)
-            .contains("there is no wallet-keygen-retry.wasm in /nowhere: build it with "),
+        text(&output.stderr).contains("there is no wallet-keygen-retry.wasm in /nowhere: build it with "),
         "{output:?}"
     );
 }
@@ -470,42 +345,25 @@ async fn commands_end_with_0_1_or_2() {
 #[tokio::test]
 async fn schedules_are_tried_out_without_a_host() {
     let here = Path::new(".");
-    let preview = [
-        "schedule",
-        "preview",
-        "30 2 * * *",
-        "--tz",
-        "Europe/Berlin",
-        "--count",
-        "3",
-    ];
+    let preview = ["schedule", "preview", "30 2 * * *", "--tz", "Europe/Berlin", "--count", "3"];
     let table = tidemill(&preview, here).await;
     assert_eq!(table.status.code(), Some(0));
     let table = text(&table.stdout);
     assert_eq!(table.lines().count(), 4, "{table}");
     assert!(
-        table
-            .lines()
-            .skip(1)
-            .all(|line| line.contains(" 02:30:00 CE") || line.contains(" 03:30:00 CEST")),
+        table.lines().skip(1).all(|line| line.contains(" 02:30:00 CE") || line.contains(" 03:30:00 CEST")),
         "{table}"
     );
     let json = tidemill(&[&preview[..], &["--output", "json"]].concat(), here).await;
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(
-        (json["cron"].as_str(), json["tz"].as_str()),
-        (Some("30 2 * * *"), Some("Europe/Berlin"))
-    );
+    assert_eq!((json["cron"].as_str(), json["tz"].as_str()), (Some("30 2 * * *"), Some("Europe/Berlin")));
     assert_eq!(json["instants"].as_array().unwrap().len(), 3);
     for wrong in [
         ["schedule", "preview", "61 * * * *", "--tz", "UTC"],
         ["schedule", "preview", "@daily", "--tz", "Mars/Base"],
     ] {
         let output = tidemill(&wrong, here).await;
-        assert_eq!(
-            (output.status.code(), text(&output.stdout)),
-            (Some(2), String::new())
-        );
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
         assert!(text(&output.stderr).contains("; use "), "{output:?}");
     }
 }

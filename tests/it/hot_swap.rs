@@ -43,18 +43,10 @@ struct Scene {
 async fn scene(kind: Kind, built_as: &str, job: JobSpec) -> Scene {
     let databases = Databases::new(kind).await;
     if !built_as.is_empty() {
-        plugins::install(
-            &databases.dir.path().join("plugins"),
-            built_as,
-            job.plugin.as_str(),
-        );
+        plugins::install(&databases.dir.path().join("plugins"), built_as, job.plugin.as_str());
     }
     let host = Host::start("one", &databases, &manual(), vec![job.clone()]).await;
-    Scene {
-        databases,
-        host,
-        job,
-    }
+    Scene { databases, host, job }
 }
 
 /// The job `versioned`, whose one item is noted with the version's letter.
@@ -104,12 +96,7 @@ impl Scene {
     }
 
     async fn trigger(&self) {
-        self.host
-            .app
-            .engine
-            .trigger(&self.job.name, "test")
-            .await
-            .unwrap();
+        self.host.app.engine.trigger(&self.job.name, "test").await.unwrap();
     }
 
     /// One more attempt of the job's one item: its note.
@@ -117,31 +104,17 @@ impl Scene {
         run_to_its_end(&self.host.app.engine, &self.host.app.store, &self.job).await;
         let attempt = self.attempts("run").await.remove(0);
         assert_eq!(attempt.verdict, "resolved", "{attempt:?}");
-        assert_eq!(
-            attempt.digest,
-            self.digest().map(|digest| digest.to_string())
-        );
+        assert_eq!(attempt.digest, self.digest().map(|digest| digest.to_string()));
         attempt.note.unwrap()
     }
 
     /// The newest first.
     async fn attempts(&self, key: &str) -> Vec<AttemptView> {
-        self.host
-            .app
-            .store
-            .attempts(self.job.name.as_str(), key, 100)
-            .await
-            .unwrap()
+        self.host.app.store.attempts(self.job.name.as_str(), key, 100).await.unwrap()
     }
 
     async fn count(&self, state: State) -> usize {
-        self.host
-            .app
-            .store
-            .items(None, Some(state), 1_000)
-            .await
-            .unwrap()
-            .len()
+        self.host.app.store.items(None, Some(state), 1_000).await.unwrap().len()
     }
 
     async fn until_count(&mut self, state: State, wanted: usize) {
@@ -175,38 +148,19 @@ impl Scene {
                 }
             }
         };
-        let problem = tokio::time::timeout(SOON, told)
-            .await
-            .expect("the problem is told");
-        let expected = format!(
-            "cannot read the plugins folder {}: {among}",
-            self.host.plugins.display()
-        );
+        let problem = tokio::time::timeout(SOON, told).await.expect("the problem is told");
+        let expected = format!("cannot read the plugins folder {}: {among}", self.host.plugins.display());
         assert!(problem.starts_with(&expected), "{problem}");
     }
 
     async fn told(&self) -> serde_json::Value {
-        http::get(self.host.app.address, "/api/v1/plugins")
-            .await
-            .json()
+        http::get(self.host.app.address, "/api/v1/plugins").await.json()
     }
 }
 
 async fn what_runs_ends_on_its_version_and_what_follows_takes_the_new_one(kind: Kind) {
-    let config = BTreeMap::from([
-        ("count".to_owned(), "4".to_owned()),
-        ("ms".to_owned(), "4000".to_owned()),
-    ]);
-    let mut scene = scene(
-        kind,
-        "sleeper",
-        JobSpec {
-            config,
-            concurrency: 2,
-            ..job("swapped")
-        },
-    )
-    .await;
+    let config = BTreeMap::from([("count".to_owned(), "4".to_owned()), ("ms".to_owned(), "4000".to_owned())]);
+    let mut scene = scene(kind, "sleeper", JobSpec { config, concurrency: 2, ..job("swapped") }).await;
     let old = scene.digest();
     scene.trigger().await;
     scene.until_count(State::Running, 2).await;
@@ -226,36 +180,16 @@ async fn what_runs_ends_on_its_version_and_what_follows_takes_the_new_one(kind: 
         of_version.push((key.to_owned(), attempts[0].note.clone()));
     }
     let slept = Some("slept 4000 ms".to_owned());
-    let on_old = by_version
-        .remove(&old.map(|digest| digest.to_string()))
-        .unwrap();
-    assert_eq!(
-        on_old,
-        [("s-1".to_owned(), slept.clone()), ("s-2".to_owned(), slept)]
-    );
+    let on_old = by_version.remove(&old.map(|digest| digest.to_string())).unwrap();
+    assert_eq!(on_old, [("s-1".to_owned(), slept.clone()), ("s-2".to_owned(), slept)]);
     let on_new = by_version.remove(&Some(new.to_string())).unwrap();
-    assert_eq!(
-        on_new,
-        ["s-3", "s-4", "n-1"].map(|key| (key.to_owned(), None))
-    );
+    assert_eq!(on_new, ["s-3", "s-4", "n-1"].map(|key| (key.to_owned(), None)));
     scene.host.app.stop().await;
 }
 
 async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
-    let config = BTreeMap::from([
-        ("count".to_owned(), "6".to_owned()),
-        ("ms".to_owned(), "700".to_owned()),
-    ]);
-    let mut scene = scene(
-        kind,
-        "sleeper",
-        JobSpec {
-            config,
-            concurrency: 2,
-            ..job("gone")
-        },
-    )
-    .await;
+    let config = BTreeMap::from([("count".to_owned(), "6".to_owned()), ("ms".to_owned(), "700".to_owned())]);
+    let mut scene = scene(kind, "sleeper", JobSpec { config, concurrency: 2, ..job("gone") }).await;
     scene.trigger().await;
     scene.until_count(State::Running, 2).await;
     fs::remove_file(scene.file()).unwrap();
@@ -264,15 +198,10 @@ async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
     scene.host.until("the job is blocked", blocked).await;
     scene.until_count(State::Running, 0).await;
     let resolved = scene.count(State::Resolved).await;
-    assert!(
-        (2..6).contains(&resolved),
-        "what ran has ended, the others wait: {resolved} resolved"
-    );
+    assert!((2..6).contains(&resolved), "what ran has ended, the others wait: {resolved} resolved");
     assert_eq!(scene.count(State::Waiting).await, 6 - resolved);
 
-    let jobs = http::get(scene.host.app.address, "/api/v1/jobs")
-        .await
-        .json();
+    let jobs = http::get(scene.host.app.address, "/api/v1/jobs").await.json();
     let expected = format!("plugin gone is not in {}", scene.host.plugins.display());
     assert_eq!(jobs["jobs"][0]["blocked"], expected);
     assert_eq!(jobs["jobs"][0]["digest"], serde_json::Value::Null);
@@ -287,18 +216,10 @@ async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
     assert_eq!(scene.count(State::Resolved).await, 6);
     for n in 1..=6 {
         let attempts = scene.attempts(&format!("s-{n}")).await;
-        assert!(
-            attempts.iter().all(|attempt| attempt.verdict == "resolved"),
-            "{attempts:?}"
-        );
+        assert!(attempts.iter().all(|attempt| attempt.verdict == "resolved"), "{attempts:?}");
     }
     let runs = scene.host.app.store.runs(None, 10).await.unwrap();
-    assert_eq!(
-        runs.iter()
-            .map(|run| run.state.as_str())
-            .collect::<Vec<_>>(),
-        ["finished", "finished"]
-    );
+    assert_eq!(runs.iter().map(|run| run.state.as_str()).collect::<Vec<_>>(), ["finished", "finished"]);
     scene.host.app.stop().await;
 }
 
@@ -310,9 +231,7 @@ async fn run_to_its_end(engine: &Engine, store: &Store, job: &JobSpec) {
             let _ = tokio::time::timeout(Duration::from_millis(20), feed.recv()).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), finished)
-        .await
-        .expect("the run finishes");
+    tokio::time::timeout(Duration::from_secs(60), finished).await.expect("the run finishes");
 }
 
 fn is_active(version: &PluginVersion) -> bool {
@@ -326,42 +245,18 @@ async fn a_bad_file_changes_nothing_but_what_is_told() {
     let whole = fs::read(plugins::file("versioned-b")).unwrap();
     let fixture = |name: &str| fs::read(plugins::file(name)).unwrap();
     let bad: [(Vec<u8>, &str); 9] = [
-        (
-            whole[..whole.len() / 2].to_vec(),
-            "it is not a valid component: ",
-        ),
+        (whole[..whole.len() / 2].to_vec(), "it is not a valid component: "),
         (
             b"name = \"versioned\"\n".to_vec(),
             "it is not a WebAssembly component: its first 8 bytes are wrong",
         ),
-        (
-            Vec::new(),
-            "it is not a WebAssembly component: its first 8 bytes are wrong",
-        ),
-        (
-            b"\x7fELF\x02\x01\x01\0 a .cwasm is one".to_vec(),
-            "it is not a WebAssembly component",
-        ),
-        (
-            b"\0asm\x01\0\0\0".to_vec(),
-            "it is a core module, not a component: build it for wasm32-wasip2",
-        ),
-        (
-            fixture("wrong-world"),
-            "it does not export tidemill:job/job@0.1",
-        ),
-        (
-            fixture("over-asking"),
-            "datasource \"secrets-db\" is not granted",
-        ),
-        (
-            fixture("bad-describe"),
-            "describe() did not answer with a valid document",
-        ),
-        (
-            fixture("loop-in-describe"),
-            "describe() failed: cpu-limit: ",
-        ),
+        (Vec::new(), "it is not a WebAssembly component: its first 8 bytes are wrong"),
+        (b"\x7fELF\x02\x01\x01\0 a .cwasm is one".to_vec(), "it is not a WebAssembly component"),
+        (b"\0asm\x01\0\0\0".to_vec(), "it is a core module, not a component: build it for wasm32-wasip2"),
+        (fixture("wrong-world"), "it does not export tidemill:job/job@0.1"),
+        (fixture("over-asking"), "datasource \"secrets-db\" is not granted"),
+        (fixture("bad-describe"), "describe() did not answer with a valid document"),
+        (fixture("loop-in-describe"), "describe() failed: cpu-limit: "),
     ];
     for (bytes, among) in bad {
         scene.replace(&bytes);
@@ -371,11 +266,7 @@ async fn a_bad_file_changes_nothing_but_what_is_told() {
         let told = scene.told().await;
         assert_eq!(told["plugins"][0]["state"], "rejected");
         assert_eq!(told["plugins"][0]["reason"], reason);
-        let active = told["plugins"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|version| version["state"] == "active");
+        let active = told["plugins"].as_array().unwrap().iter().find(|version| version["state"] == "active");
         assert_eq!(active.unwrap()["digest"], good.unwrap().to_string());
     }
     scene.install("versioned-a");
@@ -397,13 +288,7 @@ async fn a_file_that_is_not_read_changes_nothing_but_what_is_told() {
     let large = scene.databases.dir.path().join("large.wasm");
     fs::File::create(&large).unwrap().set_len(17 << 20).unwrap();
     let pipe = scene.databases.dir.path().join("pipe.wasm");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let folder = scene.databases.dir.path().join("folder.wasm");
     fs::create_dir(&folder).unwrap();
     let link = scene.databases.dir.path().join("link.wasm");
@@ -429,11 +314,7 @@ async fn a_file_that_is_not_read_changes_nothing_but_what_is_told() {
             }
         };
         let waited = tokio::time::timeout(SOON, wait).await;
-        assert!(
-            waited.is_ok(),
-            "{among} is not told in {}",
-            scene.told().await
-        );
+        assert!(waited.is_ok(), "{among} is not told in {}", scene.told().await);
         let told = scene.told().await;
         assert_eq!(told["skipped"][0]["file"], "versioned.wasm");
         assert_eq!(told["skipped"].as_array().unwrap().len(), 1);
@@ -498,20 +379,8 @@ async fn fifty_renames_in_a_row_end_on_the_last() {
             }
         }
     };
-    tokio::time::timeout(SOON, steady)
-        .await
-        .expect("it comes to rest");
+    tokio::time::timeout(SOON, steady).await.expect("it comes to rest");
     assert_eq!(scene.note().await, "b");
-    assert_eq!(
-        scene
-            .host
-            .app
-            .sandbox
-            .versions()
-            .iter()
-            .filter(|version| is_active(version))
-            .count(),
-        1
-    );
+    assert_eq!(scene.host.app.sandbox.versions().iter().filter(|version| is_active(version)).count(), 1);
     scene.host.app.stop().await;
 }

@@ -43,22 +43,12 @@ async fn scene(kind: Kind, users: i64) -> Scene {
     add_users(&databases, 1, users).await;
     plugins::install(&databases.dir.path().join("plugins"), JOB, JOB);
     let host = Host::start("one", &databases, &clock, vec![wallets().unwrap()]).await;
-    Scene {
-        databases,
-        world,
-        clock,
-        host,
-    }
+    Scene { databases, world, clock, host }
 }
 
 async fn add_users(databases: &Databases, from: i64, to: i64) {
-    let rows: Vec<String> = (from..=to)
-        .map(|id| format!("({id}, {})", 7_000 + id))
-        .collect();
-    let insert = format!(
-        "INSERT INTO user_account (user_id, account_sequence) VALUES {}",
-        rows.join(", ")
-    );
+    let rows: Vec<String> = (from..=to).map(|id| format!("({id}, {})", 7_000 + id)).collect();
+    let insert = format!("INSERT INTO user_account (user_id, account_sequence) VALUES {}", rows.join(", "));
     databases.business(&insert).await;
 }
 
@@ -66,10 +56,7 @@ impl Scene {
     /// The requests that were published since the last look, taken.
     async fn requests(&self) -> Vec<serde_json::Value> {
         let store = &self.host.app.store;
-        let events = store
-            .events_pending(Some("MpcKeygenRequested"), 1_000)
-            .await
-            .unwrap();
+        let events = store.events_pending(Some("MpcKeygenRequested"), 1_000).await.unwrap();
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
         store.events_taken(&ids, self.clock.now()).await.unwrap();
         let payload = |event: &EventView| serde_json::from_str(&event.payload).unwrap();
@@ -77,12 +64,8 @@ impl Scene {
     }
 
     async fn requested_users(&self) -> Vec<i64> {
-        let mut users: Vec<i64> = self
-            .requests()
-            .await
-            .iter()
-            .map(|request| request["user_id"].as_i64().unwrap())
-            .collect();
+        let mut users: Vec<i64> =
+            self.requests().await.iter().map(|request| request["user_id"].as_i64().unwrap()).collect();
         users.sort_unstable();
         users
     }
@@ -107,10 +90,7 @@ async fn w1_runs_every_minute(kind: Kind) {
     }
     let store = &scene.host.app.store;
     let ticks = store.ticks(JOB, 10).await.unwrap();
-    let fates: Vec<_> = ticks
-        .iter()
-        .map(|tick| (tick.at.to_string(), tick.fate.as_str()))
-        .collect();
+    let fates: Vec<_> = ticks.iter().map(|tick| (tick.at.to_string(), tick.fate.as_str())).collect();
     let at = |minute| format!("2026-03-02T10:0{minute}:00Z");
     assert_eq!(fates, [5, 4, 3, 2, 1].map(|minute| (at(minute), "ran")));
     assert_eq!(store.runs(Some(JOB), 10).await.unwrap().len(), 5);
@@ -123,9 +103,7 @@ async fn w2_finds_incomplete_wallets_in_the_database_100_a_scan(kind: Kind) {
     }
     scene
         .databases
-        .business(
-            "INSERT INTO wallet_address (user_id, chain, address) VALUES (21, 'KAVA', 'kava1x')",
-        )
+        .business("INSERT INTO wallet_address (user_id, chain, address) VALUES (21, 'KAVA', 'kava1x')")
         .await;
     scene.host.minute().await;
     let store = &scene.host.app.store;
@@ -149,11 +127,7 @@ async fn w3_triggers_at_most_10_a_run(kind: Kind) {
         }
         asked.extend(users);
     }
-    assert!(
-        asked.len() > 100,
-        "all were asked for again and again: {}",
-        asked.len()
-    );
+    assert!(asked.len() > 100, "all were asked for again and again: {}", asked.len());
     asked.sort_unstable();
     asked.dedup();
     assert_eq!(asked.len(), 35);
@@ -185,30 +159,20 @@ async fn w5_keeps_the_retry_record_and_forgets_it_after_7_days(kind: Kind) {
     assert_eq!(record.key, "1");
     assert_eq!(record.attempts, 3);
     assert_eq!(record.first_attempt_at, Some(began));
-    assert_eq!(
-        record.last_attempt_at,
-        Some(began + SignedDuration::from_mins(3))
-    );
+    assert_eq!(record.last_attempt_at, Some(began + SignedDuration::from_mins(3)));
     assert_eq!(record.due_at, began + SignedDuration::from_mins(7));
 
     complete(&mut scene).await;
     scene.host.advance(SignedDuration::from_hours(24)).await;
     lose_wallet(&mut scene).await;
-    assert_eq!(
-        scene.host.item(JOB, "1").await.attempts,
-        4,
-        "within 7 days the count goes on"
-    );
+    assert_eq!(scene.host.item(JOB, "1").await.attempts, 4, "within 7 days the count goes on");
 
     complete(&mut scene).await;
     scene.host.advance(SignedDuration::from_hours(24 * 8)).await;
     lose_wallet(&mut scene).await;
     let record = scene.host.item(JOB, "1").await;
     assert_eq!(record.attempts, 1, "after 7 days it begins anew");
-    assert_eq!(
-        record.due_at,
-        scene.clock.now() + SignedDuration::from_mins(1)
-    );
+    assert_eq!(record.due_at, scene.clock.now() + SignedDuration::from_mins(1));
 }
 
 /// The wallet is complete, and the job has seen it.
@@ -220,10 +184,7 @@ async fn complete(scene: &mut Scene) {
 
 /// The wallet is incomplete again, without a status, and the job has seen it.
 async fn lose_wallet(scene: &mut Scene) {
-    scene
-        .databases
-        .business("DELETE FROM wallet_address; DELETE FROM keygen_status")
-        .await;
+    scene.databases.business("DELETE FROM wallet_address; DELETE FROM keygen_status").await;
     scene.host.minute().await;
 }
 
@@ -251,11 +212,7 @@ async fn w6_decides_by_the_status(kind: Kind) {
             scene.set(user, word, age).await;
         }
     }
-    let expected: Vec<i64> = cases
-        .iter()
-        .filter(|case| case.2)
-        .map(|case| case.0)
-        .collect();
+    let expected: Vec<i64> = cases.iter().filter(|case| case.2).map(|case| case.0).collect();
     let mut asked = Vec::new();
     // The cap leaves some for later minutes.
     for _ in 0..3 {
@@ -270,9 +227,7 @@ async fn w6_decides_by_the_status(kind: Kind) {
     }
     asked.sort_unstable();
     assert_eq!(asked, expected);
-    let log = scene.host.app.store.attempts(JOB, "3", 1).await.unwrap()[0]
-        .log
-        .clone();
+    let log = scene.host.app.store.attempts(JOB, "3", 1).await.unwrap()[0].log.clone();
     assert!(log.contains("inconsistent"), "{log:?}");
 }
 
@@ -283,15 +238,9 @@ async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
     let app = &scene.host.app;
     for user in 1..=5 {
         let key = user.to_string();
-        app.store
-            .by_hand(JOB, &key, ByHand::Retry, None, "api", scene.clock.now())
-            .await
-            .unwrap();
+        app.store.by_hand(JOB, &key, ByHand::Retry, None, "api", scene.clock.now()).await.unwrap();
     }
-    app.engine
-        .trigger(&JOB.parse().unwrap(), "api")
-        .await
-        .unwrap();
+    app.engine.trigger(&JOB.parse().unwrap(), "api").await.unwrap();
     scene.host.settle().await;
     assert_eq!(
         scene.requested_users().await,
@@ -319,11 +268,7 @@ async fn w1_w7_two_hosts_on_one_postgres_never_trigger_a_user_twice() {
     asked.sort_unstable();
     assert_eq!(asked, (1..=30).collect::<Vec<_>>());
     let store = &scene.host.app.store;
-    assert_eq!(
-        store.runs(Some(JOB), 10).await.unwrap().len(),
-        3,
-        "one run a minute over both hosts"
-    );
+    assert_eq!(store.runs(Some(JOB), 10).await.unwrap().len(), 3, "one run a minute over both hosts");
     assert_eq!(store.hosts(10).await.unwrap().len(), 2);
 }
 
@@ -334,23 +279,13 @@ async fn w8_status_and_event_belong_together(kind: Kind) {
     scene.host.minute().await;
     let requests = scene.requests().await;
     assert_eq!(requests.len(), 1);
-    let session = scene
-        .world
-        .status(1)
-        .await
-        .unwrap()
-        .unwrap()
-        .session_id
-        .unwrap();
+    let session = scene.world.status(1).await.unwrap().unwrap().session_id.unwrap();
     let expected = serde_json::json!({
         "session_id": session, "user_id": 1, "account_sequence": 7001, "username": "user_7001",
         "threshold": 2, "total_parties": 3, "require_delegate": true,
     });
     assert_eq!(requests[0], expected);
-    assert_eq!(
-        scene.world.status(1).await.unwrap().unwrap().status,
-        "pending"
-    );
+    assert_eq!(scene.world.status(1).await.unwrap().unwrap().status, "pending");
     assert!(scene.world.status(2).await.unwrap().is_none());
 }
 
@@ -380,25 +315,15 @@ async fn w9_an_error_with_one_user_does_not_stop_the_others(kind: Kind) {
     assert_eq!((item.shown, item.attempts), ("retrying", 1));
     let error = item.error.unwrap();
     assert_eq!(error.code, "sql-database");
-    assert!(
-        error.message.contains("refused by the test"),
-        "{}",
-        error.message
-    );
+    assert!(error.message.contains("refused by the test"), "{}", error.message);
 }
 
 async fn w9_a_user_that_is_gone_is_skipped(kind: Kind) {
     let mut scene = scene(kind, 2).await;
     scene.host.minute().await;
-    scene
-        .databases
-        .business("DELETE FROM user_account WHERE user_id = 1")
-        .await;
+    scene.databases.business("DELETE FROM user_account WHERE user_id = 1").await;
     let store = scene.host.app.store.clone();
-    store
-        .by_hand(JOB, "1", ByHand::Retry, None, "test", scene.clock.now())
-        .await
-        .unwrap();
+    store.by_hand(JOB, "1", ByHand::Retry, None, "test", scene.clock.now()).await.unwrap();
     scene.host.settle().await;
     let item = scene.host.item(JOB, "1").await;
     assert_eq!(item.state, State::Resolved);
@@ -411,9 +336,6 @@ async fn w10_the_run_says_how_many(kind: Kind) {
     let mut scene = scene(kind, 14).await;
     scene.host.minute().await;
     let run = &scene.host.app.store.runs(Some(JOB), 1).await.unwrap()[0];
-    assert_eq!(
-        run.summary(),
-        "found 14, attempted 10 of 10, skipped 4 (4 over the cap)"
-    );
+    assert_eq!(run.summary(), "found 14, attempted 10 of 10, skipped 4 (4 over the cap)");
     assert_eq!((run.state.as_str(), run.failed), ("finished", 0));
 }

@@ -18,13 +18,7 @@ pub fn run(root: &Path) -> Result<()> {
 fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("format", || {
         for manifest in ["Cargo.toml", "plugins/Cargo.toml"] {
-            sh::run(host::cargo(root).args([
-                "fmt",
-                "--all",
-                "--check",
-                "--manifest-path",
-                manifest,
-            ]))?;
+            sh::run(host::cargo(root).args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
         }
         Ok(())
     })?;
@@ -33,12 +27,7 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("clippy", || {
         let lints = ["--workspace", "--all-targets", "--", "-D", "warnings"];
         sh::run(host::cargo(root).arg("clippy").args(lints))?;
-        sh::run(
-            host::cargo(root)
-                .arg("clippy")
-                .args(host::PLUGINS)
-                .args(lints),
-        )
+        sh::run(host::cargo(root).arg("clippy").args(host::PLUGINS).args(lints))
     })?;
     test::run_steps(root, &test::Args::default(), steps)
 }

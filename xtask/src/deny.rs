@@ -32,9 +32,7 @@ pub fn run(root: &Path) -> Result<()> {
 
 fn deny(root: &Path, tool: &Path, manifest: &str) -> Command {
     let mut command = Command::new(tool);
-    command
-        .current_dir(root)
-        .args(["--config", "deny.toml", "--log-level", "error"]);
+    command.current_dir(root).args(["--config", "deny.toml", "--log-level", "error"]);
     command.args(["--manifest-path", manifest]);
     command
 }
@@ -44,22 +42,10 @@ fn install(root: &Path) -> Result<PathBuf> {
     let folder = root.join(format!("target/tools/cargo-deny-{VERSION}"));
     let tool = folder.join("bin/cargo-deny");
     if !tool.exists() {
-        eprintln!(
-            "installing cargo-deny {VERSION} into {} (some minutes, once)",
-            folder.display()
-        );
+        eprintln!("installing cargo-deny {VERSION} into {} (some minutes, once)", folder.display());
         let mut install = host::cargo(root);
-        install.args([
-            "install",
-            "cargo-deny",
-            "--locked",
-            "--debug",
-            "--version",
-            VERSION,
-        ]);
-        install
-            .args(["--config", "profile.dev.debug=false", "--root"])
-            .arg(&folder);
+        install.args(["install", "cargo-deny", "--locked", "--debug", "--version", VERSION]);
+        install.args(["--config", "profile.dev.debug=false", "--root"]).arg(&folder);
         sh::run(&mut install).context("failed to install cargo-deny")?;
     }
     Ok(tool)
@@ -68,14 +54,8 @@ fn install(root: &Path) -> Result<PathBuf> {
 /// The database is a git repository on another site than the crates, so it may be out of reach.
 fn fetch_advisories(root: &Path, tool: &Path) -> Result<()> {
     let mut fetch = Command::new("timeout");
-    fetch
-        .arg(FETCH_LIMIT_S)
-        .arg(tool)
-        .args(["--log-level", "error", "fetch", "db"]);
-    let output = fetch
-        .current_dir(root)
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .output()?;
+    fetch.arg(FETCH_LIMIT_S).arg(tool).args(["--log-level", "error", "fetch", "db"]);
+    let output = fetch.current_dir(root).env("GIT_TERMINAL_PROMPT", "0").output()?;
     if output.status.success() {
         return Ok(());
     }

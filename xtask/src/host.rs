@@ -8,12 +8,7 @@ use anyhow::Result;
 use crate::sh;
 
 /// Arguments with which this machine's own toolchain works in the plugins' workspace.
-pub const PLUGINS: [&str; 4] = [
-    "--manifest-path",
-    "plugins/Cargo.toml",
-    "--target-dir",
-    "target/guests",
-];
+pub const PLUGINS: [&str; 4] = ["--manifest-path", "plugins/Cargo.toml", "--target-dir", "target/guests"];
 
 /// The cargo that runs xtask, in the root of the repository.
 ///

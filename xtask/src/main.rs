@@ -22,11 +22,7 @@ use clap::Parser;
 
 /// The project's own commands; each sets up what it needs.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    arg_required_else_help = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
 enum Command {
     /// Build host and plugins, then start the demo; arguments go to `tidemill demo`
     Demo {

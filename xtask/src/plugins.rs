@@ -14,14 +14,8 @@ use crate::{sh, toolchain};
 pub fn build(root: &Path) -> Result<()> {
     let target = toolchain::wasm_target(root)?;
     let mut cargo = target.cargo("build");
-    cargo.args([
-        "--workspace",
-        "--release",
-        "--message-format=json-render-diagnostics",
-    ]);
-    cargo
-        .arg("--manifest-path")
-        .arg(root.join("plugins/Cargo.toml"));
+    cargo.args(["--workspace", "--release", "--message-format=json-render-diagnostics"]);
+    cargo.arg("--manifest-path").arg(root.join("plugins/Cargo.toml"));
     cargo.arg("--target-dir").arg(root.join("target/guests"));
     // Errors and warnings go to the terminal, and only what was built is read.
     cargo.stderr(Stdio::inherit());
@@ -30,14 +24,10 @@ pub fn build(root: &Path) -> Result<()> {
 
     let shipped = root.join("target/plugins");
     let fixtures = shipped.join("fixtures");
-    fs::create_dir_all(&fixtures)
-        .with_context(|| format!("failed to make {}", fixtures.display()))?;
+    fs::create_dir_all(&fixtures).with_context(|| format!("failed to make {}", fixtures.display()))?;
     for guest in messages.lines().filter_map(guest) {
         let folder = if guest.fixture { &fixtures } else { &shipped };
-        place(
-            &guest.built,
-            &folder.join(format!("{}.wasm", guest.package)),
-        )?;
+        place(&guest.built, &folder.join(format!("{}.wasm", guest.package)))?;
     }
     Ok(())
 }

@@ -59,41 +59,17 @@ impl Postgres {
         let folder = Path::new(folder.trim());
         let data = folder.join("data");
         let mut initdb = command(as_root, binaries.join("initdb"));
-        initdb.args([
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "--encoding",
-            "UTF8",
-            "--locale",
-            "C.UTF-8",
-        ]);
-        initdb
-            .args(["--no-sync", "-D"])
-            .arg(&data)
-            .current_dir(folder);
+        initdb.args(["-A", "trust", "-U", "postgres", "--encoding", "UTF8", "--locale", "C.UTF-8"]);
+        initdb.args(["--no-sync", "-D"]).arg(&data).current_dir(folder);
         sh::output(&mut initdb).inspect_err(|_| remove(folder))?;
 
         let mut keeper = command(as_root, "sh");
-        keeper
-            .args(["-c", KEEPER, "keeper"])
-            .arg(folder)
-            .arg(binaries.join("postgres"));
-        keeper
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", &format!("port={port}")]);
+        keeper.args(["-c", KEEPER, "keeper"]).arg(folder).arg(binaries.join("postgres"));
+        keeper.arg("-D").arg(&data).args(["-c", &format!("port={port}")]);
         keeper.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
         // A group of its own, so that Ctrl-C goes to the tests and the server ends after them.
-        keeper
-            .stdin(Stdio::piped())
-            .current_dir(folder)
-            .process_group(0);
-        let keeper = keeper
-            .spawn()
-            .context("failed to start `sh`")
-            .inspect_err(|_| remove(folder))?;
+        keeper.stdin(Stdio::piped()).current_dir(folder).process_group(0);
+        let keeper = keeper.spawn().context("failed to start `sh`").inspect_err(|_| remove(folder))?;
         let mut server = Self { keeper, port };
         server.wait_until_it_answers(&binaries)?;
         Ok(server)
@@ -112,20 +88,12 @@ impl Postgres {
             }
             let mut ask = Command::new(binaries.join("psql"));
             ask.args([&self.url(), "-qXAtc", "select 1"]);
-            if ask
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()?
-                .success()
-            {
+            if ask.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
                 return Ok(());
             }
             std::thread::sleep(POLL);
         }
-        bail!(
-            "Postgres gave no answer at {} within {START_LIMIT:?}",
-            self.url()
-        )
+        bail!("Postgres gave no answer at {} within {START_LIMIT:?}", self.url())
     }
 }
 
@@ -153,10 +121,7 @@ fn newest_binaries(root: &Path) -> Option<PathBuf> {
     let with_server = versions.filter_map(|entry| {
         let version: u32 = entry.file_name().to_str()?.parse().ok()?;
         let binaries = entry.path().join("bin");
-        binaries
-            .join("initdb")
-            .exists()
-            .then_some((version, binaries))
+        binaries.join("initdb").exists().then_some((version, binaries))
     });
     with_server.max().map(|(_, binaries)| binaries)
 }
@@ -165,16 +130,10 @@ fn newest_binaries(root: &Path) -> Option<PathBuf> {
 fn install() -> Result<PathBuf> {
     eprintln!("no Postgres below {DEBIAN_BINARIES}: installing Debian's");
     let root = is_root()?;
-    for args in [
-        &["update"][..],
-        &["install", "-y", "--no-install-recommends", "postgresql"],
-    ] {
+    for args in [&["update"][..], &["install", "-y", "--no-install-recommends", "postgresql"]] {
         let mut apt = Command::new(if root { "apt-get" } else { "sudo" });
-        apt.args((!root).then_some("apt-get"))
-            .args(args)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        sh::run(&mut apt)
-            .context("install the Debian package `postgresql` by hand, then try again")?;
+        apt.args((!root).then_some("apt-get")).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        sh::run(&mut apt).context("install the Debian package `postgresql` by hand, then try again")?;
     }
     newest_binaries(Path::new(DEBIAN_BINARIES))
         .with_context(|| format!("apt-get installed no Postgres below {DEBIAN_BINARIES}"))
@@ -186,15 +145,7 @@ fn command(as_root: bool, program: impl AsRef<OsStr>) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command
-        .args([
-            "--reuid",
-            "postgres",
-            "--regid",
-            "postgres",
-            "--clear-groups",
-        ])
-        .arg(program);
+    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(program);
     command
 }
 

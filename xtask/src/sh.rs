@@ -7,9 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 /// Runs a command with this terminal as its output.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("failed to start {}", line(command)))?;
+    let status = command.status().with_context(|| format!("failed to start {}", line(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", line(command));
     }
@@ -18,32 +16,18 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and answers with its standard output, without the last line break.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("failed to start {}", line(command)))?;
+    let output = command.output().with_context(|| format!("failed to start {}", line(command)))?;
     if !output.status.success() {
-        bail!(
-            "{} ended with {}\n{}",
-            line(command),
-            output.status,
-            last_lines(&output)
-        );
+        bail!("{} ended with {}\n{}", line(command), output.status, last_lines(&output));
     }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
 /// The command as one would type it, without quoting.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).display().to_string();
-    let words = command
-        .get_args()
-        .map(|word| word.to_string_lossy().into_owned());
-    std::iter::once(program)
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// What a failed program said last: the reason is seldom further up.

@@ -12,10 +12,7 @@ pub struct Steps {
 
 impl Steps {
     pub fn new(total: usize) -> Self {
-        Self {
-            total,
-            done: Vec::new(),
-        }
+        Self { total, done: Vec::new() }
     }
 
     /// Runs one step between its first and its last line; an error names the step.

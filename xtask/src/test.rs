@@ -52,9 +52,7 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     for package in &args.package {
         tests.arg("--package").arg(package);
     }
-    steps.run("tests of the host", || {
-        pass(tests.arg("--").args(&args.filter))
-    })?;
+    steps.run("tests of the host", || pass(tests.arg("--").args(&args.filter)))?;
     drop(postgres);
 
     let mut plugins = host::cargo(root);
@@ -64,11 +62,7 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     }
     steps.run("tests of the plugins", || {
         let wanted = args.package.is_empty();
-        if wanted {
-            pass(plugins.arg("--").args(&args.filter))
-        } else {
-            Ok(())
-        }
+        if wanted { pass(plugins.arg("--").args(&args.filter)) } else { Ok(()) }
     })
 }
 

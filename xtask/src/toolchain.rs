@@ -32,23 +32,15 @@ impl WasmTarget {
     /// `cargo <subcommand>` for guests; the caller adds the rest.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut command = Command::new(program("CARGO", "cargo"));
-        command
-            .args([subcommand, "--target", TARGET])
-            .args(&self.args);
+        command.args([subcommand, "--target", TARGET]).args(&self.args);
         // Flags meant for the host (sanitizers, linkers) break a build for wasm.
-        command
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
     fn rustup() -> Self {
-        Self {
-            origin: "rustup",
-            args: Vec::new(),
-            env: Vec::new(),
-        }
+        Self { origin: "rustup", args: Vec::new(), env: Vec::new() }
     }
 }
 
@@ -68,7 +60,9 @@ pub fn wasm_target(root: &Path) -> Result<WasmTarget> {
             add(&folder).or_else(|refused| {
                 eprintln!("setting up {TARGET}: rustup refused, so from Debian's packages");
                 debian::unpacked(&folder).with_context(|| {
-                    format!("rustup did not give the target {TARGET} ({refused:#}), nor did Debian's packages")
+                    format!(
+                        "rustup did not give the target {TARGET} ({refused:#}), nor did Debian's packages"
+                    )
                 })
             })
         }
@@ -104,7 +98,9 @@ fn add(folder: &Path) -> Result<WasmTarget> {
         sh::output(Command::new("rustup").args(["target", "add", TARGET])).map(drop)
     })?;
     installed(folder)?.with_context(|| {
-        format!("rustup added {TARGET}, but not for the `rustc` in use: that one is not of rustup's toolchain")
+        format!(
+            "rustup added {TARGET}, but not for the `rustc` in use: that one is not of rustup's toolchain"
+        )
     })
 }
 
@@ -133,9 +129,6 @@ fn announced<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("setting up {TARGET}: {what} ...");
     let start = Instant::now();
     let done = work()?;
-    eprintln!(
-        "setting up {TARGET}: done in {:.1} s",
-        start.elapsed().as_secs_f64()
-    );
+    eprintln!("setting up {TARGET}: done in {:.1} s", start.elapsed().as_secs_f64());
     Ok(done)
 }

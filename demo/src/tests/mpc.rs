@@ -33,11 +33,7 @@ async fn success_completes_the_wallet(world: World) {
     assert!(status.updated_at_ms > Some(NOW_MS));
     assert_eq!(world.addresses(user.0).await.unwrap().len(), 3);
     assert_eq!(world.incomplete().await.unwrap(), 59);
-    let expected = MpcStats {
-        requested: 1,
-        completed: 1,
-        ..MpcStats::default()
-    };
+    let expected = MpcStats { requested: 1, completed: 1, ..MpcStats::default() };
     assert_eq!(mpc.stats(), expected);
 }
 
@@ -45,38 +41,10 @@ async fn failure_and_hanging_and_lying(world: World) {
     world.seed(NOW_MS, SEED).await.unwrap();
     let user = user_without_addresses(&world).await;
     let cases = [
-        (
-            MpcConfig {
-                fail_percent: 100,
-                ..sure()
-            },
-            "failed",
-            0,
-        ),
-        (
-            MpcConfig {
-                hang_percent: 100,
-                ..sure()
-            },
-            "generating",
-            0,
-        ),
-        (
-            MpcConfig {
-                inconsistent_percent: 200,
-                ..sure()
-            },
-            "completed",
-            2,
-        ),
-        (
-            MpcConfig {
-                fail_percent: 100,
-                ..sure()
-            },
-            "completed",
-            3,
-        ),
+        (MpcConfig { fail_percent: 100, ..sure() }, "failed", 0),
+        (MpcConfig { hang_percent: 100, ..sure() }, "generating", 0),
+        (MpcConfig { inconsistent_percent: 200, ..sure() }, "completed", 2),
+        (MpcConfig { fail_percent: 100, ..sure() }, "completed", 3),
     ];
     // The third request has half the chances: 200 % stays sure. The fourth always succeeds.
     for (config, status, addresses) in cases {
@@ -90,14 +58,7 @@ async fn failure_and_hanging_and_lying(world: World) {
 }
 
 async fn a_session_is_done_once(world: World) {
-    let mpc = seeded(
-        &world,
-        MpcConfig {
-            fail_percent: 100,
-            ..sure()
-        },
-    )
-    .await;
+    let mpc = seeded(&world, MpcConfig { fail_percent: 100, ..sure() }).await;
     let user = user_without_addresses(&world).await;
     let session = Uuid::now_v7().to_string();
     pending(&world, user.0, &session).await;
@@ -111,20 +72,11 @@ async fn a_session_is_done_once(world: World) {
     later.handle(&payload).await.unwrap();
     later.settled().await;
 
-    assert_eq!(
-        world.status(user.0).await.unwrap().unwrap().status,
-        "failed"
-    );
+    assert_eq!(world.status(user.0).await.unwrap().unwrap().status, "failed");
     let stats = mpc.stats();
-    assert_eq!(
-        (stats.requested, stats.failed, stats.duplicate_sessions),
-        (1, 1, 1)
-    );
+    assert_eq!((stats.requested, stats.failed, stats.duplicate_sessions), (1, 1, 1));
     let stats = later.stats();
-    assert_eq!(
-        (stats.requested, stats.duplicate_sessions, stats.refused),
-        (0, 1, 0)
-    );
+    assert_eq!((stats.requested, stats.duplicate_sessions, stats.refused), (0, 1, 0));
 }
 
 async fn a_session_of_another_user_is_refused(world: World) {
@@ -149,11 +101,7 @@ async fn an_old_session_touches_nothing(world: World) {
 
     assert_eq!(world.status(user.0).await.unwrap(), before);
     assert!(world.addresses(user.0).await.unwrap().is_empty());
-    let expected = MpcStats {
-        requested: 1,
-        superseded: 1,
-        ..MpcStats::default()
-    };
+    let expected = MpcStats { requested: 1, superseded: 1, ..MpcStats::default() };
     assert_eq!(mpc.stats(), expected);
 }
 
@@ -162,27 +110,18 @@ async fn unknown_users_are_refused(world: World) {
     let (user_id, sequence) = world.incomplete_users(1).await.unwrap()[0];
     for user in [(99, 4_102), (user_id, sequence + 1)] {
         let session = Uuid::now_v7().to_string();
-        let error = mpc
-            .handle(&payload(&session, user).to_string())
-            .await
-            .unwrap_err();
+        let error = mpc.handle(&payload(&session, user).to_string()).await.unwrap_err();
         assert!(error.contains("is not known"), "{error}");
     }
     assert!(mpc.handle("{").await.is_err());
-    let expected = MpcStats {
-        refused: 3,
-        ..MpcStats::default()
-    };
+    let expected = MpcStats { refused: 3, ..MpcStats::default() };
     assert_eq!(mpc.stats(), expected);
 }
 
 async fn the_limit_is_kept(world: World) {
     world.seed(NOW_MS, SEED).await.unwrap();
     // Each step takes longer than any test: the sessions end with the test's runtime.
-    let slow = Time {
-        real_ms_per_simulated_ms: 1e9,
-        ..time()
-    };
+    let slow = Time { real_ms_per_simulated_ms: 1e9, ..time() };
     let mpc = Mpc::with_limit(world.clone(), sure(), slow, 2);
     let users = world.incomplete_users(3).await.unwrap();
     ask(&world, &mpc, users[0]).await;
@@ -217,10 +156,7 @@ async fn in_the_end_no_wallet_is_incomplete(world: World) {
     let stats = mpc.stats();
     assert_adds_up(&stats);
     assert_eq!((stats.in_flight, stats.arriving, stats.broken), (0, 0, 0));
-    assert!(
-        stats.failed > 0 && stats.hung > 0 && stats.inconsistent > 0,
-        "{stats:?}"
-    );
+    assert!(stats.failed > 0 && stats.hung > 0 && stats.inconsistent > 0, "{stats:?}");
     let counts = world.counts(NOW_MS).await.unwrap();
     assert_eq!((counts.complete, counts.incomplete), (300, 0));
 }
@@ -232,9 +168,6 @@ async fn a_broken_database_is_told(world: World) {
     let request = payload(&Uuid::now_v7().to_string(), user).to_string();
     let error = mpc.handle(&request).await.unwrap_err();
     assert!(error.contains("send the request again later"), "{error}");
-    let expected = MpcStats {
-        refused: 1,
-        ..MpcStats::default()
-    };
+    let expected = MpcStats { refused: 1, ..MpcStats::default() };
     assert_eq!(mpc.stats(), expected);
 }

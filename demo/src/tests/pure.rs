@@ -9,9 +9,8 @@ use crate::{MpcConfig, MpcStats};
 
 #[test]
 fn addresses_are_stable_and_differ() {
-    let all: std::collections::BTreeSet<String> = (10_000_001..10_001_001)
-        .flat_map(|user| CHAINS.map(|chain| address(user, chain)))
-        .collect();
+    let all: std::collections::BTreeSet<String> =
+        (10_000_001..10_001_001).flat_map(|user| CHAINS.map(|chain| address(user, chain))).collect();
     assert_eq!(all.len(), 3_000);
     assert_eq!(address(10_000_001, "KAVA"), address(10_000_001, "KAVA"));
     assert!(address(10_000_001, "DST").starts_with("dst1"));
@@ -62,24 +61,16 @@ fn outcomes_keep_to_their_chances() {
         (99, Outcome::Completed, 100.0),
     ] {
         let got = share(nth, outcome);
-        assert!(
-            (got - percent).abs() < 1.0,
-            "request {nth}: {got} % {outcome:?}, wanted {percent} %"
-        );
+        assert!((got - percent).abs() < 1.0, "request {nth}: {got} % {outcome:?}, wanted {percent} %");
     }
 }
 
 #[test]
 fn outcomes_depend_on_the_seed_alone() {
     let one = MpcConfig::default();
-    let other = MpcConfig {
-        seed: 2,
-        ..one.clone()
-    };
+    let other = MpcConfig { seed: 2, ..one.clone() };
     let all = |config: &MpcConfig| -> Vec<Outcome> {
-        (0..100)
-            .map(|user| Outcome::decide(config, user, 1))
-            .collect()
+        (0..100).map(|user| Outcome::decide(config, user, 1)).collect()
     };
     assert_eq!(all(&one), all(&one.clone()));
     assert_ne!(all(&one), all(&other));
@@ -94,16 +85,8 @@ fn bad_requests_are_refused() {
 
     let changes = [
         ("session_id", "\"abc\"", "session_id \"abc\" is not a uuid"),
-        (
-            "session_id",
-            "\"0193A0B2-5F6E-7C31-9A41-0242AC120002\"",
-            "lower case",
-        ),
-        (
-            "session_id",
-            "\"00000000-0000-0000-0000-000000000000\"",
-            "is not a uuid",
-        ),
+        ("session_id", "\"0193A0B2-5F6E-7C31-9A41-0242AC120002\"", "lower case"),
+        ("session_id", "\"00000000-0000-0000-0000-000000000000\"", "is not a uuid"),
         ("session_id", "5", "expected a string"),
         ("user_id", "0", "user_id 0"),
         ("user_id", "\"10000001\"", "expected i64"),
@@ -137,10 +120,7 @@ fn bad_requests_are_refused() {
 
 fn refused(payload: &str, wanted: &str) {
     let error = KeygenRequest::parse(payload).unwrap_err();
-    assert!(
-        error.contains(wanted),
-        "{payload}\n  said {error:?}, wanted {wanted:?}"
-    );
+    assert!(error.contains(wanted), "{payload}\n  said {error:?}, wanted {wanted:?}");
 }
 
 /// For every test that looks at the numbers of the service.

@@ -57,13 +57,9 @@ impl Home {
 }
 
 async fn execute(url: &str, sql: String) {
-    let mut connection = PgConnection::connect(url)
-        .await
-        .expect("TIDEMILL_TEST_POSTGRES must name a Postgres that answers");
-    sqlx::query(AssertSqlSafe(sql))
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    let mut connection =
+        PgConnection::connect(url).await.expect("TIDEMILL_TEST_POSTGRES must name a Postgres that answers");
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
 
@@ -74,9 +70,7 @@ fn with_database(url: &str, name: &str) -> String {
         None => (url, String::new()),
     };
     let host_at = base.find("://").map_or(0, |at| at + 3);
-    let end = base[host_at..]
-        .find('/')
-        .map_or(base.len(), |at| host_at + at);
+    let end = base[host_at..].find('/').map_or(base.len(), |at| host_at + at);
     format!("{}/{name}{query}", &base[..end])
 }
 
@@ -91,12 +85,7 @@ pub fn time() -> Time {
 
 /// A service of which nothing goes wrong, unless the test says so.
 pub fn sure() -> MpcConfig {
-    MpcConfig {
-        fail_percent: 0,
-        hang_percent: 0,
-        inconsistent_percent: 0,
-        ..MpcConfig::default()
-    }
+    MpcConfig { fail_percent: 0, hang_percent: 0, inconsistent_percent: 0, ..MpcConfig::default() }
 }
 
 pub async fn seeded(world: &World, config: MpcConfig) -> Mpc {
@@ -131,9 +120,7 @@ pub async fn pending(world: &World, user_id: i64, session_id: &str) {
 pub async fn ask(world: &World, mpc: &Mpc, user: (i64, i64)) -> String {
     let session_id = Uuid::now_v7().to_string();
     pending(world, user.0, &session_id).await;
-    mpc.handle(&payload(&session_id, user).to_string())
-        .await
-        .unwrap();
+    mpc.handle(&payload(&session_id, user).to_string()).await.unwrap();
     session_id
 }
 

@@ -16,10 +16,7 @@ on_both!(
 async fn seed_has_every_state(world: World) {
     assert!(world.seed(NOW_MS, SEED).await.unwrap());
     let counts = world.counts(NOW_MS).await.unwrap();
-    assert_eq!(
-        (counts.users, counts.complete, counts.incomplete),
-        (300, 240, 60)
-    );
+    assert_eq!((counts.users, counts.complete, counts.incomplete), (300, 240, 60));
     assert_eq!(world.incomplete().await.unwrap(), 60);
     // Expired ones count as "no status", those without a time as "unreadable", all old ones as "timed out".
     let expected = [
@@ -40,8 +37,7 @@ async fn seed_has_every_state(world: World) {
         let stored = world.status(user.user_id).await.unwrap();
         assert_eq!(
             stored.map(|row| (row.status, row.updated_at_ms)),
-            user.status
-                .map(|row| (row.status.to_string(), row.updated_at_ms))
+            user.status.map(|row| (row.status.to_string(), row.updated_at_ms))
         );
     }
 }
@@ -64,11 +60,7 @@ async fn seeding_at_once_happens_once(world: World) {
 
 async fn a_world_with_other_users_is_left_alone(world: World) {
     let add = "INSERT INTO user_account (user_id, account_sequence) VALUES (5, 1)";
-    on!(&world.pool, |db| sqlx::query(add)
-        .execute(db)
-        .await
-        .map(drop))
-    .unwrap();
+    on!(&world.pool, |db| sqlx::query(add).execute(db).await.map(drop)).unwrap();
     assert!(!world.seed(NOW_MS, SEED).await.unwrap());
     assert_eq!(world.counts(NOW_MS).await.unwrap().users, 1);
 }
@@ -89,10 +81,7 @@ async fn wallets_can_be_completed(world: World) {
     }
     assert_eq!(world.incomplete().await.unwrap(), 0);
     let error = world.complete_wallet(5).await.unwrap_err().to_string();
-    assert!(
-        error.contains("user 5 is not in the business database"),
-        "{error}"
-    );
+    assert!(error.contains("user 5 is not in the business database"), "{error}");
 }
 
 #[test]
@@ -103,21 +92,14 @@ fn plan_is_deterministic_and_spread() {
     assert_eq!(users.len() as u64, USERS);
     assert_eq!(users[0].user_id, FIRST_USER_ID);
     for case in Case::ALL {
-        let of_case: Vec<_> = users
-            .iter()
-            .filter(|user| user.case == Some(case))
-            .collect();
+        let of_case: Vec<_> = users.iter().filter(|user| user.case == Some(case)).collect();
         assert_eq!(of_case.len(), 5, "{case:?}");
         for addresses in 0..3 {
             let has = of_case.iter().any(|user| user.chains.len() == addresses);
             assert!(has, "{case:?} with {addresses} addresses");
         }
     }
-    assert!(
-        users
-            .windows(2)
-            .all(|pair| pair[0].account_sequence < pair[1].account_sequence)
-    );
+    assert!(users.windows(2).all(|pair| pair[0].account_sequence < pair[1].account_sequence));
 }
 
 #[tokio::test]
@@ -125,10 +107,7 @@ async fn wrong_urls_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let missing = format!("sqlite://{}/no/world.db", folder.path().display());
     for (url, wanted) in [
-        (
-            "mysql://root:secret@host/db",
-            "has the scheme \"mysql\"; use sqlite://",
-        ),
+        ("mysql://root:secret@host/db", "has the scheme \"mysql\"; use sqlite://"),
         ("world.db", "has the scheme \"\"; use sqlite://"),
         ("sqlite::memory:", "cannot live in memory"),
         (missing.as_str(), "check that its folder exists"),

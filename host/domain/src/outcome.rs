@@ -17,7 +17,10 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     Transient(ErrorInfo),
-    Throttled { retry_after: SignedDuration, error: ErrorInfo },
+    Throttled {
+        retry_after: SignedDuration,
+        error: ErrorInfo,
+    },
     Permanent(ErrorInfo),
     /// The host is shutting down or lost its lease: not the guest's fault, not counted.
     Interrupted,
@@ -43,9 +46,9 @@ impl Failure {
 
     pub fn error(&self) -> Option<&ErrorInfo> {
         match self {
-            Failure::Transient(error)
-            | Failure::Permanent(error)
-            | Failure::Throttled { error, .. } => Some(error),
+            Failure::Transient(error) | Failure::Permanent(error) | Failure::Throttled { error, .. } => {
+                Some(error)
+            }
             Failure::Interrupted => None,
         }
     }
@@ -139,9 +142,7 @@ pub fn decide(
                     ending(Event::Retry, Verdict::Throttled, later(now, wait), before)
                 }
                 Failure::Permanent(_) => ending(Event::GiveUp, Verdict::Permanent, now, counted),
-                _ if policy.exhausted(counted) => {
-                    ending(Event::GiveUp, Verdict::Exhausted, now, counted)
-                }
+                _ if policy.exhausted(counted) => ending(Event::GiveUp, Verdict::Exhausted, now, counted),
                 _ => ending(Event::Retry, Verdict::Failed, backoff, counted),
             };
             Ending { error: failure.error().cloned(), ..ending }

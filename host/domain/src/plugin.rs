@@ -50,16 +50,11 @@ impl Describe {
     /// What this plugin asks for that `job` does not grant, in words.
     pub fn asks_too_much(&self, job: &JobSpec) -> Option<String> {
         let sql = self.statements.iter().find_map(|(name, statement)| {
-            let why = job
-                .grants
-                .refuses_sql(&statement.datasource, statement.writes)?;
+            let why = job.grants.refuses_sql(&statement.datasource, statement.writes)?;
             Some(format!("statement {name:?}: {why}"))
         });
         let topic = || {
-            let topic = self
-                .topics
-                .iter()
-                .find(|topic| !job.grants.topics.contains(*topic))?;
+            let topic = self.topics.iter().find(|topic| !job.grants.topics.contains(*topic))?;
             Some(format!("topic {topic:?} is not granted"))
         };
         let capability = || {
@@ -85,29 +80,17 @@ fn check_single(sql: &str) -> Result<(), String> {
         return Err("comments are not allowed".to_owned());
     }
     if text.contains("\\'") {
-        return Err(
-            "a backslash before a quote is not allowed: pass the text as a parameter".to_owned(),
-        );
+        return Err("a backslash before a quote is not allowed: pass the text as a parameter".to_owned());
     }
     let plain = unquoted(text, &QUOTES);
     if plain.contains(';') || unquoted(text, &SQLITE_QUOTES).contains(';') {
         return Err("it holds more than one statement".to_owned());
     }
-    let first = text
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
+    let first = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     if !["select", "insert", "update", "delete", "with"].contains(&first.as_str()) {
-        return Err(format!(
-            "{first:?} is not allowed: select, insert, update, delete and with are"
-        ));
+        return Err(format!("{first:?} is not allowed: select, insert, update, delete and with are"));
     }
-    if plain
-        .split('$')
-        .skip(1)
-        .any(|after| !after.starts_with(|c: char| c.is_ascii_digit()))
-    {
+    if plain.split('$').skip(1).any(|after| !after.starts_with(|c: char| c.is_ascii_digit())) {
         return Err("`$` is for parameters only, as in $1: pass the text as one".to_owned());
     }
     Ok(())

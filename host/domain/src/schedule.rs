@@ -32,9 +32,7 @@ pub struct Cron {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    #[error(
-        "cron text {text:?} is not valid: {reason} (use 5 or 6 fields like \"*/5 * * * *\", or @daily)"
-    )]
+    #[error("cron text {text:?} is not valid: {reason} (use 5 or 6 fields like \"*/5 * * * *\", or @daily)")]
     BadCron { text: String, reason: String },
     #[error("cron text {0:?} never fires")]
     NeverFires(String),
@@ -54,23 +52,14 @@ pub struct Due {
 
 impl Schedule {
     pub fn cron(text: &str, zone_name: &str, now: Timestamp) -> Result<Schedule, ScheduleError> {
-        let zone = TimeZone::get(zone_name)
-            .map_err(|_| ScheduleError::UnknownZone(zone_name.to_owned()))?;
+        let zone = TimeZone::get(zone_name).map_err(|_| ScheduleError::UnknownZone(zone_name.to_owned()))?;
         let pattern = CronParser::builder()
             .seconds(Seconds::Optional)
             .year(Year::Disallowed)
             .build()
             .parse(text)
-            .map_err(|e| ScheduleError::BadCron {
-                text: text.to_owned(),
-                reason: e.to_string(),
-            })?;
-        let cron = Cron {
-            text: text.to_owned(),
-            zone_name: zone_name.to_owned(),
-            pattern,
-            zone,
-        };
+            .map_err(|e| ScheduleError::BadCron { text: text.to_owned(), reason: e.to_string() })?;
+        let cron = Cron { text: text.to_owned(), zone_name: zone_name.to_owned(), pattern, zone };
         if cron.next_after(now).is_none() {
             return Err(ScheduleError::NeverFires(text.to_owned()));
         }
@@ -120,20 +109,14 @@ impl Schedule {
             self.last_until(end).filter(|earlier| *earlier > after)
         };
         let missed = std::iter::successors(before(at), |instant| before(*instant));
-        Some(Due {
-            at,
-            missed: missed.take(MISSED_MAX).collect(),
-        })
+        Some(Due { at, missed: missed.take(MISSED_MAX).collect() })
     }
 }
 
 impl Cron {
     fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let from = after.to_zoned(self.zone.clone());
-        self.pattern
-            .find_next_occurrence(&from, false)
-            .ok()
-            .map(|zoned| zoned.timestamp())
+        self.pattern.find_next_occurrence(&from, false).ok().map(|zoned| zoned.timestamp())
     }
 
     /// Looks ahead from ever earlier, so that both directions find the same instants. (The crate's own
@@ -153,9 +136,7 @@ impl Cron {
 }
 
 fn from_millis(millis: i128) -> Option<Timestamp> {
-    i64::try_from(millis)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+    i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok())
 }
 
 impl fmt::Display for Schedule {

@@ -128,7 +128,10 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
             Err(failure) => return fail(ctx, job, run, &failure).await,
         };
         if page.next.is_some() && page.next == cursor {
-            let text = format!("discover answered with the cursor {:?} that it was asked for", page.next.unwrap_or_default());
+            let text = format!(
+                "discover answered with the cursor {:?} that it was asked for",
+                page.next.unwrap_or_default()
+            );
             return fail(ctx, job, run, &Failure::transient("cursor-stuck", text)).await;
         }
         let digest = report.digest.map(|digest| digest.to_string());

@@ -33,12 +33,8 @@ pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &
 
 /// A call that the stop signal can cut off, and whose panic stays in its item.
 pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = Report<T>>) -> Report<T> {
-    let ended = |failure| Report {
-        result: Err(failure),
-        digest: None,
-        usage: Usage::default(),
-        log: String::new(),
-    };
+    let ended =
+        |failure| Report { result: Err(failure), digest: None, usage: Usage::default(), log: String::new() };
     tokio::select! {
         caught = AssertUnwindSafe(call).catch_unwind() => caught.unwrap_or_else(|_| {
             tracing::error!("the host panicked in an attempt; please report this");

@@ -11,16 +11,42 @@ const BEHIND_MAX: usize = 1_024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    Ticked { job: JobName, fate: Fate },
-    RunStarted { job: JobName, run: RunId },
+    Ticked {
+        job: JobName,
+        fate: Fate,
+    },
+    RunStarted {
+        job: JobName,
+        run: RunId,
+    },
     /// A page of its discovery was reconciled.
-    RunProgressed { job: JobName, run: RunId },
-    Discovered { job: JobName, run: RunId },
-    DiscoveryFailed { job: JobName, run: RunId, code: String },
-    AttemptEnded { job: JobName, key: String, verdict: Verdict },
+    RunProgressed {
+        job: JobName,
+        run: RunId,
+    },
+    Discovered {
+        job: JobName,
+        run: RunId,
+    },
+    DiscoveryFailed {
+        job: JobName,
+        run: RunId,
+        code: String,
+    },
+    AttemptEnded {
+        job: JobName,
+        key: String,
+        verdict: Verdict,
+    },
     /// An attempt ended that was no longer the holder of its item: nothing was changed.
-    AttemptStale { job: JobName, key: String },
-    Recovered { job: JobName, key: String },
+    AttemptStale {
+        job: JobName,
+        key: String,
+    },
+    Recovered {
+        job: JobName,
+        key: String,
+    },
     /// A plugin's versions changed.
     Plugins,
     StoreLost,

@@ -43,11 +43,7 @@ type Called<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + '
 
 impl Room {
     pub fn new(engine: Engine, clock: Clock, attempts_max: u32) -> Room {
-        Room {
-            engine,
-            clock,
-            slots: Semaphore::new(attempts_max as usize),
-        }
+        Room { engine, clock, slots: Semaphore::new(attempts_max as usize) }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -100,10 +96,7 @@ impl Room {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |store| match over(store.data(), cpu_time) {
             true => Err(CpuLimit(cpu_time).into()),
-            false => Ok(UpdateDeadline::YieldCustom(
-                1,
-                Box::pin(tokio::task::yield_now()),
-            )),
+            false => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
         });
         store
     }

@@ -91,10 +91,7 @@ impl Catalog {
     pub fn why_blocked(&self, plugin: &PluginName) -> String {
         match self.shelf.load().blocked.get(plugin) {
             Some(why) => format!("plugin {plugin} has no version that can run: {why}"),
-            None => format!(
-                "plugin {plugin} is not in {}",
-                self.config.plugins_dir.display()
-            ),
+            None => format!("plugin {plugin} is not in {}", self.config.plugins_dir.display()),
         }
     }
 
@@ -113,11 +110,7 @@ impl Catalog {
         report
     }
 
-    async fn take_over(
-        &self,
-        present: &mut BTreeMap<PluginName, Seen>,
-        jobs: &[Arc<JobSpec>],
-    ) -> ScanReport {
+    async fn take_over(&self, present: &mut BTreeMap<PluginName, Seen>, jobs: &[Arc<JobSpec>]) -> ScanReport {
         let mut report = ScanReport::default();
         let listing = match self.list().await {
             Ok(listing) => listing,
@@ -141,10 +134,7 @@ impl Catalog {
                 }
                 Err(reason) => {
                     self.block(&plugin, &reason, None);
-                    report.trouble.skipped.push(Skipped {
-                        file: format!("{plugin}.wasm"),
-                        reason,
-                    });
+                    report.trouble.skipped.push(Skipped { file: format!("{plugin}.wasm"), reason });
                 }
             }
         }
@@ -160,10 +150,7 @@ impl Catalog {
     }
 
     async fn read(&self, candidate: Candidate) -> Result<PluginFile, String> {
-        let (dir, bytes_max) = (
-            self.config.plugins_dir.clone(),
-            self.config.component_bytes_max,
-        );
+        let (dir, bytes_max) = (self.config.plugins_dir.clone(), self.config.component_bytes_max);
         let read = tokio::task::spawn_blocking(move || folder::read(&dir, &candidate, bytes_max));
         read.await.unwrap_or_else(|e| Err(e.to_string()))
     }
@@ -174,32 +161,18 @@ impl Catalog {
         if let Some(seen) = before.filter(|seen| seen.digest == digest) {
             return seen.clone();
         }
-        let active = self
-            .active(&file.plugin)
-            .filter(|version| version.digest == digest);
+        let active = self.active(&file.plugin).filter(|version| version.digest == digest);
         let loaded = match active {
             Some(version) => Ok(version),
             None => self.workshop.load(file).await.map(Arc::new),
         };
-        Seen {
-            digest,
-            size_bytes,
-            loaded,
-        }
+        Seen { digest, size_bytes, loaded }
     }
 
     /// Whether this version runs from now on, stays what runs, or is refused.
-    async fn judge(
-        &self,
-        plugin: &PluginName,
-        seen: &Seen,
-        jobs: &[Arc<JobSpec>],
-        report: &mut ScanReport,
-    ) {
+    async fn judge(&self, plugin: &PluginName, seen: &Seen, jobs: &[Arc<JobSpec>], report: &mut ScanReport) {
         let active = self.active(plugin);
-        let runs = active
-            .as_ref()
-            .is_some_and(|version| version.digest == seen.digest);
+        let runs = active.as_ref().is_some_and(|version| version.digest == seen.digest);
         let judged = match &seen.loaded {
             Ok(version) => match self.refusal(version, jobs, runs).await {
                 Some(reason) => Err(reason),
@@ -215,27 +188,17 @@ impl Catalog {
             Ok(version) => {
                 self.unblock(version);
                 if let Some(old) = active {
-                    report.retired.extend(self.record(
-                        plugin,
-                        &Facts::of(&old),
-                        VersionState::Retired,
-                    ));
+                    report.retired.extend(self.record(plugin, &Facts::of(&old), VersionState::Retired));
                 }
                 let state = VersionState::Active;
-                report
-                    .activated
-                    .extend(self.record(plugin, &Facts::of(version), state));
+                report.activated.extend(self.record(plugin, &Facts::of(version), state));
             }
             Err(reason) => {
                 let reason = shown(&reason, Limits::DEFAULT.text_bytes);
                 self.block(plugin, &format!("rejected: {reason}"), Some(seen.digest));
                 let facts = match &seen.loaded {
                     Ok(version) => Facts::of(version),
-                    Err(_) => Facts {
-                        digest: seen.digest,
-                        size_bytes: seen.size_bytes,
-                        said: ("", ""),
-                    },
+                    Err(_) => Facts { digest: seen.digest, size_bytes: seen.size_bytes, said: ("", "") },
                 };
                 match self.record(plugin, &facts, VersionState::Rejected(reason)) {
                     Some(version) => report.rejected.push(version),
@@ -246,12 +209,7 @@ impl Catalog {
     }
 
     /// Why a whole version may not run. The databases are asked once, before its first attempt.
-    async fn refusal(
-        &self,
-        version: &Version,
-        jobs: &[Arc<JobSpec>],
-        runs: bool,
-    ) -> Option<String> {
+    async fn refusal(&self, version: &Version, jobs: &[Arc<JobSpec>], runs: bool) -> Option<String> {
         let mut users = jobs.iter().filter(|job| job.plugin == version.plugin);
         if let Some(why) = users.find_map(|job| version.refused_by(job)) {
             return Some(why);
@@ -282,15 +240,10 @@ impl Catalog {
 
     fn retire_missing(&self, found: &BTreeSet<PluginName>, report: &mut ScanReport) {
         let before = self.shelf.load_full();
-        let gone = before
-            .active
-            .values()
-            .filter(|version| !found.contains(&version.plugin));
+        let gone = before.active.values().filter(|version| !found.contains(&version.plugin));
         for version in gone {
             let facts = Facts::of(version);
-            report
-                .retired
-                .extend(self.record(&version.plugin, &facts, VersionState::Retired));
+            report.retired.extend(self.record(&version.plugin, &facts, VersionState::Retired));
         }
         self.change_shelf(|shelf| {
             shelf.active.retain(|plugin, _| found.contains(plugin));
@@ -306,15 +259,9 @@ impl Catalog {
     }
 
     /// Notes a version's state; answers with it if it is new.
-    fn record(
-        &self,
-        plugin: &PluginName,
-        facts: &Facts,
-        state: VersionState,
-    ) -> Option<PluginVersion> {
+    fn record(&self, plugin: &PluginName, facts: &Facts, state: VersionState) -> Option<PluginVersion> {
         let mut history = self.history();
-        let same =
-            |version: &PluginVersion| version.plugin == *plugin && version.digest == facts.digest;
+        let same = |version: &PluginVersion| version.plugin == *plugin && version.digest == facts.digest;
         let seen_at = match history.iter().position(same) {
             Some(at) if history[at].state == state => return None,
             Some(at) => history.remove(at).map(|version| version.seen_at),
@@ -331,9 +278,7 @@ impl Catalog {
         };
         history.push_front(version.clone());
         if history.len() > self.config.versions_max {
-            let old = history
-                .iter()
-                .rposition(|version| version.state != VersionState::Active);
+            let old = history.iter().rposition(|version| version.state != VersionState::Active);
             let last = history.len() - 1;
             history.remove(old.unwrap_or(last));
         }
@@ -355,14 +300,7 @@ struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of(version: &'a Version) -> Facts<'a> {
-        let said = (
-            version.describe.version.as_str(),
-            version.describe.summary.as_str(),
-        );
-        Facts {
-            digest: version.digest,
-            size_bytes: version.size_bytes,
-            said,
-        }
+        let said = (version.describe.version.as_str(), version.describe.summary.as_str());
+        Facts { digest: version.digest, size_bytes: version.size_bytes, said }
     }
 }

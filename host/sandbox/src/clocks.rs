@@ -30,11 +30,7 @@ pub struct GuestMonotonicClock {
 
 impl GuestMonotonicClock {
     pub fn new(clock: Clock) -> GuestMonotonicClock {
-        GuestMonotonicClock {
-            origin: clock.now(),
-            clock,
-            started: Instant::now(),
-        }
+        GuestMonotonicClock { origin: clock.now(), clock, started: Instant::now() }
     }
 }
 
@@ -48,10 +44,7 @@ impl HostMonotonicClock for GuestMonotonicClock {
             // The system's time can be set back, an `Instant` cannot.
             Clock::System => u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             shown => {
-                let passed = shown
-                    .now()
-                    .as_millisecond()
-                    .saturating_sub(self.origin.as_millisecond());
+                let passed = shown.now().as_millisecond().saturating_sub(self.origin.as_millisecond());
                 u64::try_from(passed).unwrap_or(0)
             }
         };

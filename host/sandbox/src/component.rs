@@ -53,12 +53,7 @@ pub struct Workshop {
 impl Workshop {
     pub fn new(config: SandboxConfig, room: Arc<Room>, linker: Arc<Linker<State>>) -> Workshop {
         let compiles = Arc::new(Semaphore::new(config.compiles_max.max(1)));
-        Workshop {
-            config,
-            room,
-            linker,
-            compiles,
-        }
+        Workshop { config, room, linker, compiles }
     }
 
     /// The version, or why it cannot be one.
@@ -76,15 +71,7 @@ impl Workshop {
             None => None,
         };
         let describe = Arc::new(describe);
-        Ok(Version {
-            plugin,
-            digest,
-            size_bytes,
-            describe,
-            pre,
-            imports,
-            config_schema,
-        })
+        Ok(Version { plugin, digest, size_bytes, describe, pre, imports, config_schema })
     }
 
     /// A compile that takes too long cannot be stopped: it keeps its permit until it is through.
@@ -116,27 +103,15 @@ impl Workshop {
     }
 
     /// Asks the plugin what it is, with nothing granted.
-    async fn describe(
-        &self,
-        plugin: &PluginName,
-        pre: &PluginPre<State>,
-    ) -> Result<Describe, String> {
+    async fn describe(&self, plugin: &PluginName, pre: &PluginPre<State>) -> Result<Describe, String> {
         let limits = Limits {
             cpu_time: self.config.describe_cpu_time,
             wall_time: self.config.describe_wall_time,
             hostcall_bytes: DESCRIBE_BYTES_MAX,
             ..Limits::DEFAULT
         };
-        let speaker = Speaker {
-            job: String::new(),
-            subject: format!("describe() of {plugin}"),
-        };
-        let visit = Visit {
-            plugin: pre,
-            limits: &limits,
-            granted: None,
-            speaker,
-        };
+        let speaker = Speaker { job: String::new(), subject: format!("describe() of {plugin}") };
+        let visit = Visit { plugin: pre, limits: &limits, granted: None, speaker };
         let ran = self
             .room
             .call(visit, |plugin, store| {
@@ -144,9 +119,7 @@ impl Workshop {
             })
             .await;
         let text = ran.result.map_err(|failure| {
-            let why = failure
-                .error()
-                .map_or(String::new(), |e| format!("{}: {}", e.code, e.message));
+            let why = failure.error().map_or(String::new(), |e| format!("{}: {}", e.code, e.message));
             format!("describe() failed: {why}")
         })?;
         let describe = Describe::parse(&text)?;
@@ -186,14 +159,10 @@ impl Version {
     pub fn refused_by(&self, job: &JobSpec) -> Option<String> {
         let name = &job.name;
         if let Some(why) = self.lacks_grant(job) {
-            return Some(format!(
-                "job {name}: {why}; add it under [jobs.{name}.grants]"
-            ));
+            return Some(format!("job {name}: {why}; add it under [jobs.{name}.grants]"));
         }
         let why = self.refuses_config(&job.config)?;
-        Some(format!(
-            "job {name}: config {why}; correct it under [jobs.{name}.config]"
-        ))
+        Some(format!("job {name}: config {why}; correct it under [jobs.{name}.config]"))
     }
 
     fn lacks_grant(&self, job: &JobSpec) -> Option<String> {
@@ -221,21 +190,14 @@ impl Version {
 
     fn refuses_config(&self, config: &BTreeMap<String, String>) -> Option<String> {
         let validator = self.config_schema.as_ref()?;
-        let properties = self
-            .describe
-            .config
-            .as_ref()
-            .and_then(|schema| schema.get("properties"));
+        let properties = self.describe.config.as_ref().and_then(|schema| schema.get("properties"));
         let typed = config.iter().map(|(key, text)| {
             let schema = properties.and_then(|properties| properties.get(key));
             (key.clone(), typed(text, schema))
         });
         let document = Value::Object(typed.collect::<Map<_, _>>());
         let error = validator.iter_errors(&document).next()?;
-        Some(shown(
-            &format!("{}: {error}", error.instance_path()),
-            Limits::DEFAULT.text_bytes,
-        ))
+        Some(shown(&format!("{}: {error}", error.instance_path()), Limits::DEFAULT.text_bytes))
     }
 
     /// Why a database would not take one of the statements.

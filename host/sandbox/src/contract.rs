@@ -8,11 +8,7 @@ const HERE: &[(&str, &[&str], &str)] = &[
     ("wasi:keyvalue", &["store"], "0.2.0-draft"),
     ("wasi:io", &["error", "poll", "streams"], "0.2.12"),
     ("wasi:clocks", &["monotonic-clock", "wall-clock"], "0.2.12"),
-    (
-        "wasi:random",
-        &["random", "insecure", "insecure-seed"],
-        "0.2.12",
-    ),
+    ("wasi:random", &["random", "insecure", "insecure-seed"], "0.2.12"),
     ("wasi:filesystem", &["types", "preopens"], "0.2.12"),
     ("wasi:cli", &CLI, "0.2.12"),
     ("wasi:sockets", &SOCKETS, "0.2.12"),
@@ -31,15 +27,8 @@ const CLI: [&str; 10] = [
     "terminal-stderr",
 ];
 
-const SOCKETS: [&str; 7] = [
-    "network",
-    "instance-network",
-    "ip-name-lookup",
-    "tcp",
-    "tcp-create-socket",
-    "udp",
-    "udp-create-socket",
-];
+const SOCKETS: [&str; 7] =
+    ["network", "instance-network", "ip-name-lookup", "tcp", "tcp-create-socket", "udp", "udp-create-socket"];
 
 const EXPORT: &str = "tidemill:job/job";
 const EXPORT_VERSION: &str = "0.1.0";
@@ -68,8 +57,7 @@ pub fn check_exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Str
 pub fn check_import(name: &str) -> Result<(), String> {
     let (path, version) = split(name);
     let known = HERE.iter().find(|(package, interfaces, _)| {
-        path.split_once('/')
-            .is_some_and(|(p, i)| p == *package && interfaces.contains(&i))
+        path.split_once('/').is_some_and(|(p, i)| p == *package && interfaces.contains(&i))
     });
     match known {
         Some((_, _, here)) if compatible(here, version) => Ok(()),

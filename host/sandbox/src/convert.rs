@@ -18,10 +18,7 @@ const CODE_BYTES_MAX: usize = 128;
 
 pub fn item(job: &JobSpec, item: &Claimed) -> types::Item {
     let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millisecond);
-    let last_error = item
-        .last_error
-        .as_ref()
-        .map(|e| json!({"code": e.code, "message": e.message}));
+    let last_error = item.last_error.as_ref().map(|e| json!({"code": e.code, "message": e.message}));
     let context = json!({
         "job": job.name.as_str(),
         "run_id": item.run_id.map(|id| id.to_string()),
@@ -47,11 +44,7 @@ pub fn page_request(job: &JobSpec, request: &PageRequest) -> types::PageRequest 
         "trigger": request.trigger,
         "now_ms": request.now.as_millisecond(),
     });
-    types::PageRequest {
-        cursor: request.cursor.clone(),
-        limit: request.limit,
-        context: context.to_string(),
-    }
+    types::PageRequest { cursor: request.cursor.clone(), limit: request.limit, context: context.to_string() }
 }
 
 pub fn outcome(outcome: types::Outcome, limits: &Limits) -> Result<Outcome, Failure> {
@@ -60,20 +53,14 @@ pub fn outcome(outcome: types::Outcome, limits: &Limits) -> Result<Outcome, Fail
         types::Outcome::Resolved(note) => Ok(Outcome::Resolved { note: text(note) }),
         types::Outcome::Awaiting(note) => Ok(Outcome::Awaiting { note: text(note) }),
         types::Outcome::Snoozed(ms) => {
-            let at = i64::try_from(ms)
-                .ok()
-                .and_then(|ms| Timestamp::from_millisecond(ms).ok());
-            Ok(Outcome::Snoozed {
-                until: at.unwrap_or(Timestamp::MAX),
-            })
+            let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            Ok(Outcome::Snoozed { until: at.unwrap_or(Timestamp::MAX) })
         }
         types::Outcome::Other(name) => {
             let name = shown(&name, CODE_BYTES_MAX);
             Err(Failure::transient(
                 "unknown-outcome",
-                format!(
-                    "the plugin answered with the outcome {name:?}, which this host does not know"
-                ),
+                format!("the plugin answered with the outcome {name:?}, which this host does not know"),
             ))
         }
     }
@@ -86,14 +73,9 @@ pub fn failure(failure: types::Failure, limits: &Limits) -> Failure {
         types::Failure::Throttled(throttle) => {
             let millis = i64::try_from(throttle.retry_after).unwrap_or(i64::MAX);
             let retry_after = SignedDuration::from_millis(millis).min(PUT_OFF_MAX);
-            Failure::Throttled {
-                retry_after,
-                error: error(throttle.error, limits),
-            }
+            Failure::Throttled { retry_after, error: error(throttle.error, limits) }
         }
-        types::Failure::Other(text) => {
-            Failure::transient("unknown-failure", shown(&text, limits.text_bytes))
-        }
+        types::Failure::Other(text) => Failure::transient("unknown-failure", shown(&text, limits.text_bytes)),
     }
 }
 
@@ -102,10 +84,7 @@ fn error(error: types::Error, limits: &Limits) -> ErrorInfo {
         "" => "unspecified".to_owned(),
         code => shown(code, CODE_BYTES_MAX),
     };
-    ErrorInfo {
-        code,
-        message: shown(&error.message, limits.text_bytes),
-    }
+    ErrorInfo { code, message: shown(&error.message, limits.text_bytes) }
 }
 
 pub fn page(page: types::Page, limit: u32, limits: &Limits) -> Result<Page, Failure> {
@@ -119,25 +98,15 @@ pub fn page(page: types::Page, limit: u32, limits: &Limits) -> Result<Page, Fail
     }
     if let Some(cursor) = &page.next {
         if cursor.len() > CURSOR_BYTES_MAX {
-            let message = format!(
-                "`next` has {} bytes, {CURSOR_BYTES_MAX} are allowed",
-                cursor.len()
-            );
+            let message = format!("`next` has {} bytes, {CURSOR_BYTES_MAX} are allowed", cursor.len());
             return Err(Failure::transient("cursor-too-large", message));
         }
         if cursor.contains('\0') {
             return Err(Failure::transient("bad-cursor", "`next` holds a zero byte"));
         }
     }
-    let items = page
-        .items
-        .into_iter()
-        .map(|item| found(item, limits))
-        .collect::<Result<_, _>>()?;
-    Ok(Page {
-        items,
-        next: page.next,
-    })
+    let items = page.items.into_iter().map(|item| found(item, limits)).collect::<Result<_, _>>()?;
+    Ok(Page { items, next: page.next })
 }
 
 fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
@@ -163,16 +132,10 @@ fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
 /// A key is shown on terminals and pages as it is, so it holds nothing that would change them.
 pub fn check_key(key: &str) -> Result<(), String> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(format!(
-            "key has {} bytes, 1 to {KEY_BYTES_MAX} are allowed",
-            key.len()
-        ));
+        return Err(format!("key has {} bytes, 1 to {KEY_BYTES_MAX} are allowed", key.len()));
     }
     if escape(key) != key {
-        return Err(format!(
-            "key {:?} holds a control character",
-            cut(key, CODE_BYTES_MAX)
-        ));
+        return Err(format!("key {:?} holds a control character", cut(key, CODE_BYTES_MAX)));
     }
     Ok(())
 }
@@ -206,8 +169,5 @@ fn value_out(value: Value) -> sql::Value {
 
 pub fn rows_out(rows: Rows) -> sql::Rows {
     let row = |row: Vec<Value>| row.into_iter().map(value_out).collect();
-    sql::Rows {
-        columns: rows.columns,
-        rows: rows.rows.into_iter().map(row).collect(),
-    }
+    sql::Rows { columns: rows.columns, rows: rows.rows.into_iter().map(row).collect() }
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use domain::limits::{KIB, MIB};
 use wasmtime::component::Linker;
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
-};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use crate::bindings;
 use crate::config::SandboxConfig;
@@ -38,25 +36,17 @@ pub struct Wasm {
 
 impl Wasm {
     pub fn start(config: &SandboxConfig) -> Result<Wasm, SandboxError> {
-        let (engine, allocator) =
-            engine(config).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
-        let linker =
-            bindings::linker(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let (engine, allocator) = engine(config).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let linker = bindings::linker(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
         tick(&engine)?;
-        Ok(Wasm {
-            engine,
-            linker: Arc::new(linker),
-            allocator,
-        })
+        Ok(Wasm { engine, linker: Arc::new(linker), allocator })
     }
 }
 
 /// The pool needs a lot of address space, which some containers do not give: then memories are made on demand.
 fn engine(config: &SandboxConfig) -> wasmtime::Result<(Engine, &'static str)> {
     let mut pooled = base();
-    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
-        config.attempts_max,
-    )));
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.attempts_max)));
     match Engine::new(&pooled) {
         Ok(engine) => Ok((engine, "pooling")),
         Err(e) => {

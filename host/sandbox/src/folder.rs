@@ -27,28 +27,16 @@ pub struct Listing {
 
 /// The `*.wasm` files of the folder, in the order of their names. Hidden files are somebody's drafts.
 pub fn list(dir: &Path) -> io::Result<Listing> {
-    let mut listing = Listing {
-        candidates: Vec::new(),
-        misnamed: Vec::new(),
-    };
+    let mut listing = Listing { candidates: Vec::new(), misnamed: Vec::new() };
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let file = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let Some(stem) = file
-            .strip_suffix(".wasm")
-            .filter(|stem| !stem.starts_with('.'))
-        else {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(stem) = file.strip_suffix(".wasm").filter(|stem| !stem.starts_with('.')) else {
             continue;
         };
         match stem.parse() {
             Ok(plugin) => listing.candidates.push(Candidate { plugin, path }),
-            Err(e) => listing
-                .misnamed
-                .push((file, format!("its name is not a plugin's: {e}"))),
+            Err(e) => listing.misnamed.push((file, format!("its name is not a plugin's: {e}"))),
         }
     }
     listing.candidates.sort_by(|a, b| a.plugin.cmp(&b.plugin));
@@ -62,10 +50,7 @@ pub fn read(dir: &Path, candidate: &Candidate, bytes_max: usize) -> Result<Plugi
     let home = dir.canonicalize().map_err(unreadable)?;
     let path = candidate.path.canonicalize().map_err(unreadable)?;
     if !path.starts_with(&home) {
-        return Err(format!(
-            "it is a link to {}, outside of the plugins folder",
-            path.display()
-        ));
+        return Err(format!("it is a link to {}, outside of the plugins folder", path.display()));
     }
     // Before it is opened: opening a pipe would wait for its other end.
     if !fs::metadata(&path).map_err(unreadable)?.is_file() {
@@ -74,16 +59,10 @@ pub fn read(dir: &Path, candidate: &Candidate, bytes_max: usize) -> Result<Plugi
     let mut bytes = Vec::new();
     let bound = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     let file = File::open(&path).map_err(unreadable)?;
-    file.take(bound.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(bound.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > bytes_max {
         return Err(format!("it is larger than {bytes_max} bytes"));
     }
     let digest = Digest(Sha256::digest(&bytes).into());
-    Ok(PluginFile {
-        plugin: candidate.plugin.clone(),
-        digest,
-        bytes,
-    })
+    Ok(PluginFile { plugin: candidate.plugin.clone(), digest, bytes })
 }

@@ -71,11 +71,7 @@ impl Log {
         let raw = match context {
             "" => cut(message, self.line_bytes_max),
             _ => cut(
-                &format!(
-                    "{}: {}",
-                    cut(context, 128),
-                    cut(message, self.line_bytes_max)
-                ),
+                &format!("{}: {}", cut(context, 128), cut(message, self.line_bytes_max)),
                 self.line_bytes_max,
             ),
         };
@@ -109,19 +105,12 @@ impl Log {
     /// What a panic's handler, or a traceback, said last.
     pub fn last_words(&self) -> Option<String> {
         let lines = || self.stderr_tail.iter().enumerate();
-        let said = |words: &str| {
-            lines()
-                .rev()
-                .find(|(_, line)| line.contains(words))
-                .map(|(at, _)| at)
-        };
+        let said = |words: &str| lines().rev().find(|(_, line)| line.contains(words)).map(|(at, _)| at);
         if let Some(at) = said("panicked at") {
             let message = self.stderr_tail.get(at + 1).map_or("", String::as_str);
             return Some(format!("{message} ({})", self.stderr_tail[at]));
         }
-        let at = said("panic: ")
-            .or_else(|| said("Error: "))
-            .or_else(|| said("fatal error"))?;
+        let at = said("panic: ").or_else(|| said("Error: ")).or_else(|| said("fatal error"))?;
         Some(self.stderr_tail[at].clone())
     }
 

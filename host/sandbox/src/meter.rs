@@ -21,9 +21,7 @@ struct Reading {
 impl CpuMeter {
     pub fn used(&self) -> Duration {
         let reading = self.reading();
-        let running = reading
-            .running_since
-            .map_or(Duration::ZERO, |since| since.elapsed());
+        let running = reading.running_since.map_or(Duration::ZERO, |since| since.elapsed());
         reading.used.saturating_add(running)
     }
 
@@ -33,10 +31,7 @@ impl CpuMeter {
 
     fn pause(&self) {
         let used = self.used();
-        *self.reading() = Reading {
-            used,
-            running_since: None,
-        };
+        *self.reading() = Reading { used, running_since: None };
     }
 
     fn reading(&self) -> std::sync::MutexGuard<'_, Reading> {
@@ -52,10 +47,7 @@ pub struct Metered<F> {
 
 impl<F> Metered<F> {
     pub fn new(call: F, meter: CpuMeter) -> Metered<F> {
-        Metered {
-            call: Box::pin(call),
-            meter,
-        }
+        Metered { call: Box::pin(call), meter }
     }
 }
 

@@ -26,31 +26,19 @@ pub struct GuestOutput {
 
 impl GuestOutput {
     pub fn new(stream: Stream, log: SharedLog) -> GuestOutput {
-        GuestOutput {
-            stream,
-            log,
-            unfinished: Arc::default(),
-        }
+        GuestOutput { stream, log, unfinished: Arc::default() }
     }
 
     /// Hands the last line over, if it lacks its end.
     pub fn finish(&self) {
-        let rest = std::mem::take(
-            &mut *self
-                .unfinished
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let rest = std::mem::take(&mut *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
         if !rest.is_empty() {
             self.line(&rest);
         }
     }
 
     fn take(&self, bytes: &[u8]) {
-        let mut unfinished = self
-            .unfinished
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             unfinished.extend_from_slice(part);
             if unfinished.last() == Some(&b'\n') || unfinished.len() >= LINE_BYTES {
@@ -64,10 +52,7 @@ impl GuestOutput {
         let text = String::from_utf8_lossy(bytes);
         let line = text.trim_end_matches(['\r', '\n']);
         if !line.is_empty() {
-            self.log
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push_output(self.stream, line);
+            self.log.lock().unwrap_or_else(PoisonError::into_inner).push_output(self.stream, line);
         }
     }
 }

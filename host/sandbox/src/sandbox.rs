@@ -43,19 +43,11 @@ impl Sandbox {
         config: SandboxConfig,
         statements: Option<Arc<dyn StatementCheck>>,
     ) -> Result<Arc<Sandbox>, SandboxError> {
-        let Wasm {
-            engine,
-            linker,
-            allocator,
-        } = Wasm::start(&config)?;
+        let Wasm { engine, linker, allocator } = Wasm::start(&config)?;
         let room = Arc::new(Room::new(engine, config.clock.clone(), config.attempts_max));
         let workshop = Workshop::new(config.clone(), room.clone(), linker);
         let catalog = Catalog::new(config, workshop, statements);
-        Ok(Arc::new(Sandbox {
-            room,
-            catalog,
-            allocator,
-        }))
+        Ok(Arc::new(Sandbox { room, catalog, allocator }))
     }
 
     /// Takes over what is in the plugins folder now, checked against these jobs.
@@ -79,30 +71,16 @@ impl Sandbox {
     }
 
     fn visit<'a, T>(version: &'a Version, call: &'a Call<T>, subject: String) -> Visit<'a> {
-        let speaker = Speaker {
-            job: call.job.name.to_string(),
-            subject,
-        };
-        let granted = Granted {
-            job: call.job.clone(),
-            describe: version.describe.clone(),
-            scope: call.scope.clone(),
-        };
-        Visit {
-            plugin: &version.pre,
-            limits: &call.job.limits,
-            granted: Some(granted),
-            speaker,
-        }
+        let speaker = Speaker { job: call.job.name.to_string(), subject };
+        let granted =
+            Granted { job: call.job.clone(), describe: version.describe.clone(), scope: call.scope.clone() };
+        Visit { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), speaker }
     }
 
     fn not_ready<T>(&self, job: &JobSpec) -> Report<T> {
         let error = ErrorInfo::new("plugin-not-ready", self.catalog.why_blocked(&job.plugin));
         Report {
-            result: Err(Failure::Throttled {
-                retry_after: NOT_READY_RETRY,
-                error,
-            }),
+            result: Err(Failure::Throttled { retry_after: NOT_READY_RETRY, error }),
             digest: None,
             usage: Usage::default(),
             log: String::new(),
@@ -128,12 +106,7 @@ impl Runner for Sandbox {
         let ran = self
             .room
             .call(visit, |plugin, store| {
-                Box::pin(async move {
-                    plugin
-                        .tidemill_job_job()
-                        .call_discover(store, &request)
-                        .await
-                })
+                Box::pin(async move { plugin.tidemill_job_job().call_discover(store, &request).await })
             })
             .await;
         let limits = &call.job.limits;
@@ -163,11 +136,7 @@ impl Runner for Sandbox {
     }
 }
 
-fn report<W, T>(
-    version: &Version,
-    ran: Ran<W>,
-    convert: impl FnOnce(W) -> Result<T, Failure>,
-) -> Report<T> {
+fn report<W, T>(version: &Version, ran: Ran<W>, convert: impl FnOnce(W) -> Result<T, Failure>) -> Report<T> {
     Report {
         result: ran.result.and_then(convert),
         digest: Some(version.digest),

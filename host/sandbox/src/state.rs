@@ -35,12 +35,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(
-        granted: Option<Granted>,
-        limits: &Limits,
-        clock: &Clock,
-        speaker: Speaker,
-    ) -> State {
+    pub fn new(granted: Option<Granted>, limits: &Limits, clock: &Clock, speaker: Speaker) -> State {
         let log = SharedLog::new(Log::new(speaker, limits).into());
         let stdout = GuestOutput::new(Stream::Stdout, log.clone());
         let stderr = GuestOutput::new(Stream::Stderr, log.clone());
@@ -78,9 +73,6 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }

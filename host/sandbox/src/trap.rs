@@ -24,14 +24,8 @@ pub struct CpuLimit(pub Duration);
 
 pub fn failure(error: &wasmtime::Error, state: &State) -> Failure {
     if error.is::<PoolConcurrencyLimitError>() {
-        let error = ErrorInfo::new(
-            "pool-exhausted",
-            format!("too many attempts at once: {error:#}"),
-        );
-        return Failure::Throttled {
-            retry_after: POOL_RETRY,
-            error,
-        };
+        let error = ErrorInfo::new("pool-exhausted", format!("too many attempts at once: {error:#}"));
+        return Failure::Throttled { retry_after: POOL_RETRY, error };
     }
     let (code, message) = code_and_message(error, state);
     Failure::transient(code, cut(&escape(&message), state.limits.text_bytes))
@@ -41,10 +35,7 @@ fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, St
     let limits = &state.limits;
     let whole = format!("{error:#}");
     if let Some(limit) = error.downcast_ref::<CpuLimit>() {
-        return (
-            "cpu-limit",
-            format!("{limit}; look for an endless loop, or raise limits.cpu_time"),
-        );
+        return ("cpu-limit", format!("{limit}; look for an endless loop, or raise limits.cpu_time"));
     }
     if state.limiter.refused() {
         let bytes = state.limiter.memory_bytes_max();
@@ -69,10 +60,7 @@ fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, St
     let last_words = state.log().last_words();
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let said = last_words.map_or(String::new(), |words| format!(": {words}"));
-        return (
-            "exited",
-            format!("the guest ended itself with exit code {}{said}", exit.0),
-        );
+        return ("exited", format!("the guest ended itself with exit code {}{said}", exit.0));
     }
     match (error.downcast_ref::<Trap>(), last_words) {
         (Some(_), Some(words)) => ("guest-panic", words),
@@ -89,8 +77,5 @@ pub fn wall_timeout(wall_time: Duration) -> Failure {
 
 /// A fault of the host, which costs this attempt only. The panic itself is on the host's stderr.
 pub fn host_panic() -> Failure {
-    Failure::transient(
-        "host-panic",
-        "the host failed inside a call of the guest; please report it",
-    )
+    Failure::transient("host-panic", "the host failed inside a call of the guest; please report it")
 }

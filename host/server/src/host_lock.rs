@@ -48,9 +48,7 @@ fn lock(file: &Path, what: &str, of: &Path) -> anyhow::Result<File> {
              (several hosts share work through a Postgres store)",
             of.display()
         ),
-        Err(TryLockError::Error(e)) => {
-            Err(e).with_context(|| format!("cannot lock {}", file.display()))
-        }
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", file.display())),
     }
 }
 

@@ -47,11 +47,7 @@ impl HotReload {
             tell_trouble(&report.trouble, &before);
             before.clone_from(&report.trouble);
             self.tell(&report).await;
-            let period = if watcher.is_some() {
-                RESCAN_PERIOD
-            } else {
-                UNWATCHED_PERIOD
-            };
+            let period = if watcher.is_some() { RESCAN_PERIOD } else { UNWATCHED_PERIOD };
             tokio::select! {
                 _ = self.stop.cancelled() => return,
                 _ = nudge.notified() => settle(&nudge).await,
@@ -75,19 +71,9 @@ impl HotReload {
                 tracing::error!(%plugin, %digest, %reason, "plugin rejected; nothing else changes");
             }
         }
-        let changed = || {
-            report
-                .activated
-                .iter()
-                .chain(&report.retired)
-                .chain(&report.rejected)
-        };
+        let changed = || report.activated.iter().chain(&report.retired).chain(&report.rejected);
         for version in changed() {
-            if let Err(error) = self
-                .store
-                .put_plugin_version(version, self.engine.host_id())
-                .await
-            {
+            if let Err(error) = self.store.put_plugin_version(version, self.engine.host_id()).await {
                 tracing::warn!(plugin = %version.plugin, %error, "the plugin's history misses a line");
             }
         }
@@ -99,18 +85,10 @@ impl HotReload {
 
 /// Logs what was not in the way at the look before.
 fn tell_trouble(now: &Trouble, before: &Trouble) {
-    if let Some(problem) = now
-        .problem
-        .as_ref()
-        .filter(|_| now.problem != before.problem)
-    {
+    if let Some(problem) = now.problem.as_ref().filter(|_| now.problem != before.problem) {
         tracing::error!("{problem}");
     }
-    for skipped in now
-        .skipped
-        .iter()
-        .filter(|skipped| !before.skipped.contains(skipped))
-    {
+    for skipped in now.skipped.iter().filter(|skipped| !before.skipped.contains(skipped)) {
         tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
     }
 }
@@ -133,11 +111,8 @@ fn watch(folder: &Path, nudge: Arc<Notify>) -> Option<RecommendedWatcher> {
         // An error may have swallowed an event: look.
         _ => nudge.notify_one(),
     };
-    let watched = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-        watcher
-            .watch(folder, RecursiveMode::NonRecursive)
-            .map(|()| watcher)
-    });
+    let watched = notify::recommended_watcher(on_event)
+        .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
     watched
         .inspect_err(|error| {
             tracing::debug!(folder = %folder.display(), %error, "not watched; it is looked at every 2 s");

@@ -210,8 +210,19 @@ async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {
         let message = ending.error.as_ref().map(|e| e.message.as_str());
         let note = ending.note.as_deref();
         let args = args![
-            id, item.epoch, attempt, state.as_str(), ending.due_at, ending.attempts, note, code,
-            message, first, last, end.ended_at, item.series
+            id,
+            item.epoch,
+            attempt,
+            state.as_str(),
+            ending.due_at,
+            ending.attempts,
+            note,
+            code,
+            message,
+            first,
+            last,
+            end.ended_at,
+            item.series
         ];
         tx.execute(items::ITEM_END, &args).await?
     };

@@ -29,8 +29,9 @@ impl Datasources {
     pub fn new(configs: &BTreeMap<String, DatasourceConfig>) -> Result<Datasources, StoreError> {
         let open = |(name, config): (&String, &DatasourceConfig)| {
             let url = config.url.as_str();
-            let unusable =
-                |what: &str| StoreError::Unusable(format!("datasource {name:?} ({}): {what}", hide_password(url)));
+            let unusable = |what: &str| {
+                StoreError::Unusable(format!("datasource {name:?} ({}): {what}", hide_password(url)))
+            };
             if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
                 let urls = "sqlite://path/to/file.db or postgres://user@host/database";
                 return Err(unusable(&format!("not supported, use {urls}")));

@@ -41,12 +41,7 @@ impl Store {
     }
 
     /// Decides a due instant, once over all hosts: `None` says that another host did.
-    pub async fn tick(
-        &self,
-        job: &JobName,
-        due: &Due,
-        now: Timestamp,
-    ) -> Result<Option<Ticked>, StoreError> {
+    pub async fn tick(&self, job: &JobName, due: &Due, now: Timestamp) -> Result<Option<Ticked>, StoreError> {
         let mut tx = self.db.begin().await?;
         let open = !tx.fetch(runs::RUN_OPEN_OF, &args![job.as_str()]).await?.is_empty();
         let (fate, run) = match open {
@@ -89,11 +84,7 @@ impl Store {
     pub async fn ticks(&self, job: &str, limit: u32) -> Result<Vec<TickView>, StoreError> {
         let rows = self.db.fetch(jobs::TICKS_LIST, &args![job, limit]).await?;
         let view = |row: &crate::db::Row| {
-            Ok(TickView {
-                at: row.time("at_ms")?,
-                fate: row.text("fate")?,
-                run_id: row.opt_parse("run_id")?,
-            })
+            Ok(TickView { at: row.time("at_ms")?, fate: row.text("fate")?, run_id: row.opt_parse("run_id")? })
         };
         rows.iter().map(view).collect()
     }

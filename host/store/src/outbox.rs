@@ -20,7 +20,11 @@ pub struct EventView {
 
 impl Store {
     /// Events that nobody took yet, oldest first. The same event comes again until it is taken.
-    pub async fn events_pending(&self, topic: Option<&str>, limit: u32) -> Result<Vec<EventView>, StoreError> {
+    pub async fn events_pending(
+        &self,
+        topic: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<EventView>, StoreError> {
         let rows = self.db.fetch(events::EVENTS_PENDING, &args![topic, limit]).await?;
         let view = |row: &Row| {
             Ok(EventView {

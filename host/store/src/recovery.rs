@@ -73,8 +73,23 @@ async fn put_back(
     let (key, host) = (row.text("item_key")?, row.text("host_id")?);
     let (number, began) = (row.int("attempts")? + 1, row.time("claimed_at_ms")?);
     let args = args![
-        id.as_str(), epoch, attempt.as_str(), job.as_str(), key.as_str(), number, "lost", code,
-        message, None::<i64>, "", host.as_str(), None::<i64>, began, now, 0_i64, 0_i64
+        id.as_str(),
+        epoch,
+        attempt.as_str(),
+        job.as_str(),
+        key.as_str(),
+        number,
+        "lost",
+        code,
+        message,
+        None::<i64>,
+        "",
+        host.as_str(),
+        None::<i64>,
+        began,
+        now,
+        0_i64,
+        0_i64
     ];
     tx.execute(items::ATTEMPT_ADD, &args).await?;
     if let Some(run) = row.opt_text("run_id")?.filter(|_| poisoned) {
@@ -82,8 +97,13 @@ async fn put_back(
         tx.execute(runs::RUN_DONE, &args![run, 1_i64, 1_i64, now]).await?;
     }
     let detail = format!("held by host {host} at epoch {epoch}; crash {crashes} in a row; now {state}");
-    let entry =
-        Entry { actor: "tidemill", action: event.as_str(), job: Some(job.as_str()), subject: &key, detail: &detail };
+    let entry = Entry {
+        actor: "tidemill",
+        action: event.as_str(),
+        job: Some(job.as_str()),
+        subject: &key,
+        detail: &detail,
+    };
     write(tx, &entry, now).await?;
     Ok(Some(Recovered { job, key, state, crashes }))
 }

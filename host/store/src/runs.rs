@@ -22,13 +22,8 @@ impl Store {
     pub async fn claim_run(&self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
         let mut tx = self.db.begin().await?;
         let attempt_id = AttemptId::new(lease.now);
-        let args = args![
-            attempt_id.to_string(),
-            lease.host.to_string(),
-            lease.until,
-            job.as_str(),
-            lease.now
-        ];
+        let args =
+            args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lease.now];
         let rows = tx.fetch(runs::RUN_CLAIM, &args).await?;
         tx.commit().await?;
         let claimed = |row: &Row| {
@@ -73,8 +68,16 @@ impl Store {
             reconciler.one(found, known.get(&found.key), &mut sum).await?;
         }
         let args = args![
-            id, run.epoch, run.attempt_id.to_string(), page.next.as_deref(), sum.found, sum.queued,
-            sum.waiting, sum.over_cap, sum.manual, digest
+            id,
+            run.epoch,
+            run.attempt_id.to_string(),
+            page.next.as_deref(),
+            sum.found,
+            sum.queued,
+            sum.waiting,
+            sum.over_cap,
+            sum.manual,
+            digest
         ];
         if tx.execute(runs::RUN_PAGE, &args).await? != 1 {
             return Ok((Committed::Stale, Discovered::default()));
@@ -187,7 +190,12 @@ struct Reconciler<'a> {
 }
 
 impl Reconciler<'_> {
-    async fn one(&mut self, found: &Found, known: Option<&Known>, sum: &mut Discovered) -> Result<(), StoreError> {
+    async fn one(
+        &mut self,
+        found: &Found,
+        known: Option<&Known>,
+        sum: &mut Discovered,
+    ) -> Result<(), StoreError> {
         let Some(known) = known else {
             return self.add(found, sum).await;
         };
@@ -233,7 +241,12 @@ impl Reconciler<'_> {
         Ok(())
     }
 
-    async fn refresh(&mut self, found: &Found, known: &Known, sum: &mut Discovered) -> Result<(), StoreError> {
+    async fn refresh(
+        &mut self,
+        found: &Found,
+        known: &Known,
+        sum: &mut Discovered,
+    ) -> Result<(), StoreError> {
         let due = known.state != State::Running && known.due_at <= self.now && !known.queued;
         let queue = due && !self.full();
         // Writing what is known already would cost a row a run; only absence needs to be seen.
@@ -251,7 +264,11 @@ impl Reconciler<'_> {
                 return Ok(());
             }
         }
-        if due { sum.over_cap += 1 } else { sum.waiting += 1 }
+        if due {
+            sum.over_cap += 1
+        } else {
+            sum.waiting += 1
+        }
         Ok(())
     }
 

@@ -159,8 +159,8 @@ impl AttemptScope {
 
     async fn begin(&self, datasource: &str) -> Result<Tx, ScopeError> {
         let db = self.store.datasources.get(datasource)?;
-        let writes = self.item.is_some()
-            && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite);
+        let writes =
+            self.item.is_some() && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite);
         let began = db.begin_declared(writes, self.job.limits.sql_time).await;
         began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {e}")))
     }

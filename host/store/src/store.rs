@@ -105,8 +105,11 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
             .foreign_keys(true);
     }
     let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
-    let writer =
-        pool().max_connections(1).connect_with(options.clone()).await.map_err(|e| unusable(sqlite_hint(&e)))?;
+    let writer = pool()
+        .max_connections(1)
+        .connect_with(options.clone())
+        .await
+        .map_err(|e| unusable(sqlite_hint(&e)))?;
     let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
     if durable {
         // A read-only file opens well, and even begins: only a write tells. It is rolled back.

@@ -16,10 +16,7 @@ impl Job for Hello {
 
     fn discover(_request: PageRequest) -> Result<Page, Failure> {
         let names = config::get_or("names", "Ada, Grace, Edsger".to_owned())?;
-        let names = names
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty());
+        let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
         Ok(Page::complete(names.map(Found::key).collect()))
     }
 

@@ -10,10 +10,7 @@ use crate::bindings::wasi::config::store;
 pub fn get(key: &str) -> Result<Option<String>, Failure> {
     store::get(key).map_err(|error| {
         let (store::Error::Upstream(reason) | store::Error::Io(reason)) = error;
-        Failure::transient(
-            "config-unavailable",
-            format!("config key {key:?} cannot be read: {reason}"),
-        )
+        Failure::transient("config-unavailable", format!("config key {key:?} cannot be read: {reason}"))
     })
 }
 

@@ -45,10 +45,7 @@ impl Describe {
 
     /// A statement that changes data, for [`crate::sql::execute`]; the job needs the grant `read-write`.
     pub fn write(self, name: &str, datasource: &str, sql: &str) -> Self {
-        self.statement(
-            name,
-            json!({ "datasource": datasource, "sql": sql, "writes": true }),
-        )
+        self.statement(name, json!({ "datasource": datasource, "sql": sql, "writes": true }))
     }
 
     fn statement(mut self, name: &str, statement: Value) -> Self {

@@ -14,14 +14,8 @@ pub fn publish(topic: &str, key: &str, payload: &impl Serialize) -> Result<Strin
         )
     })?;
     events::publish(topic, key, &payload).map_err(|error| match error {
-        Error::Denied(reason) => {
-            Failure::permanent("event-denied", format!("topic {topic:?}: {reason}"))
-        }
-        Error::Limit(reason) => {
-            Failure::transient("event-limit", format!("topic {topic:?}: {reason}"))
-        }
-        Error::Other(reason) => {
-            Failure::transient("event-failed", format!("topic {topic:?}: {reason}"))
-        }
+        Error::Denied(reason) => Failure::permanent("event-denied", format!("topic {topic:?}: {reason}")),
+        Error::Limit(reason) => Failure::transient("event-limit", format!("topic {topic:?}: {reason}")),
+        Error::Other(reason) => Failure::transient("event-failed", format!("topic {topic:?}: {reason}")),
     })
 }

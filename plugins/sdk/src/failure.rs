@@ -12,21 +12,11 @@ impl Failure {
     }
 
     /// Try again after this many milliseconds. Does not count as an attempt.
-    pub fn throttled(
-        retry_after_ms: u64,
-        code: impl Into<String>,
-        message: impl Into<String>,
-    ) -> Self {
-        Self::Throttled(Throttle {
-            retry_after: retry_after_ms,
-            error: error(code, message),
-        })
+    pub fn throttled(retry_after_ms: u64, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Throttled(Throttle { retry_after: retry_after_ms, error: error(code, message) })
     }
 }
 
 fn error(code: impl Into<String>, message: impl Into<String>) -> Error {
-    Error {
-        code: code.into(),
-        message: message.into(),
-    }
+    Error { code: code.into(), message: message.into() }
 }

@@ -24,10 +24,7 @@ impl Item {
 impl Found {
     /// An item without a payload.
     pub fn key(key: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            payload: String::new(),
-        }
+        Self { key: key.into(), payload: String::new() }
     }
 
     /// An item with a payload for `process`.
@@ -75,9 +72,7 @@ mod tests {
             idempotency_key: String::new(),
             context: String::new(),
         };
-        let Err(Failure::Permanent(error)) = item.payload::<u32>() else {
-            panic!("not a permanent failure")
-        };
+        let Err(Failure::Permanent(error)) = item.payload::<u32>() else { panic!("not a permanent failure") };
         assert_eq!(error.code, "bad-payload");
         assert!(error.message.contains("u-7"), "{}", error.message);
     }

@@ -25,10 +25,7 @@ pub trait Job {
     fn run(item: &Item) -> Result<Outcome, Failure> {
         Err(Failure::permanent(
             "not-implemented",
-            format!(
-                "item {:?} cannot be attempted: the plugin has neither `run` nor `process`",
-                item.key
-            ),
+            format!("item {:?} cannot be attempted: the plugin has neither `run` nor `process`", item.key),
         ))
     }
 }

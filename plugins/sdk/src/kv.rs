@@ -25,21 +25,14 @@ pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Failure> {
 /// Sets a key.
 pub fn set(key: &str, value: &impl Serialize) -> Result<(), Failure> {
     let bytes = serde_json::to_vec(value).map_err(|error| {
-        Failure::permanent(
-            "kv-unwritable",
-            format!("the value of key {key:?} cannot be written: {error}"),
-        )
+        Failure::permanent("kv-unwritable", format!("the value of key {key:?} cannot be written: {error}"))
     })?;
-    bucket(key)?
-        .set(key, &bytes)
-        .map_err(|error| failure(key, error))
+    bucket(key)?.set(key, &bytes).map_err(|error| failure(key, error))
 }
 
 /// Removes a key; one that is not there is no error.
 pub fn delete(key: &str) -> Result<(), Failure> {
-    bucket(key)?
-        .delete(key)
-        .map_err(|error| failure(key, error))
+    bucket(key)?.delete(key).map_err(|error| failure(key, error))
 }
 
 fn bucket(key: &str) -> Result<Bucket, Failure> {
@@ -48,10 +41,9 @@ fn bucket(key: &str) -> Result<Bucket, Failure> {
 
 fn failure(key: &str, error: Error) -> Failure {
     match error {
-        Error::NoSuchStore => Failure::permanent(
-            "kv-no-such-store",
-            format!("key {key:?}: the host has no bucket {BUCKET:?}"),
-        ),
+        Error::NoSuchStore => {
+            Failure::permanent("kv-no-such-store", format!("key {key:?}: the host has no bucket {BUCKET:?}"))
+        }
         Error::AccessDenied => Failure::permanent(
             "kv-denied",
             format!("key {key:?}: grant `keyvalue` to the job, and ask for it in describe"),

@@ -18,9 +18,7 @@ pub mod kv;
 pub mod log;
 pub mod sql;
 
-pub use bindings::tidemill::job::types::{
-    Error, Failure, Found, Item, Outcome, Page, PageRequest, Throttle,
-};
+pub use bindings::tidemill::job::types::{Error, Failure, Found, Item, Outcome, Page, PageRequest, Throttle};
 pub use describe::Describe;
 #[doc(hidden)]
 pub use job::Exported;

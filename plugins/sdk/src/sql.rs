@@ -18,14 +18,7 @@ use crate::bindings::tidemill::job::sql::{self, Error};
 pub fn query(statement: &str, params: &[Value]) -> Result<Vec<Row>, Failure> {
     let result = sql::query(statement, params).map_err(|error| failure(statement, error))?;
     let columns: Rc<[String]> = result.columns.into();
-    Ok(result
-        .rows
-        .into_iter()
-        .map(|values| Row {
-            columns: columns.clone(),
-            values,
-        })
-        .collect())
+    Ok(result.rows.into_iter().map(|values| Row { columns: columns.clone(), values }).collect())
 }
 
 /// Runs a statement that changes data and answers with the number of rows that changed.
@@ -82,41 +75,25 @@ pub trait FromValue: Sized {
 
 impl FromValue for i64 {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Integer(number) = value {
-            Some(*number)
-        } else {
-            None
-        }
+        if let Value::Integer(number) = value { Some(*number) } else { None }
     }
 }
 
 impl FromValue for f64 {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Real(number) = value {
-            Some(*number)
-        } else {
-            None
-        }
+        if let Value::Real(number) = value { Some(*number) } else { None }
     }
 }
 
 impl FromValue for String {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Text(text) = value {
-            Some(text.clone())
-        } else {
-            None
-        }
+        if let Value::Text(text) = value { Some(text.clone()) } else { None }
     }
 }
 
 impl FromValue for Vec<u8> {
     fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Blob(bytes) = value {
-            Some(bytes.clone())
-        } else {
-            None
-        }
+        if let Value::Blob(bytes) = value { Some(bytes.clone()) } else { None }
     }
 }
 
@@ -208,10 +185,7 @@ mod tests {
     use crate::bindings::tidemill::job::sql::Error;
 
     fn row(column: &str, value: Value) -> Row {
-        Row {
-            columns: vec![column.to_owned()].into(),
-            values: vec![value],
-        }
+        Row { columns: vec![column.to_owned()].into(), values: vec![value] }
     }
 
     #[test]
@@ -223,13 +197,8 @@ mod tests {
 
     #[test]
     fn a_missing_column_and_a_wrong_kind_name_the_column() {
-        for found in [
-            row("n", Value::Integer(7)).get::<i64>("m"),
-            row("m", Value::Null).get::<i64>("m"),
-        ] {
-            let Err(Failure::Permanent(error)) = found else {
-                panic!("not a permanent failure")
-            };
+        for found in [row("n", Value::Integer(7)).get::<i64>("m"), row("m", Value::Null).get::<i64>("m")] {
+            let Err(Failure::Permanent(error)) = found else { panic!("not a permanent failure") };
             assert_eq!(error.code, "sql-column");
             assert!(error.message.contains("\"m\""), "{}", error.message);
         }
@@ -237,13 +206,7 @@ mod tests {
 
     #[test]
     fn a_database_that_is_away_is_transient_and_a_missing_grant_is_not() {
-        assert!(matches!(
-            failure("s", Error::Unavailable("away".into())),
-            Failure::Transient(_)
-        ));
-        assert!(matches!(
-            failure("s", Error::Denied("no grant".into())),
-            Failure::Permanent(_)
-        ));
+        assert!(matches!(failure("s", Error::Unavailable("away".into())), Failure::Transient(_)));
+        assert!(matches!(failure("s", Error::Denied("no grant".into())), Failure::Permanent(_)));
     }
 }

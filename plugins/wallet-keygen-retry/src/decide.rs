@@ -63,9 +63,9 @@ pub fn decide(
         "pending" | "generating" | "deriving" if age_ms < -limits.timeout_ms => {
             Decision::Retry("unreadable status")
         }
-        "pending" | "generating" | "deriving" if age_ms < limits.timeout_ms => Decision::Wait {
-            until_ms: updated_at_ms + limits.timeout_ms,
-        },
+        "pending" | "generating" | "deriving" if age_ms < limits.timeout_ms => {
+            Decision::Wait { until_ms: updated_at_ms + limits.timeout_ms }
+        }
         "pending" | "generating" | "deriving" => Decision::Retry("timed out"),
         _ => Decision::Retry("unreadable status"),
     }

@@ -42,9 +42,7 @@ impl Job for WalletKeygenRetry {
     }
 
     fn discover(request: PageRequest) -> Result<Page, Failure> {
-        let after = request
-            .cursor
-            .map_or(Ok(i64::MIN), |cursor| user_id(&cursor))?;
+        let after = request.cursor.map_or(Ok(i64::MIN), |cursor| user_id(&cursor))?;
         let limit = request.limit.min(PAGE_LIMIT);
         let rows = sql::query("incomplete-users", &params![after, CHAINS, limit])?;
         let mut items = Vec::new();
@@ -82,27 +80,13 @@ impl Job for WalletKeygenRetry {
             log::warn!("user {user}: {reason}");
         }
         let session = session_id(attempt);
-        request_keygen(
-            user,
-            row.get("account_sequence")?,
-            &session,
-            attempt,
-            now_ms,
-        )?;
-        Ok(Outcome::awaiting(format!(
-            "keygen requested, session {session} ({reason})"
-        )))
+        request_keygen(user, row.get("account_sequence")?, &session, attempt, now_ms)?;
+        Ok(Outcome::awaiting(format!("keygen requested, session {session} ({reason})")))
     }
 }
 
 /// Sets the status and publishes the event. The host keeps both with the outcome, or neither.
-fn request_keygen(
-    user: i64,
-    account: i64,
-    session: &str,
-    attempt: &str,
-    now_ms: i64,
-) -> Result<(), Failure> {
+fn request_keygen(user: i64, account: i64, session: &str, attempt: &str, now_ms: i64) -> Result<(), Failure> {
     sql::execute("set-pending", &params![user, session, attempt, now_ms])?;
     let event = json!({
         "session_id": session,
@@ -122,8 +106,7 @@ fn session_id(attempt: &str) -> String {
 }
 
 fn user_id(text: &str) -> Result<i64, Failure> {
-    text.parse()
-        .map_err(|_| Failure::permanent("bad-key", format!("{text:?} is not a user id")))
+    text.parse().map_err(|_| Failure::permanent("bad-key", format!("{text:?} is not a user id")))
 }
 
 export_job!(WalletKeygenRetry);

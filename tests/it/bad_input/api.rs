@@ -15,23 +15,13 @@ async fn host() -> (Databases, Host) {
     let mut sleeper = job("sleeper");
     sleeper.config = BTreeMap::from([("ms".to_owned(), "20000".to_owned())]);
     let mut host = Host::start("one", &databases, &manual(), vec![job("noop"), sleeper]).await;
-    host.app
-        .engine
-        .trigger(&"noop".parse().unwrap(), "test")
-        .await
-        .unwrap();
+    host.app.engine.trigger(&"noop".parse().unwrap(), "test").await.unwrap();
     host.settle().await;
     (databases, host)
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");
-type Case = (
-    &'static str,
-    &'static [(&'static str, &'static str)],
-    &'static str,
-    u16,
-    &'static str,
-);
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str, u16, &'static str);
 
 const CASES: [Case; 27] = [
     ("GET /api/v1/nothing", &[], "", 404, "not-found"),
@@ -39,112 +29,28 @@ const CASES: [Case; 27] = [
     ("GET /api/v1/items/none/n-1", &[], "", 404, "not-found"),
     ("GET /api/v1/items/noop/%FF", &[], "", 400, "bad-path"),
     ("GET /api/v1/runs/none", &[], "", 404, "not-found"),
-    (
-        "GET /api/v1/runs/01923456-7890-7abc-8def-0123456789ab",
-        &[],
-        "",
-        404,
-        "not-found",
-    ),
+    ("GET /api/v1/runs/01923456-7890-7abc-8def-0123456789ab", &[], "", 404, "not-found"),
     ("POST /api/v1/jobs/none", &[JSON], "{}", 404, "not-found"),
     ("POST /api/v1/jobs/NO%20NE", &[JSON], "{}", 404, "not-found"),
-    (
-        "POST /api/v1/items/noop/none/retry",
-        &[JSON],
-        "{}",
-        404,
-        "not-found",
-    ),
-    (
-        "POST /api/v1/items/noop/n-1/explode",
-        &[JSON],
-        "{}",
-        404,
-        "not-found",
-    ),
+    ("POST /api/v1/items/noop/none/retry", &[JSON], "{}", 404, "not-found"),
+    ("POST /api/v1/items/noop/n-1/explode", &[JSON], "{}", 404, "not-found"),
     ("GET /api/v1/runs?limit=-1", &[], "", 400, "bad-query"),
     ("GET /api/v1/runs?limit=many", &[], "", 400, "bad-query"),
-    (
-        "GET /api/v1/items?limit=99999999999999999999",
-        &[],
-        "",
-        400,
-        "bad-query",
-    ),
+    ("GET /api/v1/items?limit=99999999999999999999", &[], "", 400, "bad-query"),
     ("GET /api/v1/items?state=lost", &[], "", 400, "bad-query"),
     ("GET /api/v1/items?colour=blue", &[], "", 400, "bad-query"),
     ("DELETE /api/v1/runs", &[], "", 405, "method-not-allowed"),
     ("PUT /api/v1/jobs", &[JSON], "{}", 405, "method-not-allowed"),
-    (
-        "GET /api/v1/items/noop/n-1/retry",
-        &[],
-        "",
-        405,
-        "method-not-allowed",
-    ),
-    (
-        "POST /api/v1/items/noop/n-1/retry",
-        &[JSON],
-        "{",
-        400,
-        "bad-body",
-    ),
-    (
-        "POST /api/v1/items/noop/n-1/retry",
-        &[JSON],
-        "[1, 2]",
-        400,
-        "bad-body",
-    ),
-    (
-        "POST /api/v1/items/noop/n-1/retry",
-        &[JSON],
-        "{\"note\": \"x\"}",
-        400,
-        "bad-body",
-    ),
-    (
-        "POST /api/v1/items/noop/n-1/retry",
-        &[("content-type", "text/plain")],
-        "{}",
-        415,
-        "not-json",
-    ),
-    (
-        "GET /api/v1/jobs",
-        &[("host", "evil.example")],
-        "",
-        421,
-        "host-not-allowed",
-    ),
-    (
-        "GET /",
-        &[("host", "127.0.0.1.evil.example:7070")],
-        "",
-        421,
-        "host-not-allowed",
-    ),
-    (
-        "POST /api/v1/jobs/noop",
-        &[JSON, ("origin", "http://evil.example")],
-        "{}",
-        403,
-        "cross-site",
-    ),
-    (
-        "POST /api/v1/jobs/noop",
-        &[("sec-fetch-site", "cross-site")],
-        "",
-        403,
-        "cross-site",
-    ),
-    (
-        "POST /api/v1/outbox/taken",
-        &[JSON],
-        "{\"ids\": [\"x\"]}",
-        400,
-        "bad-body",
-    ),
+    ("GET /api/v1/items/noop/n-1/retry", &[], "", 405, "method-not-allowed"),
+    ("POST /api/v1/items/noop/n-1/retry", &[JSON], "{", 400, "bad-body"),
+    ("POST /api/v1/items/noop/n-1/retry", &[JSON], "[1, 2]", 400, "bad-body"),
+    ("POST /api/v1/items/noop/n-1/retry", &[JSON], "{\"note\": \"x\"}", 400, "bad-body"),
+    ("POST /api/v1/items/noop/n-1/retry", &[("content-type", "text/plain")], "{}", 415, "not-json"),
+    ("GET /api/v1/jobs", &[("host", "evil.example")], "", 421, "host-not-allowed"),
+    ("GET /", &[("host", "127.0.0.1.evil.example:7070")], "", 421, "host-not-allowed"),
+    ("POST /api/v1/jobs/noop", &[JSON, ("origin", "http://evil.example")], "{}", 403, "cross-site"),
+    ("POST /api/v1/jobs/noop", &[("sec-fetch-site", "cross-site")], "", 403, "cross-site"),
+    ("POST /api/v1/outbox/taken", &[JSON], "{\"ids\": [\"x\"]}", 400, "bad-body"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,24 +90,18 @@ async fn what_is_no_http_does_not_disturb() {
         b"GET / HTTP/9.9\r\n\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n",
     ] {
-        let mut socket = tokio::net::TcpStream::connect(host.app.address)
-            .await
-            .unwrap();
+        let mut socket = tokio::net::TcpStream::connect(host.app.address).await.unwrap();
         socket.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
         let _ = socket.read_to_end(&mut answer).await;
         let answer = String::from_utf8_lossy(&answer);
         assert!(
-            answer.is_empty()
-                || answer.starts_with("HTTP/1.1 4")
-                || answer.starts_with("HTTP/1.0 4"),
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.0 4"),
             "{answer}"
         );
     }
     let without_host = b"GET /api/v1/jobs HTTP/1.1\r\nconnection: close\r\n\r\n";
-    let mut socket = tokio::net::TcpStream::connect(host.app.address)
-        .await
-        .unwrap();
+    let mut socket = tokio::net::TcpStream::connect(host.app.address).await.unwrap();
     socket.write_all(without_host).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
@@ -213,12 +113,9 @@ async fn what_is_no_http_does_not_disturb() {
 /// At an instant of its own, so that the trail has an order.
 async fn decide(host: &Host, item: &str, decision: &str) -> (u16, serde_json::Value) {
     host.clock.advance(jiff::SignedDuration::from_millis(1));
-    let answer = http::post(
-        host.app.address,
-        &format!("/api/v1/items/{item}/{decision}"),
-        "{\"notes\": \"tested\"}",
-    )
-    .await;
+    let answer =
+        http::post(host.app.address, &format!("/api/v1/items/{item}/{decision}"), "{\"notes\": \"tested\"}")
+            .await;
     (answer.status, answer.json())
 }
 
@@ -228,10 +125,7 @@ async fn conflict(host: &Host, item: &str, decision: &str, state: &str, done: &s
         (status, problem["code"].as_str(), problem["state"].as_str()),
         (409, Some("conflict"), Some(state))
     );
-    assert_eq!(
-        problem["detail"],
-        format!("an item that is {state} cannot be {done}_by_hand")
-    );
+    assert_eq!(problem["detail"], format!("an item that is {state} cannot be {done}_by_hand"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,11 +134,7 @@ async fn decisions_that_do_not_fit_the_state_are_refused_by_its_name() {
     conflict(&host, "noop/n-1", "resolve", "resolved", "resolved").await;
     conflict(&host, "noop/n-1", "abandon", "resolved", "abandoned").await;
     start_sleeping(&mut host).await;
-    for (decision, done) in [
-        ("retry", "retried"),
-        ("resolve", "resolved"),
-        ("abandon", "abandoned"),
-    ] {
+    for (decision, done) in [("retry", "retried"), ("resolve", "resolved"), ("abandon", "abandoned")] {
         conflict(&host, "sleeper/s-1", decision, "running", done).await;
     }
     host.app.stop().await;
@@ -252,27 +142,15 @@ async fn decisions_that_do_not_fit_the_state_are_refused_by_its_name() {
 
 /// Until the item `s-1` runs.
 async fn start_sleeping(host: &mut Host) {
-    host.app
-        .engine
-        .trigger(&"sleeper".parse().unwrap(), "test")
-        .await
-        .unwrap();
+    host.app.engine.trigger(&"sleeper".parse().unwrap(), "test").await.unwrap();
     let running = async {
-        let state = async |host: &Host| {
-            host.app
-                .store
-                .item("sleeper", "s-1")
-                .await
-                .unwrap()
-                .map(|item| item.state)
-        };
+        let state =
+            async |host: &Host| host.app.store.item("sleeper", "s-1").await.unwrap().map(|item| item.state);
         while state(host).await != Some(State::Running) {
             host.something().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), running)
-        .await
-        .unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(30), running).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,50 +159,26 @@ async fn decisions_about_an_item_that_waits_are_audited_and_refusals_are_not() {
     // Without its plugin the item waits, so that people can decide about it.
     std::fs::remove_file(host.plugins.join("noop.wasm")).unwrap();
     let noop = job("noop");
-    let blocked = |host: &Host| {
-        matches!(
-            host.app.engine.readiness(&noop),
-            domain::runner::Readiness::Blocked(_)
-        )
-    };
+    let blocked =
+        |host: &Host| matches!(host.app.engine.readiness(&noop), domain::runner::Readiness::Blocked(_));
     host.until("the plugin is gone", blocked).await;
-    assert_eq!(
-        decide(&host, "noop/n-1", "retry").await.1["state"],
-        "waiting"
-    );
-    assert_eq!(
-        decide(&host, "noop/n-1", "abandon").await.1["state"],
-        "abandoned"
-    );
+    assert_eq!(decide(&host, "noop/n-1", "retry").await.1["state"], "waiting");
+    assert_eq!(decide(&host, "noop/n-1", "abandon").await.1["state"], "abandoned");
     conflict(&host, "noop/n-1", "abandon", "abandoned", "abandoned").await;
     conflict(&host, "noop/n-1", "resolve", "abandoned", "resolved").await;
-    assert_eq!(
-        decide(&host, "noop/n-1", "retry").await.1["state"],
-        "waiting"
-    );
-    assert_eq!(
-        decide(&host, "noop/n-1", "resolve").await.1["state"],
-        "resolved"
-    );
+    assert_eq!(decide(&host, "noop/n-1", "retry").await.1["state"], "waiting");
+    assert_eq!(decide(&host, "noop/n-1", "resolve").await.1["state"], "resolved");
 
     let audit = http::get(host.app.address, "/api/v1/audit").await.json();
-    let of_item = audit["audit"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|entry| entry["subject"] == "n-1");
-    let trail: Vec<_> = of_item
-        .map(|entry| format!("{} {}", entry["action"], entry["detail"]).replace('"', ""))
-        .collect();
+    let of_item = audit["audit"].as_array().unwrap().iter().filter(|entry| entry["subject"] == "n-1");
+    let trail: Vec<_> =
+        of_item.map(|entry| format!("{} {}", entry["action"], entry["detail"]).replace('"', "")).collect();
     let expected = [
         "resolved_by_hand waiting -> resolved; tested",
         "retried_by_hand abandoned -> waiting; tested",
         "abandoned_by_hand waiting -> abandoned; tested",
         "retried_by_hand resolved -> waiting; tested",
     ];
-    assert_eq!(
-        trail, expected,
-        "each decision, the newest first, and no refusal"
-    );
+    assert_eq!(trail, expected, "each decision, the newest first, and no refusal");
     host.app.stop().await;
 }

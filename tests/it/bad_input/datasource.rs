@@ -30,11 +30,7 @@ fn witness() -> JobSpec {
         keyvalue: true,
     };
     let config = BTreeMap::from([("count".to_owned(), COUNT.to_string())]);
-    JobSpec {
-        grants,
-        config,
-        ..job("witness")
-    }
+    JobSpec { grants, config, ..job("witness") }
 }
 
 struct Scene {
@@ -57,12 +53,7 @@ const TABLE: &str = "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, 
 impl Scene {
     async fn run_both(&mut self) {
         for name in ["witness", "noop"] {
-            self.host
-                .app
-                .engine
-                .trigger(&name.parse().unwrap(), "test")
-                .await
-                .unwrap();
+            self.host.app.engine.trigger(&name.parse().unwrap(), "test").await.unwrap();
         }
         self.host.settle().await;
     }
@@ -73,25 +64,13 @@ impl Scene {
     }
 
     async fn resolved(&self, job: &str) -> usize {
-        self.host
-            .app
-            .store
-            .items(Some(job), Some(State::Resolved), 100)
-            .await
-            .unwrap()
-            .len()
+        self.host.app.store.items(Some(job), Some(State::Resolved), 100).await.unwrap().len()
     }
 
     /// Rows, events and keys: the traces of committed attempts.
     async fn traces(&self) -> (i64, i64, i64) {
-        let rows = self
-            .databases
-            .business_number("SELECT COUNT(*) FROM witness")
-            .await;
-        let events = self
-            .databases
-            .store_number("SELECT COUNT(*) FROM event")
-            .await;
+        let rows = self.databases.business_number("SELECT COUNT(*) FROM witness").await;
+        let events = self.databases.store_number("SELECT COUNT(*) FROM event").await;
         let keys = self.databases.store_number("SELECT COUNT(*) FROM kv").await;
         (rows, events, keys)
     }
@@ -142,20 +121,11 @@ async fn one_that_is_away_fails_its_own_items_only_until_it_is_back(kind: Kind) 
 
     line.set_up(false);
     scene.run_both().await;
-    assert_eq!(
-        (
-            scene.resolved("witness").await,
-            scene.resolved("noop").await
-        ),
-        (0, 1)
-    );
+    assert_eq!((scene.resolved("witness").await, scene.resolved("noop").await), (0, 1));
     for n in 1..=COUNT {
         let (code, message) = scene.failure(&format!("w-{n:07}")).await;
         assert_eq!(code, "sql-unavailable", "{message}");
-        assert!(
-            message.starts_with("statement \"insert\": datasource \"witness\": "),
-            "{message}"
-        );
+        assert!(message.starts_with("statement \"insert\": datasource \"witness\": "), "{message}");
     }
     line.set_up(true);
     scene.later().await;
@@ -170,27 +140,17 @@ async fn one_that_refuses_a_row_fails_that_item_only(kind: Kind) {
     );
     let mut scene = scene(Databases::new(kind).await, &table).await;
     scene.run_both().await;
-    assert_eq!(
-        (
-            scene.resolved("witness").await,
-            scene.resolved("noop").await
-        ),
-        (COUNT - 1, 1)
-    );
+    assert_eq!((scene.resolved("witness").await, scene.resolved("noop").await), (COUNT - 1, 1));
     let others = i64::try_from(COUNT - 1).unwrap();
     assert_eq!(scene.traces().await, (others, others, others));
     let (code, message) = scene.failure(REFUSED).await;
     assert_eq!(code, "sql-database");
     assert!(
-        message.contains("statement \"insert\": ")
-            && message.to_lowercase().contains("check constraint"),
+        message.contains("statement \"insert\": ") && message.to_lowercase().contains("check constraint"),
         "{message}"
     );
 
-    scene
-        .databases
-        .business(&format!("DROP TABLE witness; {TABLE}"))
-        .await;
+    scene.databases.business(&format!("DROP TABLE witness; {TABLE}")).await;
     scene.later().await;
     assert_eq!(scene.resolved("witness").await, COUNT);
     assert_eq!(scene.traces().await, (1, others + 1, others + 1));
@@ -204,27 +164,15 @@ async fn one_that_refuses_the_commit_leaves_no_effect(kind: Kind) {
             idempotency_key TEXT, attempt BIGINT)";
     let mut scene = scene(Databases::new(kind).await, tables).await;
     scene.run_both().await;
-    assert_eq!(
-        (
-            scene.resolved("witness").await,
-            scene.resolved("noop").await
-        ),
-        (COUNT - 1, 1)
-    );
+    assert_eq!((scene.resolved("witness").await, scene.resolved("noop").await), (COUNT - 1, 1));
     let others = i64::try_from(COUNT - 1).unwrap();
     assert_eq!(scene.traces().await, (others, others, others));
     let (code, message) = scene.failure(REFUSED).await;
     assert_eq!(code, "sql-commit");
-    assert!(
-        message.starts_with("datasource \"witness\" refused the commit: "),
-        "{message}"
-    );
+    assert!(message.starts_with("datasource \"witness\" refused the commit: "), "{message}");
     assert!(message.to_lowercase().contains("foreign key"), "{message}");
 
-    scene
-        .databases
-        .business(&format!("INSERT INTO parent VALUES ('{REFUSED}')"))
-        .await;
+    scene.databases.business(&format!("INSERT INTO parent VALUES ('{REFUSED}')")).await;
     scene.later().await;
     assert_eq!(scene.resolved("witness").await, COUNT);
     assert_eq!(scene.traces().await, (others + 1, others + 1, others + 1));

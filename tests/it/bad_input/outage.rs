@@ -13,9 +13,7 @@ const COUNT: u64 = 2_000;
 
 /// A site whose host writes a row, an event and a key for each of many items.
 async fn site(databases: &Databases) -> Site {
-    databases
-        .business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT)")
-        .await;
+    databases.business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT)").await;
     let site = Site::with_store(
         &databases.store_url,
         &format!(
@@ -32,12 +30,7 @@ async fn site(databases: &Databases) -> Site {
 async fn start(site: &Site) -> crate::support::process::Process {
     let host = site.serve().await;
     site.until_active("witness").await;
-    assert_eq!(
-        http::post(site.address, "/api/v1/jobs/witness", "{}")
-            .await
-            .status,
-        201
-    );
+    assert_eq!(http::post(site.address, "/api/v1/jobs/witness", "{}").await.status, 201);
     host
 }
 
@@ -54,18 +47,10 @@ async fn check(databases: &Databases) {
     for sql in store {
         assert_eq!(databases.store_number(sql).await, count, "{sql}");
     }
-    for sql in [
-        "SELECT COUNT(*) FROM witness",
-        "SELECT COUNT(DISTINCT item_key) FROM witness",
-    ] {
+    for sql in ["SELECT COUNT(*) FROM witness", "SELECT COUNT(DISTINCT item_key) FROM witness"] {
         assert_eq!(databases.business_number(sql).await, count, "{sql}");
     }
-    assert_eq!(
-        databases
-            .store_number("SELECT COUNT(*) FROM run WHERE state <> 'finished'")
-            .await,
-        0
-    );
+    assert_eq!(databases.store_number("SELECT COUNT(*) FROM run WHERE state <> 'finished'").await, 0);
 }
 
 async fn resolved(site: &Site) -> Option<u64> {
@@ -80,10 +65,7 @@ async fn until_resolved(site: &Site, at_least: u64) -> u64 {
 
 async fn admin(sql: String) {
     let mut db = PgConnection::connect(&postgres_url()).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql))
-        .execute(&mut db)
-        .await
-        .unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
     db.close().await.unwrap();
 }
 
@@ -133,26 +115,12 @@ async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
     assert_eq!(health["status"], "not-ready");
     says(
         health["reason"].as_str().unwrap(),
-        &[
-            "the database is not available: ",
-            "not currently accepting connections",
-        ],
+        &["the database is not available: ", "not currently accepting connections"],
     );
-    assert_eq!(
-        http::get(site.address, "/healthz").await.status,
-        200,
-        "it lives"
-    );
+    assert_eq!(http::get(site.address, "/healthz").await.status, 200, "it lives");
     let refused = http::get(site.address, "/api/v1/jobs").await;
-    assert_eq!(
-        (refused.status, refused.code().as_str()),
-        (503, "store-unavailable")
-    );
-    assert!(
-        refused.head.to_ascii_lowercase().contains("retry-after: "),
-        "{}",
-        refused.head
-    );
+    assert_eq!((refused.status, refused.code().as_str()), (503, "store-unavailable"));
+    assert!(refused.head.to_ascii_lowercase().contains("retry-after: "), "{}", refused.head);
     let jobs = site.ask(&["jobs"]).await;
     assert_eq!(jobs.status.code(), Some(1));
 
@@ -176,13 +144,8 @@ async fn an_sqlite_file_that_another_process_locks_is_waited_for() {
     for locked in LOCKED {
         seen = until_resolved(&site, seen + 100).await;
         assert!(seen < COUNT, "it is locked under load");
-        let mut other = SqliteConnection::connect(&databases.store_url)
-            .await
-            .unwrap();
-        sqlx::raw_sql("PRAGMA busy_timeout = 30000; BEGIN IMMEDIATE")
-            .execute(&mut other)
-            .await
-            .unwrap();
+        let mut other = SqliteConnection::connect(&databases.store_url).await.unwrap();
+        sqlx::raw_sql("PRAGMA busy_timeout = 30000; BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
         // tidy: sleep because the lock has to last longer than one try
         tokio::time::sleep(locked).await;
         sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();

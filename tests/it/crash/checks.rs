@@ -18,20 +18,17 @@ pub struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally {
-            lost,
-            cut_between_commits,
-        } = self;
-        write!(
-            f,
-            "{lost} attempts lost, {cut_between_commits} of them between their two commits"
-        )
+        let Tally { lost, cut_between_commits } = self;
+        write!(f, "{lost} attempts lost, {cut_between_commits} of them between their two commits")
     }
 }
 
 /// Nobody may be named by these: what is wrong, and the keys for which it is.
 const NOBODY: [(&str, &str); 9] = [
-    ("not resolved", "SELECT item_key || ' is ' || state FROM item WHERE job = 'witness' AND state <> 'resolved'"),
+    (
+        "not resolved",
+        "SELECT item_key || ' is ' || state FROM item WHERE job = 'witness' AND state <> 'resolved'",
+    ),
     (
         "not exactly one attempt that resolved it",
         "SELECT i.item_key FROM item i LEFT JOIN attempt a ON a.item_id = i.id AND a.verdict = 'resolved'
@@ -75,65 +72,34 @@ const NOBODY: [(&str, &str); 9] = [
 
 /// Every item of the job `witness` was done once, and everything that it left behind is there once.
 pub async fn all_done_once(databases: &Databases, items: u32, seed: u64) -> Tally {
-    let keys = databases
-        .store_texts("SELECT item_key FROM item ORDER BY item_key")
-        .await;
+    let keys = databases.store_texts("SELECT item_key FROM item ORDER BY item_key").await;
     let expected = (1..=items).map(|n| format!("w-{n:07}")).collect();
     same("items", expected, keys, seed);
     for (what, sql) in NOBODY {
         let named = databases.store_texts(sql).await;
-        assert!(
-            named.is_empty(),
-            "seed {seed}: {}: {what}: {:?}",
-            named.len(),
-            shown(&named)
-        );
+        assert!(named.is_empty(), "seed {seed}: {}: {what}: {:?}", named.len(), shown(&named));
     }
     let traces = "SELECT item_key || ' ' || idempotency_key FROM witness ORDER BY 1";
-    let expected =
-        "SELECT item_key || ' ' || id || '.' || series || '.' || attempts FROM item ORDER BY 1";
+    let expected = "SELECT item_key || ' ' || id || '.' || series || '.' || attempts FROM item ORDER BY 1";
     let expected = databases.store_texts(expected).await;
-    same(
-        "rows of the witness table",
-        expected,
-        databases.business_texts(traces).await,
-        seed,
-    );
+    same("rows of the witness table", expected, databases.business_texts(traces).await, seed);
 
     let count = async |sql: &str| databases.store_number(sql).await;
     let found = count("SELECT found FROM run").await;
-    assert_eq!(
-        found,
-        i64::from(items),
-        "seed {seed}: items that the run found"
-    );
-    assert_eq!(
-        count("SELECT COUNT(*) FROM event").await,
-        found,
-        "seed {seed}: events"
-    );
-    assert_eq!(
-        count("SELECT COUNT(*) FROM kv").await,
-        found,
-        "seed {seed}: values"
-    );
+    assert_eq!(found, i64::from(items), "seed {seed}: items that the run found");
+    assert_eq!(count("SELECT COUNT(*) FROM event").await, found, "seed {seed}: events");
+    assert_eq!(count("SELECT COUNT(*) FROM kv").await, found, "seed {seed}: values");
     sound(databases, seed).await;
     Tally {
         lost: count("SELECT COUNT(*) FROM attempt WHERE verdict = 'lost'").await,
-        cut_between_commits: count("SELECT COUNT(*) FROM event WHERE payload LIKE '%\"rows\":0%'")
-            .await,
+        cut_between_commits: count("SELECT COUNT(*) FROM event WHERE payload LIKE '%\"rows\":0%'").await,
     }
 }
 
 /// What was discovered is there, in one state or another: true after every crash.
 pub async fn conserved(databases: &Databases, seed: u64) {
-    let difference =
-        "SELECT (SELECT COUNT(*) FROM item) - (SELECT CAST(SUM(found) AS BIGINT) FROM run)";
-    assert_eq!(
-        databases.store_number(difference).await,
-        0,
-        "seed {seed}: items less what runs found"
-    );
+    let difference = "SELECT (SELECT COUNT(*) FROM item) - (SELECT CAST(SUM(found) AS BIGINT) FROM run)";
+    assert_eq!(databases.store_number(difference).await, 0, "seed {seed}: items less what runs found");
 }
 
 async fn sound(databases: &Databases, seed: u64) {
@@ -154,11 +120,7 @@ fn same(what: &str, expected: Vec<String>, found: Vec<String>, seed: u64) {
         *balance.entry(text).or_default() += 1;
     }
     let pick = |sign: i64| -> Vec<String> {
-        balance
-            .iter()
-            .filter(|(_, n)| n.signum() == sign)
-            .map(|(text, _)| text.clone())
-            .collect()
+        balance.iter().filter(|(_, n)| n.signum() == sign).map(|(text, _)| text.clone()).collect()
     };
     let (missing, extra) = (pick(-1), pick(1));
     assert!(

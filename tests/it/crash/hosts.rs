@@ -27,12 +27,7 @@ pub async fn r8_every_process_killed_every_item_done_once() {
     let items = pace(Kind::Postgres).await * WORK_SECONDS;
     let site = Site::witness(Kind::Postgres, items).await;
     let places = [site.place("one"), site.place("two")];
-    let mut pair = Pair {
-        site,
-        places,
-        random,
-        kills: 0,
-    };
+    let mut pair = Pair { site, places, random, kills: 0 };
     let seed = pair.random.seed;
 
     let mut hosts = pair.start().await;
@@ -49,10 +44,7 @@ pub async fn r8_every_process_killed_every_item_done_once() {
         0,
         "seed {seed}: its own work is put back at its start"
     );
-    assert!(
-        pair.running_before(&second, killed_at).await > 0,
-        "seed {seed}: the other's leases still last"
-    );
+    assert!(pair.running_before(&second, killed_at).await > 0, "seed {seed}: the other's leases still last");
 
     let site = &pair.site;
     until("the run is finished", async || site.finished().await).await;
@@ -62,10 +54,7 @@ pub async fn r8_every_process_killed_every_item_done_once() {
         "SELECT MAX(ended_at_ms) FROM attempt WHERE verdict = 'lost' AND host_id = '{second}' AND ended_at_ms > {killed_at}"
     );
     let taken_over_after = site.databases.store_number(&last).await - killed_at;
-    assert!(
-        taken_over_after < TAKEN_OVER_AFTER_MAX,
-        "seed {seed}: taken over after {taken_over_after} ms"
-    );
+    assert!(taken_over_after < TAKEN_OVER_AFTER_MAX, "seed {seed}: taken over after {taken_over_after} ms");
     println!(
         "{items} items, {} kills; {tally}; the other's work was taken over after {taken_over_after} ms; {:.1} s",
         pair.kills,
@@ -109,12 +98,8 @@ impl Pair {
         self.site.until_resolved_more_than(before).await;
         let ids = [self.places[0].id(), self.places[1].id()];
         for id in ids {
-            let sql =
-                format!("SELECT COUNT(*) FROM item WHERE state = 'running' AND host_id = '{id}'");
-            until("this host is at work", async || {
-                self.site.databases.store_number(&sql).await > 0
-            })
-            .await;
+            let sql = format!("SELECT COUNT(*) FROM item WHERE state = 'running' AND host_id = '{id}'");
+            until("this host is at work", async || self.site.databases.store_number(&sql).await > 0).await;
         }
     }
 
@@ -137,10 +122,7 @@ impl Pair {
             }
             hosts = self.start().await;
         }
-        panic!(
-            "seed {}: in ten tries the two never held items together",
-            self.random.seed
-        );
+        panic!("seed {}: in ten tries the two never held items together", self.random.seed);
     }
 
     /// Items that are still held by a host of this id since before an instant.

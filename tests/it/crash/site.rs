@@ -21,14 +21,9 @@ impl Random {
     pub fn new() -> Random {
         let now = || u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap();
         let given = std::env::var("TIDEMILL_TEST_SEED").ok();
-        let seed = given.map_or_else(now, |text| {
-            text.parse().expect("TIDEMILL_TEST_SEED is a number")
-        });
+        let seed = given.map_or_else(now, |text| text.parse().expect("TIDEMILL_TEST_SEED is a number"));
         println!("repeat with TIDEMILL_TEST_SEED={seed}");
-        Random {
-            seed,
-            state: seed | 1,
-        }
+        Random { seed, state: seed | 1 }
     }
 
     fn next(&mut self) -> u64 {
@@ -68,10 +63,7 @@ impl Site {
     pub async fn new(kind: Kind, plugin: &str, job: &str) -> Site {
         let databases = Databases::new(kind).await;
         plugins::install(&databases.dir.path().join("plugins"), plugin, plugin);
-        Site {
-            databases,
-            job: job.to_owned(),
-        }
+        Site { databases, job: job.to_owned() }
     }
 
     /// The job `witness` with this many items, 16 at a time, and the table that they leave their traces in.
@@ -97,11 +89,7 @@ impl Site {
 
     pub fn place(&self, name: &str) -> Place {
         let (folder, port) = (self.databases.dir.path(), free_port());
-        let Databases {
-            store_url,
-            business_url,
-            ..
-        } = &self.databases;
+        let Databases { store_url, business_url, .. } = &self.databases;
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\n[host]\ndata_dir = \"data-{name}\"\nname = \"{name}\"\n\
              [store]\nurl = \"{store_url}\"\n[plugins]\ndir = \"plugins\"\n\
@@ -110,11 +98,7 @@ impl Site {
         );
         let config = folder.join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        Place {
-            config,
-            data: folder.join(format!("data-{name}")),
-            port,
-        }
+        Place { config, data: folder.join(format!("data-{name}")), port }
     }
 
     /// The sessions that a dead host left in the business database have ended. A commit may be on its way there, and
@@ -132,9 +116,7 @@ impl Site {
     }
 
     pub async fn resolved(&self) -> i64 {
-        self.databases
-            .store_number("SELECT COUNT(*) FROM item WHERE state = 'resolved'")
-            .await
+        self.databases.store_number("SELECT COUNT(*) FROM item WHERE state = 'resolved'").await
     }
 
     /// There was a run, and it is over.
@@ -168,10 +150,7 @@ impl Place {
 
     /// The id that this host has in the store.
     pub fn id(&self) -> String {
-        std::fs::read_to_string(self.data.join("host-id"))
-            .unwrap()
-            .trim()
-            .to_owned()
+        std::fs::read_to_string(self.data.join("host-id")).unwrap().trim().to_owned()
     }
 }
 
@@ -179,10 +158,7 @@ impl Place {
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !holds().await {
-        assert!(
-            began.elapsed() < PATIENCE,
-            "waited {PATIENCE:?} for: {what}"
-        );
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for: {what}");
         // tidy: sleep because another process gives no signal of its progress
         tokio::time::sleep(POLL).await;
     }

@@ -31,15 +31,11 @@ pub async fn a_stop_by_sigterm_puts_work_back_uncounted(kind: Kind) {
     let took = stopping.elapsed();
     assert!(took < STOP_TIME_MAX, "the stop took {took:?}");
 
-    let items =
-        "SELECT item_key || ' ' || state || ' ' || attempts || ' ' || crashes FROM item ORDER BY 1";
+    let items = "SELECT item_key || ' ' || state || ' ' || attempts || ' ' || crashes FROM item ORDER BY 1";
     let expected = ["s-1 waiting 0 0", "s-2 waiting 0 0", "s-3 waiting 0 0"];
     assert_eq!(site.databases.store_texts(items).await, expected);
     let attempts = "SELECT verdict FROM attempt";
-    assert_eq!(
-        site.databases.store_texts(attempts).await,
-        ["interrupted"; 3]
-    );
+    assert_eq!(site.databases.store_texts(attempts).await, ["interrupted"; 3]);
     let stopped = "SELECT COUNT(*) FROM host WHERE stopped_at_ms IS NOT NULL";
     assert_eq!(site.databases.store_number(stopped).await, 1);
 

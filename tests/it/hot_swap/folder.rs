@@ -18,11 +18,7 @@ const UNWATCHED: Duration = Duration::from_secs(2);
 async fn timed_swap(scene: &mut Scene, letter: &str) {
     let began = Instant::now();
     scene.swapped(scene.digest()).await;
-    assert!(
-        began.elapsed() < SOON + UNWATCHED,
-        "seen after {:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < SOON + UNWATCHED, "seen after {:?}", began.elapsed());
     assert_eq!(scene.note().await, letter);
 }
 
@@ -32,10 +28,7 @@ async fn a_plugins_folder_that_appears_later_is_found() {
     assert!(!scene.host.plugins.exists());
     assert_eq!(
         scene.blocked().unwrap(),
-        format!(
-            "plugin versioned is not in {}",
-            scene.host.plugins.display()
-        )
+        format!("plugin versioned is not in {}", scene.host.plugins.display())
     );
     scene.problem("No such file").await;
     scene.trigger().await;
@@ -50,10 +43,7 @@ async fn a_plugins_folder_that_appears_later_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugins_folder_that_is_replaced_is_followed() {
     let mut scene = versioned().await;
-    let (folder, aside) = (
-        scene.host.plugins.clone(),
-        scene.databases.dir.path().join("aside"),
-    );
+    let (folder, aside) = (scene.host.plugins.clone(), scene.databases.dir.path().join("aside"));
     let next = scene.databases.dir.path().join("next");
     plugins::install(&next, "versioned-b", "versioned");
     fs::rename(&folder, &aside).unwrap();
@@ -68,10 +58,7 @@ async fn a_plugins_folder_that_is_replaced_is_followed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_in_place_of_the_plugins_folder_stops_nothing() {
     let mut scene = versioned().await;
-    let (folder, aside) = (
-        scene.host.plugins.clone(),
-        scene.databases.dir.path().join("aside"),
-    );
+    let (folder, aside) = (scene.host.plugins.clone(), scene.databases.dir.path().join("aside"));
     fs::rename(&folder, &aside).unwrap();
     fs::write(&folder, "not a folder").unwrap();
     scene.problem("Not a directory").await;

@@ -19,10 +19,7 @@ async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: K
     let databases = Databases::new(kind).await;
     let folder = databases.dir.path().join("plugins");
     plugins::install(&folder, "versioned-a", "versioned");
-    let loaded = |n| JobSpec {
-        plugin: "versioned".parse().unwrap(),
-        ..job(&format!("load-{n}"))
-    };
+    let loaded = |n| JobSpec { plugin: "versioned".parse().unwrap(), ..job(&format!("load-{n}")) };
     let jobs: Vec<JobSpec> = (0..LOADED_JOBS).map(loaded).collect();
     let mut host = Host::start("one", &databases, &manual(), jobs.clone()).await;
 
@@ -40,20 +37,11 @@ async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: K
     while !rounds.iter().all(tokio::task::JoinHandle::is_finished) {
         let letter = ["b", "a"][swaps % 2];
         plugins::install(&folder, &format!("versioned-{letter}"), "versioned");
-        let active = |host: &Host| {
-            host.app
-                .sandbox
-                .versions()
-                .iter()
-                .any(|v| is_active(v) && v.version == letter)
-        };
+        let active =
+            |host: &Host| host.app.sandbox.versions().iter().any(|v| is_active(v) && v.version == letter);
         host.until("the swap", active).await;
         // Between two good versions lies a bad one, which must not matter.
-        fs::write(
-            folder.join("versioned.wasm"),
-            &whole[..whole.len() - 1 - swaps],
-        )
-        .unwrap();
+        fs::write(folder.join("versioned.wasm"), &whole[..whole.len() - 1 - swaps]).unwrap();
         host.something().await;
         swaps += 1;
     }
@@ -70,27 +58,17 @@ async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: K
 async fn check(host: &Host, jobs: &[JobSpec]) {
     let mut letters: BTreeMap<String, (String, usize)> = BTreeMap::new();
     for job in jobs {
-        let attempts = host
-            .app
-            .store
-            .attempts(job.name.as_str(), "run", 1_000)
-            .await
-            .unwrap();
+        let attempts = host.app.store.attempts(job.name.as_str(), "run", 1_000).await.unwrap();
         assert_eq!(attempts.len(), ROUNDS, "one attempt a round");
         for attempt in attempts {
             assert_eq!(attempt.verdict, "resolved", "{attempt:?}");
             let note = attempt.note.unwrap();
-            let (letter, count) = letters
-                .entry(attempt.digest.unwrap())
-                .or_insert((note.clone(), 0));
+            let (letter, count) = letters.entry(attempt.digest.unwrap()).or_insert((note.clone(), 0));
             assert_eq!(*letter, note, "a version says its own letter");
             *count += 1;
         }
     }
-    let seen: Vec<&str> = letters
-        .values()
-        .map(|(letter, _)| letter.as_str())
-        .collect();
+    let seen: Vec<&str> = letters.values().map(|(letter, _)| letter.as_str()).collect();
     assert_eq!(seen.len(), 2, "{letters:?}");
     assert_ne!(seen[0], seen[1]);
 }

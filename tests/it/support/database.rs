@@ -35,12 +35,7 @@ impl Databases {
             }
             Kind::Postgres => (fresh_postgres().await, fresh_postgres().await),
         };
-        Databases {
-            kind,
-            dir,
-            store_url,
-            business_url,
-        }
+        Databases { kind, dir, store_url, business_url }
     }
 
     /// Runs statements on the business database, as its owner would.
@@ -89,20 +84,12 @@ impl Held {
     async fn take(url: &str, table: &str) -> Held {
         if url.starts_with("sqlite") {
             let mut db = SqliteConnection::connect(url).await.unwrap();
-            sqlx::raw_sql("BEGIN IMMEDIATE")
-                .execute(&mut db)
-                .await
-                .unwrap();
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut db).await.unwrap();
             return Held::Sqlite(db);
         }
         let mut db = PgConnection::connect(url).await.unwrap();
-        let lock = format!(
-            "SET search_path = tidemill, public; BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"
-        );
-        sqlx::raw_sql(AssertSqlSafe(lock))
-            .execute(&mut db)
-            .await
-            .unwrap();
+        let lock = format!("SET search_path = tidemill, public; BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE");
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut db).await.unwrap();
         Held::Postgres(db)
     }
 
@@ -124,10 +111,7 @@ async fn fresh_postgres() -> String {
     let base = postgres_url();
     let name = format!("it_{}", Uuid::now_v7().simple());
     let mut admin = PgConnection::connect(&base).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .execute(&mut admin)
-        .await
-        .unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
     admin.close().await.unwrap();
     let (server, _) = base.rsplit_once('/').unwrap();
     format!("{server}/{name}")
@@ -156,10 +140,7 @@ async fn number(url: &str, sql: &str) -> i64 {
         number
     } else {
         let mut db = PgConnection::connect(url).await.unwrap();
-        sqlx::raw_sql("SET search_path = tidemill, public")
-            .execute(&mut db)
-            .await
-            .unwrap();
+        sqlx::raw_sql("SET search_path = tidemill, public").execute(&mut db).await.unwrap();
         let number = sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap();
         db.close().await.unwrap();
         number
@@ -175,10 +156,7 @@ async fn texts(url: &str, sql: &str) -> Vec<String> {
         texts
     } else {
         let mut db = PgConnection::connect(url).await.unwrap();
-        sqlx::raw_sql("SET search_path = tidemill, public")
-            .execute(&mut db)
-            .await
-            .unwrap();
+        sqlx::raw_sql("SET search_path = tidemill, public").execute(&mut db).await.unwrap();
         let texts = sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap();
         db.close().await.unwrap();
         texts

@@ -33,9 +33,7 @@ pub fn start_of_time() -> Timestamp {
 }
 
 pub fn manual() -> Manual {
-    let Clock::Manual(manual) = Clock::manual(start_of_time()) else {
-        unreachable!()
-    };
+    let Clock::Manual(manual) = Clock::manual(start_of_time()) else { unreachable!() };
     manual
 }
 
@@ -48,12 +46,7 @@ pub struct Host {
 
 impl Host {
     /// Starts a host named `name`; hosts of one test share its databases, clock and plugins folder.
-    pub async fn start(
-        name: &str,
-        databases: &Databases,
-        clock: &Manual,
-        jobs: Vec<JobSpec>,
-    ) -> Host {
+    pub async fn start(name: &str, databases: &Databases, clock: &Manual, jobs: Vec<JobSpec>) -> Host {
         Host::try_start(name, databases, clock, jobs).await.unwrap()
     }
 
@@ -67,18 +60,11 @@ impl Host {
         let plugins = dir.join("plugins");
         let config = config(name, databases, &plugins, jobs);
         // Virtual time jumps further than any lease should last.
-        let engine = EngineConfig {
-            lease_ttl: SignedDuration::from_hours(24 * 365),
-            ..EngineConfig::new(name)
-        };
+        let engine =
+            EngineConfig { lease_ttl: SignedDuration::from_hours(24 * 365), ..EngineConfig::new(name) };
         let app = App::start(config, engine, Clock::Manual(clock.clone())).await?;
         let feed = app.engine.feed();
-        let mut host = Host {
-            app,
-            clock: clock.clone(),
-            plugins,
-            feed,
-        };
+        let mut host = Host { app, clock: clock.clone(), plugins, feed };
         host.until_ready().await;
         Ok(host)
     }
@@ -90,10 +76,7 @@ impl Host {
         let present = |job: &JobSpec| plugins.join(format!("{}.wasm", job.plugin)).exists();
         for job in jobs.into_iter().filter(|job| present(job)) {
             self.until("the plugin is active", |host| {
-                matches!(
-                    host.app.engine.readiness(&job),
-                    domain::runner::Readiness::Ready(_)
-                )
+                matches!(host.app.engine.readiness(&job), domain::runner::Readiness::Ready(_))
             })
             .await;
         }
@@ -145,10 +128,7 @@ impl Host {
         if job.schedule.due(ticked_at, now).is_some() {
             return false;
         }
-        let items = store
-            .items(Some(job.name.as_str()), None, 100_000)
-            .await
-            .unwrap();
+        let items = store.items(Some(job.name.as_str()), None, 100_000).await.unwrap();
         if items.iter().any(|item| item.state == State::Running) {
             return false;
         }
@@ -179,9 +159,7 @@ impl Host {
 }
 
 fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>) -> Config {
-    let source = DatasourceConfig {
-        url: databases.business_url.clone(),
-    };
+    let source = DatasourceConfig { url: databases.business_url.clone() };
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: databases.dir.path().join(format!("host-{name}")),
@@ -208,10 +186,7 @@ pub fn job(name: &str) -> JobSpec {
         config: BTreeMap::new(),
         grants: Grants::default(),
         limits: Limits::DEFAULT,
-        retry: RetryPolicy {
-            jitter: 0.0,
-            ..RetryPolicy::DEFAULT
-        },
+        retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
         concurrency: 4,
         items_per_run_max: None,
         rate: None,

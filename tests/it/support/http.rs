@@ -24,30 +24,20 @@ impl Answer {
     /// The code of a refusal, which must be a problem document.
     pub fn code(&self) -> String {
         assert!(
-            self.head
-                .to_ascii_lowercase()
-                .contains("content-type: application/problem+json"),
+            self.head.to_ascii_lowercase().contains("content-type: application/problem+json"),
             "{self:?}"
         );
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{problem}");
         for field in ["type", "title", "detail"] {
-            assert!(
-                problem[field].as_str().is_some_and(|text| !text.is_empty()),
-                "{field} in {problem}"
-            );
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field} in {problem}");
         }
         problem["code"].as_str().unwrap().to_owned()
     }
 }
 
 /// `request` is a method and a path; a header replaces the default of its name.
-pub async fn ask(
-    address: SocketAddr,
-    request: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Answer {
+pub async fn ask(address: SocketAddr, request: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let answer = async {
         let mut socket = open(address, request, headers, body).await;
         let mut bytes = Vec::new();
@@ -55,18 +45,11 @@ pub async fn ask(
         let _ = socket.read_to_end(&mut bytes).await;
         String::from_utf8(bytes).unwrap()
     };
-    let text = tokio::time::timeout(PATIENCE, answer)
-        .await
-        .expect("an answer in time");
-    let (head, body) = text
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("no answer to {request}: {text:?}"));
+    let text = tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
+    let (head, body) =
+        text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {request}: {text:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer {
-        status,
-        head: head.to_owned(),
-        body: body.to_owned(),
-    }
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
@@ -74,13 +57,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Answer {
 }
 
 pub async fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
-    ask(
-        address,
-        &format!("POST {path}"),
-        &[("content-type", "application/json")],
-        body,
-    )
-    .await
+    ask(address, &format!("POST {path}"), &[("content-type", "application/json")], body).await
 }
 
 /// The lines of an answer that does not end.
@@ -89,16 +66,8 @@ pub async fn stream(address: SocketAddr, path: &str) -> Lines<BufReader<TcpStrea
     BufReader::new(socket).lines()
 }
 
-async fn open(
-    address: SocketAddr,
-    request: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> TcpStream {
-    let mut text = format!(
-        "{request} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n",
-        body.len()
-    );
+async fn open(address: SocketAddr, request: &str, headers: &[(&str, &str)], body: &str) -> TcpStream {
+    let mut text = format!("{request} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| *name == "host") {
         text.push_str(&format!("host: {address}\r\n"));
     }
@@ -106,9 +75,6 @@ async fn open(
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     let mut socket = TcpStream::connect(address).await.unwrap();
-    socket
-        .write_all(format!("{text}\r\n{body}").as_bytes())
-        .await
-        .unwrap();
+    socket.write_all(format!("{text}\r\n{body}").as_bytes()).await.unwrap();
     socket
 }

@@ -4,18 +4,13 @@ use std::path::{Path, PathBuf};
 
 /// Where they are: `TIDEMILL_TEST_PLUGINS`, or the workspace's own target folder.
 pub fn built() -> PathBuf {
-    std::env::var_os("TIDEMILL_TEST_PLUGINS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"),
-        PathBuf::from,
-    )
+    std::env::var_os("TIDEMILL_TEST_PLUGINS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"), PathBuf::from)
 }
 
 /// The file of a plugin: a shipped one, or a fixture.
 pub fn file(name: &str) -> PathBuf {
-    let candidates = [
-        built().join(format!("{name}.wasm")),
-        built().join(format!("fixtures/{name}.wasm")),
-    ];
+    let candidates = [built().join(format!("{name}.wasm")), built().join(format!("fixtures/{name}.wasm"))];
     candidates
         .iter()
         .find(|file| file.is_file())

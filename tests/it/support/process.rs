@@ -18,11 +18,7 @@ pub fn binary() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/tidemill"),
         PathBuf::from,
     );
-    assert!(
-        file.is_file(),
-        "{} is not built: run `cargo build --workspace --bins`",
-        file.display()
-    );
+    assert!(file.is_file(), "{} is not built: run `cargo build --workspace --bins`", file.display());
     file
 }
 
@@ -40,15 +36,8 @@ pub fn free_port() -> u16 {
 
 /// One command line to its end.
 pub async fn tidemill(args: &[&str], folder: &Path) -> Output {
-    let run = Command::new(binary())
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .output();
-    tokio::time::timeout(PATIENCE, run)
-        .await
-        .expect("the command ends in time")
-        .unwrap()
+    let run = Command::new(binary()).args(args).current_dir(folder).stdin(Stdio::null()).output();
+    tokio::time::timeout(PATIENCE, run).await.expect("the command ends in time").unwrap()
 }
 
 /// A serving host. Dropped, it is killed.
@@ -60,11 +49,8 @@ pub struct Process {
 impl Process {
     /// `tidemill serve` with this configuration, which must name `address` as server.listen.
     pub fn spawn(config: &Path, address: SocketAddr) -> Process {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(config.with_extension("log"))
-            .unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
         let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(config)
@@ -88,9 +74,7 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("the host is ready in time");
+        tokio::time::timeout(PATIENCE, ready).await.expect("the host is ready in time");
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, String> {
@@ -120,15 +104,9 @@ impl Process {
     /// SIGTERM, and wait until it ended well.
     pub async fn terminate(mut self) {
         let id = self.child.id().expect("it runs").to_string();
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .await
-            .unwrap();
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
-            .await
-            .expect("it ends in time")
-            .unwrap();
+        Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        let ended =
+            tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap();
         assert!(ended.success(), "the host ended with {ended}");
     }
 }

@@ -29,12 +29,7 @@ impl Site {
     pub fn with_store(store: &str, jobs: &str) -> Site {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let dir = tempfile::tempdir().unwrap();
-        let site = Site {
-            dir,
-            address,
-            jobs: jobs.to_owned(),
-            store: store.to_owned(),
-        };
+        let site = Site { dir, address, jobs: jobs.to_owned(), store: store.to_owned() };
         site.write("tidemill.toml", "data");
         std::fs::create_dir(site.path("plugins")).unwrap();
         site
@@ -71,26 +66,16 @@ impl Site {
 
     /// Waits until a command answers with this among its words.
     pub async fn until_said(&self, args: &[&str], wanted: &str) {
-        let look = || async {
-            text(&self.ask(args).await.stdout)
-                .contains(wanted)
-                .then_some(())
-        };
+        let look = || async { text(&self.ask(args).await.stdout).contains(wanted).then_some(()) };
         eventually(wanted, look).await;
     }
 
     /// Waits until a version of this plugin runs.
     pub async fn until_active(&self, plugin: &str) {
-        let is_active =
-            |version: &Value| version["plugin"] == plugin && version["state"] == "active";
+        let is_active = |version: &Value| version["plugin"] == plugin && version["state"] == "active";
         let look = || async {
             let plugins = http::get(self.address, "/api/v1/plugins").await.json();
-            plugins["plugins"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(is_active)
-                .then_some(())
+            plugins["plugins"].as_array().unwrap().iter().any(is_active).then_some(())
         };
         eventually(plugin, look).await;
     }
@@ -111,16 +96,9 @@ impl Site {
 
     /// `tidemill serve` that must refuse to start: its exit code and what it said.
     pub async fn refusal(&self, config: &Path) -> (Option<i32>, String) {
-        let output = tidemill(
-            &["serve", "--config", config.to_str().unwrap()],
-            self.dir.path(),
-        )
-        .await;
+        let output = tidemill(&["serve", "--config", config.to_str().unwrap()], self.dir.path()).await;
         assert_eq!(text(&output.stdout), "");
-        (
-            output.status.code(),
-            text(&output.stderr).replace(self.dir.path().to_str().unwrap(), "SITE"),
-        )
+        (output.status.code(), text(&output.stderr).replace(self.dir.path().to_str().unwrap(), "SITE"))
     }
 }
 
@@ -128,10 +106,7 @@ impl Site {
 pub fn items(jobs: &Value, state: &str) -> u64 {
     let jobs = jobs["jobs"].as_array().into_iter().flatten();
     let counts = jobs.flat_map(|job| job["items"].as_array().into_iter().flatten());
-    counts
-        .filter(|count| count["state"] == state)
-        .map(|count| count["items"].as_u64().unwrap())
-        .sum()
+    counts.filter(|count| count["state"] == state).map(|count| count["items"].as_u64().unwrap()).sum()
 }
 
 pub async fn ask(address: SocketAddr, args: &[&str], folder: &Path) -> Output {
@@ -144,10 +119,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// Looks again and again, until what it looks for is there.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let found = async {
         loop {
             if let Some(found) = look().await {

@@ -10,10 +10,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("engine", &["domain", "store"]),
     ("server", &["domain", "store", "sandbox", "engine", "demo"]),
     ("demo", &[]),
-    (
-        "it",
-        &["domain", "store", "sandbox", "engine", "server", "demo"],
-    ),
+    ("it", &["domain", "store", "sandbox", "engine", "server", "demo"]),
     ("xtask", &[]),
 ];
 
@@ -59,9 +56,7 @@ pub fn heavy_crates(tree: &Tree) -> Vec<Finding> {
     for member in &tree.crates {
         for dependency in &member.dependencies {
             let heavy = HEAVY.iter().find(|(name, _)| {
-                dependency
-                    .strip_prefix(name)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+                dependency.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
             });
             if heavy.is_some_and(|(_, users)| !users.contains(&member.name.as_str())) {
                 found.push(Finding {
@@ -101,9 +96,10 @@ pub fn capabilities(tree: &Tree) -> Vec<Finding> {
 /// Where the manifest names the dependency; the manifest alone when it cannot be found.
 fn manifest_line(tree: &Tree, member: &Crate, dependency: &str) -> String {
     let own_name = format!("name = \"{}\"", member.name);
-    let manifest = tree.files.iter().find(|file| {
-        file.path.ends_with("Cargo.toml") && file.text.lines().any(|line| line == own_name)
-    });
+    let manifest = tree
+        .files
+        .iter()
+        .find(|file| file.path.ends_with("Cargo.toml") && file.text.lines().any(|line| line == own_name));
     let Some(manifest) = manifest else {
         return format!("crate {}", member.name);
     };

@@ -68,10 +68,7 @@ impl fmt::Display for Finding {
 impl File {
     /// The numbered lines, counted as editors do.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text
-            .lines()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
+        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 
     fn is_rust(&self) -> bool {
@@ -79,21 +76,14 @@ impl File {
     }
 
     fn is_test(&self) -> bool {
-        self.path
-            .split('/')
-            .any(|part| part == "tests" || part == "tests.rs")
+        self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 
     /// From here on the file is tests only.
     fn first_test_line(&self) -> usize {
-        let inline = self
-            .lines()
-            .zip(self.text.lines().skip(1))
-            .find(|((_, line), next)| {
-                line.trim() == "#[cfg(test)]"
-                    && next.trim().starts_with("mod ")
-                    && next.ends_with('{')
-            });
+        let inline = self.lines().zip(self.text.lines().skip(1)).find(|((_, line), next)| {
+            line.trim() == "#[cfg(test)]" && next.trim().starts_with("mod ") && next.ends_with('{')
+        });
         match inline {
             _ if self.is_test() => 1,
             Some(((number, _), _)) => number,
@@ -103,10 +93,7 @@ impl File {
 }
 
 pub fn run(root: &Path) -> Result<()> {
-    let tree = Tree {
-        files: read_files(root)?,
-        crates: read_crates(root)?,
-    };
+    let tree = Tree { files: read_files(root)?, crates: read_crates(root)? };
     let mut count = 0;
     for (name, check) in RULES {
         for finding in check(&tree) {
@@ -117,23 +104,13 @@ pub fn run(root: &Path) -> Result<()> {
     if count > 0 {
         bail!("tidy found {count} things to put right");
     }
-    eprintln!(
-        "tidy: {} files, {} rules, nothing found",
-        tree.files.len(),
-        RULES.len()
-    );
+    eprintln!("tidy: {} files, {} rules, nothing found", tree.files.len(), RULES.len());
     Ok(())
 }
 
 fn read_files(root: &Path) -> Result<Vec<File>> {
     let mut git = Command::new("git");
-    git.current_dir(root).args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let listed = sh::output(&mut git)?;
     let mut files = Vec::new();
     for path in listed.split('\0').filter(|path| !path.is_empty()) {
@@ -143,24 +120,14 @@ fn read_files(root: &Path) -> Result<Vec<File>> {
         };
         let bytes = content.len() as u64;
         let text = String::from_utf8(content).unwrap_or_default();
-        files.push(File {
-            path: path.to_owned(),
-            bytes,
-            text,
-        });
+        files.push(File { path: path.to_owned(), bytes, text });
     }
     Ok(files)
 }
 
 fn read_crates(root: &Path) -> Result<Vec<Crate>> {
     let mut cargo = host::cargo(root);
-    cargo.args([
-        "metadata",
-        "--no-deps",
-        "--offline",
-        "--format-version",
-        "1",
-    ]);
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
     let metadata: serde_json::Value = serde_json::from_str(&sh::output(&mut cargo)?)?;
     let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
     Ok(packages.iter().map(read_crate).collect())
@@ -169,8 +136,5 @@ fn read_crates(root: &Path) -> Result<Vec<Crate>> {
 fn read_crate(package: &serde_json::Value) -> Crate {
     let name = |value: &serde_json::Value| value["name"].as_str().unwrap_or_default().to_owned();
     let dependencies = package["dependencies"].as_array().into_iter().flatten();
-    Crate {
-        name: name(package),
-        dependencies: dependencies.map(name).collect(),
-    }
+    Crate { name: name(package), dependencies: dependencies.map(name).collect() }
 }

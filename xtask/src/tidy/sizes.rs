@@ -11,11 +11,7 @@ pub fn files(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in &tree.files {
         let lines = file.text.lines().count();
-        let limit = if file.is_test() {
-            TEST_FILE_LINES
-        } else {
-            FILE_LINES
-        };
+        let limit = if file.is_test() { TEST_FILE_LINES } else { FILE_LINES };
         if file.is_rust() && lines > limit {
             found.push(Finding {
                 place: format!("{}:{lines}", file.path),
@@ -26,11 +22,7 @@ pub fn files(tree: &Tree) -> Vec<Finding> {
         if file.bytes > TRACKED_BYTES {
             found.push(Finding {
                 place: file.path.clone(),
-                what: format!(
-                    "{} KiB in git, {} at most",
-                    file.bytes / 1024,
-                    TRACKED_BYTES / 1024
-                ),
+                what: format!("{} KiB in git, {} at most", file.bytes / 1024, TRACKED_BYTES / 1024),
                 remedy: "keep built and large files out of git: let a command of xtask make it",
             });
         }
@@ -40,9 +32,7 @@ pub fn files(tree: &Tree) -> Vec<Finding> {
 
 pub fn functions(tree: &Tree) -> Vec<Finding> {
     let long = |file: &File| {
-        let too_long = function_sizes(&file.text)
-            .into_iter()
-            .filter(|(_, size)| *size > FUNCTION_LINES);
+        let too_long = function_sizes(&file.text).into_iter().filter(|(_, size)| *size > FUNCTION_LINES);
         let finding = |(line, size)| Finding {
             place: format!("{}:{line}", file.path),
             what: format!("a function of {size} lines, {FUNCTION_LINES} at most"),
@@ -50,11 +40,7 @@ pub fn functions(tree: &Tree) -> Vec<Finding> {
         };
         too_long.map(finding).collect::<Vec<_>>()
     };
-    tree.files
-        .iter()
-        .filter(|file| file.is_rust())
-        .flat_map(long)
-        .collect()
+    tree.files.iter().filter(|file| file.is_rust()).flat_map(long).collect()
 }
 
 /// First line and number of lines of each function with a body. Counts on rustfmt: the closing brace stands alone,
@@ -62,11 +48,7 @@ pub fn functions(tree: &Tree) -> Vec<Finding> {
 pub fn function_sizes(text: &str) -> Vec<(usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut sizes = Vec::new();
-    for (start, line) in lines
-        .iter()
-        .enumerate()
-        .filter(|(_, line)| starts_function(line))
-    {
+    for (start, line) in lines.iter().enumerate().filter(|(_, line)| starts_function(line)) {
         let indent = &line[..line.len() - line.trim_start().len()];
         let closing = format!("{indent}}}");
         let signature_ends = |line: &&&str| matches!(line.chars().last(), Some('{' | '}' | ';'));
@@ -81,10 +63,7 @@ pub fn function_sizes(text: &str) -> Vec<(usize, usize)> {
 
 fn starts_function(line: &str) -> bool {
     let mut words = line.split_whitespace().skip_while(|word| {
-        matches!(
-            *word,
-            "pub" | "const" | "async" | "unsafe" | "extern" | "\"C\""
-        ) || word.starts_with("pub(")
+        matches!(*word, "pub" | "const" | "async" | "unsafe" | "extern" | "\"C\"") || word.starts_with("pub(")
     });
     words.next() == Some("fn")
 }

@@ -12,22 +12,13 @@ fn tree(files: &[(&str, &str)], crates: &[(&str, &[&str])]) -> Tree {
         name: (*name).to_owned(),
         dependencies: dependencies.iter().map(|name| (*name).to_owned()).collect(),
     };
-    Tree {
-        files: files.iter().map(file).collect(),
-        crates: crates.iter().map(member).collect(),
-    }
+    Tree { files: files.iter().map(file).collect(), crates: crates.iter().map(member).collect() }
 }
 
 /// Where the rule of that name found something.
 fn places(rule: &str, tree: &Tree) -> Vec<String> {
-    let (_, check) = RULES
-        .iter()
-        .find(|(name, _)| *name == rule)
-        .expect("a rule of that name");
-    check(tree)
-        .into_iter()
-        .map(|finding| finding.place)
-        .collect()
+    let (_, check) = RULES.iter().find(|(name, _)| *name == rule).expect("a rule of that name");
+    check(tree).into_iter().map(|finding| finding.place).collect()
 }
 
 fn in_files(rule: &str, files: &[(&str, &str)]) -> Vec<String> {
@@ -49,62 +40,26 @@ fn every_rule_has_a_test_here() {
 
 #[test]
 fn imports_go_down_only() {
-    let manifest =
-        "name = \"engine\"\n\n[dependencies]\ndomain.workspace = true\nsandbox.workspace = true\n";
+    let manifest = "name = \"engine\"\n\n[dependencies]\ndomain.workspace = true\nsandbox.workspace = true\n";
     let bad = tree(
         &[("host/engine/Cargo.toml", manifest)],
-        &[
-            ("engine", &["domain", "sandbox", "serde"]),
-            ("store", &["sandbox"]),
-            ("xtask", &["demo"]),
-        ],
+        &[("engine", &["domain", "sandbox", "serde"]), ("store", &["sandbox"]), ("xtask", &["demo"])],
     );
-    assert_eq!(
-        places("floors", &bad),
-        ["host/engine/Cargo.toml:5", "crate store", "crate xtask"]
-    );
-    assert_eq!(
-        places("floors", &tree(&[], &[("helpers", &[])])),
-        ["crate helpers"]
-    );
-    let good = tree(
-        &[],
-        &[
-            ("engine", &["domain", "store"]),
-            ("server", &["demo", "sandbox"]),
-            ("it", &["demo"]),
-        ],
-    );
+    assert_eq!(places("floors", &bad), ["host/engine/Cargo.toml:5", "crate store", "crate xtask"]);
+    assert_eq!(places("floors", &tree(&[], &[("helpers", &[])])), ["crate helpers"]);
+    let good =
+        tree(&[], &[("engine", &["domain", "store"]), ("server", &["demo", "sandbox"]), ("it", &["demo"])]);
     assert_eq!(places("floors", &good), NONE);
 }
 
 #[test]
 fn heavy_crates_have_one_owner() {
-    let bad = tree(
-        &[],
-        &[
-            ("engine", &["sqlx"]),
-            ("store", &["wasmtime-wasi"]),
-            ("domain", &["clap", "axum"]),
-        ],
-    );
-    assert_eq!(
-        places("heavy crates", &bad),
-        [
-            "crate engine",
-            "crate store",
-            "crate domain",
-            "crate domain"
-        ]
-    );
+    let bad =
+        tree(&[], &[("engine", &["sqlx"]), ("store", &["wasmtime-wasi"]), ("domain", &["clap", "axum"])]);
+    assert_eq!(places("heavy crates", &bad), ["crate engine", "crate store", "crate domain", "crate domain"]);
     let good = tree(
         &[],
-        &[
-            ("store", &["sqlx"]),
-            ("sandbox", &["wasmtime"]),
-            ("xtask", &["clap"]),
-            ("it", &["clapper"]),
-        ],
+        &[("store", &["sqlx"]), ("sandbox", &["wasmtime"]), ("xtask", &["clap"]), ("it", &["clapper"])],
     );
     assert_eq!(places("heavy crates", &good), NONE);
 }
@@ -117,11 +72,7 @@ fn each_import_has_its_file() {
     let sql = format!("{folder}/sql.rs");
     let bad = [("wit/world.wit", world), (config.as_str(), "")];
     assert_eq!(in_files("capabilities", &bad), ["wit/world.wit:3"]);
-    let good = [
-        ("wit/world.wit", world),
-        (config.as_str(), ""),
-        (sql.as_str(), ""),
-    ];
+    let good = [("wit/world.wit", world), (config.as_str(), ""), (sql.as_str(), "")];
     assert_eq!(in_files("capabilities", &good), NONE);
 }
 
@@ -130,20 +81,9 @@ fn files_stay_small() {
     let (four_hundred, six_hundred) = ("x\n".repeat(400), "x\n".repeat(600));
     let (one_more, test_one_more) = ("x\n".repeat(401), "x\n".repeat(601));
     let image = "x".repeat(400 * 1024 + 1);
-    let bad = [
-        ("a.rs", one_more.as_str()),
-        ("a/tests.rs", &test_one_more),
-        ("page.svg", &image),
-    ];
-    assert_eq!(
-        in_files("file size", &bad),
-        ["a.rs:401", "a/tests.rs:601", "page.svg"]
-    );
-    let good = [
-        ("a.rs", four_hundred.as_str()),
-        ("a/tests/b.rs", &six_hundred),
-        ("a.md", &test_one_more),
-    ];
+    let bad = [("a.rs", one_more.as_str()), ("a/tests.rs", &test_one_more), ("page.svg", &image)];
+    assert_eq!(in_files("file size", &bad), ["a.rs:401", "a/tests.rs:601", "page.svg"]);
+    let good = [("a.rs", four_hundred.as_str()), ("a/tests/b.rs", &six_hundred), ("a.md", &test_one_more)];
     assert_eq!(in_files("file size", &good), NONE);
 }
 
@@ -151,18 +91,10 @@ fn files_stay_small() {
 fn functions_stay_small() {
     let function = |lines: usize| {
         let body = "        work();\n".repeat(lines - 4);
-        format!(
-            "impl X {{\n    pub(crate) async fn run(\n        self,\n    ) {{\n{body}    }}\n}}\n"
-        )
+        format!("impl X {{\n    pub(crate) async fn run(\n        self,\n    ) {{\n{body}    }}\n}}\n")
     };
-    assert_eq!(
-        in_files("function length", &[("a.rs", &function(71))]),
-        ["a.rs:2"]
-    );
-    assert_eq!(
-        in_files("function length", &[("a.rs", &function(70))]),
-        NONE
-    );
+    assert_eq!(in_files("function length", &[("a.rs", &function(71))]), ["a.rs:2"]);
+    assert_eq!(in_files("function length", &[("a.rs", &function(70))]), NONE);
     let declaration =
         "trait T {\n    fn a(&self);\n    fn b(&self) {}\n    fn c() {\n        x();\n    }\n}\n";
     assert_eq!(sizes::function_sizes(declaration), [(4, 3)]);
@@ -170,41 +102,20 @@ fn functions_stay_small() {
 
 #[test]
 fn nothing_is_left_over() {
-    for line in [
-        "todo!()",
-        "dbg!(x)",
-        "// FIXME: x",
-        "#[ignore]",
-        "#![allow(dead_code)]",
-        "#[allow(unused_mut)]",
-    ] {
-        assert_eq!(
-            in_files("left-overs", &[("a.rs", line)]),
-            ["a.rs:1"],
-            "{line}"
-        );
+    for line in
+        ["todo!()", "dbg!(x)", "// FIXME: x", "#[ignore]", "#![allow(dead_code)]", "#[allow(unused_mut)]"]
+    {
+        assert_eq!(in_files("left-overs", &[("a.rs", line)]), ["a.rs:1"], "{line}");
     }
-    assert_eq!(
-        in_files(
-            "left-overs",
-            &[("a.rs", "let my_todo = 1; // ignored"), ("a.md", "TODO")]
-        ),
-        NONE
-    );
+    assert_eq!(in_files("left-overs", &[("a.rs", "let my_todo = 1; // ignored"), ("a.md", "TODO")]), NONE);
 }
 
 #[test]
 fn libraries_do_not_print() {
     let bad = [("host/store/src/a.rs", "fn a() {\n    eprintln!();\n}")];
-    assert_eq!(
-        in_files("prints in libraries", &bad),
-        ["host/store/src/a.rs:2"]
-    );
+    assert_eq!(in_files("prints in libraries", &bad), ["host/store/src/a.rs:2"]);
     let in_tests = "fn a() {}\n#[cfg(test)]\nmod tests {\n    println!();\n}";
-    let good = [
-        ("host/store/src/a.rs", in_tests),
-        ("host/server/src/main.rs", "println!();"),
-    ];
+    let good = [("host/store/src/a.rs", in_tests), ("host/server/src/main.rs", "println!();")];
     assert_eq!(in_files("prints in libraries", &good), NONE);
 }
 
@@ -216,29 +127,16 @@ fn tests_do_not_sleep() {
         ("a/tests.rs", "// tidy: sleep because \nsleep(x)"),
         ("b.rs", inline),
     ];
-    assert_eq!(
-        in_files("sleeps in tests", &bad),
-        ["tests/it/a.rs:1", "a/tests.rs:2", "b.rs:6"]
-    );
+    assert_eq!(in_files("sleeps in tests", &bad), ["tests/it/a.rs:1", "a/tests.rs:2", "b.rs:6"]);
     let excused = "// tidy: sleep because another process has no event to wait for\nsleep(x);";
-    let good = [
-        ("a.rs", "sleep(x)"),
-        ("tests/a.rs", excused),
-        ("tests/b.rs", "select pg_sleep(1)"),
-    ];
+    let good = [("a.rs", "sleep(x)"), ("tests/a.rs", excused), ("tests/b.rs", "select pg_sleep(1)")];
     assert_eq!(in_files("sleeps in tests", &good), NONE);
 }
 
 #[test]
 fn no_place_of_one_machine() {
-    let bad = [
-        ("a.md", "see /home/me/x"),
-        ("b.toml", "\nurl = \"https://index.crates.io/\""),
-    ];
+    let bad = [("a.md", "see /home/me/x"), ("b.toml", "\nurl = \"https://index.crates.io/\"")];
     assert_eq!(in_files("places", &bad), ["a.md:1", "b.toml:2"]);
-    let good = [
-        ("Cargo.lock", "index.crates.io"),
-        ("a.md", "docs/home/x and $HOME/x"),
-    ];
+    let good = [("Cargo.lock", "index.crates.io"), ("a.md", "docs/home/x and $HOME/x")];
     assert_eq!(in_files("places", &good), NONE);
 }

@@ -2,23 +2,10 @@
 
 use super::{File, Finding, Tree};
 
-const LEFT_OVERS: [&str; 8] = [
-    "todo!",
-    "unimplemented!",
-    "dbg!",
-    "FIXME",
-    "TODO",
-    "#[ignore",
-    "allow(dead_code",
-    "allow(unused",
-];
+const LEFT_OVERS: [&str; 8] =
+    ["todo!", "unimplemented!", "dbg!", "FIXME", "TODO", "#[ignore", "allow(dead_code", "allow(unused"];
 const PRINTS: [&str; 4] = ["println!", "eprintln!", "print!", "eprint!"];
-const LIBRARIES: [&str; 4] = [
-    "host/domain/src/",
-    "host/store/src/",
-    "host/engine/src/",
-    "host/sandbox/src/",
-];
+const LIBRARIES: [&str; 4] = ["host/domain/src/", "host/store/src/", "host/engine/src/", "host/sandbox/src/"];
 /// Folders of one machine, and hosts that another network may not reach or may not want named.
 const PLACES: [&str; 10] = [
     "/work/",
@@ -43,24 +30,23 @@ pub fn left_overs(tree: &Tree) -> Vec<Finding> {
 pub fn prints_in_libraries(tree: &Tree) -> Vec<Finding> {
     let remedy = "a library speaks through `tracing` and through what it returns";
     search(tree, &PRINTS, remedy, |file, line| {
-        LIBRARIES.iter().any(|folder| file.path.starts_with(folder))
-            && line < file.first_test_line()
+        LIBRARIES.iter().any(|folder| file.path.starts_with(folder)) && line < file.first_test_line()
     })
 }
 
 /// A poll that is bounded and cannot be told of the event may stay: `// tidy: sleep because …` above it.
 pub fn sleeps_in_tests(tree: &Tree) -> Vec<Finding> {
-    let remedy = "wait for the event, or set the clock; a poll that must be says `// tidy: sleep because …` above it";
+    let remedy =
+        "wait for the event, or set the clock; a poll that must be says `// tidy: sleep because …` above it";
     search(tree, &["sleep("], remedy, |file, line| {
         file.is_rust() && line >= file.first_test_line() && !excused(file, line)
     })
 }
 
 pub fn places(tree: &Tree) -> Vec<Finding> {
-    let remedy = "the project stands alone: take the place from an argument, the environment or a relative path";
-    search(tree, &PLACES, remedy, |file, _| {
-        !file.path.ends_with(".lock")
-    })
+    let remedy =
+        "the project stands alone: take the place from an argument, the environment or a relative path";
+    search(tree, &PLACES, remedy, |file, _| !file.path.ends_with(".lock"))
 }
 
 fn search(
@@ -70,11 +56,7 @@ fn search(
     applies: impl Fn(&File, usize) -> bool,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
-    for file in tree
-        .files
-        .iter()
-        .filter(|file| !file.path.starts_with(OWN_FOLDER))
-    {
+    for file in tree.files.iter().filter(|file| !file.path.starts_with(OWN_FOLDER)) {
         for (number, line) in file.lines() {
             let word = words.iter().find(|word| has_word(line, word));
             if let Some(word) = word.filter(|_| applies(file, number)) {
@@ -98,13 +80,7 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 fn excused(file: &File, line: usize) -> bool {
-    let above = file
-        .text
-        .lines()
-        .nth(line.saturating_sub(2))
-        .unwrap_or_default();
-    let reason = above
-        .split_once("// tidy: sleep because ")
-        .map(|(_, reason)| reason.trim());
+    let above = file.text.lines().nth(line.saturating_sub(2)).unwrap_or_default();
+    let reason = above.split_once("// tidy: sleep because ").map(|(_, reason)| reason.trim());
     reason.is_some_and(|reason| !reason.is_empty())
 }

@@ -32,10 +32,7 @@ pub fn unpacked(folder: &Path) -> Result<WasmTarget> {
                 "Debian's packages need Debian; on this system, install the target by `rustup target add {TARGET}`"
             );
         }
-        announced(
-            "Debian's rustc with its sources and wasi-libc, 140 MB",
-            || fetch(folder, &root),
-        )?;
+        announced("Debian's rustc with its sources and wasi-libc, 140 MB", || fetch(folder, &root))?;
     }
     target(&root)
 }
@@ -44,17 +41,9 @@ pub fn unpacked(folder: &Path) -> Result<WasmTarget> {
 fn target(root: &Path) -> Result<WasmTarget> {
     let rustc = root.join("usr/bin/rustc");
     let libc = root.join("usr/lib").join(TARGET);
-    for needed in [
-        rustc.clone(),
-        libc.join("libc.a"),
-        root.join("usr/lib/rustlib/src/rust/library"),
-    ] {
+    for needed in [rustc.clone(), libc.join("libc.a"), root.join("usr/lib/rustlib/src/rust/library")] {
         if !needed.exists() {
-            bail!(
-                "{} is missing; remove {} to set it up again",
-                needed.display(),
-                root.display()
-            );
+            bail!("{} is missing; remove {} to set it up again", needed.display(), root.display());
         }
     }
     let linkers = linkers()?;
@@ -62,35 +51,18 @@ fn target(root: &Path) -> Result<WasmTarget> {
         ("RUSTC", rustc.into_os_string()),
         // Building std is an unstable feature of cargo; this compiler is used for nothing else.
         ("RUSTC_BOOTSTRAP", "1".into()),
-        (
-            "RUSTFLAGS",
-            format!("-L native={} -C link-self-contained=no", libc.display()).into(),
-        ),
-        (
-            "LD_LIBRARY_PATH",
-            before(&[shared_libraries(root)?], "LD_LIBRARY_PATH")?,
-        ),
-        (
-            "PATH",
-            before(&[linkers.clone(), linkers.join("gcc-ld")], "PATH")?,
-        ),
+        ("RUSTFLAGS", format!("-L native={} -C link-self-contained=no", libc.display()).into()),
+        ("LD_LIBRARY_PATH", before(&[shared_libraries(root)?], "LD_LIBRARY_PATH")?),
+        ("PATH", before(&[linkers.clone(), linkers.join("gcc-ld")], "PATH")?),
     ];
-    Ok(WasmTarget {
-        origin: "Debian's packages",
-        args: vec!["-Zbuild-std=std,panic_abort"],
-        env,
-    })
+    Ok(WasmTarget { origin: "Debian's packages", args: vec!["-Zbuild-std=std,panic_abort"], env })
 }
 
 /// `usr/lib/x86_64-linux-gnu`, whatever the machine is.
 fn shared_libraries(root: &Path) -> Result<PathBuf> {
     let folder = root.join("usr/lib");
-    let found = fs::read_dir(&folder)?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path());
-    let found = found
-        .into_iter()
-        .find(|path| path.to_string_lossy().ends_with("-linux-gnu"));
+    let found = fs::read_dir(&folder)?.filter_map(Result::ok).map(|entry| entry.path());
+    let found = found.into_iter().find(|path| path.to_string_lossy().ends_with("-linux-gnu"));
     found.with_context(|| format!("no folder of shared libraries in {}", folder.display()))
 }
 
@@ -107,8 +79,7 @@ fn fetch(folder: &Path, root: &Path) -> Result<()> {
     let new = folder.join("debian.new");
     for old in [&apt, &new] {
         if old.exists() {
-            fs::remove_dir_all(old)
-                .with_context(|| format!("failed to remove {}", old.display()))?;
+            fs::remove_dir_all(old).with_context(|| format!("failed to remove {}", old.display()))?;
         }
     }
     fs::create_dir_all(apt.join("lists/partial"))?;
@@ -127,10 +98,7 @@ fn fetch(folder: &Path, root: &Path) -> Result<()> {
     })?;
     for entry in fs::read_dir(apt.join("cache/archives"))? {
         let package = entry?.path();
-        if package
-            .extension()
-            .is_some_and(|extension| extension == "deb")
-        {
+        if package.extension().is_some_and(|extension| extension == "deb") {
             sh::output(Command::new("dpkg").arg("-x").args([&package, &new]))?;
         }
     }
@@ -143,17 +111,8 @@ fn fetch(folder: &Path, root: &Path) -> Result<()> {
 /// From the backports where the release's own wasi-libc is too old, else from the release.
 fn download(apt: &Path, codename: &str) -> Result<()> {
     let backport = format!("wasi-libc/{codename}-backports");
-    let install = [
-        "install",
-        "--download-only",
-        "--yes",
-        "--no-install-recommends",
-    ];
-    let first = sh::output(
-        apt_get(apt)
-            .args(install)
-            .args([PACKAGES[0], PACKAGES[1], &backport]),
-    );
+    let install = ["install", "--download-only", "--yes", "--no-install-recommends"];
+    let first = sh::output(apt_get(apt).args(install).args([PACKAGES[0], PACKAGES[1], &backport]));
     if first.is_err() {
         sh::output(apt_get(apt).args(install).args(PACKAGES))?;
     }
@@ -196,25 +155,16 @@ fn sources(codename: &str) -> Result<String> {
     }
     let options = options.join(" ");
     let mut lines = Vec::new();
-    for uri in uris
-        .lines()
-        .filter_map(|line| line.strip_prefix('\'')?.split('\'').next())
-    {
+    for uri in uris.lines().filter_map(|line| line.strip_prefix('\'')?.split('\'').next()) {
         let Some((mirror, path)) = uri.split_once("/dists/") else {
             continue;
         };
         let suite = path.split('/').next().unwrap_or_default();
-        if suite == codename
-            || suite
-                .strip_prefix(codename)
-                .is_some_and(|rest| rest.starts_with('-'))
-        {
+        if suite == codename || suite.strip_prefix(codename).is_some_and(|rest| rest.starts_with('-')) {
             lines.push(format!("deb [{options}] {mirror} {suite} main"));
         }
         if suite == codename {
-            lines.push(format!(
-                "deb [{options}] {mirror} {codename}-backports main"
-            ));
+            lines.push(format!("deb [{options}] {mirror} {codename}-backports main"));
         }
     }
     if lines.is_empty() {
@@ -230,10 +180,7 @@ fn status() -> Result<String> {
     const STATUS: &str = "/var/lib/dpkg/status";
     let text = fs::read_to_string(STATUS).with_context(|| format!("failed to read {STATUS}"))?;
     let others = text.split("\n\n").filter(|package| {
-        let name = package
-            .lines()
-            .find_map(|line| line.strip_prefix("Package: "))
-            .unwrap_or_default();
+        let name = package.lines().find_map(|line| line.strip_prefix("Package: ")).unwrap_or_default();
         !FAMILY.iter().any(|family| name.starts_with(family))
     });
     Ok(others.collect::<Vec<_>>().join("\n\n"))
@@ -242,11 +189,6 @@ fn status() -> Result<String> {
 fn codename() -> Result<String> {
     const FILE: &str = "/etc/os-release";
     let text = fs::read_to_string(FILE).with_context(|| format!("failed to read {FILE}"))?;
-    let name = text
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    Ok(name
-        .with_context(|| format!("{FILE} names no VERSION_CODENAME"))?
-        .trim_matches('"')
-        .to_owned())
+    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(name.with_context(|| format!("{FILE} names no VERSION_CODENAME"))?.trim_matches('"').to_owned())
 }

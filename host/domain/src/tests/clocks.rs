@@ -24,20 +24,14 @@ impl Wake for Wakes {
 #[test]
 fn a_manual_clock_wakes_each_sleeper_when_it_is_moved() {
     let start = at("2026-11-20T12:00:00Z");
-    let Clock::Manual(clock) = Clock::manual(start) else {
-        panic!("a manual clock")
-    };
+    let Clock::Manual(clock) = Clock::manual(start) else { panic!("a manual clock") };
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(wakes.clone());
     let mut cx = Context::from_waker(&waker);
     let minute = SignedDuration::from_mins(1);
     let mut soon = pin!(clock.reaches(start + minute));
     let mut late = pin!(clock.clone().reaches(start + minute * 2));
-    assert_eq!(
-        pin!(clock.reaches(start)).poll(&mut cx),
-        Poll::Ready(()),
-        "it is there already"
-    );
+    assert_eq!(pin!(clock.reaches(start)).poll(&mut cx), Poll::Ready(()), "it is there already");
     assert_eq!(soon.as_mut().poll(&mut cx), Poll::Pending);
     assert_eq!(late.as_mut().poll(&mut cx), Poll::Pending);
 
@@ -59,14 +53,8 @@ fn a_manual_clock_wakes_each_sleeper_when_it_is_moved() {
 fn a_manual_clock_stands_still_and_stops_at_the_end_of_time() {
     let clock = Clock::manual(at("2026-11-20T12:00:00Z"));
     assert_eq!(clock.now(), clock.now());
-    assert_eq!(
-        clock.real_wait(clock.now()),
-        None,
-        "only a test can move it"
-    );
-    let Clock::Manual(hands) = &clock else {
-        panic!("a manual clock")
-    };
+    assert_eq!(clock.real_wait(clock.now()), None, "only a test can move it");
+    let Clock::Manual(hands) = &clock else { panic!("a manual clock") };
     hands.advance(SignedDuration::MAX);
     assert_eq!(clock.now(), Timestamp::MAX);
 }
@@ -79,32 +67,15 @@ fn a_scaled_clock_runs_ahead() {
         std::hint::spin_loop();
     }
     let real = began.elapsed();
-    assert!(
-        real >= Duration::from_millis(9),
-        "10 s at 1,000 a second took only {real:?}"
-    );
+    assert!(real >= Duration::from_millis(9), "10 s at 1,000 a second took only {real:?}");
     assert!(clock.now().duration_since(Timestamp::now()) > SignedDuration::from_secs(5));
-    let wait = clock
-        .real_wait(clock.now() + SignedDuration::from_secs(1_000))
-        .unwrap();
-    assert!(
-        wait <= Duration::from_secs(1) && wait > Duration::from_millis(500),
-        "{wait:?}"
-    );
-    assert_eq!(
-        clock.real_wait(start),
-        Some(Duration::ZERO),
-        "what is past needs no wait"
-    );
+    let wait = clock.real_wait(clock.now() + SignedDuration::from_secs(1_000)).unwrap();
+    assert!(wait <= Duration::from_secs(1) && wait > Duration::from_millis(500), "{wait:?}");
+    assert_eq!(clock.real_wait(start), Some(Duration::ZERO), "what is past needs no wait");
 }
 
 #[test]
 fn the_system_clock_waits_as_long_as_it_says() {
-    let wait = Clock::System
-        .real_wait(Timestamp::now() + SignedDuration::from_secs(100))
-        .unwrap();
-    assert!(
-        wait <= Duration::from_secs(100) && wait > Duration::from_secs(50),
-        "{wait:?}"
-    );
+    let wait = Clock::System.real_wait(Timestamp::now() + SignedDuration::from_secs(100)).unwrap();
+    assert!(wait <= Duration::from_secs(100) && wait > Duration::from_secs(50), "{wait:?}");
 }

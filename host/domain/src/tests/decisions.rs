@@ -34,73 +34,30 @@ fn item(attempts: u32, last_attempt: &str) -> Claimed {
 fn policy(max_attempts: Option<u32>, forget_after: Option<SignedDuration>) -> RetryPolicy {
     let base = SignedDuration::from_mins(1);
     let cap = SignedDuration::from_mins(60);
-    RetryPolicy {
-        base,
-        cap,
-        jitter: 0.0,
-        max_attempts,
-        forget_after,
-        ..RetryPolicy::DEFAULT
-    }
+    RetryPolicy { base, cap, jitter: 0.0, max_attempts, forget_after, ..RetryPolicy::DEFAULT }
 }
 
 fn results() -> Vec<(&'static str, Result<Outcome, Failure>)> {
     let note = |text: &str| Some(text.to_owned());
-    let slow = |retry_after| Failure::Throttled {
-        retry_after,
-        error: ErrorInfo::new("busy", "slow down"),
-    };
+    let slow = |retry_after| Failure::Throttled { retry_after, error: ErrorInfo::new("busy", "slow down") };
     let hour = SignedDuration::from_hours(1);
     vec![
         ("resolved", Ok(Outcome::Resolved { note: note("done") })),
-        (
-            "awaiting",
-            Ok(Outcome::Awaiting {
-                note: note("begun"),
-            }),
-        ),
-        (
-            "snoozed 1 h",
-            Ok(Outcome::Snoozed {
-                until: now() + hour,
-            }),
-        ),
-        (
-            "snoozed -1 h",
-            Ok(Outcome::Snoozed {
-                until: now() - hour,
-            }),
-        ),
-        (
-            "snoozed ever",
-            Ok(Outcome::Snoozed {
-                until: Timestamp::MAX,
-            }),
-        ),
-        (
-            "transient",
-            Err(Failure::transient("mpc-down", "no answer")),
-        ),
+        ("awaiting", Ok(Outcome::Awaiting { note: note("begun") })),
+        ("snoozed 1 h", Ok(Outcome::Snoozed { until: now() + hour })),
+        ("snoozed -1 h", Ok(Outcome::Snoozed { until: now() - hour })),
+        ("snoozed ever", Ok(Outcome::Snoozed { until: Timestamp::MAX })),
+        ("transient", Err(Failure::transient("mpc-down", "no answer"))),
         ("throttled 5 s", Err(slow(SignedDuration::from_secs(5)))),
         ("throttled -5 s", Err(slow(SignedDuration::from_secs(-5)))),
         ("throttled ever", Err(slow(SignedDuration::MAX))),
-        (
-            "permanent",
-            Err(Failure::Permanent(ErrorInfo::new("no-user", "it is gone"))),
-        ),
+        ("permanent", Err(Failure::Permanent(ErrorInfo::new("no-user", "it is gone")))),
         ("interrupted", Err(Failure::Interrupted)),
     ]
 }
 
 fn line(what: &str, ending: &Ending) -> String {
-    let Ending {
-        event,
-        verdict,
-        due_at,
-        attempts,
-        error,
-        note,
-    } = ending;
+    let Ending { event, verdict, due_at, attempts, error, note } = ending;
     let wait = due_at.duration_since(now()).as_secs();
     let mut line = format!(
         "  {what:<15} {:<12} {:<12} +{wait} s, attempts {attempts}",
@@ -177,11 +134,7 @@ fn bounded_attempts() {
 #[test]
 fn unbounded_attempts() {
     let text = table("10th, no bound", &item(9, LONG_AGO), &policy(None, None))
-        + &table(
-            "4294967295th, no bound",
-            &item(u32::MAX, RECENT),
-            &policy(None, None),
-        );
+        + &table("4294967295th, no bound", &item(u32::MAX, RECENT), &policy(None, None));
     expect![[r#"
         10th, no bound
           resolved        resolved     resolved     +0 s, attempts 10, note done
@@ -207,7 +160,8 @@ fn unbounded_attempts() {
           throttled ever  retry        throttled    +31622400 s, attempts 4294967295, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 4294967295, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 4294967295
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -215,11 +169,7 @@ fn attempts_that_are_forgotten_after_seven_days() {
     let forgetful = policy(Some(3), Some(SignedDuration::from_hours(7 * 24)));
     let one_ms_less = "2026-11-13T12:00:00.001Z";
     let text = table("last of 3, 7 days ago", &item(2, LONG_AGO), &forgetful)
-        + &table(
-            "last of 3, 1 ms less ago",
-            &item(2, one_ms_less),
-            &forgetful,
-        );
+        + &table("last of 3, 1 ms less ago", &item(2, one_ms_less), &forgetful);
     expect![[r#"
         last of 3, 7 days ago
           resolved        resolved     resolved     +0 s, attempts 1, note done
@@ -251,16 +201,8 @@ fn attempts_that_are_forgotten_after_seven_days() {
 #[test]
 fn an_item_without_an_attempt_has_nothing_to_forget() {
     let forgetful = policy(None, Some(SignedDuration::ZERO));
-    let fresh = Claimed {
-        last_attempt_at: None,
-        ..item(0, RECENT)
-    };
-    let ending = decide(
-        &Err(Failure::transient("x", "y")),
-        &fresh,
-        &forgetful,
-        now(),
-    );
+    let fresh = Claimed { last_attempt_at: None, ..item(0, RECENT) };
+    let ending = decide(&Err(Failure::transient("x", "y")), &fresh, &forgetful, now());
     assert_eq!(ending.attempts, 1);
 }
 
@@ -269,10 +211,7 @@ fn forgetting_begins_a_new_series_so_that_no_idempotency_key_comes_again() {
     let forgetful = policy(None, Some(SignedDuration::from_hours(7 * 24)));
     let old = item(5, LONG_AGO);
     let anew = old.clone().remembered(&forgetful);
-    assert_eq!(
-        (anew.number(), anew.series, anew.first_attempt_at),
-        (1, old.series + 1, None)
-    );
+    assert_eq!((anew.number(), anew.series, anew.first_attempt_at), (1, old.series + 1, None));
     let recent = item(5, RECENT).remembered(&forgetful);
     assert_eq!((recent.number(), recent.series), (6, old.series));
 }
@@ -280,12 +219,7 @@ fn forgetting_begins_a_new_series_so_that_no_idempotency_key_comes_again() {
 #[test]
 fn at_the_end_of_time_nothing_panics() {
     for (_, result) in results() {
-        let ending = decide(
-            &result,
-            &item(1, RECENT),
-            &policy(None, None),
-            Timestamp::MAX,
-        );
+        let ending = decide(&result, &item(1, RECENT), &policy(None, None), Timestamp::MAX);
         assert_eq!(ending.due_at, Timestamp::MAX);
     }
 }
@@ -295,31 +229,18 @@ fn nothing_is_put_off_beyond_the_bound() {
     for (what, result) in results() {
         let ending = decide(&result, &item(1, RECENT), &policy(None, None), now());
         let wait = ending.due_at.duration_since(now());
-        assert!(
-            !wait.is_negative() && wait <= PUT_OFF_MAX,
-            "{what}: {wait:#}"
-        );
+        assert!(!wait.is_negative() && wait <= PUT_OFF_MAX, "{what}: {wait:#}");
     }
 }
 
 #[test]
 fn the_idempotency_key_is_new_for_each_counted_attempt_and_series() {
     let first = item(0, RECENT);
-    let repeated = Claimed {
-        epoch: 6,
-        attempt_id: AttemptId::new(now()),
-        ..first.clone()
-    };
+    let repeated = Claimed { epoch: 6, attempt_id: AttemptId::new(now()), ..first.clone() };
     assert_eq!(first.idempotency_key(), format!("{}.2.1", first.id));
     assert_eq!(first.idempotency_key(), repeated.idempotency_key());
-    let next = Claimed {
-        attempts: 1,
-        ..first.clone()
-    };
-    let anew = Claimed {
-        series: 3,
-        ..first.clone()
-    };
+    let next = Claimed { attempts: 1, ..first.clone() };
+    let anew = Claimed { series: 3, ..first.clone() };
     assert_ne!(first.idempotency_key(), next.idempotency_key());
     assert_ne!(first.idempotency_key(), anew.idempotency_key());
 }

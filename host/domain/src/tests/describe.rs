@@ -13,18 +13,13 @@ use crate::schedule::Schedule;
 
 fn with_sql(sql: &str) -> Result<Describe, String> {
     let statement = json!({"datasource": "wallets", "sql": sql});
-    Describe::parse(
-        &json!({"name": "w", "version": "1", "statements": {"find": statement}}).to_string(),
-    )
+    Describe::parse(&json!({"name": "w", "version": "1", "statements": {"find": statement}}).to_string())
 }
 
 fn verdicts(texts: &[&str]) -> String {
     let line = |sql: &&str| match with_sql(sql) {
         Ok(_) => format!("{sql:?}: fine\n"),
-        Err(why) => format!(
-            "{sql:?}: {}\n",
-            why.trim_start_matches("statement \"find\": ")
-        ),
+        Err(why) => format!("{sql:?}: {}\n", why.trim_start_matches("statement \"find\": ")),
     };
     texts.iter().map(line).collect()
 }
@@ -38,10 +33,7 @@ fn a_whole_document() {
         "topics": ["MpcKeygenRequested"], "capabilities": ["keyvalue"], "a newer field": [1, 2],
     });
     let describe = Describe::parse(&text.to_string()).unwrap();
-    assert_eq!(
-        (describe.name.as_str(), describe.version.as_str()),
-        ("wallet-keygen-retry", "1.2.0")
-    );
+    assert_eq!((describe.name.as_str(), describe.version.as_str()), ("wallet-keygen-retry", "1.2.0"));
     assert_eq!(describe.summary, "Completes wallets");
     assert_eq!(describe.config, Some(json!({"type": "object"})));
     assert_eq!(describe.statements["find"].sql, "SELECT 1");
@@ -50,11 +42,7 @@ fn a_whole_document() {
         (vec!["MpcKeygenRequested".into()], vec!["keyvalue".into()])
     );
     let least = Describe::parse(r#"{"name": "w", "version": "1"}"#).unwrap();
-    let all = Describe {
-        name: "w".into(),
-        version: "1".into(),
-        ..Describe::default()
-    };
+    let all = Describe { name: "w".into(), version: "1".into(), ..Describe::default() };
     assert_eq!(least, all);
 }
 
@@ -74,10 +62,8 @@ fn documents_that_are_none() {
         r#"{"name": "w", "version": "1", "name": "v"}"#,
         &deep,
     ];
-    let report: String = texts
-        .iter()
-        .map(|text| format!("{}\n", Describe::parse(text).unwrap_err()))
-        .collect();
+    let report: String =
+        texts.iter().map(|text| format!("{}\n", Describe::parse(text).unwrap_err())).collect();
     expect![[r#"
         describe() did not answer with a valid document: EOF while parsing a value at line 1 column 0
         describe() did not answer with a valid document: invalid type: null, expected struct Describe at line 1 column 4
@@ -164,7 +150,8 @@ fn statements_that_are_refused() {
         "CREATE TABLE t (a)": "create" is not allowed: select, insert, update, delete and with are
         "EXPLAIN SELECT 1": "explain" is not allowed: select, insert, update, delete and with are
         "REPLACE INTO t VALUES (1)": "replace" is not allowed: select, insert, update, delete and with are
-    "#]].assert_eq(&verdicts(&texts));
+    "#]]
+    .assert_eq(&verdicts(&texts));
 }
 
 /// Each of these is two statements to SQLite or to Postgres, made to look like one.
@@ -234,65 +221,21 @@ fn what_asks_too_much_is_named() {
         datasources: BTreeMap::from([("wallets".to_owned(), access)]),
         ..Grants::default()
     };
-    let topic = Grants {
-        topics: BTreeSet::from(["a".to_owned()]),
-        ..Grants::default()
-    };
-    let keyvalue = Grants {
-        keyvalue: true,
-        ..Grants::default()
-    };
+    let topic = Grants { topics: BTreeSet::from(["a".to_owned()]), ..Grants::default() };
+    let keyvalue = Grants { keyvalue: true, ..Grants::default() };
     let cases = [
-        (
-            "nothing, with nothing",
-            wish(none.clone(), &[], &[]),
-            Grants::default(),
-        ),
-        (
-            "reads, with nothing",
-            wish(reads.clone(), &[], &[]),
-            Grants::default(),
-        ),
-        (
-            "reads, with reading",
-            wish(reads, &[], &[]),
-            wallets(Access::Read),
-        ),
-        (
-            "writes, with reading",
-            wish(writes.clone(), &[], &[]),
-            wallets(Access::Read),
-        ),
-        (
-            "writes, with writing",
-            wish(writes, &[], &[]),
-            wallets(Access::ReadWrite),
-        ),
-        (
-            "topics a and b, with a",
-            wish(none.clone(), &["a", "b"], &[]),
-            topic,
-        ),
-        (
-            "keyvalue, with nothing",
-            wish(none.clone(), &[], &["keyvalue"]),
-            Grants::default(),
-        ),
-        (
-            "keyvalue, with keyvalue",
-            wish(none.clone(), &[], &["keyvalue"]),
-            keyvalue.clone(),
-        ),
-        (
-            "what we do not know, with keyvalue",
-            wish(none, &[], &["keyvalue", "sockets"]),
-            keyvalue,
-        ),
+        ("nothing, with nothing", wish(none.clone(), &[], &[]), Grants::default()),
+        ("reads, with nothing", wish(reads.clone(), &[], &[]), Grants::default()),
+        ("reads, with reading", wish(reads, &[], &[]), wallets(Access::Read)),
+        ("writes, with reading", wish(writes.clone(), &[], &[]), wallets(Access::Read)),
+        ("writes, with writing", wish(writes, &[], &[]), wallets(Access::ReadWrite)),
+        ("topics a and b, with a", wish(none.clone(), &["a", "b"], &[]), topic),
+        ("keyvalue, with nothing", wish(none.clone(), &[], &["keyvalue"]), Grants::default()),
+        ("keyvalue, with keyvalue", wish(none.clone(), &[], &["keyvalue"]), keyvalue.clone()),
+        ("what we do not know, with keyvalue", wish(none, &[], &["keyvalue", "sockets"]), keyvalue),
     ];
     let line = |(what, describe, grants): (&str, Describe, Grants)| {
-        let verdict = describe
-            .asks_too_much(&job(grants))
-            .unwrap_or("fine".to_owned());
+        let verdict = describe.asks_too_much(&job(grants)).unwrap_or("fine".to_owned());
         format!("{what}: {verdict}\n")
     };
     expect![[r#"

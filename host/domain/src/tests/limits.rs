@@ -13,29 +13,16 @@ fn what_fits_is_left_alone() {
 #[test]
 fn what_is_too_long_says_that_it_was_cut() {
     assert_eq!(cut("0123456789abcdef", 12), "012 …(cut)");
-    assert_eq!(
-        cut("钱包钱包钱包", 14),
-        "钱 …(cut)",
-        "in no character's middle"
-    );
+    assert_eq!(cut("钱包钱包钱包", 14), "钱 …(cut)", "in no character's middle");
 }
 
 #[test]
 fn the_bound_holds_at_every_length_of_every_kind_of_character() {
-    for text in [
-        "a".repeat(40),
-        "é".repeat(20),
-        "钱".repeat(14),
-        "🦀".repeat(10),
-        "aé钱🦀".repeat(4),
-    ] {
+    for text in ["a".repeat(40), "é".repeat(20), "钱".repeat(14), "🦀".repeat(10), "aé钱🦀".repeat(4)]
+    {
         for bytes_max in 0..=text.len() {
             let short = cut(&text, bytes_max);
-            assert!(
-                short.len() <= bytes_max,
-                "{bytes_max}: {short:?} has {} bytes",
-                short.len()
-            );
+            assert!(short.len() <= bytes_max, "{bytes_max}: {short:?} has {} bytes", short.len());
             let kept = short.trim_end_matches(" …(cut)");
             assert!(text.starts_with(kept), "{bytes_max}: {short:?}");
         }

@@ -18,13 +18,9 @@ fn names_that_are_good() {
 #[test]
 fn names_that_are_refused_say_why() {
     let long = "x".repeat(NAME_BYTES_MAX + 1);
-    let bad = [
-        "", "9lives", "-a", "_a", "Wallet", "a b", "a/b", "..", "a\n", "é", "a\0", "钱包", &long,
-    ];
-    let text: String = bad
-        .iter()
-        .map(|text| format!("{text:?}: {}\n", text.parse::<Name>().unwrap_err()))
-        .collect();
+    let bad = ["", "9lives", "-a", "_a", "Wallet", "a b", "a/b", "..", "a\n", "é", "a\0", "钱包", &long];
+    let text: String =
+        bad.iter().map(|text| format!("{text:?}: {}\n", text.parse::<Name>().unwrap_err())).collect();
     expect![[r#"
         "": a name cannot be empty
         "9lives": '9' is not allowed in a name: use a-z, 0-9, '-' and '_', starting with a letter
@@ -45,14 +41,9 @@ fn names_that_are_refused_say_why() {
 #[test]
 fn ids_made_later_sort_later_and_read_back() {
     let start = at("2026-11-20T12:00:00Z");
-    let ids: Vec<ItemId> = (0..100)
-        .map(|ms| ItemId::new(start + SignedDuration::from_millis(ms)))
-        .collect();
+    let ids: Vec<ItemId> = (0..100).map(|ms| ItemId::new(start + SignedDuration::from_millis(ms))).collect();
     assert!(ids.is_sorted());
-    assert!(
-        ids.iter().map(ToString::to_string).is_sorted(),
-        "as text too: that is how they are stored"
-    );
+    assert!(ids.iter().map(ToString::to_string).is_sorted(), "as text too: that is how they are stored");
     for id in &ids {
         assert_eq!(id.to_string().parse::<ItemId>().unwrap(), *id);
     }

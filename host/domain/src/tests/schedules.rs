@@ -16,19 +16,14 @@ fn every(seconds: i64) -> Schedule {
 }
 
 fn forward(schedule: &Schedule, from: Timestamp) -> impl Iterator<Item = Timestamp> {
-    std::iter::successors(schedule.next_after(from), |instant| {
-        schedule.next_after(*instant)
-    })
+    std::iter::successors(schedule.next_after(from), |instant| schedule.next_after(*instant))
 }
 
 /// The next instants after `from`, with the zone's own time and offset.
 fn preview(schedule: &Schedule, zone: &str, from: &str, count: usize) -> String {
     let zone = TimeZone::get(zone).unwrap();
     let line = |instant: Timestamp| {
-        let local = instant
-            .to_zoned(zone.clone())
-            .strftime("%a %d %b %H:%M:%S %:z")
-            .to_string();
+        let local = instant.to_zoned(zone.clone()).strftime("%a %d %b %H:%M:%S %:z").to_string();
         format!("{instant}  {local}\n")
     };
     forward(schedule, at(from)).take(count).map(line).collect()
@@ -37,30 +32,13 @@ fn preview(schedule: &Schedule, zone: &str, from: &str, count: usize) -> String 
 #[test]
 fn intervals_follow_a_grid_that_all_hosts_share() {
     let ten = every(10);
-    for from in [
-        "2026-11-20T12:00:00Z",
-        "2026-11-20T12:00:00.001Z",
-        "2026-11-20T12:00:09.999Z",
-    ] {
-        assert_eq!(
-            ten.next_after(at(from)),
-            Some(at("2026-11-20T12:00:10Z")),
-            "{from}"
-        );
+    for from in ["2026-11-20T12:00:00Z", "2026-11-20T12:00:00.001Z", "2026-11-20T12:00:09.999Z"] {
+        assert_eq!(ten.next_after(at(from)), Some(at("2026-11-20T12:00:10Z")), "{from}");
     }
-    assert_eq!(
-        every(86_400).next_after(at("2026-11-20T12:00:00Z")),
-        Some(at("2026-11-21T00:00:00Z"))
-    );
+    assert_eq!(every(86_400).next_after(at("2026-11-20T12:00:00Z")), Some(at("2026-11-21T00:00:00Z")));
     let odd = Schedule::every(SignedDuration::from_millis(1_500)).unwrap();
-    assert_eq!(
-        odd.next_after(at("1970-01-01T00:00:00Z")),
-        Some(at("1970-01-01T00:00:01.5Z"))
-    );
-    assert_eq!(
-        ten.next_after(at("1969-12-31T23:59:51Z")),
-        Some(at("1970-01-01T00:00:00Z"))
-    );
+    assert_eq!(odd.next_after(at("1970-01-01T00:00:00Z")), Some(at("1970-01-01T00:00:01.5Z")));
+    assert_eq!(ten.next_after(at("1969-12-31T23:59:51Z")), Some(at("1970-01-01T00:00:00Z")));
     let longest = Schedule::every(SignedDuration::MAX).unwrap();
     assert_eq!(longest.next_after(at("2026-11-20T12:00:00Z")), None);
     assert_eq!(ten.next_after(Timestamp::MAX), None);
@@ -68,10 +46,7 @@ fn intervals_follow_a_grid_that_all_hosts_share() {
 
 #[test]
 fn a_manual_schedule_is_never_due() {
-    assert_eq!(
-        Schedule::Manual.next_after(at("2026-01-01T00:00:00Z")),
-        None
-    );
+    assert_eq!(Schedule::Manual.next_after(at("2026-01-01T00:00:00Z")), None);
     assert_eq!(Schedule::Manual.due(Timestamp::MIN, Timestamp::MAX), None);
 }
 
@@ -89,10 +64,7 @@ fn cron_texts() {
     ];
     for line in texts {
         let schedule = cron(line, "UTC");
-        text.push_str(&format!(
-            "{schedule}\n{}",
-            preview(&schedule, "UTC", "2026-01-30T23:59:30Z", 3)
-        ));
+        text.push_str(&format!("{schedule}\n{}", preview(&schedule, "UTC", "2026-01-30T23:59:30Z", 3)));
     }
     expect![[r#"
         cron * * * * * (UTC)
@@ -148,24 +120,11 @@ fn zones_move_the_hour() {
 /// Half past two does not exist in the night when clocks go forward.
 #[test]
 fn a_time_in_the_gap_fires_at_its_end() {
-    let berlin = preview(
-        &cron("30 2 * * *", "Europe/Berlin"),
-        "Europe/Berlin",
-        "2026-03-27T12:00:00Z",
-        4,
-    );
-    let york = preview(
-        &cron("30 2 * * *", "America/New_York"),
-        "America/New_York",
-        "2026-03-06T12:00:00Z",
-        4,
-    );
-    let howe = preview(
-        &cron("15 2 * * *", "Australia/Lord_Howe"),
-        "Australia/Lord_Howe",
-        "2026-10-02T00:00:00Z",
-        4,
-    );
+    let berlin = preview(&cron("30 2 * * *", "Europe/Berlin"), "Europe/Berlin", "2026-03-27T12:00:00Z", 4);
+    let york =
+        preview(&cron("30 2 * * *", "America/New_York"), "America/New_York", "2026-03-06T12:00:00Z", 4);
+    let howe =
+        preview(&cron("15 2 * * *", "Australia/Lord_Howe"), "Australia/Lord_Howe", "2026-10-02T00:00:00Z", 4);
     expect![[r#"
         2026-03-28T01:30:00Z  Sat 28 Mar 02:30:00 +01:00
         2026-03-29T01:00:00Z  Sun 29 Mar 03:00:00 +02:00
@@ -188,24 +147,11 @@ fn a_time_in_the_gap_fires_at_its_end() {
 /// Half past two comes twice in the night when clocks go back.
 #[test]
 fn a_time_in_the_fold_fires_once() {
-    let berlin = preview(
-        &cron("30 2 * * *", "Europe/Berlin"),
-        "Europe/Berlin",
-        "2026-10-23T12:00:00Z",
-        4,
-    );
-    let york = preview(
-        &cron("30 1 * * *", "America/New_York"),
-        "America/New_York",
-        "2026-10-30T12:00:00Z",
-        4,
-    );
-    let howe = preview(
-        &cron("45 1 * * *", "Australia/Lord_Howe"),
-        "Australia/Lord_Howe",
-        "2026-04-03T00:00:00Z",
-        4,
-    );
+    let berlin = preview(&cron("30 2 * * *", "Europe/Berlin"), "Europe/Berlin", "2026-10-23T12:00:00Z", 4);
+    let york =
+        preview(&cron("30 1 * * *", "America/New_York"), "America/New_York", "2026-10-30T12:00:00Z", 4);
+    let howe =
+        preview(&cron("45 1 * * *", "Australia/Lord_Howe"), "Australia/Lord_Howe", "2026-04-03T00:00:00Z", 4);
     expect![[r#"
         2026-10-24T00:30:00Z  Sat 24 Oct 02:30:00 +02:00
         2026-10-25T00:30:00Z  Sun 25 Oct 02:30:00 +02:00
@@ -270,18 +216,12 @@ fn each_half_hour_of_the_odd_nights() {
 fn check_both_ways(schedule: &Schedule, from: Timestamp, instant: Timestamp, wrong: &mut String) {
     let between = instant - (instant.duration_since(from) / 3).min(SignedDuration::from_mins(20));
     if schedule.next_after(between) != Some(instant) || instant <= from {
-        wrong.push_str(&format!(
-            "{schedule}: {instant} is not next after {between}\n"
-        ));
+        wrong.push_str(&format!("{schedule}: {instant} is not next after {between}\n"));
     }
     let late = instant + SignedDuration::from_millis(999);
-    let due = schedule
-        .due(from, late)
-        .map(|due| (due.at, due.missed.len()));
+    let due = schedule.due(from, late).map(|due| (due.at, due.missed.len()));
     if due != Some((instant, 0)) {
-        wrong.push_str(&format!(
-            "{schedule}: at {late}, after {from}: {due:?}, not {instant}\n"
-        ));
+        wrong.push_str(&format!("{schedule}: at {late}, after {from}: {due:?}, not {instant}\n"));
     }
 }
 
@@ -304,17 +244,12 @@ fn looking_back_finds_what_looking_ahead_found() {
     ];
     let hours = SignedDuration::from_hours;
     let mut wrong = String::new();
-    for ((zone, dates), text) in nights
-        .iter()
-        .flat_map(|night| texts.map(|text| (night, text)))
-    {
+    for ((zone, dates), text) in nights.iter().flat_map(|night| texts.map(|text| (night, text))) {
         let schedule = cron(text, zone);
         for date in dates {
             let noon = at(&format!("{date}T12:00:00Z"));
             let mut from = noon - hours(40);
-            for instant in
-                forward(&schedule, from).take_while(|instant| *instant < noon + hours(24))
-            {
+            for instant in forward(&schedule, from).take_while(|instant| *instant < noon + hours(24)) {
                 check_both_ways(&schedule, from, instant, &mut wrong);
                 from = instant;
             }
@@ -329,53 +264,27 @@ fn what_is_due_is_due_once() {
     let start = at("2026-11-20T12:00:00Z");
     assert_eq!(minute.due(start, start), None, "it was acted on");
     assert_eq!(minute.due(start, at("2026-11-20T12:00:59.999Z")), None);
-    for now in [
-        "2026-11-20T12:01:00Z",
-        "2026-11-20T12:01:00.001Z",
-        "2026-11-20T12:01:59.999Z",
-    ] {
+    for now in ["2026-11-20T12:01:00Z", "2026-11-20T12:01:00.001Z", "2026-11-20T12:01:59.999Z"] {
         let due = minute.due(start, at(now)).unwrap();
-        assert_eq!(
-            (due.at, due.missed),
-            (at("2026-11-20T12:01:00Z"), vec![]),
-            "{now}"
-        );
+        assert_eq!((due.at, due.missed), (at("2026-11-20T12:01:00Z"), vec![]), "{now}");
     }
-    assert_eq!(
-        minute.due(at("2026-11-20T12:05:00Z"), start),
-        None,
-        "a clock that was set back"
-    );
+    assert_eq!(minute.due(at("2026-11-20T12:05:00Z"), start), None, "a clock that was set back");
 }
 
 #[test]
 fn after_a_long_absence_the_last_instant_is_due_and_the_missed_ones_are_bounded() {
     let start = at("2026-11-20T12:00:00Z");
     for schedule in [cron("* * * * *", "Europe/Berlin"), every(60)] {
-        let due = schedule
-            .due(start, start + SignedDuration::from_secs(330))
-            .unwrap();
+        let due = schedule.due(start, start + SignedDuration::from_secs(330)).unwrap();
         let minute = |n: i64| start + SignedDuration::from_mins(n);
         assert_eq!(due.at, minute(5));
-        assert_eq!(
-            due.missed,
-            [4, 3, 2, 1].map(minute),
-            "newest first; the one acted on is not among them"
-        );
+        assert_eq!(due.missed, [4, 3, 2, 1].map(minute), "newest first; the one acted on is not among them");
 
-        let due = schedule
-            .due(start, start + SignedDuration::from_hours(24 * 400))
-            .unwrap();
+        let due = schedule.due(start, start + SignedDuration::from_hours(24 * 400)).unwrap();
         let last = start + SignedDuration::from_hours(24 * 400);
         assert_eq!((due.at, due.missed.len()), (last, MISSED_MAX));
-        assert_eq!(
-            due.missed.first(),
-            Some(&(last - SignedDuration::from_mins(1)))
-        );
-        assert_eq!(
-            due.missed.last(),
-            Some(&(last - SignedDuration::from_mins(100)))
-        );
+        assert_eq!(due.missed.first(), Some(&(last - SignedDuration::from_mins(1))));
+        assert_eq!(due.missed.last(), Some(&(last - SignedDuration::from_mins(100))));
     }
 }
 
@@ -402,20 +311,16 @@ fn what_is_wrong_with_a_schedule_is_said() {
     ];
     let mut report = String::new();
     for text in texts {
-        let result = Schedule::cron(text, "UTC", now)
-            .map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
+        let result =
+            Schedule::cron(text, "UTC", now).map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
         report.push_str(&format!("{text:?}: {result}\n"));
     }
     for zone in ["", "Mars/Olympus", "europe/berlin", "+02:00", "CET"] {
-        let result = Schedule::cron("* * * * *", zone, now)
-            .map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
+        let result =
+            Schedule::cron("* * * * *", zone, now).map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
         report.push_str(&format!("{zone:?}: {result}\n"));
     }
-    for interval in [
-        SignedDuration::from_millis(999),
-        SignedDuration::ZERO,
-        SignedDuration::from_secs(-60),
-    ] {
+    for interval in [SignedDuration::from_millis(999), SignedDuration::ZERO, SignedDuration::from_secs(-60)] {
         report.push_str(&format!("{}\n", Schedule::every(interval).unwrap_err()));
     }
     expect![[r#"
@@ -448,11 +353,6 @@ fn what_is_wrong_with_a_schedule_is_said() {
 
 #[test]
 fn schedules_in_words() {
-    let text = format!(
-        "{}; {}; {}",
-        every(90),
-        cron("@daily", "Asia/Kolkata"),
-        Schedule::Manual
-    );
+    let text = format!("{}; {}; {}", every(90), cron("@daily", "Asia/Kolkata"), Schedule::Manual);
     assert_eq!(text, "every 1m 30s; cron @daily (Asia/Kolkata); manual");
 }

@@ -30,10 +30,7 @@ fn chart() -> String {
         for event in Event::ALL {
             match next(state, event) {
                 Ok(same) if same == state && event == Event::Found => {}
-                Ok(after) => edges
-                    .entry((state, after))
-                    .or_default()
-                    .push(event.as_str()),
+                Ok(after) => edges.entry((state, after)).or_default().push(event.as_str()),
                 Err(_) => {}
             }
         }
@@ -97,9 +94,7 @@ fn the_map_shows_this_chart() {
         return;
     };
     let mut parts = text.split("<!-- states -->");
-    let block = parts
-        .nth(1)
-        .expect("ARCHITECTURE.md has no block between two `<!-- states -->` lines");
+    let block = parts.nth(1).expect("ARCHITECTURE.md has no block between two `<!-- states -->` lines");
     let chart = format!("```mermaid\n{}```", chart());
     assert!(
         block.trim() == chart,
@@ -110,15 +105,9 @@ fn the_map_shows_this_chart() {
 #[test]
 fn what_is_refused_says_so() {
     let refused = next(State::Running, Event::ByHand(ByHand::Abandon)).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "an item that is running cannot be abandoned_by_hand"
-    );
+    assert_eq!(refused.to_string(), "an item that is running cannot be abandoned_by_hand");
     let refused = next(State::Resolved, Event::Resolved).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "an item that is resolved cannot be resolved"
-    );
+    assert_eq!(refused.to_string(), "an item that is resolved cannot be resolved");
 }
 
 #[test]
@@ -126,8 +115,7 @@ fn an_end_is_left_only_by_a_person_or_by_being_found_again() {
     for state in State::ALL.into_iter().filter(|state| state.is_end()) {
         for event in Event::ALL {
             let leaves = next(state, event).is_ok_and(|after| after != state);
-            let may = matches!(event, Event::ByHand(_))
-                || (state, event) == (State::Resolved, Event::Found);
+            let may = matches!(event, Event::ByHand(_)) || (state, event) == (State::Resolved, Event::Found);
             assert!(may || !leaves, "{state} is left by {}", event.as_str());
         }
     }
@@ -135,26 +123,12 @@ fn an_end_is_left_only_by_a_person_or_by_being_found_again() {
 
 #[test]
 fn only_a_claim_begins_an_attempt_and_only_its_end_ends_it() {
-    for (state, event) in State::ALL
-        .into_iter()
-        .flat_map(|s| Event::ALL.map(|e| (s, e)))
-    {
+    for (state, event) in State::ALL.into_iter().flat_map(|s| Event::ALL.map(|e| (s, e))) {
         let after = next(state, event);
         let begins = state != State::Running && after == Ok(State::Running);
-        assert_eq!(
-            begins,
-            event == Event::Claimed && after.is_ok(),
-            "{state} {}",
-            event.as_str()
-        );
-        if state == State::Running
-            && matches!(event, Event::ByHand(_) | Event::Absent | Event::Claimed)
-        {
-            assert!(
-                after.is_err(),
-                "{} takes a running item away from its holder",
-                event.as_str()
-            );
+        assert_eq!(begins, event == Event::Claimed && after.is_ok(), "{state} {}", event.as_str());
+        if state == State::Running && matches!(event, Event::ByHand(_) | Event::Absent | Event::Claimed) {
+            assert!(after.is_err(), "{} takes a running item away from its holder", event.as_str());
         }
     }
 }
@@ -164,12 +138,6 @@ fn states_read_back_as_they_are_written() {
     for state in State::ALL {
         assert_eq!(state.as_str().parse(), Ok(state));
     }
-    assert_eq!(
-        "Running".parse::<State>(),
-        Err("\"Running\" is not a state of an item".to_owned())
-    );
-    assert_eq!(
-        "".parse::<State>(),
-        Err("\"\" is not a state of an item".to_owned())
-    );
+    assert_eq!("Running".parse::<State>(), Err("\"Running\" is not a state of an item".to_owned()));
+    assert_eq!("".parse::<State>(), Err("\"\" is not a state of an item".to_owned()));
 }

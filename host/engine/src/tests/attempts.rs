@@ -114,7 +114,10 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
     let again = world.until_run(&host, again, "finished").await;
     assert_eq!(again.summary(), "found 1, attempted 0 of 0, skipped 1 (1 for a person)");
 
-    host.store.by_hand("job", "a", ByHand::Retry, Some("user is back"), "anna", world.clock.now()).await.unwrap();
+    host.store
+        .by_hand("job", "a", ByHand::Retry, Some("user is back"), "anna", world.clock.now())
+        .await
+        .unwrap();
     let item = world.until_state(&host, "a", State::Resolved).await;
     assert_eq!(item.attempts, 1, "a person's retry begins anew");
     let trail = host.store.audit(100).await.unwrap();

@@ -91,7 +91,10 @@ async fn an_item_that_kills_its_host_each_time_waits_for_a_person(world: World) 
     let item = host.item("a").await.unwrap();
     assert_eq!((item.state, item.crashes), (State::ManualRequired, 2));
     let error = item.error.unwrap();
-    assert_eq!((error.code.as_str(), error.message.as_str()), ("poison", "its host went away 2 times in a row while it ran"));
+    assert_eq!(
+        (error.code.as_str(), error.message.as_str()),
+        ("poison", "its host went away 2 times in a row while it ran")
+    );
     world.until_state(&host, "b", State::Resolved).await;
     let run = host.store.runs(None, 1).await.unwrap().remove(0);
     assert_eq!((run.state.as_str(), run.done), ("finished", 2), "a run does not wait for a person");

@@ -39,7 +39,10 @@ async fn two_hosts_share_ticks_and_items() {
 
     let ticks = one.ticks().await;
     assert!(ticks.lines().take(TICKS).all(|tick| tick.ends_with(" ran")), "{ticks}");
-    assert_eq!(world.seen.count("h1 ticked ran") + world.seen.count("h2 ticked ran"), ticks.matches("ran").count());
+    assert_eq!(
+        world.seen.count("h1 ticked ran") + world.seen.count("h2 ticked ran"),
+        ticks.matches("ran").count()
+    );
     for key in &keys {
         let attempts = one.store.attempts("job", key, 100).await.unwrap();
         let ended: BTreeSet<_> = attempts.iter().map(|attempt| attempt.epoch).collect();

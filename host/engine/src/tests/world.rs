@@ -277,7 +277,9 @@ fn line(host: &str, happening: &Happening) -> String {
     match happening {
         Happening::Ticked { fate, .. } => format!("{host} {kind} {}", fate.as_str()),
         Happening::AttemptEnded { key, verdict, .. } => format!("{host} {kind} {key} {}", verdict.as_str()),
-        Happening::AttemptStale { key, .. } | Happening::Recovered { key, .. } => format!("{host} {kind} {key}"),
+        Happening::AttemptStale { key, .. } | Happening::Recovered { key, .. } => {
+            format!("{host} {kind} {key}")
+        }
         Happening::DiscoveryFailed { code, .. } => format!("{host} {kind} {code}"),
         _ => format!("{host} {kind}"),
     }
@@ -309,7 +311,9 @@ impl Database {
     pub fn cut_off(&self) {
         let name = &self.name;
         self.psql(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
-        self.psql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
+        self.psql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        ));
     }
 
     pub fn let_in(&self) {
@@ -317,7 +321,9 @@ impl Database {
     }
 
     fn psql(&self, sql: &str) {
-        let psql = Command::new("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.server]).output();
+        let psql = Command::new("psql")
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.server])
+            .output();
         let output = psql.expect("the client `psql` is needed (Debian: postgresql-client)");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -4,18 +4,11 @@ use crate::state::State;
 /// `wasi:config/store`: the job's config table. While a plugin describes itself, it is empty.
 impl Host for State {
     fn get(&mut self, key: String) -> Result<Option<String>, Error> {
-        Ok(self
-            .granted
-            .as_ref()
-            .and_then(|granted| granted.job.config.get(&key).cloned()))
+        Ok(self.granted.as_ref().and_then(|granted| granted.job.config.get(&key).cloned()))
     }
 
     fn get_all(&mut self) -> Result<Vec<(String, String)>, Error> {
         let config = self.granted.as_ref().map(|granted| &granted.job.config);
-        Ok(config
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect())
+        Ok(config.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }

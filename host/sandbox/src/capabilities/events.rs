@@ -7,12 +7,7 @@ use crate::state::State;
 
 /// `tidemill:job/events`: kept by the scope until the attempt's outcome is committed.
 impl Host for State {
-    async fn publish(
-        &mut self,
-        topic: String,
-        key: String,
-        payload: String,
-    ) -> Result<String, Error> {
+    async fn publish(&mut self, topic: String, key: String, payload: String) -> Result<String, Error> {
         let Some(granted) = &self.granted else {
             return Err(Error::Denied(NOTHING_YET.to_owned()));
         };
@@ -28,9 +23,7 @@ impl Host for State {
             )));
         }
         if payload.contains('\0') {
-            return Err(Error::Other(
-                "the event's payload holds a zero byte".to_owned(),
-            ));
+            return Err(Error::Other("the event's payload holds a zero byte".to_owned()));
         }
         let published = granted.scope.publish(&topic, &key, &payload).await;
         published.map(|id| id.to_string()).map_err(error)

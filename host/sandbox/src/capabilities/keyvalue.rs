@@ -12,10 +12,7 @@ pub struct Bucket {
 
 /// `wasi:keyvalue/store`: reads and buffered writes of the attempt's scope.
 impl Host for State {
-    async fn open(
-        &mut self,
-        identifier: String,
-    ) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
+    async fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
         if self.keyvalue().is_none() {
             return Ok(Err(Error::AccessDenied));
         }
@@ -48,10 +45,7 @@ impl HostBucket for State {
         let bucket = &self.table.get(&bucket)?.name;
         let bytes_max = self.limits.kv_value_bytes;
         if value.len() > bytes_max {
-            let why = format!(
-                "limit: the value has {} bytes, {bytes_max} are allowed",
-                value.len()
-            );
+            let why = format!("limit: the value has {} bytes, {bytes_max} are allowed", value.len());
             return Ok(Err(Error::Other(why)));
         }
         Ok(match self.reach(&key) {
@@ -60,11 +54,7 @@ impl HostBucket for State {
         })
     }
 
-    async fn delete(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<(), Error>> {
+    async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<(), Error>> {
         let bucket = &self.table.get(&bucket)?.name;
         Ok(match self.reach(&key) {
             Ok(scope) => scope.kv_set(bucket, &key, None).await.map_err(error),
@@ -91,12 +81,7 @@ impl HostBucket for State {
             return Ok(Err(Error::AccessDenied));
         };
         let page = scope.kv_keys(bucket, cursor.unwrap_or(0)).await;
-        Ok(page
-            .map(|page| KeyResponse {
-                keys: page.keys,
-                cursor: page.next,
-            })
-            .map_err(error))
+        Ok(page.map(|page| KeyResponse { keys: page.keys, cursor: page.next }).map_err(error))
     }
 
     async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
@@ -107,10 +92,7 @@ impl HostBucket for State {
 
 impl State {
     fn keyvalue(&self) -> Option<&dyn Scope> {
-        let granted = self
-            .granted
-            .as_ref()
-            .filter(|granted| granted.job.grants.keyvalue)?;
+        let granted = self.granted.as_ref().filter(|granted| granted.job.grants.keyvalue)?;
         Some(&*granted.scope)
     }
 

@@ -10,21 +10,12 @@ use crate::state::{Granted, State};
 impl Host for State {
     async fn query(&mut self, statement: String, params: Vec<sql::Value>) -> Result<Rows, Error> {
         let (granted, statement, params) = self.checked(&statement, params)?;
-        granted
-            .scope
-            .sql_query(statement, params)
-            .await
-            .map(rows_out)
-            .map_err(error)
+        granted.scope.sql_query(statement, params).await.map(rows_out).map_err(error)
     }
 
     async fn execute(&mut self, statement: String, params: Vec<sql::Value>) -> Result<u64, Error> {
         let (granted, statement, params) = self.checked(&statement, params)?;
-        granted
-            .scope
-            .sql_execute(statement, params)
-            .await
-            .map_err(error)
+        granted.scope.sql_execute(statement, params).await.map_err(error)
     }
 }
 
@@ -40,17 +31,11 @@ impl State {
         let Some(statement) = granted.describe.statements.get(name) else {
             return Err(Error::UnknownStatement(name.to_owned()));
         };
-        if let Some(why) = granted
-            .job
-            .grants
-            .refuses_sql(&statement.datasource, statement.writes)
-        {
+        if let Some(why) = granted.job.grants.refuses_sql(&statement.datasource, statement.writes) {
             return Err(Error::Denied(why));
         }
         let params: Vec<Value> = params.into_iter().map(value_in).collect();
-        let bytes = params
-            .iter()
-            .fold(0, |sum: usize, value| sum.saturating_add(value.bytes()));
+        let bytes = params.iter().fold(0, |sum: usize, value| sum.saturating_add(value.bytes()));
         if bytes > self.limits.sql_bytes {
             return Err(Error::Limit(format!(
                 "the parameters have {bytes} bytes, {} are allowed",

@@ -11,20 +11,14 @@ use super::{Bench, FakeScope, Gate, code, job, message, witness};
 use crate::{Sandbox, SandboxConfig};
 
 fn limited(plugin: &str, limits: Limits) -> Arc<JobSpec> {
-    Arc::new(JobSpec {
-        limits,
-        ..job(plugin)
-    })
+    Arc::new(JobSpec { limits, ..job(plugin) })
 }
 
 /// Why the only version of `guest` was rejected.
 async fn rejected(bench: &Bench, guest: &str) -> String {
     assert_eq!(bench.digest(guest), None);
     let versions = bench.sandbox.versions();
-    let version = versions
-        .iter()
-        .find(|version| version.plugin.as_str() == guest)
-        .unwrap();
+    let version = versions.iter().find(|version| version.plugin.as_str() == guest).unwrap();
     match &version.state {
         VersionState::Rejected(reason) => reason.clone(),
         other => panic!("{guest} is {other:?}"),
@@ -34,13 +28,8 @@ async fn rejected(bench: &Bench, guest: &str) -> String {
 #[tokio::test]
 async fn an_endless_loop_runs_into_its_cpu_limit() {
     let bench = Bench::with(&["loop-in-process", "noop"]).await;
-    let limits = Limits {
-        cpu_time: Duration::from_millis(100),
-        ..Limits::DEFAULT
-    };
-    let report = bench
-        .process_as(limited("loop-in-process", limits), "")
-        .await;
+    let limits = Limits { cpu_time: Duration::from_millis(100), ..Limits::DEFAULT };
+    let report = bench.process_as(limited("loop-in-process", limits), "").await;
     assert_eq!(code(&report), "cpu-limit");
     assert!(report.usage.wall_us >= 100_000, "{:?}", report.usage);
     bench.still_works().await;
@@ -54,9 +43,7 @@ async fn an_endless_loop_runs_into_its_wall_limit() {
         wall_time: Duration::from_millis(100),
         ..Limits::DEFAULT
     };
-    let report = bench
-        .process_as(limited("loop-in-process", limits), "")
-        .await;
+    let report = bench.process_as(limited("loop-in-process", limits), "").await;
     assert_eq!(code(&report), "wall-timeout");
     bench.still_works().await;
 }
@@ -73,27 +60,18 @@ async fn an_endless_loop_does_not_hold_up_others() {
 async fn a_loop_in_describe_is_rejected() {
     let bench = Bench::with(&["loop-in-describe", "noop"]).await;
     let reason = rejected(&bench, "loop-in-describe").await;
-    assert!(
-        reason.starts_with("describe() failed: cpu-limit"),
-        "{reason}"
-    );
+    assert!(reason.starts_with("describe() failed: cpu-limit"), "{reason}");
     bench.still_works().await;
 }
 
 #[tokio::test]
 async fn a_memory_eater_gets_no_more_than_its_limit() {
     let bench = Bench::with(&["memory-eater", "noop"]).await;
-    let limits = Limits {
-        memory_bytes: 8 * MIB,
-        ..Limits::DEFAULT
-    };
+    let limits = Limits { memory_bytes: 8 * MIB, ..Limits::DEFAULT };
     let report = bench.process_as(limited("memory-eater", limits), "").await;
     assert_eq!(code(&report), "memory-limit");
     let held = report.usage.memory_bytes_max;
-    assert!(
-        held > 4 * MIB as u64 && held <= 8 * MIB as u64,
-        "held {held} bytes"
-    );
+    assert!(held > 4 * MIB as u64 && held <= 8 * MIB as u64, "held {held} bytes");
     bench.still_works().await;
 }
 
@@ -102,16 +80,8 @@ async fn a_panic_is_reported_with_its_message() {
     let bench = Bench::with(&["panics", "noop"]).await;
     let report = bench.process("panics", "").await;
     assert_eq!(code(&report), "guest-panic");
-    assert!(
-        message(&report).starts_with("fixture panic on item item-1"),
-        "{}",
-        message(&report)
-    );
-    assert!(
-        report.log.contains("fixture panic on item item-1"),
-        "{}",
-        report.log
-    );
+    assert!(message(&report).starts_with("fixture panic on item item-1"), "{}", message(&report));
+    assert!(report.log.contains("fixture panic on item item-1"), "{}", report.log);
     bench.still_works().await;
 }
 
@@ -131,17 +101,10 @@ async fn a_huge_result_is_refused_and_a_long_note_is_cut() {
 #[tokio::test]
 async fn a_page_with_too_many_items_is_refused() {
     let mut huge = job("huge-result");
-    huge.config
-        .insert("huge_discovery".to_owned(), "true".to_owned());
+    huge.config.insert("huge_discovery".to_owned(), "true".to_owned());
     let bench = Bench::with_jobs(&["huge-result", "noop"], vec![huge, job("noop")]).await;
-    assert_eq!(
-        code(&bench.discover("huge-result", None, 5).await),
-        "page-too-large"
-    );
-    assert_eq!(
-        code(&bench.discover("huge-result", None, 10).await),
-        "hostcall-limit"
-    );
+    assert_eq!(code(&bench.discover("huge-result", None, 5).await), "page-too-large");
+    assert_eq!(code(&bench.discover("huge-result", None, 10).await), "hostcall-limit");
     bench.still_works().await;
 }
 
@@ -159,11 +122,7 @@ async fn a_payload_above_the_limit_is_named() {
     let failure = crate::convert::page(page, 10, &noop.limits).unwrap_err();
     let error = failure.error().unwrap();
     assert_eq!(error.code, "result-too-large");
-    assert!(
-        error.message.contains("\"k-1\"") && error.message.contains("65536"),
-        "{}",
-        error.message
-    );
+    assert!(error.message.contains("\"k-1\"") && error.message.contains("65536"), "{}", error.message);
 }
 
 #[tokio::test]
@@ -172,19 +131,9 @@ async fn a_flood_of_logs_is_kept_small_and_harmless() {
     let report = bench.process("log-flood", "").await;
     let limits = Limits::DEFAULT;
     let (kept, last) = report.log.trim_end().rsplit_once('\n').unwrap();
-    assert!(
-        report.log.len() <= limits.log_bytes + 64,
-        "{} bytes",
-        report.log.len()
-    );
-    assert!(
-        last.starts_with('(') && last.ends_with(" more lines dropped)"),
-        "{last}"
-    );
-    assert!(
-        kept.lines().all(|line| line.starts_with("INFO ")),
-        "a forged line"
-    );
+    assert!(report.log.len() <= limits.log_bytes + 64, "{} bytes", report.log.len());
+    assert!(last.starts_with('(') && last.ends_with(" more lines dropped)"), "{last}");
+    assert!(kept.lines().all(|line| line.starts_with("INFO ")), "a forged line");
     assert!(!kept.contains(['\x1b', '\r']), "a terminal escape");
     bench.still_works().await;
 }
@@ -192,13 +141,8 @@ async fn a_flood_of_logs_is_kept_small_and_harmless() {
 #[tokio::test]
 async fn a_sleeper_is_ended_by_its_wall_limit() {
     let bench = Bench::with(&["sleeper", "noop"]).await;
-    let limits = Limits {
-        wall_time: Duration::from_millis(50),
-        ..Limits::DEFAULT
-    };
-    let report = bench
-        .process_as(limited("sleeper", limits), r#"{"ms": 3600000}"#)
-        .await;
+    let limits = Limits { wall_time: Duration::from_millis(50), ..Limits::DEFAULT };
+    let report = bench.process_as(limited("sleeper", limits), r#"{"ms": 3600000}"#).await;
     assert_eq!(code(&report), "wall-timeout");
     bench.still_works().await;
 }
@@ -206,33 +150,18 @@ async fn a_sleeper_is_ended_by_its_wall_limit() {
 #[tokio::test]
 async fn sleeping_costs_no_cpu_time() {
     let bench = Bench::with(&["sleeper"]).await;
-    let limits = Limits {
-        cpu_time: Duration::from_millis(500),
-        ..Limits::DEFAULT
-    };
-    let report = bench
-        .process_as(limited("sleeper", limits), r#"{"ms": 700}"#)
-        .await;
-    assert!(
-        matches!(report.result, Ok(Outcome::Resolved { .. })),
-        "{:?}",
-        report.result
-    );
+    let limits = Limits { cpu_time: Duration::from_millis(500), ..Limits::DEFAULT };
+    let report = bench.process_as(limited("sleeper", limits), r#"{"ms": 700}"#).await;
+    assert!(matches!(report.result, Ok(Outcome::Resolved { .. })), "{:?}", report.result);
 }
 
 #[tokio::test]
 async fn a_bad_describe_a_wrong_world_and_an_over_asking_one_are_rejected() {
     let bench = Bench::with(&["bad-describe", "wrong-world", "over-asking", "noop"]).await;
     let reason = rejected(&bench, "bad-describe").await;
-    assert!(
-        reason.starts_with("describe() did not answer with a valid document"),
-        "{reason}"
-    );
+    assert!(reason.starts_with("describe() did not answer with a valid document"), "{reason}");
     let reason = rejected(&bench, "wrong-world").await;
-    assert!(
-        reason.starts_with("it does not export tidemill:job/job@0.1.x"),
-        "{reason}"
-    );
+    assert!(reason.starts_with("it does not export tidemill:job/job@0.1.x"), "{reason}");
     let reason = rejected(&bench, "over-asking").await;
     assert_eq!(
         reason,
@@ -245,10 +174,7 @@ async fn a_bad_describe_a_wrong_world_and_an_over_asking_one_are_rejected() {
 #[tokio::test]
 async fn a_panic_of_the_host_costs_one_attempt() {
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
-    bench.scope = Arc::new(FakeScope {
-        panics: true,
-        ..FakeScope::default()
-    });
+    bench.scope = Arc::new(FakeScope { panics: true, ..FakeScope::default() });
     let report = bench.process("witness", "").await;
     assert_eq!(code(&report), "host-panic");
     bench.scope = Arc::default();
@@ -259,10 +185,7 @@ async fn a_panic_of_the_host_costs_one_attempt() {
 #[tokio::test]
 async fn a_call_that_is_dropped_leaves_its_slot() {
     let dir = tempfile::tempdir().unwrap();
-    let config = SandboxConfig {
-        attempts_max: 1,
-        ..SandboxConfig::new(dir.path(), Clock::System)
-    };
+    let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::System) };
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
     bench.sandbox = Sandbox::new(config, None).unwrap();
     bench.dir = dir;

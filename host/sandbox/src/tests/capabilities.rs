@@ -16,22 +16,12 @@ use crate::log::Speaker;
 use crate::state::{Granted, State};
 
 fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
-    let statement = Statement {
-        datasource: "witness".to_owned(),
-        sql: "DELETE FROM witness".to_owned(),
-        writes: true,
-    };
+    let statement =
+        Statement { datasource: "witness".to_owned(), sql: "DELETE FROM witness".to_owned(), writes: true };
     let statements = [("clear".to_owned(), statement)].into();
-    let describe = Arc::new(Describe {
-        statements,
-        ..Describe::default()
-    });
+    let describe = Arc::new(Describe { statements, ..Describe::default() });
     let limits = job.limits.clone();
-    let granted = Granted {
-        job: Arc::new(job),
-        describe,
-        scope: scope.clone(),
-    };
+    let granted = Granted { job: Arc::new(job), describe, scope: scope.clone() };
     State::new(Some(granted), &limits, &Clock::System, Speaker::default())
 }
 
@@ -43,11 +33,7 @@ fn describing() -> State {
 async fn sql_runs_declared_statements_on_granted_datasources() {
     let scope = Arc::default();
     let mut state = state(witness(), &scope);
-    let rows = sql::Host::execute(
-        &mut state,
-        "clear".to_owned(),
-        vec![sql::Value::Real(f64::NAN)],
-    );
+    let rows = sql::Host::execute(&mut state, "clear".to_owned(), vec![sql::Value::Real(f64::NAN)]);
     assert!(matches!(rows.await, Ok(1)));
     let unknown = sql::Host::execute(&mut state, "drop".to_owned(), vec![]).await;
     assert!(matches!(unknown, Err(sql::Error::UnknownStatement(name)) if name == "drop"));
@@ -67,10 +53,7 @@ async fn nothing_is_granted_by_default() {
         assert!(matches!(event.await, Err(events::Error::Denied(_))));
         let bucket = keyvalue::Host::open(state, "b".to_owned()).await.unwrap();
         assert!(matches!(bucket, Err(keyvalue::Error::AccessDenied)));
-        assert!(matches!(
-            config::Host::get(state, "any".to_owned()),
-            Ok(None)
-        ));
+        assert!(matches!(config::Host::get(state, "any".to_owned()), Ok(None)));
     }
     assert_eq!(scope.calls(), Vec::<String>::new());
 }
@@ -82,47 +65,24 @@ async fn keys_and_values_have_their_limits() {
 
     let scope = Arc::default();
     let mut state = state(witness(), &scope);
-    let bucket = Host::open(&mut state, "b".to_owned())
-        .await
-        .unwrap()
-        .unwrap()
-        .rep();
+    let bucket = Host::open(&mut state, "b".to_owned()).await.unwrap().unwrap().rep();
     let own = || Resource::new_borrow(bucket);
     let value = b"v".to_vec();
-    HostBucket::set(&mut state, own(), "k".to_owned(), value.clone())
-        .await
-        .unwrap()
-        .unwrap();
-    let got = HostBucket::get(&mut state, own(), "k".to_owned())
-        .await
-        .unwrap()
-        .unwrap();
+    HostBucket::set(&mut state, own(), "k".to_owned(), value.clone()).await.unwrap().unwrap();
+    let got = HostBucket::get(&mut state, own(), "k".to_owned()).await.unwrap().unwrap();
     assert_eq!(got, Some(value.clone()));
-    let exists = HostBucket::exists(&mut state, own(), "other".to_owned())
-        .await
-        .unwrap();
+    let exists = HostBucket::exists(&mut state, own(), "other".to_owned()).await.unwrap();
     assert!(matches!(exists, Ok(false)));
-    let keys = HostBucket::list_keys(&mut state, own(), Some(u64::MAX))
-        .await
-        .unwrap()
-        .unwrap();
+    let keys = HostBucket::list_keys(&mut state, own(), Some(u64::MAX)).await.unwrap().unwrap();
     assert_eq!(keys.keys, Vec::<String>::new());
 
     let large = vec![0; Limits::DEFAULT.kv_value_bytes + 1];
-    let large = HostBucket::set(&mut state, own(), "k".to_owned(), large)
-        .await
-        .unwrap();
+    let large = HostBucket::set(&mut state, own(), "k".to_owned(), large).await.unwrap();
     assert!(matches!(large, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
-    let nameless = HostBucket::set(&mut state, own(), String::new(), value)
-        .await
-        .unwrap();
+    let nameless = HostBucket::set(&mut state, own(), String::new(), value).await.unwrap();
     assert!(matches!(nameless, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
     // A handle that was never given out ends the attempt, not the host.
-    assert!(
-        HostBucket::get(&mut state, Resource::new_borrow(77), "k".to_owned())
-            .await
-            .is_err()
-    );
+    assert!(HostBucket::get(&mut state, Resource::new_borrow(77), "k".to_owned()).await.is_err());
 }
 
 #[tokio::test]
@@ -135,12 +95,7 @@ async fn events_need_a_granted_topic_and_a_sound_payload() {
     assert!(publish("witness", "k", "{}".to_owned()).await.is_ok());
     let other = publish("other", "k", "{}".to_owned()).await;
     assert!(matches!(other, Err(events::Error::Denied(_))));
-    let large = publish(
-        "witness",
-        "k",
-        "x".repeat(Limits::DEFAULT.payload_bytes + 1),
-    )
-    .await;
+    let large = publish("witness", "k", "x".repeat(Limits::DEFAULT.payload_bytes + 1)).await;
     assert!(matches!(large, Err(events::Error::Limit(_))));
     assert!(publish("witness", "", "{}".to_owned()).await.is_err());
     assert_eq!(scope.calls(), ["publish witness k"]);
@@ -151,9 +106,7 @@ fn guests_read_the_clock_of_the_sandbox() {
     let clock = Clock::manual(Timestamp::from_second(1_000).unwrap());
     let wall = GuestWallClock(clock.clone());
     let monotonic = GuestMonotonicClock::new(clock.clone());
-    let Clock::Manual(hands) = &clock else {
-        unreachable!()
-    };
+    let Clock::Manual(hands) = &clock else { unreachable!() };
     hands.advance(SignedDuration::from_micros(2_500_900));
     assert_eq!(wall.now().as_millis(), 1_002_500);
     assert_eq!(monotonic.now(), 2_500_000_000);

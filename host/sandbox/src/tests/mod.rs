@@ -47,12 +47,7 @@ impl Bench {
         let config = SandboxConfig::new(dir.path(), Clock::System);
         let sandbox = Sandbox::new(config, None).unwrap();
         let jobs = jobs.into_iter().map(Arc::new).collect();
-        let bench = Bench {
-            dir,
-            sandbox,
-            scope: Arc::default(),
-            jobs,
-        };
+        let bench = Bench { dir, sandbox, scope: Arc::default(), jobs };
         for guest in guests {
             bench.drop_in(guest, guest);
         }
@@ -74,11 +69,7 @@ impl Bench {
     }
 
     fn job(&self, plugin: &str) -> Arc<JobSpec> {
-        self.jobs
-            .iter()
-            .find(|job| job.plugin.as_str() == plugin)
-            .unwrap()
-            .clone()
+        self.jobs.iter().find(|job| job.plugin.as_str() == plugin).unwrap().clone()
     }
 
     fn digest(&self, plugin: &str) -> Option<Digest> {
@@ -94,13 +85,7 @@ impl Bench {
 
     async fn process_as(&self, job: Arc<JobSpec>, payload: &str) -> Report<Outcome> {
         let input = claimed(&job, payload);
-        self.sandbox
-            .process(Call {
-                job,
-                input,
-                scope: self.scope.clone(),
-            })
-            .await
+        self.sandbox.process(Call { job, input, scope: self.scope.clone() }).await
     }
 
     async fn discover(&self, plugin: &str, cursor: Option<&str>, limit: u32) -> Report<Page> {
@@ -112,23 +97,14 @@ impl Bench {
             limit,
             now,
         };
-        let call = Call {
-            job: self.job(plugin),
-            input,
-            scope: self.scope.clone(),
-        };
+        let call = Call { job: self.job(plugin), input, scope: self.scope.clone() };
         self.sandbox.discover(call).await
     }
 
     /// What every bad guest's test ends with.
     async fn still_works(&self) {
         let report = self.process("noop", "").await;
-        assert_eq!(
-            report.result,
-            Ok(Outcome::Resolved { note: None }),
-            "log: {}",
-            report.log
-        );
+        assert_eq!(report.result, Ok(Outcome::Resolved { note: None }), "log: {}", report.log);
     }
 }
 
@@ -141,16 +117,10 @@ fn guests_dir() -> PathBuf {
 
 fn guest_path(guest: &str) -> PathBuf {
     let file = format!("{guest}.wasm");
-    let paths = [
-        guests_dir().join("fixtures").join(&file),
-        guests_dir().join(&file),
-    ];
+    let paths = [guests_dir().join("fixtures").join(&file), guests_dir().join(&file)];
     match paths.iter().find(|path| path.exists()) {
         Some(path) => path.clone(),
-        None => panic!(
-            "{} is missing; build them with `cargo xtask plugins`",
-            paths[0].display()
-        ),
+        None => panic!("{} is missing; build them with `cargo xtask plugins`", paths[0].display()),
     }
 }
 
@@ -173,10 +143,7 @@ fn job(plugin: &str) -> JobSpec {
 /// A job of the guest `witness`, with all it asks for.
 fn witness() -> JobSpec {
     let mut witness = job("witness");
-    witness
-        .grants
-        .datasources
-        .insert("witness".to_owned(), Access::ReadWrite);
+    witness.grants.datasources.insert("witness".to_owned(), Access::ReadWrite);
     witness.grants.topics.insert("witness".to_owned());
     witness.grants.keyvalue = true;
     witness
@@ -246,12 +213,7 @@ impl Scope for FakeScope {
         Ok(self.values.lock().unwrap().get(key).cloned())
     }
 
-    async fn kv_set(
-        &self,
-        bucket: &str,
-        key: &str,
-        value: Option<Vec<u8>>,
-    ) -> Result<(), ScopeError> {
+    async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError> {
         self.note(format!("set {bucket}/{key}"));
         let mut values = self.values.lock().unwrap();
         match value {
@@ -262,33 +224,17 @@ impl Scope for FakeScope {
     }
 
     async fn kv_keys(&self, _bucket: &str, from: u64) -> Result<Keys, ScopeError> {
-        let keys = self
-            .values
-            .lock()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>();
+        let keys = self.values.lock().unwrap().keys().cloned().collect::<Vec<_>>();
         let from = usize::try_from(from).unwrap_or(usize::MAX).min(keys.len());
-        Ok(Keys {
-            keys: keys[from..].to_vec(),
-            next: None,
-        })
+        Ok(Keys { keys: keys[from..].to_vec(), next: None })
     }
 
     async fn sql_query(&self, statement: &Statement, _: Vec<Value>) -> Result<Rows, ScopeError> {
         self.note(format!("query {}", statement.datasource));
-        Ok(Rows {
-            columns: vec!["n".to_owned()],
-            rows: vec![vec![Value::Integer(1)]],
-        })
+        Ok(Rows { columns: vec!["n".to_owned()], rows: vec![vec![Value::Integer(1)]] })
     }
 
-    async fn sql_execute(
-        &self,
-        statement: &Statement,
-        params: Vec<Value>,
-    ) -> Result<u64, ScopeError> {
+    async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError> {
         assert!(!self.panics, "a seeded panic in the host");
         let gate = self.gate.lock().unwrap().clone();
         if let Some(gate) = gate {

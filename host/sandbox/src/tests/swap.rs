@@ -44,15 +44,8 @@ async fn a_changed_file_takes_over_and_an_unchanged_one_does_nothing() {
     assert_eq!(report.retired[0].version, "a");
     assert_eq!(note(&bench).await, "b");
     assert_ne!(bench.digest("versioned"), a);
-    let states = bench
-        .sandbox
-        .versions()
-        .into_iter()
-        .map(|version| version.state);
-    assert_eq!(
-        states.collect::<Vec<_>>(),
-        [VersionState::Active, VersionState::Retired]
-    );
+    let states = bench.sandbox.versions().into_iter().map(|version| version.state);
+    assert_eq!(states.collect::<Vec<_>>(), [VersionState::Active, VersionState::Retired]);
 }
 
 #[tokio::test]
@@ -70,16 +63,8 @@ async fn a_running_attempt_finishes_on_its_version() {
     };
     let (running, ()) = tokio::join!(bench.process("witness", ""), swap);
     assert_eq!(running.digest, old);
-    assert_eq!(
-        running.result,
-        Ok(Outcome::Resolved {
-            note: Some("inserted 1".to_owned())
-        })
-    );
-    assert_eq!(
-        bench.process("witness", "").await.digest,
-        bench.digest("witness")
-    );
+    assert_eq!(running.result, Ok(Outcome::Resolved { note: Some("inserted 1".to_owned()) }));
+    assert_eq!(bench.process("witness", "").await.digest, bench.digest("witness"));
 }
 
 #[tokio::test]
@@ -92,23 +77,11 @@ async fn a_bad_file_changes_nothing_but_its_status() {
         (whole[..whole.len() / 2].to_vec(), "not a valid component"),
         (Vec::new(), "not a WebAssembly component"),
         (b"(component)".to_vec(), "not a WebAssembly component"),
-        (
-            b"\x7fELF\x02\x01\x01\0 compiled code".to_vec(),
-            "not a WebAssembly component",
-        ),
+        (b"\x7fELF\x02\x01\x01\0 compiled code".to_vec(), "not a WebAssembly component"),
         (core_module, "a core module, not a component"),
-        (
-            fs::read(guest_path("wrong-world")).unwrap(),
-            "does not export",
-        ),
-        (
-            fs::read(guest_path("over-asking")).unwrap(),
-            "is not granted",
-        ),
-        (
-            fs::read(guest_path("bad-describe")).unwrap(),
-            "describe() did not answer",
-        ),
+        (fs::read(guest_path("wrong-world")).unwrap(), "does not export"),
+        (fs::read(guest_path("over-asking")).unwrap(), "is not granted"),
+        (fs::read(guest_path("bad-describe")).unwrap(), "describe() did not answer"),
     ];
     for (bytes, why) in bad {
         fs::write(bench.path("versioned"), bytes).unwrap();
@@ -133,16 +106,10 @@ async fn a_removed_file_retires_its_plugin() {
     fs::remove_file(bench.path("versioned")).unwrap();
     assert_eq!(bench.rescan().await.retired.len(), 1);
     let readiness = bench.sandbox.readiness(&job("versioned"));
-    let Readiness::Blocked(why) = readiness else {
-        panic!("{readiness:?}")
-    };
+    let Readiness::Blocked(why) = readiness else { panic!("{readiness:?}") };
     assert!(why.starts_with("plugin versioned is not in "), "{why}");
     let report = bench.process("versioned", "").await;
-    assert!(
-        matches!(report.result, Err(Failure::Throttled { .. })),
-        "{:?}",
-        report.result
-    );
+    assert!(matches!(report.result, Err(Failure::Throttled { .. })), "{:?}", report.result);
     assert_eq!(report.digest, None);
 
     bench.drop_in("versioned-a", "versioned");
@@ -155,24 +122,16 @@ async fn grants_are_looked_at_again_when_the_jobs_change() {
     let mut bench = Bench::with(&["over-asking"]).await;
     assert_eq!(bench.digest("over-asking"), None);
     let mut granted = job("over-asking");
-    granted
-        .grants
-        .datasources
-        .insert("secrets-db".to_owned(), Access::ReadWrite);
+    granted.grants.datasources.insert("secrets-db".to_owned(), Access::ReadWrite);
     granted.grants.keyvalue = true;
     bench.jobs = vec![Arc::new(granted.clone())];
     assert_eq!(bench.rescan().await.activated.len(), 1);
 
     // A second job of the same plugin counts as well.
-    let second = domain::job::JobSpec {
-        name: "second".parse().unwrap(),
-        ..job("over-asking")
-    };
+    let second = domain::job::JobSpec { name: "second".parse().unwrap(), ..job("over-asking") };
     bench.jobs = vec![Arc::new(granted.clone()), Arc::new(second)];
     assert_eq!(bench.rescan().await.rejected.len(), 1);
-    let Readiness::Blocked(why) = bench.sandbox.readiness(&granted) else {
-        panic!()
-    };
+    let Readiness::Blocked(why) = bench.sandbox.readiness(&granted) else { panic!() };
     assert!(why.contains("rejected: job second: "), "{why}");
 }
 
@@ -191,16 +150,9 @@ async fn only_regular_files_inside_the_folder_are_read() {
     fs::write(dir.join("notes.txt"), "x").unwrap();
     bench.jobs = vec![Arc::new(job("inside"))];
     let report = bench.rescan().await;
-    let activated = report
-        .activated
-        .iter()
-        .map(|version| version.plugin.as_str());
+    let activated = report.activated.iter().map(|version| version.plugin.as_str());
     assert_eq!(activated.collect::<Vec<_>>(), ["inside"]);
-    let skipped = report
-        .trouble
-        .skipped
-        .iter()
-        .map(|s| (s.file.as_str(), &s.reason[..16]));
+    let skipped = report.trouble.skipped.iter().map(|s| (s.file.as_str(), &s.reason[..16]));
     let expected = [
         ("Bad Name.wasm", "its name is not "),
         ("folder.wasm", "it is not a regu"),
@@ -216,10 +168,7 @@ async fn a_folder_that_goes_missing_stops_nothing() {
     let aside = bench.dir.path().with_extension("aside");
     fs::rename(bench.dir.path(), &aside).unwrap();
     let problem = bench.rescan().await.trouble.problem.unwrap();
-    assert!(
-        problem.starts_with("cannot read the plugins folder"),
-        "{problem}"
-    );
+    assert!(problem.starts_with("cannot read the plugins folder"), "{problem}");
     assert_eq!(note(&bench).await, "a");
     fs::rename(&aside, bench.dir.path()).unwrap();
     assert_eq!(bench.rescan().await.trouble.problem, None);
@@ -230,10 +179,7 @@ struct Refusing;
 #[async_trait]
 impl StatementCheck for Refusing {
     async fn check(&self, statement: &Statement) -> Result<(), String> {
-        Err(format!(
-            "datasource {:?}: no such table: witness",
-            statement.datasource
-        ))
+        Err(format!("datasource {:?}: no such table: witness", statement.datasource))
     }
 }
 
@@ -244,9 +190,7 @@ async fn a_statement_that_its_database_refuses_keeps_the_version_out() {
     let config = SandboxConfig::new(dir.path(), Clock::System);
     let sandbox = Sandbox::new(config, Some(Arc::new(Refusing))).unwrap();
     let report = sandbox.rescan(&[Arc::new(witness())]).await;
-    let VersionState::Rejected(reason) = &report.rejected[0].state else {
-        panic!("{report:?}")
-    };
+    let VersionState::Rejected(reason) = &report.rejected[0].state else { panic!("{report:?}") };
     let expected = "statement \"insert\": datasource \"witness\": no such table: witness";
     assert_eq!(reason, expected);
 }
@@ -268,10 +212,8 @@ async fn a_pool_that_does_not_fit_is_done_without() {
     let mut bench = Bench::with(&["noop"]).await;
     assert_eq!(bench.sandbox.allocator(), "pooling");
     // More address space than there is.
-    let config = SandboxConfig {
-        attempts_max: 4_000_000,
-        ..SandboxConfig::new(bench.dir.path(), Clock::System)
-    };
+    let config =
+        SandboxConfig { attempts_max: 4_000_000, ..SandboxConfig::new(bench.dir.path(), Clock::System) };
     bench.sandbox = Sandbox::new(config, None).unwrap();
     assert_eq!(bench.sandbox.allocator(), "on-demand");
     bench.rescan().await;

@@ -27,10 +27,7 @@ fn imports_are_known_by_name_and_version() {
         assert_eq!(check_import(fits), Ok(()), "{fits}");
     }
     for (refused, why) in [
-        (
-            "tidemill:job/sql@0.2.0",
-            "plugin wants tidemill:job/sql@0.2.0, this host has 0.1.x",
-        ),
+        ("tidemill:job/sql@0.2.0", "plugin wants tidemill:job/sql@0.2.0, this host has 0.1.x"),
         (
             "wasi:keyvalue/store@0.2.0-draft2",
             "plugin wants wasi:keyvalue/store@0.2.0-draft2, this host has 0.2.0-draft",
@@ -39,10 +36,7 @@ fn imports_are_known_by_name_and_version() {
             "wasi:http/outgoing-handler@0.2.6",
             "import wasi:http/outgoing-handler@0.2.6: this host does not have it",
         ),
-        (
-            "wasi:cli/stdin@0.3.0",
-            "plugin wants wasi:cli/stdin@0.3.0, this host has 0.2.x",
-        ),
+        ("wasi:cli/stdin@0.3.0", "plugin wants wasi:cli/stdin@0.3.0, this host has 0.2.x"),
         ("print", "import print: this host does not have it"),
     ] {
         assert_eq!(check_import(refused), Err(why.to_owned()));
@@ -54,39 +48,22 @@ fn the_export_is_known_by_name_and_version() {
     let check = |names: &[&'static str]| check_exports(names.iter().copied());
     assert_eq!(check(&["init", "tidemill:job/job@0.1.3"]), Ok(()));
     let newer = check(&["tidemill:job/job@0.2.0"]).unwrap_err();
-    assert_eq!(
-        newer,
-        "plugin wants tidemill:job/job@0.2.0, this host has 0.1.x"
-    );
-    assert!(
-        check(&[])
-            .unwrap_err()
-            .starts_with("it does not export tidemill:job/job@0.1.x")
-    );
+    assert_eq!(newer, "plugin wants tidemill:job/job@0.2.0, this host has 0.1.x");
+    assert!(check(&[]).unwrap_err().starts_with("it does not export tidemill:job/job@0.1.x"));
 }
 
 #[test]
 fn a_log_line_stays_one_line() {
     let mut log = Log::new(Speaker::default(), &Limits::DEFAULT);
-    log.push(
-        Level::Warn,
-        "db",
-        "first\nERROR forged \x1b[2J\u{202e}txt.exe\u{0}",
-    );
+    log.push(Level::Warn, "db", "first\nERROR forged \x1b[2J\u{202e}txt.exe\u{0}");
     log.push_output(Stream::Stdout, "plain");
-    let expected =
-        "WARN db: first\\nERROR forged \\u{1b}[2J\\u{202e}txt.exe\\u{0}\nINFO stdout: plain\n";
+    let expected = "WARN db: first\\nERROR forged \\u{1b}[2J\\u{202e}txt.exe\\u{0}\nINFO stdout: plain\n";
     assert_eq!(log.take(), expected);
 }
 
 #[test]
 fn a_log_has_its_limits() {
-    let limits = Limits {
-        log_lines: 3,
-        log_line_bytes: 32,
-        log_bytes: 80,
-        ..Limits::DEFAULT
-    };
+    let limits = Limits { log_lines: 3, log_line_bytes: 32, log_bytes: 80, ..Limits::DEFAULT };
     let mut log = Log::new(Speaker::default(), &limits);
     for _ in 0..10 {
         log.push(Level::Info, "", &"ü".repeat(1_000));
@@ -108,43 +85,23 @@ fn texts_are_cut_after_they_are_escaped() {
 fn numbers_that_no_clock_has_do_no_harm() {
     let limits = Limits::DEFAULT;
     let snoozed = convert::outcome(types::Outcome::Snoozed(u64::MAX), &limits);
-    assert_eq!(
-        snoozed,
-        Ok(Outcome::Snoozed {
-            until: Timestamp::MAX
-        })
-    );
-    let error = types::Error {
-        code: String::new(),
-        message: String::new(),
-    };
-    let throttle = types::Throttle {
-        retry_after: u64::MAX,
-        error,
-    };
+    assert_eq!(snoozed, Ok(Outcome::Snoozed { until: Timestamp::MAX }));
+    let error = types::Error { code: String::new(), message: String::new() };
+    let throttle = types::Throttle { retry_after: u64::MAX, error };
     match convert::failure(types::Failure::Throttled(throttle), &limits) {
         Failure::Throttled { retry_after, error } => {
-            assert_eq!(
-                (retry_after, error.code.as_str()),
-                (PUT_OFF_MAX, "unspecified")
-            );
+            assert_eq!((retry_after, error.code.as_str()), (PUT_OFF_MAX, "unspecified"));
         }
         other => panic!("{other:?}"),
     }
     let unknown = convert::outcome(types::Outcome::Other("later".to_owned()), &limits);
-    assert_eq!(
-        unknown.unwrap_err().error().unwrap().code,
-        "unknown-outcome"
-    );
+    assert_eq!(unknown.unwrap_err().error().unwrap().code, "unknown-outcome");
 }
 
 #[test]
 fn bad_keys_and_cursors_are_refused() {
     let page = |key: &str, next: Option<String>| {
-        let items = vec![types::Found {
-            key: key.to_owned(),
-            payload: String::new(),
-        }];
+        let items = vec![types::Found { key: key.to_owned(), payload: String::new() }];
         let page = convert::page(types::Page { items, next }, 10, &Limits::DEFAULT);
         page.map_err(|failure| failure.error().unwrap().code.clone())
     };
@@ -153,32 +110,17 @@ fn bad_keys_and_cursors_are_refused() {
     for bad in ["", "a\nb", "a\0", "\x1b[31m", &"k".repeat(513)] {
         assert_eq!(page(bad, None).unwrap_err(), "bad-key", "{bad:?}");
     }
-    assert_eq!(
-        page("k", Some("x".repeat(4_097))).unwrap_err(),
-        "cursor-too-large"
-    );
+    assert_eq!(page("k", Some("x".repeat(4_097))).unwrap_err(), "cursor-too-large");
 }
 
 #[test]
 fn errors_of_the_engine_have_codes() {
     let state = State::new(None, &Limits::DEFAULT, &Clock::System, Speaker::default());
     let cases: [(wasmtime::Error, &str, &str); 4] = [
-        (
-            wasmtime::Trap::StackOverflow.into(),
-            "trap",
-            "call stack exhausted",
-        ),
+        (wasmtime::Trap::StackOverflow.into(), "trap", "call stack exhausted"),
         (wasmtime_wasi::I32Exit(3).into(), "exited", "exit code 3"),
-        (
-            ResourceTableError::Full.into(),
-            "handle-limit",
-            "1024 handles",
-        ),
-        (
-            trap::CpuLimit(Duration::from_secs(1)).into(),
-            "cpu-limit",
-            "more than 1s",
-        ),
+        (ResourceTableError::Full.into(), "handle-limit", "1024 handles"),
+        (trap::CpuLimit(Duration::from_secs(1)).into(), "cpu-limit", "more than 1s"),
     ];
     for (error, code, words) in cases {
         let failure = trap::failure(&error, &state);

@@ -33,7 +33,5 @@ async fn list(
         subject: entry.subject,
         detail: entry.detail,
     });
-    Ok(Json(Audit {
-        audit: audit.collect(),
-    }))
+    Ok(Json(Audit { audit: audit.collect() }))
 }

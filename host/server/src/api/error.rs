@@ -21,12 +21,7 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
-        ApiError {
-            status,
-            code,
-            detail: detail.into(),
-            state: None,
-        }
+        ApiError { status, code, detail: detail.into(), state: None }
     }
 
     pub fn bad_query(detail: impl Into<String>) -> ApiError {
@@ -42,10 +37,7 @@ impl ApiError {
     }
 
     pub fn with_state(self, state: &str) -> ApiError {
-        ApiError {
-            state: Some(state.to_owned()),
-            ..self
-        }
+        ApiError { state: Some(state.to_owned()), ..self }
     }
 }
 
@@ -80,10 +72,7 @@ impl IntoResponse for ApiError {
         };
         let mut response = (self.status, Json(problem)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }

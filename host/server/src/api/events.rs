@@ -36,8 +36,7 @@ impl Streams {
 
     pub fn enter(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.0.clone().try_acquire_owned().map_err(|_| {
-            let detail =
-                format!("{STREAMS_MAX} streams of events are open already; try again later");
+            let detail = format!("{STREAMS_MAX} streams of events are open already; try again later");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", detail)
         })
     }
@@ -51,16 +50,11 @@ async fn stream(
     State(state): State<AppState>,
     streams: Streams,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let follower = Follower {
-        feed: state.engine.feed(),
-        stopping: state.stopping.clone(),
-        _permit: streams.enter()?,
-    };
+    let follower =
+        Follower { feed: state.engine.feed(), stopping: state.stopping.clone(), _permit: streams.enter()? };
     let events = unfold(follower, |mut follower| async {
         let happening = follower.next().await?;
-        let event = Event::default()
-            .event(happening.kind())
-            .data(document(&happening).to_string());
+        let event = Event::default().event(happening.kind()).data(document(&happening).to_string());
         Some((Ok(event), follower))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))

@@ -34,11 +34,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(segments)) => Ok(Segments(segments)),
-            Err(rejection) => Err(ApiError::new(
-                StatusCode::BAD_REQUEST,
-                "bad-path",
-                rejection.body_text(),
-            )),
+            Err(rejection) => Err(ApiError::new(StatusCode::BAD_REQUEST, "bad-path", rejection.body_text())),
         }
     }
 }
@@ -54,23 +50,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         let is_json = kind.is_some_and(|kind| {
             let kind = kind.to_str().unwrap_or_default();
-            kind.split(';')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .eq_ignore_ascii_case("application/json")
+            kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
         });
         let has_kind = kind.is_some();
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(unreadable)?;
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
         if !is_json && (has_kind || !bytes.is_empty()) {
             let detail = "send JSON, with content-type: application/json";
-            return Err(ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not-json",
-                detail,
-            ));
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", detail));
         }
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         match Json::<T>::from_bytes(text) {
@@ -87,10 +73,7 @@ fn reason(text: &str) -> &str {
         "Failed to deserialize the JSON body into the target type: ",
         "Failed to parse the request body as JSON: ",
     ];
-    introductions
-        .iter()
-        .find_map(|intro| text.strip_prefix(intro))
-        .unwrap_or(text)
+    introductions.iter().find_map(|intro| text.strip_prefix(intro)).unwrap_or(text)
 }
 
 fn unreadable(rejection: BytesRejection) -> ApiError {

@@ -28,9 +28,7 @@ pub async fn check(State(listen): State<SocketAddr>, request: Request, next: Nex
         None => next.run(request).await,
     };
     for (name, value) in HEADERS {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }
@@ -39,27 +37,17 @@ fn refuse(listen: SocketAddr, request: &Request) -> Option<ApiError> {
     let headers = request.headers();
     let host = text(headers, header::HOST);
     // A request line with a whole address names a host of its own, and some proxies believe it.
-    let named = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str());
-    let allowed = host.is_some_and(|host| is_ours(host, listen))
-        && named.is_none_or(|named| is_ours(named, listen));
+    let named = request.uri().authority().map(|authority| authority.as_str());
+    let allowed =
+        host.is_some_and(|host| is_ours(host, listen)) && named.is_none_or(|named| is_ours(named, listen));
     if !allowed {
         let detail = format!(
             "{:?} is not a name of this host: use http://{listen}",
             named.or(host).unwrap_or_default()
         );
-        return Some(ApiError::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "host-not-allowed",
-            detail,
-        ));
+        return Some(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "host-not-allowed", detail));
     }
-    let changes = !matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && is_cross_site(headers, host.unwrap_or_default()) {
         let detail = "a page of another site may not change anything here";
         return Some(ApiError::new(StatusCode::FORBIDDEN, "cross-site", detail));
@@ -69,10 +57,7 @@ fn refuse(listen: SocketAddr, request: &Request) -> Option<ApiError> {
 
 /// Loopback by name or number, whatever the port (it may be forwarded), or the address that is listened on.
 fn is_ours(host: &str, listen: SocketAddr) -> bool {
-    if host
-        .parse::<SocketAddr>()
-        .is_ok_and(|address| address == listen)
-    {
+    if host.parse::<SocketAddr>().is_ok_and(|address| address == listen) {
         return true;
     }
     let (name, port) = match host.rsplit_once(':') {
@@ -80,8 +65,7 @@ fn is_ours(host: &str, listen: SocketAddr) -> bool {
         _ => (host, None),
     };
     let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    let name_is_ours =
-        ["127.0.0.1", "[::1]"].contains(&name) || name.eq_ignore_ascii_case("localhost");
+    let name_is_ours = ["127.0.0.1", "[::1]"].contains(&name) || name.eq_ignore_ascii_case("localhost");
     port_is_one && name_is_ours
 }
 

@@ -9,16 +9,11 @@ use super::AppState;
 use super::types::Health;
 
 pub fn router() -> Router<AppState> {
-    Router::new()
-        .route("/healthz", get(alive))
-        .route("/readyz", get(ready))
+    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready))
 }
 
 async fn alive() -> Json<Health> {
-    Json(Health {
-        status: "alive".to_owned(),
-        reason: None,
-    })
+    Json(Health { status: "alive".to_owned(), reason: None })
 }
 
 async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
@@ -26,21 +21,12 @@ async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
         return not_ready("the host is stopping".to_owned());
     }
     match state.store.ping().await {
-        Ok(()) => (
-            StatusCode::OK,
-            Json(Health {
-                status: "ready".to_owned(),
-                reason: None,
-            }),
-        ),
+        Ok(()) => (StatusCode::OK, Json(Health { status: "ready".to_owned(), reason: None })),
         Err(error) => not_ready(error.to_string()),
     }
 }
 
 fn not_ready(reason: String) -> (StatusCode, Json<Health>) {
-    let health = Health {
-        status: "not-ready".to_owned(),
-        reason: Some(reason),
-    };
+    let health = Health { status: "not-ready".to_owned(), reason: Some(reason) };
     (StatusCode::SERVICE_UNAVAILABLE, Json(health))
 }

@@ -34,7 +34,5 @@ async fn list(
         heartbeat_at: host.heartbeat_at,
         stopped_at: host.stopped_at,
     });
-    Ok(Json(Hosts {
-        hosts: hosts.collect(),
-    }))
+    Ok(Json(Hosts { hosts: hosts.collect() }))
 }

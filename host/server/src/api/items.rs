@@ -38,25 +38,15 @@ async fn list(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Items>, ApiError> {
     let wanted = filter.state.as_deref().map(parse_state).transpose()?;
-    let items = state
-        .store
-        .items(filter.job.as_deref(), wanted, limit(filter.limit))
-        .await?;
-    Ok(Json(Items {
-        items: items.into_iter().map(view).collect(),
-    }))
+    let items = state.store.items(filter.job.as_deref(), wanted, limit(filter.limit)).await?;
+    Ok(Json(Items { items: items.into_iter().map(view).collect() }))
 }
 
 fn parse_state(text: &str) -> Result<item::State, ApiError> {
     text.parse().map_err(|e: String| {
-        let all: Vec<&str> = item::State::ALL
-            .iter()
-            .map(|state| state.as_str())
-            .collect();
+        let all: Vec<&str> = item::State::ALL.iter().map(|state| state.as_str()).collect();
         let all = all.join(", ");
-        ApiError::bad_query(format!(
-            "state: {e}; use one of {all} (pending and retrying are waiting)"
-        ))
+        ApiError::bad_query(format!("state: {e}; use one of {all} (pending and retrying are waiting)"))
     })
 }
 
@@ -68,10 +58,7 @@ async fn one(
     let item = state.store.item(&job, &key).await?.ok_or_else(unknown)?;
     let attempts = state.store.attempts(&job, &key, ATTEMPTS_SHOWN).await?;
     let attempts = attempts.into_iter().map(attempt).collect();
-    Ok(Json(ItemWithAttempts {
-        item: view(item),
-        attempts,
-    }))
+    Ok(Json(ItemWithAttempts { item: view(item), attempts }))
 }
 
 async fn decide(
@@ -88,22 +75,12 @@ async fn decide(
             return Err(ApiError::not_found(detail));
         }
     };
-    if body
-        .notes
-        .as_ref()
-        .is_some_and(|notes| notes.len() > NOTES_BYTES_MAX)
-    {
-        return Err(ApiError::bad_body(format!(
-            "notes: at most {NOTES_BYTES_MAX} bytes"
-        )));
+    if body.notes.as_ref().is_some_and(|notes| notes.len() > NOTES_BYTES_MAX) {
+        return Err(ApiError::bad_body(format!("notes: at most {NOTES_BYTES_MAX} bytes")));
     }
     let now = state.clock.now();
     let notes = body.notes.as_deref();
-    match state
-        .store
-        .by_hand(&job, &key, decision, notes, ACTOR, now)
-        .await
-    {
+    match state.store.by_hand(&job, &key, decision, notes, ACTOR, now).await {
         Ok(item) => Ok(Json(view(item))),
         Err(error @ StoreError::Conflict(_)) => {
             let current = state.store.item(&job, &key).await?;

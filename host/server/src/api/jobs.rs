@@ -16,17 +16,13 @@ use super::types::{Count, Job, Jobs, Triggered};
 use super::{ACTOR, AppState};
 
 pub fn router() -> Router<AppState> {
-    Router::new()
-        .route("/api/v1/jobs", get(list))
-        .route("/api/v1/jobs/{name}", post(trigger))
+    Router::new().route("/api/v1/jobs", get(list)).route("/api/v1/jobs/{name}", post(trigger))
 }
 
 async fn list(State(state): State<AppState>) -> Result<Json<Jobs>, ApiError> {
     let counts = state.store.item_counts().await?;
     let jobs = state.engine.jobs();
-    Ok(Json(Jobs {
-        jobs: jobs.iter().map(|job| view(&state, job, &counts)).collect(),
-    }))
+    Ok(Json(Jobs { jobs: jobs.iter().map(|job| view(&state, job, &counts)).collect() }))
 }
 
 fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount]) -> Job {
@@ -44,12 +40,7 @@ fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount]) -> Job {
         blocked,
         concurrency: job.concurrency,
         items_per_run_max: job.items_per_run_max,
-        items: own
-            .map(|count| Count {
-                state: count.state.to_owned(),
-                items: count.items,
-            })
-            .collect(),
+        items: own.map(|count| Count { state: count.state.to_owned(), items: count.items }).collect(),
     }
 }
 

@@ -15,10 +15,10 @@ pub fn router() -> Router<AppState> {
 async fn list(State(state): State<AppState>) -> Json<Plugins> {
     let plugins = state.sandbox.versions().into_iter().map(view).collect();
     let trouble = state.sandbox.trouble();
-    let skipped = trouble.skipped.iter().map(|skipped| SkippedFile {
-        file: skipped.file.clone(),
-        reason: skipped.reason.clone(),
-    });
+    let skipped = trouble
+        .skipped
+        .iter()
+        .map(|skipped| SkippedFile { file: skipped.file.clone(), reason: skipped.reason.clone() });
     Json(Plugins {
         problem: trouble.problem.clone(),
         skipped: skipped.collect(),

@@ -13,9 +13,7 @@ use super::extract::{Params, Segments, limit};
 use super::types::{Run, Runs};
 
 pub fn router() -> Router<AppState> {
-    Router::new()
-        .route("/api/v1/runs", get(list))
-        .route("/api/v1/runs/{id}", get(one))
+    Router::new().route("/api/v1/runs", get(list)).route("/api/v1/runs/{id}", get(one))
 }
 
 #[derive(Debug, Deserialize)]
@@ -25,32 +23,15 @@ struct Filter {
     limit: Option<u32>,
 }
 
-async fn list(
-    State(state): State<AppState>,
-    Params(filter): Params<Filter>,
-) -> Result<Json<Runs>, ApiError> {
-    let runs = state
-        .store
-        .runs(filter.job.as_deref(), limit(filter.limit))
-        .await?;
-    Ok(Json(Runs {
-        runs: runs.into_iter().map(view).collect(),
-    }))
+async fn list(State(state): State<AppState>, Params(filter): Params<Filter>) -> Result<Json<Runs>, ApiError> {
+    let runs = state.store.runs(filter.job.as_deref(), limit(filter.limit)).await?;
+    Ok(Json(Runs { runs: runs.into_iter().map(view).collect() }))
 }
 
-async fn one(
-    State(state): State<AppState>,
-    Segments(id): Segments<String>,
-) -> Result<Json<Run>, ApiError> {
+async fn one(State(state): State<AppState>, Segments(id): Segments<String>) -> Result<Json<Run>, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no run {id:?}"));
     let run: RunId = id.parse().map_err(|_| unknown())?;
-    state
-        .store
-        .run(run)
-        .await?
-        .map(view)
-        .map(Json)
-        .ok_or_else(unknown)
+    state.store.run(run).await?.map(view).map(Json).ok_or_else(unknown)
 }
 
 fn view(run: RunView) -> Run {

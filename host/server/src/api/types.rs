@@ -26,10 +26,7 @@ pub struct Error {
 
 impl From<ErrorInfo> for Error {
     fn from(error: ErrorInfo) -> Error {
-        Error {
-            code: error.code,
-            message: error.message,
-        }
+        Error { code: error.code, message: error.message }
     }
 }
 

@@ -16,13 +16,9 @@ pub struct AuditArgs {
 }
 
 pub fn run(args: &AuditArgs) -> Result<(), Failure> {
-    let audit: Audit = args
-        .remote
-        .get(&["audit"], &[("limit", args.limit.to_string())])?;
+    let audit: Audit = args.remote.get(&["audit"], &[("limit", args.limit.to_string())])?;
     let header = ["TIME", "WHO", "WHAT", "JOB", "SUBJECT", "DETAIL"];
-    print(args.remote.output, &audit, &header, |audit| {
-        audit.audit.iter().map(row).collect()
-    })
+    print(args.remote.output, &audit, &header, |audit| audit.audit.iter().map(row).collect())
 }
 
 fn row(entry: &AuditEntry) -> Vec<String> {

@@ -19,23 +19,14 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
     /// Address of the running host
-    #[arg(
-        long,
-        env = "TIDEMILL_SERVER",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:7070"
-    )]
+    #[arg(long, env = "TIDEMILL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
     server: String,
     #[arg(long, value_enum, default_value = "table")]
     pub output: Output,
 }
 
 impl Remote {
-    pub fn get<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        query: &[(&str, String)],
-    ) -> Result<T, Failure> {
+    pub fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, Failure> {
         let mut request = self.agent().get(self.url(path)?);
         for (name, value) in query {
             request = request.query(*name, value);
@@ -43,11 +34,7 @@ impl Remote {
         self.answer(request.call())
     }
 
-    pub fn post<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        body: &impl Serialize,
-    ) -> Result<T, Failure> {
+    pub fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         self.answer(self.agent().post(self.url(path)?).send_json(body))
     }
 
@@ -64,18 +51,14 @@ impl Remote {
     fn url(&self, path: &[&str]) -> Result<String, Failure> {
         let server = self.server.trim_end_matches('/');
         if !server.starts_with("http://") {
-            let text =
-                format!("{server:?} is not a server's address: use one like http://127.0.0.1:7070");
+            let text = format!("{server:?} is not a server's address: use one like http://127.0.0.1:7070");
             return Err(Failure::Usage(text));
         }
         let path: Vec<String> = path.iter().map(|segment| escape(segment)).collect();
         Ok(format!("{server}/api/v1/{}", path.join("/")))
     }
 
-    fn answer<T: DeserializeOwned>(
-        &self,
-        result: Result<Response<Body>, ureq::Error>,
-    ) -> Result<T, Failure> {
+    fn answer<T: DeserializeOwned>(&self, result: Result<Response<Body>, ureq::Error>) -> Result<T, Failure> {
         let mut response = result.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let text = response

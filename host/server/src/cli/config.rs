@@ -33,11 +33,7 @@ pub fn run(command: &ConfigCommand) -> Result<(), Failure> {
     match command {
         ConfigCommand::Check(args) => {
             let config = args.load()?;
-            line(&format!(
-                "{}: no mistakes, {} jobs",
-                args.config.display(),
-                config.jobs.len()
-            ))
+            line(&format!("{}: no mistakes, {} jobs", args.config.display(), config.jobs.len()))
         }
         ConfigCommand::Show(args) => line(show::effective(&args.load()?).trim_end()),
     }

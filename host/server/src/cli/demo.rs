@@ -105,10 +105,7 @@ fn copy_plugins(named: Option<&Path>, data: &Path) -> anyhow::Result<PathBuf> {
 
 fn time(clock: &Clock, factor: f64) -> Time {
     let clock = clock.clone();
-    Time {
-        now_ms: Arc::new(move || clock.now().as_millisecond()),
-        real_ms_per_simulated_ms: 1.0 / factor,
-    }
+    Time { now_ms: Arc::new(move || clock.now().as_millisecond()), real_ms_per_simulated_ms: 1.0 / factor }
 }
 
 fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf, world_url: String) -> anyhow::Result<Config> {
@@ -174,7 +171,10 @@ fn greet(app: &App, data: &Path, minute: f64) {
     println!("tidemill demo: 300 users, 60 of them without a complete wallet; a minute takes {minute} s.");
     println!("  page     http://{}", app.address);
     println!("  data     {}", data.display());
-    println!("  plugins  {}  (replace a file, or break it, and look at the page)", data.join("plugins").display());
+    println!(
+        "  plugins  {}  (replace a file, or break it, and look at the page)",
+        data.join("plugins").display()
+    );
     println!("  sandbox  {} allocator", app.sandbox.allocator());
     println!("  try      tidemill items --state awaiting --server http://{}", app.address);
     println!("  end      ctrl-c\n");
@@ -214,7 +214,9 @@ async fn account(store: Arc<store::Store>, world: World, mpc: Mpc, clock: Clock,
                 println!("{:>3} min  {text}", clock.now().duration_since(began).as_mins());
                 if incomplete == 0 && !all_done && at > 0 {
                     all_done = true;
-                    println!("         every wallet is complete. The host goes on looking each minute; end it with ctrl-c.");
+                    println!(
+                        "         every wallet is complete. The host goes on looking each minute; end it with ctrl-c."
+                    );
                 }
             }
             Err(error) => println!("         no account: {error:#}"),

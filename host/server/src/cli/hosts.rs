@@ -16,13 +16,9 @@ pub struct HostsArgs {
 }
 
 pub fn run(args: &HostsArgs) -> Result<(), Failure> {
-    let hosts: Hosts = args
-        .remote
-        .get(&["hosts"], &[("limit", args.limit.to_string())])?;
+    let hosts: Hosts = args.remote.get(&["hosts"], &[("limit", args.limit.to_string())])?;
     let header = ["HOST", "NAME", "STARTED", "HEARTBEAT", "STOPPED", ""];
-    print(args.remote.output, &hosts, &header, |hosts| {
-        hosts.hosts.iter().map(row).collect()
-    })
+    print(args.remote.output, &hosts, &header, |hosts| hosts.hosts.iter().map(row).collect())
 }
 
 fn row(host: &Host) -> Vec<String> {
@@ -32,10 +28,6 @@ fn row(host: &Host) -> Vec<String> {
         time(host.started_at),
         time(host.heartbeat_at),
         time_or_none(host.stopped_at),
-        if host.this {
-            "this one".to_owned()
-        } else {
-            String::new()
-        },
+        if host.this { "this one".to_owned() } else { String::new() },
     ]
 }

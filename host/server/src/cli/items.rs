@@ -69,20 +69,10 @@ fn list(args: &ItemsArgs) -> Result<(), Failure> {
     query.extend(args.job.clone().map(|job| ("job", job)));
     query.extend(args.state.clone().map(|state| ("state", state)));
     let items: Items = args.remote.get(&["items"], &query)?;
-    print(args.remote.output, &items, &HEADER, |items| {
-        items.items.iter().map(row).collect()
-    })
+    print(args.remote.output, &items, &HEADER, |items| items.items.iter().map(row).collect())
 }
 
-const HEADER: [&str; 7] = [
-    "JOB",
-    "KEY",
-    "STATE",
-    "ATTEMPTS",
-    "DUE",
-    "UPDATED",
-    "LAST ERROR OR NOTE",
-];
+const HEADER: [&str; 7] = ["JOB", "KEY", "STATE", "ATTEMPTS", "DUE", "UPDATED", "LAST ERROR OR NOTE"];
 
 fn row(item: &Item) -> Vec<String> {
     let ended = ["resolved", "manual_required", "abandoned"].contains(&item.state.as_str());
@@ -91,15 +81,9 @@ fn row(item: &Item) -> Vec<String> {
         item.key.clone(),
         item.shown.clone(),
         item.attempts.to_string(),
-        if ended {
-            String::new()
-        } else {
-            time(item.due_at)
-        },
+        if ended { String::new() } else { time(item.due_at) },
         time(item.updated_at),
-        words(item.error.as_ref())
-            .or_else(|| item.note.clone())
-            .unwrap_or_default(),
+        words(item.error.as_ref()).or_else(|| item.note.clone()).unwrap_or_default(),
     ]
 }
 
@@ -130,21 +114,12 @@ fn show(args: &ItemArgs) -> Result<(), Failure> {
         line(&format!("{name:<17} {}", plain(value)))?;
     }
     line("")?;
-    let header = [
-        "EPOCH",
-        "ATTEMPT",
-        "STARTED",
-        "TOOK",
-        "VERDICT",
-        "VERSION",
-        "ERROR OR NOTE",
-    ];
+    let header = ["EPOCH", "ATTEMPT", "STARTED", "TOOK", "VERDICT", "VERSION", "ERROR OR NOTE"];
     print_table(&header, found.attempts.iter().map(attempt_row).collect())?;
     match found.attempts.first() {
-        Some(last) if !last.log.is_empty() => line(&format!(
-            "\nlog of the last attempt:\n{}",
-            plain_lines(&last.log)
-        )),
+        Some(last) if !last.log.is_empty() => {
+            line(&format!("\nlog of the last attempt:\n{}", plain_lines(&last.log)))
+        }
         _ => Ok(()),
     }
 }
@@ -157,20 +132,13 @@ fn attempt_row(attempt: &Attempt) -> Vec<String> {
         format!("{:.1} ms", attempt.wall_us as f64 / 1_000.0),
         attempt.verdict.clone(),
         short(attempt.digest.as_ref()),
-        words(attempt.error.as_ref())
-            .or_else(|| attempt.note.clone())
-            .unwrap_or_default(),
+        words(attempt.error.as_ref()).or_else(|| attempt.note.clone()).unwrap_or_default(),
     ]
 }
 
 fn decide(args: &DecideArgs, decision: &str) -> Result<(), Failure> {
-    let DecideArgs {
-        item: ItemArgs { job, key, remote },
-        notes,
-    } = args;
-    let body = Decision {
-        notes: notes.clone(),
-    };
+    let DecideArgs { item: ItemArgs { job, key, remote }, notes } = args;
+    let body = Decision { notes: notes.clone() };
     let item: Item = remote.post(&["items", job, key, decision], &body)?;
     print(remote.output, &item, &HEADER, |item| vec![row(item)])
 }

@@ -35,20 +35,12 @@ pub fn run(args: JobsArgs) -> Result<(), Failure> {
 
 fn list(remote: &Remote) -> Result<(), Failure> {
     let jobs: Jobs = remote.get(&["jobs"], &[])?;
-    let header = [
-        "JOB", "PLUGIN", "VERSION", "SCHEDULE", "NEXT", "ITEMS", "BLOCKED",
-    ];
-    print(remote.output, &jobs, &header, |jobs| {
-        jobs.jobs.iter().map(row).collect()
-    })
+    let header = ["JOB", "PLUGIN", "VERSION", "SCHEDULE", "NEXT", "ITEMS", "BLOCKED"];
+    print(remote.output, &jobs, &header, |jobs| jobs.jobs.iter().map(row).collect())
 }
 
 fn row(job: &Job) -> Vec<String> {
-    let items: Vec<String> = job
-        .items
-        .iter()
-        .map(|c| format!("{} {}", c.items, c.state))
-        .collect();
+    let items: Vec<String> = job.items.iter().map(|c| format!("{} {}", c.items, c.state)).collect();
     vec![
         job.name.clone(),
         job.plugin.clone(),

@@ -28,11 +28,7 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "tidemill",
-    version,
-    about = "Runs jobs that are shipped as WebAssembly components"
-)]
+#[command(name = "tidemill", version, about = "Runs jobs that are shipped as WebAssembly components")]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
@@ -91,9 +87,7 @@ pub struct DemoArgs {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a number"))?;
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
     if number.is_finite() && number > 0.0 {
         return Ok(number);
     }

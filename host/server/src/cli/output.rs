@@ -42,9 +42,7 @@ pub fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failur
         return line("none");
     }
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(header.iter().copied());
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
     for row in rows {
         table.add_row(row.iter().map(|cell| cut(&plain(cell))));
     }
@@ -63,11 +61,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
 
 /// On stderr, where nothing can be done if that fails too.
 pub fn complain(text: &str) {
-    let _ = writeln!(
-        std::io::stderr(),
-        "tidemill: {}",
-        text.replace('\n', "\n  ")
-    );
+    let _ = writeln!(std::io::stderr(), "tidemill: {}", text.replace('\n', "\n  "));
 }
 
 /// Names, errors and logs come from guests: what would steer the terminal is shown instead of obeyed.
@@ -105,7 +99,5 @@ pub fn time_or_none(at: Option<Timestamp>) -> String {
 }
 
 pub fn short(digest: Option<&String>) -> String {
-    digest
-        .map(|digest| digest.chars().take(12).collect())
-        .unwrap_or_default()
+    digest.map(|digest| digest.chars().take(12).collect()).unwrap_or_default()
 }

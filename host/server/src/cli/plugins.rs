@@ -8,18 +8,8 @@ use crate::config::text::show_bytes;
 
 pub fn run(remote: &Remote) -> Result<(), Failure> {
     let plugins: Plugins = remote.get(&["plugins"], &[])?;
-    let header = [
-        "PLUGIN",
-        "VERSION",
-        "DIGEST",
-        "SIZE",
-        "STATE",
-        "SEEN",
-        "REASON OR SUMMARY",
-    ];
-    print(remote.output, &plugins, &header, |plugins| {
-        plugins.plugins.iter().map(row).collect()
-    })?;
+    let header = ["PLUGIN", "VERSION", "DIGEST", "SIZE", "STATE", "SEEN", "REASON OR SUMMARY"];
+    print(remote.output, &plugins, &header, |plugins| plugins.plugins.iter().map(row).collect())?;
     if remote.output == Output::Json {
         return Ok(());
     }
@@ -27,9 +17,7 @@ pub fn run(remote: &Remote) -> Result<(), Failure> {
         let (file, reason) = (plain(&skipped.file), plain(&skipped.reason));
         line(&format!("skipped {file}: {reason}"))?;
     }
-    plugins
-        .problem
-        .map_or(Ok(()), |problem| line(&plain(&problem)))
+    plugins.problem.map_or(Ok(()), |problem| line(&plain(&problem)))
 }
 
 fn row(plugin: &Plugin) -> Vec<String> {
@@ -40,9 +28,6 @@ fn row(plugin: &Plugin) -> Vec<String> {
         show_bytes(plugin.size_bytes.next_multiple_of(1 << 10)),
         plugin.state.clone(),
         time(plugin.seen_at),
-        plugin
-            .reason
-            .clone()
-            .unwrap_or_else(|| plugin.summary.clone()),
+        plugin.reason.clone().unwrap_or_else(|| plugin.summary.clone()),
     ]
 }

@@ -22,19 +22,12 @@ pub fn run(args: &RunsArgs) -> Result<(), Failure> {
     let mut query = vec![("limit", args.limit.to_string())];
     query.extend(args.job.clone().map(|job| ("job", job)));
     let runs: Runs = args.remote.get(&["runs"], &query)?;
-    let header = [
-        "RUN", "JOB", "STARTED", "BY", "STATE", "DONE", "FAILED", "VERSION", "SUMMARY",
-    ];
-    print(args.remote.output, &runs, &header, |runs| {
-        runs.runs.iter().map(row).collect()
-    })
+    let header = ["RUN", "JOB", "STARTED", "BY", "STATE", "DONE", "FAILED", "VERSION", "SUMMARY"];
+    print(args.remote.output, &runs, &header, |runs| runs.runs.iter().map(row).collect())
 }
 
 fn row(run: &Run) -> Vec<String> {
-    let error = run
-        .error
-        .as_ref()
-        .map(|e| format!("{}: {}", e.code, e.message));
+    let error = run.error.as_ref().map(|e| format!("{}: {}", e.code, e.message));
     vec![
         run.id.clone(),
         run.job.clone(),

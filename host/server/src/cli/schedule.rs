@@ -29,12 +29,7 @@ pub enum ScheduleCommand {
 }
 
 pub fn run(command: &ScheduleCommand) -> Result<(), Failure> {
-    let ScheduleCommand::Preview {
-        cron,
-        tz,
-        count,
-        output,
-    } = command;
+    let ScheduleCommand::Preview { cron, tz, count, output } = command;
     let now = Timestamp::now();
     let schedule = Schedule::cron(cron, tz, now).map_err(|error| {
         let (what, remedy) = schedule_words(&error);
@@ -48,10 +43,7 @@ pub fn run(command: &ScheduleCommand) -> Result<(), Failure> {
         Output::Table => {
             let row = |at: &Timestamp| {
                 let local = at.to_zoned(zone.clone());
-                vec![
-                    local.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string(),
-                    at.to_string(),
-                ]
+                vec![local.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string(), at.to_string()]
             };
             print_table(&["LOCAL", "UTC"], instants.iter().map(row).collect())
         }

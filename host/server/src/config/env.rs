@@ -33,19 +33,11 @@ pub fn overlay(root: &mut Table, environment: &Environment) -> Vec<Mistake> {
         let at = Place::Variable(name.clone());
         let segments: Vec<&str> = path.split("__").collect();
         let result = match value.to_str() {
-            None => Err((
-                "the value is not UTF-8".to_owned(),
-                "write it in UTF-8".to_owned(),
-            )),
+            None => Err(("the value is not UTF-8".to_owned(), "write it in UTF-8".to_owned())),
             Some(text) => set(root, &segments, "", &at, text),
         };
         if let Err((what, remedy)) = result {
-            mistakes.push(Mistake {
-                at,
-                key: String::new(),
-                what,
-                remedy,
-            });
+            mistakes.push(Mistake { at, key: String::new(), what, remedy });
         }
     }
     mistakes
@@ -62,25 +54,12 @@ fn set(
         return Ok(());
     };
     let key = find(table, first, path)?;
-    let full = if path.is_empty() {
-        key.clone()
-    } else {
-        format!("{path}.{key}")
-    };
+    let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
     if rest.is_empty() {
-        table.insert(
-            key,
-            Entry {
-                at: at.clone(),
-                value: Value::Text(text.to_owned()),
-            },
-        );
+        table.insert(key, Entry { at: at.clone(), value: Value::Text(text.to_owned()) });
         return Ok(());
     }
-    let empty = || Entry {
-        at: at.clone(),
-        value: Value::Table(Table::new()),
-    };
+    let empty = || Entry { at: at.clone(), value: Value::Table(Table::new()) };
     let entry = table.entry(key).or_insert_with(empty);
     // A shorter variable may have given the whole table as text.
     if let (Value::Text(text), Place::Variable(_)) = (&entry.value, &entry.at)
@@ -91,11 +70,7 @@ fn set(
     match &mut entry.value {
         Value::Table(inner) => set(inner, rest, &full, at, text),
         other => Err((
-            format!(
-                "{full} is {}, so it holds no key {:?}",
-                other.kind(),
-                rest.join(".").to_lowercase()
-            ),
+            format!("{full} is {}, so it holds no key {:?}", other.kind(), rest.join(".").to_lowercase()),
             "shorten the variable's name, or write a table in the file".to_owned(),
         )),
     }

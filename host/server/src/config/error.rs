@@ -39,16 +39,8 @@ impl ConfigError {
 
     /// The file as a whole is to blame.
     pub fn of_file(file: PathBuf, what: String, remedy: &str) -> ConfigError {
-        let mistake = Mistake {
-            at: Place::File,
-            key: String::new(),
-            what,
-            remedy: remedy.to_owned(),
-        };
-        ConfigError {
-            file,
-            mistakes: vec![mistake],
-        }
+        let mistake = Mistake { at: Place::File, key: String::new(), what, remedy: remedy.to_owned() };
+        ConfigError { file, mistakes: vec![mistake] }
     }
 }
 

@@ -30,11 +30,7 @@ pub fn read(
     let job_name = match name.parse() {
         Ok(job_name) => Some(job_name),
         Err(e) => {
-            section.blame(
-                "",
-                format!("{name:?} is not a job's name: {}", name_words(&e)),
-                NAME_REMEDY,
-            );
+            section.blame("", format!("{name:?} is not a job's name: {}", name_words(&e)), NAME_REMEDY);
             None
         }
     };
@@ -68,22 +64,14 @@ fn plugin(section: &mut Section<'_>) -> Option<domain::id::PluginName> {
     if !section.has("plugin") {
         section.asked("plugin");
         let what = "the job names no plugin";
-        section.blame(
-            "plugin",
-            what,
-            "add plugin = \"name\", as in plugins/name.wasm",
-        );
+        section.blame("plugin", what, "add plugin = \"name\", as in plugins/name.wasm");
         return None;
     }
     let found = section.text("plugin")?;
     match found.value.parse() {
         Ok(name) => Some(name),
         Err(e) => {
-            let what = format!(
-                "{:?} is not a plugin's name: {}",
-                found.value,
-                name_words(&e)
-            );
+            let what = format!("{:?} is not a plugin's name: {}", found.value, name_words(&e));
             section.blame_found(&found, what, "write the file's name without .wasm");
             None
         }
@@ -131,16 +119,10 @@ fn schedule(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
         }),
         (false, true) => {
             if let Some(zone) = &zone {
-                schedule.blame_found(
-                    zone,
-                    "an interval has no time zone",
-                    "remove tz, or use cron",
-                );
+                schedule.blame_found(zone, "an interval has no time zone", "remove tz, or use cron");
             }
             every.and_then(|every| {
-                Schedule::every(every.value)
-                    .map_err(|error| blame_schedule(&schedule, &every, &error))
-                    .ok()
+                Schedule::every(every.value).map_err(|error| blame_schedule(&schedule, &every, &error)).ok()
             })
         }
     };
@@ -148,11 +130,7 @@ fn schedule(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
     result
 }
 
-fn blame_schedule<T>(
-    section: &Section<'_>,
-    found: &super::reader::Found<T>,
-    error: &ScheduleError,
-) {
+fn blame_schedule<T>(section: &Section<'_>, found: &super::reader::Found<T>, error: &ScheduleError) {
     let (what, remedy) = schedule_words(error);
     section.blame_found(found, what, remedy);
 }
@@ -161,24 +139,18 @@ fn blame_schedule<T>(
 pub fn schedule_words(error: &ScheduleError) -> (String, &'static str) {
     match error {
         ScheduleError::BadCron { text, reason } => (
-            format!(
-                "cron text {text:?} is not valid: {}",
-                reason.trim_end_matches('.')
-            ),
+            format!("cron text {text:?} is not valid: {}", reason.trim_end_matches('.')),
             "use 5 or 6 fields like \"*/5 * * * *\", or @daily",
         ),
-        ScheduleError::NeverFires(text) => (
-            format!("cron text {text:?} never fires"),
-            "use a day that its month has",
-        ),
-        ScheduleError::UnknownZone(zone) => (
-            format!("time zone {zone:?} is not known"),
-            "use an IANA name like \"Europe/Berlin\"",
-        ),
-        ScheduleError::TooOften(interval) => (
-            format!("an interval of {interval} is too short"),
-            "use at least \"1s\"",
-        ),
+        ScheduleError::NeverFires(text) => {
+            (format!("cron text {text:?} never fires"), "use a day that its month has")
+        }
+        ScheduleError::UnknownZone(zone) => {
+            (format!("time zone {zone:?} is not known"), "use an IANA name like \"Europe/Berlin\"")
+        }
+        ScheduleError::TooOften(interval) => {
+            (format!("an interval of {interval} is too short"), "use at least \"1s\"")
+        }
     }
 }
 
@@ -194,12 +166,7 @@ fn config(section: &mut Section<'_>) -> BTreeMap<String, String> {
             Value::Boolean(flag) => flag.to_string(),
             other => {
                 let what = format!("a plugin reads text, this is {}", other.kind());
-                mistakes.add(
-                    &found.at,
-                    &found.key,
-                    what,
-                    "write it as text, in JSON for example",
-                );
+                mistakes.add(&found.at, &found.key, what, "write it as text, in JSON for example");
                 continue;
             }
         };
@@ -235,34 +202,21 @@ fn grants(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Grants {
             }
             None => {
                 let what = "the access is not known";
-                mistakes.add(
-                    &found.at,
-                    &found.key,
-                    what,
-                    "use \"read\" or \"read-write\"",
-                );
+                mistakes.add(&found.at, &found.key, what, "use \"read\" or \"read-write\"");
             }
         }
     }
     let mut topics = BTreeSet::new();
     for topic in table.texts("events") {
         if topic.value.is_empty() {
-            table.blame_found(
-                &topic,
-                "a topic cannot be empty",
-                "name a topic or remove it",
-            );
+            table.blame_found(&topic, "a topic cannot be empty", "name a topic or remove it");
         } else {
             topics.insert(topic.value);
         }
     }
     let keyvalue = table.flag("keyvalue").is_some_and(|found| found.value);
     table.finish();
-    Grants {
-        datasources: granted,
-        topics,
-        keyvalue,
-    }
+    Grants { datasources: granted, topics, keyvalue }
 }
 
 fn retry(mut section: Section<'_>) -> RetryPolicy {
@@ -281,10 +235,7 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
     if policy.cap < policy.base
         && let Some(found) = cap.as_ref().or(base.as_ref())
     {
-        let what = format!(
-            "the cap of {:#} is below the base of {:#}",
-            policy.cap, policy.base
-        );
+        let what = format!("the cap of {:#} is below the base of {:#}", policy.cap, policy.base);
         section.blame_found(found, what, "raise retry.cap or lower retry.base");
     }
     if let Some(found) = section.number("factor", 1.0..=100.0) {
@@ -307,9 +258,7 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
 }
 
 fn rate(section: &mut Section<'_>) -> Option<domain::job::Rate> {
-    section
-        .parsed("rate", text::RATE_REMEDY, text::rate)
-        .map(|found| found.value)
+    section.parsed("rate", text::RATE_REMEDY, text::rate).map(|found| found.value)
 }
 
 /// Counts are bounded well below this when they are read.

@@ -108,17 +108,10 @@ impl LimitKey {
         let Some(found) = found else { return };
         if found.value > self.ceiling {
             let ceiling = self.show_value(self.ceiling);
-            let what = format!(
-                "{} is above the ceiling of {ceiling}",
-                self.show_value(found.value)
-            );
+            let what = format!("{} is above the ceiling of {ceiling}", self.show_value(found.value));
             section.blame_found(&found, what, format!("use at most {ceiling}"));
         } else if found.value == 0 {
-            section.blame_found(
-                &found,
-                "a limit of 0 lets nothing run",
-                "use a larger value",
-            );
+            section.blame_found(&found, "a limit of 0 lets nothing run", "use a larger value");
         } else {
             (self.set)(limits, found.value);
         }
@@ -146,11 +139,7 @@ fn found_millis(found: &super::reader::Found<SignedDuration>) -> super::reader::
 /// Ceilings are hours at most; a duration that does not fit is above all of them.
 const fn millis(time: Duration) -> u64 {
     let millis = time.as_millis();
-    if millis > u64::MAX as u128 {
-        u64::MAX
-    } else {
-        millis as u64
-    }
+    if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 }
 }
 
 fn show_millis(value: u64) -> String {

@@ -45,20 +45,12 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn load(
-        file: &Path,
-        environment: &Environment,
-        now: Timestamp,
-    ) -> Result<Config, ConfigError> {
+    pub fn load(file: &Path, environment: &Environment, now: Timestamp) -> Result<Config, ConfigError> {
         let text = read(file)?;
         let mut root = raw::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
         if root.is_empty() && environment.0.is_empty() {
             let remedy = "name at least one job; docs/tidemill.example.toml shows every key";
-            return Err(ConfigError::of_file(
-                file.to_owned(),
-                "the file says nothing".to_owned(),
-                remedy,
-            ));
+            return Err(ConfigError::of_file(file.to_owned(), "the file says nothing".to_owned(), remedy));
         }
         let mistakes = Mistakes::default();
         mistakes.extend(env::overlay(&mut root, environment));
@@ -78,30 +70,20 @@ fn read(file: &Path) -> Result<String, ConfigError> {
         of_file(format!("cannot be read: {e}"), remedy)
     })?;
     if bytes.len() > FILE_BYTES_MAX {
-        let what = format!(
-            "{} bytes are more than the {FILE_BYTES_MAX} that are read",
-            bytes.len()
-        );
+        let what = format!("{} bytes are more than the {FILE_BYTES_MAX} that are read", bytes.len());
         return Err(of_file(what, "check that this is the right file"));
     }
     String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        of_file(
-            format!("line {line} is not UTF-8"),
-            "save the file as UTF-8",
-        )
+        of_file(format!("line {line} is not UTF-8"), "save the file as UTF-8")
     })
 }
 
 /// Paths in the file start from its folder, so that it means the same from wherever it is started.
 fn folder_of(file: &Path) -> PathBuf {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let absolute = std::path::absolute(if folder == Path::new("") {
-        Path::new(".")
-    } else {
-        folder
-    });
+    let absolute = std::path::absolute(if folder == Path::new("") { Path::new(".") } else { folder });
     text::clean(&absolute.unwrap_or_else(|_| folder.to_owned()))
 }
 
@@ -122,17 +104,12 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         .collect();
     root.finish();
     // A datasource whose address is wrong has been told; it is left out only here.
-    let datasources = datasources
-        .into_iter()
-        .filter_map(|(name, config)| Some((name, config?)));
+    let datasources = datasources.into_iter().filter_map(|(name, config)| Some((name, config?)));
     Some(Config {
         listen: listen?,
         data_dir,
         host_name,
-        store: StoreConfig {
-            url: url?,
-            datasources: datasources.collect(),
-        },
+        store: StoreConfig { url: url?, datasources: datasources.collect() },
         plugins_dir,
         jobs,
         log,
@@ -151,11 +128,7 @@ fn server(mut section: Section<'_>) -> Option<SocketAddr> {
 fn listen_address(section: &Section<'_>, found: &Found<String>) -> Option<SocketAddr> {
     let Ok(listen) = found.value.parse::<SocketAddr>() else {
         let what = format!("{:?} is not an address with a port", found.value);
-        section.blame_found(
-            found,
-            what,
-            format!("use {LISTEN_DEFAULT:?} or \"[::1]:7070\""),
-        );
+        section.blame_found(found, what, format!("use {LISTEN_DEFAULT:?} or \"[::1]:7070\""));
         return None;
     };
     if !listen.ip().is_loopback() {
@@ -172,11 +145,7 @@ fn host(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
     let name = match section.text("name") {
         Some(found) if found.value.is_empty() || found.value.len() > HOST_NAME_BYTES_MAX => {
             let what = format!("a host's name has 1 to {HOST_NAME_BYTES_MAX} bytes");
-            section.blame_found(
-                &found,
-                what,
-                "shorten it, or remove it to use the machine's name",
-            );
+            section.blame_found(&found, what, "shorten it, or remove it to use the machine's name");
             String::new()
         }
         Some(found) => found.value,
@@ -189,11 +158,7 @@ fn host(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
 fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().take(HOST_NAME_BYTES_MAX).collect();
-    if name.is_empty() {
-        "tidemill".to_owned()
-    } else {
-        name
-    }
+    if name.is_empty() { "tidemill".to_owned() } else { name }
 }
 
 fn store_url(mut section: Section<'_>, folder: &Path) -> Option<String> {
@@ -221,33 +186,20 @@ fn plugins(mut section: Section<'_>, folder: &Path) -> PathBuf {
 fn path(section: &mut Section<'_>, key: &'static str, default: &str, folder: &Path) -> PathBuf {
     let found = section.text(key);
     if let Some(found) = found.as_ref().filter(|found| found.value.trim().is_empty()) {
-        section.blame_found(
-            found,
-            "the path is empty",
-            format!("name a folder, like {default:?}"),
-        );
+        section.blame_found(found, "the path is empty", format!("name a folder, like {default:?}"));
     }
     text::clean(&folder.join(found.as_ref().map_or(default, |found| found.value.as_str())))
 }
 
 fn log(mut section: Section<'_>) -> LogConfig {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let format = section
-        .word("format", &formats)
-        .map_or(LogFormat::Text, |found| found.value);
-    let mut config = LogConfig {
-        format,
-        ..LogConfig::default()
-    };
+    let format = section.word("format", &formats).map_or(LogFormat::Text, |found| found.value);
+    let mut config = LogConfig { format, ..LogConfig::default() };
     if let Some(found) = section.text("filter") {
         match crate::telemetry::check_filter(&found.value) {
             Ok(()) => config.filter = found.value,
             Err(what) => {
-                section.blame_found(
-                    &found,
-                    what,
-                    "use a level like \"info\", or \"info,engine=debug\"",
-                );
+                section.blame_found(&found, what, "use a level like \"info\", or \"info,engine=debug\"");
             }
         }
     }
@@ -265,10 +217,7 @@ fn datasources(
     let mut datasources = BTreeMap::new();
     for (name, mut section) in section.sections() {
         if let Err(e) = name.parse::<domain::id::Name>() {
-            let what = format!(
-                "{name:?} is not a datasource's name: {}",
-                job::name_words(&e)
-            );
+            let what = format!("{name:?} is not a datasource's name: {}", job::name_words(&e));
             section.blame("", what, job::NAME_REMEDY);
         }
         if !section.has("url") {
@@ -279,9 +228,7 @@ fn datasources(
             );
         }
         let found = section.text("url");
-        let url = found
-            .as_ref()
-            .and_then(|found| database(&section, found, folder));
+        let url = found.as_ref().and_then(|found| database(&section, found, folder));
         if let (Some(found), Some(url)) = (&found, &url)
             && own_file.is_some()
             && text::sqlite_file(url) == own_file

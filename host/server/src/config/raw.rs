@@ -54,16 +54,9 @@ pub fn parse(text: &str) -> Result<Table, Vec<Mistake>> {
         return Ok(table_of(table.into_inner(), &place));
     }
     let mistakes = errors.iter().map(|error| {
-        let at = error
-            .span()
-            .map_or(Place::File, |span| Place::Line(line_of(text, span.start)));
+        let at = error.span().map_or(Place::File, |span| Place::Line(line_of(text, span.start)));
         let what = format!("not valid TOML: {}", error.message());
-        Mistake {
-            at,
-            key: String::new(),
-            what,
-            remedy: remedy(error.message()).to_owned(),
-        }
+        Mistake { at, key: String::new(), what, remedy: remedy(error.message()).to_owned() }
     });
     Err(mistakes.collect())
 }
@@ -84,13 +77,7 @@ fn remedy(message: &str) -> &'static str {
 fn table_of(table: DeTable<'_>, place: &dyn Fn(usize) -> Place) -> Table {
     let entries = table.into_iter().map(|(key, value)| {
         let at = place(key.span().start);
-        (
-            key.into_inner().into_owned(),
-            Entry {
-                at,
-                value: value_of(value.into_inner(), place),
-            },
-        )
+        (key.into_inner().into_owned(), Entry { at, value: value_of(value.into_inner(), place) })
     });
     entries.collect()
 }
@@ -100,11 +87,7 @@ fn value_of(value: DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Value {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(number) => {
             let parsed = i128::from_str_radix(number.as_str(), number.radix());
-            let end = if number.as_str().starts_with('-') {
-                i128::MIN
-            } else {
-                i128::MAX
-            };
+            let end = if number.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
             Value::Integer(parsed.unwrap_or(end))
         }
         DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
@@ -116,10 +99,7 @@ fn value_of(value: DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Value {
 }
 
 fn entry_of(value: Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> Place) -> Entry {
-    Entry {
-        at: place(value.span().start),
-        value: value_of(value.into_inner(), place),
-    }
+    Entry { at: place(value.span().start), value: value_of(value.into_inner(), place) }
 }
 
 fn line_of(text: &str, at: usize) -> usize {

@@ -17,12 +17,8 @@ pub struct Mistakes(RefCell<Vec<Mistake>>);
 
 impl Mistakes {
     pub fn add(&self, at: &Place, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
-        let mistake = Mistake {
-            at: at.clone(),
-            key: key.to_owned(),
-            what: what.into(),
-            remedy: remedy.into(),
-        };
+        let mistake =
+            Mistake { at: at.clone(), key: key.to_owned(), what: what.into(), remedy: remedy.into() };
         self.0.borrow_mut().push(mistake);
     }
 
@@ -54,13 +50,7 @@ pub struct Section<'m> {
 
 impl<'m> Section<'m> {
     pub fn root(entries: Table, mistakes: &'m Mistakes) -> Section<'m> {
-        Section {
-            at: Place::File,
-            path: String::new(),
-            entries,
-            asked: Vec::new(),
-            mistakes,
-        }
+        Section { at: Place::File, path: String::new(), entries, asked: Vec::new(), mistakes }
     }
 
     pub fn key(&self, name: &str) -> String {
@@ -76,12 +66,7 @@ impl<'m> Section<'m> {
         self.mistakes.add(&self.at, &self.key(name), what, remedy);
     }
 
-    pub fn blame_found<T>(
-        &self,
-        found: &Found<T>,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
+    pub fn blame_found<T>(&self, found: &Found<T>, what: impl Into<String>, remedy: impl Into<String>) {
         self.mistakes.add(&found.at, &found.key, what, remedy);
     }
 
@@ -101,11 +86,7 @@ impl<'m> Section<'m> {
     fn take(&mut self, name: &'static str) -> Option<Found<Value>> {
         self.asked.push(name);
         let Entry { at, value } = self.entries.remove(name)?;
-        Some(Found {
-            value,
-            at,
-            key: self.key(name),
-        })
+        Some(Found { value, at, key: self.key(name) })
     }
 
     fn wrong_kind<T>(&self, found: &Found<Value>, expected: &str, remedy: &str) -> Option<T> {
@@ -117,11 +98,7 @@ impl<'m> Section<'m> {
     pub fn text(&mut self, name: &'static str) -> Option<Found<String>> {
         let found = self.take(name)?;
         match found.value {
-            Value::Text(text) => Some(Found {
-                value: text,
-                at: found.at,
-                key: found.key,
-            }),
+            Value::Text(text) => Some(Found { value: text, at: found.at, key: found.key }),
             _ => self.wrong_kind(&found, "text", "put it in quotes"),
         }
     }
@@ -138,11 +115,7 @@ impl<'m> Section<'m> {
             return self.wrong_kind(&found, "text", remedy);
         };
         match parse(text) {
-            Ok(value) => Some(Found {
-                value,
-                at: found.at,
-                key: found.key,
-            }),
+            Ok(value) => Some(Found { value, at: found.at, key: found.key }),
             Err(what) => {
                 self.mistakes.add(&found.at, &found.key, what, remedy);
                 None
@@ -163,30 +136,18 @@ impl<'m> Section<'m> {
         let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
         self.parsed(name, &format!("use {}", all.join(" or ")), |text| {
             let word = words.iter().find(|(word, _)| *word == text);
-            word.map(|(_, value)| *value)
-                .ok_or_else(|| format!("{text:?} is not known"))
+            word.map(|(_, value)| *value).ok_or_else(|| format!("{text:?} is not known"))
         })
     }
 
     pub fn count(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<Found<u64>> {
         let found = self.take(name)?;
-        let remedy = format!(
-            "use a whole number from {} to {}",
-            range.start(),
-            range.end()
-        );
+        let remedy = format!("use a whole number from {} to {}", range.start(), range.end());
         let Some(number) = whole(&found) else {
             return self.wrong_kind(&found, "a whole number", &remedy);
         };
-        match u64::try_from(number)
-            .ok()
-            .filter(|value| range.contains(value))
-        {
-            Some(value) => Some(Found {
-                value,
-                at: found.at,
-                key: found.key,
-            }),
+        match u64::try_from(number).ok().filter(|value| range.contains(value)) {
+            Some(value) => Some(Found { value, at: found.at, key: found.key }),
             None => {
                 let what = format!("{} is out of range", shown(number));
                 self.mistakes.add(&found.at, &found.key, what, remedy);
@@ -204,33 +165,19 @@ impl<'m> Section<'m> {
     ) -> Option<Found<Option<u64>>> {
         let is_word = |entry: &Entry| matches!(&entry.value, Value::Text(text) if text == word);
         if self.entries.get(name).is_some_and(is_word) {
-            return self.take(name).map(|f| Found {
-                value: None,
-                at: f.at,
-                key: f.key,
-            });
+            return self.take(name).map(|f| Found { value: None, at: f.at, key: f.key });
         }
-        if let Some(Entry {
-            at: Place::File | Place::Line(_),
-            value: Value::Text(text),
-        }) = self.entries.get(name)
+        if let Some(Entry { at: Place::File | Place::Line(_), value: Value::Text(text) }) =
+            self.entries.get(name)
         {
             let what = format!("{text:?} is neither a number nor {word:?}");
             let found = self.take(name)?;
-            let remedy = format!(
-                "use a whole number from {} to {}, or {word:?}",
-                range.start(),
-                range.end()
-            );
+            let remedy = format!("use a whole number from {} to {}, or {word:?}", range.start(), range.end());
             self.mistakes.add(&found.at, &found.key, what, remedy);
             return None;
         }
         let found = self.count(name, range)?;
-        Some(Found {
-            value: Some(found.value),
-            at: found.at,
-            key: found.key,
-        })
+        Some(Found { value: Some(found.value), at: found.at, key: found.key })
     }
 
     pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>) -> Option<Found<f64>> {
@@ -243,19 +190,10 @@ impl<'m> Section<'m> {
             _ => return self.wrong_kind(&found, "a number", &remedy),
         };
         if !range.contains(&number) {
-            self.mistakes.add(
-                &found.at,
-                &found.key,
-                format!("{number} is out of range"),
-                remedy,
-            );
+            self.mistakes.add(&found.at, &found.key, format!("{number} is out of range"), remedy);
             return None;
         }
-        Some(Found {
-            value: number,
-            at: found.at,
-            key: found.key,
-        })
+        Some(Found { value: number, at: found.at, key: found.key })
     }
 
     pub fn flag(&mut self, name: &'static str) -> Option<Found<bool>> {
@@ -266,11 +204,7 @@ impl<'m> Section<'m> {
             _ => None,
         };
         match value {
-            Some(value) => Some(Found {
-                value,
-                at: found.at,
-                key: found.key,
-            }),
+            Some(value) => Some(Found { value, at: found.at, key: found.key }),
             None => self.wrong_kind(&found, "true or false", "use true or false, without quotes"),
         }
     }
@@ -287,11 +221,7 @@ impl<'m> Section<'m> {
         let mut texts = Vec::new();
         for Entry { at, value } in list {
             match value {
-                Value::Text(value) => texts.push(Found {
-                    value,
-                    at,
-                    key: found.key.clone(),
-                }),
+                Value::Text(value) => texts.push(Found { value, at, key: found.key.clone() }),
                 other => {
                     let what = format!("expected text in the list, found {}", other.kind());
                     self.mistakes.add(&at, &found.key, what, "put it in quotes");
@@ -303,8 +233,7 @@ impl<'m> Section<'m> {
 
     /// The table `name`; an empty one where there is none.
     pub fn section(&mut self, name: &'static str) -> Section<'m> {
-        self.section_if(name)
-            .unwrap_or_else(|| self.inner(name, self.at.clone(), Table::new()))
+        self.section_if(name).unwrap_or_else(|| self.inner(name, self.at.clone(), Table::new()))
     }
 
     pub fn section_if(&mut self, name: &'static str) -> Option<Section<'m>> {
@@ -321,11 +250,7 @@ impl<'m> Section<'m> {
     pub fn sections(mut self) -> Vec<(String, Section<'m>)> {
         let mut sections = Vec::new();
         for (name, Entry { at, value }) in std::mem::take(&mut self.entries) {
-            let found = self.structured(Found {
-                key: self.key(&name),
-                at,
-                value,
-            });
+            let found = self.structured(Found { key: self.key(&name), at, value });
             match found.value {
                 Value::Table(entries) => {
                     sections.push((name.clone(), self.inner(&name, found.at, entries)));
@@ -356,19 +281,12 @@ impl<'m> Section<'m> {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("remove it; known here: {}", self.asked.join(", ")),
             };
-            self.mistakes
-                .add(&entry.at, &self.key(name), "there is no such key", remedy);
+            self.mistakes.add(&entry.at, &self.key(name), "there is no such key", remedy);
         }
     }
 
     fn inner(&self, name: &str, at: Place, entries: Table) -> Section<'m> {
-        Section {
-            at,
-            path: self.key(name),
-            entries,
-            asked: Vec::new(),
-            mistakes: self.mistakes,
-        }
+        Section { at, path: self.key(name), entries, asked: Vec::new(), mistakes: self.mistakes }
     }
 
     /// A list or a table that came as a variable's text.

@@ -20,35 +20,12 @@ pub fn effective(config: &Config) -> String {
     };
     section(&mut out, "server", &[("listen", quoted(config.listen))]);
     let data_dir = quoted(config.data_dir.display());
-    section(
-        &mut out,
-        "host",
-        &[("data_dir", data_dir), ("name", quoted(&config.host_name))],
-    );
-    section(
-        &mut out,
-        "store",
-        &[("url", quoted(hide(&config.store.url)))],
-    );
-    section(
-        &mut out,
-        "plugins",
-        &[("dir", quoted(config.plugins_dir.display()))],
-    );
-    section(
-        &mut out,
-        "log",
-        &[
-            ("format", quoted(format)),
-            ("filter", quoted(&config.log.filter)),
-        ],
-    );
+    section(&mut out, "host", &[("data_dir", data_dir), ("name", quoted(&config.host_name))]);
+    section(&mut out, "store", &[("url", quoted(hide(&config.store.url)))]);
+    section(&mut out, "plugins", &[("dir", quoted(config.plugins_dir.display()))]);
+    section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
     for (name, datasource) in &config.store.datasources {
-        section(
-            &mut out,
-            &format!("datasources.{name}"),
-            &[("url", quoted(hide(&datasource.url)))],
-        );
+        section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide(&datasource.url)))]);
     }
     for job in &config.jobs {
         show_job(&mut out, job);
@@ -74,32 +51,19 @@ fn show_job(out: &mut String, job: &JobSpec) {
         entries.push(("items_per_run_max", items.to_string()));
     }
     if let Some(rate) = job.rate {
-        entries.push((
-            "rate",
-            quoted(format!("{}/{}", rate.attempts_max, show(rate.window))),
-        ));
+        entries.push(("rate", quoted(format!("{}/{}", rate.attempts_max, show(rate.window)))));
     }
     entries.push(("resolve_when_absent", job.resolve_when_absent.to_string()));
     section(out, &name, &entries);
 
-    let config: Vec<_> = job
-        .config
-        .iter()
-        .map(|(key, value)| (quoted(key), quoted(value)))
-        .collect();
-    let config: Vec<_> = config
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.clone()))
-        .collect();
+    let config: Vec<_> = job.config.iter().map(|(key, value)| (quoted(key), quoted(value))).collect();
+    let config: Vec<_> = config.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
     if !config.is_empty() {
         section(out, &format!("{name}.config"), &config);
     }
     section(out, &format!("{name}.grants"), &grants(job));
     section(out, &format!("{name}.retry"), &retry(&job.retry));
-    let limits: Vec<_> = LIMITS
-        .iter()
-        .map(|limit| (limit.key, limit.show_toml(&job.limits)))
-        .collect();
+    let limits: Vec<_> = LIMITS.iter().map(|limit| (limit.key, limit.show_toml(&job.limits))).collect();
     section(out, &format!("{name}.limits"), &limits);
 }
 
@@ -114,23 +78,14 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
     let sql: Vec<String> = sql.collect();
     let events: Vec<String> = job.grants.topics.iter().map(quoted).collect();
     vec![
-        (
-            "sql",
-            if sql.is_empty() {
-                "{}".to_owned()
-            } else {
-                format!("{{ {} }}", sql.join(", "))
-            },
-        ),
+        ("sql", if sql.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", sql.join(", ")) }),
         ("events", format!("[{}]", events.join(", "))),
         ("keyvalue", job.grants.keyvalue.to_string()),
     ]
 }
 
 fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {
-    let attempts = policy
-        .max_attempts
-        .map_or(quoted("unbounded"), |max| max.to_string());
+    let attempts = policy.max_attempts.map_or(quoted("unbounded"), |max| max.to_string());
     let mut entries = vec![
         ("base", quoted(show(policy.base))),
         ("factor", policy.factor.to_string()),

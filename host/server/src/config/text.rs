@@ -13,38 +13,25 @@ pub const STORE_REMEDY: &str = "use sqlite://path/to/file.db or postgres://user@
 /// A day is 24 hours here; months and years have no fixed length and are refused.
 pub fn duration(text: &str) -> Result<SignedDuration, String> {
     let bad = |why: String| format!("{text:?} is not a duration: {why}");
-    let span: Span = text
-        .trim()
-        .parse()
-        .map_err(|e: jiff::Error| bad(e.to_string()))?;
+    let span: Span = text.trim().parse().map_err(|e: jiff::Error| bad(e.to_string()))?;
     if span.get_months() != 0 || span.get_years() != 0 {
         return Err(bad("months and years have no fixed length".to_owned()));
     }
-    let duration = span
-        .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|e| bad(e.to_string()))?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|e| bad(e.to_string()))?;
     if duration.is_negative() {
         return Err(bad("it is negative".to_owned()));
     }
     Ok(duration)
 }
 
-const SIZES: [(&str, u64); 4] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 pub fn bytes(text: &str) -> Result<u64, String> {
     let parse = |(unit, size): &(&str, u64)| {
         let number: u64 = text.trim().strip_suffix(unit)?.trim_end().parse().ok()?;
         number.checked_mul(*size)
     };
-    SIZES
-        .iter()
-        .find_map(parse)
-        .ok_or_else(|| format!("{text:?} is not a size"))
+    SIZES.iter().find_map(parse).ok_or_else(|| format!("{text:?} is not a size"))
 }
 
 /// The largest unit that divides it.
@@ -55,46 +42,32 @@ pub fn show_bytes(bytes: u64) -> String {
 }
 
 pub fn rate(text: &str) -> Result<Rate, String> {
-    let (attempts, window) = text
-        .split_once('/')
-        .ok_or_else(|| format!("{text:?} is not a rate"))?;
-    let attempts_max: u32 = attempts
-        .trim()
-        .parse()
-        .map_err(|_| format!("{:?} is not a number of attempts", attempts.trim()))?;
+    let (attempts, window) = text.split_once('/').ok_or_else(|| format!("{text:?} is not a rate"))?;
+    let attempts_max: u32 =
+        attempts.trim().parse().map_err(|_| format!("{:?} is not a number of attempts", attempts.trim()))?;
     let window = duration(window)?;
     if attempts_max == 0 || window < SignedDuration::from_millis(1) {
         return Err(format!("{text:?} would let nothing run"));
     }
-    Ok(Rate {
-        attempts_max,
-        window,
-    })
+    Ok(Rate { attempts_max, window })
 }
 
 /// The address of a database with an SQLite file's path made absolute from `folder`.
 pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
-    let (scheme, rest) = text
-        .split_once(':')
-        .ok_or_else(|| format!("{:?} is not a database address", hide(text)))?;
+    let (scheme, rest) =
+        text.split_once(':').ok_or_else(|| format!("{:?} is not a database address", hide(text)))?;
     match scheme {
         "sqlite" => {
             let path = rest.strip_prefix("//").unwrap_or(rest);
-            let (path, options) = path
-                .split_once('?')
-                .map_or((path, None), |(p, o)| (p, Some(o)));
+            let (path, options) = path.split_once('?').map_or((path, None), |(p, o)| (p, Some(o)));
             if path.is_empty() || path == ":memory:" {
                 return Err("a database in memory forgets everything at a restart".to_owned());
             }
             let file = clean(&folder.join(path));
-            let options = options
-                .map(|options| format!("?{options}"))
-                .unwrap_or_default();
+            let options = options.map(|options| format!("?{options}")).unwrap_or_default();
             Ok(format!("sqlite://{}{options}", file.display()))
         }
-        "postgres" | "postgresql" if rest.len() > "//".len() && rest.starts_with("//") => {
-            Ok(text.to_owned())
-        }
+        "postgres" | "postgresql" if rest.len() > "//".len() && rest.starts_with("//") => Ok(text.to_owned()),
         "postgres" | "postgresql" => Err(format!("{:?} names no host", hide(text))),
         other => Err(format!("the scheme {other:?} is not supported")),
     }
@@ -137,11 +110,7 @@ pub fn hide(url: &str) -> String {
         Some(at) => {
             let user = rest[..at].split(':').next().unwrap_or_default();
             let secret = rest[..at].contains(':');
-            format!(
-                "{user}{}@{}",
-                if secret { ":***" } else { "" },
-                &rest[at + 1..]
-            )
+            format!("{user}{}@{}", if secret { ":***" } else { "" }, &rest[at + 1..])
         }
     };
     match shown.split_once("password=") {

@@ -31,18 +31,8 @@ pub fn parts(counts: &[&ItemCount]) -> Vec<Part> {
     let mut parts: Vec<Part> = ORDER
         .iter()
         .filter_map(|(state, label)| {
-            let items = counts
-                .iter()
-                .filter(|c| c.state == *state)
-                .map(|c| c.items)
-                .sum();
-            (items > 0).then_some(Part {
-                state,
-                label,
-                items,
-                x: 0,
-                width: 0,
-            })
+            let items = counts.iter().filter(|c| c.state == *state).map(|c| c.items).sum();
+            (items > 0).then_some(Part { state, label, items, x: 0, width: 0 })
         })
         .collect();
     let total: u64 = parts.iter().map(|part| u64::from(part.items)).sum();

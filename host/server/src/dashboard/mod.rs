@@ -32,27 +32,11 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Path, content type and content.
 const ASSETS: [(&str, &str, &str); 5] = [
-    (
-        "/assets/page.css",
-        "text/css; charset=utf-8",
-        include_str!("assets/page.css"),
-    ),
+    ("/assets/page.css", "text/css; charset=utf-8", include_str!("assets/page.css")),
     ("/assets/page.js", SCRIPT, include_str!("assets/page.js")),
-    (
-        "/assets/htmx.js",
-        SCRIPT,
-        include_str!("assets/htmx-2.0.11.min.js"),
-    ),
-    (
-        "/assets/htmx-sse.js",
-        SCRIPT,
-        include_str!("assets/htmx-ext-sse-2.2.4.min.js"),
-    ),
-    (
-        "/assets/icon.svg",
-        "image/svg+xml",
-        include_str!("assets/icon.svg"),
-    ),
+    ("/assets/htmx.js", SCRIPT, include_str!("assets/htmx-2.0.11.min.js")),
+    ("/assets/htmx-sse.js", SCRIPT, include_str!("assets/htmx-ext-sse-2.2.4.min.js")),
+    ("/assets/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
 ];
 
 pub(crate) fn router(streams: Streams) -> Router<AppState> {
@@ -61,10 +45,7 @@ pub(crate) fn router(streams: Streams) -> Router<AppState> {
         .route("/page/overview", get(fragment))
         .route("/page/nudges", get(move |state| nudges(state, streams)));
     ASSETS.iter().fold(router, |router, (path, kind, content)| {
-        router.route(
-            path,
-            get(move || async move { ([(header::CONTENT_TYPE, *kind)], *content) }),
-        )
+        router.route(path, get(move || async move { ([(header::CONTENT_TYPE, *kind)], *content) }))
     })
 }
 

@@ -104,16 +104,8 @@ pub async fn overview(state: &AppState) -> Overview {
         allocator: state.sandbox.allocator().to_owned(),
         store_problem,
         jobs: state.engine.jobs().iter().map(|job| card(job)).collect(),
-        runs: stored
-            .runs
-            .into_iter()
-            .map(|run| run_row(run, now))
-            .collect(),
-        failures: stored
-            .failures
-            .into_iter()
-            .map(|item| failure_row(item, now))
-            .collect(),
+        runs: stored.runs.into_iter().map(|run| run_row(run, now)).collect(),
+        failures: stored.failures.into_iter().map(|item| failure_row(item, now)).collect(),
         versions: version_rows(versions, now),
     }
 }
@@ -123,21 +115,12 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     let runs = state.store.runs(None, RUNS_SHOWN).await?;
     let mut failures = Vec::new();
     for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
-        failures.extend(
-            state
-                .store
-                .items(None, Some(of), FAILURES_LOOKED_AT)
-                .await?,
-        );
+        failures.extend(state.store.items(None, Some(of), FAILURES_LOOKED_AT).await?);
     }
     failures.retain(|item| item.error.is_some());
     failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));
     failures.truncate(FAILURES_SHOWN);
-    Ok(FromStore {
-        counts,
-        runs,
-        failures,
-    })
+    Ok(FromStore { counts, runs, failures })
 }
 
 fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Timestamp) -> JobCard {
@@ -145,10 +128,7 @@ fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Time
         Readiness::Ready(digest) => (digest.short(), None),
         Readiness::Blocked(why) => (String::new(), Some(shorten(&why))),
     };
-    let own: Vec<&ItemCount> = counts
-        .iter()
-        .filter(|count| count.job == job.name)
-        .collect();
+    let own: Vec<&ItemCount> = counts.iter().filter(|count| count.job == job.name).collect();
     JobCard {
         name: job.name.to_string(),
         plugin: job.plugin.to_string(),
@@ -165,9 +145,7 @@ fn run_row(run: RunView, now: Timestamp) -> RunRow {
     let percent = match (queued, run.finished_at) {
         (0, None) => 0,
         (0, Some(_)) => 100,
-        _ => u32::try_from(u64::from(done) * 100 / u64::from(queued))
-            .unwrap_or(100)
-            .min(100),
+        _ => u32::try_from(u64::from(done) * 100 / u64::from(queued)).unwrap_or(100).min(100),
     };
     let fill = match run.state.as_str() {
         "failed" => "manual_required",
@@ -185,32 +163,19 @@ fn run_row(run: RunView, now: Timestamp) -> RunRow {
         done,
         queued,
         failed: run.failed,
-        error: run
-            .error
-            .map(|e| shorten(&format!("{}: {}", e.code, e.message))),
+        error: run.error.map(|e| shorten(&format!("{}: {}", e.code, e.message))),
     }
 }
 
 fn failure_row(item: ItemView, now: Timestamp) -> FailureRow {
-    let error = item
-        .error
-        .map(|e| format!("{}: {}", e.code, e.message))
-        .unwrap_or_default();
+    let error = item.error.map(|e| format!("{}: {}", e.code, e.message)).unwrap_or_default();
     FailureRow {
         job: item.job.to_string(),
         key: shorten(&item.key),
-        state: if item.state == State::ManualRequired {
-            "needs a person"
-        } else {
-            item.shown
-        },
+        state: if item.state == State::ManualRequired { "needs a person" } else { item.shown },
         attempts: item.attempts,
         last: ago(now, item.last_attempt_at.unwrap_or(item.updated_at)),
-        next: if item.state.is_end() {
-            String::new()
-        } else {
-            until(now, item.due_at)
-        },
+        next: if item.state.is_end() { String::new() } else { until(now, item.due_at) },
         error: shorten(&error),
     }
 }

@@ -91,9 +91,7 @@ async fn runs() {
 async fn items() {
     let world = World::new().await;
     world.discover(&["a/b", "c"]).await;
-    let items = world
-        .json(get("/api/v1/items?job=wallet&state=waiting"))
-        .await;
+    let items = world.json(get("/api/v1/items?job=wallet&state=waiting")).await;
     assert_eq!(items.matches("\"key\"").count(), 2, "{items}");
     let item = world.json(get("/api/v1/items/wallet/a%2Fb")).await;
     expect![[r#"
@@ -179,12 +177,7 @@ async fn decisions() {
     let world = World::new().await;
     world.discover(&["k"]).await;
     world.a_moment_later();
-    let resolved = world
-        .ask(post(
-            "/api/v1/items/wallet/k/resolve",
-            "{\"notes\": \"paid by hand\"}",
-        ))
-        .await;
+    let resolved = world.ask(post("/api/v1/items/wallet/k/resolve", "{\"notes\": \"paid by hand\"}")).await;
     assert_eq!(resolved.status, StatusCode::OK, "{}", resolved.body);
     assert!(resolved.body.contains("paid by hand"));
     world.a_moment_later();
@@ -201,9 +194,7 @@ async fn decisions() {
     .assert_eq(&again);
     let retried = world.ask(post("/api/v1/items/wallet/k/retry", "{}")).await;
     assert_eq!(retried.status, StatusCode::OK, "{}", retried.body);
-    let missing = world
-        .json(post("/api/v1/items/wallet/none/abandon", ""))
-        .await;
+    let missing = world.json(post("/api/v1/items/wallet/none/abandon", "")).await;
     expect![[r#"
         {
           "code": "not-found",

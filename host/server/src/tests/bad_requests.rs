@@ -20,10 +20,7 @@ async fn told(world: &World, requests: Vec<Request<Body>>) -> String {
         let answer = world.ask(request).await;
         let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let (code, detail) = (&body["code"], &body["detail"]);
-        lines.push_str(&format!(
-            "{shown}\n  {} {code} {detail}\n",
-            answer.status.as_u16()
-        ));
+        lines.push_str(&format!("{shown}\n  {} {code} {detail}\n", answer.status.as_u16()));
     }
     lines
 }
@@ -91,18 +88,12 @@ async fn bodies() {
         post("/api/v1/items/wallet/k/retry", "{"),
         post("/api/v1/items/wallet/k/retry", "null"),
         post("/api/v1/items/wallet/k/retry", "{\"notes\": 1}"),
-        post(
-            "/api/v1/items/wallet/k/retry",
-            "{\"notes\": \"a\", \"notes\": \"b\"}",
-        ),
+        post("/api/v1/items/wallet/k/retry", "{\"notes\": \"a\", \"notes\": \"b\"}"),
         post("/api/v1/items/wallet/k/retry", "{\"note\": \"a\"}"),
         post("/api/v1/items/wallet/k/retry", &long),
         post("/api/v1/items/wallet/k/retry", &deep),
         post("/api/v1/items/wallet/k/retry", &huge),
-        with(
-            post("/api/v1/items/wallet/k/retry", "{}"),
-            &[("content-type", "text/plain")],
-        ),
+        with(post("/api/v1/items/wallet/k/retry", "{}"), &[("content-type", "text/plain")]),
         post("/api/v1/outbox/taken", ""),
         post("/api/v1/outbox/taken", "{\"ids\": [\"x\"]}"),
         post("/api/v1/jobs/Wallet", ""),
@@ -180,13 +171,7 @@ async fn other_sites() {
         with(get("/healthz"), &[("host", "localhost:8080")]),
         with(get("/healthz"), &[("host", "[::1]:7070")]),
         with(get("/healthz"), &[("host", "127.0.0.1")]),
-        with(
-            trigger(),
-            &[
-                ("origin", "http://127.0.0.1:7070"),
-                ("sec-fetch-site", "same-origin"),
-            ],
-        ),
+        with(trigger(), &[("origin", "http://127.0.0.1:7070"), ("sec-fetch-site", "same-origin")]),
     ];
     expect![[r#"
         GET /healthz

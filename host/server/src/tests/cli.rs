@@ -6,9 +6,7 @@ use crate::cli::{Cli, Command};
 
 fn parses(line: &str) -> Result<Command, String> {
     let words = std::iter::once("tidemill").chain(line.split_whitespace());
-    Cli::try_parse_from(words)
-        .map(|cli| cli.command)
-        .map_err(|e| e.to_string())
+    Cli::try_parse_from(words).map(|cli| cli.command).map_err(|e| e.to_string())
 }
 
 #[test]

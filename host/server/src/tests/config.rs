@@ -16,9 +16,7 @@ fn load(bytes: &[u8], variables: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tidemill.toml");
     std::fs::write(&file, bytes).unwrap();
-    let variables = variables
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), OsString::from(v)));
+    let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), OsString::from(v)));
     let result = Config::load(&file, &Environment(variables.collect()), now());
     let folder = folder.path().to_str().unwrap();
     result.map_err(|e: ConfigError| e.to_string().replace(&format!("{folder}/"), ""))
@@ -127,9 +125,7 @@ fn schedules() {
     );
     check(
         &job("{ every = \"1m\", cron = \"@daily\" }"),
-        expect![
-            "tidemill.toml:3: jobs.wallet.schedule: cron and every are both given; keep one of the two"
-        ],
+        expect!["tidemill.toml:3: jobs.wallet.schedule: cron and every are both given; keep one of the two"],
     );
     check(
         &job("{}"),
@@ -303,11 +299,7 @@ fn files() {
     );
     let told = load(b"[store]\nurl = \"\xff\"\n", &[]).unwrap_err();
     expect!["tidemill.toml: line 2 is not UTF-8; save the file as UTF-8"].assert_eq(&told);
-    let missing = Config::load(
-        Path::new("no/such/tidemill.toml"),
-        &Environment::default(),
-        now(),
-    );
+    let missing = Config::load(Path::new("no/such/tidemill.toml"), &Environment::default(), now());
     expect!["no/such/tidemill.toml: cannot be read: No such file or directory (os error 2); name the file with --config, or start from docs/tidemill.example.toml"].assert_eq(&missing.unwrap_err().to_string());
 }
 
@@ -368,28 +360,13 @@ fn variables_that_are_wrong() {
 const VARIABLES: [(&str, &str); 12] = [
     ("TIDEMILL__STORE__URL", "postgres://t:secret@db/tidemill"),
     ("TIDEMILL__SERVER__LISTEN", "[::1]:0"),
-    (
-        "TIDEMILL__DATASOURCES__BUSINESS__URL",
-        "postgres://b:p%40ss@db/business?sslmode=require",
-    ),
+    ("TIDEMILL__DATASOURCES__BUSINESS__URL", "postgres://b:p%40ss@db/business?sslmode=require"),
     ("TIDEMILL__JOBS__WALLET_RETRY__CONCURRENCY", "9"),
-    (
-        "TIDEMILL__JOBS__WALLET_RETRY__SCHEDULE__TZ",
-        "Europe/Berlin",
-    ),
+    ("TIDEMILL__JOBS__WALLET_RETRY__SCHEDULE__TZ", "Europe/Berlin"),
     ("TIDEMILL__JOBS__WALLET_RETRY__CONFIG__BATCH_SIZE", "50"),
-    (
-        "TIDEMILL__JOBS__WALLET_RETRY__GRANTS",
-        "{ sql = { business = \"read\" }, keyvalue = true }",
-    ),
-    (
-        "TIDEMILL__JOBS__WALLET_RETRY__GRANTS__EVENTS",
-        "[\"A\", \"B\"]",
-    ),
-    (
-        "TIDEMILL__JOBS__WALLET_RETRY__RETRY__MAX_ATTEMPTS",
-        "unbounded",
-    ),
+    ("TIDEMILL__JOBS__WALLET_RETRY__GRANTS", "{ sql = { business = \"read\" }, keyvalue = true }"),
+    ("TIDEMILL__JOBS__WALLET_RETRY__GRANTS__EVENTS", "[\"A\", \"B\"]"),
+    ("TIDEMILL__JOBS__WALLET_RETRY__RETRY__MAX_ATTEMPTS", "unbounded"),
     ("TIDEMILL__JOBS__WALLET_RETRY__RETRY__FACTOR", "1.5"),
     ("TIDEMILL__JOBS__WALLET_RETRY__RESOLVE_WHEN_ABSENT", "true"),
     ("TIDEMILL__HOST__NAME", "box"),
@@ -462,10 +439,7 @@ fn the_example_is_valid_and_shows_the_defaults() {
         domain::limits::Limits::DEFAULT,
         "the example says that these are the defaults"
     );
-    assert_eq!(
-        wallet.retry.forget_after,
-        Some(jiff::SignedDuration::from_hours(7 * 24))
-    );
+    assert_eq!(wallet.retry.forget_after, Some(jiff::SignedDuration::from_hours(7 * 24)));
     assert_eq!(wallet.retry.max_attempts, None);
     assert_eq!(wallet.config["timeout"], "10m");
 
@@ -486,21 +460,14 @@ fn passwords_are_hidden_and_values_are_read() {
         ("postgres://u:p@ss@h/d", "postgres://u:***@h/d"),
         ("postgres://u:p/w@h/d", "postgres://u:***@h/d"),
         ("postgres://u@h/d", "postgres://u@h/d"),
-        (
-            "postgres://h/d?user=u&password=p&x=1",
-            "postgres://h/d?user=u&password=***&x=1",
-        ),
+        ("postgres://h/d?user=u&password=p&x=1", "postgres://h/d?user=u&password=***&x=1"),
         ("sqlite:///data/a.db", "sqlite:///data/a.db"),
     ];
     for (url, shown) in hidden {
         assert_eq!(hide(url), shown);
     }
     for text in ["7d", "168h", "1w"] {
-        assert_eq!(
-            duration(text).unwrap(),
-            jiff::SignedDuration::from_hours(168),
-            "{text}"
-        );
+        assert_eq!(duration(text).unwrap(), jiff::SignedDuration::from_hours(168), "{text}");
     }
     for text in ["", "-5s", "1mo", "five", "10"] {
         assert!(duration(text).is_err(), "{text}");

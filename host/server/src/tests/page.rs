@@ -19,10 +19,8 @@ async fn headers_are_strict_and_nothing_is_inline() {
         "referrer-policy",
         "x-frame-options",
     ];
-    let shown: Vec<String> = names
-        .iter()
-        .map(|name| format!("{name}: {}", page.headers[*name].to_str().unwrap()))
-        .collect();
+    let shown: Vec<String> =
+        names.iter().map(|name| format!("{name}: {}", page.headers[*name].to_str().unwrap())).collect();
     expect![[r#"
         content-type: text/html; charset=utf-8
         content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'
@@ -30,23 +28,12 @@ async fn headers_are_strict_and_nothing_is_inline() {
         cache-control: no-store
         referrer-policy: no-referrer
         x-frame-options: DENY"#]].assert_eq(&shown.join("\n"));
-    for inline in [
-        "<script>",
-        " style=",
-        "onclick",
-        "javascript:",
-        "http://",
-        "https://",
-    ] {
+    for inline in ["<script>", " style=", "onclick", "javascript:", "http://", "https://"] {
         assert!(!page.body.contains(inline), "{inline} in the page");
     }
-    for path in [
-        "/assets/page.css",
-        "/assets/page.js",
-        "/assets/htmx.js",
-        "/assets/htmx-sse.js",
-        "/assets/icon.svg",
-    ] {
+    for path in
+        ["/assets/page.css", "/assets/page.js", "/assets/htmx.js", "/assets/htmx-sse.js", "/assets/icon.svg"]
+    {
         assert_eq!(world.ask(get(path)).await.status, StatusCode::OK, "{path}");
     }
 }
@@ -65,30 +52,14 @@ async fn what_guests_say_is_text() {
     let world = World::new().await;
     world.discover(&attacks).await;
     for _ in attacks {
-        world
-            .fail_one(ErrorInfo::new(
-                "<b>code</b>",
-                "<script>alert('error')</script>",
-            ))
-            .await;
+        world.fail_one(ErrorInfo::new("<b>code</b>", "<script>alert('error')</script>")).await;
     }
     let page = world.ask(get("/page/overview")).await;
     assert_eq!(page.status, StatusCode::OK);
-    for tag in [
-        "<script",
-        "<img",
-        "<iframe",
-        "<svg/",
-        "<b>code",
-        "onerror=alert(1)>",
-    ] {
+    for tag in ["<script", "<img", "<iframe", "<svg/", "<b>code", "onerror=alert(1)>"] {
         assert!(!page.body.contains(tag), "{tag} in {}", page.body);
     }
-    assert!(
-        page.body.contains("alert(&#39;error&#39;)"),
-        "the error is shown: {}",
-        page.body
-    );
+    assert!(page.body.contains("alert(&#39;error&#39;)"), "the error is shown: {}", page.body);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,14 +69,8 @@ async fn the_overview() {
     world.fail_one(ErrorInfo::new("busy", "try later")).await;
     let page = world.ask(get("/page/overview")).await;
     // How guests get their memory depends on the machine.
-    let body = page
-        .body
-        .replace(world.state.sandbox.allocator(), "(allocator)");
-    let lines: Vec<&str> = body
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let body = page.body.replace(world.state.sandbox.allocator(), "(allocator)");
+    let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     expect![[r#"
         <div class="facts">
         <span>host <b><id></b></span>

@@ -53,22 +53,12 @@ impl Runner for Plugin {
     }
 
     async fn discover(&self, _: Call<PageRequest>) -> Report<Page> {
-        Report {
-            result: Ok(Page::default()),
-            digest: None,
-            usage: Usage::default(),
-            log: String::new(),
-        }
+        Report { result: Ok(Page::default()), digest: None, usage: Usage::default(), log: String::new() }
     }
 
     async fn process(&self, _: Call<Claimed>) -> Report<Outcome> {
         let result = Err(Failure::Interrupted);
-        Report {
-            result,
-            digest: None,
-            usage: Usage::default(),
-            log: String::new(),
-        }
+        Report { result, digest: None, usage: Usage::default(), log: String::new() }
     }
 }
 
@@ -105,20 +95,13 @@ pub fn get(path: &str) -> Request<Body> {
 pub fn post(path: &str, body: &str) -> Request<Body> {
     let mut request = request(Method::POST, path, Body::from(body.to_owned()));
     if !body.is_empty() {
-        request
-            .headers_mut()
-            .insert("content-type", "application/json".parse().unwrap());
+        request.headers_mut().insert("content-type", "application/json".parse().unwrap());
     }
     request
 }
 
 fn request(method: Method, path: &str, body: Body) -> Request<Body> {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "127.0.0.1:7070")
-        .body(body)
-        .unwrap()
+    Request::builder().method(method).uri(path).header("host", "127.0.0.1:7070").body(body).unwrap()
 }
 
 fn now() -> Timestamp {
@@ -133,10 +116,7 @@ fn job() -> JobSpec {
         config: BTreeMap::new(),
         grants: Grants::default(),
         limits: Limits::DEFAULT,
-        retry: RetryPolicy {
-            jitter: 0.0,
-            ..RetryPolicy::DEFAULT
-        },
+        retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
         concurrency: 4,
         items_per_run_max: Some(10),
         rate: None,
@@ -149,24 +129,14 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(now());
         let url = format!("sqlite://{}/tidemill.db", folder.path().display());
-        let config = StoreConfig {
-            url,
-            datasources: BTreeMap::new(),
-        };
+        let config = StoreConfig { url, datasources: BTreeMap::new() };
         let store = Arc::new(Store::open(&config).await.unwrap());
         let (job, host) = (Arc::new(job()), HostId::new(now()));
         let ready = Arc::new(AtomicBool::new(false));
         let runner = Arc::new(Plugin(ready.clone()));
         let config = EngineConfig::new("box");
-        let engine = Engine::start(
-            config,
-            host,
-            store.clone(),
-            runner,
-            clock.clone(),
-            vec![job.clone()],
-        )
-        .await;
+        let engine =
+            Engine::start(config, host, store.clone(), runner, clock.clone(), vec![job.clone()]).await;
         let state = AppState {
             engine: Arc::new(engine.unwrap()),
             sandbox: sandbox(),
@@ -175,13 +145,7 @@ impl World {
             listen: "127.0.0.1:7070".parse().unwrap(),
             stopping: CancellationToken::new(),
         };
-        World {
-            state,
-            job,
-            host,
-            ready,
-            _folder: folder,
-        }
+        World { state, job, host, ready, _folder: folder }
     }
 
     pub fn plugin_is_there(&self, ready: bool) {
@@ -200,23 +164,12 @@ impl World {
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, BODY_BYTES_MAX).await.unwrap();
         let body = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-        }
+        Answer { status: parts.status, headers: parts.headers, body }
     }
 
     /// The answer's head, its body still open.
     pub async fn open(&self, request: Request<Body>) -> Open {
-        Open(
-            router(self.state.clone())
-                .oneshot(request)
-                .await
-                .unwrap()
-                .into_body()
-                .into_data_stream(),
-        )
+        Open(router(self.state.clone()).oneshot(request).await.unwrap().into_body().into_data_stream())
     }
 
     /// The answer's JSON, pretty, with ids hidden.
@@ -253,41 +206,18 @@ impl World {
     /// A run that finds these keys.
     pub async fn discover(&self, keys: &[&str]) {
         let store = &self.state.store;
-        store
-            .trigger(&self.job.name, "test", self.now())
-            .await
-            .unwrap();
-        let run = store
-            .claim_run(&self.job.name, self.lease())
-            .await
-            .unwrap()
-            .unwrap();
-        let found = |key: &&str| Found {
-            key: (*key).to_owned(),
-            payload: "{}".to_owned(),
-        };
-        let page = Page {
-            items: keys.iter().map(found).collect(),
-            next: None,
-        };
-        store
-            .put_page(&run, &self.job, &page, None, self.now())
-            .await
-            .unwrap();
-        store
-            .end_discovery(&run, &self.job, &DiscoveryEnd::Complete, self.now())
-            .await
-            .unwrap();
+        store.trigger(&self.job.name, "test", self.now()).await.unwrap();
+        let run = store.claim_run(&self.job.name, self.lease()).await.unwrap().unwrap();
+        let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+        let page = Page { items: keys.iter().map(found).collect(), next: None };
+        store.put_page(&run, &self.job, &page, None, self.now()).await.unwrap();
+        store.end_discovery(&run, &self.job, &DiscoveryEnd::Complete, self.now()).await.unwrap();
     }
 
     /// One attempt of the next due item, which fails.
     pub async fn fail_one(&self, error: ErrorInfo) {
         let store = &self.state.store;
-        let item = store
-            .claim(&self.job, self.lease(), 1)
-            .await
-            .unwrap()
-            .remove(0);
+        let item = store.claim(&self.job, self.lease(), 1).await.unwrap().remove(0);
         let result = Err(Failure::Transient(error));
         let end = AttemptEnd {
             ending: outcome::decide(&result, &item, &self.job.retry, self.now()),
@@ -295,10 +225,7 @@ impl World {
             effects: Effects::default(),
             host: self.host,
             digest: Some(Digest([7; 32])),
-            usage: Usage {
-                wall_us: 1_500,
-                memory_bytes_max: 1 << 20,
-            },
+            usage: Usage { wall_us: 1_500, memory_bytes_max: 1 << 20 },
             log: "a line".to_owned(),
             ended_at: self.now(),
         };

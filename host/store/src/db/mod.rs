@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use domain::scope::Value;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
-pub use row::{IntoValue, Row};
 pub(crate) use row::args;
+pub use row::{IntoValue, Row};
 
 use crate::error::StoreError;
 use crate::sql::Sql;
@@ -39,7 +39,10 @@ impl Most {
 #[derive(Debug, Clone)]
 pub enum Db {
     /// One writer: SQLite has no more, and a queue for it is fairer than its busy lock.
-    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
     Postgres(PgPool),
 }
 
@@ -139,7 +142,9 @@ impl Tx {
     ) -> Result<Vec<Row>, sqlx::Error> {
         match self {
             Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, most).await,
-            Tx::Postgres(tx) => postgres::fetch(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args, most).await,
+            Tx::Postgres(tx) => {
+                postgres::fetch(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args, most).await
+            }
         }
     }
 
@@ -154,7 +159,9 @@ impl Tx {
     pub async fn execute_declared(&mut self, sql: &str, args: &[Value]) -> Result<u64, sqlx::Error> {
         match self {
             Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args).await,
-            Tx::Postgres(tx) => postgres::execute(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args).await,
+            Tx::Postgres(tx) => {
+                postgres::execute(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args).await
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use domain::scope::Value;
 use futures_util::TryStreamExt;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Column, Executor, Row as _, Sqlite, SqlSafeStr, TypeInfo, ValueRef};
+use sqlx::{Column, Executor, Row as _, SqlSafeStr, Sqlite, TypeInfo, ValueRef};
 
 use super::{Most, Row};
 

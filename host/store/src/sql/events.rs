@@ -13,14 +13,11 @@ pub const EVENTS_PENDING: Sql = Sql::same(
 pub const EVENT_DELIVERED: Sql =
     Sql::same("UPDATE event SET delivered_at_ms = $2 WHERE id = $1 AND delivered_at_ms IS NULL");
 
-pub const KV_GET: Sql =
-    Sql::same("SELECT value FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
+pub const KV_GET: Sql = Sql::same("SELECT value FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
 pub const KV_PUT: Sql = Sql::same(
     "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (job, bucket, kv_key) DO UPDATE SET value = excluded.value, updated_at_ms = excluded.updated_at_ms",
 );
-pub const KV_DELETE: Sql =
-    Sql::same("DELETE FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
-pub const KV_KEYS: Sql = Sql::same(
-    "SELECT kv_key FROM kv WHERE job = $1 AND bucket = $2 ORDER BY kv_key LIMIT $3 OFFSET $4",
-);
+pub const KV_DELETE: Sql = Sql::same("DELETE FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
+pub const KV_KEYS: Sql =
+    Sql::same("SELECT kv_key FROM kv WHERE job = $1 AND bucket = $2 ORDER BY kv_key LIMIT $3 OFFSET $4");

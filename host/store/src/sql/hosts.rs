@@ -23,5 +23,4 @@ pub const PLUGIN_PUT: Sql = Sql::same(
 pub const AUDIT_ADD: Sql = Sql::same(
     "INSERT INTO audit (id, at_ms, actor, action, job, subject, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
 );
-pub const AUDIT_LIST: Sql =
-    Sql::same("SELECT * FROM audit ORDER BY at_ms DESC, id DESC LIMIT $1");
+pub const AUDIT_LIST: Sql = Sql::same("SELECT * FROM audit ORDER BY at_ms DESC, id DESC LIMIT $1");

@@ -31,9 +31,8 @@ pub const ITEM_RELEASE: Sql = Sql::same(
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
-pub const ITEM_HELD: Sql = Sql::same(
-    "SELECT id FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
-);
+pub const ITEM_HELD: Sql =
+    Sql::same("SELECT id FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3");
 
 pub const ITEMS_RENEW: Sql =
     Sql::same("UPDATE item SET lease_until_ms = $2 WHERE state = 'running' AND host_id = $1");

@@ -15,5 +15,4 @@ pub const TICK_ADD: Sql = Sql::same(
     "INSERT INTO tick (job, at_ms, fate, run_id, decided_at_ms) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (job, at_ms) DO NOTHING",
 );
-pub const TICKS_LIST: Sql =
-    Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");
+pub const TICKS_LIST: Sql = Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");

@@ -5,9 +5,8 @@ use super::{Sql, postgres, sqlite};
 pub const RUN_ADD: Sql = Sql::same(
     "INSERT INTO run (id, job, started_by, state, created_at_ms) VALUES ($1, $2, $3, 'discovering', $4)",
 );
-pub const RUN_OPEN_OF: Sql = Sql::same(
-    "SELECT id FROM run WHERE job = $1 AND state IN ('discovering', 'running') LIMIT 1",
-);
+pub const RUN_OPEN_OF: Sql =
+    Sql::same("SELECT id FROM run WHERE job = $1 AND state IN ('discovering', 'running') LIMIT 1");
 pub const RUN_CLAIM: Sql = Sql::differs(sqlite::RUN_CLAIM, postgres::RUN_CLAIM);
 pub const RUNS_RENEW: Sql = Sql::same(
     "UPDATE run SET lease_until_ms = $2 WHERE host_id = $1 AND state = 'discovering' AND attempt_id IS NOT NULL",

@@ -15,7 +15,8 @@ pub const ITEMS_LOST: &str = "SELECT id, job, item_key, epoch, attempt_id, host_
 
 pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1";
 
-pub const ITEMS_BY_KEYS: &str = "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, version
+pub const ITEMS_BY_KEYS: &str =
+    "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, version
     FROM item WHERE job = $1 AND item_key IN (SELECT value FROM json_each($2))";
 
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1

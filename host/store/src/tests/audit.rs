@@ -23,10 +23,7 @@ async fn trail_refuses_every_change(t: T) {
     }
     for change in changes {
         let error = t.tamper(change).await.unwrap_err();
-        assert!(
-            error.to_string().contains("the audit trail is append-only"),
-            "{change}: {error}"
-        );
+        assert!(error.to_string().contains("the audit trail is append-only"), "{change}: {error}");
     }
     assert_eq!(t.everything().await, before);
 }
@@ -34,13 +31,7 @@ async fn trail_refuses_every_change(t: T) {
 async fn newest_entries_come_first(t: T) {
     for now in 0..5 {
         let subject = now.to_string();
-        let entry = Entry {
-            actor: "ada",
-            action: "looked",
-            job: None,
-            subject: &subject,
-            detail: "",
-        };
+        let entry = Entry { actor: "ada", action: "looked", job: None, subject: &subject, detail: "" };
         t.store.audit_add(&entry, at(now)).await.unwrap();
     }
     let trail = t.store.audit(3).await.unwrap();
@@ -55,14 +46,8 @@ async fn hosts_leave_a_row_and_a_line(t: T) {
     t.store.renew(lease(1, 9)).await.unwrap();
     t.store.host_stopped(host(2), at(10)).await.unwrap();
     let hosts = t.store.hosts(9).await.unwrap();
-    let seen: Vec<_> = hosts
-        .iter()
-        .map(|h| (h.name.as_str(), h.heartbeat_at, h.stopped_at))
-        .collect();
-    assert_eq!(
-        seen,
-        [("beta", at(1), Some(at(10))), ("alpha", at(9), None)]
-    );
+    let seen: Vec<_> = hosts.iter().map(|h| (h.name.as_str(), h.heartbeat_at, h.stopped_at)).collect();
+    assert_eq!(seen, [("beta", at(1), Some(at(10))), ("alpha", at(9), None)]);
     t.store.host_started(host(2), "beta", at(20)).await.unwrap();
     let again = t.store.hosts(1).await.unwrap().remove(0);
     assert_eq!((again.started_at, again.stopped_at), (at(20), None));
@@ -84,12 +69,8 @@ async fn plugin_versions_leave_a_row_and_a_line(t: T) {
         state: VersionState::Active,
         seen_at: at(0),
     };
-    for (now, state) in [
-        VersionState::Active,
-        VersionState::Rejected("no".to_owned()),
-    ]
-    .into_iter()
-    .enumerate()
+    for (now, state) in
+        [VersionState::Active, VersionState::Rejected("no".to_owned())].into_iter().enumerate()
     {
         version.state = state;
         version.seen_at = at(i64::try_from(now).unwrap());
@@ -97,11 +78,7 @@ async fn plugin_versions_leave_a_row_and_a_line(t: T) {
     }
     let rows = t.rows("SELECT state, reason FROM plugin_version").await;
     assert_eq!(
-        (
-            rows.len(),
-            rows[0].text("state").unwrap(),
-            rows[0].text("reason").unwrap()
-        ),
+        (rows.len(), rows[0].text("state").unwrap(), rows[0].text("reason").unwrap()),
         (1, "rejected".to_owned(), "no".to_owned())
     );
     expect![[r#"

@@ -17,10 +17,7 @@ conformance! {
 }
 
 async fn decide(t: &T, key: &str, decision: ByHand, now: i64) -> Result<State, StoreError> {
-    let item = t
-        .store
-        .by_hand("wallet", key, decision, None, "ada", at(now))
-        .await?;
+    let item = t.store.by_hand("wallet", key, decision, None, "ada", at(now)).await?;
     Ok(item.state)
 }
 
@@ -33,20 +30,13 @@ async fn each_decision_in_each_state(t: T) {
         t.attempt(&key("resolved"), resolved(), now).await;
         t.attempt(&key("manual_required"), permanent(), now).await;
         t.attempt(&key("abandoned"), permanent(), now).await;
-        decide(&t, &key("abandoned"), ByHand::Abandon, now)
-            .await
-            .unwrap();
+        decide(&t, &key("abandoned"), ByHand::Abandon, now).await.unwrap();
         t.attempt(&key("awaiting"), awaiting(), now).await;
         t.attempt(&key("waiting"), failed(), now).await;
         t.discover(&job(), &[&key("running")], now).await;
         t.claim_one(now).await;
         for state in State::ALL {
-            let before = t
-                .store
-                .item("wallet", &key(state.as_str()))
-                .await
-                .unwrap()
-                .unwrap();
+            let before = t.store.item("wallet", &key(state.as_str())).await.unwrap().unwrap();
             assert_eq!(before.state, state);
             let line = match decide(&t, &before.key, decision, now).await {
                 Ok(after) => format!("{decision:?} {state} -> {after}\n"),
@@ -54,9 +44,7 @@ async fn each_decision_in_each_state(t: T) {
             };
             lines.push_str(&line);
         }
-        t.tamper("UPDATE item SET state = 'abandoned'")
-            .await
-            .unwrap();
+        t.tamper("UPDATE item SET state = 'abandoned'").await.unwrap();
     }
     expect![[r#"
         Retry waiting -> waiting
@@ -83,31 +71,14 @@ async fn each_decision_in_each_state(t: T) {
 
 async fn decision_is_audited_with_who_and_why(t: T) {
     t.attempt("a", permanent(), 0).await;
-    let item = t
-        .store
-        .by_hand(
-            "wallet",
-            "a",
-            ByHand::Resolve,
-            Some("paid by phone"),
-            "ada",
-            at(9),
-        )
-        .await
-        .unwrap();
-    assert_eq!(
-        (item.note.as_deref(), item.updated_at),
-        (Some("paid by phone"), at(9))
-    );
+    let item =
+        t.store.by_hand("wallet", "a", ByHand::Resolve, Some("paid by phone"), "ada", at(9)).await.unwrap();
+    assert_eq!((item.note.as_deref(), item.updated_at), (Some("paid by phone"), at(9)));
     expect!["ada resolved_by_hand a: manual_required -> resolved; paid by phone"]
         .assert_eq(t.trail().await.lines().last().unwrap());
     let before = t.everything().await;
     decide(&t, "a", ByHand::Abandon, 10).await.unwrap_err();
-    assert_eq!(
-        t.everything().await,
-        before,
-        "what is refused leaves no trace"
-    );
+    assert_eq!(t.everything().await, before, "what is refused leaves no trace");
 }
 
 async fn retry_of_an_end_starts_anew(t: T) {
@@ -130,33 +101,21 @@ async fn decision_is_progress_of_the_run(t: T) {
     assert_eq!(t.run_view(id).await.done, 1);
     decide(&t, "b", ByHand::Retry, 2).await.unwrap();
     let run = t.run_view(id).await;
-    assert_eq!(
-        (run.state.as_str(), run.done, run.failed),
-        ("finished", 2, 0)
-    );
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 2, 0));
     let item = t.claim_one(2).await;
     t.end(&item, resolved(), 3).await;
-    assert_eq!(
-        t.run_view(id).await.done,
-        2,
-        "the attempt after it is not counted again"
-    );
+    assert_eq!(t.run_view(id).await.done, 2, "the attempt after it is not counted again");
 }
 
 async fn two_people_decide_at_once(t: T) {
     t.attempt("a", permanent(), 0).await;
-    let people: Vec<_> = [
-        ByHand::Resolve,
-        ByHand::Abandon,
-        ByHand::Resolve,
-        ByHand::Abandon,
-    ]
-    .into_iter()
-    .map(|decision| {
-        let t = t.clone();
-        tokio::spawn(async move { decide(&t, "a", decision, 1).await })
-    })
-    .collect();
+    let people: Vec<_> = [ByHand::Resolve, ByHand::Abandon, ByHand::Resolve, ByHand::Abandon]
+        .into_iter()
+        .map(|decision| {
+            let t = t.clone();
+            tokio::spawn(async move { decide(&t, "a", decision, 1).await })
+        })
+        .collect();
     let mut decided = 0;
     for person in people {
         match person.await.unwrap() {
@@ -165,11 +124,7 @@ async fn two_people_decide_at_once(t: T) {
         }
     }
     assert_eq!(decided, 1);
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM audit WHERE actor = 'ada' AND subject = 'a'")
-            .await,
-        1
-    );
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM audit WHERE actor = 'ada' AND subject = 'a'").await, 1);
 }
 
 async fn unknown_item_is_told(t: T) {

@@ -40,17 +40,11 @@ fn effects(tag: &str) -> Effects {
         key: tag.to_owned(),
         payload: "{}".to_owned(),
     };
-    Effects {
-        kv: vec![write(tag, Some("value")), write("old", None)],
-        events: vec![event],
-    }
+    Effects { kv: vec![write(tag, Some("value")), write("old", None)], events: vec![event] }
 }
 
 fn end_with_effects(item: &Claimed, now: i64) -> AttemptEnd {
-    AttemptEnd {
-        effects: effects(&item.key),
-        ..end(item, &resolved(), now)
-    }
+    AttemptEnd { effects: effects(&item.key), ..end(item, &resolved(), now) }
 }
 
 async fn send(t: &T, end: AttemptEnd) -> Result<Committed, StoreError> {
@@ -60,13 +54,12 @@ async fn send(t: &T, end: AttemptEnd) -> Result<Committed, StoreError> {
 async fn effects_come_with_the_outcome(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
-    t.tamper("INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms) VALUES ('wallet', 'b', 'old', 'x', 1)")
-        .await
-        .unwrap();
-    assert_eq!(
-        send(&t, end_with_effects(&item, 1)).await.unwrap(),
-        Committed::Applied
-    );
+    t.tamper(
+        "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms) VALUES ('wallet', 'b', 'old', 'x', 1)",
+    )
+    .await
+    .unwrap();
+    assert_eq!(send(&t, end_with_effects(&item, 1)).await.unwrap(), Committed::Applied);
     assert_eq!(t.items().await, "a resolved attempts=1 due=1\n");
     let kv = t.rows("SELECT job, bucket, kv_key, value FROM kv").await;
     assert_eq!(kv.len(), 1, "one is written and one deleted");
@@ -75,43 +68,19 @@ async fn effects_come_with_the_outcome(t: T) {
         ("a".to_owned(), b"value".to_vec())
     );
     let events = t.store.events_pending(None, 9).await.unwrap();
-    assert_eq!(
-        (events.len(), events[0].key.as_str(), events[0].job.as_str()),
-        (1, "a", "wallet")
-    );
+    assert_eq!((events.len(), events[0].key.as_str(), events[0].job.as_str()), (1, "a", "wallet"));
 }
 
 async fn attempt_is_recorded(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(3).await;
     let digest = domain::id::Digest([7; 32]);
-    send(
-        &t,
-        AttemptEnd {
-            digest: Some(digest),
-            ..end(&item, &failed(), 5)
-        },
-    )
-    .await
-    .unwrap();
+    send(&t, AttemptEnd { digest: Some(digest), ..end(&item, &failed(), 5) }).await.unwrap();
     let attempt = t.store.attempts("wallet", "a", 9).await.unwrap().remove(0);
     assert_eq!(attempt.digest, Some(digest.to_string()));
-    assert_eq!(
-        (attempt.epoch, attempt.number, attempt.verdict.as_str()),
-        (1, 1, "failed")
-    );
-    assert_eq!(
-        (attempt.started_at, attempt.ended_at, attempt.host),
-        (at(3), at(5), host(1))
-    );
-    assert_eq!(
-        (
-            attempt.wall_us,
-            attempt.memory_bytes_max,
-            attempt.log.as_str()
-        ),
-        (1_500, 65_536, "a line")
-    );
+    assert_eq!((attempt.epoch, attempt.number, attempt.verdict.as_str()), (1, 1, "failed"));
+    assert_eq!((attempt.started_at, attempt.ended_at, attempt.host), (at(3), at(5), host(1)));
+    assert_eq!((attempt.wall_us, attempt.memory_bytes_max, attempt.log.as_str()), (1_500, 65_536, "a line"));
     assert_eq!(attempt.error.unwrap().code, "flaky");
 }
 
@@ -122,56 +91,27 @@ async fn lost_item(t: &T) -> (Claimed, Claimed) {
     send(t, end_with_effects(&other, 1)).await.unwrap();
     let stale = t.claim_one(1).await;
     t.store.recover(None, |_| 5, at(20)).await.unwrap();
-    let holder = t
-        .store
-        .claim(&job(), lease(2, 20), 1)
-        .await
-        .unwrap()
-        .remove(0);
+    let holder = t.store.claim(&job(), lease(2, 20), 1).await.unwrap().remove(0);
     (stale, holder)
 }
 
 async fn stale_epoch_changes_nothing(t: T) {
     let (stale, holder) = lost_item(&t).await;
     let before = t.everything().await;
-    assert_eq!(
-        send(&t, end_with_effects(&stale, 21)).await.unwrap(),
-        Committed::Stale
-    );
-    let forged = Claimed {
-        attempt_id: holder.attempt_id,
-        ..stale.clone()
-    };
-    assert_eq!(
-        send(&t, end_with_effects(&forged, 21)).await.unwrap(),
-        Committed::Stale
-    );
-    assert_eq!(
-        t.end(&forged, Err(Failure::Interrupted), 21).await,
-        Committed::Stale
-    );
+    assert_eq!(send(&t, end_with_effects(&stale, 21)).await.unwrap(), Committed::Stale);
+    let forged = Claimed { attempt_id: holder.attempt_id, ..stale.clone() };
+    assert_eq!(send(&t, end_with_effects(&forged, 21)).await.unwrap(), Committed::Stale);
+    assert_eq!(t.end(&forged, Err(Failure::Interrupted), 21).await, Committed::Stale);
     assert_eq!(t.everything().await, before);
-    assert_eq!(
-        send(&t, end_with_effects(&holder, 22)).await.unwrap(),
-        Committed::Applied
-    );
+    assert_eq!(send(&t, end_with_effects(&holder, 22)).await.unwrap(), Committed::Applied);
 }
 
 async fn stale_attempt_id_changes_nothing(t: T) {
     let (stale, holder) = lost_item(&t).await;
     let before = t.everything().await;
-    let forged = Claimed {
-        epoch: holder.epoch,
-        ..stale
-    };
-    assert_eq!(
-        send(&t, end_with_effects(&forged, 21)).await.unwrap(),
-        Committed::Stale
-    );
-    assert_eq!(
-        t.end(&forged, Err(Failure::Interrupted), 21).await,
-        Committed::Stale
-    );
+    let forged = Claimed { epoch: holder.epoch, ..stale };
+    assert_eq!(send(&t, end_with_effects(&forged, 21)).await.unwrap(), Committed::Stale);
+    assert_eq!(t.end(&forged, Err(Failure::Interrupted), 21).await, Committed::Stale);
     assert_eq!(t.everything().await, before);
 }
 
@@ -180,10 +120,7 @@ async fn ended_attempt_cannot_end_again(t: T) {
     let item = t.claim_one(0).await;
     send(&t, end_with_effects(&item, 1)).await.unwrap();
     let before = t.everything().await;
-    assert_eq!(
-        send(&t, end_with_effects(&item, 2)).await.unwrap(),
-        Committed::Stale
-    );
+    assert_eq!(send(&t, end_with_effects(&item, 2)).await.unwrap(), Committed::Stale);
     assert_eq!(t.end(&item, failed(), 2).await, Committed::Stale);
     assert_eq!(t.everything().await, before);
 }
@@ -210,18 +147,10 @@ async fn same_end_twice_at_once_counts_once(t: T) {
 async fn item_that_is_gone_from_running_is_stale(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
-    t.tamper("UPDATE item SET state = 'abandoned'")
-        .await
-        .unwrap();
+    t.tamper("UPDATE item SET state = 'abandoned'").await.unwrap();
     let before = t.everything().await;
-    assert_eq!(
-        send(&t, end_with_effects(&item, 1)).await.unwrap(),
-        Committed::Stale
-    );
-    assert_eq!(
-        t.end(&item, Err(Failure::Interrupted), 1).await,
-        Committed::Stale
-    );
+    assert_eq!(send(&t, end_with_effects(&item, 1)).await.unwrap(), Committed::Stale);
+    assert_eq!(t.end(&item, Err(Failure::Interrupted), 1).await, Committed::Stale);
     assert_eq!(t.everything().await, before);
 }
 
@@ -232,11 +161,7 @@ async fn interrupted_attempt_is_put_back_uncounted(t: T) {
     assert_eq!(t.end(&item, interrupted, 5).await, Committed::Applied);
     assert_eq!(t.run_view(id).await.done, 0);
     let again = t.claim(1, 5).await.remove(0);
-    assert_eq!(
-        (again.id, again.attempts, again.run_id),
-        (item.id, 0, Some(id)),
-        "ahead of b"
-    );
+    assert_eq!((again.id, again.attempts, again.run_id), (item.id, 0, Some(id)), "ahead of b");
     assert_eq!(again.idempotency_key(), item.idempotency_key());
     assert_eq!(again.first_attempt_at, None);
 }
@@ -245,17 +170,12 @@ async fn uncounted_ends_leave_the_attempts(t: T) {
     use domain::outcome::Outcome;
     t.attempt("a", failed(), 0).await;
     let item = t.claim_one(10).await;
-    t.end(&item, Ok(Outcome::Snoozed { until: at(20) }), 11)
-        .await;
+    t.end(&item, Ok(Outcome::Snoozed { until: at(20) }), 11).await;
     let item = t.claim_one(20).await;
     let error = domain::outcome::ErrorInfo::new("busy", "later");
     let retry_after = jiff::SignedDuration::from_secs(9);
-    t.end(&item, Err(Failure::Throttled { retry_after, error }), 21)
-        .await;
-    assert_eq!(
-        t.items().await,
-        "a retrying attempts=1 due=30 busy: later\n"
-    );
+    t.end(&item, Err(Failure::Throttled { retry_after, error }), 21).await;
+    assert_eq!(t.items().await, "a retrying attempts=1 due=30 busy: later\n");
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
     assert_eq!(item.last_attempt_at, Some(at(0)));
 }
@@ -297,36 +217,24 @@ async fn bad_end_of_many_fails_alone(t: T) {
     }
     assert_eq!(refused, [bad_key.as_str()]);
     assert_eq!(t.run_view(run.id).await.done, 999);
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'resolved'")
-            .await,
-        999
-    );
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'resolved'").await, 999);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM attempt").await, 999);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM kv").await, 999);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM event").await, 1_000);
     let bad = t.store.item("wallet", &bad_key).await.unwrap().unwrap();
-    assert_eq!(
-        bad.shown, "running",
-        "it is still held, and recovered when its lease is over"
-    );
+    assert_eq!(bad.shown, "running", "it is still held, and recovered when its lease is over");
 }
 
 /// Told as an outage, it would be tried again for ever.
 async fn refused_text_is_no_outage(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
-    let with_zero = AttemptEnd {
-        log: "zero \0 byte".to_owned(),
-        ..end(&item, &resolved(), 1)
-    };
+    let with_zero = AttemptEnd { log: "zero \0 byte".to_owned(), ..end(&item, &resolved(), 1) };
     match (t.kind, send(&t, with_zero).await) {
         (Kind::Sqlite, result) => assert_eq!(result.unwrap(), Committed::Applied),
         (Kind::Postgres, Err(StoreError::Corrupt(text))) => {
-            expect![[
-                r#"error returned from database: invalid byte sequence for encoding "UTF8": 0x00"#
-            ]]
-            .assert_eq(text.split(" at line").next().unwrap());
+            expect![[r#"error returned from database: invalid byte sequence for encoding "UTF8": 0x00"#]]
+                .assert_eq(text.split(" at line").next().unwrap());
         }
         (Kind::Postgres, other) => panic!("not told as corrupt: {other:?}"),
     }
@@ -335,26 +243,13 @@ async fn refused_text_is_no_outage(t: T) {
 async fn failed_end_can_be_told_again(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
-    t.tamper("ALTER TABLE attempt RENAME TO attempt_away")
-        .await
-        .unwrap();
-    let before = t
-        .number("SELECT CAST(SUM(version) AS BIGINT) AS n FROM item")
-        .await;
+    t.tamper("ALTER TABLE attempt RENAME TO attempt_away").await.unwrap();
+    let before = t.number("SELECT CAST(SUM(version) AS BIGINT) AS n FROM item").await;
     send(&t, end_with_effects(&item, 1)).await.unwrap_err();
-    assert_eq!(
-        t.number("SELECT CAST(SUM(version) AS BIGINT) AS n FROM item")
-            .await,
-        before
-    );
+    assert_eq!(t.number("SELECT CAST(SUM(version) AS BIGINT) AS n FROM item").await, before);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM event").await, 0);
-    t.tamper("ALTER TABLE attempt_away RENAME TO attempt")
-        .await
-        .unwrap();
-    assert_eq!(
-        send(&t, end_with_effects(&item, 2)).await.unwrap(),
-        Committed::Applied
-    );
+    t.tamper("ALTER TABLE attempt_away RENAME TO attempt").await.unwrap();
+    assert_eq!(send(&t, end_with_effects(&item, 2)).await.unwrap(), Committed::Applied);
 }
 
 async fn close_commits_what_was_queued(t: T) {
@@ -367,11 +262,7 @@ async fn close_commits_what_was_queued(t: T) {
         futures_util::future::join_all(sends).await
     };
     let (sent, ()) = futures_util::future::join(sending, t.store.close()).await;
-    assert!(
-        sent.iter()
-            .all(|result| matches!(result, Ok(Committed::Applied))),
-        "{sent:?}"
-    );
+    assert!(sent.iter().all(|result| matches!(result, Ok(Committed::Applied))), "{sent:?}");
     let late = send(&t, end_with_effects(&items[0], 2)).await.unwrap_err();
     expect!["the database is not available: the store is closed"].assert_eq(&late.to_string());
 }

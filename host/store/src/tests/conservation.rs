@@ -7,9 +7,7 @@ use domain::job::JobSpec;
 use domain::outcome::{Failure, Outcome};
 use domain::run::ClaimedRun;
 
-use super::support::{
-    T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved,
-};
+use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
 use crate::StoreError;
 use crate::commit::{Committed, KvWrite};
 
@@ -64,32 +62,15 @@ impl World {
         self.now += i64::try_from(self.dice.below(4)).unwrap();
         let (now, host) = (self.now, u128::from(self.dice.below(HOSTS) + 1));
         match self.dice.below(12) {
-            0 => drop(
-                self.t
-                    .store
-                    .trigger(&self.job.name, "ada", at(now))
-                    .await
-                    .unwrap(),
-            ),
+            0 => drop(self.t.store.trigger(&self.job.name, "ada", at(now)).await.unwrap()),
             1 => {
-                let run = self
-                    .t
-                    .store
-                    .claim_run(&self.job.name, lease(host, now))
-                    .await
-                    .unwrap();
+                let run = self.t.store.claim_run(&self.job.name, lease(host, now)).await.unwrap();
                 self.discoveries.extend(run);
             }
             2 | 3 => self.page().await,
             4..=6 => {
                 let limit = u32::try_from(self.dice.below(5)).unwrap();
-                self.held.extend(
-                    self.t
-                        .store
-                        .claim(&self.job, lease(host, now), limit)
-                        .await
-                        .unwrap(),
-                );
+                self.held.extend(self.t.store.claim(&self.job, lease(host, now), limit).await.unwrap());
             }
             7..=9 => self.end().await,
             10 => self.by_hand().await,
@@ -103,26 +84,17 @@ impl World {
         }
         let at_index = usize::try_from(self.dice.below(self.discoveries.len() as u64)).unwrap();
         let run = self.discoveries[at_index].clone();
-        let keys: Vec<String> = (0..self.dice.below(8))
-            .map(|_| format!("k{:02}", self.dice.below(40)))
-            .collect();
+        let keys: Vec<String> =
+            (0..self.dice.below(8)).map(|_| format!("k{:02}", self.dice.below(40))).collect();
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let (committed, _) = self
-            .t
-            .store
-            .put_page(&run, &self.job, &page(&names, None), None, at(self.now))
-            .await
-            .unwrap();
+        let (committed, _) =
+            self.t.store.put_page(&run, &self.job, &page(&names, None), None, at(self.now)).await.unwrap();
         if committed == Committed::Applied {
             self.known.extend(keys);
         }
         if self.dice.below(2) == 0 {
             let end = domain::run::DiscoveryEnd::Complete;
-            self.t
-                .store
-                .end_discovery(&run, &self.job, &end, at(self.now))
-                .await
-                .unwrap();
+            self.t.store.end_discovery(&run, &self.job, &end, at(self.now)).await.unwrap();
             // Sometimes it is told again.
             if self.dice.below(3) > 0 {
                 self.discoveries.remove(at_index);
@@ -141,24 +113,13 @@ impl World {
             1 => awaiting(),
             2 => permanent(),
             3 => Err(Failure::Interrupted),
-            4 => Ok(Outcome::Snoozed {
-                until: at(self.now + 5),
-            }),
+            4 => Ok(Outcome::Snoozed { until: at(self.now + 5) }),
             _ => resolved(),
         };
         let mut end = end(&item, &result, self.now);
         let (key, value) = (item.attempt_id.to_string() + &item.key, Some(vec![1]));
-        end.effects.kv.push(KvWrite {
-            bucket: "b".to_owned(),
-            key,
-            value,
-        });
-        let committed = self
-            .t
-            .store
-            .end_attempt(std::sync::Arc::new(end))
-            .await
-            .unwrap();
+        end.effects.kv.push(KvWrite { bucket: "b".to_owned(), key, value });
+        let committed = self.t.store.end_attempt(std::sync::Arc::new(end)).await.unwrap();
         self.applied += i64::from(committed == Committed::Applied);
         // Sometimes it is told again.
         if self.dice.below(4) > 0 {
@@ -168,18 +129,9 @@ impl World {
 
     async fn by_hand(&mut self) {
         let key = format!("k{:02}", self.dice.below(40));
-        let decision = [
-            ByHand::Retry,
-            ByHand::Retry,
-            ByHand::Resolve,
-            ByHand::Abandon,
-        ][usize::try_from(self.dice.below(4)).unwrap()];
-        match self
-            .t
-            .store
-            .by_hand("wallet", &key, decision, None, "ada", at(self.now))
-            .await
-        {
+        let decision = [ByHand::Retry, ByHand::Retry, ByHand::Resolve, ByHand::Abandon]
+            [usize::try_from(self.dice.below(4)).unwrap()];
+        match self.t.store.by_hand("wallet", &key, decision, None, "ada", at(self.now)).await {
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
             Err(other) => panic!("{other}"),
         }
@@ -189,19 +141,9 @@ impl World {
         match self.dice.below(3) {
             0 => self.t.store.renew(lease(host, self.now)).await.unwrap(),
             1 => drop(
-                self.t
-                    .store
-                    .recover(Some(super::support::host(host)), |_| 3, at(self.now))
-                    .await
-                    .unwrap(),
+                self.t.store.recover(Some(super::support::host(host)), |_| 3, at(self.now)).await.unwrap(),
             ),
-            _ => drop(
-                self.t
-                    .store
-                    .recover(None, |_| 3, at(self.now))
-                    .await
-                    .unwrap(),
-            ),
+            _ => drop(self.t.store.recover(None, |_| 3, at(self.now)).await.unwrap()),
         }
     }
 
@@ -213,22 +155,12 @@ impl World {
             assert_eq!(self.t.number(EPOCHS_WITHOUT_ATTEMPT).await, 0, "{when}");
         }
         let rows = self.t.rows("SELECT item_key FROM item").await;
-        let stored: BTreeSet<String> = rows
-            .iter()
-            .map(|row| row.text("item_key").unwrap())
-            .collect();
+        let stored: BTreeSet<String> = rows.iter().map(|row| row.text("item_key").unwrap()).collect();
         assert_eq!(stored, self.known, "{when}");
-        assert_eq!(
-            self.t.number("SELECT COUNT(*) AS n FROM kv").await,
-            self.applied,
-            "{when}"
-        );
+        assert_eq!(self.t.number("SELECT COUNT(*) AS n FROM kv").await, self.applied, "{when}");
         let counts = self.t.store.item_counts().await.unwrap();
         assert_eq!(
-            counts
-                .iter()
-                .map(|count| count.items as usize)
-                .sum::<usize>(),
+            counts.iter().map(|count| count.items as usize).sum::<usize>(),
             self.known.len(),
             "{when}"
         );
@@ -252,11 +184,7 @@ async fn story(t: T, job: JobSpec, seed: u64) {
             world.check(&format!("seed {seed}, step {step}")).await;
         }
     }
-    assert!(
-        world.applied > 20,
-        "the story has too little in it: {}",
-        world.applied
-    );
+    assert!(world.applied > 20, "the story has too little in it: {}", world.applied);
 }
 
 async fn items_are_conserved(t: T) {

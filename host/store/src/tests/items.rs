@@ -8,9 +8,7 @@ use domain::job::{JobSpec, Rate};
 use expect_test::expect;
 use jiff::SignedDuration;
 
-use super::support::{
-    T, at, awaiting, config, conformance, failed, host, job, lease, permanent, resolved,
-};
+use super::support::{T, at, awaiting, config, conformance, failed, host, job, lease, permanent, resolved};
 use crate::Store;
 
 conformance! {
@@ -30,21 +28,10 @@ conformance! {
 async fn claim_tells_what_the_attempt_needs(t: T) {
     t.attempt("a", failed(), 0).await;
     let item = t.claim_one(12).await;
-    let Claimed {
-        attempts,
-        series,
-        epoch,
-        ..
-    } = item;
+    let Claimed { attempts, series, epoch, .. } = item;
     assert_eq!((attempts, series, epoch), (1, 1, 2));
-    assert_eq!(
-        (item.key.as_str(), item.payload.as_str(), item.job.as_str()),
-        ("a", "{}", "wallet")
-    );
-    assert_eq!(
-        (item.first_attempt_at, item.last_attempt_at),
-        (Some(at(0)), Some(at(0)))
-    );
+    assert_eq!((item.key.as_str(), item.payload.as_str(), item.job.as_str()), ("a", "{}", "wallet"));
+    assert_eq!((item.first_attempt_at, item.last_attempt_at), (Some(at(0)), Some(at(0))));
     assert_eq!(item.last_error.unwrap().message, "try later");
     assert_eq!(item.claimed_at, at(12));
     let view = t.store.item("wallet", "a").await.unwrap().unwrap();
@@ -58,12 +45,7 @@ async fn recovered_items_go_first_then_by_due_time(t: T) {
     t.discover(&job(), &["second"], 10).await;
     t.store.recover(None, |_| 5, at(30)).await.unwrap();
     t.discover(&job(), &["fourth"], 30).await;
-    let keys: Vec<String> = t
-        .claim(3, 40)
-        .await
-        .into_iter()
-        .map(|item| item.key)
-        .collect();
+    let keys: Vec<String> = t.claim(3, 40).await.into_iter().map(|item| item.key).collect();
     assert_eq!(keys, ["lost", "second", "third"]);
     assert_eq!(t.claim_one(40).await.key, "fourth");
 }
@@ -76,17 +58,11 @@ async fn only_due_items_are_claimed(t: T) {
 }
 
 async fn other_jobs_are_left_alone(t: T) {
-    let other = JobSpec {
-        name: "other".parse().unwrap(),
-        ..job()
-    };
+    let other = JobSpec { name: "other".parse().unwrap(), ..job() };
     t.discover(&job(), &["a"], 0).await;
     t.discover(&other, &["a", "b"], 0).await;
     assert_eq!(t.claim(9, 0).await.len(), 1);
-    assert_eq!(
-        t.store.claim(&other, lease(1, 0), 9).await.unwrap().len(),
-        2
-    );
+    assert_eq!(t.store.claim(&other, lease(1, 0), 9).await.unwrap().len(), 2);
 }
 
 async fn epoch_only_grows(t: T) {
@@ -112,11 +88,7 @@ async fn many_hosts_claim_each_item_once(t: T) {
     let second = Arc::new(Store::open(&config(&t.url, &t.shop_url)).await.unwrap());
     let claimers: Vec<_> = (0..12_u128)
         .map(|number| {
-            let store = if number % 2 == 0 {
-                t.store.clone()
-            } else {
-                second.clone()
-            };
+            let store = if number % 2 == 0 { t.store.clone() } else { second.clone() };
             tokio::spawn(async move {
                 let mut mine = Vec::new();
                 loop {
@@ -136,33 +108,17 @@ async fn many_hosts_claim_each_item_once(t: T) {
     second.close().await;
     let distinct: BTreeSet<&String> = all.iter().collect();
     assert_eq!((all.len(), distinct.len()), (300, 300));
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running' AND epoch = 1")
-            .await,
-        300
-    );
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running' AND epoch = 1").await, 300);
 }
 
 fn rated(attempts_max: u32) -> JobSpec {
-    JobSpec {
-        rate: Some(Rate {
-            attempts_max,
-            window: SignedDuration::from_secs(60),
-        }),
-        ..job()
-    }
+    JobSpec { rate: Some(Rate { attempts_max, window: SignedDuration::from_secs(60) }), ..job() }
 }
 
 async fn rate_bounds_all_hosts_together(t: T) {
-    t.discover(&job(), &["a", "b", "c", "d", "e", "f", "g", "h"], 0)
-        .await;
-    let claim = async |number, now, limit| {
-        t.store
-            .claim(&rated(5), lease(number, now), limit)
-            .await
-            .unwrap()
-            .len()
-    };
+    t.discover(&job(), &["a", "b", "c", "d", "e", "f", "g", "h"], 0).await;
+    let claim =
+        async |number, now, limit| t.store.claim(&rated(5), lease(number, now), limit).await.unwrap().len();
     assert_eq!(claim(1, 0, 3).await, 3);
     assert_eq!(claim(2, 1, 3).await, 2);
     assert_eq!(claim(1, 59, 3).await, 0);
@@ -176,13 +132,7 @@ async fn rate_holds_under_concurrency(t: T) {
     let claimers: Vec<_> = (0..10)
         .map(|number| {
             let t = t.clone();
-            tokio::spawn(async move {
-                t.store
-                    .claim(&rated(7), lease(number, 0), 3)
-                    .await
-                    .unwrap()
-                    .len()
-            })
+            tokio::spawn(async move { t.store.claim(&rated(7), lease(number, 0), 3).await.unwrap().len() })
         })
         .collect();
     let mut claimed = 0;
@@ -213,10 +163,7 @@ async fn items_are_counted_in_the_words_of_people(t: T) {
     assert_eq!(item.key, "f1");
     t.discover(&job(), &["n1", "n2"], 10).await;
     let counts = t.store.item_counts().await.unwrap();
-    let lines: String = counts
-        .iter()
-        .map(|c| format!("{} {} {}\n", c.job, c.state, c.items))
-        .collect();
+    let lines: String = counts.iter().map(|c| format!("{} {} {}\n", c.job, c.state, c.items)).collect();
     expect![[r#"
         wallet awaiting 1
         wallet manual_required 1
@@ -235,11 +182,7 @@ async fn items_are_listed_by_job_and_state(t: T) {
         let items = t.store.items(job, state, limit).await.unwrap();
         items.into_iter().map(|item| item.key).collect()
     };
-    assert_eq!(
-        keys(None, None, 9).await,
-        ["b", "a"],
-        "what changed last comes first"
-    );
+    assert_eq!(keys(None, None, 9).await, ["b", "a"], "what changed last comes first");
     assert_eq!(keys(None, None, 1).await, ["b"]);
     assert_eq!(keys(Some("wallet"), Some(State::Waiting), 9).await, ["a"]);
     assert!(keys(Some("other"), None, 9).await.is_empty());

@@ -21,10 +21,7 @@ conformance! {
 }
 
 async fn refusal(url: &str) -> StoreError {
-    let config = StoreConfig {
-        url: url.to_owned(),
-        datasources: BTreeMap::new(),
-    };
+    let config = StoreConfig { url: url.to_owned(), datasources: BTreeMap::new() };
     match Store::open(&config).await {
         Ok(_) => panic!("{url} was opened"),
         Err(error) => error,
@@ -34,11 +31,7 @@ async fn refusal(url: &str) -> StoreError {
 async fn unusable(url: &str, folder: &TempDir, expected: Expect) {
     let error = refusal(url).await;
     assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
-    expected.assert_eq(
-        &error
-            .to_string()
-            .replace(&folder.path().display().to_string(), "FOLDER"),
-    );
+    expected.assert_eq(&error.to_string().replace(&folder.path().display().to_string(), "FOLDER"));
 }
 
 async fn reopened_store_has_everything(t: T) {
@@ -49,10 +42,7 @@ async fn reopened_store_has_everything(t: T) {
     let before = t.everything().await;
     t.store.close().await;
     let store = Arc::new(Store::open(&config(&t.url, &t.shop_url)).await.unwrap());
-    let again = T {
-        store: store.clone(),
-        ..t
-    };
+    let again = T { store: store.clone(), ..t };
     assert_eq!(again.everything().await, before);
     store.close().await;
 }
@@ -92,9 +82,7 @@ async fn newer_store_is_refused(t: T) {
 }
 
 async fn changed_migration_is_refused(t: T) {
-    t.tamper("UPDATE _sqlx_migrations SET checksum = 'x' WHERE version = 1")
-        .await
-        .unwrap();
+    t.tamper("UPDATE _sqlx_migrations SET checksum = 'x' WHERE version = 1").await.unwrap();
     let error = refusal(&t.url).await;
     assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
     expect!["migration 1 of the database is not the one of this tidemill: it was set up by a different build; use that one, or a new database"]
@@ -102,24 +90,16 @@ async fn changed_migration_is_refused(t: T) {
 }
 
 async fn unfinished_migration_is_refused(t: T) {
-    t.tamper("UPDATE _sqlx_migrations SET success = FALSE WHERE version = 2")
-        .await
-        .unwrap();
+    t.tamper("UPDATE _sqlx_migrations SET success = FALSE WHERE version = 2").await.unwrap();
     let error = refusal(&t.url).await;
     assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
-    expect![
-        "migration 2 was begun and not finished: restore a copy of the database from before it"
-    ]
-    .assert_eq(&error.to_string());
+    expect!["migration 2 was begun and not finished: restore a copy of the database from before it"]
+        .assert_eq(&error.to_string());
 }
 
 async fn wrong_datasource_is_refused(t: T) {
     let mut told = String::new();
-    for url in [
-        "mysql://shop:hunter2@db/shop",
-        "shop.db",
-        "postgres://shop:hunter2@db:port/shop",
-    ] {
+    for url in ["mysql://shop:hunter2@db/shop", "shop.db", "postgres://shop:hunter2@db:port/shop"] {
         let error = Store::open(&config(&t.url, url)).await.err().unwrap();
         assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
         told.push_str(&format!("{error}\n"));
@@ -145,11 +125,7 @@ async fn file_that_is_no_database_is_refused() {
     let text = "dear diary, ".repeat(500);
     std::fs::write(&file, &text).unwrap();
     unusable(&format!("sqlite://{}", file.display()), &folder, expect![[r#"SQLite at "sqlite://FOLDER/notes.txt": the file is no SQLite database (error returned from database: (code: 26) file is not a database): move it away, or name another file"#]]).await;
-    assert_eq!(
-        std::fs::read_to_string(&file).unwrap(),
-        text,
-        "it is left as it was"
-    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "it is left as it was");
 }
 
 #[tokio::test]
@@ -167,10 +143,7 @@ async fn folder_in_place_of_the_file_is_refused() {
 async fn file_in_place_of_the_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("data"), "a file").unwrap();
-    let url = format!(
-        "sqlite://{}",
-        folder.path().join("data/tidemill.db").display()
-    );
+    let url = format!("sqlite://{}", folder.path().join("data/tidemill.db").display());
     unusable(&url, &folder, expect![[r#"SQLite at "sqlite://FOLDER/data/tidemill.db": cannot make the folder FOLDER/data: File exists (os error 17); name one that this user may make and write to"#]]).await;
 }
 
@@ -178,10 +151,7 @@ async fn file_in_place_of_the_folder_is_refused() {
 async fn read_only_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("tidemill.db").display());
-    let config = StoreConfig {
-        url: url.clone(),
-        datasources: BTreeMap::new(),
-    };
+    let config = StoreConfig { url: url.clone(), datasources: BTreeMap::new() };
     Store::open(&config).await.unwrap().close().await;
     unusable(&format!("{url}?mode=ro"), &folder, expect![[r#"SQLite at "sqlite://FOLDER/tidemill.db?mode=ro": the file or its folder is read-only (error returned from database: (code: 8) attempt to write a readonly database): make both writable for this user"#]]).await;
 }
@@ -189,7 +159,14 @@ async fn read_only_database_is_refused() {
 #[tokio::test]
 async fn database_in_memory_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    unusable("sqlite::memory:", &folder, expect![[r#"SQLite at "sqlite::memory:": a database in memory is gone with its process: name a file"#]]).await;
+    unusable(
+        "sqlite::memory:",
+        &folder,
+        expect![[
+            r#"SQLite at "sqlite::memory:": a database in memory is gone with its process: name a file"#
+        ]],
+    )
+    .await;
     unusable("sqlite://x.db?mode=memory", &folder, expect![[r#"SQLite at "sqlite://x.db?mode=memory": a database in memory is gone with its process: name a file"#]]).await;
 }
 
@@ -198,7 +175,14 @@ async fn wrong_scheme_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     unusable("mysql://root:hunter2@db/tidemill", &folder, expect![[r#"store url "mysql://root@db/tidemill" is not supported: use sqlite://path/to/file.db or postgres://user@host/database"#]]).await;
     unusable("tidemill.db", &folder, expect![[r#"store url "tidemill.db" is not supported: use sqlite://path/to/file.db or postgres://user@host/database"#]]).await;
-    unusable("", &folder, expect![[r#"store url "" is not supported: use sqlite://path/to/file.db or postgres://user@host/database"#]]).await;
+    unusable(
+        "",
+        &folder,
+        expect![[
+            r#"store url "" is not supported: use sqlite://path/to/file.db or postgres://user@host/database"#
+        ]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -237,10 +221,7 @@ fn passwords_are_never_shown() {
         "postgres://db/x?password=hunter2&sslmode=require",
         "postgres:ada:hunter2@db/x",
     ];
-    let shown: String = urls
-        .iter()
-        .map(|url| format!("{}\n", hide_password(url)))
-        .collect();
+    let shown: String = urls.iter().map(|url| format!("{}\n", hide_password(url))).collect();
     expect![[r#"
         postgres://ada@db/x
         postgres://ada@db:5432/x?sslmode=require
@@ -254,12 +235,9 @@ fn passwords_are_never_shown() {
     "#]]
     .assert_eq(&shown);
     assert!(!shown.contains("hun") && !shown.contains("ter2"));
-    for plain in [
-        "sqlite://data/tidemill.db",
-        "postgres://ada@db:5432/x?sslmode=require",
-        "postgres://db/x",
-        "x",
-    ] {
+    for plain in
+        ["sqlite://data/tidemill.db", "postgres://ada@db:5432/x?sslmode=require", "postgres://db/x", "x"]
+    {
         assert_eq!(hide_password(plain), plain);
     }
 }

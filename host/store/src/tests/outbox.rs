@@ -24,14 +24,8 @@ async fn publish(t: &T, item: &str, names: &[(&str, &str)], now: i64) {
         key: (*key).to_owned(),
         payload: "{\"n\":1}".to_owned(),
     };
-    let effects = Effects {
-        events: names.iter().enumerate().map(event).collect(),
-        ..Effects::default()
-    };
-    let end = AttemptEnd {
-        effects,
-        ..end(&item, &resolved(), now)
-    };
+    let effects = Effects { events: names.iter().enumerate().map(event).collect(), ..Effects::default() };
+    let end = AttemptEnd { effects, ..end(&item, &resolved(), now) };
     t.store.end_attempt(Arc::new(end)).await.unwrap();
 }
 
@@ -47,10 +41,7 @@ async fn events_wait_in_order_until_taken(t: T) {
     assert_eq!(pending(&t, None, 3).await, ["1", "2", "3"]);
     assert_eq!(pending(&t, None, 9).await.len(), 4, "looking takes nothing");
     let events = t.store.events_pending(None, 2).await.unwrap();
-    assert_eq!(
-        (events[0].payload.as_str(), events[0].created_at),
-        ("{\"n\":1}", at(5))
-    );
+    assert_eq!((events[0].payload.as_str(), events[0].created_at), ("{\"n\":1}", at(5)));
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
     assert_eq!(t.store.events_taken(&ids, at(20)).await.unwrap(), 2);
     assert_eq!(pending(&t, None, 9).await, ["3", "4"]);
@@ -77,11 +68,5 @@ async fn event_is_taken_once(t: T) {
         taken += taker.await.unwrap();
     }
     assert_eq!(taken, 1);
-    assert_eq!(
-        t.store
-            .events_taken(&[id, EventId::new(at(0))], at(2))
-            .await
-            .unwrap(),
-        0
-    );
+    assert_eq!(t.store.events_taken(&[id, EventId::new(at(0))], at(2)).await.unwrap(), 0);
 }

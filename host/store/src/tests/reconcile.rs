@@ -27,34 +27,17 @@ async fn each_state_is_found_again(t: T) {
     t.attempt("done", resolved(), 2).await;
     t.attempt("stuck", permanent(), 3).await;
     t.attempt("given-up", permanent(), 4).await;
-    t.store
-        .by_hand("wallet", "given-up", ByHand::Abandon, None, "ada", at(4))
-        .await
-        .unwrap();
+    t.store.by_hand("wallet", "given-up", ByHand::Abandon, None, "ada", at(4)).await.unwrap();
     t.attempt("backoff", failed(), 5).await;
     t.discover(&job(), &["running"], 6).await;
     t.claim_one(6).await;
     let later = Ok(Outcome::Snoozed { until: at(1_000) });
-    let item = t
-        .claim(9, 10)
-        .await
-        .into_iter()
-        .find(|item| item.key == "awaiting")
-        .unwrap();
+    let item = t.claim(9, 10).await.into_iter().find(|item| item.key == "awaiting").unwrap();
     t.end(&item, later, 10).await;
     t.discover(&job(), &["queued"], 10).await;
 
-    let keys = [
-        "awaiting",
-        "awaiting-due",
-        "backoff",
-        "done",
-        "given-up",
-        "new",
-        "queued",
-        "running",
-        "stuck",
-    ];
+    let keys =
+        ["awaiting", "awaiting-due", "backoff", "done", "given-up", "new", "queued", "running", "stuck"];
     let (_, sum) = t.discover(&job(), &keys, 11).await;
     expect![[r#"
         Discovered {
@@ -89,27 +72,11 @@ async fn key_named_twice_counts_once(t: T) {
 async fn payload_is_refreshed_and_the_backoff_kept(t: T) {
     t.attempt("a", failed(), 0).await;
     let run = t.run(&job(), 5).await;
-    let found = Found {
-        key: "a".to_owned(),
-        payload: "{\"step\":2}".to_owned(),
-    };
-    let sum = t
-        .put(
-            &run,
-            &job(),
-            &Page {
-                items: vec![found],
-                next: None,
-            },
-            5,
-        )
-        .await;
+    let found = Found { key: "a".to_owned(), payload: "{\"step\":2}".to_owned() };
+    let sum = t.put(&run, &job(), &Page { items: vec![found], next: None }, 5).await;
     assert_eq!((sum.queued, sum.waiting), (0, 1));
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
-    assert_eq!(
-        (item.payload.as_str(), item.due_at, item.attempts),
-        ("{\"step\":2}", at(10), 1)
-    );
+    assert_eq!((item.payload.as_str(), item.due_at, item.attempts), ("{\"step\":2}", at(10), 1));
 }
 
 async fn two_runs_find_the_same_new_item(t: T) {
@@ -160,11 +127,7 @@ async fn reopened_item_remembers_if_the_job_says_so(t: T) {
     assert_eq!(item.attempts, 1, "within ten minutes");
     t.end(&item, resolved(), 599).await;
     t.discover(&job, &["a"], 599 + 600).await;
-    assert_eq!(
-        t.claim_one(599 + 600).await.attempts,
-        0,
-        "after ten minutes"
-    );
+    assert_eq!(t.claim_one(599 + 600).await.attempts, 0, "after ten minutes");
 }
 
 async fn absent_items_are_resolved(t: T) {
@@ -174,8 +137,7 @@ async fn absent_items_are_resolved(t: T) {
     t.attempt("waits", failed(), 1).await;
     t.attempt("awaits", awaiting(), 2).await;
     t.attempt("found", failed(), 3).await;
-    t.discover(&job, &["waits", "awaits", "found", "runs"], 4)
-        .await;
+    t.discover(&job, &["waits", "awaits", "found", "runs"], 4).await;
     t.claim_one(4).await;
     let (id, _) = t.discover(&job, &["found"], 5).await;
     expect![[r#"
@@ -194,10 +156,7 @@ async fn absent_items_are_resolved(t: T) {
 async fn absence_needs_the_jobs_word(t: T) {
     t.attempt("a", failed(), 0).await;
     t.discover(&job(), &[], 5).await;
-    assert_eq!(
-        t.items().await,
-        "a retrying attempts=1 due=10 flaky: try later\n"
-    );
+    assert_eq!(t.items().await, "a retrying attempts=1 due=10 flaky: try later\n");
 }
 
 /// Two discoveries at the same time: what the slower one saw, the faster one may have seen before it.
@@ -206,19 +165,9 @@ async fn absence_spares_what_another_discovery_sees(t: T) {
     job.resolve_when_absent = true;
     t.discover(&job, &["a", "b", "gone"], 0).await;
     t.store.trigger(&job.name, "ada", at(10)).await.unwrap();
-    let first = t
-        .store
-        .claim_run(&job.name, lease(1, 10))
-        .await
-        .unwrap()
-        .unwrap();
+    let first = t.store.claim_run(&job.name, lease(1, 10)).await.unwrap().unwrap();
     t.store.trigger(&job.name, "ada", at(11)).await.unwrap();
-    let second = t
-        .store
-        .claim_run(&job.name, lease(2, 11))
-        .await
-        .unwrap()
-        .unwrap();
+    let second = t.store.claim_run(&job.name, lease(2, 11)).await.unwrap().unwrap();
     t.put(&first, &job, &page(&["a", "b"], None), 12).await;
     t.put(&second, &job, &page(&["a", "b"], None), 13).await;
     t.complete(&first, &job, 14).await;
@@ -229,11 +178,7 @@ async fn absence_spares_what_another_discovery_sees(t: T) {
     "#]]
     .assert_eq(&t.items().await);
     t.complete(&second, &job, 15).await;
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'")
-            .await,
-        2
-    );
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await, 2);
 }
 
 async fn absence_is_progress_of_the_run_that_queued(t: T) {

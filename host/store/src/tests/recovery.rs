@@ -22,13 +22,7 @@ async fn renewed_lease_is_not_taken(t: T) {
     let item = t.claim_one(0).await;
     t.store.renew(lease(1, 10)).await.unwrap();
     t.store.renew(lease(2, 500)).await.unwrap();
-    assert!(
-        t.store
-            .recover(None, |_| 5, at(25))
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(t.store.recover(None, |_| 5, at(25)).await.unwrap().is_empty());
     assert_eq!(t.end(&item, resolved(), 25).await, Committed::Applied);
 }
 
@@ -36,33 +30,20 @@ async fn lost_item_is_put_back(t: T) {
     t.attempt("a", failed(), 0).await;
     let lost = t.claim_one(10).await;
     assert!(
-        t.store
-            .recover(None, |_| 5, at(25))
-            .await
-            .unwrap()
-            .is_empty(),
+        t.store.recover(None, |_| 5, at(25)).await.unwrap().is_empty(),
         "the lease is not over at its end"
     );
     let recovered = t.store.recover(None, |_| 5, at(26)).await.unwrap();
     assert_eq!(recovered.len(), 1);
     assert_eq!(
-        (
-            recovered[0].key.as_str(),
-            recovered[0].state,
-            recovered[0].crashes
-        ),
+        (recovered[0].key.as_str(), recovered[0].state, recovered[0].crashes),
         ("a", State::Waiting, 1)
     );
 
-    assert_eq!(
-        t.items().await,
-        "a retrying attempts=1 due=26 flaky: try later\n"
-    );
+    assert_eq!(t.items().await, "a retrying attempts=1 due=26 flaky: try later\n");
     let attempts = t.store.attempts("wallet", "a", 9).await.unwrap();
-    let lines: String = attempts
-        .iter()
-        .map(|a| format!("epoch {} number {} {}\n", a.epoch, a.number, a.verdict))
-        .collect();
+    let lines: String =
+        attempts.iter().map(|a| format!("epoch {} number {} {}\n", a.epoch, a.number, a.verdict)).collect();
     expect![[r#"
         epoch 2 number 2 lost
         epoch 1 number 1 failed
@@ -87,12 +68,7 @@ async fn restarted_host_gets_its_items_back_at_once(t: T) {
     t.store.claim(&job(), lease(2, 0), 1).await.unwrap();
     let recovered = t.store.recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
     assert_eq!(recovered.len(), 1);
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'")
-            .await,
-        1,
-        "host 2 lives"
-    );
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await, 1, "host 2 lives");
 }
 
 async fn many_hosts_recover_an_item_once(t: T) {
@@ -111,26 +87,15 @@ async fn many_hosts_recover_an_item_once(t: T) {
         recovered += host.await.unwrap();
     }
     assert_eq!(recovered, 60);
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM attempt WHERE verdict = 'lost'")
-            .await,
-        60
-    );
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM audit WHERE action = 'lost'")
-            .await,
-        60
-    );
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM attempt WHERE verdict = 'lost'").await, 60);
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM audit WHERE action = 'lost'").await, 60);
 }
 
 /// Loses the due item `times` times, 20 seconds apart.
 async fn lose(t: &T, times: i64, from: i64) {
     for n in 0..times {
         t.claim_one(from + 20 * n).await;
-        t.store
-            .recover(None, |_| 3, at(from + 20 * n + 16))
-            .await
-            .unwrap();
+        t.store.recover(None, |_| 3, at(from + 20 * n + 16)).await.unwrap();
     }
 }
 
@@ -151,17 +116,10 @@ async fn poison_is_put_before_a_person(t: T) {
 async fn poison_does_not_hold_its_run_open(t: T) {
     let (id, _) = t.discover(&job(), &["a"], 0).await;
     lose(&t, 2, 0).await;
-    assert_eq!(
-        t.run_view(id).await.state,
-        "running",
-        "it will have its attempt"
-    );
+    assert_eq!(t.run_view(id).await.state, "running", "it will have its attempt");
     lose(&t, 1, 40).await;
     let run = t.run_view(id).await;
-    assert_eq!(
-        (run.state.as_str(), run.done, run.failed),
-        ("finished", 1, 1)
-    );
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 1, 1));
 }
 
 async fn ending_forgets_crashes(t: T) {
@@ -170,22 +128,15 @@ async fn ending_forgets_crashes(t: T) {
     let item = t.claim_one(40).await;
     t.end(&item, failed(), 40).await;
     lose(&t, 2, 60).await;
-    assert_eq!(
-        t.items().await,
-        "a retrying attempts=1 due=96 flaky: try later\n"
-    );
+    assert_eq!(t.items().await, "a retrying attempts=1 due=96 flaky: try later\n");
 }
 
 async fn shutdown_is_no_crash(t: T) {
     t.discover(&job(), &["a"], 0).await;
     for now in [0, 1, 2, 3, 4] {
         let item = t.claim_one(now).await;
-        t.end(&item, Err(domain::outcome::Failure::Interrupted), now)
-            .await;
+        t.end(&item, Err(domain::outcome::Failure::Interrupted), now).await;
     }
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
-    assert_eq!(
-        (item.state, item.crashes, item.attempts),
-        (State::Waiting, 0, 0)
-    );
+    assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
 }

@@ -4,9 +4,7 @@ use domain::outcome::ErrorInfo;
 use domain::run::{ClaimedRun, DiscoveryEnd};
 use expect_test::expect;
 
-use super::support::{
-    T, at, awaiting, conformance, failed, host, job, lease, page, permanent, resolved,
-};
+use super::support::{T, at, awaiting, conformance, failed, host, job, lease, page, permanent, resolved};
 use crate::commit::Committed;
 
 conformance! {
@@ -31,27 +29,10 @@ conformance! {
 async fn discovery_has_one_holder(t: T) {
     let run = t.run(&job(), 0).await;
     assert_eq!((run.epoch, run.trigger.as_str()), (1, "ada"));
-    assert!(
-        t.store
-            .claim_run(&job().name, lease(2, 14))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(t.store.claim_run(&job().name, lease(2, 14)).await.unwrap().is_none());
     let other = "other".parse().unwrap();
-    assert!(
-        t.store
-            .claim_run(&other, lease(2, 99))
-            .await
-            .unwrap()
-            .is_none()
-    );
-    let again = t
-        .store
-        .claim_run(&job().name, lease(2, 16))
-        .await
-        .unwrap()
-        .unwrap();
+    assert!(t.store.claim_run(&other, lease(2, 99)).await.unwrap().is_none());
+    let again = t.store.claim_run(&job().name, lease(2, 16)).await.unwrap().unwrap();
     assert_eq!((again.id, again.epoch), (run.id, 2));
     assert_ne!(again.attempt_id, run.attempt_id);
 }
@@ -61,12 +42,7 @@ async fn many_hosts_claim_a_discovery_once(t: T) {
     let claims: Vec<_> = (0..16)
         .map(|number| {
             let t = t.clone();
-            tokio::spawn(async move {
-                t.store
-                    .claim_run(&job().name, lease(number, 0))
-                    .await
-                    .unwrap()
-            })
+            tokio::spawn(async move { t.store.claim_run(&job().name, lease(number, 0)).await.unwrap() })
         })
         .collect();
     let mut held = 0;
@@ -79,25 +55,15 @@ async fn many_hosts_claim_a_discovery_once(t: T) {
 async fn renewed_discovery_stays(t: T) {
     let run = t.run(&job(), 0).await;
     t.store.renew(lease(1, 10)).await.unwrap();
-    assert!(
-        t.store
-            .claim_run(&job().name, lease(2, 20))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_none());
     t.complete(&run, &job(), 20).await;
 }
 
 async fn cursor_moves_with_its_page(t: T) {
     let run = t.run(&job(), 0).await;
     assert_eq!(t.store.page_cursor(run.id).await.unwrap(), None);
-    t.put(&run, &job(), &page(&["a", "b"], Some("after b")), 0)
-        .await;
-    assert_eq!(
-        t.store.page_cursor(run.id).await.unwrap().as_deref(),
-        Some("after b")
-    );
+    t.put(&run, &job(), &page(&["a", "b"], Some("after b")), 0).await;
+    assert_eq!(t.store.page_cursor(run.id).await.unwrap().as_deref(), Some("after b"));
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item").await, 2);
 }
 
@@ -106,16 +72,8 @@ async fn crash_goes_on_at_the_cursor(t: T) {
     let dead = t.run(&job, 0).await;
     t.put(&dead, &job, &page(&["a", "b"], Some("p2")), 0).await;
 
-    let next = t
-        .store
-        .claim_run(&job.name, lease(2, 20))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        t.store.page_cursor(next.id).await.unwrap().as_deref(),
-        Some("p2")
-    );
+    let next = t.store.claim_run(&job.name, lease(2, 20)).await.unwrap().unwrap();
+    assert_eq!(t.store.page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
     // The page that the dead host was at comes again, with one item more.
     t.put(&next, &job, &page(&["b", "c"], None), 21).await;
     t.complete(&next, &job, 21).await;
@@ -128,37 +86,17 @@ async fn shutdown_hands_over_at_once(t: T) {
     let run = t.run(&job(), 0).await;
     t.put(&run, &job(), &page(&["a"], Some("p2")), 0).await;
     t.store.release_run(&run).await.unwrap();
-    let next = t
-        .store
-        .claim_run(&job().name, lease(2, 1))
-        .await
-        .unwrap()
-        .unwrap();
+    let next = t.store.claim_run(&job().name, lease(2, 1)).await.unwrap().unwrap();
     assert_eq!((next.id, next.epoch), (run.id, 2));
-    assert_eq!(
-        t.store.page_cursor(next.id).await.unwrap().as_deref(),
-        Some("p2")
-    );
+    assert_eq!(t.store.page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
 }
 
 async fn restarted_host_gets_its_discovery_back(t: T) {
     let run = t.run(&job(), 0).await;
     t.store.recover(Some(host(2)), |_| 5, at(1)).await.unwrap();
-    assert!(
-        t.store
-            .claim_run(&job().name, lease(2, 1))
-            .await
-            .unwrap()
-            .is_none(),
-        "host 1 lives"
-    );
+    assert!(t.store.claim_run(&job().name, lease(2, 1)).await.unwrap().is_none(), "host 1 lives");
     t.store.recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
-    let next = t
-        .store
-        .claim_run(&job().name, lease(1, 1))
-        .await
-        .unwrap()
-        .unwrap();
+    let next = t.store.claim_run(&job().name, lease(1, 1)).await.unwrap().unwrap();
     assert_eq!(next.id, run.id);
 }
 
@@ -168,49 +106,26 @@ async fn stale_holder_changes_nothing(t: T) {
     t.attempt("old", failed(), 0).await;
     let stale = t.run(&job, 100).await;
     t.put(&stale, &job, &page(&["a"], Some("p2")), 100).await;
-    let holder = t
-        .store
-        .claim_run(&job.name, lease(2, 200))
-        .await
-        .unwrap()
-        .unwrap();
+    let holder = t.store.claim_run(&job.name, lease(2, 200)).await.unwrap().unwrap();
     assert_eq!(holder.id, stale.id);
 
     let before = t.everything().await;
-    let forged = ClaimedRun {
-        epoch: holder.epoch,
-        ..stale.clone()
-    };
-    let guessed = ClaimedRun {
-        attempt_id: holder.attempt_id,
-        ..stale.clone()
-    };
+    let forged = ClaimedRun { epoch: holder.epoch, ..stale.clone() };
+    let guessed = ClaimedRun { attempt_id: holder.attempt_id, ..stale.clone() };
     for run in [&stale, &forged, &guessed] {
-        let (committed, sum) = t
-            .store
-            .put_page(run, &job, &page(&["a", "b"], None), None, at(201))
-            .await
-            .unwrap();
+        let (committed, sum) =
+            t.store.put_page(run, &job, &page(&["a", "b"], None), None, at(201)).await.unwrap();
         assert_eq!((committed, sum), (Committed::Stale, Default::default()));
         let gone = DiscoveryEnd::Failed(ErrorInfo::new("x", "y"));
         for end in [DiscoveryEnd::Complete, gone] {
-            assert_eq!(
-                t.store
-                    .end_discovery(run, &job, &end, at(201))
-                    .await
-                    .unwrap(),
-                Committed::Stale
-            );
+            assert_eq!(t.store.end_discovery(run, &job, &end, at(201)).await.unwrap(), Committed::Stale);
         }
         t.store.release_run(run).await.unwrap();
     }
     assert_eq!(t.everything().await, before);
     t.complete(&holder, &job, 202).await;
     assert_eq!(
-        t.store
-            .end_discovery(&holder, &job, &DiscoveryEnd::Complete, at(203))
-            .await
-            .unwrap(),
+        t.store.end_discovery(&holder, &job, &DiscoveryEnd::Complete, at(203)).await.unwrap(),
         Committed::Stale
     );
 }
@@ -227,11 +142,7 @@ async fn cap_counts_over_all_pages(t: T) {
         sums.push((sum.found, sum.queued, sum.over_cap));
     }
     assert_eq!(sums, [(6, 6, 0), (6, 4, 2), (6, 0, 6)]);
-    assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM item").await,
-        10,
-        "what is over the cap is not stored"
-    );
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item").await, 10, "what is over the cap is not stored");
 }
 
 async fn next_run_takes_what_was_over_the_cap(t: T) {
@@ -242,12 +153,7 @@ async fn next_run_takes_what_was_over_the_cap(t: T) {
     for now in [0, 60, 120, 180] {
         queued.push(t.discover(&job, &all, now).await.1.queued);
         for item in t.claim(10, now).await {
-            t.end(
-                &item,
-                Ok(domain::outcome::Outcome::Snoozed { until: at(9_999) }),
-                now,
-            )
-            .await;
+            t.end(&item, Ok(domain::outcome::Outcome::Snoozed { until: at(9_999) }), now).await;
         }
     }
     assert_eq!(queued, [2, 2, 1, 0]);
@@ -256,10 +162,7 @@ async fn next_run_takes_what_was_over_the_cap(t: T) {
 async fn empty_discovery_finishes_the_run(t: T) {
     let (run, _) = t.discover(&job(), &[], 3).await;
     let run = t.run_view(run).await;
-    assert_eq!(
-        (run.state.as_str(), run.finished_at),
-        ("finished", Some(at(3)))
-    );
+    assert_eq!((run.state.as_str(), run.finished_at), ("finished", Some(at(3))));
 }
 
 async fn last_first_attempt_finishes_the_run(t: T) {
@@ -269,16 +172,10 @@ async fn last_first_attempt_finishes_the_run(t: T) {
     t.end(&items[0], resolved(), 1).await;
     t.end(&items[1], failed(), 2).await;
     let run = t.run_view(id).await;
-    assert_eq!(
-        (run.state.as_str(), run.done, run.failed, run.finished_at),
-        ("running", 2, 1, None)
-    );
+    assert_eq!((run.state.as_str(), run.done, run.failed, run.finished_at), ("running", 2, 1, None));
     t.end(&items[2], awaiting(), 3).await;
     let run = t.run_view(id).await;
-    assert_eq!(
-        (run.state.as_str(), run.done, run.failed),
-        ("finished", 3, 1)
-    );
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 3, 1));
     assert_eq!(run.finished_at, Some(at(3)));
 }
 
@@ -303,10 +200,7 @@ async fn later_attempts_do_not_count(t: T) {
     assert_eq!(second.run_id, None);
     t.end(second, failed(), 10).await;
     let run = t.run_view(id).await;
-    assert_eq!(
-        (run.state.as_str(), run.done, run.failed),
-        ("running", 1, 1)
-    );
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("running", 1, 1));
 }
 
 async fn failed_discovery_keeps_what_it_queued(t: T) {
@@ -316,22 +210,10 @@ async fn failed_discovery_keeps_what_it_queued(t: T) {
     let run = t.run(&job, 100).await;
     t.put(&run, &job, &page(&["a"], Some("p2")), 100).await;
     let end = DiscoveryEnd::Failed(ErrorInfo::new("no-database", "shop is away"));
-    assert_eq!(
-        t.store
-            .end_discovery(&run, &job, &end, at(101))
-            .await
-            .unwrap(),
-        Committed::Applied
-    );
+    assert_eq!(t.store.end_discovery(&run, &job, &end, at(101)).await.unwrap(), Committed::Applied);
     let view = t.run_view(run.id).await;
-    assert_eq!(
-        (view.state.as_str(), view.finished_at),
-        ("failed", Some(at(101)))
-    );
-    assert_eq!(
-        view.error,
-        Some(ErrorInfo::new("no-database", "shop is away"))
-    );
+    assert_eq!((view.state.as_str(), view.finished_at), ("failed", Some(at(101))));
+    assert_eq!(view.error, Some(ErrorInfo::new("no-database", "shop is away")));
     expect![[r#"
         a pending attempts=0 due=100
         old retrying attempts=1 due=10 flaky: try later
@@ -347,11 +229,11 @@ async fn summary_says_why_items_were_skipped(t: T) {
     t.attempt("gone", failed(), 0).await;
     t.attempt("later", failed(), 1).await;
     t.attempt("stuck", permanent(), 2).await;
-    let (id, _) = t
-        .discover(&job, &["later", "stuck", "a", "b", "c"], 5)
-        .await;
+    let (id, _) = t.discover(&job, &["later", "stuck", "a", "b", "c"], 5).await;
     let item = t.claim(1, 5).await.remove(0);
     t.end(&item, resolved(), 6).await;
-    expect!["found 5, attempted 1 of 2, skipped 3 (1 waiting, 1 over the cap, 1 for a person), 1 no longer found"]
-        .assert_eq(&t.run_view(id).await.summary());
+    expect![
+        "found 5, attempted 1 of 2, skipped 3 (1 waiting, 1 over the cap, 1 for a person), 1 no longer found"
+    ]
+    .assert_eq(&t.run_view(id).await.summary());
 }

@@ -25,76 +25,39 @@ conformance! {
 }
 
 fn granted() -> JobSpec {
-    let grants = Grants {
-        keyvalue: true,
-        topics: ["wallets".to_owned()].into(),
-        ..Grants::default()
-    };
+    let grants = Grants { keyvalue: true, topics: ["wallets".to_owned()].into(), ..Grants::default() };
     JobSpec { grants, ..job() }
 }
 
 async fn scope_of(t: &T, job: JobSpec, key: &str) -> (domain::item::Claimed, AttemptScope) {
     t.discover(&job, &[key], 0).await;
-    let item = t
-        .store
-        .claim(&job, super::support::lease(1, 0), 1)
-        .await
-        .unwrap()
-        .remove(0);
+    let item = t.store.claim(&job, super::support::lease(1, 0), 1).await.unwrap().remove(0);
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item))
 }
 
 /// An attempt that writes `value` (or deletes) and is resolved.
 async fn write(t: &T, job: JobSpec, key: &str, value: Option<&[u8]>) {
     let (item, scope) = scope_of(t, job, &format!("item of {key}")).await;
-    scope
-        .kv_set("b", key, value.map(<[u8]>::to_vec))
-        .await
-        .unwrap();
+    scope.kv_set("b", key, value.map(<[u8]>::to_vec)).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
-    let end = AttemptEnd {
-        effects,
-        ..end(&item, &resolved(), 0)
-    };
-    assert_eq!(
-        t.store.end_attempt(Arc::new(end)).await.unwrap(),
-        Committed::Applied
-    );
+    let end = AttemptEnd { effects, ..end(&item, &resolved(), 0) };
+    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
 }
 
 async fn attempt_reads_its_own_writes(t: T) {
     write(&t, granted(), "kept", Some(b"old")).await;
     let (_, scope) = scope_of(&t, granted(), "a").await;
-    assert_eq!(
-        scope.kv_get("b", "kept").await.unwrap().as_deref(),
-        Some(&b"old"[..])
-    );
+    assert_eq!(scope.kv_get("b", "kept").await.unwrap().as_deref(), Some(&b"old"[..]));
     assert_eq!(scope.kv_get("b", "none").await.unwrap(), None);
-    scope
-        .kv_set("b", "kept", Some(b"new".to_vec()))
-        .await
-        .unwrap();
+    scope.kv_set("b", "kept", Some(b"new".to_vec())).await.unwrap();
     scope.kv_set("b", "empty", Some(Vec::new())).await.unwrap();
-    assert_eq!(
-        scope.kv_get("b", "kept").await.unwrap().as_deref(),
-        Some(&b"new"[..])
-    );
-    assert_eq!(
-        scope.kv_get("b", "empty").await.unwrap().as_deref(),
-        Some(&b""[..])
-    );
+    assert_eq!(scope.kv_get("b", "kept").await.unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(scope.kv_get("b", "empty").await.unwrap().as_deref(), Some(&b""[..]));
     assert_eq!(scope.kv_get("other bucket", "kept").await.unwrap(), None);
     scope.kv_set("b", "kept", None).await.unwrap();
-    assert_eq!(
-        scope.kv_get("b", "kept").await.unwrap(),
-        None,
-        "deleted here, still stored"
-    );
+    assert_eq!(scope.kv_get("b", "kept").await.unwrap(), None, "deleted here, still stored");
     let (_, other) = scope_of(&t, granted(), "b").await;
-    assert_eq!(
-        other.kv_get("b", "kept").await.unwrap().as_deref(),
-        Some(&b"old"[..])
-    );
+    assert_eq!(other.kv_get("b", "kept").await.unwrap().as_deref(), Some(&b"old"[..]));
 }
 
 async fn writes_are_stored_with_the_outcome(t: T) {
@@ -120,10 +83,7 @@ async fn aborted_attempt_leaves_nothing(t: T) {
 
 async fn jobs_do_not_see_each_others_keys(t: T) {
     write(&t, granted(), "k", Some(b"secret")).await;
-    let other = JobSpec {
-        name: "other".parse().unwrap(),
-        ..granted()
-    };
+    let other = JobSpec { name: "other".parse().unwrap(), ..granted() };
     let (_, scope) = scope_of(&t, other, "a").await;
     assert_eq!(scope.kv_get("b", "k").await.unwrap(), None);
     assert_eq!(scope.kv_keys("b", 0).await.unwrap(), Keys::default());
@@ -200,10 +160,7 @@ async fn discovery_reads_and_its_writes_are_dropped(t: T) {
     write(&t, granted(), "k", Some(b"v")).await;
     let before = t.everything().await;
     let scope = t.store.scope_of_discovery(Arc::new(granted()), at(1));
-    assert_eq!(
-        scope.kv_get("b", "k").await.unwrap().as_deref(),
-        Some(&b"v"[..])
-    );
+    assert_eq!(scope.kv_get("b", "k").await.unwrap().as_deref(), Some(&b"v"[..]));
     scope.kv_set("b", "k", None).await.unwrap();
     scope.publish("wallets", "k", "{}").await.unwrap();
     scope.end().await.unwrap();
@@ -217,32 +174,18 @@ async fn nothing_follows_the_end(t: T) {
     assert_eq!(scope.kv_get("b", "k").await.unwrap_err(), ended);
     assert_eq!(scope.kv_set("b", "k", None).await.unwrap_err(), ended);
     assert_eq!(scope.kv_keys("b", 0).await.unwrap_err(), ended);
-    assert_eq!(
-        scope.publish("wallets", "k", "{}").await.unwrap_err(),
-        ended
-    );
+    assert_eq!(scope.publish("wallets", "k", "{}").await.unwrap_err(), ended);
 }
 
 async fn events_keep_their_order(t: T) {
     let (item, scope) = scope_of(&t, granted(), "a").await;
     let mut published: Vec<EventId> = Vec::new();
     for n in 0..20 {
-        published.push(
-            scope
-                .publish("wallets", &n.to_string(), "{}")
-                .await
-                .unwrap(),
-        );
+        published.push(scope.publish("wallets", &n.to_string(), "{}").await.unwrap());
     }
     let effects = scope.end().await.unwrap().unwrap();
-    let end = AttemptEnd {
-        effects,
-        ..end(&item, &resolved(), 1)
-    };
+    let end = AttemptEnd { effects, ..end(&item, &resolved(), 1) };
     t.store.end_attempt(Arc::new(end)).await.unwrap();
     let pending = t.store.events_pending(Some("wallets"), 99).await.unwrap();
-    assert_eq!(
-        pending.iter().map(|event| event.id).collect::<Vec<_>>(),
-        published
-    );
+    assert_eq!(pending.iter().map(|event| event.id).collect::<Vec<_>>(), published);
 }

@@ -41,25 +41,15 @@ const ADD: &str = "INSERT INTO goods (id, stock, price, name, picture) VALUES ($
 const ENDLESS: &str = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT 1 FROM c)";
 
 fn read(sql: &str) -> Statement {
-    Statement {
-        datasource: SHOP.to_owned(),
-        sql: sql.to_owned(),
-        writes: false,
-    }
+    Statement { datasource: SHOP.to_owned(), sql: sql.to_owned(), writes: false }
 }
 
 fn write(sql: &str) -> Statement {
-    Statement {
-        writes: true,
-        ..read(sql)
-    }
+    Statement { writes: true, ..read(sql) }
 }
 
 fn granted(access: Access) -> JobSpec {
-    let grants = Grants {
-        datasources: [(SHOP.to_owned(), access)].into(),
-        ..Grants::default()
-    };
+    let grants = Grants { datasources: [(SHOP.to_owned(), access)].into(), ..Grants::default() };
     JobSpec { grants, ..job() }
 }
 
@@ -78,10 +68,7 @@ async fn writer(t: &T) -> AttemptScope {
 /// The ids that are stored, as another attempt sees them.
 async fn stored(t: &T) -> Vec<Value> {
     let (_, scope) = attempt(t, granted(Access::Read)).await;
-    let rows = scope
-        .sql_query(&read("SELECT id FROM goods ORDER BY id"), vec![])
-        .await
-        .unwrap();
+    let rows = scope.sql_query(&read("SELECT id FROM goods ORDER BY id"), vec![]).await.unwrap();
     rows.rows.into_iter().flatten().collect()
 }
 
@@ -91,53 +78,21 @@ fn id(id: i64) -> Vec<Value> {
 
 async fn values_make_the_round_trip(t: T) {
     let scope = writer(&t).await;
-    let full = vec![
-        Integer(1),
-        Integer(i64::MIN),
-        Real(-0.5),
-        Text("Grüße '; --".to_owned()),
-        Blob(vec![0, 255]),
-    ];
-    let empty = vec![
-        Integer(2),
-        Integer(0),
-        Real(0.0),
-        Text(String::new()),
-        Blob(Vec::new()),
-    ];
+    let full =
+        vec![Integer(1), Integer(i64::MIN), Real(-0.5), Text("Grüße '; --".to_owned()), Blob(vec![0, 255])];
+    let empty = vec![Integer(2), Integer(0), Real(0.0), Text(String::new()), Blob(Vec::new())];
     for row in [&full, &empty, &id(3)] {
-        assert_eq!(
-            scope.sql_execute(&write(ADD), row.clone()).await.unwrap(),
-            1
-        );
+        assert_eq!(scope.sql_execute(&write(ADD), row.clone()).await.unwrap(), 1);
     }
-    let columns = ["id", "stock", "price", "name", "picture"]
-        .map(str::to_owned)
-        .to_vec();
+    let columns = ["id", "stock", "price", "name", "picture"].map(str::to_owned).to_vec();
     let rows = scope.sql_query(&read(ALL), vec![]).await.unwrap();
-    assert_eq!(
-        rows,
-        Rows {
-            columns,
-            rows: vec![full, empty, id(3)]
-        }
-    );
-    for (column, value) in [
-        ("id", Integer(1)),
-        ("price", Real(-0.5)),
-        ("name", Text(String::new())),
-    ] {
+    assert_eq!(rows, Rows { columns, rows: vec![full, empty, id(3)] });
+    for (column, value) in [("id", Integer(1)), ("price", Real(-0.5)), ("name", Text(String::new()))] {
         let sql = format!("SELECT id FROM goods WHERE {column} = $1");
         let rows = scope.sql_query(&read(&sql), vec![value]).await.unwrap();
         assert_eq!(rows.rows.len(), 1, "{sql}");
     }
-    let none = scope
-        .sql_query(
-            &read("SELECT id FROM goods WHERE id = $1"),
-            vec![Integer(9)],
-        )
-        .await
-        .unwrap();
+    let none = scope.sql_query(&read("SELECT id FROM goods WHERE id = $1"), vec![Integer(9)]).await.unwrap();
     assert!(none.rows.is_empty());
 }
 
@@ -154,23 +109,12 @@ async fn null_may_come_first(t: T) {
     for new in values {
         let params = new.iter().cloned().chain([Integer(1)]).collect();
         assert_eq!(scope.sql_execute(&update, params).await.unwrap(), 1);
-        let rows = scope
-            .sql_query(&read("SELECT stock, name, picture FROM goods"), vec![])
-            .await
-            .unwrap();
+        let rows = scope.sql_query(&read("SELECT stock, name, picture FROM goods"), vec![]).await.unwrap();
         assert_eq!(rows.rows, [new]);
     }
     let filter = read("SELECT id FROM goods WHERE (CAST($1 AS TEXT) IS NULL OR name = $1)");
     for (name, found) in [(Null, 1), (Text("no".to_owned()), 0), (Null, 1)] {
-        assert_eq!(
-            scope
-                .sql_query(&filter, vec![name])
-                .await
-                .unwrap()
-                .rows
-                .len(),
-            found
-        );
+        assert_eq!(scope.sql_query(&filter, vec![name]).await.unwrap().rows.len(), found);
     }
 }
 
@@ -179,17 +123,9 @@ async fn parameter_may_change_its_type(t: T) {
     let scope = writer(&t).await;
     scope.sql_execute(&write(ADD), id(1)).await.unwrap();
     let update = write("UPDATE goods SET price = $1 WHERE id = 1");
-    for (param, price) in [
-        (Integer(3), 3.0),
-        (Real(2.5), 2.5),
-        (Integer(4), 4.0),
-        (Real(1.0), 1.0),
-    ] {
+    for (param, price) in [(Integer(3), 3.0), (Real(2.5), 2.5), (Integer(4), 4.0), (Real(1.0), 1.0)] {
         scope.sql_execute(&update, vec![param]).await.unwrap();
-        let rows = scope
-            .sql_query(&read("SELECT price FROM goods"), vec![])
-            .await
-            .unwrap();
+        let rows = scope.sql_query(&read("SELECT price FROM goods"), vec![]).await.unwrap();
         assert_eq!(rows.rows, [[Real(price)]]);
     }
 }
@@ -198,16 +134,7 @@ async fn statements_of_an_attempt_are_one_transaction(t: T) {
     let scope = writer(&t).await;
     scope.sql_execute(&write(ADD), id(1)).await.unwrap();
     scope.sql_execute(&write(ADD), id(2)).await.unwrap();
-    assert_eq!(
-        scope
-            .sql_query(&read(ALL), vec![])
-            .await
-            .unwrap()
-            .rows
-            .len(),
-        2,
-        "it sees its own"
-    );
+    assert_eq!(scope.sql_query(&read(ALL), vec![]).await.unwrap().rows.len(), 2, "it sees its own");
     assert!(stored(&t).await.is_empty(), "others do not");
     assert!(scope.end().await.unwrap().is_some());
     assert_eq!(stored(&t).await, [Integer(1), Integer(2)]);
@@ -253,21 +180,18 @@ async fn refused_statement_undoes_the_attempts_transaction(t: T) {
         "{twice}"
     );
     let after = scope.sql_execute(&write(ADD), id(2)).await.unwrap_err();
-    expect![[r#"database: a statement of this attempt on datasource "shop" failed: its transaction is undone"#]]
-        .assert_eq(&after.to_string());
-    let error = scope.end().await.unwrap_err();
     expect![[
-        r#"datasource "shop": a statement failed after others had written, so all are undone"#
+        r#"database: a statement of this attempt on datasource "shop" failed: its transaction is undone"#
     ]]
-    .assert_eq(&error.to_string());
+    .assert_eq(&after.to_string());
+    let error = scope.end().await.unwrap_err();
+    expect![[r#"datasource "shop": a statement failed after others had written, so all are undone"#]]
+        .assert_eq(&error.to_string());
     assert!(stored(&t).await.is_empty());
 
     // Without writes before it nothing is lost: the guest may take the refusal as an answer.
     let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
-    scope
-        .sql_execute(&write("INSERT INTO nowhere VALUES (1)"), vec![])
-        .await
-        .unwrap_err();
+    scope.sql_execute(&write("INSERT INTO nowhere VALUES (1)"), vec![]).await.unwrap_err();
     assert!(scope.end().await.unwrap().is_some());
 }
 
@@ -283,10 +207,7 @@ async fn grants_are_kept(t: T) {
     let mut job = job();
     job.grants.datasources = [("moon".to_owned(), Access::Read)].into();
     let (_, scope) = attempt(&t, job).await;
-    let moon = Statement {
-        datasource: "moon".to_owned(),
-        ..read(ALL)
-    };
+    let moon = Statement { datasource: "moon".to_owned(), ..read(ALL) };
     tell(scope.sql_query(&moon, vec![]).await.unwrap_err());
     expect![[r#"
         denied: datasource "shop" is not granted
@@ -312,17 +233,8 @@ async fn reading_grant_cannot_write(t: T) {
 
 async fn discovery_cannot_write(t: T) {
     execute(t.kind, &t.shop_url, GOODS).await;
-    let scope = t
-        .store
-        .scope_of_discovery(Arc::new(granted(Access::ReadWrite)), at(0));
-    assert!(
-        scope
-            .sql_query(&read(ALL), vec![])
-            .await
-            .unwrap()
-            .rows
-            .is_empty()
-    );
+    let scope = t.store.scope_of_discovery(Arc::new(granted(Access::ReadWrite)), at(0));
+    assert!(scope.sql_query(&read(ALL), vec![]).await.unwrap().rows.is_empty());
     let error = scope.sql_execute(&write(ADD), id(1)).await.unwrap_err();
     assert!(matches!(error, ScopeError::Database(_)), "{error}");
     scope.end().await.unwrap();
@@ -354,29 +266,11 @@ async fn answers_are_bounded(t: T) {
     let (_, scope) = attempt(&t, job).await;
     let mut told = String::new();
     let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
-    tell(
-        scope
-            .sql_query(&read("SELECT id FROM goods"), vec![])
-            .await
-            .unwrap_err(),
-    );
+    tell(scope.sql_query(&read("SELECT id FROM goods"), vec![]).await.unwrap_err());
     let long = vec![Text("x".repeat(451))];
-    tell(
-        scope
-            .sql_query(&read("SELECT id FROM goods WHERE name = $1"), long)
-            .await
-            .unwrap_err(),
-    );
-    scope
-        .sql_query(&read("SELECT name FROM goods WHERE id < 4"), vec![])
-        .await
-        .unwrap();
-    tell(
-        scope
-            .sql_query(&read("SELECT name FROM goods WHERE id = 4"), vec![])
-            .await
-            .unwrap_err(),
-    );
+    tell(scope.sql_query(&read("SELECT id FROM goods WHERE name = $1"), long).await.unwrap_err());
+    scope.sql_query(&read("SELECT name FROM goods WHERE id < 4"), vec![]).await.unwrap();
+    tell(scope.sql_query(&read("SELECT name FROM goods WHERE id = 4"), vec![]).await.unwrap_err());
     expect![[r#"
         limit: the statement answered with more than 4 rows
         limit: parameters of more than 450 bytes
@@ -391,20 +285,14 @@ async fn endless_answer_is_cut_off(t: T) {
     job.limits.sql_time = Duration::from_secs(2);
     job.limits.sql_rows = 10;
     let (_, scope) = attempt(&t, job.clone()).await;
-    let error = scope
-        .sql_query(&read(&format!("{ENDLESS} SELECT x FROM c")), vec![])
-        .await
-        .unwrap_err();
+    let error = scope.sql_query(&read(&format!("{ENDLESS} SELECT x FROM c")), vec![]).await.unwrap_err();
     expect!["limit: the statement answered with more than 10 rows"].assert_eq(&error.to_string());
     scope.abort().await;
 
     job.limits.sql_rows = usize::MAX;
     job.limits.sql_bytes = 1_000;
     let (_, scope) = attempt(&t, job).await;
-    let error = scope
-        .sql_query(&read(&format!("{ENDLESS} SELECT x FROM c")), vec![])
-        .await
-        .unwrap_err();
+    let error = scope.sql_query(&read(&format!("{ENDLESS} SELECT x FROM c")), vec![]).await.unwrap_err();
     expect!["limit: an attempt read more than 1000 bytes"].assert_eq(&error.to_string());
 }
 
@@ -422,11 +310,7 @@ async fn endless_statement_is_cut_off(t: T) {
     }
     let (_, next) = attempt(&t, job).await;
     next.sql_query(&read("SELECT 1"), vec![]).await.unwrap();
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 async fn datasource_that_is_away_is_told(t: T) {
@@ -435,31 +319,15 @@ async fn datasource_that_is_away_is_told(t: T) {
         Kind::Postgres => "postgres://shop:hunter2@127.0.0.1:1/shop",
     };
     let store = Arc::new(Store::open(&config(&t.url, away)).await.unwrap());
-    let t = T {
-        store: store.clone(),
-        ..t
-    };
+    let t = T { store: store.clone(), ..t };
     let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
-    let error = scope
-        .sql_query(&read("SELECT 1"), vec![])
-        .await
-        .unwrap_err();
+    let error = scope.sql_query(&read("SELECT 1"), vec![]).await.unwrap_err();
     assert!(matches!(error, ScopeError::Unavailable(_)), "{error}");
     let text = error.to_string();
-    assert!(
-        text.starts_with("unavailable: datasource \"shop\": "),
-        "{text}"
-    );
+    assert!(text.starts_with("unavailable: datasource \"shop\": "), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
-    assert_eq!(
-        store.check_statement(&read("SELECT 1")).await,
-        Ok(()),
-        "its items will tell"
-    );
-    assert!(
-        scope.end().await.unwrap().is_some(),
-        "the attempt itself can end"
-    );
+    assert_eq!(store.check_statement(&read("SELECT 1")).await, Ok(()), "its items will tell");
+    assert!(scope.end().await.unwrap().is_some(), "the attempt itself can end");
     store.close().await;
 }
 
@@ -468,18 +336,11 @@ async fn statements_are_checked_at_load(t: T) {
     for good in [ALL, ADD] {
         assert_eq!(t.store.check_statement(&read(good)).await, Ok(()));
     }
-    let error = t
-        .store
-        .check_statement(&read("SELECT nothing FROM goods"))
-        .await
-        .unwrap_err();
+    let error = t.store.check_statement(&read("SELECT nothing FROM goods")).await.unwrap_err();
     assert!(error.contains("nothing"), "{error}");
     let error = t.store.check_statement(&read("SELEC 1")).await.unwrap_err();
     assert!(error.contains("SELEC"), "{error}");
-    let moon = Statement {
-        datasource: "moon".to_owned(),
-        ..read(ALL)
-    };
+    let moon = Statement { datasource: "moon".to_owned(), ..read(ALL) };
     expect![[r#"denied: there is no datasource "moon" in the configuration"#]]
         .assert_eq(&t.store.check_statement(&moon).await.unwrap_err());
     assert!(stored(&t).await.is_empty(), "a check runs nothing");

@@ -86,13 +86,8 @@ pub async fn run<F: Future<Output = ()> + Send + 'static>(kind: Kind, case: fn(T
 }
 
 pub fn config(url: &str, shop_url: &str) -> StoreConfig {
-    let shop = DatasourceConfig {
-        url: shop_url.to_owned(),
-    };
-    StoreConfig {
-        url: url.to_owned(),
-        datasources: BTreeMap::from([(SHOP.to_owned(), shop)]),
-    }
+    let shop = DatasourceConfig { url: shop_url.to_owned() };
+    StoreConfig { url: url.to_owned(), datasources: BTreeMap::from([(SHOP.to_owned(), shop)]) }
 }
 
 struct TestDb {
@@ -115,12 +110,7 @@ impl TestDb {
             }
         };
         execute(kind, &shop_url, "CREATE TABLE shop_exists (id INTEGER)").await;
-        TestDb {
-            kind,
-            url,
-            shop_url,
-            folder,
-        }
+        TestDb { kind, url, shop_url, folder }
     }
 
     async fn remove(self) {
@@ -140,11 +130,7 @@ pub fn postgres_url() -> String {
 async fn new_postgres_database() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let server = postgres_url();
-    let name = format!(
-        "store_{}_{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    );
+    let name = format!("store_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     execute(Kind::Postgres, &server, &format!("CREATE DATABASE {name}")).await;
     let (base, _) = server.rsplit_once('/').unwrap();
     format!("{base}/{name}")
@@ -152,9 +138,7 @@ async fn new_postgres_database() -> String {
 
 /// Runs SQL on a connection of its own, as a person with the database's own tool would.
 pub async fn execute(kind: Kind, url: &str, sql: &str) {
-    try_execute(kind, url, sql)
-        .await
-        .unwrap_or_else(|e| panic!("{sql}: {e}"));
+    try_execute(kind, url, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
 }
 
 pub async fn try_execute(kind: Kind, url: &str, sql: &str) -> Result<(), sqlx::Error> {
@@ -184,11 +168,7 @@ pub fn host(number: u128) -> HostId {
 }
 
 pub fn lease(number: u128, now: i64) -> Lease {
-    Lease {
-        host: host(number),
-        now: at(now),
-        until: at(now + LEASE_SECONDS),
-    }
+    Lease { host: host(number), now: at(now), until: at(now + LEASE_SECONDS) }
 }
 
 pub fn job() -> JobSpec {
@@ -199,10 +179,7 @@ pub fn job() -> JobSpec {
         config: BTreeMap::new(),
         grants: Grants::default(),
         limits: Limits::DEFAULT,
-        retry: RetryPolicy {
-            jitter: 0.0,
-            ..RetryPolicy::DEFAULT
-        },
+        retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
         concurrency: 4,
         items_per_run_max: None,
         rate: None,
@@ -212,20 +189,12 @@ pub fn job() -> JobSpec {
 
 /// A page of items with the payload `{}`.
 pub fn page(keys: &[&str], next: Option<&str>) -> Page {
-    let found = |key: &&str| Found {
-        key: (*key).to_owned(),
-        payload: "{}".to_owned(),
-    };
-    Page {
-        items: keys.iter().map(found).collect(),
-        next: next.map(str::to_owned),
-    }
+    let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+    Page { items: keys.iter().map(found).collect(), next: next.map(str::to_owned) }
 }
 
 pub fn resolved() -> Result<Outcome, Failure> {
-    Ok(Outcome::Resolved {
-        note: Some("done".to_owned()),
-    })
+    Ok(Outcome::Resolved { note: Some("done".to_owned()) })
 }
 
 pub fn awaiting() -> Result<Outcome, Failure> {
@@ -237,10 +206,7 @@ pub fn failed() -> Result<Outcome, Failure> {
 }
 
 pub fn permanent() -> Result<Outcome, Failure> {
-    Err(Failure::Permanent(domain::outcome::ErrorInfo::new(
-        "no-user",
-        "the user is gone",
-    )))
+    Err(Failure::Permanent(domain::outcome::ErrorInfo::new("no-user", "the user is gone")))
 }
 
 /// The end of an attempt by [`job`]'s rules, with no effects.
@@ -251,10 +217,7 @@ pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> Attem
         effects: Effects::default(),
         host: host(1),
         digest: None,
-        usage: Usage {
-            wall_us: 1_500,
-            memory_bytes_max: 65_536,
-        },
+        usage: Usage { wall_us: 1_500, memory_bytes_max: 65_536 },
         log: "a line".to_owned(),
         ended_at: at(now),
     }
@@ -264,30 +227,18 @@ impl T {
     /// A run started by hand whose discovery host 1 holds.
     pub async fn run(&self, job: &JobSpec, now: i64) -> ClaimedRun {
         self.store.trigger(&job.name, "ada", at(now)).await.unwrap();
-        self.store
-            .claim_run(&job.name, lease(1, now))
-            .await
-            .unwrap()
-            .unwrap()
+        self.store.claim_run(&job.name, lease(1, now)).await.unwrap().unwrap()
     }
 
     pub async fn put(&self, run: &ClaimedRun, job: &JobSpec, page: &Page, now: i64) -> Discovered {
-        let (committed, sum) = self
-            .store
-            .put_page(run, job, page, None, at(now))
-            .await
-            .unwrap();
+        let (committed, sum) = self.store.put_page(run, job, page, None, at(now)).await.unwrap();
         assert_eq!(committed, Committed::Applied);
         sum
     }
 
     pub async fn complete(&self, run: &ClaimedRun, job: &JobSpec, now: i64) {
         let end = DiscoveryEnd::Complete;
-        let committed = self
-            .store
-            .end_discovery(run, job, &end, at(now))
-            .await
-            .unwrap();
+        let committed = self.store.end_discovery(run, job, &end, at(now)).await.unwrap();
         assert_eq!(committed, Committed::Applied);
     }
 
@@ -301,10 +252,7 @@ impl T {
 
     /// What host 1 gets of the items of [`job`] that are due.
     pub async fn claim(&self, limit: u32, now: i64) -> Vec<Claimed> {
-        self.store
-            .claim(&job(), lease(1, now), limit)
-            .await
-            .unwrap()
+        self.store.claim(&job(), lease(1, now), limit).await.unwrap()
     }
 
     /// The one item that is due.
@@ -314,16 +262,8 @@ impl T {
         items.remove(0)
     }
 
-    pub async fn end(
-        &self,
-        item: &Claimed,
-        result: Result<Outcome, Failure>,
-        now: i64,
-    ) -> Committed {
-        self.store
-            .end_attempt(Arc::new(end(item, &result, now)))
-            .await
-            .unwrap()
+    pub async fn end(&self, item: &Claimed, result: Result<Outcome, Failure>, now: i64) -> Committed {
+        self.store.end_attempt(Arc::new(end(item, &result, now))).await.unwrap()
     }
 
     /// Discovers one item, claims it and ends its attempt.
@@ -339,15 +279,8 @@ impl T {
         items.sort_by(|a, b| a.key.cmp(&b.key));
         let line = |item: &crate::items::ItemView| {
             let due = item.due_at.duration_since(at(0)).as_secs();
-            let why = item
-                .error
-                .as_ref()
-                .map(|e| format!(" {}: {}", e.code, e.message))
-                .unwrap_or_default();
-            format!(
-                "{} {} attempts={} due={due}{why}\n",
-                item.key, item.shown, item.attempts
-            )
+            let why = item.error.as_ref().map(|e| format!(" {}: {}", e.code, e.message)).unwrap_or_default();
+            format!("{} {} attempts={} due={due}{why}\n", item.key, item.shown, item.attempts)
         };
         items.iter().map(line).collect()
     }
@@ -355,10 +288,7 @@ impl T {
     pub async fn trail(&self) -> String {
         let trail = self.store.audit(100).await.unwrap();
         let line = |entry: &crate::audit::AuditView| {
-            format!(
-                "{} {} {}: {}\n",
-                entry.actor, entry.action, entry.subject, entry.detail
-            )
+            format!("{} {} {}: {}\n", entry.actor, entry.action, entry.subject, entry.detail)
         };
         trail.iter().rev().map(line).collect()
     }
@@ -379,16 +309,9 @@ impl T {
     /// Everything that is stored, to see that nothing changed.
     pub async fn everything(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for table in [
-            "job", "tick", "run", "item", "attempt", "event", "kv", "rate", "audit",
-        ] {
+        for table in ["job", "tick", "run", "item", "attempt", "event", "kv", "rate", "audit"] {
             let sql = format!("SELECT * FROM {table} ORDER BY 1, 2");
-            all.extend(
-                self.rows(&sql)
-                    .await
-                    .iter()
-                    .map(|row| format!("{table} {row:?}")),
-            );
+            all.extend(self.rows(&sql).await.iter().map(|row| format!("{table} {row:?}")));
         }
         all
     }

@@ -18,10 +18,7 @@ conformance! {
 }
 
 fn due(seconds: i64) -> Due {
-    Due {
-        at: at(seconds),
-        missed: Vec::new(),
-    }
+    Due { at: at(seconds), missed: Vec::new() }
 }
 
 async fn schedule_starts_when_the_job_is_new(t: T) {
@@ -42,26 +39,12 @@ async fn unknown_job_is_told(t: T) {
 
 async fn instant_fires_once(t: T) {
     t.store.put_job(&job(), at(0)).await.unwrap();
-    let ticked = t
-        .store
-        .tick(&job().name, &due(60), at(61))
-        .await
-        .unwrap()
-        .unwrap();
+    let ticked = t.store.tick(&job().name, &due(60), at(61)).await.unwrap().unwrap();
     assert_eq!(ticked.fate, Fate::Ran);
-    assert_eq!(
-        t.store.tick(&job().name, &due(60), at(62)).await.unwrap(),
-        None
-    );
+    assert_eq!(t.store.tick(&job().name, &due(60), at(62)).await.unwrap(), None);
     let runs = t.store.runs(Some("wallet"), 10).await.unwrap();
-    assert_eq!(
-        runs.iter().map(|run| run.id).collect::<Vec<_>>(),
-        [ticked.run.unwrap()]
-    );
-    assert_eq!(
-        (runs[0].started_by.as_str(), runs[0].created_at),
-        ("schedule", at(61))
-    );
+    assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), [ticked.run.unwrap()]);
+    assert_eq!((runs[0].started_by.as_str(), runs[0].created_at), ("schedule", at(61)));
     assert_eq!(t.store.ticked_at(&job().name).await.unwrap(), at(60));
 }
 
@@ -85,33 +68,14 @@ async fn many_hosts_fire_an_instant_once(t: T) {
 async fn open_run_makes_an_overlap(t: T) {
     let job = job();
     t.store.put_job(&job, at(0)).await.unwrap();
-    t.store
-        .tick(&job.name, &due(60), at(60))
-        .await
-        .unwrap()
-        .unwrap();
-    let second = t
-        .store
-        .tick(&job.name, &due(120), at(120))
-        .await
-        .unwrap()
-        .unwrap();
+    t.store.tick(&job.name, &due(60), at(60)).await.unwrap().unwrap();
+    let second = t.store.tick(&job.name, &due(120), at(120)).await.unwrap().unwrap();
     assert_eq!((second.fate, second.run), (Fate::Overlap, None));
 
-    let run = t
-        .store
-        .claim_run(&job.name, super::support::lease(1, 121))
-        .await
-        .unwrap()
-        .unwrap();
+    let run = t.store.claim_run(&job.name, super::support::lease(1, 121)).await.unwrap().unwrap();
     t.put(&run, &job, &page(&[], None), 121).await;
     t.complete(&run, &job, 121).await;
-    let third = t
-        .store
-        .tick(&job.name, &due(180), at(180))
-        .await
-        .unwrap()
-        .unwrap();
+    let third = t.store.tick(&job.name, &due(180), at(180)).await.unwrap().unwrap();
     assert_eq!(third.fate, Fate::Ran);
 }
 
@@ -119,25 +83,13 @@ async fn missed_instants_are_listed(t: T) {
     t.store.put_job(&job(), at(0)).await.unwrap();
     t.store.tick(&job().name, &due(60), at(60)).await.unwrap();
     // 60 is missed in the eyes of a host that looked before; it keeps its fate.
-    let due = Due {
-        at: at(240),
-        missed: vec![at(180), at(120), at(60)],
-    };
-    t.store
-        .tick(&job().name, &due, at(241))
-        .await
-        .unwrap()
-        .unwrap();
+    let due = Due { at: at(240), missed: vec![at(180), at(120), at(60)] };
+    t.store.tick(&job().name, &due, at(241)).await.unwrap().unwrap();
     let ticks = t.store.ticks("wallet", 10).await.unwrap();
     let lines: String = ticks
         .iter()
         .map(|tick| {
-            format!(
-                "{} {} {}\n",
-                tick.at.duration_since(at(0)).as_secs(),
-                tick.fate,
-                tick.run_id.is_some()
-            )
+            format!("{} {} {}\n", tick.at.duration_since(at(0)).as_secs(), tick.fate, tick.run_id.is_some())
         })
         .collect();
     expect![[r#"

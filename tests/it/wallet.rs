@@ -188,10 +188,13 @@ async fn lose_wallet(scene: &mut Scene) {
     scene.host.minute().await;
 }
 
+/// A status and its age in seconds, if there is one.
+type Stands = Option<(&'static str, Option<i64>)>;
+
 async fn w6_decides_by_the_status(kind: Kind) {
     let mut scene = scene(kind, 14).await;
     // The age counts at the next minute.
-    let cases: [(i64, Option<(&str, Option<i64>)>, bool); 14] = [
+    let cases: [(i64, Stands, bool); 14] = [
         (1, None, true),
         (2, Some(("failed", Some(0))), true),
         (3, Some(("completed", Some(0))), true),

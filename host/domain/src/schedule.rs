@@ -16,7 +16,7 @@ pub const MISSED_MAX: usize = 100;
 
 #[derive(Debug, Clone)]
 pub enum Schedule {
-    Cron(Cron),
+    Cron(Box<Cron>),
     Every(SignedDuration),
     /// Only people and the API start it.
     Manual,
@@ -63,7 +63,7 @@ impl Schedule {
         if cron.next_after(now).is_none() {
             return Err(ScheduleError::NeverFires(text.to_owned()));
         }
-        Ok(Schedule::Cron(cron))
+        Ok(Schedule::Cron(Box::new(cron)))
     }
 
     pub fn every(interval: SignedDuration) -> Result<Schedule, ScheduleError> {
@@ -129,7 +129,7 @@ impl Cron {
             if let Some(last) = instants.take_while(|instant| *instant <= at).last() {
                 return Some(last);
             }
-            span = span * 2;
+            span *= 2;
         }
         None
     }

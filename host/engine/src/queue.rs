@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::id::JobName;
 use domain::job::JobSpec;
@@ -18,16 +19,21 @@ use crate::timer::until;
 /// claims cost a transaction each, whatever their size.
 const REFILL_SHARE: usize = 4;
 
+/// How long to leave alone, in real time, what is due and cannot be claimed just now: on Postgres
+/// another transaction may hold its row for a moment (a renewal, another host's claim).
+const HELD_REST: Duration = Duration::from_millis(20);
+
 pub async fn run(ctx: Arc<Ctx>) {
     let rooms = Rooms::new(&ctx);
     loop {
         let woken = ctx.store.woken();
         let room = ctx.room.notified();
         let mut next: Option<Timestamp> = None;
-        let mut failed = false;
+        let (mut failed, mut held) = (false, false);
         for job in ctx.jobs.iter().filter(|job| ctx.ready(job)) {
             match fill(&ctx, job, &rooms).await {
-                Ok(due) => next = [next, due].into_iter().flatten().min(),
+                Ok(Filled::Until(due)) => next = [next, due].into_iter().flatten().min(),
+                Ok(Filled::Held) => held = true,
                 Err(error) => {
                     tracing::warn!(job = %job.name, %error, "items wait for the store");
                     failed = true;
@@ -37,12 +43,13 @@ pub async fn run(ctx: Arc<Ctx>) {
         if failed {
             tokio::time::sleep(STORE_REST).await;
         }
+        let rest = if held { HELD_REST } else { ctx.config.poll_period };
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
             _ = woken => {}
             _ = room => {}
             _ = until(&ctx.clock, next) => {}
-            _ = tokio::time::sleep(ctx.config.poll_period) => {}
+            _ = tokio::time::sleep(rest) => {}
         }
     }
 }
@@ -82,23 +89,31 @@ struct Permit {
     _host: OwnedSemaphorePermit,
 }
 
-/// Claims what there is room for. Answers when to look again, if that is known.
-async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &Rooms) -> Result<Option<Timestamp>, StoreError> {
+/// When to look again.
+enum Filled {
+    /// At this instant, or when something tells of work.
+    Until(Option<Timestamp>),
+    /// Soon: something is due, and nothing could be claimed.
+    Held,
+}
+
+/// Claims what there is room for.
+async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &Rooms) -> Result<Filled, StoreError> {
     loop {
         let now = ctx.clock.now();
         let next = ctx.store.next_due(&job.name).await?;
         if next.is_none_or(|next| next > now) || ctx.stop.is_cancelled() {
-            return Ok(next);
+            return Ok(Filled::Until(next));
         }
         let permits = rooms.take(job);
         if permits.is_empty() {
-            return Ok(None);
+            return Ok(Filled::Until(None));
         }
         let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
         let leases = ctx.leases();
         let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
         if claimed.is_empty() {
-            return Ok(job.rate.and_then(|rate| rate.next_window(now)));
+            return Ok(job.rate.map_or(Filled::Held, |rate| Filled::Until(rate.next_window(now))));
         }
         for (item, permit) in claimed.into_iter().zip(permits) {
             let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());

@@ -54,7 +54,9 @@ pub fn function_sizes(text: &str) -> Vec<(usize, usize)> {
         let signature_ends = |line: &&&str| matches!(line.chars().last(), Some('{' | '}' | ';'));
         let opening = lines[start..].iter().find(signature_ends);
         if opening.is_some_and(|line| line.ends_with('{')) {
-            let body = lines[start..].iter().position(|line| *line == closing);
+            // `})` ends a function that a macro repeats.
+            let closes = |line: &&str| *line == closing || line.starts_with(&format!("{closing})"));
+            let body = lines[start..].iter().position(closes);
             sizes.push((start + 1, body.unwrap_or(lines.len() - start) + 1));
         }
     }

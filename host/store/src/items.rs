@@ -1,5 +1,7 @@
 //! Items: claimed, renewed, put back, decided by people, shown.
 
+use std::collections::BTreeSet;
+
 use domain::id::{AttemptId, HostId, ItemId, JobName, RunId};
 use domain::item::{ByHand, Claimed, Event, State, next};
 use domain::job::JobSpec;
@@ -41,6 +43,9 @@ impl Store {
             tx.execute(items::RATE_SET, &args![job.name.as_str(), budget.window_start, used]).await?;
         }
         tx.commit().await?;
+        if !rows.is_empty() {
+            self.taken.add(lease.host, attempt);
+        }
         // RETURNING has no order of its own.
         let order = |row: &Row| Some((row.int("priority").ok()?, row.int("due_at_ms").ok()?));
         rows.sort_by_key(order);
@@ -84,14 +89,20 @@ impl Store {
         rows.first().map_or(Ok(None), |row| row.opt_time("due_at_ms"))
     }
 
-    /// Prolongs every lease of this host: one statement for its items, one for its discoveries.
+    /// Prolongs every lease that this process took: one statement for its items, one for its discoveries.
     pub async fn renew(&self, lease: Lease) -> Result<(), StoreError> {
-        let args = args![lease.host.to_string(), lease.until];
+        let taken = self.taken.of(lease.host);
+        let ids = serde_json::to_string(&taken).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        let args = args![lease.host.to_string(), lease.until, ids];
         let mut tx = self.db.begin().await?;
-        tx.execute(items::ITEMS_RENEW, &args).await?;
-        tx.execute(runs::RUNS_RENEW, &args).await?;
+        let mut rows = tx.fetch(items::ITEMS_RENEW, &args).await?;
+        rows.extend(tx.fetch(runs::RUNS_RENEW, &args).await?);
         tx.execute(crate::sql::hosts::HOST_BEAT, &args![lease.host.to_string(), lease.now]).await?;
-        tx.commit().await
+        tx.commit().await?;
+        let held: Result<BTreeSet<String>, StoreError> =
+            rows.iter().map(|row| row.text("attempt_id")).collect();
+        self.taken.keep(&taken, &held?);
+        Ok(())
     }
 
     /// A person's decision on one item.

@@ -18,6 +18,7 @@ pub mod runs;
 pub mod items;
 pub mod recovery;
 pub mod scope;
+mod taken;
 
 pub mod commit;
 

@@ -26,6 +26,9 @@ impl Store {
             args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lease.now];
         let rows = tx.fetch(runs::RUN_CLAIM, &args).await?;
         tx.commit().await?;
+        if !rows.is_empty() {
+            self.taken.add(lease.host, attempt_id);
+        }
         let claimed = |row: &Row| {
             Ok(ClaimedRun {
                 id: row.parse("id")?,
@@ -259,6 +262,11 @@ impl Reconciler<'_> {
                 queue.then(|| self.run.to_string())
             ];
             let changed = self.tx.execute(items::ITEM_REFRESH, &args).await?;
+            if changed == 0 {
+                // Its attempt ended just now. It was found all the same: it must not count as absent.
+                let args = args![known.id.to_string(), self.run.to_string()];
+                self.tx.execute(items::ITEM_SEEN, &args).await?;
+            }
             if queue {
                 self.count(changed, sum);
                 return Ok(());

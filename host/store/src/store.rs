@@ -14,6 +14,7 @@ use crate::config::{POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX
 use crate::datasource::Datasources;
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::taken::Taken;
 use crate::{migrate, sql};
 
 /// First SQLite without the WAL-reset corruption.
@@ -24,6 +25,7 @@ pub struct Store {
     pub(crate) db: Db,
     pub(crate) datasources: Datasources,
     pub(crate) committer: Committer,
+    pub(crate) taken: Taken,
     wake: Arc<Notify>,
 }
 
@@ -36,6 +38,7 @@ impl Store {
         Ok(Store {
             datasources: Datasources::new(&config.datasources)?,
             committer: Committer::start(db.clone()),
+            taken: Taken::default(),
             wake: Arc::new(Notify::new()),
             db,
         })

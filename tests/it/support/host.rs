@@ -128,17 +128,18 @@ impl Host {
         if job.schedule.due(ticked_at, now).is_some() {
             return false;
         }
-        let items = store.items(Some(job.name.as_str()), None, 100_000).await.unwrap();
-        if items.iter().any(|item| item.state == State::Running) {
-            return false;
-        }
+        // In the order in which work flows, so that nothing slips by between two looks.
+        let held_by_rate = store.rate_left(job, now).await.unwrap() == Some(0);
         let runs = store.runs(Some(job.name.as_str()), 5).await.unwrap();
         if runs.iter().any(|run| run.state == "discovering") {
             return false;
         }
         let open = runs.iter().any(|run| run.state == "running");
+        let items = store.items(Some(job.name.as_str()), None, 100_000).await.unwrap();
+        if items.iter().any(|item| item.state == State::Running) {
+            return false;
+        }
         let due = |item: &ItemView| !item.state.is_end() && item.due_at <= now;
-        let held_by_rate = store.rate_left(job, now).await.unwrap() == Some(0);
         held_by_rate || !(open || items.iter().any(due))
     }
 

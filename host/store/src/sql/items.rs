@@ -34,8 +34,7 @@ pub const ITEM_RELEASE: Sql = Sql::same(
 pub const ITEM_HELD: Sql =
     Sql::same("SELECT id FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3");
 
-pub const ITEMS_RENEW: Sql =
-    Sql::same("UPDATE item SET lease_until_ms = $2 WHERE state = 'running' AND host_id = $1");
+pub const ITEMS_RENEW: Sql = Sql::differs(sqlite::ITEMS_RENEW, postgres::ITEMS_RENEW);
 
 /// What a lost host held, put back (or before a person, after too many crashes).
 pub const ITEM_RECOVER: Sql = Sql::same(
@@ -62,6 +61,8 @@ pub const ITEM_REFRESH: Sql = Sql::same(
     "UPDATE item SET payload = $3, seen_run_id = $4, run_id = COALESCE($5, run_id)
     WHERE id = $1 AND version = $2 AND state IN ('waiting', 'running', 'awaiting')",
 );
+
+pub const ITEM_SEEN: Sql = Sql::same("UPDATE item SET seen_run_id = $2 WHERE id = $1");
 
 /// Found again after it was resolved: a new series, with its attempts forgotten or not ($6).
 pub const ITEM_REOPEN: Sql = Sql::same(

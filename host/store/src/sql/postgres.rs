@@ -27,3 +27,11 @@ pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, 
         WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
         ORDER BY created_at_ms LIMIT 1 FOR UPDATE SKIP LOCKED))
     RETURNING *";
+
+pub const ITEMS_RENEW: &str = "UPDATE item SET lease_until_ms = $2 WHERE state = 'running' AND host_id = $1
+        AND attempt_id IN (SELECT jsonb_array_elements_text(CAST($3 AS jsonb)))
+    RETURNING attempt_id";
+
+pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = $2 WHERE state = 'discovering' AND host_id = $1
+        AND attempt_id IN (SELECT jsonb_array_elements_text(CAST($3 AS jsonb)))
+    RETURNING attempt_id";

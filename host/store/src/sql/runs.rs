@@ -8,9 +8,7 @@ pub const RUN_ADD: Sql = Sql::same(
 pub const RUN_OPEN_OF: Sql =
     Sql::same("SELECT id FROM run WHERE job = $1 AND state IN ('discovering', 'running') LIMIT 1");
 pub const RUN_CLAIM: Sql = Sql::differs(sqlite::RUN_CLAIM, postgres::RUN_CLAIM);
-pub const RUNS_RENEW: Sql = Sql::same(
-    "UPDATE run SET lease_until_ms = $2 WHERE host_id = $1 AND state = 'discovering' AND attempt_id IS NOT NULL",
-);
+pub const RUNS_RENEW: Sql = Sql::differs(sqlite::RUNS_RENEW, postgres::RUNS_RENEW);
 /// A page of a discovery, fenced; its items are in the same transaction.
 pub const RUN_PAGE: Sql = Sql::same(
     "UPDATE run SET page_cursor = $4, found = found + $5, queued = queued + $6, waiting = waiting + $7,

@@ -3,13 +3,16 @@
 use domain::item::State;
 use expect_test::expect;
 
-use super::support::{T, at, conformance, failed, host, job, lease, resolved};
+use super::support::{T, at, config, conformance, failed, host, job, lease, resolved};
+use crate::Store;
 use crate::commit::Committed;
 
 conformance! {
     renewed_lease_is_not_taken,
+    host_renews_its_own_leases_only,
     lost_item_is_put_back,
     restarted_host_gets_its_items_back_at_once,
+    what_a_former_life_took_is_not_renewed,
     many_hosts_recover_an_item_once,
     poison_is_put_before_a_person,
     poison_does_not_hold_its_run_open,
@@ -24,6 +27,15 @@ async fn renewed_lease_is_not_taken(t: T) {
     t.store.renew(lease(2, 500)).await.unwrap();
     assert!(t.store.recover(None, |_| 5, at(25)).await.unwrap().is_empty());
     assert_eq!(t.end(&item, resolved(), 25).await, Committed::Applied);
+}
+
+async fn host_renews_its_own_leases_only(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    t.claim_one(0).await;
+    t.run(&job(), 0).await;
+    t.store.renew(lease(2, 10)).await.unwrap();
+    assert_eq!(t.store.recover(None, |_| 5, at(20)).await.unwrap().len(), 1);
+    assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_some());
 }
 
 async fn lost_item_is_put_back(t: T) {
@@ -69,6 +81,24 @@ async fn restarted_host_gets_its_items_back_at_once(t: T) {
     let recovered = t.store.recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
     assert_eq!(recovered.len(), 1);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await, 1, "host 2 lives");
+}
+
+/// A session that outlived its host can commit a claim after the restart has looked for such.
+async fn what_a_former_life_took_is_not_renewed(t: T) {
+    t.discover(&job(), &["a", "b"], 0).await;
+    let own = t.store.claim(&job(), lease(1, 0), 1).await.unwrap().remove(0);
+    let former = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
+    former.claim(&job(), lease(1, 0), 1).await.unwrap();
+    former.trigger(&job().name, "test", at(0)).await.unwrap();
+    former.claim_run(&job().name, lease(1, 0)).await.unwrap().unwrap();
+    former.close().await;
+
+    t.store.renew(lease(1, 10)).await.unwrap();
+    let recovered = t.store.recover(None, |_| 5, at(20)).await.unwrap();
+    assert_eq!(recovered.len(), 1);
+    assert_ne!(recovered[0].key, own.key);
+    assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_some());
+    assert_eq!(t.end(&own, resolved(), 21).await, Committed::Applied);
 }
 
 async fn many_hosts_recover_an_item_once(t: T) {

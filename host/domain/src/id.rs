@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Mutex;
 
 use jiff::Timestamp;
-use uuid::Uuid;
+use uuid::{ContextV7, Uuid};
 
 /// Longest job or plugin name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -60,6 +61,9 @@ impl fmt::Display for Name {
     }
 }
 
+/// Counts within a millisecond, so that ids of the same one keep their order too.
+static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -67,11 +71,11 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id (UUIDv7): ids made later sort later.
+            /// A new id (UUIDv7): of one process, ids made later sort later.
             pub fn new(now: Timestamp) -> Self {
                 let seconds = u64::try_from(now.as_second()).unwrap_or(0);
                 let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
-                $name(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)))
+                $name(Uuid::new_v7(uuid::Timestamp::from_unix(&ORDER, seconds, nanos)))
             }
         }
 

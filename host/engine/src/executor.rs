@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{Failure, Outcome, Verdict, decide};
+use domain::outcome::{ErrorInfo, Failure, Outcome, Verdict, decide};
 use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
@@ -59,7 +59,7 @@ async fn settle(
                 stale(ctx, &item);
                 return None;
             }
-            Err(error) => (Err(Failure::transient("sql-commit", error.to_string())), Effects::default()),
+            Err(error) => (Err(not_committed(job, &item, &error)), Effects::default()),
         },
         Err(failure) => {
             scope.abort().await;
@@ -78,6 +78,19 @@ async fn settle(
         log: report.log,
         ended_at,
     })
+}
+
+/// A commit on a business database that failed. If nobody can tell whether it took place, the attempt does not
+/// count: it is repeated with the same idempotency key, by which the business side knows it again.
+fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
+    let said = ErrorInfo::new("sql-commit", error.to_string());
+    match error {
+        StoreError::Unavailable(_) => {
+            let retry_after = job.retry.delay(item.number(), &item.key);
+            Failure::Throttled { retry_after, error: said }
+        }
+        _ => Failure::Transient(said),
+    }
 }
 
 /// Writes the end; while the store is away, for as long as the lease lasts.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -218,6 +217,3 @@ pub fn hide_password(url: &str) -> String {
     let query: Vec<String> = query.split('&').map(shown).collect();
     format!("{scheme}{address}?{}", query.join("&"))
 }
-
-/// How long closing may take before it is given up.
-pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);

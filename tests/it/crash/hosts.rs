@@ -10,7 +10,7 @@ use crate::support::process::Process;
 const ROUNDS: u32 = 5;
 /// As fast as one host does it.
 const WORK_SECONDS: u32 = 25;
-const LIFE: Duration = Duration::from_millis(800);
+const LIFE: Duration = Duration::from_millis(500);
 /// A lease of 15 s, a look for lost ones each 5 s, and what a busy machine adds.
 const TAKEN_OVER_AFTER_MAX: i64 = 20_000 + 2_000;
 

@@ -119,6 +119,10 @@ impl Site {
         self.databases.store_number("SELECT COUNT(*) FROM item WHERE state = 'resolved'").await
     }
 
+    pub async fn running(&self) -> i64 {
+        self.databases.store_number("SELECT COUNT(*) FROM item WHERE state = 'running'").await
+    }
+
     /// There was a run, and it is over.
     pub async fn finished(&self) -> bool {
         let runs = "SELECT COUNT(*) FROM run WHERE state = 'finished'";

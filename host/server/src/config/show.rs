@@ -5,10 +5,10 @@ use std::fmt::Write;
 use domain::job::{Access, JobSpec};
 use domain::retry::RetryPolicy;
 use jiff::SignedDuration;
+use store::store::hide_password;
 
 use super::Config;
 use super::limits::LIMITS;
-use super::text::hide;
 use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
@@ -21,11 +21,11 @@ pub fn effective(config: &Config) -> String {
     section(&mut out, "server", &[("listen", quoted(config.listen))]);
     let data_dir = quoted(config.data_dir.display());
     section(&mut out, "host", &[("data_dir", data_dir), ("name", quoted(&config.host_name))]);
-    section(&mut out, "store", &[("url", quoted(hide(&config.store.url)))]);
+    section(&mut out, "store", &[("url", quoted(hide_password(&config.store.url)))]);
     section(&mut out, "plugins", &[("dir", quoted(config.plugins_dir.display()))]);
     section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
     for (name, datasource) in &config.store.datasources {
-        section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide(&datasource.url)))]);
+        section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide_password(&datasource.url)))]);
     }
     for job in &config.jobs {
         show_job(&mut out, job);

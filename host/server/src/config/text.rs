@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use domain::job::Rate;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use store::store::hide_password;
 
 pub const DURATION_REMEDY: &str = "use a duration like \"500ms\", \"30s\", \"1h 30m\" or \"7d\"";
 pub const BYTES_REMEDY: &str = "use a size like \"64MiB\", \"256KiB\" or \"512B\"";
@@ -55,7 +56,7 @@ pub fn rate(text: &str) -> Result<Rate, String> {
 /// The address of a database with an SQLite file's path made absolute from `folder`.
 pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
     let (scheme, rest) =
-        text.split_once(':').ok_or_else(|| format!("{:?} is not a database address", hide(text)))?;
+        text.split_once(':').ok_or_else(|| format!("{:?} is not a database address", hide_password(text)))?;
     match scheme {
         "sqlite" => {
             let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -68,7 +69,7 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
             Ok(format!("sqlite://{}{options}", file.display()))
         }
         "postgres" | "postgresql" if rest.len() > "//".len() && rest.starts_with("//") => Ok(text.to_owned()),
-        "postgres" | "postgresql" => Err(format!("{:?} names no host", hide(text))),
+        "postgres" | "postgresql" => Err(format!("{:?} names no host", hide_password(text))),
         other => Err(format!("the scheme {other:?} is not supported")),
     }
 }
@@ -95,29 +96,4 @@ pub fn clean(path: &Path) -> PathBuf {
         }
     }
     cleaned
-}
-
-/// An address for people to read: its password is not.
-pub fn hide(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    // The last @ before the path ends the user's part: a password may hold one, unescaped.
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'));
-    let shown = match at {
-        None => rest.to_owned(),
-        Some(at) => {
-            let user = rest[..at].split(':').next().unwrap_or_default();
-            let secret = rest[..at].contains(':');
-            format!("{user}{}@{}", if secret { ":***" } else { "" }, &rest[at + 1..])
-        }
-    };
-    match shown.split_once("password=") {
-        None => format!("{scheme}://{shown}"),
-        Some((before, after)) => {
-            let rest = after.find('&').map_or("", |end| &after[end..]);
-            format!("{scheme}://{before}password=***{rest}")
-        }
-    }
 }

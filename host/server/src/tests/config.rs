@@ -453,19 +453,8 @@ fn the_example_is_valid_and_shows_the_defaults() {
 }
 
 #[test]
-fn passwords_are_hidden_and_values_are_read() {
-    use crate::config::text::{bytes, duration, hide, show_bytes};
-    let hidden = [
-        ("postgres://u:p@h/d", "postgres://u:***@h/d"),
-        ("postgres://u:p@ss@h/d", "postgres://u:***@h/d"),
-        ("postgres://u:p/w@h/d", "postgres://u:***@h/d"),
-        ("postgres://u@h/d", "postgres://u@h/d"),
-        ("postgres://h/d?user=u&password=p&x=1", "postgres://h/d?user=u&password=***&x=1"),
-        ("sqlite:///data/a.db", "sqlite:///data/a.db"),
-    ];
-    for (url, shown) in hidden {
-        assert_eq!(hide(url), shown);
-    }
+fn values_are_read() {
+    use crate::config::text::{bytes, duration, show_bytes};
     for text in ["7d", "168h", "1w"] {
         assert_eq!(duration(text).unwrap(), jiff::SignedDuration::from_hours(168), "{text}");
     }

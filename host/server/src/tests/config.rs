@@ -84,7 +84,7 @@ fn schedules() {
     check(
         &job("{ cron = \"* * *\" }"),
         expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "* * *" is not valid: Invalid pattern: Pattern must have between 5 and 7 fields; use 5 or 6 fields like "*/5 * * * *", or @daily"#
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "* * *" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed; use 5 or 6 fields like "*/5 * * * *", or @daily"#
         ]],
     );
     check(
@@ -390,7 +390,7 @@ fn variables_lie_over_the_file() {
         name = "box"
 
         [store]
-        url = "postgres://t:***@db/tidemill"
+        url = "postgres://t@db/tidemill"
 
         [plugins]
         dir = "/etc/tidemill/plugins"
@@ -400,7 +400,7 @@ fn variables_lie_over_the_file() {
         filter = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn"
 
         [datasources.business]
-        url = "postgres://b:***@db/business?sslmode=require"
+        url = "postgres://b@db/business?sslmode=require"
 
         [jobs.wallet-retry]
         plugin = "a"

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::id::{AttemptId, JobName, RunId};
-use crate::outcome::ErrorInfo;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunState {
@@ -64,11 +63,4 @@ impl Discovered {
         self.manual += page.manual;
         self.absent += page.absent;
     }
-}
-
-/// How a discovery ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DiscoveryEnd {
-    Complete,
-    Failed(ErrorInfo),
 }

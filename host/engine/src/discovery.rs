@@ -7,7 +7,7 @@ use domain::id::JobName;
 use domain::job::JobSpec;
 use domain::limits::cut;
 use domain::outcome::{ErrorInfo, Failure};
-use domain::run::{ClaimedRun, DiscoveryEnd};
+use domain::run::ClaimedRun;
 use domain::runner::{Call, Page, PageRequest, Report};
 use store::StoreError;
 use store::commit::Committed;
@@ -73,15 +73,15 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
         Err(error) if !matches!(error, StoreError::Unavailable(_)) => {
             // Asked again, the plugin would answer the same.
             let text = cut(&error.to_string(), job.limits.text_bytes);
-            fail(ctx, job, &run, &Failure::transient("not-written", text)).await
+            fail(ctx, &run, &Failure::transient("not-written", text)).await
         }
         result => result,
     };
     match result {
-        Ok(Done::Ended(DiscoveryEnd::Complete)) => {
+        Ok(Done::Complete) => {
             ctx.feed.publish(Happening::Discovered { job: job.name.clone(), run: run.id });
         }
-        Ok(Done::Ended(DiscoveryEnd::Failed(ErrorInfo { code, message }))) => {
+        Ok(Done::Failed(ErrorInfo { code, message })) => {
             tracing::warn!(job = %job.name, run = %run.id, %code, %message, "discovery failed");
             ctx.feed.publish(Happening::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
         }
@@ -113,7 +113,8 @@ async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
 }
 
 enum Done {
-    Ended(DiscoveryEnd),
+    Complete,
+    Failed(ErrorInfo),
     Interrupted,
     Stale,
 }
@@ -125,14 +126,14 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         let page = match report.result {
             Ok(page) => page,
             Err(Failure::Interrupted) => return Ok(Done::Interrupted),
-            Err(failure) => return fail(ctx, job, run, &failure).await,
+            Err(failure) => return fail(ctx, run, &failure).await,
         };
         if page.next.is_some() && page.next == cursor {
             let text = format!(
                 "discover answered with the cursor {:?} that it was asked for",
                 page.next.unwrap_or_default()
             );
-            return fail(ctx, job, run, &Failure::transient("cursor-stuck", text)).await;
+            return fail(ctx, run, &Failure::transient("cursor-stuck", text)).await;
         }
         let digest = report.digest.map(|digest| digest.to_string());
         let now = ctx.clock.now();
@@ -144,11 +145,11 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         ctx.store.wake();
         cursor = page.next;
         if cursor.is_none() {
-            return end(ctx, job, run, DiscoveryEnd::Complete).await;
+            return Ok(Done::Complete);
         }
     }
     let text = format!("discover did not end after {} pages", job.limits.pages_per_run);
-    fail(ctx, job, run, &Failure::transient("too-many-pages", text)).await
+    fail(ctx, run, &Failure::transient("too-many-pages", text)).await
 }
 
 async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Option<String>) -> Report<Page> {
@@ -162,15 +163,11 @@ async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Opti
     report
 }
 
-async fn fail(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun, failure: &Failure) -> Result<Done, StoreError> {
+async fn fail(ctx: &Ctx, run: &ClaimedRun, failure: &Failure) -> Result<Done, StoreError> {
     let unknown = ErrorInfo::new("unknown", "discovery failed");
     let error = failure.error().cloned().unwrap_or(unknown);
-    end(ctx, job, run, DiscoveryEnd::Failed(error)).await
-}
-
-async fn end(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun, end: DiscoveryEnd) -> Result<Done, StoreError> {
-    match ctx.store.end_discovery(run, job, &end, ctx.clock.now()).await? {
-        Committed::Applied => Ok(Done::Ended(end)),
+    match ctx.store.fail_discovery(run, &error, ctx.clock.now()).await? {
+        Committed::Applied => Ok(Done::Failed(error)),
         Committed::Stale => Ok(Done::Stale),
     }
 }

@@ -6,7 +6,7 @@ use domain::id::{AttemptId, ItemId, JobName, RunId};
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::outcome::ErrorInfo;
-use domain::run::{ClaimedRun, Discovered, DiscoveryEnd};
+use domain::run::{ClaimedRun, Discovered};
 use domain::runner::{Found, Page};
 use jiff::Timestamp;
 
@@ -48,7 +48,8 @@ impl Store {
         rows.first().map_or(Ok(None), |row| row.opt_text("page_cursor"))
     }
 
-    /// Reconciles one page with what is known, together with the cursor after it.
+    /// Reconciles one page with what is known, together with the cursor after it. The last page ends the discovery:
+    /// were they two commits, a crash between them would begin the run anew, and do again what it did.
     pub async fn put_page(
         &self,
         run: &ClaimedRun,
@@ -85,37 +86,24 @@ impl Store {
         if tx.execute(runs::RUN_PAGE, &args).await? != 1 {
             return Ok((Committed::Stale, Discovered::default()));
         }
+        if page.next.is_none() {
+            sum.absent = complete(&mut tx, job, run, now).await?;
+        }
         tx.commit().await?;
         Ok((Committed::Applied, sum))
     }
 
-    pub async fn end_discovery(
+    /// Ends a discovery that cannot go on. What its pages queued is attempted all the same.
+    pub async fn fail_discovery(
         &self,
         run: &ClaimedRun,
-        job: &JobSpec,
-        end: &DiscoveryEnd,
+        error: &ErrorInfo,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let mut tx = self.db.begin().await?;
         let (id, attempt) = (run.id.to_string(), run.attempt_id.to_string());
-        let changed = match end {
-            DiscoveryEnd::Complete => {
-                let absent = match job.resolve_when_absent {
-                    true => resolve_absent(&mut tx, job, &id, now).await?,
-                    false => 0,
-                };
-                tx.execute(runs::RUN_DISCOVERED, &args![id, run.epoch, attempt, now, absent]).await?
-            }
-            DiscoveryEnd::Failed(ErrorInfo { code, message }) => {
-                let args = args![id, run.epoch, attempt, now, code.as_str(), message.as_str()];
-                tx.execute(runs::RUN_FAILED, &args).await?
-            }
-        };
-        if changed != 1 {
-            return Ok(Committed::Stale);
-        }
-        tx.commit().await?;
-        Ok(Committed::Applied)
+        let args = args![id, run.epoch, attempt, now, error.code.as_str(), error.message.as_str()];
+        let changed = self.db.execute(runs::RUN_FAILED, &args).await?;
+        Ok(if changed == 1 { Committed::Applied } else { Committed::Stale })
     }
 
     /// Shutdown in the middle of a discovery: whoever is next goes on.
@@ -135,9 +123,21 @@ impl Store {
     }
 }
 
+/// The end of a discovery, in the transaction of its last page, which is fenced: how many items were absent.
+async fn complete(tx: &mut Tx, job: &JobSpec, run: &ClaimedRun, now: Timestamp) -> Result<u32, StoreError> {
+    let id = run.id.to_string();
+    let absent = match job.resolve_when_absent {
+        true => resolve_absent(tx, job, &id, now).await?,
+        false => 0,
+    };
+    let args = args![id, run.epoch, run.attempt_id.to_string(), now, absent];
+    tx.execute(runs::RUN_DISCOVERED, &args).await?;
+    Ok(absent)
+}
+
 /// Resolves what the run's complete discovery did not find. Other runs that waited for a first attempt
 /// of such an item wait for it no longer.
-async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -> Result<i64, StoreError> {
+async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -> Result<u32, StoreError> {
     let name = job.name.as_str();
     let rows = tx.fetch(items::ITEMS_RESOLVE_ABSENT, &args![name, run, now]).await?;
     let mut waited_for: BTreeMap<String, i64> = BTreeMap::new();
@@ -150,7 +150,7 @@ async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -
         tx.execute(items::ITEMS_LEAVE_RUN, &args![name, run.as_str()]).await?;
         tx.execute(runs::RUN_DONE, &args![run, resolved, 0_i64, now]).await?;
     }
-    Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+    Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
 }
 
 /// An item that a discovery named and the store knows already.

@@ -14,7 +14,6 @@ use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
 use domain::outcome::{self, ErrorInfo, Failure, Outcome};
 use domain::retry::RetryPolicy;
-use domain::run::DiscoveryEnd;
 use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
 use domain::schedule::Schedule;
 use engine::{Engine, EngineConfig};
@@ -211,7 +210,6 @@ impl World {
         let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
         let page = Page { items: keys.iter().map(found).collect(), next: None };
         store.put_page(&run, &self.job, &page, None, self.now()).await.unwrap();
-        store.end_discovery(&run, &self.job, &DiscoveryEnd::Complete, self.now()).await.unwrap();
     }
 
     /// One attempt of the next due item, which fails.

@@ -87,18 +87,16 @@ impl World {
         let keys: Vec<String> =
             (0..self.dice.below(8)).map(|_| format!("k{:02}", self.dice.below(40))).collect();
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let last = self.dice.below(2) == 0;
+        let page = page(&names, (!last).then_some("more"));
         let (committed, _) =
-            self.t.store.put_page(&run, &self.job, &page(&names, None), None, at(self.now)).await.unwrap();
+            self.t.store.put_page(&run, &self.job, &page, None, at(self.now)).await.unwrap();
         if committed == Committed::Applied {
             self.known.extend(keys);
         }
-        if self.dice.below(2) == 0 {
-            let end = domain::run::DiscoveryEnd::Complete;
-            self.t.store.end_discovery(&run, &self.job, &end, at(self.now)).await.unwrap();
-            // Sometimes it is told again.
-            if self.dice.below(3) > 0 {
-                self.discoveries.remove(at_index);
-            }
+        // Sometimes the last page is told again.
+        if last && self.dice.below(3) > 0 {
+            self.discoveries.remove(at_index);
         }
     }
 

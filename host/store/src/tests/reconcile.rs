@@ -168,8 +168,8 @@ async fn absence_spares_what_another_discovery_sees(t: T) {
     let first = t.store.claim_run(&job.name, lease(1, 10)).await.unwrap().unwrap();
     t.store.trigger(&job.name, "ada", at(11)).await.unwrap();
     let second = t.store.claim_run(&job.name, lease(2, 11)).await.unwrap().unwrap();
-    t.put(&first, &job, &page(&["a", "b"], None), 12).await;
-    t.put(&second, &job, &page(&["a", "b"], None), 13).await;
+    t.put(&first, &job, &page(&["a", "b"], Some("p2")), 12).await;
+    t.put(&second, &job, &page(&["a", "b"], Some("p2")), 13).await;
     t.complete(&first, &job, 14).await;
     expect![[r#"
         a pending attempts=0 due=0

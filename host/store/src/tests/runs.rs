@@ -1,7 +1,7 @@
 //! A run's discovery: held by one host, committed page by page, and its progress to the end.
 
 use domain::outcome::ErrorInfo;
-use domain::run::{ClaimedRun, DiscoveryEnd};
+use domain::run::ClaimedRun;
 use expect_test::expect;
 
 use super::support::{T, at, awaiting, conformance, failed, host, job, lease, page, permanent, resolved};
@@ -19,6 +19,7 @@ conformance! {
     cap_counts_over_all_pages,
     next_run_takes_what_was_over_the_cap,
     empty_discovery_finishes_the_run,
+    last_page_ends_the_discovery,
     last_first_attempt_finishes_the_run,
     attempts_may_end_before_the_discovery,
     later_attempts_do_not_count,
@@ -76,7 +77,6 @@ async fn crash_goes_on_at_the_cursor(t: T) {
     assert_eq!(t.store.page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
     // The page that the dead host was at comes again, with one item more.
     t.put(&next, &job, &page(&["b", "c"], None), 21).await;
-    t.complete(&next, &job, 21).await;
     let run = t.run_view(next.id).await;
     assert_eq!((run.discovered.queued, run.discovered.waiting), (3, 1));
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item").await, 3);
@@ -116,18 +116,14 @@ async fn stale_holder_changes_nothing(t: T) {
         let (committed, sum) =
             t.store.put_page(run, &job, &page(&["a", "b"], None), None, at(201)).await.unwrap();
         assert_eq!((committed, sum), (Committed::Stale, Default::default()));
-        let gone = DiscoveryEnd::Failed(ErrorInfo::new("x", "y"));
-        for end in [DiscoveryEnd::Complete, gone] {
-            assert_eq!(t.store.end_discovery(run, &job, &end, at(201)).await.unwrap(), Committed::Stale);
-        }
+        let gone = ErrorInfo::new("x", "y");
+        assert_eq!(t.store.fail_discovery(run, &gone, at(201)).await.unwrap(), Committed::Stale);
         t.store.release_run(run).await.unwrap();
     }
     assert_eq!(t.everything().await, before);
     t.complete(&holder, &job, 202).await;
-    assert_eq!(
-        t.store.end_discovery(&holder, &job, &DiscoveryEnd::Complete, at(203)).await.unwrap(),
-        Committed::Stale
-    );
+    let (again, _) = t.store.put_page(&holder, &job, &page(&[], None), None, at(203)).await.unwrap();
+    assert_eq!(again, Committed::Stale);
 }
 
 async fn cap_counts_over_all_pages(t: T) {
@@ -165,6 +161,17 @@ async fn empty_discovery_finishes_the_run(t: T) {
     assert_eq!((run.state.as_str(), run.finished_at), ("finished", Some(at(3))));
 }
 
+/// The host that put the last page may not hear of its commit, or die before it does: nothing begins anew.
+async fn last_page_ends_the_discovery(t: T) {
+    let run = t.run(&job(), 0).await;
+    t.put(&run, &job(), &page(&["a"], None), 0).await;
+    let item = t.claim_one(0).await;
+    t.end(&item, resolved(), 1).await;
+    t.store.release_run(&run).await.unwrap();
+    assert!(t.store.claim_run(&job().name, lease(2, 999)).await.unwrap().is_none());
+    assert_eq!(t.run_view(run.id).await.state, "finished");
+}
+
 async fn last_first_attempt_finishes_the_run(t: T) {
     let (id, _) = t.discover(&job(), &["a", "b", "c"], 0).await;
     assert_eq!(t.run_view(id).await.state, "running");
@@ -186,7 +193,6 @@ async fn attempts_may_end_before_the_discovery(t: T) {
     t.end(&item, resolved(), 1).await;
     assert_eq!(t.run_view(run.id).await.state, "discovering");
     t.put(&run, &job(), &page(&[], None), 2).await;
-    t.complete(&run, &job(), 2).await;
     assert_eq!(t.run_view(run.id).await.state, "finished");
 }
 
@@ -209,8 +215,8 @@ async fn failed_discovery_keeps_what_it_queued(t: T) {
     t.attempt("old", failed(), 0).await;
     let run = t.run(&job, 100).await;
     t.put(&run, &job, &page(&["a"], Some("p2")), 100).await;
-    let end = DiscoveryEnd::Failed(ErrorInfo::new("no-database", "shop is away"));
-    assert_eq!(t.store.end_discovery(&run, &job, &end, at(101)).await.unwrap(), Committed::Applied);
+    let away = ErrorInfo::new("no-database", "shop is away");
+    assert_eq!(t.store.fail_discovery(&run, &away, at(101)).await.unwrap(), Committed::Applied);
     let view = t.run_view(run.id).await;
     assert_eq!((view.state.as_str(), view.finished_at), ("failed", Some(at(101))));
     assert_eq!(view.error, Some(ErrorInfo::new("no-database", "shop is away")));

@@ -11,7 +11,7 @@ use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
 use domain::outcome::{Failure, Outcome, decide};
 use domain::retry::RetryPolicy;
-use domain::run::{ClaimedRun, Discovered, DiscoveryEnd};
+use domain::run::{ClaimedRun, Discovered};
 use domain::runner::{Found, Page, Usage};
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
@@ -236,17 +236,15 @@ impl T {
         sum
     }
 
+    /// The last page, which names nothing.
     pub async fn complete(&self, run: &ClaimedRun, job: &JobSpec, now: i64) {
-        let end = DiscoveryEnd::Complete;
-        let committed = self.store.end_discovery(run, job, &end, at(now)).await.unwrap();
-        assert_eq!(committed, Committed::Applied);
+        self.put(run, job, &page(&[], None), now).await;
     }
 
     /// A whole run of one page.
     pub async fn discover(&self, job: &JobSpec, keys: &[&str], now: i64) -> (RunId, Discovered) {
         let run = self.run(job, now).await;
         let sum = self.put(&run, job, &page(keys, None), now).await;
-        self.complete(&run, job, now).await;
         (run.id, sum)
     }
 

@@ -67,6 +67,7 @@ fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
         items_per_run_max: None,
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     })
 }
 

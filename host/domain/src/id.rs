@@ -106,6 +106,7 @@ uuid_id!(
     AttemptId
 );
 uuid_id!(EventId);
+uuid_id!(AlertId);
 
 /// SHA-256 of a plugin's file: the identity of a plugin's version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -183,6 +183,8 @@ pub struct Claimed {
     pub attempt_id: AttemptId,
     /// The run that queued it, if this is its first attempt since.
     pub run_id: Option<RunId>,
+    /// The run whose discovery found it last.
+    pub found_by: Option<RunId>,
     pub first_attempt_at: Option<Timestamp>,
     pub last_attempt_at: Option<Timestamp>,
     pub last_error: Option<ErrorInfo>,

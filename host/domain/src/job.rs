@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::alert::FailedAlert;
 use crate::id::{JobName, PluginName};
 use crate::limits::Limits;
 use crate::retry::RetryPolicy;
@@ -27,6 +28,7 @@ pub struct JobSpec {
     pub rate: Option<Rate>,
     /// Whether an item that a complete discovery does not find any more is resolved by it.
     pub resolve_when_absent: bool,
+    pub failed_alert: FailedAlert,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,9 @@ pub struct Grants {
     pub datasources: BTreeMap<String, Access>,
     pub topics: BTreeSet<String>,
     pub keyvalue: bool,
+    pub alerts: bool,
+    pub audit: bool,
+    pub metrics: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +73,17 @@ pub enum Access {
 }
 
 impl Grants {
+    /// What a plugin can ask for by name, and whether it is granted.
+    pub fn capability(&self, name: &str) -> bool {
+        match name {
+            "keyvalue" => self.keyvalue,
+            "alerts" => self.alerts,
+            "audit" => self.audit,
+            "metrics" => self.metrics,
+            _ => false,
+        }
+    }
+
     /// Why a statement on `datasource` may not run, if so.
     pub fn refuses_sql(&self, datasource: &str, writes: bool) -> Option<String> {
         match (self.datasources.get(datasource), writes) {

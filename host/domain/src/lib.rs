@@ -9,6 +9,7 @@ pub mod limits;
 pub mod retry;
 pub mod schedule;
 
+pub mod alert;
 pub mod job;
 pub mod plugin;
 pub mod tick;
@@ -17,6 +18,7 @@ pub mod item;
 pub mod outcome;
 pub mod run;
 
+pub mod effect;
 pub mod runner;
 pub mod scope;
 

@@ -34,6 +34,9 @@ pub struct Limits {
     pub kv_value_bytes: usize,
     pub kv_keys_per_page: usize,
     pub events: usize,
+    pub alerts: usize,
+    pub audit_records: usize,
+    pub figures: usize,
 }
 
 impl Limits {
@@ -58,6 +61,9 @@ impl Limits {
         kv_value_bytes: 64 * KIB,
         kv_keys_per_page: 1_000,
         events: 64,
+        alerts: 16,
+        audit_records: 64,
+        figures: 256,
     };
 }
 

@@ -58,8 +58,7 @@ impl Describe {
             Some(format!("topic {topic:?} is not granted"))
         };
         let capability = || {
-            let known = |name: &str| name == "keyvalue" && job.grants.keyvalue;
-            let name = self.capabilities.iter().find(|name| !known(name))?;
+            let name = self.capabilities.iter().find(|name| !job.grants.capability(name))?;
             Some(format!("capability {name:?} is not granted"))
         };
         sql.or_else(topic).or_else(capability)

@@ -4,6 +4,8 @@
 
 use async_trait::async_trait;
 
+use crate::alert::Alert;
+use crate::effect::{Deed, Figure};
 use crate::id::EventId;
 use crate::plugin::Statement;
 
@@ -67,4 +69,7 @@ pub trait Scope: Send + Sync {
     async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError>;
 
     async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError>;
+    async fn alert(&self, alert: Alert) -> Result<(), ScopeError>;
+    async fn record(&self, deed: Deed) -> Result<(), ScopeError>;
+    async fn measure(&self, figure: Figure) -> Result<(), ScopeError>;
 }

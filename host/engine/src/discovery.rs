@@ -16,6 +16,7 @@ use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::guarded;
 use crate::feed::Happening;
+use crate::figures;
 
 /// Gives every job's oldest waiting run to a task of its own, one at a time.
 pub async fn run(ctx: Arc<Ctx>) {
@@ -79,10 +80,12 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     };
     match result {
         Ok(Done::Complete) => {
+            ctx.figures.run_ended(&job.name, true);
             ctx.feed.publish(Happening::Discovered { job: job.name.clone(), run: run.id });
         }
         Ok(Done::Failed(ErrorInfo { code, message })) => {
             tracing::warn!(job = %job.name, run = %run.id, %code, %message, "discovery failed");
+            ctx.figures.run_ended(&job.name, false);
             ctx.feed.publish(Happening::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
         }
         Ok(Done::Interrupted) => {
@@ -160,6 +163,7 @@ async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Opti
     let call = Call { job: job.clone(), input, scope: scope.clone() };
     let report = guarded(ctx, ctx.runner.discover(call)).await;
     scope.abort().await;
+    figures::call_ended(&job.name, &report.usage);
     report
 }
 

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
+use crate::figures::Figures;
 use crate::{discovery, heartbeat, queue, recovery, scheduler};
 
 /// What every loop and attempt is handed.
@@ -25,6 +26,7 @@ pub(crate) struct Ctx {
     pub clock: Clock,
     pub jobs: Vec<Arc<JobSpec>>,
     pub feed: Feed,
+    pub figures: Figures,
     /// No new work.
     pub stop: CancellationToken,
     /// End what runs, now.
@@ -85,6 +87,7 @@ impl Engine {
             clock,
             jobs,
             feed: Feed::new(),
+            figures: Figures::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             leases: Mutex::new(CancellationToken::new()),

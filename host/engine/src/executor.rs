@@ -73,6 +73,7 @@ async fn settle(
         ending,
         effects,
         host: ctx.host,
+        failed_alert: job.failed_alert.clone(),
         digest: report.digest,
         usage: report.usage,
         log: report.log,
@@ -135,6 +136,7 @@ fn without_content(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, error: &StoreErro
         ending: decide(&Err(failure), &end.item, &job.retry, ended_at),
         effects: Effects::default(),
         host: end.host,
+        failed_alert: end.failed_alert.clone(),
         digest: end.digest,
         usage: end.usage,
         log: String::new(),
@@ -151,6 +153,7 @@ fn tell(ctx: &Ctx, end: &AttemptEnd) {
             verdict = ending.verdict.as_str(), error = %error.message, "attempt failed"
         );
     }
+    ctx.figures.attempt_ended(end);
     let (job, key, verdict) = (item.job.clone(), item.key.clone(), ending.verdict);
     if verdict != Verdict::Interrupted {
         ctx.feed.publish(Happening::AttemptEnded { job, key, verdict });

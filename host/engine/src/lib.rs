@@ -18,6 +18,7 @@ mod heartbeat;
 mod recovery;
 
 pub mod feed;
+mod figures;
 mod timer;
 
 pub use config::EngineConfig;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use store::StoreError;
 
 use crate::engine::Ctx;
+use crate::figures;
 use crate::feed::Happening;
 use crate::timer::until;
 
@@ -58,6 +59,7 @@ async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<us
     let recovered = ctx.store.recover(former, crashes_max, now).await?;
     for item in &recovered {
         tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
+        figures::stuck(&item.job);
         ctx.feed.publish(Happening::Recovered { job: item.job.clone(), key: item.key.clone() });
     }
     if !recovered.is_empty() {

@@ -12,6 +12,9 @@ mod generated {
         imports: {
             "tidemill:job/sql": async,
             "tidemill:job/events": async,
+            "tidemill:job/alerts": async,
+            "tidemill:job/audit": async,
+            "tidemill:job/metrics": async,
             "wasi:keyvalue/store": async | trappable,
         },
         exports: { default: async },
@@ -19,7 +22,7 @@ mod generated {
     });
 }
 
-pub use generated::tidemill::job::{events, sql, types};
+pub use generated::tidemill::job::{alerts, audit, events, metrics, sql, types};
 pub use generated::wasi::config::store as config;
 pub use generated::wasi::keyvalue::store as keyvalue;
 pub use generated::wasi::logging::logging;

@@ -50,6 +50,14 @@ pub struct Workshop {
     compiles: Arc<Semaphore>,
 }
 
+/// Imports that are granted by a name of their own.
+const NAMED: [(&str, &str); 4] = [
+    ("wasi:keyvalue/", "keyvalue"),
+    ("tidemill:job/alerts@", "alerts"),
+    ("tidemill:job/audit@", "audit"),
+    ("tidemill:job/metrics@", "metrics"),
+];
+
 impl Workshop {
     pub fn new(config: SandboxConfig, room: Arc<Room>, linker: Arc<Linker<State>>) -> Workshop {
         let compiles = Arc::new(Semaphore::new(config.compiles_max.max(1)));
@@ -180,12 +188,11 @@ impl Version {
             let why = asked.unwrap_or_else(|| "no topic is granted".to_owned());
             return Some(format!("import {import}: {why}"));
         }
-        if let Some(import) = imports("wasi:keyvalue/")
-            && !job.grants.keyvalue
-        {
-            return Some(format!("import {import}: keyvalue is not granted"));
-        }
-        asked
+        let capability = NAMED.iter().find_map(|(prefix, name)| {
+            let import = imports(prefix).filter(|_| !job.grants.capability(name))?;
+            Some(format!("import {import}: {name} is not granted"))
+        });
+        capability.or(asked)
     }
 
     fn refuses_config(&self, config: &BTreeMap<String, String>) -> Option<String> {

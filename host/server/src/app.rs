@@ -40,6 +40,7 @@ pub struct App {
 
 impl App {
     pub async fn start(config: Config, engine: EngineConfig, clock: Clock) -> anyhow::Result<App> {
+        crate::api::metrics::install();
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().context("the socket has no address")?;
         let lock = HostLock::take(&config.data_dir, &config.store.url)?;

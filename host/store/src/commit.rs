@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use domain::alert::{Alert, FailedAlert};
+use domain::effect::{Deed, Figure};
 use domain::id::{Digest, EventId, HostId, RunId};
 use domain::item::{Claimed, Event};
 use domain::outcome::{Ending, Verdict};
@@ -14,6 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::config::COMMIT_BATCH_MAX;
+use crate::{alerts, audit};
 use crate::db::{Db, Tx, args};
 use crate::error::StoreError;
 use crate::sql::{events, items, runs};
@@ -26,6 +29,8 @@ pub struct AttemptEnd {
     pub ending: Ending,
     pub effects: Effects,
     pub host: HostId,
+    /// How it is told if this was the item's last attempt.
+    pub failed_alert: FailedAlert,
     pub digest: Option<Digest>,
     pub usage: Usage,
     pub log: String,
@@ -37,6 +42,10 @@ pub struct AttemptEnd {
 pub struct Effects {
     pub kv: Vec<KvWrite>,
     pub events: Vec<NewEvent>,
+    pub alerts: Vec<Alert>,
+    pub deeds: Vec<Deed>,
+    /// Not written: told once the commit is known.
+    pub figures: Vec<Figure>,
 }
 
 #[derive(Debug)]
@@ -191,6 +200,9 @@ async fn write_end(tx: &mut Tx, end: &AttemptEnd) -> Result<Committed, StoreErro
     }
     write_attempt(tx, end).await?;
     write_effects(tx, end).await?;
+    if end.ending.event == Event::GiveUp {
+        alerts::failed_for_good(tx, end).await?;
+    }
     Ok(Committed::Applied)
 }
 
@@ -282,6 +294,15 @@ async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
             end.ended_at
         ];
         tx.execute(events::EVENT_ADD, &args).await?;
+    }
+    for alert in &end.effects.alerts {
+        alerts::raise(tx, &item.job, alert, end.ended_at).await?;
+    }
+    for Deed { action, subject, detail } in &end.effects.deeds {
+        let job = item.job.as_str();
+        let actor = format!("job {job}");
+        let entry = audit::Entry { actor: &actor, action, job: Some(job), subject, detail };
+        audit::write(tx, &entry, end.ended_at).await?;
     }
     Ok(())
 }

@@ -199,6 +199,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         epoch: row.int("epoch")?,
         attempt_id: row.parse("attempt_id")?,
         run_id: row.opt_parse("run_id")?,
+        found_by: row.opt_parse("seen_run_id")?,
         first_attempt_at: row.opt_time("first_attempt_at_ms")?,
         last_attempt_at: row.opt_time("last_attempt_at_ms")?,
         last_error: error_of(row)?,

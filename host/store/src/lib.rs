@@ -22,6 +22,7 @@ mod taken;
 
 pub mod commit;
 
+pub mod alerts;
 pub mod audit;
 pub mod datasource;
 pub mod hosts;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
+use domain::alert::Alert;
+use domain::effect::{Deed, Figure};
 use domain::id::{EventId, KEY_BYTES_MAX};
 use domain::item::Claimed;
 use domain::job::{Access, JobSpec};
@@ -33,6 +35,9 @@ pub struct AttemptScope {
 struct State {
     kv: BTreeMap<(String, String), Option<Vec<u8>>>,
     events: Vec<NewEvent>,
+    alerts: Vec<Alert>,
+    deeds: Vec<Deed>,
+    figures: Vec<Figure>,
     open: BTreeMap<String, Tx>,
     /// Datasources that were written to, and those whose transaction a failed statement undid.
     wrote: BTreeSet<String>,
@@ -86,6 +91,9 @@ impl AttemptScope {
         Ok(Some(Effects {
             kv: kv.into_iter().map(write).collect(),
             events: std::mem::take(&mut state.events),
+            alerts: std::mem::take(&mut state.alerts),
+            deeds: std::mem::take(&mut state.deeds),
+            figures: std::mem::take(&mut state.figures),
         }))
     }
 
@@ -101,11 +109,11 @@ impl AttemptScope {
         Ok(!self.store.db.fetch(items::ITEM_HELD, &args).await?.is_empty())
     }
 
-    fn granted_kv(&self) -> Result<(), ScopeError> {
-        if self.job.grants.keyvalue {
+    fn granted(&self, capability: &str) -> Result<(), ScopeError> {
+        if self.job.grants.capability(capability) {
             return Ok(());
         }
-        Err(ScopeError::Denied(format!("job {} is not granted keyvalue", self.job.name)))
+        Err(ScopeError::Denied(format!("job {} is not granted {capability}", self.job.name)))
     }
 
     /// Runs one declared statement in this attempt's transaction on its datasource, within the limits.
@@ -188,7 +196,7 @@ fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
 #[async_trait]
 impl Scope for AttemptScope {
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
-        self.granted_kv()?;
+        self.granted("keyvalue")?;
         let state = self.state.lock().await;
         check_open(&state)?;
         if let Some(value) = state.kv.get(&(bucket.to_owned(), key.to_owned())) {
@@ -200,7 +208,7 @@ impl Scope for AttemptScope {
     }
 
     async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError> {
-        self.granted_kv()?;
+        self.granted("keyvalue")?;
         check_key("a bucket name", bucket)?;
         check_key("a key", key)?;
         let limits = &self.job.limits;
@@ -222,7 +230,7 @@ impl Scope for AttemptScope {
 
     /// Keys as they are stored; what this attempt wrote is not among them yet.
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
-        self.granted_kv()?;
+        self.granted("keyvalue")?;
         check_open(&*self.state.lock().await)?;
         let page = self.job.limits.kv_keys_per_page;
         let offset = i64::try_from(from).unwrap_or(i64::MAX);
@@ -289,6 +297,69 @@ impl Scope for AttemptScope {
         });
         Ok(id)
     }
+
+    async fn alert(&self, alert: Alert) -> Result<(), ScopeError> {
+        self.granted("alerts")?;
+        let limits = &self.job.limits;
+        check_word("a kind", &alert.kind)?;
+        check_text("an alert's key", &alert.key, KEY_BYTES_MAX)?;
+        check_text("a message", &alert.message, limits.text_bytes)?;
+        check_text("metadata", &alert.metadata, limits.payload_bytes)?;
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        check_count("alerts", state.alerts.len(), limits.alerts)?;
+        state.alerts.push(alert);
+        Ok(())
+    }
+
+    async fn record(&self, deed: Deed) -> Result<(), ScopeError> {
+        self.granted("audit")?;
+        let limits = &self.job.limits;
+        check_word("an action", &deed.action)?;
+        check_text("a subject", &deed.subject, KEY_BYTES_MAX)?;
+        check_text("a detail", &deed.detail, limits.text_bytes)?;
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        check_count("audit records", state.deeds.len(), limits.audit_records)?;
+        state.deeds.push(deed);
+        Ok(())
+    }
+
+    async fn measure(&self, figure: Figure) -> Result<(), ScopeError> {
+        self.granted("metrics")?;
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        check_count("figures", state.figures.len(), self.job.limits.figures)?;
+        state.figures.push(figure);
+        Ok(())
+    }
+}
+
+/// Whether one more of `what` may join those that the attempt has already.
+fn check_count(what: &str, have: usize, most: usize) -> Result<(), ScopeError> {
+    if have >= most {
+        return Err(ScopeError::Limit(format!("more than {most} {what} in an attempt")));
+    }
+    Ok(())
+}
+
+/// A text that goes into a row of its own: bounded, and without what Postgres does not keep.
+fn check_text(what: &str, text: &str, bytes_max: usize) -> Result<(), ScopeError> {
+    if text.len() > bytes_max {
+        return Err(ScopeError::Limit(format!("{what} of {} bytes, at most {bytes_max}", text.len())));
+    }
+    if text.contains('\0') {
+        return Err(ScopeError::Limit(format!("{what} with a zero byte")));
+    }
+    Ok(())
+}
+
+/// A word for machines: neither empty nor long.
+fn check_word(what: &str, word: &str) -> Result<(), ScopeError> {
+    if word.is_empty() {
+        return Err(ScopeError::Limit(format!("{what} that is empty")));
+    }
+    check_text(what, word, KEY_BYTES_MAX)
 }
 
 fn unavailable(error: StoreError) -> ScopeError {

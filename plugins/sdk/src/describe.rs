@@ -60,8 +60,27 @@ impl Describe {
     }
 
     /// Asks for the job's own key-value store, [`crate::kv`].
-    pub fn keyvalue(mut self) -> Self {
-        self.capabilities.push("keyvalue".to_owned());
+    pub fn keyvalue(self) -> Self {
+        self.capability("keyvalue")
+    }
+
+    /// Asks to raise alerts, [`crate::alerts`].
+    pub fn alerts(self) -> Self {
+        self.capability("alerts")
+    }
+
+    /// Asks to write audit records, [`crate::audit`].
+    pub fn audit(self) -> Self {
+        self.capability("audit")
+    }
+
+    /// Asks to set figures, [`crate::metrics`].
+    pub fn metrics(self) -> Self {
+        self.capability("metrics")
+    }
+
+    fn capability(mut self, name: &str) -> Self {
+        self.capabilities.push(name.to_owned());
         self
     }
 
@@ -117,6 +136,9 @@ mod tests {
             .write("keep", "business", "DELETE FROM t")
             .topic("Done")
             .keyvalue()
+            .alerts()
+            .audit()
+            .metrics()
             .into_json();
         let document: Value = serde_json::from_str(&document).unwrap();
         assert_eq!(
@@ -131,7 +153,7 @@ mod tests {
                     "keep": { "datasource": "business", "sql": "DELETE FROM t", "writes": true },
                 },
                 "topics": ["Done"],
-                "capabilities": ["keyvalue"],
+                "capabilities": ["keyvalue", "alerts", "audit", "metrics"],
             })
         );
     }

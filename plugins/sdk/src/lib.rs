@@ -1,7 +1,8 @@
 //! Write Tidemill jobs in Rust.
 //!
 //! A job is a type with the trait [`Job`], exported by [`export_job!`]. What it may touch is a module here per
-//! capability: [`log`], [`config`], [`clock`], [`kv`], [`sql`], [`events`]. A module that a job does not use is not
+//! capability: [`log`], [`config`], [`clock`], [`kv`], [`sql`], [`events`],
+//! [`alerts`], [`audit`], [`metrics`]. A module that a job does not use is not
 //! imported by its component, so the host need not grant it.
 
 #[doc(hidden)]
@@ -11,11 +12,14 @@ mod failure;
 mod item;
 mod job;
 
+pub mod alerts;
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod events;
 pub mod kv;
 pub mod log;
+pub mod metrics;
 pub mod sql;
 
 pub use bindings::tidemill::job::types::{Error, Failure, Found, Item, Outcome, Page, PageRequest, Throttle};

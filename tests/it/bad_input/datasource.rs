@@ -28,6 +28,7 @@ fn witness() -> JobSpec {
         datasources: BTreeMap::from([("witness".to_owned(), Access::ReadWrite)]),
         topics: ["witness".to_owned()].into(),
         keyvalue: true,
+        ..Grants::default()
     };
     let config = BTreeMap::from([("count".to_owned(), COUNT.to_string())]);
     JobSpec { grants, config, ..job("witness") }

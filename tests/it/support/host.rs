@@ -192,5 +192,6 @@ pub fn job(name: &str) -> JobSpec {
         items_per_run_max: None,
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     }
 }

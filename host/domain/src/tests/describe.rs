@@ -202,6 +202,7 @@ fn job(grants: Grants) -> JobSpec {
         items_per_run_max: None,
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     }
 }
 

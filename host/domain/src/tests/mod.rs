@@ -4,6 +4,7 @@ mod backoff;
 mod clocks;
 mod decisions;
 mod describe;
+mod figures;
 mod limits;
 mod names;
 mod schedules;

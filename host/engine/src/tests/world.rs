@@ -265,6 +265,7 @@ pub fn job() -> JobSpec {
         items_per_run_max: None,
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     }
 }
 

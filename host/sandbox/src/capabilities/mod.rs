@@ -1,10 +1,13 @@
 //! What guests can call, one file per WIT interface. Each only translates between WIT and the attempt's
 //! scope, and first asks whether the job has the grant. Nothing here may panic on a guest's value.
 
+mod alerts;
+mod audit;
 mod config;
 mod events;
 pub mod keyvalue;
 mod logging;
+mod metrics;
 mod sql;
 
 use crate::bindings::types;

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
 use super::{FakeScope, job, witness};
-use crate::bindings::{config, events, keyvalue, sql};
+use crate::bindings::{alerts, audit, config, events, keyvalue, metrics, sql};
 use crate::clocks::{GuestMonotonicClock, GuestWallClock};
 use crate::log::Speaker;
 use crate::state::{Granted, State};
@@ -43,6 +43,37 @@ async fn sql_runs_declared_statements_on_granted_datasources() {
     assert_eq!(scope.calls(), ["execute witness 1"]);
 }
 
+fn alert() -> alerts::Alert {
+    alerts::Alert {
+        kind: "BEHIND".to_owned(),
+        key: "all".to_owned(),
+        severity: alerts::Severity::Critical,
+        message: "10 behind".to_owned(),
+        metadata: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn effects_are_handed_to_the_scope() {
+    let scope = Arc::default();
+    let state = &mut state(job("witness"), &scope);
+    alerts::Host::raise(state, alert()).await.unwrap();
+    audit::Host::record_action(state, "reset".to_owned(), "order 7".to_owned(), String::new()).await.unwrap();
+    metrics::Host::add(state, "orders_total".to_owned(), vec![], 2).await.unwrap();
+    metrics::Host::set(state, "orders".to_owned(), vec![], -0.5).await.unwrap();
+    let bad = metrics::Host::set(state, "no name".to_owned(), vec![], 0.0).await;
+    assert!(matches!(bad, Err(metrics::Error::Name(why)) if why.starts_with("\"no name\" is not")));
+    assert_eq!(
+        scope.calls(),
+        [
+            "alert BEHIND all critical",
+            "record reset order 7",
+            "measure orders_total Add(2)",
+            "measure orders Set(-0.5)"
+        ]
+    );
+}
+
 #[tokio::test]
 async fn nothing_is_granted_by_default() {
     let scope = Arc::default();
@@ -56,6 +87,13 @@ async fn nothing_is_granted_by_default() {
         assert!(matches!(config::Host::get(state, "any".to_owned()), Ok(None)));
     }
     assert_eq!(scope.calls(), Vec::<String>::new());
+    let state = &mut describing();
+    let raised = alerts::Host::raise(state, alert()).await;
+    assert!(matches!(raised, Err(alerts::Error::Denied(_))));
+    let recorded = audit::Host::record_action(state, "a".to_owned(), String::new(), String::new()).await;
+    assert!(matches!(recorded, Err(audit::Error::Denied(_))));
+    let counted = metrics::Host::add(state, "a_total".to_owned(), vec![], 1).await;
+    assert!(matches!(counted, Err(metrics::Error::Denied(_))));
 }
 
 #[tokio::test]

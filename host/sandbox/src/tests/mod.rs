@@ -137,6 +137,7 @@ fn job(plugin: &str) -> JobSpec {
         items_per_run_max: None,
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     }
 }
 
@@ -161,6 +162,7 @@ fn claimed(job: &JobSpec, payload: &str) -> Claimed {
         epoch: 1,
         attempt_id: AttemptId::new(now),
         run_id: None,
+        found_by: None,
         first_attempt_at: None,
         last_attempt_at: None,
         last_error: None,
@@ -243,6 +245,21 @@ impl Scope for FakeScope {
         }
         self.note(format!("execute {} {}", statement.datasource, params.len()));
         Ok(1)
+    }
+
+    async fn alert(&self, alert: domain::alert::Alert) -> Result<(), ScopeError> {
+        self.note(format!("alert {} {} {}", alert.kind, alert.key, alert.severity));
+        Ok(())
+    }
+
+    async fn record(&self, deed: domain::effect::Deed) -> Result<(), ScopeError> {
+        self.note(format!("record {} {}", deed.action, deed.subject));
+        Ok(())
+    }
+
+    async fn measure(&self, figure: domain::effect::Figure) -> Result<(), ScopeError> {
+        self.note(format!("measure {} {:?}", figure.name, figure.change));
+        Ok(())
     }
 
     async fn publish(&self, topic: &str, key: &str, _payload: &str) -> Result<EventId, ScopeError> {

@@ -12,7 +12,7 @@ use store::items::ItemCount;
 
 use super::error::ApiError;
 use super::extract::{Body, Segments};
-use super::types::{Count, Job, Jobs, Triggered};
+use super::types::{Count, Job, Jobs, Nothing, Triggered};
 use super::{ACTOR, AppState};
 
 pub fn router() -> Router<AppState> {
@@ -43,11 +43,6 @@ fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount]) -> Job {
         items: own.map(|count| Count { state: count.state.to_owned(), items: count.items }).collect(),
     }
 }
-
-/// The body says nothing yet, and an empty object may say so.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 async fn trigger(
     State(state): State<AppState>,

@@ -1,6 +1,7 @@
 //! The HTTP API: one file per resource, each with its `router()`. [`guard`] stands before all of them,
 //! [`error`] says how every refusal looks, [`types`] is what goes over the wire.
 
+mod alerts;
 mod audit;
 mod error;
 mod events;
@@ -10,6 +11,7 @@ mod health;
 mod hosts;
 mod items;
 mod jobs;
+pub(crate) mod metrics;
 mod outbox;
 mod plugins;
 mod runs;
@@ -57,7 +59,9 @@ pub fn router(state: AppState) -> Router {
         .merge(items::router())
         .merge(plugins::router())
         .merge(hosts::router())
+        .merge(alerts::router())
         .merge(audit::router())
+        .merge(metrics::router())
         .merge(outbox::router())
         .merge(health::router())
         .merge(events::router(streams.clone()))

@@ -149,6 +149,34 @@ pub struct Decision {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Alerts {
+    pub alerts: Vec<Alert>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Alert {
+    pub id: String,
+    pub job: String,
+    pub kind: String,
+    pub key: String,
+    pub severity: String,
+    pub message: String,
+    /// What the job said beside it, or null.
+    pub metadata: serde_json::Value,
+    /// How often it was raised while nobody had acknowledged it.
+    pub times: u32,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub acknowledged_at: Option<Timestamp>,
+    pub acknowledged_by: Option<String>,
+}
+
+/// A body that says nothing yet, and an empty object may say so.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plugins {
     /// How the sandbox gets memory for guests.
     pub allocator: String,

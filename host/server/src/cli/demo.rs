@@ -133,7 +133,7 @@ pub fn wallets() -> anyhow::Result<JobSpec> {
         grants: Grants {
             datasources: BTreeMap::from([("business".to_owned(), Access::ReadWrite)]),
             topics: BTreeSet::from([TOPIC.to_owned()]),
-            keyvalue: false,
+            ..Grants::default()
         },
         limits: Limits { items_per_page: 100, ..Limits::DEFAULT },
         retry: RetryPolicy {
@@ -148,6 +148,7 @@ pub fn wallets() -> anyhow::Result<JobSpec> {
         items_per_run_max: Some(10),
         rate: Some(Rate { attempts_max: 10, window: minute }),
         resolve_when_absent: true,
+        failed_alert: Default::default(),
     })
 }
 
@@ -164,6 +165,7 @@ fn hello() -> anyhow::Result<JobSpec> {
         items_per_run_max: None,
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: the commands as one enum, one file per command. `serve`, `demo`, `config` and `schedule`
 //! work here; the others ask a running host over its HTTP API.
 
+mod alerts;
 mod audit;
 mod client;
 mod config;
@@ -58,6 +59,9 @@ pub enum Command {
     Plugins(Remote),
     /// Hosts that share the store
     Hosts(hosts::HostsArgs),
+    /// What a person should look at
+    #[command(args_conflicts_with_subcommands = true)]
+    Alerts(alerts::AlertsArgs),
     /// Who did what, the newest first
     Audit(audit::AuditArgs),
     /// Try out schedules; needs no host
@@ -130,6 +134,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Items(args) => items::run(args),
         Command::Plugins(remote) => plugins::run(&remote),
         Command::Hosts(args) => hosts::run(&args),
+        Command::Alerts(args) => alerts::run(args),
         Command::Audit(args) => audit::run(&args),
         Command::Schedule { command } => schedule::run(&command),
     };

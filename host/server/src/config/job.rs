@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::alert::FailedAlert;
 use domain::id::NameError;
 use domain::job::{Access, Grants, JobSpec};
 use domain::retry::RetryPolicy;
@@ -44,6 +45,7 @@ pub fn read(
     let items_per_run_max = section.count("items_per_run_max", 1..=ITEMS_PER_RUN_MAX);
     let rate = rate(&mut section);
     let resolve_when_absent = section.flag("resolve_when_absent");
+    let failed_alert = failed_alert(section.section("failed_alert"));
     section.finish();
     Some(JobSpec {
         name: job_name?,
@@ -57,6 +59,7 @@ pub fn read(
         items_per_run_max: items_per_run_max.map(|found| narrow(found.value)),
         rate,
         resolve_when_absent: resolve_when_absent.is_some_and(|found| found.value),
+        failed_alert,
     })
 }
 
@@ -214,9 +217,11 @@ fn grants(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Grants {
             topics.insert(topic.value);
         }
     }
-    let keyvalue = table.flag("keyvalue").is_some_and(|found| found.value);
+    let mut flag = |key| table.flag(key).is_some_and(|found| found.value);
+    let (keyvalue, alerts) = (flag("keyvalue"), flag("alerts"));
+    let (audit, metrics) = (flag("audit"), flag("metrics"));
     table.finish();
-    Grants { datasources: granted, topics, keyvalue }
+    Grants { datasources: granted, topics, keyvalue, alerts, audit, metrics }
 }
 
 fn retry(mut section: Section<'_>) -> RetryPolicy {
@@ -255,6 +260,22 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
     }
     section.finish();
     policy
+}
+
+fn failed_alert(mut section: Section<'_>) -> FailedAlert {
+    let mut told = FailedAlert::default();
+    if let Some(found) = section.text("kind") {
+        if found.value.is_empty() {
+            section.blame_found(&found, "an alert's kind cannot be empty", "name it, like \"STOCK_REPLENISH_FAILED\"");
+        } else {
+            told.kind = found.value;
+        }
+    }
+    if let Some(found) = section.count("error_above", 0..=ITEMS_PER_RUN_MAX) {
+        told.error_above = narrow(found.value);
+    }
+    section.finish();
+    told
 }
 
 fn rate(section: &mut Section<'_>) -> Option<domain::job::Rate> {

@@ -62,6 +62,9 @@ fn show_job(out: &mut String, job: &JobSpec) {
         section(out, &format!("{name}.config"), &config);
     }
     section(out, &format!("{name}.grants"), &grants(job));
+    let told = &job.failed_alert;
+    let failed = [("kind", quoted(&told.kind)), ("error_above", told.error_above.to_string())];
+    section(out, &format!("{name}.failed_alert"), &failed);
     section(out, &format!("{name}.retry"), &retry(&job.retry));
     let limits: Vec<_> = LIMITS.iter().map(|limit| (limit.key, limit.show_toml(&job.limits))).collect();
     section(out, &format!("{name}.limits"), &limits);
@@ -81,6 +84,9 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
         ("sql", if sql.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", sql.join(", ")) }),
         ("events", format!("[{}]", events.join(", "))),
         ("keyvalue", job.grants.keyvalue.to_string()),
+        ("alerts", job.grants.alerts.to_string()),
+        ("audit", job.grants.audit.to_string()),
+        ("metrics", job.grants.metrics.to_string()),
     ]
 }
 

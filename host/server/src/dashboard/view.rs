@@ -7,6 +7,7 @@ use domain::plugin::{PluginVersion, VersionState};
 use domain::runner::Readiness;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
+use store::alerts::AlertView;
 use store::items::{ItemCount, ItemView};
 use store::runs::RunView;
 
@@ -14,6 +15,7 @@ use super::bar::{Part, parts};
 use crate::api::AppState;
 use crate::config::text::show_bytes;
 
+const ALERTS_SHOWN: u32 = 10;
 const RUNS_SHOWN: u32 = 12;
 const FAILURES_SHOWN: usize = 10;
 const VERSIONS_SHOWN: usize = 20;
@@ -30,6 +32,7 @@ pub struct Overview {
     allocator: String,
     store_problem: Option<String>,
     jobs: Vec<JobCard>,
+    alerts: Vec<AlertRow>,
     runs: Vec<RunRow>,
     failures: Vec<FailureRow>,
     versions: Vec<VersionRow>,
@@ -43,6 +46,15 @@ struct JobCard {
     next_due: Option<String>,
     blocked: Option<String>,
     parts: Vec<Part>,
+}
+
+struct AlertRow {
+    severity: &'static str,
+    kind: String,
+    job: String,
+    times: u32,
+    last: String,
+    message: String,
 }
 
 struct RunRow {
@@ -82,6 +94,7 @@ struct VersionRow {
 #[derive(Default)]
 struct FromStore {
     counts: Vec<ItemCount>,
+    alerts: Vec<AlertView>,
     runs: Vec<RunView>,
     failures: Vec<ItemView>,
 }
@@ -104,6 +117,7 @@ pub async fn overview(state: &AppState) -> Overview {
         allocator: state.sandbox.allocator().to_owned(),
         store_problem,
         jobs: state.engine.jobs().iter().map(|job| card(job)).collect(),
+        alerts: stored.alerts.into_iter().map(|alert| alert_row(alert, now)).collect(),
         runs: stored.runs.into_iter().map(|run| run_row(run, now)).collect(),
         failures: stored.failures.into_iter().map(|item| failure_row(item, now)).collect(),
         versions: version_rows(versions, now),
@@ -112,6 +126,7 @@ pub async fn overview(state: &AppState) -> Overview {
 
 async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     let counts = state.store.item_counts().await?;
+    let alerts = state.store.alerts(true, ALERTS_SHOWN).await?;
     let runs = state.store.runs(None, RUNS_SHOWN).await?;
     let mut failures = Vec::new();
     for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
@@ -120,7 +135,7 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     failures.retain(|item| item.error.is_some());
     failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));
     failures.truncate(FAILURES_SHOWN);
-    Ok(FromStore { counts, runs, failures })
+    Ok(FromStore { counts, alerts, runs, failures })
 }
 
 fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Timestamp) -> JobCard {
@@ -137,6 +152,17 @@ fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Time
         next_due: job.schedule.next_after(now).map(|due| until(now, due)),
         blocked,
         parts: parts(&own),
+    }
+}
+
+fn alert_row(found: AlertView, now: Timestamp) -> AlertRow {
+    AlertRow {
+        severity: found.alert.severity.as_str(),
+        kind: shorten(&found.alert.kind),
+        job: found.job.to_string(),
+        times: found.times,
+        last: ago(now, found.last_at),
+        message: shorten(&found.alert.message),
     }
 }
 

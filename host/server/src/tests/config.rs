@@ -41,8 +41,8 @@ fn keys_and_kinds() {
     check(
         "[jobs.a]\nplugin = \"a\"\nconcurency = 3\nzzzzzz = 1\n",
         expect![[r#"
-        tidemill.toml:3: jobs.a.concurency: there is no such key; did you mean "concurrency"?
-        tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent"#]],
+            tidemill.toml:3: jobs.a.concurency: there is no such key; did you mean "concurrency"?
+            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent, failed_alert"#]],
     );
     check(
         "[jobs.a]\nplugin = 7\nconcurrency = \"4\"\nresolve_when_absent = \"yes\"\n",
@@ -415,6 +415,13 @@ fn variables_lie_over_the_file() {
         sql = { business = "read" }
         events = ["A", "B"]
         keyvalue = true
+        alerts = false
+        audit = false
+        metrics = false
+
+        [jobs.wallet-retry.failed_alert]
+        kind = "ITEMS_FAILED"
+        error_above = 10
 
         [jobs.wallet-retry.retry]
         base = "10s"

@@ -92,6 +92,10 @@ async fn the_overview() {
         </ul>
         </section>
         </div>
+        <h2>Open alerts</h2>
+        <div class="table">
+        <p class="empty">None.</p>
+        </div>
         <h2>Last runs</h2>
         <div class="table">
         <table>

@@ -120,6 +120,7 @@ fn job() -> JobSpec {
         items_per_run_max: Some(10),
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     }
 }
 
@@ -222,6 +223,7 @@ impl World {
             item,
             effects: Effects::default(),
             host: self.host,
+            failed_alert: Default::default(),
             digest: Some(Digest([7; 32])),
             usage: Usage { wall_us: 1_500, memory_bytes_max: 1 << 20 },
             log: "a line".to_owned(),

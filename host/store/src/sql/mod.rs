@@ -1,5 +1,6 @@
 //! Every statement, once. `sqlite.rs` and `postgres.rs` say only what they say differently.
 
+pub mod alerts;
 pub mod events;
 pub mod hosts;
 pub mod items;

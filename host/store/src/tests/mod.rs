@@ -22,6 +22,8 @@ mod sql;
 
 mod commit;
 
+mod effects;
+
 mod outbox;
 
 mod audit;

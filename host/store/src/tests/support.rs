@@ -184,6 +184,7 @@ pub fn job() -> JobSpec {
         items_per_run_max: None,
         rate: None,
         resolve_when_absent: false,
+        failed_alert: Default::default(),
     }
 }
 
@@ -216,6 +217,7 @@ pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> Attem
         ending: decide(result, item, &job().retry, at(now)),
         effects: Effects::default(),
         host: host(1),
+        failed_alert: Default::default(),
         digest: None,
         usage: Usage { wall_us: 1_500, memory_bytes_max: 65_536 },
         log: "a line".to_owned(),

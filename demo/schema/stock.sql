@@ -1,0 +1,19 @@
+-- Campaigns that hand out stock, and the leases by which customers hold some of it.
+
+CREATE TABLE IF NOT EXISTS campaign (
+    campaign_id BIGINT PRIMARY KEY,
+    user_id     BIGINT NOT NULL,
+    name        TEXT   NOT NULL,
+    stock       BIGINT NOT NULL,
+    stock_min   BIGINT NOT NULL,
+    active      BIGINT NOT NULL DEFAULT 1
+);
+
+-- `status`: held, confirmed, expired. What is held and not confirmed in time goes back to the campaign's stock.
+CREATE TABLE IF NOT EXISTS stock_lease (
+    lease_id      TEXT   PRIMARY KEY,
+    campaign_id   BIGINT NOT NULL,
+    units         BIGINT NOT NULL,
+    status        TEXT   NOT NULL,
+    expires_at_ms BIGINT NOT NULL
+);

@@ -1,0 +1,76 @@
+//! What an attempt asks of the host beside its answer: told with the outcome, or never.
+
+/// A record for the audit trail: the job is its actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    pub action: String,
+    pub subject: String,
+    pub detail: String,
+}
+
+/// A figure for `/metrics`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    pub name: String,
+    pub labels: Vec<(String, String)>,
+    pub change: Change,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// Of a counter.
+    Add(u64),
+    /// Of a gauge.
+    Set(f64),
+}
+
+/// Bytes of a figure's or a label's name, and of a label's value.
+pub const FIGURE_NAME_BYTES_MAX: usize = 128;
+/// Labels of one figure.
+pub const FIGURE_LABELS_MAX: usize = 8;
+/// Names that begin so are the host's own: a guest could pass its figures off as the host's.
+const RESERVED: [&str; 3] = ["tidemill_", "job_runs_", "job_duration_"];
+const RESERVED_NAMES: [&str; 1] = ["job_failures_total"];
+/// The host says whose figure it is.
+const RESERVED_LABEL: &str = "job";
+
+impl Figure {
+    /// Why Prometheus or the host does not take it, if so.
+    /// Source of the names' form: the data model in Prometheus's documentation.
+    pub fn refused(&self) -> Option<String> {
+        let Figure { name, labels, change } = self;
+        if !well_formed(name) {
+            return Some(format!("{name:?} is not a metric's name: use letters, digits and _"));
+        }
+        if RESERVED.iter().any(|prefix| name.starts_with(prefix)) || RESERVED_NAMES.contains(&name.as_str()) {
+            return Some(format!("{name:?} is kept for the host's own metrics"));
+        }
+        if matches!(change, Change::Set(value) if !value.is_finite()) {
+            return Some(format!("{name:?} is set to a value that is no number"));
+        }
+        if labels.len() > FIGURE_LABELS_MAX {
+            return Some(format!("{} labels, at most {FIGURE_LABELS_MAX}", labels.len()));
+        }
+        let bad = labels.iter().enumerate().find_map(|(at, (label, value))| {
+            let again = labels.iter().take(at).any(|(earlier, _)| earlier == label);
+            match label.as_str() {
+                RESERVED_LABEL => Some("the label \"job\" is set by the host".to_owned()),
+                _ if !well_formed(label) => {
+                    Some(format!("{label:?} is not a label's name: use letters, digits and _"))
+                }
+                _ if again => Some(format!("the label {label:?} is given twice")),
+                _ if value.len() > FIGURE_NAME_BYTES_MAX => {
+                    Some(format!("the value of label {label:?} has more than {FIGURE_NAME_BYTES_MAX} bytes"))
+                }
+                _ => None,
+            }
+        });
+        bad
+    }
+}
+
+fn well_formed(name: &str) -> bool {
+    let start = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let first = name.chars().next().is_some_and(start) && !name.starts_with("__");
+    first && name.len() <= FIGURE_NAME_BYTES_MAX && name.chars().all(|c| start(c) || c.is_ascii_digit())
+}

@@ -1,0 +1,81 @@
+//! What is counted, by the names of docs/operating.md. The server shows it at `/metrics`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::effect::{Change, Figure};
+use domain::id::JobName;
+use domain::outcome::Verdict;
+use domain::runner::Usage;
+use metrics::{Label, counter, gauge, histogram};
+use store::commit::AttemptEnd;
+
+/// Names and labels that one job's figures may have: each costs memory here and in whatever collects them.
+const SERIES_PER_JOB_MAX: usize = 1_000;
+
+/// Which figures jobs have shown so far.
+#[derive(Debug, Default)]
+pub struct Figures {
+    series: Mutex<BTreeMap<JobName, HashSet<Vec<String>>>>,
+}
+
+impl Figures {
+    pub fn attempt_ended(&self, end: &AttemptEnd) {
+        let job = &end.item.job;
+        call_ended(job, &end.usage);
+        let verdict = end.ending.verdict;
+        counter!("tidemill_attempts_total", "job" => job.to_string(), "verdict" => verdict.as_str()).increment(1);
+        if matches!(verdict, Verdict::Failed | Verdict::Permanent | Verdict::Exhausted) {
+            failed(job);
+        }
+        for figure in &end.effects.figures {
+            self.show(job, figure);
+        }
+    }
+
+    /// A discovery ended: with it the job has run.
+    pub fn run_ended(&self, job: &JobName, complete: bool) {
+        counter!("job_runs_total", "job" => job.to_string()).increment(1);
+        if !complete {
+            failed(job);
+        }
+    }
+
+    fn show(&self, job: &JobName, figure: &Figure) {
+        if !self.admits(job, figure) {
+            counter!("tidemill_figures_dropped_total", "job" => job.to_string()).increment(1);
+            return;
+        }
+        let own = figure.labels.iter().map(|(name, value)| Label::new(name.clone(), value.clone()));
+        let labels: Vec<Label> = own.chain([Label::new("job", job.to_string())]).collect();
+        match figure.change {
+            Change::Add(by) => counter!(figure.name.clone(), labels).increment(by),
+            Change::Set(value) => gauge!(figure.name.clone(), labels).set(value),
+        }
+    }
+
+    /// A job that makes up labels without end stops being counted, not the host.
+    fn admits(&self, job: &JobName, figure: &Figure) -> bool {
+        let mut labels: Vec<String> = figure.labels.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
+        labels.push(figure.name.clone());
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = series.entry(job.clone()).or_default();
+        known.contains(&labels) || (known.len() < SERIES_PER_JOB_MAX && known.insert(labels))
+    }
+}
+
+/// One call of a plugin took its time.
+pub fn call_ended(job: &JobName, usage: &Usage) {
+    let seconds = Duration::from_micros(usage.wall_us).as_secs_f64();
+    histogram!("job_duration_seconds", "job" => job.to_string()).record(seconds);
+}
+
+/// An item whose host went away was found.
+pub fn stuck(job: &JobName) {
+    counter!("job_stuck_detected_total", "job" => job.to_string()).increment(1);
+}
+
+fn failed(job: &JobName) {
+    counter!("job_failures_total", "job" => job.to_string()).increment(1);
+}

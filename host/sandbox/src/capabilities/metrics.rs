@@ -1,0 +1,37 @@
+use domain::effect::{Change, Figure};
+use domain::scope::ScopeError;
+
+use super::NOTHING_YET;
+use crate::bindings::metrics::{Error, Host};
+use crate::state::State;
+
+/// `tidemill:job/metrics`: kept by the scope, shown once the attempt's outcome is committed.
+impl Host for State {
+    async fn add(&mut self, name: String, labels: Vec<(String, String)>, by: u64) -> Result<(), Error> {
+        self.measure(Figure { name, labels, change: Change::Add(by) }).await
+    }
+
+    async fn set(&mut self, name: String, labels: Vec<(String, String)>, value: f64) -> Result<(), Error> {
+        self.measure(Figure { name, labels, change: Change::Set(value) }).await
+    }
+}
+
+impl State {
+    async fn measure(&mut self, figure: Figure) -> Result<(), Error> {
+        let Some(granted) = &self.granted else {
+            return Err(Error::Denied(NOTHING_YET.to_owned()));
+        };
+        if let Some(why) = figure.refused() {
+            return Err(Error::Name(why));
+        }
+        granted.scope.measure(figure).await.map_err(error)
+    }
+}
+
+fn error(error: ScopeError) -> Error {
+    match error {
+        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Limit(why) => Error::Limit(why),
+        other => Error::Other(other.to_string()),
+    }
+}

@@ -1,0 +1,70 @@
+//! Alerts: what a person should look at, and that a person has.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use domain::id::AlertId;
+use serde::Deserialize;
+use serde_json::Value;
+use store::alerts::AlertView;
+
+use super::error::ApiError;
+use super::extract::{Body, Params, Segments, limit};
+use super::types::{Alert, Alerts, Nothing};
+use super::{ACTOR, AppState};
+
+pub fn router() -> Router<AppState> {
+    Router::new()
+        .route("/api/v1/alerts", get(list))
+        .route("/api/v1/alerts/{id}/acknowledge", post(acknowledge))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    /// Only those that nobody has acknowledged.
+    open: Option<bool>,
+    limit: Option<u32>,
+}
+
+async fn list(
+    State(state): State<AppState>,
+    Params(filter): Params<Filter>,
+) -> Result<Json<Alerts>, ApiError> {
+    let alerts = state.store.alerts(filter.open.unwrap_or(false), limit(filter.limit)).await?;
+    Ok(Json(Alerts { alerts: alerts.into_iter().map(view).collect() }))
+}
+
+async fn acknowledge(
+    State(state): State<AppState>,
+    Segments(id): Segments<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<Alert>, ApiError> {
+    let unknown = || ApiError::not_found(format!("there is no alert {id:?}"));
+    let alert: AlertId = id.parse().map_err(|_| unknown())?;
+    let now = state.clock.now();
+    let alert = state.store.acknowledge_alert(alert, ACTOR, now).await?.ok_or_else(unknown)?;
+    Ok(Json(view(alert)))
+}
+
+fn view(found: AlertView) -> Alert {
+    let AlertView { alert, .. } = found;
+    Alert {
+        id: found.id.to_string(),
+        job: found.job.to_string(),
+        kind: alert.kind,
+        key: alert.key,
+        severity: alert.severity.to_string(),
+        message: alert.message,
+        // A plugin may have left what is no JSON: then it is shown as the text that it is.
+        metadata: match alert.metadata.as_str() {
+            "" => Value::Null,
+            text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+        },
+        times: found.times,
+        first_at: found.first_at,
+        last_at: found.last_at,
+        acknowledged_at: found.acknowledged_at,
+        acknowledged_by: found.acknowledged_by,
+    }
+}

@@ -1,0 +1,63 @@
+//! `/metrics` in Prometheus's text format: what the engine counted, and what the store holds now.
+
+use std::sync::OnceLock;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::AppState;
+use super::error::ApiError;
+
+/// Source of the type: the exposition formats in Prometheus's documentation.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Upper bounds of `job_duration_seconds`, from a no-op component to the longest wall time.
+const SECONDS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0];
+
+/// As people see them: `waiting` is told apart by whether it was ever tried.
+const STATES: [&str; 7] =
+    ["pending", "retrying", "running", "awaiting", "resolved", "manual_required", "abandoned"];
+
+/// One for the process, as the recorder is.
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Has everything that is counted from now on kept for `/metrics`.
+pub fn install() {
+    RECORDER.get_or_init(|| {
+        let buckets = Matcher::Full("job_duration_seconds".to_owned());
+        let recorder = PrometheusBuilder::new().set_buckets_for_metric(buckets, &SECONDS).ok()?.build_recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).ok()?;
+        Some(handle)
+    });
+}
+
+pub fn router() -> Router<AppState> {
+    Router::new().route("/metrics", get(show))
+}
+
+async fn show(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
+    let none = || ApiError::not_found("metrics are not kept by this process");
+    let handle = RECORDER.get().and_then(Option::as_ref).ok_or_else(none)?;
+    gauges(&state).await?;
+    handle.run_upkeep();
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render()))
+}
+
+/// What is looked up when it is asked for.
+async fn gauges(state: &AppState) -> Result<(), ApiError> {
+    let counts = state.store.item_counts().await?;
+    for job in state.engine.jobs() {
+        for shown in STATES {
+            // A state that nothing is in any more has to go back to 0.
+            let own = counts.iter().find(|count| count.job == job.name && count.state == shown);
+            let items = own.map_or(0, |count| count.items);
+            let labels = [("job", job.name.to_string()), ("state", shown.to_owned())];
+            metrics::gauge!("tidemill_items", &labels).set(f64::from(items));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Alerts: raised with the outcome of an attempt, or by the host; counted while open; acknowledged by a person.
+
+use domain::alert::{Alert, FailedItem, FailedItems, Severity};
+use domain::id::{AlertId, JobName};
+use domain::outcome::ErrorInfo;
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::commit::AttemptEnd;
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::sql::alerts;
+use crate::store::Store;
+
+#[derive(Debug, Clone)]
+pub struct AlertView {
+    pub id: AlertId,
+    pub job: JobName,
+    pub alert: Alert,
+    /// How often it was raised while it was open.
+    pub times: u32,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub acknowledged_at: Option<Timestamp>,
+    pub acknowledged_by: Option<String>,
+}
+
+pub(crate) async fn raise(tx: &mut Tx, job: &JobName, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
+    let args = args![
+        AlertId::new(now).to_string(),
+        job.as_str(),
+        alert.kind.as_str(),
+        alert.key.as_str(),
+        alert.severity.as_str(),
+        alert.message.as_str(),
+        alert.metadata.as_str(),
+        now
+    ];
+    tx.execute(alerts::ALERT_RAISE, &args).await.map(|_| ())
+}
+
+/// One alert for all items that a run found and that failed for good: this one joins those before it.
+pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
+    let AttemptEnd { item, ending, failed_alert: told, .. } = end;
+    let run = item.found_by.map_or_else(|| "no run".to_owned(), |run| run.to_string());
+    let (job, id) = (item.job.as_str(), AlertId::new(end.ended_at).to_string());
+    let args = args![id, job, told.kind.as_str(), run.as_str(), end.ended_at];
+    let rows = tx.fetch(alerts::ALERT_COUNT, &args).await?;
+    let row = rows.first().ok_or_else(|| StoreError::Corrupt("the alert is gone".to_owned()))?;
+    let mut failed = FailedItems::parse(&row.text("metadata")?);
+    let error = ending.error.clone().unwrap_or_else(|| ErrorInfo::new("unknown", ""));
+    failed.add(FailedItem {
+        key: item.key.clone(),
+        payload: item.payload.clone(),
+        attempts: ending.attempts,
+        code: error.code,
+        message: error.message,
+    });
+    let Alert { severity, message, metadata, .. } = failed.alert(job, &run, told);
+    let args = args![row.text("id")?, severity.as_str(), message, metadata];
+    tx.execute(alerts::ALERT_WORDS, &args).await.map(|_| ())
+}
+
+impl Store {
+    /// An alert of the host itself, about a job.
+    pub async fn raise_alert(&self, job: &JobName, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        raise(&mut tx, job, alert, now).await?;
+        tx.commit().await
+    }
+
+    /// Open ones first, the newest first.
+    pub async fn alerts(&self, only_open: bool, limit: u32) -> Result<Vec<AlertView>, StoreError> {
+        let args = args![i64::from(only_open), limit];
+        self.db.fetch(alerts::ALERTS_LIST, &args).await?.iter().map(view).collect()
+    }
+
+    /// Closes an alert: raised again, it is a new one. Answers with nothing if there is no such alert.
+    pub async fn acknowledge_alert(
+        &self,
+        id: AlertId,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Option<AlertView>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let rows = tx.fetch(alerts::ALERT_ACKNOWLEDGE, &args![id.to_string(), now, actor]).await?;
+        for row in &rows {
+            let (job, kind, key) = (row.text("job")?, row.text("kind")?, row.text("alert_key")?);
+            let action = "alert_acknowledged";
+            let entry = Entry { actor, action, job: Some(&job), subject: &kind, detail: &key };
+            write(&mut tx, &entry, now).await?;
+        }
+        let found = tx.fetch(alerts::ALERT_GET, &args![id.to_string()]).await?;
+        tx.commit().await?;
+        match (found.first(), rows.is_empty()) {
+            (None, _) => Ok(None),
+            (Some(row), false) => view(row).map(Some),
+            (Some(_), true) => Err(StoreError::Conflict("the alert is acknowledged already".to_owned())),
+        }
+    }
+
+    /// Removes alerts that were acknowledged before `until`; answers how many.
+    pub async fn prune_alerts(&self, until: Timestamp) -> Result<u64, StoreError> {
+        self.db.execute(alerts::ALERTS_PRUNE, &args![until]).await
+    }
+}
+
+fn view(row: &Row) -> Result<AlertView, StoreError> {
+    let severity: Severity = row.parse("severity")?;
+    Ok(AlertView {
+        id: row.parse("id")?,
+        job: row.parse("job")?,
+        alert: Alert {
+            kind: row.text("kind")?,
+            key: row.text("alert_key")?,
+            severity,
+            message: row.text("message")?,
+            metadata: row.text("metadata")?,
+        },
+        times: row.count("times")?,
+        first_at: row.time("first_at_ms")?,
+        last_at: row.time("last_at_ms")?,
+        acknowledged_at: row.opt_time("acknowledged_at_ms")?,
+        acknowledged_by: row.opt_text("acknowledged_by")?,
+    })
+}

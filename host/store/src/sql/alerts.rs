@@ -1,0 +1,33 @@
+//! Statements on alerts.
+
+use super::Sql;
+
+/// Raised again while it is open, it is counted, and takes the newer words.
+pub const ALERT_RAISE: Sql = Sql::same(
+    "INSERT INTO alert (id, job, kind, alert_key, severity, message, metadata, first_at_ms, last_at_ms)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+    ON CONFLICT (job, kind, alert_key) WHERE acknowledged_at_ms IS NULL DO UPDATE SET
+        severity = excluded.severity, message = excluded.message, metadata = excluded.metadata,
+        last_at_ms = excluded.last_at_ms, times = alert.times + 1",
+);
+/// Opens or counts an alert whose words follow, and locks it until then.
+pub const ALERT_COUNT: Sql = Sql::same(
+    "INSERT INTO alert (id, job, kind, alert_key, severity, message, metadata, first_at_ms, last_at_ms)
+    VALUES ($1, $2, $3, $4, 'warning', '', '', $5, $5)
+    ON CONFLICT (job, kind, alert_key) WHERE acknowledged_at_ms IS NULL DO UPDATE SET
+        last_at_ms = excluded.last_at_ms, times = alert.times + 1
+    RETURNING id, metadata",
+);
+pub const ALERT_WORDS: Sql =
+    Sql::same("UPDATE alert SET severity = $2, message = $3, metadata = $4 WHERE id = $1");
+pub const ALERT_ACKNOWLEDGE: Sql = Sql::same(
+    "UPDATE alert SET acknowledged_at_ms = $2, acknowledged_by = $3 WHERE id = $1 AND acknowledged_at_ms IS NULL
+    RETURNING job, kind, alert_key",
+);
+pub const ALERT_GET: Sql = Sql::same("SELECT * FROM alert WHERE id = $1");
+/// Open ones first, then by their last time.
+pub const ALERTS_LIST: Sql = Sql::same(
+    "SELECT * FROM alert WHERE (CAST($1 AS BIGINT) = 0 OR acknowledged_at_ms IS NULL)
+    ORDER BY CASE WHEN acknowledged_at_ms IS NULL THEN 0 ELSE 1 END, last_at_ms DESC, id LIMIT $2",
+);
+pub const ALERTS_PRUNE: Sql = Sql::same("DELETE FROM alert WHERE acknowledged_at_ms < $1");

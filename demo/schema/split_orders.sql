@@ -5,7 +5,8 @@ CREATE TABLE IF NOT EXISTS payout_account (
     state   TEXT   NOT NULL
 );
 
--- Finalizing an order has two steps: post it to the ledger, then pay it out. `ledger_posted` and `paid_out` are 0 or 1.
+-- `changed_by` is the idempotency key of the attempt that changed a row last: repeated after a crash, it knows
+-- its own work again. Finalizing an order has two steps: post it to the ledger, then pay it out. `ledger_posted` and `paid_out` are 0 or 1.
 CREATE TABLE IF NOT EXISTS split_order (
     order_id               BIGINT PRIMARY KEY,
     account                TEXT   NOT NULL,
@@ -19,19 +20,19 @@ CREATE TABLE IF NOT EXISTS split_order (
     finalize_attempts      BIGINT NOT NULL DEFAULT 0,
     last_finalize_error    TEXT,
     stuck_recoveries       BIGINT NOT NULL DEFAULT 0,
+    changed_by             TEXT,
     updated_at_ms          BIGINT NOT NULL
 );
 
--- `status`: pending, published, dead. `posting_key` makes a posting happen once.
+-- `status`: pending, published. `posting_key` makes a posting happen once.
 CREATE TABLE IF NOT EXISTS ledger_outbox (
-    posting_key   TEXT   PRIMARY KEY,
-    order_id      BIGINT NOT NULL,
-    account       TEXT   NOT NULL,
-    amount_minor  BIGINT NOT NULL,
-    currency      TEXT   NOT NULL,
-    status        TEXT   NOT NULL,
-    attempts      BIGINT NOT NULL DEFAULT 0,
-    last_error    TEXT,
-    created_at_ms BIGINT NOT NULL,
-    published_at_ms BIGINT
+    posting_key     TEXT   PRIMARY KEY,
+    order_id        BIGINT NOT NULL,
+    account         TEXT   NOT NULL,
+    amount_minor    BIGINT NOT NULL,
+    currency        TEXT   NOT NULL,
+    status          TEXT   NOT NULL,
+    created_at_ms   BIGINT NOT NULL,
+    published_at_ms BIGINT,
+    published_by    TEXT
 );

@@ -15,5 +15,6 @@ CREATE TABLE IF NOT EXISTS stock_lease (
     campaign_id   BIGINT NOT NULL,
     units         BIGINT NOT NULL,
     status        TEXT   NOT NULL,
-    expires_at_ms BIGINT NOT NULL
+    expires_at_ms BIGINT NOT NULL,
+    expired_by    TEXT
 );

@@ -1,5 +1,5 @@
-//! The business world that the demo and the scenario tests run against: users, wallets and a simulated
-//! MPC service. It is not part of the product: nothing in the host imports it, and it knows nothing of the host.
+//! The business world that the demo and the scenario tests run against: users and wallets, orders and their ledger,
+//! campaigns and their stock, and a simulated MPC service. It is not part of the product: nothing in the host imports it, and it knows nothing of the host.
 
 #[macro_use]
 mod pool;
@@ -13,7 +13,23 @@ pub mod seed;
 mod session;
 pub mod standing;
 pub mod time;
+mod trade;
 pub mod world;
+
+/// The demo's jobs, as an admin would write them.
+pub const CONFIG: &str = include_str!("../tidemill.toml");
+/// Jobs of [`CONFIG`]; each is its plugin's name too.
+pub const JOBS: [&str; 9] = [
+    "wallet-keygen-retry",
+    "ledger-outbox",
+    "finalize-retry",
+    "finalize-recover",
+    "metrics-collect",
+    "lease-recovery",
+    "monitoring-alert",
+    "daily-report",
+    "hello",
+];
 
 pub use mpc::{Mpc, MpcConfig, MpcStats};
 pub use time::Time;

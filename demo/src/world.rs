@@ -11,27 +11,11 @@ use crate::address::{CHAINS, address};
 use crate::pool::Pool;
 use crate::standing::{STANDINGS, standing};
 
-const TABLES: [&str; 5] = [
-    "CREATE TABLE IF NOT EXISTS user_account (
-        user_id BIGINT PRIMARY KEY,
-        account_sequence BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS wallet_address (
-        user_id BIGINT NOT NULL,
-        chain TEXT NOT NULL,
-        address TEXT NOT NULL,
-        PRIMARY KEY (user_id, chain))",
-    "CREATE TABLE IF NOT EXISTS keygen_status (
-        user_id BIGINT PRIMARY KEY,
-        status TEXT NOT NULL,
-        session_id TEXT,
-        request_key TEXT,
-        updated_at_ms BIGINT)",
-    "CREATE TABLE IF NOT EXISTS mpc_session (
-        session_id TEXT PRIMARY KEY,
-        user_id BIGINT NOT NULL,
-        outcome TEXT NOT NULL,
-        received_at_ms BIGINT NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS mpc_session_user ON mpc_session (user_id)",
+/// One file for each part of the business.
+const TABLES: [&str; 3] = [
+    include_str!("../schema/wallets.sql"),
+    include_str!("../schema/split_orders.sql"),
+    include_str!("../schema/stock.sql"),
 ];
 
 const PROBE: &str = "SELECT COUNT(*) FROM user_account u
@@ -92,7 +76,7 @@ impl World {
     pub async fn create(url: &str) -> Result<World> {
         let pool = Pool::connect(url, true).await?;
         for table in TABLES {
-            on!(&pool, |db| sqlx::query(table).execute(db).await.map(drop))
+            on!(&pool, |db| sqlx::raw_sql(table).execute(db).await.map(drop))
                 .context("cannot create the tables of the business database")?;
         }
         Ok(World { pool })

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod trade;
 mod wallet;
 
 mod bad_input;

@@ -5,11 +5,11 @@ use domain::clock::Manual;
 use domain::item::{ByHand, State};
 use domain::job::JobSpec;
 use jiff::SignedDuration;
-use server::cli::demo::wallets;
 use store::outbox::EventView;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual};
+use crate::support::jobs::demo_job;
 use crate::support::{on_both, plugins};
 
 const JOB: &str = "wallet-keygen-retry";
@@ -42,7 +42,7 @@ async fn scene(kind: Kind, users: i64) -> Scene {
     let world = World::create(&databases.business_url).await.unwrap();
     add_users(&databases, 1, users).await;
     plugins::install(&databases.dir.path().join("plugins"), JOB, JOB);
-    let host = Host::start("one", &databases, &clock, vec![wallets().unwrap()]).await;
+    let host = Host::start("one", &databases, &clock, vec![demo_job(JOB)]).await;
     Scene { databases, world, clock, host }
 }
 
@@ -256,7 +256,7 @@ async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn w1_w7_two_hosts_on_one_postgres_never_trigger_a_user_twice() {
     let mut scene = scene(Kind::Postgres, 30).await;
-    let jobs: Vec<JobSpec> = vec![wallets().unwrap()];
+    let jobs: Vec<JobSpec> = vec![demo_job(JOB)];
     let mut other = Host::start("two", &scene.databases, &scene.clock, jobs).await;
     let mut asked = Vec::new();
     let mut minutes = 0;

@@ -16,7 +16,10 @@ pub fn raise(
     metadata: &impl Serialize,
 ) -> Result<(), Failure> {
     let metadata = serde_json::to_string(metadata).map_err(|error| {
-        Failure::permanent("alert-unwritable", format!("the metadata of alert {kind:?} cannot be written: {error}"))
+        Failure::permanent(
+            "alert-unwritable",
+            format!("the metadata of alert {kind:?} cannot be written: {error}"),
+        )
     })?;
     let alert = alerts::Alert {
         kind: kind.to_owned(),

@@ -3,6 +3,7 @@
 pub mod database;
 pub mod host;
 pub mod http;
+pub mod jobs;
 pub mod plugins;
 pub mod process;
 pub mod proxy;

@@ -1,6 +1,6 @@
 //! `tidemill demo`: a host with a business world beside it, at thirty times the pace, and a running account of both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,13 @@ use demo::time::Time;
 use demo::world::World;
 use domain::clock::Clock;
 use domain::id::EventId;
-use domain::job::{Access, Grants, JobSpec, Rate};
-use domain::limits::Limits;
-use domain::retry::RetryPolicy;
-use domain::schedule::Schedule;
 use engine::EngineConfig;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use store::StoreConfig;
-use store::config::DatasourceConfig;
 
 use super::DemoArgs;
 use crate::app::{App, stop_signal};
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::telemetry::{self, LogConfig};
 
 const TOPIC: &str = "MpcKeygenRequested";
@@ -50,7 +45,7 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     world.seed(clock.now().as_millisecond(), 1).await?;
     let mpc = Mpc::new(world.clone(), MpcConfig::default(), time(&clock, factor));
 
-    let config = config(&args, &data, plugins, world_url)?;
+    let config = config(&args, &data, plugins)?;
     let engine = EngineConfig::new("demo").scaled(factor);
     let app = App::start(config, engine, clock.clone()).await?;
     greet(&app, &data, args.minute);
@@ -88,7 +83,7 @@ fn copy_plugins(named: Option<&Path>, data: &Path) -> anyhow::Result<PathBuf> {
     let from = named.map(Path::to_owned).or_else(beside).unwrap_or_else(|| PathBuf::from("plugins"));
     let to = data.join("plugins");
     std::fs::create_dir_all(&to)?;
-    for name in [WALLETS, "hello"] {
+    for name in demo::JOBS {
         let file = format!("{name}.wasm");
         let source = from.join(&file);
         if !source.is_file() {
@@ -108,64 +103,18 @@ fn time(clock: &Clock, factor: f64) -> Time {
     Time { now_ms: Arc::new(move || clock.now().as_millisecond()), real_ms_per_simulated_ms: 1.0 / factor }
 }
 
-fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf, world_url: String) -> anyhow::Result<Config> {
-    let datasources = BTreeMap::from([("business".to_owned(), DatasourceConfig { url: world_url })]);
-    let url = format!("sqlite://{}", data.join("tidemill.db").display());
+/// The demo's file lies in its data folder, to be looked at. Folders and databases are those beside it.
+fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf) -> anyhow::Result<Config> {
+    let file = data.join("tidemill.toml");
+    std::fs::write(&file, demo::CONFIG).with_context(|| format!("cannot write {}", file.display()))?;
+    let config = Config::load(&file, &Environment::default(), Timestamp::now())?;
     Ok(Config {
         listen: args.listen,
         data_dir: data.to_owned(),
         host_name: "demo".to_owned(),
-        store: StoreConfig { url, datasources },
+        store: StoreConfig { url: format!("sqlite://{}", data.join("tidemill.db").display()), ..config.store },
         plugins_dir,
-        jobs: vec![Arc::new(wallets()?), Arc::new(hello()?)],
-        log: LogConfig::default(),
-    })
-}
-
-/// The wallet job as its rules say: every minute, ten a run, backoff from one minute to sixty, without end.
-pub fn wallets() -> anyhow::Result<JobSpec> {
-    let minute = SignedDuration::from_mins(1);
-    Ok(JobSpec {
-        name: WALLETS.parse()?,
-        plugin: WALLETS.parse()?,
-        schedule: Schedule::cron("* * * * *", "UTC", Timestamp::now())?,
-        config: BTreeMap::new(),
-        grants: Grants {
-            datasources: BTreeMap::from([("business".to_owned(), Access::ReadWrite)]),
-            topics: BTreeSet::from([TOPIC.to_owned()]),
-            ..Grants::default()
-        },
-        limits: Limits { items_per_page: 100, ..Limits::DEFAULT },
-        retry: RetryPolicy {
-            base: minute,
-            cap: SignedDuration::from_mins(60),
-            jitter: 0.0,
-            max_attempts: None,
-            forget_after: Some(SignedDuration::from_hours(7 * 24)),
-            ..RetryPolicy::DEFAULT
-        },
-        concurrency: 3,
-        items_per_run_max: Some(10),
-        rate: Some(Rate { attempts_max: 10, window: minute }),
-        resolve_when_absent: true,
-        failed_alert: Default::default(),
-    })
-}
-
-fn hello() -> anyhow::Result<JobSpec> {
-    Ok(JobSpec {
-        name: "hello".parse()?,
-        plugin: "hello".parse()?,
-        schedule: Schedule::every(SignedDuration::from_mins(5))?,
-        config: BTreeMap::new(),
-        grants: Grants::default(),
-        limits: Limits::DEFAULT,
-        retry: RetryPolicy::DEFAULT,
-        concurrency: 3,
-        items_per_run_max: None,
-        rate: None,
-        resolve_when_absent: false,
-        failed_alert: Default::default(),
+        ..config
     })
 }
 

@@ -1,0 +1,140 @@
+//! Orders with their ledger, and campaigns with their stock, as the demo begins with them: some in every trouble
+//! that a job is there for.
+
+use crate::dice::roll;
+use crate::world::World;
+
+const ORDERS: i64 = 60;
+const FIRST_ORDER_ID: i64 = 500_001;
+const CAMPAIGNS: i64 = 24;
+const LEASES: i64 = 40;
+const MINUTE_MS: i64 = 60_000;
+
+const ACCOUNT_ADD: &str = "INSERT INTO payout_account (account, state) VALUES ($1, $2)";
+const ORDER_ADD: &str = "INSERT INTO split_order (order_id, account, amount_minor, currency, status,
+    finalize_in_progress, finalize_started_at_ms, ledger_posted, paid_out, updated_at_ms)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const POSTING_ADD: &str = "INSERT INTO ledger_outbox
+    (posting_key, order_id, account, amount_minor, currency, status, created_at_ms)
+    VALUES ($1, $2, $3, $4, $5, 'pending', $6)";
+const CAMPAIGN_ADD: &str =
+    "INSERT INTO campaign (campaign_id, user_id, name, stock, stock_min) VALUES ($1, $2, $3, $4, $5)";
+const LEASE_ADD: &str = "INSERT INTO stock_lease (lease_id, campaign_id, units, status, expires_at_ms)
+    VALUES ($1, $2, $3, $4, $5)";
+
+const ACCOUNTS: [(&str, &str); 5] = [
+    ("acme-books", "open"),
+    ("blue-harbour", "open"),
+    ("cedar-and-sons", "open"),
+    ("dune-coffee", "closed"),
+    ("elm-street-radio", "open"),
+];
+const NAMES: [&str; 6] = ["Spring tea", "Early birds", "Loyal guests", "Students", "Night owls", "Second cup"];
+
+/// Where an order stands: every third is done, and the others are in one trouble each.
+#[derive(Clone, Copy)]
+enum Standing {
+    Finalized,
+    /// Its last try failed before the ledger was told.
+    Failed,
+    /// The ledger was told, the payout failed.
+    HalfDone,
+    /// Whoever began never came back.
+    Stuck,
+}
+
+impl Standing {
+    const ALL: [Standing; 6] = [
+        Standing::Finalized,
+        Standing::Failed,
+        Standing::Finalized,
+        Standing::HalfDone,
+        Standing::Finalized,
+        Standing::Stuck,
+    ];
+
+    /// Status, in progress, posted to the ledger, paid out.
+    fn columns(self) -> (&'static str, i64, i64, i64) {
+        match self {
+            Standing::Finalized => ("finalized", 0, 1, 1),
+            Standing::Failed => ("finalize_failed", 0, 0, 0),
+            Standing::HalfDone => ("finalize_failed", 0, 1, 0),
+            Standing::Stuck => ("finalizing", 1, 0, 0),
+        }
+    }
+}
+
+impl World {
+    /// Fills the tables of orders and stock, all in one transaction.
+    pub async fn seed_trade(&self, now_ms: i64, seed: u64) -> Result<(), sqlx::Error> {
+        on!(&self.pool, |db| {
+            let mut tx = db.begin().await?;
+            for (account, state) in ACCOUNTS {
+                sqlx::query(ACCOUNT_ADD).bind(account).bind(state).execute(&mut *tx).await?;
+            }
+            for n in 0..ORDERS {
+                let dice = roll(seed, &[10, n.cast_unsigned()]);
+                let order = FIRST_ORDER_ID + n;
+                let (account, _) = ACCOUNTS[(dice % 5) as usize];
+                let amount = 500 + (dice % 90_000).cast_signed();
+                let standing = Standing::ALL[(n % 6) as usize];
+                let (status, in_progress, posted, paid) = standing.columns();
+                let began = (in_progress == 1).then_some(now_ms - 10 * MINUTE_MS);
+                sqlx::query(ORDER_ADD)
+                    .bind(order)
+                    .bind(account)
+                    .bind(amount)
+                    .bind("EUR")
+                    .bind(status)
+                    .bind(in_progress)
+                    .bind(began)
+                    .bind(posted)
+                    .bind(paid)
+                    .bind(now_ms - (n + 1) * MINUTE_MS)
+                    .execute(&mut *tx)
+                    .await?;
+                if matches!(standing, Standing::HalfDone) {
+                    sqlx::query(POSTING_ADD)
+                        .bind(format!("order-{order}"))
+                        .bind(order)
+                        .bind(account)
+                        .bind(amount)
+                        .bind("EUR")
+                        .bind(now_ms - n * MINUTE_MS)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+            }
+            for n in 0..CAMPAIGNS {
+                let dice = roll(seed, &[11, n.cast_unsigned()]);
+                // Every fourth is low, and every eighth of them has nothing left.
+                let stock = match n % 8 {
+                    0 => 0,
+                    4 => (dice % 20).cast_signed(),
+                    _ => 100 + (dice % 400).cast_signed(),
+                };
+                sqlx::query(CAMPAIGN_ADD)
+                    .bind(n + 1)
+                    .bind(crate::seed::FIRST_USER_ID + n / 3)
+                    .bind(format!("{} {}", NAMES[(n % 6) as usize], 2_026 - n / 12))
+                    .bind(stock)
+                    .bind(20_i64)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            for n in 0..LEASES {
+                let dice = roll(seed, &[12, n.cast_unsigned()]);
+                let status = if n % 4 == 0 { "confirmed" } else { "held" };
+                sqlx::query(LEASE_ADD)
+                    .bind(format!("lease-{:04}", n + 1))
+                    .bind(n % CAMPAIGNS + 1)
+                    .bind(1 + (dice % 5).cast_signed())
+                    .bind(status)
+                    .bind(now_ms + (n - LEASES / 2) * MINUTE_MS)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            tx.commit().await
+        })
+    }
+}

@@ -18,3 +18,10 @@ CREATE TABLE IF NOT EXISTS stock_lease (
     expires_at_ms BIGINT NOT NULL,
     expired_by    TEXT
 );
+
+-- Records of batches that were made up for: each once.
+CREATE TABLE IF NOT EXISTS compensation (
+    record_key TEXT   PRIMARY KEY,
+    operation  TEXT   NOT NULL,
+    done_at_ms BIGINT NOT NULL
+);

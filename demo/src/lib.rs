@@ -19,7 +19,7 @@ pub mod world;
 /// The demo's jobs, as an admin would write them.
 pub const CONFIG: &str = include_str!("../tidemill.toml");
 /// Jobs of [`CONFIG`]; each is its plugin's name too.
-pub const JOBS: [&str; 9] = [
+pub const JOBS: [&str; 10] = [
     "wallet-keygen-retry",
     "ledger-outbox",
     "finalize-retry",
@@ -28,6 +28,7 @@ pub const JOBS: [&str; 9] = [
     "lease-recovery",
     "monitoring-alert",
     "daily-report",
+    "batch-compensation",
     "hello",
 ];
 

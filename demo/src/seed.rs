@@ -151,9 +151,12 @@ impl World {
     /// Fills an empty world; says whether it did. A world with users is left as it is.
     pub async fn seed(&self, now_ms: i64, seed: u64) -> Result<bool> {
         let users = plan(now_ms, seed);
-        let filled = self.insert(&users).await.context("cannot fill the business database with its first users")?;
+        let filled =
+            self.insert(&users).await.context("cannot fill the business database with its first users")?;
         if filled {
-            self.seed_trade(now_ms, seed).await.context("cannot fill the business database with its first orders")?;
+            self.seed_trade(now_ms, seed)
+                .await
+                .context("cannot fill the business database with its first orders")?;
         }
         Ok(filled)
     }

@@ -8,6 +8,7 @@ const ORDERS: i64 = 60;
 const FIRST_ORDER_ID: i64 = 500_001;
 const CAMPAIGNS: i64 = 24;
 const LEASES: i64 = 40;
+const STOCK_MIN: i64 = 20;
 const MINUTE_MS: i64 = 60_000;
 
 const ACCOUNT_ADD: &str = "INSERT INTO payout_account (account, state) VALUES ($1, $2)";
@@ -29,7 +30,8 @@ const ACCOUNTS: [(&str, &str); 5] = [
     ("dune-coffee", "closed"),
     ("elm-street-radio", "open"),
 ];
-const NAMES: [&str; 6] = ["Spring tea", "Early birds", "Loyal guests", "Students", "Night owls", "Second cup"];
+const NAMES: [&str; 6] =
+    ["Spring tea", "Early birds", "Loyal guests", "Students", "Night owls", "Second cup"];
 
 /// Where an order stands: every third is done, and the others are in one trouble each.
 #[derive(Clone, Copy)]
@@ -64,6 +66,51 @@ impl Standing {
     }
 }
 
+struct Order {
+    id: i64,
+    account: &'static str,
+    amount: i64,
+    standing: Standing,
+    updated_at_ms: i64,
+}
+
+fn orders(now_ms: i64, seed: u64) -> impl Iterator<Item = Order> {
+    (0..ORDERS).map(move |n| {
+        let dice = roll(seed, &[10, n.cast_unsigned()]);
+        Order {
+            id: FIRST_ORDER_ID + n,
+            account: ACCOUNTS[(dice % 5) as usize].0,
+            amount: 500 + (dice % 90_000).cast_signed(),
+            standing: Standing::ALL[(n % 6) as usize],
+            updated_at_ms: now_ms - (n + 1) * MINUTE_MS,
+        }
+    })
+}
+
+/// Id, owner, name and stock of each campaign. Every fourth is low, and every second of those has nothing left.
+fn campaigns(seed: u64) -> impl Iterator<Item = (i64, i64, String, i64)> {
+    (0..CAMPAIGNS).map(move |n| {
+        let dice = roll(seed, &[11, n.cast_unsigned()]);
+        let stock = match n % 8 {
+            0 => 0,
+            4 => (dice % 20).cast_signed(),
+            _ => 100 + (dice % 400).cast_signed(),
+        };
+        let name = format!("{} {}", NAMES[(n % 6) as usize], 2_026 - n / 6);
+        (n + 1, crate::seed::FIRST_USER_ID + n / 3, name, stock)
+    })
+}
+
+/// Id, campaign, units, status and end of each lease: half of them are over.
+fn leases(now_ms: i64, seed: u64) -> impl Iterator<Item = (String, i64, i64, &'static str, i64)> {
+    (0..LEASES).map(move |n| {
+        let units = 1 + (roll(seed, &[12, n.cast_unsigned()]) % 5).cast_signed();
+        let status = if n % 4 == 0 { "confirmed" } else { "held" };
+        let expires_at_ms = now_ms + (n - LEASES / 2) * MINUTE_MS;
+        (format!("lease-{:04}", n + 1), n % CAMPAIGNS + 1, units, status, expires_at_ms)
+    })
+}
+
 impl World {
     /// Fills the tables of orders and stock, all in one transaction.
     pub async fn seed_trade(&self, now_ms: i64, seed: u64) -> Result<(), sqlx::Error> {
@@ -72,67 +119,25 @@ impl World {
             for (account, state) in ACCOUNTS {
                 sqlx::query(ACCOUNT_ADD).bind(account).bind(state).execute(&mut *tx).await?;
             }
-            for n in 0..ORDERS {
-                let dice = roll(seed, &[10, n.cast_unsigned()]);
-                let order = FIRST_ORDER_ID + n;
-                let (account, _) = ACCOUNTS[(dice % 5) as usize];
-                let amount = 500 + (dice % 90_000).cast_signed();
-                let standing = Standing::ALL[(n % 6) as usize];
+            for Order { id, account, amount, standing, updated_at_ms } in orders(now_ms, seed) {
                 let (status, in_progress, posted, paid) = standing.columns();
                 let began = (in_progress == 1).then_some(now_ms - 10 * MINUTE_MS);
-                sqlx::query(ORDER_ADD)
-                    .bind(order)
-                    .bind(account)
-                    .bind(amount)
-                    .bind("EUR")
-                    .bind(status)
-                    .bind(in_progress)
-                    .bind(began)
-                    .bind(posted)
-                    .bind(paid)
-                    .bind(now_ms - (n + 1) * MINUTE_MS)
-                    .execute(&mut *tx)
-                    .await?;
+                let add = sqlx::query(ORDER_ADD).bind(id).bind(account).bind(amount).bind("EUR");
+                let add = add.bind(status).bind(in_progress).bind(began).bind(posted).bind(paid);
+                add.bind(updated_at_ms).execute(&mut *tx).await?;
                 if matches!(standing, Standing::HalfDone) {
-                    sqlx::query(POSTING_ADD)
-                        .bind(format!("order-{order}"))
-                        .bind(order)
-                        .bind(account)
-                        .bind(amount)
-                        .bind("EUR")
-                        .bind(now_ms - n * MINUTE_MS)
-                        .execute(&mut *tx)
-                        .await?;
+                    let add = sqlx::query(POSTING_ADD).bind(format!("order-{id}")).bind(id);
+                    let add = add.bind(account).bind(amount).bind("EUR").bind(updated_at_ms);
+                    add.execute(&mut *tx).await?;
                 }
             }
-            for n in 0..CAMPAIGNS {
-                let dice = roll(seed, &[11, n.cast_unsigned()]);
-                // Every fourth is low, and every eighth of them has nothing left.
-                let stock = match n % 8 {
-                    0 => 0,
-                    4 => (dice % 20).cast_signed(),
-                    _ => 100 + (dice % 400).cast_signed(),
-                };
-                sqlx::query(CAMPAIGN_ADD)
-                    .bind(n + 1)
-                    .bind(crate::seed::FIRST_USER_ID + n / 3)
-                    .bind(format!("{} {}", NAMES[(n % 6) as usize], 2_026 - n / 12))
-                    .bind(stock)
-                    .bind(20_i64)
-                    .execute(&mut *tx)
-                    .await?;
+            for (id, user, name, stock) in campaigns(seed) {
+                let add = sqlx::query(CAMPAIGN_ADD).bind(id).bind(user).bind(name).bind(stock);
+                add.bind(STOCK_MIN).execute(&mut *tx).await?;
             }
-            for n in 0..LEASES {
-                let dice = roll(seed, &[12, n.cast_unsigned()]);
-                let status = if n % 4 == 0 { "confirmed" } else { "held" };
-                sqlx::query(LEASE_ADD)
-                    .bind(format!("lease-{:04}", n + 1))
-                    .bind(n % CAMPAIGNS + 1)
-                    .bind(1 + (dice % 5).cast_signed())
-                    .bind(status)
-                    .bind(now_ms + (n - LEASES / 2) * MINUTE_MS)
-                    .execute(&mut *tx)
-                    .await?;
+            for (id, campaign, units, status, expires_at_ms) in leases(now_ms, seed) {
+                let add = sqlx::query(LEASE_ADD).bind(id).bind(campaign).bind(units).bind(status);
+                add.bind(expires_at_ms).execute(&mut *tx).await?;
             }
             tx.commit().await
         })

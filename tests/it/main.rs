@@ -5,6 +5,7 @@
 
 mod support;
 
+mod batches;
 mod trade;
 mod wallet;
 

@@ -6,6 +6,7 @@ use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::alerts::AlertView;
 use store::audit::AuditView;
+use store::items::Decided;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual, start_of_time};
@@ -105,7 +106,8 @@ fn order_in_progress(id: i64, age_s: i64, recoveries: i64) -> String {
     )
 }
 
-const OPEN_ACCOUNT: &str = "INSERT INTO payout_account (account, state) VALUES ('acme', 'open'), ('shut', 'closed');";
+const OPEN_ACCOUNT: &str =
+    "INSERT INTO payout_account (account, state) VALUES ('acme', 'open'), ('shut', 'closed');";
 
 async fn f1_a_posting_is_published_once_and_a_bad_one_stops_alone(kind: Kind) {
     let rows = [posting("a", 100, 3), posting("bad", -1, 2), posting("c", 300, 1)].concat();
@@ -145,7 +147,8 @@ async fn f2_the_steps_that_are_left_are_done_and_the_ledger_step_never_again(kin
     let rows = [OPEN_ACCOUNT.to_owned(), failed_order(1, "acme", 0), failed_order(2, "acme", 1)].concat();
     let mut scene = scene(kind, &["finalize-retry"], &rows).await;
     scene.seconds(30).await;
-    let done = "SELECT COUNT(*) FROM split_order WHERE status = 'finalized' AND ledger_posted = 1 AND paid_out = 1";
+    let done =
+        "SELECT COUNT(*) FROM split_order WHERE status = 'finalized' AND ledger_posted = 1 AND paid_out = 1";
     assert_eq!(scene.number(done).await, 2);
     // Order 2 was posted before: only order 1 is posted now.
     assert_eq!(scene.number("SELECT COUNT(*) FROM ledger_outbox").await, 1);
@@ -163,7 +166,8 @@ async fn f2_failing_again_stores_the_error_and_ends_at_the_limit(kind: Kind) {
         scene.seconds(30).await;
     }
     assert_eq!(scene.number("SELECT finalize_attempts FROM split_order WHERE order_id = 1").await, 3);
-    let stored = "SELECT COUNT(*) FROM split_order WHERE last_finalize_error LIKE 'account \"shut\" is closed%'";
+    let stored =
+        "SELECT COUNT(*) FROM split_order WHERE last_finalize_error LIKE 'account \"shut\" is closed%'";
     assert_eq!(scene.number(stored).await, 1);
     assert_eq!(scene.number("SELECT COUNT(*) FROM ledger_outbox").await, 1, "posted once over three tries");
     let audited = scene.audited("split-order-finalize-failed").await;
@@ -178,7 +182,13 @@ async fn f2_failing_again_stores_the_error_and_ends_at_the_limit(kind: Kind) {
     scene.databases.business("UPDATE payout_account SET state = 'open'").await;
     let by_hand = domain::item::ByHand::Retry;
     let now = scene.host.clock.now();
-    scene.host.app.store.by_hand("finalize-retry", "1", by_hand, None, "ada", now).await.unwrap();
+    scene
+        .host
+        .app
+        .store
+        .by_hand("finalize-retry", "1", Decided::new(by_hand, None, "ada"), now)
+        .await
+        .unwrap();
     scene.seconds(30).await;
     assert_eq!(scene.number("SELECT COUNT(*) FROM split_order WHERE status = 'finalized'").await, 1);
     assert_eq!(scene.number("SELECT COUNT(*) FROM ledger_outbox").await, 1);
@@ -257,7 +267,8 @@ fn lease(id: &str, status: &str, expires_in_s: i64) -> String {
 }
 
 async fn s2_leases_that_were_not_confirmed_give_their_stock_back(kind: Kind) {
-    let campaign = "INSERT INTO campaign (campaign_id, user_id, name, stock, stock_min) VALUES (1, 1, 'Tea', 10, 20);";
+    let campaign =
+        "INSERT INTO campaign (campaign_id, user_id, name, stock, stock_min) VALUES (1, 1, 'Tea', 10, 20);";
     let rows = [
         campaign.to_owned(),
         lease("over", "held", -60),

@@ -5,6 +5,7 @@ use domain::clock::Manual;
 use domain::item::{ByHand, State};
 use domain::job::JobSpec;
 use jiff::SignedDuration;
+use store::items::Decided;
 use store::outbox::EventView;
 
 use crate::support::database::{Databases, Kind};
@@ -242,7 +243,10 @@ async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
     let app = &scene.host.app;
     for user in 1..=5 {
         let key = user.to_string();
-        app.store.by_hand(JOB, &key, ByHand::Retry, None, "api", scene.clock.now()).await.unwrap();
+        app.store
+            .by_hand(JOB, &key, Decided::new(ByHand::Retry, None, "api"), scene.clock.now())
+            .await
+            .unwrap();
     }
     app.engine.trigger(&JOB.parse().unwrap(), "api").await.unwrap();
     scene.host.settle().await;
@@ -331,7 +335,7 @@ async fn w9_a_user_that_is_gone_is_skipped(kind: Kind) {
     scene.host.minute().await;
     scene.databases.business("DELETE FROM user_account WHERE user_id = 1").await;
     let store = scene.host.app.store.clone();
-    store.by_hand(JOB, "1", ByHand::Retry, None, "test", scene.clock.now()).await.unwrap();
+    store.by_hand(JOB, "1", Decided::new(ByHand::Retry, None, "test"), scene.clock.now()).await.unwrap();
     scene.host.settle().await;
     let item = scene.host.item(JOB, "1").await;
     assert_eq!(item.state, State::Resolved);

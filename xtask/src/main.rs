@@ -8,6 +8,7 @@ mod deny;
 mod host;
 mod plugins;
 mod postgres;
+mod rules;
 mod sh;
 mod steps;
 mod test;
@@ -39,6 +40,8 @@ enum Command {
     Tidy,
     /// Check licences, banned crates, sources and known vulnerabilities of all dependencies
     Deny,
+    /// Print each business rule of docs/rules.md with the tests that show it
+    Rules,
     /// Measure, from an optimised build (its first one takes long)
     Bench {
         #[command(subcommand)]
@@ -68,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Plugins => plugins::build(&root),
         Command::Tidy => tidy::run(&root),
         Command::Deny => deny::run(&root),
+        Command::Rules => rules::run(&root),
         Command::Bench { bench } => bench::run(&root, &bench),
         Command::Ci => ci::run(&root),
     }

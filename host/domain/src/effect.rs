@@ -51,7 +51,7 @@ impl Figure {
         if labels.len() > FIGURE_LABELS_MAX {
             return Some(format!("{} labels, at most {FIGURE_LABELS_MAX}", labels.len()));
         }
-        let bad = labels.iter().enumerate().find_map(|(at, (label, value))| {
+        labels.iter().enumerate().find_map(|(at, (label, value))| {
             let again = labels.iter().take(at).any(|(earlier, _)| earlier == label);
             match label.as_str() {
                 RESERVED_LABEL => Some("the label \"job\" is set by the host".to_owned()),
@@ -64,8 +64,7 @@ impl Figure {
                 }
                 _ => None,
             }
-        });
-        bad
+        })
     }
 }
 

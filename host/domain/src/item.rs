@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
+use crate::batch::InBatch;
 use crate::id::{AttemptId, ItemId, JobName, RunId};
 use crate::outcome::ErrorInfo;
 use crate::retry::RetryPolicy;
@@ -96,11 +97,13 @@ pub enum Event {
 pub enum ByHand {
     Retry,
     Resolve,
+    /// Nothing tries it again by itself.
+    Manual,
     Abandon,
 }
 
 impl Event {
-    pub const ALL: [Event; 12] = [
+    pub const ALL: [Event; 13] = [
         Event::Found,
         Event::Absent,
         Event::Claimed,
@@ -112,6 +115,7 @@ impl Event {
         Event::Interrupted,
         Event::ByHand(ByHand::Retry),
         Event::ByHand(ByHand::Resolve),
+        Event::ByHand(ByHand::Manual),
         Event::ByHand(ByHand::Abandon),
     ];
 
@@ -128,6 +132,7 @@ impl Event {
             Event::Interrupted => "interrupted",
             Event::ByHand(ByHand::Retry) => "retried_by_hand",
             Event::ByHand(ByHand::Resolve) => "resolved_by_hand",
+            Event::ByHand(ByHand::Manual) => "left_to_a_person",
             Event::ByHand(ByHand::Abandon) => "abandoned_by_hand",
         }
     }
@@ -162,6 +167,7 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
             Ok(Waiting)
         }
         (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Resolve)) => Ok(Resolved),
+        (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Manual)) => Ok(ManualRequired),
         (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Abandon)) => Ok(Abandoned),
 
         (state, event) => Err(IllegalTransition { state, event }),
@@ -188,6 +194,7 @@ pub struct Claimed {
     pub first_attempt_at: Option<Timestamp>,
     pub last_attempt_at: Option<Timestamp>,
     pub last_error: Option<ErrorInfo>,
+    pub in_batch: Option<InBatch>,
     pub claimed_at: Timestamp,
 }
 
@@ -198,6 +205,12 @@ impl Claimed {
             return self;
         }
         Claimed { attempts: 0, series: self.series.saturating_add(1), first_attempt_at: None, ..self }
+    }
+
+    /// Whether nothing is left to try after this many counted attempts.
+    pub fn exhausted(&self, policy: &RetryPolicy, counted: u32) -> bool {
+        let own = self.in_batch.as_ref().and_then(|batch| batch.max_attempts);
+        own.map_or_else(|| policy.exhausted(counted), |max| counted >= max)
     }
 
     /// The number of this attempt, from 1.

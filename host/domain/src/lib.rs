@@ -14,6 +14,7 @@ pub mod job;
 pub mod plugin;
 pub mod tick;
 
+pub mod batch;
 pub mod item;
 pub mod outcome;
 pub mod run;

@@ -121,7 +121,7 @@ pub fn decide(
         Ok(Outcome::Resolved { note }) => {
             Ending { note: note.clone(), ..ending(Event::Resolved, Verdict::Resolved, now, counted) }
         }
-        Ok(Outcome::Awaiting { note }) if policy.exhausted(counted) => {
+        Ok(Outcome::Awaiting { note }) if item.exhausted(policy, counted) => {
             let message = format!("still awaited after {counted} attempts");
             let error = Some(ErrorInfo::new("attempts-exhausted", message));
             let note = note.clone();
@@ -142,7 +142,9 @@ pub fn decide(
                     ending(Event::Retry, Verdict::Throttled, later(now, wait), before)
                 }
                 Failure::Permanent(_) => ending(Event::GiveUp, Verdict::Permanent, now, counted),
-                _ if policy.exhausted(counted) => ending(Event::GiveUp, Verdict::Exhausted, now, counted),
+                _ if item.exhausted(policy, counted) => {
+                    ending(Event::GiveUp, Verdict::Exhausted, now, counted)
+                }
                 _ => ending(Event::Retry, Verdict::Failed, backoff, counted),
             };
             Ending { error: failure.error().cloned(), ..ending }

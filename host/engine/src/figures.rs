@@ -25,9 +25,19 @@ impl Figures {
         let job = &end.item.job;
         call_ended(job, &end.usage);
         let verdict = end.ending.verdict;
-        counter!("tidemill_attempts_total", "job" => job.to_string(), "verdict" => verdict.as_str()).increment(1);
+        counter!("tidemill_attempts_total", "job" => job.to_string(), "verdict" => verdict.as_str())
+            .increment(1);
         if matches!(verdict, Verdict::Failed | Verdict::Permanent | Verdict::Exhausted) {
             failed(job);
+        }
+        if let Some(batch) = &end.item.in_batch {
+            let operation = batch.operation.clone();
+            let name = match verdict {
+                Verdict::Resolved => "batch_items_resolved_total",
+                Verdict::Permanent | Verdict::Exhausted => "batch_items_manual_total",
+                _ => "batch_items_retried_total",
+            };
+            counter!(name, "job" => job.to_string(), "operation" => operation).increment(1);
         }
         for figure in &end.effects.figures {
             self.show(job, figure);
@@ -57,7 +67,8 @@ impl Figures {
 
     /// A job that makes up labels without end stops being counted, not the host.
     fn admits(&self, job: &JobName, figure: &Figure) -> bool {
-        let mut labels: Vec<String> = figure.labels.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
+        let mut labels: Vec<String> =
+            figure.labels.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
         labels.push(figure.name.clone());
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let known = series.entry(job.clone()).or_default();

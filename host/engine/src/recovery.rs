@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use store::StoreError;
 
 use crate::engine::Ctx;
-use crate::figures;
 use crate::feed::Happening;
+use crate::figures;
 use crate::timer::until;
 
 /// Rounds in a row: each puts back a bounded number of items.

@@ -19,6 +19,7 @@ const CODE_BYTES_MAX: usize = 128;
 pub fn item(job: &JobSpec, item: &Claimed) -> types::Item {
     let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millisecond);
     let last_error = item.last_error.as_ref().map(|e| json!({"code": e.code, "message": e.message}));
+    let batch = item.in_batch.as_ref();
     let context = json!({
         "job": job.name.as_str(),
         "run_id": item.run_id.map(|id| id.to_string()),
@@ -26,7 +27,10 @@ pub fn item(job: &JobSpec, item: &Claimed) -> types::Item {
         "first_attempt_ms": millis(item.first_attempt_at),
         "last_attempt_ms": millis(item.last_attempt_at),
         "last_error": last_error,
-        "max_attempts": job.retry.max_attempts,
+        "max_attempts": batch.and_then(|batch| batch.max_attempts).or(job.retry.max_attempts),
+        "batch_id": batch.map(|batch| batch.batch.as_str()),
+        "batch_index": batch.map(|batch| batch.index),
+        "operation": batch.map(|batch| batch.operation.as_str()),
     });
     types::Item {
         key: item.key.clone(),

@@ -25,7 +25,12 @@ pub struct AlertView {
     pub acknowledged_by: Option<String>,
 }
 
-pub(crate) async fn raise(tx: &mut Tx, job: &JobName, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
+pub(crate) async fn raise(
+    tx: &mut Tx,
+    job: &JobName,
+    alert: &Alert,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let args = args![
         AlertId::new(now).to_string(),
         job.as_str(),

@@ -16,11 +16,11 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::config::COMMIT_BATCH_MAX;
-use crate::{alerts, audit};
 use crate::db::{Db, Tx, args};
 use crate::error::StoreError;
 use crate::sql::{events, items, runs};
 use crate::store::Store;
+use crate::{alerts, audit};
 
 /// Everything that is written when an attempt ends.
 #[derive(Debug)]

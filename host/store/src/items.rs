@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::batch::InBatch;
 use domain::id::{AttemptId, HostId, ItemId, JobName, RunId};
 use domain::item::{ByHand, Claimed, Event, State, next};
 use domain::job::JobSpec;
@@ -20,6 +21,22 @@ pub struct Lease {
     pub host: HostId,
     pub now: Timestamp,
     pub until: Timestamp,
+}
+
+/// What a person decides about an item.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided<'a> {
+    pub decision: ByHand,
+    pub notes: Option<&'a str>,
+    pub actor: &'a str,
+    /// Refused if the item changed since this version; none takes it as it is.
+    pub version: Option<i64>,
+}
+
+impl<'a> Decided<'a> {
+    pub fn new(decision: ByHand, notes: Option<&'a str>, actor: &'a str) -> Decided<'a> {
+        Decided { decision, notes, actor, version: None }
+    }
 }
 
 impl Store {
@@ -110,11 +127,10 @@ impl Store {
         &self,
         job: &str,
         key: &str,
-        decision: ByHand,
-        notes: Option<&str>,
-        actor: &str,
+        decided: Decided<'_>,
         now: Timestamp,
     ) -> Result<ItemView, StoreError> {
+        let Decided { decision, notes, actor, version: looked_at } = decided;
         let mut tx = self.db.begin().await?;
         let rows = tx.fetch(items::ITEM_GET, &args![job, key]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {key:?} of job {job:?}")))?;
@@ -123,8 +139,13 @@ impl Store {
         let state = next(before.state, event).map_err(|e| StoreError::Conflict(e.to_string()))?;
         let anew = i64::from(decision == ByHand::Retry && before.state.is_end());
         let version = row.int("version")?;
+        if looked_at.is_some_and(|looked_at| looked_at != version) {
+            return Err(StoreError::Conflict(format!(
+                "item {key:?} is at version {version} now: look at it again"
+            )));
+        }
         let id = before.id.to_string();
-        let args = args![id.as_str(), version, state.as_str(), now, notes, anew];
+        let args = args![id.as_str(), version, state.as_str(), now, notes, anew, actor];
         if tx.execute(items::ITEM_BY_HAND, &args).await? != 1 {
             return Err(StoreError::Conflict(format!("item {key:?} changed meanwhile: look at it again")));
         }
@@ -203,8 +224,24 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         first_attempt_at: row.opt_time("first_attempt_at_ms")?,
         last_attempt_at: row.opt_time("last_attempt_at_ms")?,
         last_error: error_of(row)?,
+        in_batch: in_batch(row)?,
         claimed_at: row.time("claimed_at_ms")?,
     })
+}
+
+fn in_batch(row: &Row) -> Result<Option<InBatch>, StoreError> {
+    let Some(batch) = row.opt_text("batch_id")? else { return Ok(None) };
+    let max_attempts = match row.opt_int("max_attempts")? {
+        Some(_) => Some(row.count("max_attempts")?),
+        None => None,
+    };
+    Ok(Some(InBatch {
+        batch,
+        index: row.count("batch_index")?,
+        operation: row.text("operation")?,
+        created_by: row.text("created_by")?,
+        max_attempts,
+    }))
 }
 
 pub(crate) fn error_of(row: &Row) -> Result<Option<ErrorInfo>, StoreError> {
@@ -230,6 +267,12 @@ pub struct ItemView {
     pub host: Option<HostId>,
     pub note: Option<String>,
     pub error: Option<ErrorInfo>,
+    pub in_batch: Option<InBatch>,
+    pub resolved_at: Option<Timestamp>,
+    /// The person who did, if one did.
+    pub resolved_by: Option<String>,
+    /// Grows with each change.
+    pub version: i64,
     pub first_attempt_at: Option<Timestamp>,
     pub last_attempt_at: Option<Timestamp>,
     pub created_at: Timestamp,
@@ -269,7 +312,7 @@ fn shown(state: State, attempts: u32) -> &'static str {
     }
 }
 
-fn item_view(row: &Row) -> Result<ItemView, StoreError> {
+pub(crate) fn item_view(row: &Row) -> Result<ItemView, StoreError> {
     let state: State = row.parse("state")?;
     let attempts = row.count("attempts")?;
     Ok(ItemView {
@@ -287,6 +330,10 @@ fn item_view(row: &Row) -> Result<ItemView, StoreError> {
         host: row.opt_parse("host_id")?,
         note: row.opt_text("note")?,
         error: error_of(row)?,
+        in_batch: in_batch(row)?,
+        resolved_at: row.opt_time("resolved_at_ms")?,
+        resolved_by: row.opt_text("resolved_by")?,
+        version: row.int("version")?,
         first_attempt_at: row.opt_time("first_attempt_at_ms")?,
         last_attempt_at: row.opt_time("last_attempt_at_ms")?,
         created_at: row.time("created_at_ms")?,

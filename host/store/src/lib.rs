@@ -24,6 +24,7 @@ pub mod commit;
 
 pub mod alerts;
 pub mod audit;
+pub mod batches;
 pub mod datasource;
 pub mod hosts;
 pub mod outbox;

@@ -25,6 +25,7 @@ fn item(attempts: u32, last_attempt: &str) -> Claimed {
         attempt_id: AttemptId::new(now()),
         run_id: None,
         found_by: None,
+        in_batch: None,
         first_attempt_at: Some(at("2026-11-01T00:00:00Z")),
         last_attempt_at: Some(at(last_attempt)),
         last_error: None,

@@ -57,6 +57,7 @@ fn every_pair_of_state_and_event() {
         interrupted       -               waiting         -               -               -               -
         retried_by_hand   waiting         -               waiting         waiting         waiting         waiting
         resolved_by_hand  resolved        -               resolved        -               resolved        -
+        left_to_a_person  manual_required -               manual_required -               manual_required -
         abandoned_by_hand abandoned       -               abandoned       -               abandoned       -
     "#]].assert_eq(&table());
 }
@@ -69,6 +70,7 @@ fn the_chart_of_the_same() {
             waiting --> waiting: retried_by_hand
             waiting --> running: claimed
             waiting --> resolved: absent, resolved_by_hand
+            waiting --> manual_required: left_to_a_person
             waiting --> abandoned: abandoned_by_hand
             running --> waiting: retry, lost, interrupted
             running --> awaiting: await
@@ -77,10 +79,12 @@ fn the_chart_of_the_same() {
             awaiting --> waiting: retried_by_hand
             awaiting --> running: claimed
             awaiting --> resolved: absent, resolved_by_hand
+            awaiting --> manual_required: left_to_a_person
             awaiting --> abandoned: abandoned_by_hand
             resolved --> waiting: found, retried_by_hand
             manual_required --> waiting: retried_by_hand
             manual_required --> resolved: resolved_by_hand
+            manual_required --> manual_required: left_to_a_person
             manual_required --> abandoned: abandoned_by_hand
             abandoned --> waiting: retried_by_hand
     "#]]

@@ -1,6 +1,7 @@
 //! How attempts end, and what follows.
 
 use std::sync::atomic::Ordering;
+use store::items::Decided;
 
 use domain::item::{ByHand, State};
 use domain::job::JobSpec;
@@ -115,7 +116,7 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
     assert_eq!(again.summary(), "found 1, attempted 0 of 0, skipped 1 (1 for a person)");
 
     host.store
-        .by_hand("job", "a", ByHand::Retry, Some("user is back"), "anna", world.clock.now())
+        .by_hand("job", "a", Decided::new(ByHand::Retry, Some("user is back"), "anna"), world.clock.now())
         .await
         .unwrap();
     let item = world.until_state(&host, "a", State::Resolved).await;

@@ -163,6 +163,7 @@ fn claimed(job: &JobSpec, payload: &str) -> Claimed {
         attempt_id: AttemptId::new(now),
         run_id: None,
         found_by: None,
+        in_batch: None,
         first_attempt_at: None,
         last_attempt_at: None,
         last_error: None,

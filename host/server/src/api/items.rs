@@ -6,11 +6,11 @@ use axum::{Json, Router};
 use domain::item::{self, ByHand};
 use serde::Deserialize;
 use store::StoreError;
-use store::items::{AttemptView, ItemView};
+use store::items::{AttemptView, Decided, ItemView};
 
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
-use super::types::{Attempt, Decision, Item, ItemWithAttempts, Items};
+use super::types::{Attempt, Decision, InBatch, Item, ItemWithAttempts, Items};
 use super::{ACTOR, AppState};
 
 /// Attempts that are shown with their item.
@@ -69,9 +69,10 @@ async fn decide(
     let decision = match decision.as_str() {
         "retry" => ByHand::Retry,
         "resolve" => ByHand::Resolve,
+        "manual" => ByHand::Manual,
         "abandon" => ByHand::Abandon,
         other => {
-            let detail = format!("{other:?} is no decision: use retry, resolve or abandon");
+            let detail = format!("{other:?} is no decision: use retry, resolve, manual or abandon");
             return Err(ApiError::not_found(detail));
         }
     };
@@ -80,7 +81,8 @@ async fn decide(
     }
     let now = state.clock.now();
     let notes = body.notes.as_deref();
-    match state.store.by_hand(&job, &key, decision, notes, ACTOR, now).await {
+    let decided = Decided { version: body.version, ..Decided::new(decision, notes, ACTOR) };
+    match state.store.by_hand(&job, &key, decided, now).await {
         Ok(item) => Ok(Json(view(item))),
         Err(error @ StoreError::Conflict(_)) => {
             let current = state.store.item(&job, &key).await?;
@@ -94,7 +96,7 @@ async fn decide(
     }
 }
 
-fn view(item: ItemView) -> Item {
+pub fn view(item: ItemView) -> Item {
     Item {
         id: item.id.to_string(),
         job: item.job.to_string(),
@@ -109,10 +111,24 @@ fn view(item: ItemView) -> Item {
         host: item.host.map(|id| id.to_string()),
         note: item.note,
         error: item.error.map(Into::into),
+        in_batch: item.in_batch.map(in_batch),
+        resolved_at: item.resolved_at,
+        resolved_by: item.resolved_by,
+        version: item.version,
         first_attempt_at: item.first_attempt_at,
         last_attempt_at: item.last_attempt_at,
         created_at: item.created_at,
         updated_at: item.updated_at,
+    }
+}
+
+fn in_batch(found: domain::batch::InBatch) -> InBatch {
+    InBatch {
+        id: found.batch,
+        index: found.index,
+        operation: found.operation,
+        created_by: found.created_by,
+        max_attempts: found.max_attempts,
     }
 }
 

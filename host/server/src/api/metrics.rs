@@ -28,7 +28,8 @@ static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 pub fn install() {
     RECORDER.get_or_init(|| {
         let buckets = Matcher::Full("job_duration_seconds".to_owned());
-        let recorder = PrometheusBuilder::new().set_buckets_for_metric(buckets, &SECONDS).ok()?.build_recorder();
+        let recorder =
+            PrometheusBuilder::new().set_buckets_for_metric(buckets, &SECONDS).ok()?.build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).ok()?;
         Some(handle)

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod audit;
+mod batches;
 mod error;
 mod events;
 mod extract;
@@ -60,6 +61,7 @@ pub fn router(state: AppState) -> Router {
         .merge(plugins::router())
         .merge(hosts::router())
         .merge(alerts::router())
+        .merge(batches::router())
         .merge(audit::router())
         .merge(metrics::router())
         .merge(outbox::router())

@@ -112,7 +112,10 @@ fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf) -> anyhow::Result<
         listen: args.listen,
         data_dir: data.to_owned(),
         host_name: "demo".to_owned(),
-        store: StoreConfig { url: format!("sqlite://{}", data.join("tidemill.db").display()), ..config.store },
+        store: StoreConfig {
+            url: format!("sqlite://{}", data.join("tidemill.db").display()),
+            ..config.store
+        },
         plugins_dir,
         ..config
     })

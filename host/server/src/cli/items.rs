@@ -33,6 +33,8 @@ enum ItemsCommand {
     Retry(DecideArgs),
     /// Say that it is done
     Resolve(DecideArgs),
+    /// Leave it to a person: nothing tries it again by itself
+    Manual(DecideArgs),
     /// Give it up
     Abandon(DecideArgs),
 }
@@ -60,6 +62,7 @@ pub fn run(args: ItemsArgs) -> Result<(), Failure> {
         Some(ItemsCommand::Show(item)) => show(&item),
         Some(ItemsCommand::Retry(decide_args)) => decide(&decide_args, "retry"),
         Some(ItemsCommand::Resolve(decide_args)) => decide(&decide_args, "resolve"),
+        Some(ItemsCommand::Manual(decide_args)) => decide(&decide_args, "manual"),
         Some(ItemsCommand::Abandon(decide_args)) => decide(&decide_args, "abandon"),
     }
 }
@@ -72,9 +75,9 @@ fn list(args: &ItemsArgs) -> Result<(), Failure> {
     print(args.remote.output, &items, &HEADER, |items| items.items.iter().map(row).collect())
 }
 
-const HEADER: [&str; 7] = ["JOB", "KEY", "STATE", "ATTEMPTS", "DUE", "UPDATED", "LAST ERROR OR NOTE"];
+pub const HEADER: [&str; 7] = ["JOB", "KEY", "STATE", "ATTEMPTS", "DUE", "UPDATED", "LAST ERROR OR NOTE"];
 
-fn row(item: &Item) -> Vec<String> {
+pub fn row(item: &Item) -> Vec<String> {
     let ended = ["resolved", "manual_required", "abandoned"].contains(&item.state.as_str());
     vec![
         item.job.clone(),
@@ -138,7 +141,7 @@ fn attempt_row(attempt: &Attempt) -> Vec<String> {
 
 fn decide(args: &DecideArgs, decision: &str) -> Result<(), Failure> {
     let DecideArgs { item: ItemArgs { job, key, remote }, notes } = args;
-    let body = Decision { notes: notes.clone() };
+    let body = Decision { notes: notes.clone(), version: None };
     let item: Item = remote.post(&["items", job, key, decision], &body)?;
     print(remote.output, &item, &HEADER, |item| vec![row(item)])
 }

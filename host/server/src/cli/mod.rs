@@ -3,6 +3,7 @@
 
 mod alerts;
 mod audit;
+mod batches;
 mod client;
 mod config;
 pub mod demo;
@@ -55,6 +56,9 @@ pub enum Command {
     /// Items, their attempts, and decisions about them
     #[command(args_conflicts_with_subcommands = true)]
     Items(items::ItemsArgs),
+    /// Batches: items that were handed in together
+    #[command(args_conflicts_with_subcommands = true)]
+    Batches(batches::BatchesArgs),
     /// Versions of plugins
     Plugins(Remote),
     /// Hosts that share the store
@@ -135,6 +139,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plugins(remote) => plugins::run(&remote),
         Command::Hosts(args) => hosts::run(&args),
         Command::Alerts(args) => alerts::run(args),
+        Command::Batches(args) => batches::run(args),
         Command::Audit(args) => audit::run(&args),
         Command::Schedule { command } => schedule::run(&command),
     };

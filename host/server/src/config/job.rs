@@ -266,7 +266,11 @@ fn failed_alert(mut section: Section<'_>) -> FailedAlert {
     let mut told = FailedAlert::default();
     if let Some(found) = section.text("kind") {
         if found.value.is_empty() {
-            section.blame_found(&found, "an alert's kind cannot be empty", "name it, like \"STOCK_REPLENISH_FAILED\"");
+            section.blame_found(
+                &found,
+                "an alert's kind cannot be empty",
+                "name it, like \"STOCK_REPLENISH_FAILED\"",
+            );
         } else {
             told.kind = found.value;
         }

@@ -111,10 +111,13 @@ async fn items() {
             "last_attempt_at": null,
             "note": null,
             "payload": "{}",
+            "resolved_at": null,
+            "resolved_by": null,
             "run_id": "<id>",
             "shown": "pending",
             "state": "waiting",
-            "updated_at": "2026-11-20T12:00:30Z"
+            "updated_at": "2026-11-20T12:00:30Z",
+            "version": 1
           }
         }"#]]
     .assert_eq(&item);

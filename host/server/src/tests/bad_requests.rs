@@ -100,7 +100,7 @@ async fn bodies() {
     ];
     expect![[r#"
         POST /api/v1/items/wallet/k/explode
-          404 "not-found" "\"explode\" is no decision: use retry, resolve or abandon"
+          404 "not-found" "\"explode\" is no decision: use retry, resolve, manual or abandon"
         POST /api/v1/items/wallet/k/retry
           400 "bad-body" "EOF while parsing an object at line 1 column 1"
         POST /api/v1/items/wallet/k/retry
@@ -110,11 +110,11 @@ async fn bodies() {
         POST /api/v1/items/wallet/k/retry
           400 "bad-body" "duplicate field `notes` at line 1 column 22"
         POST /api/v1/items/wallet/k/retry
-          400 "bad-body" "note: unknown field `note`, expected `notes` at line 1 column 7"
+          400 "bad-body" "note: unknown field `note`, expected `version` or `notes` at line 1 column 7"
         POST /api/v1/items/wallet/k/retry
           400 "bad-body" "notes: at most 4096 bytes"
         POST /api/v1/items/wallet/k/retry
-          400 "bad-body" "[0]: invalid type: sequence, expected a string at line 1 column 1"
+          400 "bad-body" "[0]: invalid type: sequence, expected i64 at line 1 column 1"
         POST /api/v1/items/wallet/k/retry
           413 "too-large" "a body has at most 1048576 bytes"
         POST /api/v1/items/wallet/k/retry

@@ -39,6 +39,13 @@ impl Row {
         }
     }
 
+    pub fn opt_int(&self, column: &str) -> Result<Option<i64>, StoreError> {
+        if matches!(self.value(column)?, Value::Null) {
+            return Ok(None);
+        }
+        self.int(column).map(Some)
+    }
+
     pub fn count(&self, column: &str) -> Result<u32, StoreError> {
         let number = self.int(column)?;
         u32::try_from(number).map_err(|_| corrupt(column, &format!("is out of range: {number}")))

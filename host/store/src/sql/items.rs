@@ -19,6 +19,7 @@ pub const ITEM_END: Sql = Sql::same(
     "UPDATE item SET state = $4, due_at_ms = $5, attempts = $6, note = $7, error_code = $8, error_message = $9,
         first_attempt_at_ms = $10,
         last_attempt_at_ms = COALESCE($11, last_attempt_at_ms),
+        resolved_at_ms = CASE WHEN $4 = 'resolved' THEN CAST($12 AS BIGINT) END, resolved_by = NULL,
         series = $13, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
         updated_at_ms = $12, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
@@ -86,9 +87,16 @@ pub const ITEMS_RESOLVE_ABSENT: Sql = Sql::same(
 pub const ITEMS_LEAVE_RUN: Sql =
     Sql::same("UPDATE item SET run_id = NULL WHERE job = $1 AND run_id = $2 AND state = 'resolved'");
 
-/// A person's decision, as compare-and-set on the version that was looked at.
+/// A person's decision, as compare-and-set on the version that was looked at. Why an item is left to a person
+/// joins the errors that it had.
 pub const ITEM_BY_HAND: Sql = Sql::same(
-    "UPDATE item SET state = $3, due_at_ms = $4, note = COALESCE($5, note), run_id = NULL, crashes = 0,
+    "UPDATE item SET state = $3, due_at_ms = $4, run_id = NULL, crashes = 0,
+        note = CASE WHEN $3 = 'manual_required' THEN note ELSE COALESCE($5, note) END,
+        error_code = CASE WHEN $3 = 'manual_required' THEN COALESCE(error_code, 'left-to-a-person') ELSE error_code END,
+        error_message = CASE WHEN $3 <> 'manual_required' OR CAST($5 AS TEXT) IS NULL THEN error_message
+            WHEN error_message IS NULL OR error_message = '' THEN $5 ELSE error_message || '; ' || $5 END,
+        resolved_at_ms = CASE WHEN $3 = 'resolved' THEN CAST($4 AS BIGINT) END,
+        resolved_by = CASE WHEN $3 = 'resolved' THEN CAST($7 AS TEXT) END,
         attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END,
         series = CASE WHEN $6 = 1 THEN series + 1 ELSE series END,
         updated_at_ms = $4, version = version + 1

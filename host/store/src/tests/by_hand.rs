@@ -1,5 +1,6 @@
 //! What people decide about an item.
 
+use crate::items::Decided;
 use domain::item::{ByHand, State};
 use expect_test::expect;
 
@@ -17,7 +18,7 @@ conformance! {
 }
 
 async fn decide(t: &T, key: &str, decision: ByHand, now: i64) -> Result<State, StoreError> {
-    let item = t.store.by_hand("wallet", key, decision, None, "ada", at(now)).await?;
+    let item = t.store.by_hand("wallet", key, Decided::new(decision, None, "ada"), at(now)).await?;
     Ok(item.state)
 }
 
@@ -71,8 +72,11 @@ async fn each_decision_in_each_state(t: T) {
 
 async fn decision_is_audited_with_who_and_why(t: T) {
     t.attempt("a", permanent(), 0).await;
-    let item =
-        t.store.by_hand("wallet", "a", ByHand::Resolve, Some("paid by phone"), "ada", at(9)).await.unwrap();
+    let item = t
+        .store
+        .by_hand("wallet", "a", Decided::new(ByHand::Resolve, Some("paid by phone"), "ada"), at(9))
+        .await
+        .unwrap();
     assert_eq!((item.note.as_deref(), item.updated_at), (Some("paid by phone"), at(9)));
     expect!["ada resolved_by_hand a: manual_required -> resolved; paid by phone"]
         .assert_eq(t.trail().await.lines().last().unwrap());

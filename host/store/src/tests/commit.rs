@@ -40,7 +40,11 @@ fn effects(tag: &str) -> Effects {
         key: tag.to_owned(),
         payload: "{}".to_owned(),
     };
-    Effects { kv: vec![write(tag, Some("value")), write("old", None)], events: vec![event], ..Effects::default() }
+    Effects {
+        kv: vec![write(tag, Some("value")), write("old", None)],
+        events: vec![event],
+        ..Effects::default()
+    }
 }
 
 fn end_with_effects(item: &Claimed, now: i64) -> AttemptEnd {

@@ -1,5 +1,6 @@
 //! After anything that hosts, people and crashes may do in any order: nothing is lost and nothing is double.
 
+use crate::items::Decided;
 use std::collections::BTreeSet;
 
 use domain::item::{ByHand, Claimed};
@@ -89,8 +90,7 @@ impl World {
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
         let last = self.dice.below(2) == 0;
         let page = page(&names, (!last).then_some("more"));
-        let (committed, _) =
-            self.t.store.put_page(&run, &self.job, &page, None, at(self.now)).await.unwrap();
+        let (committed, _) = self.t.store.put_page(&run, &self.job, &page, None, at(self.now)).await.unwrap();
         if committed == Committed::Applied {
             self.known.extend(keys);
         }
@@ -129,7 +129,7 @@ impl World {
         let key = format!("k{:02}", self.dice.below(40));
         let decision = [ByHand::Retry, ByHand::Retry, ByHand::Resolve, ByHand::Abandon]
             [usize::try_from(self.dice.below(4)).unwrap()];
-        match self.t.store.by_hand("wallet", &key, decision, None, "ada", at(self.now)).await {
+        match self.t.store.by_hand("wallet", &key, Decided::new(decision, None, "ada"), at(self.now)).await {
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
             Err(other) => panic!("{other}"),
         }

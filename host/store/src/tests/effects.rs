@@ -155,7 +155,8 @@ async fn alert_is_counted_until_it_is_acknowledged(t: T) {
     effects_of(&t, alert("all", "20 behind"), 2).await;
     effects_of(&t, alert("other", "5 behind"), 3).await;
     let found = open(&t).await;
-    let seen: Vec<_> = found.iter().map(|f| (f.alert.key.as_str(), f.alert.message.as_str(), f.times)).collect();
+    let seen: Vec<_> =
+        found.iter().map(|f| (f.alert.key.as_str(), f.alert.message.as_str(), f.times)).collect();
     assert_eq!(seen, [("other", "5 behind", 1), ("all", "20 behind", 2)]);
     assert_eq!((found[1].first_at, found[1].last_at), (at(1), at(2)));
 

@@ -1,5 +1,6 @@
 //! What a discovery finds, met with what is known.
 
+use crate::items::Decided;
 use domain::item::ByHand;
 use domain::outcome::Outcome;
 use domain::runner::{Found, Page};
@@ -27,7 +28,7 @@ async fn each_state_is_found_again(t: T) {
     t.attempt("done", resolved(), 2).await;
     t.attempt("stuck", permanent(), 3).await;
     t.attempt("given-up", permanent(), 4).await;
-    t.store.by_hand("wallet", "given-up", ByHand::Abandon, None, "ada", at(4)).await.unwrap();
+    t.store.by_hand("wallet", "given-up", Decided::new(ByHand::Abandon, None, "ada"), at(4)).await.unwrap();
     t.attempt("backoff", failed(), 5).await;
     t.discover(&job(), &["running"], 6).await;
     t.claim_one(6).await;

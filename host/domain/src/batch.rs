@@ -1,0 +1,79 @@
+//! Items that someone hands in together: operations that failed elsewhere and are made up for here.
+
+use crate::id::{JobName, NAME_BYTES_MAX};
+
+/// Items of one batch.
+pub const BATCH_ITEMS_MAX: usize = 10_000;
+
+/// What an item of a batch knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InBatch {
+    pub batch: String,
+    /// Its place, from 0.
+    pub index: u32,
+    /// Chooses what the plugin does with it.
+    pub operation: String,
+    pub created_by: String,
+    /// Goes before the job's own bound.
+    pub max_attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBatch {
+    pub batch: String,
+    pub job: JobName,
+    pub created_by: String,
+    pub items: Vec<NewBatchItem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBatchItem {
+    pub operation: String,
+    /// A JSON document.
+    pub payload: String,
+    /// Why it failed where it was first tried.
+    pub reason: String,
+    pub max_attempts: Option<u32>,
+}
+
+impl NewBatch {
+    /// Why it cannot be taken, if so.
+    pub fn refused(&self) -> Option<String> {
+        if !is_word(&self.batch) {
+            return Some(format!("the batch id {:?} is not one: {WORD}", self.batch));
+        }
+        if self.created_by.is_empty() || self.created_by.len() > NAME_BYTES_MAX {
+            return Some(format!("created_by: 1 to {NAME_BYTES_MAX} bytes"));
+        }
+        if self.items.is_empty() || self.items.len() > BATCH_ITEMS_MAX {
+            return Some(format!(
+                "a batch has 1 to {BATCH_ITEMS_MAX} items, this one has {}",
+                self.items.len()
+            ));
+        }
+        self.items.iter().enumerate().find_map(|(index, item)| {
+            let why = item.refused()?;
+            Some(format!("items[{index}]: {why}"))
+        })
+    }
+}
+
+impl NewBatchItem {
+    fn refused(&self) -> Option<String> {
+        if !is_word(&self.operation) {
+            return Some(format!("the operation {:?} is not one: {WORD}", self.operation));
+        }
+        if self.max_attempts == Some(0) {
+            return Some("max_attempts: at least 1".to_owned());
+        }
+        let zero = self.payload.contains('\0') || self.reason.contains('\0');
+        zero.then(|| "a zero byte cannot be stored".to_owned())
+    }
+}
+
+const WORD: &str = "use 1 to 64 letters, digits, -, _ and .";
+
+fn is_word(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.bytes().all(fits)
+}

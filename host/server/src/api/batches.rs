@@ -1,0 +1,141 @@
+//! Batches: items that someone hands in together, and follows together.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use domain::batch::{NewBatch, NewBatchItem};
+use domain::id::JobName;
+use serde::Deserialize;
+use store::batches::BatchView;
+use uuid::Uuid;
+
+use super::error::ApiError;
+use super::extract::{Body, Params, Segments, limit};
+use super::items::view as item;
+use super::types::{AddBatch, Batch, BatchWithItems, Batches, Items, Nothing, Processed};
+use super::{ACTOR, AppState, LIMIT_MAX};
+
+pub fn router() -> Router<AppState> {
+    Router::new()
+        .route("/api/v1/batches", get(list).post(add))
+        .route("/api/v1/batches/open-items", get(open))
+        .route("/api/v1/batches/{id}", get(one))
+        .route("/api/v1/batches/{id}/process", post(process))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    limit: Option<u32>,
+}
+
+async fn list(
+    State(state): State<AppState>,
+    Params(filter): Params<Filter>,
+) -> Result<Json<Batches>, ApiError> {
+    let batches = state.store.batches(limit(filter.limit)).await?;
+    Ok(Json(Batches { batches: batches.into_iter().map(view).collect() }))
+}
+
+/// What still tries, of all batches: the oldest first.
+async fn open(
+    State(state): State<AppState>,
+    Params(filter): Params<Filter>,
+) -> Result<Json<Items>, ApiError> {
+    let items = state.store.batch_items_open(limit(filter.limit)).await?;
+    Ok(Json(Items { items: items.into_iter().map(item).collect() }))
+}
+
+async fn add(
+    State(state): State<AppState>,
+    Body(body): Body<AddBatch>,
+) -> Result<(StatusCode, Json<Batch>), ApiError> {
+    let job = known_job(&state, &body.job)?;
+    let payload_bytes = job.limits.payload_bytes;
+    let mut items = Vec::with_capacity(body.items.len());
+    for (index, asked) in body.items.into_iter().enumerate() {
+        let payload = asked.payload.to_string();
+        if payload.len() > payload_bytes {
+            let detail =
+                format!("items[{index}]: a payload of {} bytes, at most {payload_bytes}", payload.len());
+            return Err(ApiError::bad_body(detail));
+        }
+        let reason = domain::limits::cut(&asked.failure_reason.unwrap_or_default(), job.limits.text_bytes);
+        items.push(NewBatchItem {
+            operation: asked.operation,
+            payload,
+            reason,
+            max_attempts: asked.max_attempts,
+        });
+    }
+    let batch = NewBatch {
+        batch: body.id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        job: job.name.clone(),
+        created_by: body.created_by.unwrap_or_else(|| ACTOR.to_owned()),
+        items,
+    };
+    if let Some(why) = batch.refused() {
+        return Err(ApiError::bad_body(why));
+    }
+    state.store.batch_add(&batch, state.clock.now()).await?;
+    Ok((StatusCode::CREATED, Json(view(found(&state, &batch.batch).await?))))
+}
+
+fn known_job<'a>(state: &'a AppState, name: &str) -> Result<&'a domain::job::JobSpec, ApiError> {
+    let job: Option<JobName> = name.parse().ok();
+    let known = job.and_then(|job| state.engine.jobs().iter().find(|known| known.name == job));
+    known.map(|job| &**job).ok_or_else(|| ApiError::bad_body(format!("job: there is no job {name:?}")))
+}
+
+async fn found(state: &AppState, id: &str) -> Result<BatchView, ApiError> {
+    let unknown = || ApiError::not_found(format!("there is no batch {id:?}"));
+    state.store.batch(id).await?.ok_or_else(unknown)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    limit: Option<u32>,
+    /// The index of the first item.
+    from: Option<u32>,
+}
+
+async fn one(
+    State(state): State<AppState>,
+    Segments(id): Segments<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<BatchWithItems>, ApiError> {
+    let batch = view(found(&state, &id).await?);
+    let items =
+        state.store.batch_items(&id, page.limit.unwrap_or(LIMIT_MAX).min(LIMIT_MAX), page.from.unwrap_or(0));
+    let items = items.await?.into_iter().map(item).collect();
+    Ok(Json(BatchWithItems { batch, items }))
+}
+
+async fn process(
+    State(state): State<AppState>,
+    Segments(id): Segments<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<(StatusCode, Json<Processed>), ApiError> {
+    found(&state, &id).await?;
+    let made_due = state.store.batch_process(&id, ACTOR, state.clock.now()).await?;
+    let batch = view(found(&state, &id).await?);
+    Ok((StatusCode::ACCEPTED, Json(Processed { made_due, batch })))
+}
+
+fn view(batch: BatchView) -> Batch {
+    Batch {
+        id: batch.batch,
+        job: batch.job.to_string(),
+        created_by: batch.created_by,
+        created_at: batch.created_at,
+        total: batch.total,
+        pending: batch.pending,
+        retrying: batch.retrying,
+        running: batch.running,
+        resolved: batch.resolved,
+        manual_required: batch.manual_required,
+        abandoned: batch.abandoned,
+    }
+}

@@ -1,0 +1,123 @@
+//! Batches: items that were handed in together, found again together, counted together.
+
+use domain::batch::NewBatch;
+use domain::id::{ItemId, JobName};
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::items::{ItemView, item_view};
+use crate::sql::batches;
+use crate::store::Store;
+
+/// The code of an error that came with the item: it failed before it was handed in.
+const REPORTED: &str = "reported";
+
+/// A batch as its items are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchView {
+    pub batch: String,
+    pub job: JobName,
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub total: u32,
+    pub pending: u32,
+    pub retrying: u32,
+    pub running: u32,
+    pub resolved: u32,
+    pub manual_required: u32,
+    pub abandoned: u32,
+}
+
+impl Store {
+    /// Adds all items of a batch, or none: a batch of this id may be there already.
+    pub async fn batch_add(&self, batch: &NewBatch, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let id = batch.batch.as_str();
+        if !tx.fetch(batches::BATCH_EXISTS, &args![id]).await?.is_empty() {
+            return Err(StoreError::Conflict(format!("there is a batch {id:?} already")));
+        }
+        add_items(&mut tx, batch, now).await?;
+        let detail = format!("{} items", batch.items.len());
+        let (actor, job) = (batch.created_by.as_str(), Some(batch.job.as_str()));
+        let entry = Entry { actor, action: "batch_added", job, subject: id, detail: &detail };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// The newest first.
+    pub async fn batches(&self, limit: u32) -> Result<Vec<BatchView>, StoreError> {
+        self.db.fetch(batches::BATCHES_LIST, &args![None::<i64>, limit]).await?.iter().map(view).collect()
+    }
+
+    pub async fn batch(&self, batch: &str) -> Result<Option<BatchView>, StoreError> {
+        let rows = self.db.fetch(batches::BATCHES_LIST, &args![batch, 1_i64]).await?;
+        rows.first().map(view).transpose()
+    }
+
+    /// In the order of their index.
+    pub async fn batch_items(&self, batch: &str, limit: u32, from: u32) -> Result<Vec<ItemView>, StoreError> {
+        self.db.fetch(batches::BATCH_ITEMS, &args![batch, limit, from]).await?.iter().map(item_view).collect()
+    }
+
+    /// What still tries, of all batches: the oldest first.
+    pub async fn batch_items_open(&self, limit: u32) -> Result<Vec<ItemView>, StoreError> {
+        self.db.fetch(batches::BATCH_ITEMS_OPEN, &args![limit]).await?.iter().map(item_view).collect()
+    }
+
+    /// Makes everything of a batch that waits due now; answers how many items that are.
+    pub async fn batch_process(&self, batch: &str, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let due = tx.execute(batches::BATCH_DUE, &args![batch, now]).await?;
+        let detail = format!("{due} items made due");
+        let entry = Entry { actor, action: "batch_processed", job: None, subject: batch, detail: &detail };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await?;
+        self.wake();
+        Ok(due)
+    }
+}
+
+async fn add_items(tx: &mut Tx, batch: &NewBatch, now: Timestamp) -> Result<(), StoreError> {
+    for (index, item) in (0_i64..).zip(&batch.items) {
+        let (code, reason) = match item.reason.as_str() {
+            "" => (None, None),
+            reason => (Some(REPORTED), Some(reason)),
+        };
+        let args = args![
+            ItemId::new(now).to_string(),
+            batch.job.as_str(),
+            format!("{}:{index}", batch.batch),
+            item.payload.as_str(),
+            now,
+            batch.batch.as_str(),
+            index,
+            item.operation.as_str(),
+            batch.created_by.as_str(),
+            item.max_attempts.map(i64::from),
+            code,
+            reason
+        ];
+        tx.execute(batches::BATCH_ITEM_ADD, &args).await?;
+    }
+    Ok(())
+}
+
+fn view(row: &Row) -> Result<BatchView, StoreError> {
+    Ok(BatchView {
+        batch: row.text("batch_id")?,
+        job: row.parse("job")?,
+        created_by: row.text("created_by")?,
+        created_at: row.time("created_at_ms")?,
+        total: row.count("total")?,
+        pending: row.count("pending")?,
+        retrying: row.count("retrying")?,
+        running: row.count("running")?,
+        resolved: row.count("resolved")?,
+        manual_required: row.count("manual_required")?,
+        abandoned: row.count("abandoned")?,
+    })
+}

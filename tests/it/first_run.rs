@@ -221,7 +221,10 @@ async fn people_start_runs() {
 
 /// An item that nothing else works on: its plugin is gone.
 async fn item_at_rest(demo: &Demo) -> String {
-    let awaited = || async { (items(&demo.get("/api/v1/jobs").await, "awaiting") > 0).then_some(()) };
+    let awaited = || async {
+        let items = demo.get(&format!("/api/v1/items?job={WALLETS}&state=awaiting")).await;
+        (!items["items"].as_array().unwrap().is_empty()).then_some(())
+    };
     eventually("an item that awaits", awaited).await;
     let plugin = format!("demo/plugins/{WALLETS}.wasm");
     std::fs::remove_file(demo.dir.path().join(plugin)).unwrap();
@@ -229,7 +232,9 @@ async fn item_at_rest(demo: &Demo) -> String {
         let jobs = demo.get("/api/v1/jobs").await;
         let mut all = jobs["jobs"].as_array().unwrap().iter();
         let wallets = all.find(|job| job["name"] == WALLETS).unwrap();
-        (wallets["blocked"].is_string() && items(&jobs, "running") == 0).then_some(())
+        let counts = wallets["items"].as_array().unwrap();
+        let runs = counts.iter().any(|count| count["state"] == "running");
+        (wallets["blocked"].is_string() && !runs).then_some(())
     };
     eventually("the plugin is gone", at_rest).await;
     let args = ["items", "--job", WALLETS, "--state", "awaiting", "--limit", "1"];

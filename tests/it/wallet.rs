@@ -258,7 +258,7 @@ async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn w1_w7_two_hosts_on_one_postgres_never_trigger_a_user_twice() {
+async fn w1_w7_f6_two_hosts_on_one_postgres_never_trigger_a_user_twice() {
     let mut scene = scene(Kind::Postgres, 30).await;
     let jobs: Vec<JobSpec> = vec![demo_job(JOB)];
     let mut other = Host::start("two", &scene.databases, &scene.clock, jobs).await;

@@ -17,6 +17,12 @@ pub struct EngineConfig {
     pub lease_margin: SignedDuration,
     /// How often lost work is looked for.
     pub recovery_period: SignedDuration,
+    /// How often jobs' heartbeats are looked at, and old rows removed.
+    pub upkeep_period: SignedDuration,
+    /// How long a host that is gone is remembered.
+    pub hosts_kept: SignedDuration,
+    /// How long an alert is kept after it was acknowledged.
+    pub alerts_kept: SignedDuration,
     /// How long attempts may go on after the stop signal, in real time.
     pub stop_grace: Duration,
     /// How often work is looked for when nothing tells of any, in real time.
@@ -32,6 +38,9 @@ impl EngineConfig {
             lease_renewal: SignedDuration::from_secs(5),
             lease_margin: SignedDuration::from_secs(1),
             recovery_period: SignedDuration::from_secs(5),
+            upkeep_period: SignedDuration::from_mins(1),
+            hosts_kept: SignedDuration::from_hours(7 * 24),
+            alerts_kept: SignedDuration::from_hours(30 * 24),
             stop_grace: Duration::from_secs(10),
             poll_period: Duration::from_secs(1),
         }

@@ -6,7 +6,9 @@ use domain::clock::Clock;
 use domain::id::{HostId, JobName, RunId};
 use domain::job::JobSpec;
 use domain::runner::{Readiness, Runner};
+use store::audit::Entry;
 use store::items::Lease;
+use store::recovery::Recovered;
 use store::{Store, StoreError};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
-use crate::{discovery, heartbeat, queue, recovery, scheduler};
+use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
 
 /// What every loop and attempt is handed.
 pub(crate) struct Ctx {
@@ -99,6 +101,7 @@ impl Engine {
         keeper.spawn(heartbeat::run(ctx.clone()));
         takers.spawn(recovery::run(ctx.clone()));
         takers.spawn(scheduler::run(ctx.clone()));
+        takers.spawn(upkeep::run(ctx.clone()));
         takers.spawn(discovery::run(ctx.clone()));
         takers.spawn(queue::run(ctx.clone()));
         takers.close();
@@ -151,6 +154,17 @@ impl Engine {
         ctx.feed.publish(Happening::RunStarted { job: job.clone(), run });
         ctx.store.wake();
         Ok(run)
+    }
+
+    /// Looks for lost work now: what was found and put back.
+    pub async fn recover(&self, actor: &str) -> Result<Vec<Recovered>, StoreError> {
+        let now = self.ctx.clock.now();
+        let recovered = recovery::lapsed(&self.ctx, now).await?;
+        let detail = format!("{} items put back", recovered.len());
+        let entry =
+            Entry { actor, action: "recovered_by_hand", job: None, subject: "all jobs", detail: &detail };
+        self.ctx.store.audit_add(&entry, now).await?;
+        Ok(recovered)
     }
 
     /// Tells the loops that plugins came or went.

@@ -20,6 +20,7 @@ mod recovery;
 pub mod feed;
 mod figures;
 mod timer;
+mod upkeep;
 
 pub use config::EngineConfig;
 pub use engine::Engine;

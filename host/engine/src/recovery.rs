@@ -7,6 +7,7 @@ use domain::id::{HostId, JobName};
 use domain::retry::RetryPolicy;
 use jiff::Timestamp;
 use store::StoreError;
+use store::recovery::Recovered;
 
 use crate::engine::Ctx;
 use crate::feed::Happening;
@@ -20,8 +21,10 @@ const ROUNDS_MAX: usize = 1_000;
 pub async fn at_start(ctx: &Ctx) {
     for _ in 0..ROUNDS_MAX {
         match recover(ctx, Some(ctx.host), ctx.clock.now()).await {
-            Ok(0) => return,
-            Ok(items) => tracing::info!(items, "put back what this host held when it stopped"),
+            Ok(recovered) if recovered.is_empty() => return,
+            Ok(recovered) => {
+                tracing::info!(items = recovered.len(), "put back what this host held when it stopped")
+            }
             Err(error) => return tracing::warn!(%error, "recovery at the start failed; it is tried again"),
         }
     }
@@ -43,17 +46,20 @@ pub async fn run(ctx: Arc<Ctx>) {
 }
 
 /// Puts back whatever lost its lease.
-pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
+pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
+    let mut all = Vec::new();
     for _ in 0..ROUNDS_MAX {
-        match recover(ctx, None, now).await? {
-            0 => break,
-            items => tracing::warn!(items, "put back items whose host went away"),
+        let recovered = recover(ctx, None, now).await?;
+        if recovered.is_empty() {
+            break;
         }
+        tracing::warn!(items = recovered.len(), "put back items whose host went away");
+        all.extend(recovered);
     }
-    Ok(())
+    Ok(all)
 }
 
-async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<usize, StoreError> {
+async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
     let crashes_max =
         |job: &JobName| ctx.job(job).map_or(RetryPolicy::DEFAULT.crashes_max, |job| job.retry.crashes_max);
     let recovered = ctx.store.recover(former, crashes_max, now).await?;
@@ -65,5 +71,5 @@ async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<us
     if !recovered.is_empty() {
         ctx.store.wake();
     }
-    Ok(recovered.len())
+    Ok(recovered)
 }

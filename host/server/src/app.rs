@@ -115,7 +115,7 @@ impl StatementCheck for StoreCheck {
 
 /// Runs a host until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let engine = EngineConfig::new(&config.host_name);
+    let engine = config.engine.clone();
     let jobs = config.jobs.len();
     let app = App::start(config, engine, Clock::System).await?;
     tracing::info!(address = %format!("http://{}", app.address), jobs, allocator = app.sandbox.allocator(), "tidemill serves");

@@ -32,6 +32,18 @@ impl Store {
         self.db.execute(hosts::HOST_STOPPED, &args![id.to_string(), now]).await.map(|_| ())
     }
 
+    /// Removes the rows of hosts that were last heard of before `until`.
+    pub async fn prune_hosts(&self, own: HostId, until: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        for row in tx.fetch(hosts::HOSTS_PRUNE, &args![own.to_string(), until]).await? {
+            let (id, name) = (row.text("id")?, row.text("name")?);
+            let entry =
+                Entry { actor: "tidemill", action: "host_forgotten", job: None, subject: &id, detail: &name };
+            write(&mut tx, &entry, until).await?;
+        }
+        tx.commit().await
+    }
+
     pub async fn hosts(&self, limit: u32) -> Result<Vec<HostView>, StoreError> {
         let view = |row: &Row| {
             Ok(HostView {

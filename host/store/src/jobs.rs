@@ -40,6 +40,13 @@ impl Store {
         row.time("ticked_at_ms")
     }
 
+    /// When a discovery of the job succeeded last, or when the job was made known.
+    pub async fn heartbeat(&self, job: &JobName) -> Result<Timestamp, StoreError> {
+        let rows = self.db.fetch(jobs::JOB_HEARTBEAT, &args![job.as_str()]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
+        row.time("at_ms")
+    }
+
     /// Decides a due instant, once over all hosts: `None` says that another host did.
     pub async fn tick(&self, job: &JobName, due: &Due, now: Timestamp) -> Result<Option<Ticked>, StoreError> {
         let mut tx = self.db.begin().await?;

@@ -29,6 +29,7 @@ pub mod datasource;
 pub mod hosts;
 pub mod outbox;
 pub mod plugins;
+pub mod tokens;
 
 pub use config::StoreConfig;
 pub use error::StoreError;

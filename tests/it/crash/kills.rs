@@ -12,7 +12,7 @@ const WORK_SECONDS: u32 = 12;
 /// A kill comes at any moment of so long after the item that it waits for.
 const MOMENT: Duration = Duration::from_millis(30);
 
-pub async fn kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
+pub async fn r2_r3_kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
     let mut random = Random::new();
     let began = Instant::now();
     let pace = pace(kind).await;

@@ -9,16 +9,16 @@ mod stop;
 mod wallet;
 
 use hosts::r8_every_process_killed_every_item_done_once;
-use kills::kill_nine_loses_nothing_and_repeats_nothing;
-use stop::a_stop_by_sigterm_puts_work_back_uncounted;
+use kills::r2_r3_kill_nine_loses_nothing_and_repeats_nothing;
+use stop::s1_a_stop_by_sigterm_puts_work_back_uncounted;
 use wallet::w8_a_crash_between_the_two_commits_sends_one_session;
 
 use crate::support::on_both;
 
 on_both!(
-    kill_nine_loses_nothing_and_repeats_nothing,
+    r2_r3_kill_nine_loses_nothing_and_repeats_nothing,
     w8_a_crash_between_the_two_commits_sends_one_session,
-    a_stop_by_sigterm_puts_work_back_uncounted,
+    s1_a_stop_by_sigterm_puts_work_back_uncounted,
 );
 
 /// Many hosts need Postgres.

@@ -16,7 +16,7 @@ ms = 30000
 ";
 const STOP_TIME_MAX: Duration = Duration::from_secs(13);
 
-pub async fn a_stop_by_sigterm_puts_work_back_uncounted(kind: Kind) {
+pub async fn s1_a_stop_by_sigterm_puts_work_back_uncounted(kind: Kind) {
     let site = Site::new(kind, "sleeper", JOB).await;
     let place = site.place("one");
     let host = place.start().await;

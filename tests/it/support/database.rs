@@ -43,6 +43,11 @@ impl Databases {
         execute(&self.business_url, sql).await;
     }
 
+    /// Something that the host did not do itself.
+    pub async fn store(&self, sql: &str) {
+        execute(&self.store_url, sql).await;
+    }
+
     /// One number from the business database.
     pub async fn business_number(&self, sql: &str) -> i64 {
         number(&self.business_url, sql).await

@@ -173,6 +173,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
             ]),
         },
         plugins_dir: plugins.to_owned(),
+        engine: EngineConfig::new(name),
         jobs: jobs.into_iter().map(Arc::new).collect(),
         log: LogConfig::default(),
     }

@@ -64,6 +64,11 @@ impl Site {
         ask(self.address, args, self.dir.path()).await
     }
 
+    /// A command that works on this site's configuration, with no host.
+    pub async fn ask_here(&self, args: &[&str]) -> Output {
+        tidemill(args, self.dir.path()).await
+    }
+
     /// Waits until a command answers with this among its words.
     pub async fn until_said(&self, args: &[&str], wanted: &str) {
         let look = || async { text(&self.ask(args).await.stdout).contains(wanted).then_some(()) };

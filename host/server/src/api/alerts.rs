@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use store::alerts::AlertView;
 
+use super::AppState;
+use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
 use super::types::{Alert, Alerts, Nothing};
-use super::{ACTOR, AppState};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -38,12 +39,13 @@ async fn list(
 async fn acknowledge(
     State(state): State<AppState>,
     Segments(id): Segments<String>,
+    actor: Actor,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<Alert>, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no alert {id:?}"));
     let alert: AlertId = id.parse().map_err(|_| unknown())?;
     let now = state.clock.now();
-    let alert = state.store.acknowledge_alert(alert, ACTOR, now).await?.ok_or_else(unknown)?;
+    let alert = state.store.acknowledge_alert(alert, &actor.0, now).await?.ok_or_else(unknown)?;
     Ok(Json(view(alert)))
 }
 

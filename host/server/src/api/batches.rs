@@ -10,11 +10,12 @@ use serde::Deserialize;
 use store::batches::BatchView;
 use uuid::Uuid;
 
+use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
 use super::items::view as item;
 use super::types::{AddBatch, Batch, BatchWithItems, Batches, Items, Nothing, Processed};
-use super::{ACTOR, AppState, LIMIT_MAX};
+use super::{AppState, LIMIT_MAX};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -49,6 +50,7 @@ async fn open(
 
 async fn add(
     State(state): State<AppState>,
+    actor: Actor,
     Body(body): Body<AddBatch>,
 ) -> Result<(StatusCode, Json<Batch>), ApiError> {
     let job = known_job(&state, &body.job)?;
@@ -72,7 +74,7 @@ async fn add(
     let batch = NewBatch {
         batch: body.id.unwrap_or_else(|| Uuid::now_v7().to_string()),
         job: job.name.clone(),
-        created_by: body.created_by.unwrap_or_else(|| ACTOR.to_owned()),
+        created_by: body.created_by.unwrap_or(actor.0),
         items,
     };
     if let Some(why) = batch.refused() {
@@ -116,10 +118,11 @@ async fn one(
 async fn process(
     State(state): State<AppState>,
     Segments(id): Segments<String>,
+    actor: Actor,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<(StatusCode, Json<Processed>), ApiError> {
     found(&state, &id).await?;
-    let made_due = state.store.batch_process(&id, ACTOR, state.clock.now()).await?;
+    let made_due = state.store.batch_process(&id, &actor.0, state.clock.now()).await?;
     let batch = view(found(&state, &id).await?);
     Ok((StatusCode::ACCEPTED, Json(Processed { made_due, batch })))
 }

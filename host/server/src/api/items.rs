@@ -8,10 +8,11 @@ use serde::Deserialize;
 use store::StoreError;
 use store::items::{AttemptView, Decided, ItemView};
 
+use super::AppState;
+use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
 use super::types::{Attempt, Decision, InBatch, Item, ItemWithAttempts, Items};
-use super::{ACTOR, AppState};
 
 /// Attempts that are shown with their item.
 const ATTEMPTS_SHOWN: u32 = 100;
@@ -64,6 +65,7 @@ async fn one(
 async fn decide(
     State(state): State<AppState>,
     Segments((job, key, decision)): Segments<(String, String, String)>,
+    actor: Actor,
     Body(body): Body<Decision>,
 ) -> Result<Json<Item>, ApiError> {
     let decision = match decision.as_str() {
@@ -81,7 +83,7 @@ async fn decide(
     }
     let now = state.clock.now();
     let notes = body.notes.as_deref();
-    let decided = Decided { version: body.version, ..Decided::new(decision, notes, ACTOR) };
+    let decided = Decided { version: body.version, ..Decided::new(decision, notes, &actor.0) };
     match state.store.by_hand(&job, &key, decided, now).await {
         Ok(item) => Ok(Json(view(item))),
         Err(error @ StoreError::Conflict(_)) => {

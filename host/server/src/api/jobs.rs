@@ -10,10 +10,11 @@ use domain::job::JobSpec;
 use domain::runner::Readiness;
 use store::items::ItemCount;
 
+use super::AppState;
+use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
-use super::types::{Count, Job, Jobs, Nothing, Triggered};
-use super::{ACTOR, AppState};
+use super::types::{Count, Job, Jobs, Mode, Start, Triggered};
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/jobs", get(list)).route("/api/v1/jobs/{name}", post(trigger))
@@ -47,14 +48,15 @@ fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount]) -> Job {
 async fn trigger(
     State(state): State<AppState>,
     Segments(name): Segments<String>,
-    Body(Nothing {}): Body<Nothing>,
+    actor: Actor,
+    Body(Start { mode: None | Some(Mode::All) }): Body<Start>,
 ) -> Result<Response, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no job {name:?}"));
     let job: JobName = name.parse().map_err(|_| unknown())?;
     if !state.engine.jobs().iter().any(|known| known.name == job) {
         return Err(unknown());
     }
-    let run_id = state.engine.trigger(&job, ACTOR).await?.to_string();
+    let run_id = state.engine.trigger(&job, &actor.0).await?.to_string();
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run_id}"));
     let mut response = (StatusCode::CREATED, Json(Triggered { run_id })).into_response();
     if let Ok(location) = location {

@@ -1,6 +1,7 @@
 //! The HTTP API: one file per resource, each with its `router()`. [`guard`] stands before all of them,
 //! [`error`] says how every refusal looks, [`types`] is what goes over the wire.
 
+mod actor;
 mod alerts;
 mod audit;
 mod batches;
@@ -15,6 +16,7 @@ mod jobs;
 pub(crate) mod metrics;
 mod outbox;
 mod plugins;
+mod recover;
 mod runs;
 pub mod types;
 
@@ -27,6 +29,7 @@ use axum::middleware::from_fn_with_state;
 use domain::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
+pub use self::actor::hash as hash_of_token;
 pub use self::error::ApiError;
 pub(crate) use self::events::{STREAMS_MAX, Streams};
 
@@ -35,8 +38,6 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Entries of a list: without `limit`, and at most.
 pub const LIMIT_DEFAULT: u32 = 50;
 pub const LIMIT_MAX: u32 = 500;
-/// Who did what comes in without a name: there are no accounts yet, only this machine.
-pub(crate) const ACTOR: &str = "local";
 
 /// What the handlers see of the running host.
 #[derive(Clone)]
@@ -62,6 +63,7 @@ pub fn router(state: AppState) -> Router {
         .merge(hosts::router())
         .merge(alerts::router())
         .merge(batches::router())
+        .merge(recover::router())
         .merge(audit::router())
         .merge(metrics::router())
         .merge(outbox::router())
@@ -72,6 +74,7 @@ pub fn router(state: AppState) -> Router {
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(state.clone(), actor::check))
         .layer(from_fn_with_state(state.listen, guard::check))
         .with_state(state)
 }

@@ -4,6 +4,10 @@ use domain::outcome::ErrorInfo;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod batch;
+
+pub use self::batch::{AddBatch, AddBatchItem, Batch, BatchWithItems, Batches, InBatch, Processed};
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -147,75 +151,6 @@ pub struct Attempt {
     pub memory_bytes_max: i64,
 }
 
-/// What an item of a batch knows of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InBatch {
-    pub id: String,
-    pub index: u32,
-    pub operation: String,
-    pub created_by: String,
-    pub max_attempts: Option<u32>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Batches {
-    pub batches: Vec<Batch>,
-}
-
-/// A batch, counted by the states of its items.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Batch {
-    pub id: String,
-    pub job: String,
-    pub created_by: String,
-    pub created_at: Timestamp,
-    pub total: u32,
-    pub pending: u32,
-    pub retrying: u32,
-    pub running: u32,
-    pub resolved: u32,
-    pub manual_required: u32,
-    pub abandoned: u32,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BatchWithItems {
-    pub batch: Batch,
-    /// In the order of their index.
-    pub items: Vec<Item>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Processed {
-    /// Items that waited and are due now.
-    pub made_due: u64,
-    pub batch: Batch,
-}
-
-/// The body that hands a batch in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AddBatch {
-    /// Made up if it is left out. Handed in again, the same id is refused: nothing is done twice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    pub job: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_by: Option<String>,
-    pub items: Vec<AddBatchItem>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AddBatchItem {
-    pub operation: String,
-    pub payload: serde_json::Value,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure_reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_attempts: Option<u32>,
-}
-
 /// The body of a decision on an item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -248,6 +183,56 @@ pub struct Alert {
     pub last_at: Timestamp,
     pub acknowledged_at: Option<Timestamp>,
     pub acknowledged_by: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recovered {
+    pub items: Vec<RecoveredItem>,
+}
+
+/// An item whose host went away, and its state now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecoveredItem {
+    pub job: String,
+    pub key: String,
+    pub state: String,
+    pub crashes: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Doctor {
+    pub jobs: Vec<SelfCheck>,
+}
+
+/// Five questions about a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SelfCheck {
+    pub job: String,
+    pub lock: Answered,
+    pub heartbeat: Answered,
+    pub bounded_retries: Answered,
+    pub metrics: Answered,
+    pub audited_recovery: Answered,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Answered {
+    pub yes: bool,
+    pub how: String,
+}
+
+/// The body that starts a run: all that is due, for want of other modes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    #[serde(default)]
+    pub mode: Option<Mode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    All,
 }
 
 /// A body that says nothing yet, and an empty object may say so.

@@ -21,6 +21,9 @@ pub struct Remote {
     /// Address of the running host
     #[arg(long, env = "TIDEMILL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
     server: String,
+    /// Token for what changes something
+    #[arg(long, env = "TIDEMILL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
     #[arg(long, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -35,7 +38,11 @@ impl Remote {
     }
 
     pub fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
-        self.answer(self.agent().post(self.url(path)?).send_json(body))
+        let mut request = self.agent().post(self.url(path)?);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.send_json(body))
     }
 
     fn agent(&self) -> Agent {

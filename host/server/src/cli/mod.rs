@@ -12,9 +12,11 @@ mod items;
 mod jobs;
 mod output;
 mod plugins;
+mod recover;
 mod runs;
 mod schedule;
 mod serve;
+mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -66,6 +68,12 @@ pub enum Command {
     /// What a person should look at
     #[command(args_conflicts_with_subcommands = true)]
     Alerts(alerts::AlertsArgs),
+    /// Put back what lost its host, now
+    Recover(Remote),
+    /// Five questions about each job
+    Doctor(Remote),
+    /// Who may change something over the API
+    Token(token::TokenArgs),
     /// Who did what, the newest first
     Audit(audit::AuditArgs),
     /// Try out schedules; needs no host
@@ -140,6 +148,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Hosts(args) => hosts::run(&args),
         Command::Alerts(args) => alerts::run(args),
         Command::Batches(args) => batches::run(args),
+        Command::Recover(remote) => recover::recover(&remote),
+        Command::Doctor(remote) => recover::doctor(&remote),
+        Command::Token(args) => token::run(args),
         Command::Audit(args) => audit::run(&args),
         Command::Schedule { command } => schedule::run(&command),
     };

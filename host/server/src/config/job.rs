@@ -37,6 +37,7 @@ pub fn read(
     };
     let plugin = plugin(&mut section);
     let schedule = schedule(&mut section, now);
+    let enabled = section.flag("enabled").is_none_or(|found| found.value);
     let config = config(&mut section);
     let grants = grants(&mut section, datasources);
     let limits = limits::read(section.section("limits"));
@@ -50,7 +51,8 @@ pub fn read(
     Some(JobSpec {
         name: job_name?,
         plugin: plugin?,
-        schedule: schedule?,
+        // Off, it can still be started by hand.
+        schedule: if enabled { schedule? } else { Schedule::Manual },
         config,
         grants,
         limits,

@@ -17,19 +17,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::job::JobSpec;
-use jiff::Timestamp;
+use engine::EngineConfig;
+use jiff::{SignedDuration, Timestamp};
 use store::StoreConfig;
 use store::config::DatasourceConfig;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
-pub use self::job::{CONCURRENCY_DEFAULT, schedule_words};
+pub use self::job::{CONCURRENCY_DEFAULT, NAME_REMEDY, schedule_words};
 use self::reader::{Found, Mistakes, Section};
 use crate::telemetry::{LogConfig, LogFormat};
 
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
 const FILE_BYTES_MAX: usize = 4 << 20;
 const HOST_NAME_BYTES_MAX: usize = 64;
+/// Shortest time between two looks, and shortest time that something is kept.
+const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
 
 /// Everything that an admin decided, checked.
 #[derive(Debug, Clone)]
@@ -40,6 +43,7 @@ pub struct Config {
     pub host_name: String,
     pub store: StoreConfig,
     pub plugins_dir: PathBuf,
+    pub engine: EngineConfig,
     pub jobs: Vec<Arc<JobSpec>>,
     pub log: LogConfig,
 }
@@ -92,6 +96,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
     let (data_dir, host_name) = host(root.section("host"), folder);
     let url = store_url(root.section("store"), folder);
     let plugins_dir = plugins(root.section("plugins"), folder);
+    let engine = engine(root.section("engine"), &host_name);
     let log = log(root.section("log"));
     let datasources = datasources(root.section("datasources"), folder, url.as_deref());
     let names: BTreeSet<String> = datasources.keys().cloned().collect();
@@ -111,6 +116,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         host_name,
         store: StoreConfig { url: url?, datasources: datasources.collect() },
         plugins_dir,
+        engine,
         jobs,
         log,
     })
@@ -181,6 +187,26 @@ fn plugins(mut section: Section<'_>, folder: &Path) -> PathBuf {
     let dir = path(&mut section, "dir", "plugins", folder);
     section.finish();
     dir
+}
+
+/// Times of the engine that an admin may want otherwise.
+fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
+    let mut config = EngineConfig::new(host_name);
+    let times = [
+        ("recovery_every", &mut config.recovery_period),
+        ("hosts_kept", &mut config.hosts_kept),
+        ("alerts_kept", &mut config.alerts_kept),
+    ];
+    for (key, time) in times {
+        let Some(found) = section.duration(key) else { continue };
+        if found.value < TIME_MIN {
+            let what = format!("{:#} is too short", found.value);
+            section.blame_found(&found, what, format!("use at least \"{TIME_MIN:#}\""));
+        }
+        *time = found.value;
+    }
+    section.finish();
+    config
 }
 
 fn path(section: &mut Section<'_>, key: &'static str, default: &str, folder: &Path) -> PathBuf {

@@ -24,6 +24,13 @@ pub fn effective(config: &Config) -> String {
     section(&mut out, "store", &[("url", quoted(hide_password(&config.store.url)))]);
     section(&mut out, "plugins", &[("dir", quoted(config.plugins_dir.display()))]);
     section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
+    let engine = &config.engine;
+    let times = [
+        ("recovery_every", quoted(show(engine.recovery_period))),
+        ("hosts_kept", quoted(show(engine.hosts_kept))),
+        ("alerts_kept", quoted(show(engine.alerts_kept))),
+    ];
+    section(&mut out, "engine", &times);
     for (name, datasource) in &config.store.datasources {
         section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide_password(&datasource.url)))]);
     }

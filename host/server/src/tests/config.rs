@@ -42,7 +42,7 @@ fn keys_and_kinds() {
         "[jobs.a]\nplugin = \"a\"\nconcurency = 3\nzzzzzz = 1\n",
         expect![[r#"
             tidemill.toml:3: jobs.a.concurency: there is no such key; did you mean "concurrency"?
-            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent, failed_alert"#]],
+            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, enabled, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent, failed_alert"#]],
     );
     check(
         "[jobs.a]\nplugin = 7\nconcurrency = \"4\"\nresolve_when_absent = \"yes\"\n",
@@ -398,6 +398,11 @@ fn variables_lie_over_the_file() {
         [log]
         format = "text"
         filter = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn"
+
+        [engine]
+        recovery_every = "5s"
+        hosts_kept = "168h"
+        alerts_kept = "720h"
 
         [datasources.business]
         url = "postgres://b@db/business?sslmode=require"

@@ -1,4 +1,4 @@
-//! Statements on hosts, plugin versions and the audit trail.
+//! Statements on hosts, plugin versions, tokens and the audit trail.
 
 use super::{Sql, postgres, sqlite};
 
@@ -12,6 +12,20 @@ pub const HOST_PUT: Sql = Sql::same(
 pub const HOST_BEAT: Sql = Sql::same("UPDATE host SET heartbeat_at_ms = $2 WHERE id = $1");
 pub const HOST_STOPPED: Sql = Sql::same("UPDATE host SET stopped_at_ms = $2 WHERE id = $1");
 pub const HOSTS_LIST: Sql = Sql::same("SELECT * FROM host ORDER BY started_at_ms DESC LIMIT $1");
+
+/// Hosts that are gone for long and hold nothing.
+pub const HOSTS_PRUNE: Sql = Sql::same(
+    "DELETE FROM host WHERE id <> $1 AND heartbeat_at_ms < $2 AND (stopped_at_ms IS NULL OR stopped_at_ms < $2)
+        AND NOT EXISTS (SELECT 1 FROM item WHERE item.host_id = host.id)
+    RETURNING id, name",
+);
+
+pub const TOKEN_ADD: Sql = Sql::same(
+    "INSERT INTO token (name, hash, created_at_ms) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+);
+pub const TOKEN_REMOVE: Sql = Sql::same("DELETE FROM token WHERE name = $1");
+pub const TOKENS_LIST: Sql = Sql::same("SELECT name, created_at_ms FROM token ORDER BY name");
+pub const TOKEN_HOLDER: Sql = Sql::same("SELECT name FROM token WHERE hash = $1");
 
 pub const PLUGIN_PUT: Sql = Sql::same(
     "INSERT INTO plugin_version (plugin, digest, size_bytes, version, summary, state, reason, host_id, seen_at_ms)

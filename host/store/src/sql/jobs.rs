@@ -16,3 +16,9 @@ pub const TICK_ADD: Sql = Sql::same(
     ON CONFLICT (job, at_ms) DO NOTHING",
 );
 pub const TICKS_LIST: Sql = Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");
+/// When the job ran last, or when it was made known.
+pub const JOB_HEARTBEAT: Sql = Sql::same(
+    "SELECT CAST(COALESCE(
+        (SELECT MAX(discovered_at_ms) FROM run WHERE run.job = job.name AND run.state <> 'failed'), job.created_at_ms
+    ) AS BIGINT) AS at_ms FROM job WHERE name = $1",
+);

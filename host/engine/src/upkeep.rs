@@ -1,0 +1,75 @@
+//! What has to be looked at now and then: jobs that do not run although they should, and rows that nobody needs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use domain::alert::{Alert, Severity};
+use domain::id::JobName;
+use domain::job::JobSpec;
+use jiff::{SignedDuration, Timestamp};
+use store::StoreError;
+
+use crate::engine::Ctx;
+use crate::timer::until;
+
+/// How late a job may be beyond its schedule, in the clock's time.
+const LATE_MAX: SignedDuration = SignedDuration::from_mins(1);
+const MISSED: &str = "JOB_HEARTBEAT_MISSED";
+
+pub async fn run(ctx: Arc<Ctx>) {
+    let mut looked_at = ctx.clock.now();
+    // A machine that slept finds every job late, and a moment later none.
+    let mut late = BTreeSet::new();
+    loop {
+        let next = looked_at.checked_add(ctx.config.upkeep_period).unwrap_or(Timestamp::MAX);
+        tokio::select! {
+            _ = ctx.stop.cancelled() => return,
+            _ = until(&ctx.clock, Some(next)) => {}
+        }
+        looked_at = ctx.clock.now();
+        if let Err(error) = round(&ctx, &mut late, looked_at).await {
+            tracing::warn!(%error, "the upkeep failed; it is tried again");
+        }
+    }
+}
+
+async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Result<(), StoreError> {
+    for job in &ctx.jobs {
+        match missed_since(ctx, job, now).await? {
+            None => drop(late.remove(&job.name)),
+            // The first time it is only suspected.
+            Some(_) if late.insert(job.name.clone()) => {}
+            Some(since) => {
+                tracing::warn!(job = %job.name, %since, code = MISSED, attempt = 0, "the job has not run although it was due");
+                ctx.store.raise_alert(&job.name, &missed(job, since), now).await?;
+            }
+        }
+    }
+    let before = |kept: SignedDuration| now.checked_sub(kept).unwrap_or(Timestamp::MIN);
+    ctx.store.prune_alerts(before(ctx.config.alerts_kept)).await?;
+    ctx.store.prune_hosts(ctx.host, before(ctx.config.hosts_kept)).await?;
+    Ok(())
+}
+
+/// When a job ran last, if it was due twice since.
+async fn missed_since(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let last = ctx.store.heartbeat(&job.name).await?;
+    let second = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
+    let limit = second.and_then(|second| second.checked_add(LATE_MAX).ok());
+    Ok(limit.filter(|limit| *limit < now).map(|_| last))
+}
+
+fn missed(job: &JobSpec, since: Timestamp) -> Alert {
+    let name = &job.name;
+    let schedule = &job.schedule;
+    Alert {
+        kind: MISSED.to_owned(),
+        key: "heartbeat".to_owned(),
+        severity: Severity::Error,
+        message: format!(
+            "job {name} ({schedule}) has not run since {since:.0}: `tidemill jobs` says whether it is blocked, \
+             `tidemill runs --job {name}` why it failed"
+        ),
+        metadata: format!("{{\"last_run_ms\":{}}}", since.as_millisecond()),
+    }
+}

@@ -1,0 +1,65 @@
+//! Who asks. Once there are tokens, whatever changes something needs one.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+use super::AppState;
+use super::error::ApiError;
+
+/// Who changes something while there are no tokens: somebody on this machine.
+const LOCAL: &str = "local";
+
+/// The name of the token that the request came with.
+#[derive(Debug, Clone)]
+pub struct Actor(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Actor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(parts.extensions.get().cloned().unwrap_or_else(|| Actor(LOCAL.to_owned())))
+    }
+}
+
+/// Stands before every request, behind the guard.
+pub async fn check(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    match identify(&state, request.headers()).await {
+        Ok(actor) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn identify(state: &AppState, headers: &HeaderMap) -> Result<Actor, ApiError> {
+    let refused = |detail: &str| ApiError::new(StatusCode::UNAUTHORIZED, "token-required", detail);
+    let header = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let token =
+        header.map(|value| value.split_once(' ').filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer")));
+    match token {
+        Some(Some((_, token))) => {
+            let holder = state.store.token_holder(&hash(token.trim())).await?;
+            holder
+                .map(Actor)
+                .ok_or_else(|| refused("the token is not known: add one with `tidemill token add`"))
+        }
+        Some(None) => Err(refused("send a token as `authorization: Bearer …`")),
+        None if state.store.tokens().await?.is_empty() => Ok(Actor(LOCAL.to_owned())),
+        None => Err(refused(
+            "a token is needed: send `authorization: Bearer …`; on the command line, set TIDEMILL_TOKEN",
+        )),
+    }
+}
+
+/// What is stored of a token. It is as random as a key, so that one plain hash is enough.
+pub fn hash(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,64 @@
+//! Recovery by hand, and what every job can be asked about itself.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use domain::job::JobSpec;
+use jiff::Timestamp;
+
+use super::AppState;
+use super::actor::Actor;
+use super::error::ApiError;
+use super::extract::Body;
+use super::types::{Answered, Doctor, Nothing, Recovered, RecoveredItem, SelfCheck};
+
+pub fn router() -> Router<AppState> {
+    Router::new().route("/api/v1/recover", post(recover)).route("/api/v1/doctor", get(doctor))
+}
+
+/// Puts back whatever lost its lease now, instead of in a few seconds.
+async fn recover(
+    State(state): State<AppState>,
+    actor: Actor,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<Recovered>, ApiError> {
+    let items = state.engine.recover(&actor.0).await?;
+    let items = items.into_iter().map(|item| RecoveredItem {
+        job: item.job.to_string(),
+        key: item.key,
+        state: item.state.to_string(),
+        crashes: item.crashes,
+    });
+    Ok(Json(Recovered { items: items.collect() }))
+}
+
+async fn doctor(State(state): State<AppState>) -> Result<Json<Doctor>, ApiError> {
+    let mut jobs = Vec::new();
+    for job in state.engine.jobs() {
+        let last = state.store.heartbeat(&job.name).await?;
+        jobs.push(self_check(job, last, state.clock.now()));
+    }
+    Ok(Json(Doctor { jobs }))
+}
+
+fn self_check(job: &JobSpec, last: Timestamp, now: Timestamp) -> SelfCheck {
+    let yes = |how: String| Answered { yes: true, how };
+    let due_since = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
+    let heartbeat = match due_since {
+        None => Answered { yes: false, how: "it has no schedule that could be missed".to_owned() },
+        Some(due) if due < now => Answered { yes: false, how: format!("it has not run since {last:.0}") },
+        Some(_) => yes(format!("it ran at {last:.0}; two due instants without a run raise an alert")),
+    };
+    let retries = match job.retry.max_attempts {
+        Some(max) => format!("{max} attempts, then a person decides"),
+        None => "declared unbounded".to_owned(),
+    };
+    SelfCheck {
+        job: job.name.to_string(),
+        lock: yes("one run a due instant, one lease an item, over all hosts".to_owned()),
+        heartbeat,
+        bounded_retries: yes(retries),
+        metrics: yes(format!("job_runs_total{{job=\"{}\"}} and others at /metrics", job.name)),
+        audited_recovery: yes("each item that is put back has its record".to_owned()),
+    }
+}

@@ -1,0 +1,75 @@
+//! Batches over the wire.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Item;
+
+/// What an item of a batch knows of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InBatch {
+    pub id: String,
+    pub index: u32,
+    pub operation: String,
+    pub created_by: String,
+    pub max_attempts: Option<u32>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Batches {
+    pub batches: Vec<Batch>,
+}
+
+/// A batch, counted by the states of its items.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Batch {
+    pub id: String,
+    pub job: String,
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub total: u32,
+    pub pending: u32,
+    pub retrying: u32,
+    pub running: u32,
+    pub resolved: u32,
+    pub manual_required: u32,
+    pub abandoned: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchWithItems {
+    pub batch: Batch,
+    /// In the order of their index.
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Processed {
+    /// Items that waited and are due now.
+    pub made_due: u64,
+    pub batch: Batch,
+}
+
+/// The body that hands a batch in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddBatch {
+    /// Made up if it is left out. Handed in again, the same id is refused: nothing is done twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    pub job: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    pub items: Vec<AddBatchItem>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddBatchItem {
+    pub operation: String,
+    pub payload: serde_json::Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+}

@@ -1,0 +1,46 @@
+//! `tidemill recover` and `tidemill doctor`.
+
+use serde_json::json;
+
+use super::Failure;
+use super::client::Remote;
+use super::output::print;
+use crate::api::types::{Answered, Doctor, Recovered};
+
+pub fn recover(remote: &Remote) -> Result<(), Failure> {
+    let recovered: Recovered = remote.post(&["recover"], &json!({}))?;
+    let header = ["JOB", "KEY", "NOW", "CRASHES IN A ROW"];
+    print(remote.output, &recovered, &header, |recovered| {
+        let row = |item: &crate::api::types::RecoveredItem| {
+            vec![item.job.clone(), item.key.clone(), item.state.clone(), item.crashes.to_string()]
+        };
+        recovered.items.iter().map(row).collect()
+    })
+}
+
+pub fn doctor(remote: &Remote) -> Result<(), Failure> {
+    let doctor: Doctor = remote.get(&["doctor"], &[])?;
+    let header = ["JOB", "LOCK", "HEARTBEAT", "BOUNDED RETRIES", "METRICS", "AUDITED RECOVERY"];
+    print(remote.output, &doctor, &header, |doctor| {
+        let row = |check: &crate::api::types::SelfCheck| {
+            vec![
+                check.job.clone(),
+                word(&check.lock),
+                word(&check.heartbeat),
+                word(&check.bounded_retries),
+                word(&check.metrics),
+                word(&check.audited_recovery),
+            ]
+        };
+        doctor.jobs.iter().map(row).collect()
+    })
+}
+
+/// A yes needs its reason only in JSON, except where the answer says how much.
+fn word(answer: &Answered) -> String {
+    match (answer.yes, answer.how.as_str()) {
+        (true, how) if how.contains("attempts") || how.contains("unbounded") => format!("yes: {how}"),
+        (true, _) => "yes".to_owned(),
+        (false, how) => format!("no: {how}"),
+    }
+}

@@ -1,0 +1,49 @@
+//! Tokens of the API, by the hash of what their holders know.
+
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, args};
+use crate::error::StoreError;
+use crate::sql::hosts;
+use crate::store::Store;
+
+#[derive(Debug, Clone)]
+pub struct TokenView {
+    pub name: String,
+    pub created_at: Timestamp,
+}
+
+impl Store {
+    pub async fn token_add(&self, name: &str, hash: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        if tx.execute(hosts::TOKEN_ADD, &args![name, hash, now]).await? != 1 {
+            return Err(StoreError::Conflict(format!("there is a token {name:?} already: remove it first")));
+        }
+        let entry = Entry { actor: "local", action: "token_added", job: None, subject: name, detail: "" };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await
+    }
+
+    pub async fn token_remove(&self, name: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        if tx.execute(hosts::TOKEN_REMOVE, &args![name]).await? != 1 {
+            return Err(StoreError::NotFound(format!("token {name:?}")));
+        }
+        let entry = Entry { actor: "local", action: "token_removed", job: None, subject: name, detail: "" };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await
+    }
+
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, StoreError> {
+        let view =
+            |row: &Row| Ok(TokenView { name: row.text("name")?, created_at: row.time("created_at_ms")? });
+        self.db.fetch(hosts::TOKENS_LIST, &[]).await?.iter().map(view).collect()
+    }
+
+    /// Whose token has this hash.
+    pub async fn token_holder(&self, hash: &str) -> Result<Option<String>, StoreError> {
+        let rows = self.db.fetch(hosts::TOKEN_HOLDER, &args![hash]).await?;
+        rows.first().map(|row| row.text("name")).transpose()
+    }
+}

@@ -1,0 +1,383 @@
+//! What operators rely on: metrics, logs, heartbeats, self-checks, tokens, alerts, and recovery by hand.
+
+use domain::alert::{Alert, Severity};
+use domain::item::State;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use crate::support::database::{Databases, Kind};
+use crate::support::host::{Host, job, manual};
+use crate::support::http;
+use crate::support::jobs::demo_job;
+use crate::support::site::{Site, eventually, text};
+use crate::support::{on_both, plugins};
+
+on_both!(
+    f6_a_job_that_misses_its_heartbeat_alerts,
+    f8_metrics_have_their_names,
+    r4_hosts_that_are_gone_are_forgotten,
+    s1_a_job_that_is_switched_off_runs_by_hand_only,
+    s9_alerts_are_shown_acknowledged_and_removed,
+);
+
+async fn host_of(kind: Kind, names: &[&str]) -> (Databases, Host) {
+    let databases = Databases::new(kind).await;
+    demo::World::create(&databases.business_url).await.unwrap();
+    for name in names {
+        plugins::install(&databases.dir.path().join("plugins"), name, name);
+    }
+    let jobs = names.iter().map(|name| demo_job(name)).collect();
+    let host = Host::start("one", &databases, &manual(), jobs).await;
+    (databases, host)
+}
+
+async fn f6_a_job_that_misses_its_heartbeat_alerts(kind: Kind) {
+    let (_databases, mut host) = host_of(kind, &["lease-recovery"]).await;
+    host.advance(SignedDuration::from_mins(5)).await;
+    // Its plugin goes: from now on it cannot run.
+    std::fs::remove_file(host.plugins.join("lease-recovery.wasm")).unwrap();
+    let job = host.app.engine.jobs()[0].clone();
+    let blocked =
+        move |host: &Host| matches!(host.app.engine.readiness(&job), domain::runner::Readiness::Blocked(_));
+    host.until("the plugin is gone", blocked).await;
+    let mut minutes = 0;
+    let alert = loop {
+        if let Some(alert) = host.app.store.alerts(true, 9).await.unwrap().pop() {
+            break alert;
+        }
+        assert!(minutes < 60, "no alert after {minutes} minutes");
+        host.clock.advance(SignedDuration::from_mins(1));
+        minutes += 1;
+        for _ in 0..3 {
+            host.something().await;
+        }
+    };
+    assert!(minutes > 10, "it was due each 5 minutes, and alerted after {minutes}");
+    assert_eq!((alert.alert.kind.as_str(), alert.alert.severity), ("JOB_HEARTBEAT_MISSED", Severity::Error));
+    assert!(
+        alert
+            .alert
+            .message
+            .starts_with("job lease-recovery (every 5m) has not run since 2026-03-02T10:05:00Z: "),
+        "{}",
+        alert.alert.message
+    );
+}
+
+async fn f8_metrics_have_their_names(kind: Kind) {
+    let (databases, mut host) = host_of(kind, &["finalize-retry", "finalize-recover"]).await;
+    let began = host.clock.now().as_millisecond() - 3_600_000;
+    databases
+        .business(&format!(
+            "INSERT INTO split_order (order_id, account, amount_minor, currency, status, finalize_in_progress,
+                finalize_started_at_ms, updated_at_ms) VALUES (1, 'none', 1, 'EUR', 'finalizing', 1, {began}, 1)"
+        ))
+        .await;
+    for _ in 0..2 {
+        host.minute().await;
+    }
+    let answer = http::get(host.app.address, "/metrics").await;
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+    for line in [
+        "# TYPE job_runs_total counter",
+        "job_runs_total{job=\"finalize-retry\"} ",
+        "# TYPE job_duration_seconds histogram",
+        "job_duration_seconds_bucket{job=\"finalize-recover\",le=\"0.1\"} ",
+        "job_stuck_detected_total{job=\"finalize-recover\"} ",
+        "finalize_retry_attempts_total{job=\"finalize-retry\"} ",
+        "tidemill_items{job=\"finalize-retry\",state=\"awaiting\"} 1",
+        "tidemill_items{job=\"finalize-retry\",state=\"pending\"} 0",
+    ] {
+        assert!(answer.body.contains(line), "{line} is not in\n{}", answer.body);
+    }
+    // Without its table, a discovery fails.
+    databases.business("DROP TABLE split_order").await;
+    host.minute().await;
+    let failed = http::get(host.app.address, "/metrics").await.body;
+    assert!(failed.contains("job_failures_total{job=\"finalize-recover\"} "), "{failed}");
+}
+
+async fn r4_hosts_that_are_gone_are_forgotten(kind: Kind) {
+    let (databases, mut host) = host_of(kind, &["hello"]).await;
+    if kind == Kind::Postgres {
+        let two = Host::start("two", &databases, &host.clock, vec![job("hello")]).await;
+        two.app.stop().await;
+    } else {
+        let row = "INSERT INTO host (id, name, started_at_ms, heartbeat_at_ms)
+            VALUES ('0190163d-8694-739b-aea5-966c26f8ad91', 'two', 1, 1772445600000)";
+        databases.store(row).await;
+    }
+    assert_eq!(host.app.store.hosts(9).await.unwrap().len(), 2);
+    host.advance(SignedDuration::from_hours(6 * 24)).await;
+    assert_eq!(host.app.store.hosts(9).await.unwrap().len(), 2, "it may come back");
+    let mut left = 2;
+    for _ in 0..100 {
+        host.advance(SignedDuration::from_hours(24)).await;
+        left = host.app.store.hosts(9).await.unwrap().len();
+        if left == 1 {
+            break;
+        }
+    }
+    assert_eq!(left, 1);
+    let forgotten =
+        databases.store_number("SELECT COUNT(*) FROM audit WHERE action = 'host_forgotten'").await;
+    assert_eq!(forgotten, 1);
+}
+
+async fn s1_a_job_that_is_switched_off_runs_by_hand_only(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let site = Site::with_store(
+        &databases.store_url,
+        "[jobs.on]\nplugin = \"hello\"\nschedule = { every = \"1s\" }\n\
+         [jobs.off]\nplugin = \"hello\"\nschedule = { every = \"1s\" }\nenabled = false\n",
+    );
+    site.install("hello", "hello");
+    let host = site.serve().await;
+    site.until_active("hello").await;
+    let runs = async |job: &str| {
+        let runs = http::get(site.address, &format!("/api/v1/runs?job={job}")).await.json();
+        runs["runs"].as_array().unwrap().len()
+    };
+    eventually("three runs of the job that is on", || async { (runs("on").await >= 3).then_some(()) }).await;
+    assert_eq!(runs("off").await, 0);
+    assert_eq!(http::post(site.address, "/api/v1/jobs/off", "{}").await.status, 201);
+    assert_eq!(runs("off").await, 1);
+    host.terminate().await;
+}
+
+async fn s9_alerts_are_shown_acknowledged_and_removed(kind: Kind) {
+    let (_databases, mut host) = host_of(kind, &["hello"]).await;
+    let hello = "hello".parse().unwrap();
+    let alert = Alert {
+        kind: "STOCK_REPLENISH_FAILED".to_owned(),
+        key: "run 1".to_owned(),
+        severity: Severity::Error,
+        message: "2 campaigns <b>failed</b>".to_owned(),
+        metadata: "no JSON".to_owned(),
+    };
+    host.app.store.raise_alert(&hello, &alert, host.clock.now()).await.unwrap();
+    let page = http::get(host.app.address, "/").await.body;
+    assert!(
+        page.contains("STOCK_REPLENISH_FAILED") && page.contains("2 campaigns &#60;b&#62;failed"),
+        "{page}"
+    );
+    let open = http::get(host.app.address, "/api/v1/alerts?open=true").await.json();
+    let [told] = open["alerts"].as_array().unwrap().as_slice() else { panic!("{open}") };
+    assert_eq!((&told["times"], &told["metadata"]), (&json!(1), &json!("no JSON")));
+
+    let acknowledge = format!("/api/v1/alerts/{}/acknowledge", told["id"].as_str().unwrap());
+    let done = http::post(host.app.address, &acknowledge, "{}").await;
+    assert_eq!((done.status, &done.json()["acknowledged_by"]), (200, &json!("local")), "{}", done.body);
+    let again = http::post(host.app.address, &acknowledge, "{}").await;
+    assert_eq!((again.status, again.code().as_str()), (409, "conflict"));
+    let unknown = http::post(host.app.address, "/api/v1/alerts/7/acknowledge", "{}").await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (404, "not-found"));
+    let open = http::get(host.app.address, "/api/v1/alerts?open=true").await.json();
+    assert_eq!(open["alerts"], json!([]));
+
+    // Days that pass in a moment make jobs late, which is an alert too.
+    let all = async |host: &Host| {
+        let alerts = host.app.store.alerts(false, 9).await.unwrap();
+        alerts.iter().filter(|found| found.alert.kind == alert.kind).count()
+    };
+    host.advance(SignedDuration::from_hours(29 * 24)).await;
+    assert_eq!(all(&host).await, 1);
+    let mut days = 29;
+    while all(&host).await > 0 {
+        host.advance(SignedDuration::from_hours(24)).await;
+        days += 1;
+        assert!(days < 100, "it is still there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f9_an_error_is_logged_with_code_job_and_attempt() {
+    let site = Site::new(
+        "log.format = \"json\"\n[jobs.flaky]\nplugin = \"flaky\"\nconfig = { payload = '{\"permanent\":true}' }\n",
+    );
+    site.install("flaky", "flaky");
+    let host = site.serve().await;
+    site.until_active("flaky").await;
+    http::post(site.address, "/api/v1/jobs/flaky", "{}").await;
+    site.until_items("manual_required", 1).await;
+    host.terminate().await;
+    let log = site.log();
+    let lines =
+        log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+    let errors: Vec<Value> = lines.filter(|line| line["message"] == "attempt failed").collect();
+    let [error] = errors.as_slice() else { panic!("{log}") };
+    let fields = error;
+    assert_eq!((&fields["job"], &fields["attempt"]), (&json!("flaky"), &json!(1)), "{error}");
+    assert!(fields["code"].as_str().is_some_and(|code| !code.is_empty()), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f11_five_questions_about_each_job() {
+    let site = Site::new(
+        "[jobs.hello]\nplugin = \"hello\"\nschedule = { every = \"1m\" }\nretry = { max_attempts = 3 }\n\
+         [jobs.by-hand]\nplugin = \"hello\"\nretry = { max_attempts = \"unbounded\" }\n",
+    );
+    site.install("hello", "hello");
+    let host = site.serve().await;
+    let table = text(&site.ask(&["doctor"]).await.stdout);
+    for words in [
+        "JOB      LOCK  HEARTBEAT",
+        "hello    yes   yes                                        yes: 3 attempts, then a person decides  yes      yes",
+        "by-hand  yes   no: it has no schedule that could be missed  yes: declared unbounded",
+    ] {
+        let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(squeeze(&table).contains(&squeeze(words)), "{words}\n{table}");
+    }
+    host.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s8_a_token_starts_a_job_and_nothing_else_does() {
+    let site = Site::new("[jobs.stock-replenish]\nplugin = \"hello\"\n");
+    site.install("hello", "hello");
+    let host = site.serve().await;
+    site.until_active("hello").await;
+    let jobs = http::get(site.address, "/api/v1/jobs").await.json();
+    assert_eq!(jobs["jobs"][0]["name"], "stock-replenish");
+    let start = async |headers: &[(&str, &str)]| {
+        let headers = [&[("content-type", "application/json")], headers].concat();
+        http::ask(site.address, "POST /api/v1/jobs/stock-replenish", &headers, "{\"mode\":\"all\"}").await
+    };
+    assert_eq!(start(&[]).await.status, 201, "without any token, this machine may do all");
+
+    let token = text(&site.ask_here(&["token", "add", "ada"]).await.stdout).trim().to_owned();
+    assert!(token.starts_with("tidemill_") && token.len() > 40, "{token}");
+    let stored = std::fs::read(site.path("data/tidemill.db-wal")).unwrap();
+    assert!(!stored.windows(token.len()).any(|bytes| bytes == token.as_bytes()), "only its hash is kept");
+    for headers in [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", token.as_str())]] {
+        let refused = start(headers).await;
+        assert_eq!((refused.status, refused.code().as_str()), (401, "token-required"), "{headers:?}");
+    }
+    let bearer = format!("Bearer {token}");
+    let started = start(&[("authorization", bearer.as_str())]).await;
+    assert_eq!(started.status, 201, "{}", started.body);
+    let run = started.json()["run_id"].as_str().unwrap().to_owned();
+    let run = http::get(site.address, &format!("/api/v1/runs/{run}")).await.json();
+    assert_eq!(run["started_by"], "ada");
+    assert_eq!(start(&[("authorization", bearer.as_str())]).await.status, 201);
+    let unknown = http::ask(
+        site.address,
+        "POST /api/v1/jobs/stock-replenish",
+        &[("content-type", "application/json"), ("authorization", bearer.as_str())],
+        "{\"mode\":\"some\"}",
+    )
+    .await;
+    assert_eq!(unknown.code(), "bad-body");
+
+    let again = site.ask_here(&["token", "add", "ada"]).await;
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(text(&again.stderr), "tidemill: there is a token \"ada\" already: remove it first\n");
+    assert!(text(&site.ask_here(&["token", "list"]).await.stdout).contains("ada"));
+    assert!(site.ask_here(&["token", "remove", "ada"]).await.status.success());
+    assert_eq!(start(&[("authorization", bearer.as_str())]).await.status, 401);
+    assert_eq!(start(&[]).await.status, 201, "the last one is gone");
+    host.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r1_a_host_keeps_its_id_over_restarts() {
+    let databases = Databases::new(Kind::Postgres).await;
+    let site = Site::with_store(&databases.store_url, "[jobs.hello]\nplugin = \"hello\"\n");
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let host = site.serve().await;
+        let hosts = http::get(site.address, "/api/v1/hosts").await.json();
+        let this =
+            hosts["hosts"].as_array().unwrap().iter().find(|host| host["this"] == true).unwrap().clone();
+        seen.push(this["id"].as_str().unwrap().to_owned());
+        host.kill9().await;
+    }
+    assert_eq!(seen[0], seen[1]);
+    let kept = std::fs::read_to_string(site.path("data/host-id")).unwrap();
+    assert_eq!(kept.trim(), seen[0], "a person can read it");
+    let other = crate::support::process::Process::spawn(&site.write("other.toml", "other"), site.address);
+    let mut other = other;
+    other.ready().await;
+    let hosts = http::get(site.address, "/api/v1/hosts").await.json();
+    assert_eq!(hosts["hosts"].as_array().unwrap().len(), 2, "another data folder is another host: {hosts}");
+    other.terminate().await;
+}
+
+/// The work of a host that was killed, found by another one only when it is told to look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r5_r7_recovery_by_hand_says_what_it_moved() {
+    let databases = Databases::new(Kind::Postgres).await;
+    let site = Site::with_store(
+        &databases.store_url,
+        "engine.recovery_every = \"1h\"\n[jobs.sleeper]\nplugin = \"sleeper\"\nconcurrency = 4\n\
+         config = { count = 3, ms = 30000 }\n",
+    );
+    site.install("sleeper", "sleeper");
+    let host = site.serve().await;
+    site.until_active("sleeper").await;
+    http::post(site.address, "/api/v1/jobs/sleeper", "{}").await;
+    site.until_items("running", 3).await;
+    host.kill9().await;
+
+    let config = site.write("other.toml", "other");
+    let mut other = crate::support::process::Process::spawn(&config, site.address);
+    other.ready().await;
+    let moved = || async {
+        let answer = site.ask(&["recover", "--output", "json"]).await;
+        let answer: Value = serde_json::from_str(&text(&answer.stdout)).unwrap();
+        let items = answer["items"].as_array().unwrap().clone();
+        (!items.is_empty()).then_some(items)
+    };
+    let mut items = eventually("the leases of the dead host end", moved).await;
+    items.sort_by_key(|item| item["key"].to_string());
+    let keys: Vec<_> = items.iter().map(|item| item["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["s-1", "s-2", "s-3"]);
+    assert_eq!((&items[0]["state"], &items[0]["crashes"]), (&json!("waiting"), &json!(1)));
+    let audited =
+        "SELECT COUNT(*) FROM audit WHERE action = 'recovered_by_hand' AND detail = '3 items put back'";
+    assert_eq!(databases.store_number(audited).await, 1);
+    site.until_items("running", 3).await;
+    other.kill9().await;
+}
+
+/// A row that cannot be put back does not keep a host from starting; when it can be, it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r6_a_recovery_that_fails_does_not_stop_the_start() {
+    let databases = Databases::new(Kind::Sqlite).await;
+    let site = Site::with_store(
+        &databases.store_url,
+        "engine.recovery_every = \"200ms\"\n[jobs.hello]\nplugin = \"hello\"\nconfig = { names = \"Ada\" }\n",
+    );
+    site.install("hello", "hello");
+    let host = site.serve().await;
+    site.until_active("hello").await;
+    http::post(site.address, "/api/v1/jobs/hello", "{}").await;
+    site.until_items("resolved", 1).await;
+    host.terminate().await;
+    databases
+        .store(
+            "UPDATE item SET state = 'running', host_id = (SELECT id FROM host), attempt_id = id, epoch = 9,
+                claimed_at_ms = 1, lease_until_ms = 1;
+            CREATE TRIGGER stubborn BEFORE UPDATE ON item BEGIN SELECT RAISE(ABORT, 'not now'); END",
+        )
+        .await;
+    let host = site.serve().await;
+    assert_eq!(http::get(site.address, "/readyz").await.status, 200);
+    let log = site.log();
+    assert!(
+        log.contains("recovery at the start failed; it is tried again") && log.contains("not now"),
+        "{log}"
+    );
+    databases.store("DROP TRIGGER stubborn").await;
+    site.until_items("resolved", 1).await;
+    let item = http::get(site.address, "/api/v1/items/hello/Ada").await.json();
+    let verdicts: Vec<_> = item["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|attempt| attempt["verdict"].as_str().unwrap())
+        .collect();
+    assert_eq!(verdicts, ["resolved", "lost", "resolved"]);
+    assert_eq!(item["item"]["state"], State::Resolved.as_str());
+    host.terminate().await;
+}

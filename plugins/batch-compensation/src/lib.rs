@@ -64,7 +64,8 @@ impl Job for BatchCompensation {
                 }
             }
             unknown => {
-                let message = format!("there is no operation {unknown:?} here: use ledger-credit or stock-return");
+                let message =
+                    format!("there is no operation {unknown:?} here: use ledger-credit or stock-return");
                 return Err(Failure::permanent("unknown-operation", message));
             }
         }

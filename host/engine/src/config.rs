@@ -19,6 +19,8 @@ pub struct EngineConfig {
     pub recovery_period: SignedDuration,
     /// How often jobs' heartbeats are looked at, and old rows removed.
     pub upkeep_period: SignedDuration,
+    /// How late a job may be beyond two due instants before it is an alert.
+    pub heartbeat_slack: SignedDuration,
     /// How long a host that is gone is remembered.
     pub hosts_kept: SignedDuration,
     /// How long an alert is kept after it was acknowledged.
@@ -39,6 +41,7 @@ impl EngineConfig {
             lease_margin: SignedDuration::from_secs(1),
             recovery_period: SignedDuration::from_secs(5),
             upkeep_period: SignedDuration::from_mins(1),
+            heartbeat_slack: SignedDuration::from_mins(1),
             hosts_kept: SignedDuration::from_hours(7 * 24),
             alerts_kept: SignedDuration::from_hours(30 * 24),
             stop_grace: Duration::from_secs(10),
@@ -46,11 +49,13 @@ impl EngineConfig {
         }
     }
 
-    /// For a clock that runs `factor` times as fast: leases are about real failures, so they
-    /// last as long in real time as ever.
+    /// For a clock that runs `factor` times as fast: leases and heartbeats are about real failures,
+    /// so they last as long in real time as ever.
     pub fn scaled(mut self, factor: f64) -> EngineConfig {
         let scale = |span: &mut SignedDuration| *span = span.mul_f64(factor);
-        [&mut self.lease_ttl, &mut self.lease_renewal, &mut self.lease_margin, &mut self.recovery_period]
+        let leases = [&mut self.lease_ttl, &mut self.lease_renewal, &mut self.lease_margin];
+        leases.into_iter().for_each(scale);
+        [&mut self.recovery_period, &mut self.upkeep_period, &mut self.heartbeat_slack]
             .into_iter()
             .for_each(scale);
         self

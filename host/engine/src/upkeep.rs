@@ -12,8 +12,6 @@ use store::StoreError;
 use crate::engine::Ctx;
 use crate::timer::until;
 
-/// How late a job may be beyond its schedule, in the clock's time.
-const LATE_MAX: SignedDuration = SignedDuration::from_mins(1);
 const MISSED: &str = "JOB_HEARTBEAT_MISSED";
 
 pub async fn run(ctx: Arc<Ctx>) {
@@ -55,7 +53,7 @@ async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Resul
 async fn missed_since(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let last = ctx.store.heartbeat(&job.name).await?;
     let second = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
-    let limit = second.and_then(|second| second.checked_add(LATE_MAX).ok());
+    let limit = second.and_then(|second| second.checked_add(ctx.config.heartbeat_slack).ok());
     Ok(limit.filter(|limit| *limit < now).map(|_| last))
 }
 

@@ -12,10 +12,11 @@ use crate::pool::Pool;
 use crate::standing::{STANDINGS, standing};
 
 /// One file for each part of the business.
-const TABLES: [&str; 3] = [
+const TABLES: [&str; 4] = [
     include_str!("../schema/wallets.sql"),
     include_str!("../schema/split_orders.sql"),
     include_str!("../schema/stock.sql"),
+    include_str!("../schema/event_inbox.sql"),
 ];
 
 const PROBE: &str = "SELECT COUNT(*) FROM user_account u

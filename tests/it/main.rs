@@ -6,6 +6,7 @@
 mod support;
 
 mod batches;
+mod delivery;
 mod operations;
 mod trade;
 mod wallet;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{AppState, router};
 use crate::config::Config;
+use crate::delivery::Delivery;
 use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
 
@@ -35,6 +36,7 @@ pub struct App {
     stop: CancellationToken,
     http: JoinHandle<()>,
     reload: JoinHandle<()>,
+    delivery: JoinHandle<()>,
     _lock: HostLock,
 }
 
@@ -56,6 +58,9 @@ impl App {
             Engine::start(engine, host, store.clone(), sandbox.clone(), clock.clone(), config.jobs).await?;
         let engine = Arc::new(engine);
         let stop = CancellationToken::new();
+        let delivery =
+            Delivery { store: store.clone(), sinks: config.sinks, clock: clock.clone(), stop: stop.clone() };
+        let delivery = tokio::spawn(delivery.run());
         let reload = HotReload {
             sandbox: sandbox.clone(),
             engine: engine.clone(),
@@ -72,7 +77,7 @@ impl App {
             stopping: stop.clone(),
         };
         let http = tokio::spawn(serve_http(listener, state, stop.clone()));
-        Ok(App { store, engine, sandbox, clock, address, stop, http, reload, _lock: lock })
+        Ok(App { store, engine, sandbox, clock, address, stop, http, reload, delivery, _lock: lock })
     }
 
     /// Ends everything in order; what could not end in time is put back for the next start.
@@ -83,6 +88,7 @@ impl App {
             http.abort();
         }
         let _ = self.reload.await;
+        let _ = self.delivery.await;
         self.engine.stop().await;
         self.store.close().await;
     }

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod config;
+mod delivery;
 pub mod telemetry;
 
 pub mod app;

@@ -26,6 +26,7 @@ pub mod alerts;
 pub mod audit;
 pub mod batches;
 pub mod datasource;
+pub mod delivery;
 pub mod hosts;
 pub mod outbox;
 pub mod plugins;

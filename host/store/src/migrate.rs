@@ -16,19 +16,21 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 5] = [
+const SQLITE: [Source; 6] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
     migration!(4, "batches", "common/0004_batches.sql"),
     migration!(5, "tokens", "common/0005_tokens.sql"),
+    migration!(6, "delivery", "common/0006_delivery.sql"),
 ];
-const POSTGRES: [Source; 5] = [
+const POSTGRES: [Source; 6] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
     migration!(4, "batches", "common/0004_batches.sql"),
     migration!(5, "tokens", "common/0005_tokens.sql"),
+    migration!(6, "delivery", "common/0006_delivery.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

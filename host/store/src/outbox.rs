@@ -26,16 +26,6 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<EventView>, StoreError> {
         let rows = self.db.fetch(events::EVENTS_PENDING, &args![topic, limit]).await?;
-        let view = |row: &Row| {
-            Ok(EventView {
-                id: row.parse("id")?,
-                topic: row.text("topic")?,
-                key: row.text("event_key")?,
-                payload: row.text("payload")?,
-                job: row.parse("job")?,
-                created_at: row.time("created_at_ms")?,
-            })
-        };
         rows.iter().map(view).collect()
     }
 
@@ -49,4 +39,15 @@ impl Store {
         tx.commit().await?;
         Ok(taken)
     }
+}
+
+pub(crate) fn view(row: &Row) -> Result<EventView, StoreError> {
+    Ok(EventView {
+        id: row.parse("id")?,
+        topic: row.text("topic")?,
+        key: row.text("event_key")?,
+        payload: row.text("payload")?,
+        job: row.parse("job")?,
+        created_at: row.time("created_at_ms")?,
+    })
 }

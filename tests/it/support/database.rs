@@ -45,7 +45,8 @@ impl Databases {
 
     /// Something that the host did not do itself.
     pub async fn store(&self, sql: &str) {
-        execute(&self.store_url, sql).await;
+        let tables = if self.kind == Kind::Postgres { "SET search_path = tidemill, public; " } else { "" };
+        execute(&self.store_url, &format!("{tables}{sql}")).await;
     }
 
     /// One number from the business database.

@@ -8,6 +8,7 @@ pub mod plugins;
 pub mod process;
 pub mod proxy;
 pub mod site;
+pub mod webhook;
 
 /// Makes each scenario a test on SQLite and one on Postgres.
 macro_rules! on_both {

@@ -6,13 +6,18 @@ use axum::{Json, Router};
 use domain::id::EventId;
 use serde::Deserialize;
 
+use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, limit};
-use super::types::{Outbox, OutboxEvent, Take, Taken};
+use super::types::{DeadEvent, DeadLetters, Outbox, OutboxEvent, Redrive, Redriven, Take, Taken};
 use super::{AppState, LIMIT_MAX};
 
 pub fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/outbox", get(list)).route("/api/v1/outbox/taken", post(take))
+    Router::new()
+        .route("/api/v1/outbox", get(list))
+        .route("/api/v1/outbox/taken", post(take))
+        .route("/api/v1/outbox/dead", get(dead))
+        .route("/api/v1/outbox/redrive", post(redrive))
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,10 +47,49 @@ async fn take(State(state): State<AppState>, Body(body): Body<Take>) -> Result<J
     if body.ids.len() > LIMIT_MAX as usize {
         return Err(ApiError::bad_body(format!("ids: at most {LIMIT_MAX} at a time")));
     }
+    let ids = parse(&body.ids)?;
+    let taken = state.store.events_taken(&ids, state.clock.now()).await?;
+    Ok(Json(Taken { taken }))
+}
+
+fn parse(ids: &[String]) -> Result<Vec<EventId>, ApiError> {
     let parse = |(at, id): (usize, &String)| {
         id.parse().map_err(|_| ApiError::bad_body(format!("ids[{at}]: {id:?} is not an event's id")))
     };
-    let ids: Vec<EventId> = body.ids.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-    let taken = state.store.events_taken(&ids, state.clock.now()).await?;
-    Ok(Json(Taken { taken }))
+    ids.iter().enumerate().map(parse).collect()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Most {
+    limit: Option<u32>,
+}
+
+async fn dead(
+    State(state): State<AppState>,
+    Params(most): Params<Most>,
+) -> Result<Json<DeadLetters>, ApiError> {
+    let events = state.store.events_dead(limit(most.limit)).await?;
+    let events = events.into_iter().map(|dead| DeadEvent {
+        id: dead.event.id.to_string(),
+        topic: dead.event.topic,
+        key: dead.event.key,
+        payload: dead.event.payload,
+        job: dead.event.job.to_string(),
+        created_at: dead.event.created_at,
+        tries: dead.tries,
+        dead_at: dead.dead_at,
+        error: dead.error,
+    });
+    Ok(Json(DeadLetters { events: events.collect() }))
+}
+
+async fn redrive(
+    State(state): State<AppState>,
+    actor: Actor,
+    Body(body): Body<Redrive>,
+) -> Result<Json<Redriven>, ApiError> {
+    let ids = body.ids.as_deref().map(parse).transpose()?;
+    let redriven = state.store.events_redrive(ids.as_deref(), &actor.0, state.clock.now()).await?;
+    Ok(Json(Redriven { redriven }))
 }

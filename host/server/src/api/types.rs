@@ -318,6 +318,38 @@ pub struct OutboxEvent {
     pub created_at: Timestamp,
 }
 
+/// Events that their sink did not take, and that were given up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadLetters {
+    pub events: Vec<DeadEvent>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadEvent {
+    pub id: String,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+    pub job: String,
+    pub created_at: Timestamp,
+    pub tries: u32,
+    pub dead_at: Timestamp,
+    pub error: String,
+}
+
+/// Which dead events are sent again; without ids all of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redrive {
+    #[serde(default)]
+    pub ids: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Redriven {
+    pub redriven: u64,
+}
+
 /// Events that a consumer has safely taken over.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,7 @@ pub mod demo;
 mod hosts;
 mod items;
 mod jobs;
+mod outbox;
 mod output;
 mod plugins;
 mod recover;
@@ -68,6 +69,9 @@ pub enum Command {
     /// What a person should look at
     #[command(args_conflicts_with_subcommands = true)]
     Alerts(alerts::AlertsArgs),
+    /// Events on their way out, and those that were given up
+    #[command(args_conflicts_with_subcommands = true)]
+    Outbox(outbox::OutboxArgs),
     /// Put back what lost its host, now
     Recover(Remote),
     /// Five questions about each job
@@ -148,6 +152,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Hosts(args) => hosts::run(&args),
         Command::Alerts(args) => alerts::run(args),
         Command::Batches(args) => batches::run(args),
+        Command::Outbox(args) => outbox::run(args),
         Command::Recover(remote) => recover::recover(&remote),
         Command::Doctor(remote) => recover::doctor(&remote),
         Command::Token(args) => token::run(args),

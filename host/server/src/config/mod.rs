@@ -9,6 +9,7 @@ mod nearest;
 mod raw;
 mod reader;
 pub mod show;
+mod sink;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ pub use self::env::Environment;
 pub use self::error::ConfigError;
 pub use self::job::{CONCURRENCY_DEFAULT, NAME_REMEDY, schedule_words};
 use self::reader::{Found, Mistakes, Section};
+pub use self::sink::{Sink, To};
 use crate::telemetry::{LogConfig, LogFormat};
 
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
@@ -45,6 +47,7 @@ pub struct Config {
     pub plugins_dir: PathBuf,
     pub engine: EngineConfig,
     pub jobs: Vec<Arc<JobSpec>>,
+    pub sinks: Vec<Arc<Sink>>,
     pub log: LogConfig,
 }
 
@@ -107,6 +110,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         .filter_map(|(name, section)| job::read(&name, section, &names, now))
         .map(Arc::new)
         .collect();
+    let sinks = sink::read(root.section("sinks").sections(), &names);
     root.finish();
     // A datasource whose address is wrong has been told; it is left out only here.
     let datasources = datasources.into_iter().filter_map(|(name, config)| Some((name, config?)));
@@ -118,6 +122,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         plugins_dir,
         engine,
         jobs,
+        sinks,
         log,
     })
 }

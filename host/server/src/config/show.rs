@@ -7,8 +7,8 @@ use domain::retry::RetryPolicy;
 use jiff::SignedDuration;
 use store::store::hide_password;
 
-use super::Config;
 use super::limits::LIMITS;
+use super::{Config, To};
 use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
@@ -33,6 +33,19 @@ pub fn effective(config: &Config) -> String {
     section(&mut out, "engine", &times);
     for (name, datasource) in &config.store.datasources {
         section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide_password(&datasource.url)))]);
+    }
+    for sink in &config.sinks {
+        let topics: Vec<String> = sink.topics.iter().map(quoted).collect();
+        let mut entries = vec![("topics", format!("[{}]", topics.join(", ")))];
+        match &sink.to {
+            To::Webhook(url) => entries.push(("webhook", quoted(hide_password(url)))),
+            To::Table { datasource, table } => {
+                entries.extend([("table", quoted(table)), ("datasource", quoted(datasource))]);
+            }
+        }
+        let timeout = SignedDuration::try_from(sink.timeout).unwrap_or(SignedDuration::MAX);
+        entries.extend([("tries_max", sink.tries_max.to_string()), ("timeout", quoted(show(timeout)))]);
+        section(&mut out, &format!("sinks.{}", sink.name), &entries);
     }
     for job in &config.jobs {
         show_job(&mut out, job);

@@ -8,6 +8,7 @@ use domain::runner::Readiness;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 use store::alerts::AlertView;
+use store::delivery::DeadEvent;
 use store::items::{ItemCount, ItemView};
 use store::runs::RunView;
 
@@ -16,6 +17,7 @@ use crate::api::AppState;
 use crate::config::text::show_bytes;
 
 const ALERTS_SHOWN: u32 = 10;
+const DEAD_SHOWN: u32 = 10;
 const RUNS_SHOWN: u32 = 12;
 const FAILURES_SHOWN: usize = 10;
 const VERSIONS_SHOWN: usize = 20;
@@ -33,6 +35,7 @@ pub struct Overview {
     store_problem: Option<String>,
     jobs: Vec<JobCard>,
     alerts: Vec<AlertRow>,
+    dead: Vec<DeadRow>,
     runs: Vec<RunRow>,
     failures: Vec<FailureRow>,
     versions: Vec<VersionRow>,
@@ -55,6 +58,15 @@ struct AlertRow {
     times: u32,
     last: String,
     message: String,
+}
+
+struct DeadRow {
+    topic: String,
+    key: String,
+    job: String,
+    tries: u32,
+    since: String,
+    error: String,
 }
 
 struct RunRow {
@@ -95,6 +107,7 @@ struct VersionRow {
 struct FromStore {
     counts: Vec<ItemCount>,
     alerts: Vec<AlertView>,
+    dead: Vec<DeadEvent>,
     runs: Vec<RunView>,
     failures: Vec<ItemView>,
 }
@@ -118,6 +131,7 @@ pub async fn overview(state: &AppState) -> Overview {
         store_problem,
         jobs: state.engine.jobs().iter().map(|job| card(job)).collect(),
         alerts: stored.alerts.into_iter().map(|alert| alert_row(alert, now)).collect(),
+        dead: stored.dead.into_iter().map(|dead| dead_row(dead, now)).collect(),
         runs: stored.runs.into_iter().map(|run| run_row(run, now)).collect(),
         failures: stored.failures.into_iter().map(|item| failure_row(item, now)).collect(),
         versions: version_rows(versions, now),
@@ -127,6 +141,7 @@ pub async fn overview(state: &AppState) -> Overview {
 async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     let counts = state.store.item_counts().await?;
     let alerts = state.store.alerts(true, ALERTS_SHOWN).await?;
+    let dead = state.store.events_dead(DEAD_SHOWN).await?;
     let runs = state.store.runs(None, RUNS_SHOWN).await?;
     let mut failures = Vec::new();
     for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
@@ -135,7 +150,7 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     failures.retain(|item| item.error.is_some());
     failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));
     failures.truncate(FAILURES_SHOWN);
-    Ok(FromStore { counts, alerts, runs, failures })
+    Ok(FromStore { counts, alerts, dead, runs, failures })
 }
 
 fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Timestamp) -> JobCard {
@@ -163,6 +178,17 @@ fn alert_row(found: AlertView, now: Timestamp) -> AlertRow {
         times: found.times,
         last: ago(now, found.last_at),
         message: shorten(&found.alert.message),
+    }
+}
+
+fn dead_row(dead: DeadEvent, now: Timestamp) -> DeadRow {
+    DeadRow {
+        topic: shorten(&dead.event.topic),
+        key: shorten(&dead.event.key),
+        job: dead.event.job.to_string(),
+        tries: dead.tries,
+        since: ago(now, dead.dead_at),
+        error: shorten(&dead.error),
     }
 }
 

@@ -1,17 +1,30 @@
 //! Statements on the outbox and the key-value table.
 
-use super::Sql;
+use super::{Sql, postgres, sqlite};
 
 pub const EVENT_ADD: Sql = Sql::same(
     "INSERT INTO event (id, seq, topic, event_key, payload, job, item_id, epoch, created_at_ms)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 );
 pub const EVENTS_PENDING: Sql = Sql::same(
-    "SELECT * FROM event WHERE delivered_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR topic = $1)
+    "SELECT * FROM event WHERE delivered_at_ms IS NULL AND dead_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR topic = $1)
     ORDER BY created_at_ms, seq LIMIT $2",
 );
 pub const EVENT_DELIVERED: Sql =
     Sql::same("UPDATE event SET delivered_at_ms = $2 WHERE id = $1 AND delivered_at_ms IS NULL");
+
+/// The oldest of each key, if it is due: nothing overtakes what is still on its way.
+pub const EVENTS_CLAIM: Sql = Sql::differs(sqlite::EVENTS_CLAIM, postgres::EVENTS_CLAIM);
+pub const EVENT_FAILED: Sql = Sql::same(
+    "UPDATE event SET due_at_ms = $2, error = $3, dead_at_ms = $4 WHERE id = $1 AND delivered_at_ms IS NULL",
+);
+pub const EVENTS_DEAD: Sql = Sql::same(
+    "SELECT * FROM event WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL ORDER BY dead_at_ms DESC, id LIMIT $1",
+);
+pub const EVENTS_REDRIVE: Sql = Sql::same(
+    "UPDATE event SET dead_at_ms = NULL, tries = 0, due_at_ms = $2
+    WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR id = $1)",
+);
 
 pub const KV_GET: Sql = Sql::same("SELECT value FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
 pub const KV_PUT: Sql = Sql::same(

@@ -35,3 +35,15 @@ pub const ITEMS_RENEW: &str = "UPDATE item SET lease_until_ms = $2 WHERE state =
 pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = $2 WHERE state = 'discovering' AND host_id = $1
         AND attempt_id IN (SELECT jsonb_array_elements_text(CAST($3 AS jsonb)))
     RETURNING attempt_id";
+
+pub const EVENTS_CLAIM: &str = "UPDATE event SET due_at_ms = $3, tries = tries + 1 WHERE id = ANY (ARRAY(
+        SELECT head.id FROM event AS head
+        WHERE head.delivered_at_ms IS NULL AND head.dead_at_ms IS NULL AND head.due_at_ms <= $2
+        AND head.topic IN (SELECT jsonb_array_elements_text(CAST($1 AS jsonb)))
+        AND NOT EXISTS (SELECT 1 FROM event AS earlier
+            WHERE earlier.topic = head.topic AND earlier.event_key = head.event_key
+                AND earlier.delivered_at_ms IS NULL AND earlier.dead_at_ms IS NULL
+                AND (earlier.created_at_ms < head.created_at_ms
+                    OR (earlier.created_at_ms = head.created_at_ms AND earlier.seq < head.seq)))
+        ORDER BY head.created_at_ms, head.seq LIMIT $4 FOR UPDATE OF head SKIP LOCKED))
+    RETURNING *";

@@ -32,3 +32,15 @@ pub const ITEMS_RENEW: &str = "UPDATE item SET lease_until_ms = $2 WHERE state =
 pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = $2 WHERE state = 'discovering' AND host_id = $1
         AND attempt_id IN (SELECT value FROM json_each($3))
     RETURNING attempt_id";
+
+pub const EVENTS_CLAIM: &str = "UPDATE event SET due_at_ms = $3, tries = tries + 1 WHERE id IN (
+        SELECT head.id FROM event AS head
+        WHERE head.delivered_at_ms IS NULL AND head.dead_at_ms IS NULL AND head.due_at_ms <= $2
+        AND head.topic IN (SELECT value FROM json_each($1))
+        AND NOT EXISTS (SELECT 1 FROM event AS earlier
+            WHERE earlier.topic = head.topic AND earlier.event_key = head.event_key
+                AND earlier.delivered_at_ms IS NULL AND earlier.dead_at_ms IS NULL
+                AND (earlier.created_at_ms < head.created_at_ms
+                    OR (earlier.created_at_ms = head.created_at_ms AND earlier.seq < head.seq)))
+        ORDER BY head.created_at_ms, head.seq LIMIT $4)
+    RETURNING *";

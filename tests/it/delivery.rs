@@ -1,0 +1,137 @@
+//! Events on their way out: at least once, in order per key, to a webhook or a table; dead letters and their redrive.
+
+use serde_json::{Value, json};
+
+use crate::support::database::{Databases, Kind};
+use crate::support::on_both;
+use crate::support::site::{Site, eventually, text};
+use crate::support::webhook::{Mood, Webhook};
+use crate::support::{http, process::Process};
+
+on_both!(
+    f1_events_of_a_key_arrive_in_their_order,
+    f12_dead_letters_are_listed_and_redriven,
+    events_go_into_a_table_once,
+);
+
+const JOB: &str = "[jobs.ledger-outbox]\nplugin = \"ledger-outbox\"\nconcurrency = 1\n\
+    grants = { sql = { business = \"read-write\" }, events = [\"LedgerPosting\"] }\n";
+
+fn posting(n: u32, account: &str) -> String {
+    format!(
+        "INSERT INTO ledger_outbox (posting_key, order_id, account, amount_minor, currency, status, created_at_ms)
+        VALUES ('p-{n:03}', {n}, '{account}', 100, 'EUR', 'pending', {n});"
+    )
+}
+
+/// A host with these postings and this sink, their events published.
+async fn published(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (Site, Process) {
+    demo::World::create(&databases.business_url).await.unwrap();
+    let rows: String = postings.iter().map(|(n, account)| posting(*n, account)).collect();
+    databases.business(&rows).await;
+    let site = Site::with_store(
+        &databases.store_url,
+        &format!("[datasources.business]\nurl = \"{}\"\n{JOB}[sinks.ledger]\n{sink}", databases.business_url),
+    );
+    site.install("ledger-outbox", "ledger-outbox");
+    let host = site.serve().await;
+    site.until_active("ledger-outbox").await;
+    assert_eq!(http::post(site.address, "/api/v1/jobs/ledger-outbox", "{}").await.status, 201);
+    site.until_items("resolved", u64::try_from(postings.len()).unwrap()).await;
+    (site, host)
+}
+
+fn to(webhook: &Webhook, more: &str) -> String {
+    format!(
+        "topics = [\"LedgerPosting\"]\nwebhook = \"http://{}/hook\"\ntimeout = \"300ms\"\n{more}",
+        webhook.address
+    )
+}
+
+async fn until_delivered(databases: &Databases, events: i64) {
+    let delivered = || async {
+        let count =
+            databases.store_number("SELECT COUNT(*) FROM event WHERE delivered_at_ms IS NOT NULL").await;
+        (count == events).then_some(())
+    };
+    eventually(&format!("{events} delivered events"), delivered).await;
+}
+
+fn keys(events: &[Value], account: &str) -> Vec<String> {
+    let of_account = events.iter().filter(|event| event["key"] == account);
+    of_account.map(|event| event["payload"]["posting_key"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Each kind of trouble once, and then it works: nothing is lost, nothing overtakes.
+async fn f1_events_of_a_key_arrive_in_their_order(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let moods = [Mood::Refuses, Mood::Rubbish, Mood::Closes, Mood::Redirects, Mood::Hangs];
+    let webhook = Webhook::start(&moods).await;
+    let accounts = ["acme", "blue", "cedar"];
+    let postings: Vec<(u32, &str)> = (0..30).map(|n| (n, accounts[n as usize % 3])).collect();
+    let (_site, host) = published(&databases, &postings, &to(&webhook, "")).await;
+    until_delivered(&databases, 30).await;
+    let taken = webhook.taken();
+    for (at, account) in accounts.into_iter().enumerate() {
+        let expected: Vec<String> = (0..10).map(|n| format!("p-{:03}", n * 3 + at)).collect();
+        assert_eq!(keys(&taken, account), expected, "each once, in order");
+    }
+    let first = &taken[0];
+    for field in ["id", "topic", "key", "job", "created_at", "try", "payload"] {
+        assert!(!first[field].is_null(), "{field} in {first}");
+    }
+    host.terminate().await;
+}
+
+async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let webhook = Webhook::start(&[]).await;
+    webhook.refuse_key(Some("blue"));
+    let postings = [(1, "acme"), (2, "blue"), (3, "acme")];
+    let (site, host) = published(&databases, &postings, &to(&webhook, "tries_max = 2\n")).await;
+    let dead = || async {
+        let dead = http::get(site.address, "/api/v1/outbox/dead").await.json();
+        (!dead["events"].as_array().unwrap().is_empty()).then_some(dead)
+    };
+    let dead = eventually("a dead letter", dead).await;
+    let letter = &dead["events"][0];
+    assert_eq!((&letter["key"], &letter["tries"]), (&json!("blue"), &json!(2)));
+    assert_eq!(letter["error"], "it answered with status 503: not now");
+    until_delivered(&databases, 2).await;
+    assert_eq!(keys(&webhook.taken(), "acme"), ["p-001", "p-003"], "one key's trouble is not another's");
+    let alerts = http::get(site.address, "/api/v1/alerts?open=true").await.json();
+    assert_eq!(
+        (&alerts["alerts"][0]["kind"], &alerts["alerts"][0]["key"]),
+        (&json!("EVENTS_DEAD"), &json!("LedgerPosting"))
+    );
+    let page = http::get(site.address, "/").await.body;
+    assert!(page.contains("Dead letters") && page.contains("it answered with status 503: not now"), "{page}");
+    let table = text(&site.ask(&["outbox", "dead"]).await.stdout);
+    assert!(table.contains("blue") && table.contains("LedgerPosting"), "{table}");
+
+    // The other side is mended.
+    webhook.refuse_key(None);
+    let said = text(&site.ask(&["outbox", "redrive"]).await.stdout);
+    assert_eq!(said, "1 dead events are sent again\n");
+    until_delivered(&databases, 3).await;
+    assert_eq!(keys(&webhook.taken(), "blue"), ["p-002"]);
+    let none = http::get(site.address, "/api/v1/outbox/dead").await.json();
+    assert_eq!(none["events"], json!([]));
+    let unknown = http::post(site.address, "/api/v1/outbox/redrive", "{\"ids\": [\"7\"]}").await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (400, "bad-body"));
+    host.terminate().await;
+}
+
+async fn events_go_into_a_table_once(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let sink = "topics = [\"LedgerPosting\"]\ntable = \"event_inbox\"\ndatasource = \"business\"\n";
+    let (_site, host) = published(&databases, &[(1, "acme"), (2, "blue")], sink).await;
+    until_delivered(&databases, 2).await;
+    // What was delivered and not heard of comes again, and changes nothing.
+    databases.store("UPDATE event SET delivered_at_ms = NULL, due_at_ms = 0").await;
+    until_delivered(&databases, 2).await;
+    assert_eq!(databases.business_number("SELECT COUNT(*) FROM event_inbox").await, 2);
+    let keys = databases.business_texts("SELECT event_key FROM event_inbox ORDER BY 1").await;
+    assert_eq!(keys, ["acme", "blue"]);
+    host.terminate().await;
+}

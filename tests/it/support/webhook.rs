@@ -1,0 +1,115 @@
+//! A webhook in this process that takes events, refuses them, or misbehaves.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Refuses,
+    Rubbish,
+    Closes,
+    Redirects,
+    Hangs,
+}
+
+#[derive(Default)]
+struct State {
+    /// One for each request, until there are no more: then it takes what comes.
+    moods: VecDeque<Mood>,
+    refused_key: Option<String>,
+    taken: Vec<Value>,
+}
+
+/// Dropped, it is gone.
+pub struct Webhook {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    task: JoinHandle<()>,
+}
+
+impl Webhook {
+    pub async fn start(moods: &[Mood]) -> Webhook {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state =
+            Arc::new(Mutex::new(State { moods: moods.iter().copied().collect(), ..State::default() }));
+        let shared = state.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, shared.clone()));
+            }
+        });
+        Webhook { address, state, task }
+    }
+
+    /// From now on events of this key are refused; of none, all are taken.
+    pub fn refuse_key(&self, key: Option<&str>) {
+        self.state.lock().unwrap().refused_key = key.map(str::to_owned);
+    }
+
+    pub fn taken(&self) -> Vec<Value> {
+        self.state.lock().unwrap().taken.clone()
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut socket: TcpStream, state: Arc<Mutex<State>>) {
+    let Some(event) = read(&mut socket).await else { return };
+    let mood = answer(&state, event);
+    let text = match mood {
+        None => "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n",
+        Some(Mood::Refuses) => {
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 7\r\nconnection: close\r\n\r\nnot now"
+        }
+        Some(Mood::Rubbish) => "\u{1}\u{2} this is no HTTP \r\n\r\n",
+        Some(Mood::Closes) => "",
+        Some(Mood::Redirects) => {
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        }
+        // Until the other side has had enough.
+        Some(Mood::Hangs) => return drop(socket.read_to_end(&mut Vec::new()).await),
+    };
+    let _ = socket.write_all(text.as_bytes()).await;
+}
+
+/// Why it is not taken; nothing takes it.
+fn answer(state: &Mutex<State>, event: Value) -> Option<Mood> {
+    let mut state = state.lock().unwrap();
+    if let Some(mood) = state.moods.pop_front() {
+        return Some(mood);
+    }
+    if state.refused_key.as_deref() == event["key"].as_str() {
+        return Some(Mood::Refuses);
+    }
+    state.taken.push(event);
+    None
+}
+
+/// The JSON body of a whole request.
+async fn read(socket: &mut TcpStream) -> Option<Value> {
+    let mut bytes = Vec::new();
+    loop {
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.to_ascii_lowercase();
+        let length =
+            length.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok())?;
+        if body.len() >= length {
+            return serde_json::from_str(body).ok();
+        }
+    }
+}

@@ -180,12 +180,12 @@ async fn every_list_is_there_as_a_table_and_as_json() {
     .await;
     let lists: [(&[&str], &str, &[&str]); 7] = [
         (&["jobs"], "jobs", &["JOB", "BLOCKED", WALLETS, "hello"]),
-        (&["runs"], "runs", &["RUN", "SUMMARY", WALLETS, "found "]),
+        (&["runs", "--limit", "500"], "runs", &["RUN", "SUMMARY", WALLETS, "found "]),
         (&["runs", "--job", WALLETS, "--limit", "2"], "runs", &["RUN", WALLETS]),
         (&["items", "--job", WALLETS, "--limit", "3"], "items", &["KEY", "ATTEMPTS", WALLETS]),
         (&["plugins"], "plugins", &["DIGEST", "active", WALLETS, "hello"]),
         (&["hosts"], "hosts", &["HEARTBEAT", "demo", "this one"]),
-        (&["audit"], "audit", &["WHO", "plugin_active", WALLETS]),
+        (&["audit", "--limit", "500"], "audit", &["WHO", "plugin_active", WALLETS]),
     ];
     for (args, name, words) in lists {
         let table = demo.table(args).await;
@@ -213,7 +213,7 @@ async fn people_start_runs() {
     let run = eventually("the run that was started by hand", finished).await;
     assert_eq!((run["started_by"].as_str(), run["job"].as_str()), (Some("local"), Some("hello")));
 
-    let audit = demo.json(&["audit"]).await;
+    let audit = demo.json(&["audit", "--limit", "500"]).await;
     let entries = audit["audit"].as_array().unwrap();
     let triggered = entries.iter().find(|entry| entry["actor"] == "local").unwrap();
     assert_eq!(triggered["job"], "hello", "{triggered}");

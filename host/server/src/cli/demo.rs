@@ -107,7 +107,7 @@ fn time(clock: &Clock, factor: f64) -> Time {
 fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf) -> anyhow::Result<Config> {
     let file = data.join("tidemill.toml");
     std::fs::write(&file, demo::CONFIG).with_context(|| format!("cannot write {}", file.display()))?;
-    let config = Config::load(&file, &Environment::default(), Timestamp::now())?;
+    let config = Config::load(&file, &Environment::of_process(), Timestamp::now())?;
     Ok(Config {
         listen: args.listen,
         data_dir: data.to_owned(),

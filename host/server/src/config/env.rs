@@ -1,4 +1,5 @@
-//! `TIDEMILL__SECTION__KEY` lays over the file. Names that cannot be a key here are found later, with the file's own.
+//! `TIDEMILL__SECTION__KEY` lays over the file, and so do variables of other names that the file's `[environment]`
+//! maps to keys. Names that cannot be a key here are found later, with the file's own.
 
 use std::ffi::OsString;
 
@@ -7,20 +8,83 @@ use super::raw::{self, Entry, Table, Value};
 
 const PREFIX: &str = "TIDEMILL__";
 
-/// The variables that speak to us.
+/// The variables of the process: those that speak to us are picked by name.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(pub Vec<(String, OsString)>);
 
 impl Environment {
     pub fn of_process() -> Environment {
-        let ours = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok()?;
-            name.starts_with(PREFIX).then_some((name, value))
-        });
-        let mut ours: Vec<_> = ours.collect();
-        ours.sort();
-        Environment(ours)
+        let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let mut named: Vec<_> = named.collect();
+        named.sort();
+        Environment(named)
     }
+
+    /// Whether any variable means us by its name alone.
+    pub fn speaks(&self) -> bool {
+        self.0.iter().any(|(name, _)| name.starts_with(PREFIX))
+    }
+
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+}
+
+/// The table of the file that maps variables to keys.
+const MAPPED: &str = "environment";
+const MAPPED_REMEDY: &str = "write NAME = \"section.key\", or \"section.key as {}m\" where the value needs a unit";
+
+/// Takes `[environment]` out of `root`, and puts each variable that it names, and that is set, at its keys.
+pub fn overlay_mapped(root: &mut Table, environment: &Environment) -> Vec<Mistake> {
+    let Some(entry) = root.remove(MAPPED) else { return Vec::new() };
+    let mistake = |at: Place, key: &str, what: String, remedy: &str| Mistake {
+        at,
+        key: key.to_owned(),
+        what,
+        remedy: remedy.to_owned(),
+    };
+    let Value::Table(mapped) = entry.value else {
+        let what = format!("expected a table, found {}", entry.value.kind());
+        return vec![mistake(entry.at, MAPPED, what, MAPPED_REMEDY)];
+    };
+    let mut mistakes = Vec::new();
+    for (name, entry) in mapped {
+        let key = format!("{MAPPED}.{name}");
+        let targets = match entry.value {
+            Value::List(list) => list,
+            value => vec![Entry { at: entry.at, value }],
+        };
+        for target in targets {
+            let Value::Text(target_text) = &target.value else {
+                let what = format!("expected a key as text, found {}", target.value.kind());
+                mistakes.push(mistake(target.at, &key, what, MAPPED_REMEDY));
+                continue;
+            };
+            let Some(value) = environment.get(&name) else { continue };
+            let at = Place::Variable(name.clone());
+            let result = match value.to_str() {
+                None => Err(("the value is not UTF-8".to_owned(), "write it in UTF-8".to_owned())),
+                Some(text) => put(root, target_text, &at, text),
+            };
+            if let Err((what, remedy)) = result {
+                mistakes.push(mistake(at, "", what, &remedy));
+            }
+        }
+    }
+    mistakes
+}
+
+/// `target` is a key, and after ` as ` what stands around the value there.
+fn put(root: &mut Table, target: &str, at: &Place, text: &str) -> Result<(), (String, String)> {
+    let (path, text) = match target.split_once(" as ") {
+        None => (target, text.to_owned()),
+        Some((path, template)) if template.contains("{}") => (path, template.replace("{}", text)),
+        Some((_, template)) => {
+            return Err((format!("{template:?} has no {{}} for the value"), MAPPED_REMEDY.to_owned()));
+        }
+    };
+    let segments: Vec<&str> = path.trim().split('.').collect();
+    set(root, &segments, "", at, &text)
 }
 
 /// Puts each variable at its place in `root`.

@@ -55,11 +55,12 @@ impl Config {
     pub fn load(file: &Path, environment: &Environment, now: Timestamp) -> Result<Config, ConfigError> {
         let text = read(file)?;
         let mut root = raw::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
-        if root.is_empty() && environment.0.is_empty() {
+        if root.is_empty() && !environment.speaks() {
             let remedy = "name at least one job; docs/tidemill.example.toml shows every key";
             return Err(ConfigError::of_file(file.to_owned(), "the file says nothing".to_owned(), remedy));
         }
         let mistakes = Mistakes::default();
+        mistakes.extend(env::overlay_mapped(&mut root, environment));
         mistakes.extend(env::overlay(&mut root, environment));
         let config = check(Section::root(root, &mistakes), &folder_of(file), now);
         let mistakes = mistakes.into_vec();

@@ -480,3 +480,64 @@ fn values_are_read() {
         assert!(bytes(text).is_err(), "{text}");
     }
 }
+
+const ORIGINAL: [(&str, &str); 5] = [
+    ("JOB_OUTBOX_BATCH_SIZE", "7"),
+    ("JOB_FINALIZE_RETRY_LIMIT", "4"),
+    ("JOB_FINALIZE_STUCK_THRESHOLD_SEC", "90"),
+    ("METRICS_ENABLED", "false"),
+    ("ENABLE_AUTO_CRON", "false"),
+];
+
+/// What the original systems were configured by works on the demo's jobs.
+#[test]
+fn variables_of_the_original_systems() {
+    let config = load(demo::CONFIG.as_bytes(), &ORIGINAL).unwrap();
+    let job = |name: &str| config.jobs.iter().find(|job| job.name.as_str() == name).unwrap();
+    assert_eq!(job("ledger-outbox").config["batch_size"], "7");
+    assert_eq!(job("finalize-retry").retry.max_attempts, Some(4));
+    assert_eq!(job("finalize-recover").config["stuck_threshold_seconds"], "90");
+    assert_eq!(job("metrics-collect").config["enabled"], "false");
+    for name in ["lease-recovery", "monitoring-alert"] {
+        assert_eq!(job(name).schedule.to_string(), "manual", "{name} is switched off");
+    }
+    let over = [("JOB_OUTBOX_BATCH_SIZE", "7"), ("TIDEMILL__JOBS__LEDGER_OUTBOX__CONFIG__BATCH_SIZE", "9")];
+    let config = load(demo::CONFIG.as_bytes(), &over).unwrap();
+    let job = config.jobs.iter().find(|job| job.name.as_str() == "ledger-outbox").unwrap();
+    assert_eq!(job.config["batch_size"], "9", "our own name wins");
+}
+
+#[test]
+fn mapped_variables() {
+    let file = "[jobs.a]\nplugin = \"a\"\nschedule = { every = \"10m\" }\n[environment]\n\
+        MINUTES = \"jobs.a.schedule.every as {}m\"\nLIMIT = [\"jobs.a.concurrency\", \"jobs.b.concurrency\"]\n\
+        BAD = 7\nHOLLOW = \"jobs.a.retry.base as s\"\n";
+    let good = "[jobs.a]\nplugin = \"a\"\nschedule = { every = \"10m\" }\n[environment]\n\
+        MINUTES = \"jobs.a.schedule.every as {}m\"\n";
+    let config = load(good.as_bytes(), &[("MINUTES", "3")]).unwrap();
+    assert_eq!(config.jobs[0].schedule.to_string(), "every 3m");
+    assert_eq!(load(good.as_bytes(), &[]).unwrap().jobs[0].schedule.to_string(), "every 10m");
+    check_with(
+        good,
+        &[("MINUTES", "soon")],
+        expect![""],
+    );
+    check_with(
+        file,
+        &[("MINUTES", "3"), ("LIMIT", "many"), ("HOLLOW", "1")],
+        expect![""],
+    );
+}
+
+#[test]
+fn sinks() {
+    check(
+        "[datasources.shop]\nurl = \"sqlite://shop.db\"\n[jobs.a]\nplugin = \"a\"\n\
+        [sinks.one]\ntopics = [\"A\", \"B\"]\nwebhook = \"https://example/hook\"\n\
+        [sinks.two]\ntopics = [\"B\"]\nwebhook = \"http://x/\"\ntable = \"t\"\n\
+        [sinks.three]\ntopics = []\ntable = \"drop table\"\ndatasource = \"shop\"\n\
+        [sinks.four]\ntopics = [\"D\"]\ntable = \"t\"\ntimeout = \"1h\"\ntries_max = 0\n\
+        [sinks.five]\ntopics = [\"E\"]\ntable = \"t\"\ndatasource = \"other\"\nurl = 1\n",
+        expect![""],
+    );
+}

@@ -1,0 +1,28 @@
+use domain::effect::NewItem;
+use domain::scope::ScopeError;
+
+use super::NOTHING_YET;
+use crate::bindings::items::{Error, Host};
+use crate::convert::check_key;
+use crate::state::State;
+
+/// `tidemill:job/items`: kept by the scope until the attempt's outcome is committed.
+impl Host for State {
+    async fn enqueue(&mut self, job: String, key: String, payload: String) -> Result<(), Error> {
+        let Some(granted) = &self.granted else {
+            return Err(Error::Denied(NOTHING_YET.to_owned()));
+        };
+        check_key(&key).map_err(|why| Error::Limit(format!("the item's {why}")))?;
+        let denied = || Error::Denied(format!("adding items to job {job:?} is not granted"));
+        let job = job.parse().map_err(|_| denied())?;
+        granted.scope.enqueue(NewItem { job, key, payload }).await.map_err(error)
+    }
+}
+
+fn error(error: ScopeError) -> Error {
+    match error {
+        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Limit(why) => Error::Limit(why),
+        other => Error::Other(other.to_string()),
+    }
+}

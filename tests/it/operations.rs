@@ -15,6 +15,7 @@ use crate::support::{on_both, plugins};
 on_both!(
     f6_a_job_that_misses_its_heartbeat_alerts,
     f8_metrics_have_their_names,
+    f10_one_stuck_order_or_all_are_recovered_by_hand,
     r4_hosts_that_are_gone_are_forgotten,
     s1_a_job_that_is_switched_off_runs_by_hand_only,
     s9_alerts_are_shown_acknowledged_and_removed,
@@ -95,6 +96,50 @@ async fn f8_metrics_have_their_names(kind: Kind) {
     host.minute().await;
     let failed = http::get(host.app.address, "/metrics").await.body;
     assert!(failed.contains("job_failures_total{job=\"finalize-recover\"} "), "{failed}");
+}
+
+async fn f10_one_stuck_order_or_all_are_recovered_by_hand(kind: Kind) {
+    let (databases, mut host) = host_of(kind, &["finalize-retry", "finalize-recover"]).await;
+    let began = host.clock.now().as_millisecond() - 3_600_000;
+    let order = |id: u32| {
+        format!(
+            "INSERT INTO split_order (order_id, account, amount_minor, currency, status, finalize_in_progress,
+                finalize_started_at_ms, updated_at_ms) VALUES ({id}, 'acme', 1, 'EUR', 'finalizing', 1, {began}, 1);"
+        )
+    };
+    let account = "INSERT INTO payout_account (account, state) VALUES ('acme', 'open');";
+    databases.business(&[account.to_owned(), order(1), order(2), order(3)].concat()).await;
+    let add =
+        async |body: &str| http::post(host.app.address, "/api/v1/jobs/finalize-recover/items", body).await;
+    let added = add("{\"key\": \"2\"}").await;
+    assert_eq!(added.status, 201, "{}", added.body);
+    for (body, code) in
+        [("{\"key\": \"\"}", "bad-body"), ("{}", "bad-body"), ("{\"key\": \"a\\n\"}", "bad-body")]
+    {
+        assert_eq!(add(body).await.code(), code, "{body}");
+    }
+    let finalized = "SELECT COUNT(*) FROM split_order WHERE status = 'finalized' AND stuck_recoveries = 1";
+    while databases.business_number(finalized).await == 0 {
+        host.something().await;
+    }
+    host.settle().await;
+    let only = format!("{finalized} AND order_id = 2");
+    assert_eq!(
+        databases.business_number(finalized).await,
+        1,
+        "no tick was due: only the one that was asked for"
+    );
+    assert_eq!(databases.business_number(&only).await, 1);
+
+    assert_eq!(http::post(host.app.address, "/api/v1/jobs/finalize-recover", "{}").await.status, 201);
+    while databases.business_number(finalized).await < 3 {
+        host.something().await;
+    }
+    let actions = "SELECT COUNT(*) FROM audit WHERE action = 'split-order-finalize-stuck-recovered'";
+    assert_eq!(databases.store_number(actions).await, 3);
+    let by_hand =
+        "SELECT COUNT(*) FROM audit WHERE action = 'item_added' AND actor = 'local' AND subject = '2'";
+    assert_eq!(databases.store_number(by_hand).await, 1);
 }
 
 async fn r4_hosts_that_are_gone_are_forgotten(kind: Kind) {

@@ -1,11 +1,21 @@
 //! What an attempt asks of the host beside its answer: told with the outcome, or never.
 
+use crate::id::JobName;
+
 /// A record for the audit trail: the job is its actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deed {
     pub action: String,
     pub subject: String,
     pub detail: String,
+}
+
+/// An item for a job, as if a discovery had found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewItem {
+    pub job: JobName,
+    pub key: String,
+    pub payload: String,
 }
 
 /// A figure for `/metrics`.

@@ -64,6 +64,8 @@ pub struct Grants {
     pub alerts: bool,
     pub audit: bool,
     pub metrics: bool,
+    /// Jobs that it may add items to.
+    pub items: BTreeSet<JobName>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

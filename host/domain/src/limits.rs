@@ -37,6 +37,8 @@ pub struct Limits {
     pub alerts: usize,
     pub audit_records: usize,
     pub figures: usize,
+    /// Items that an attempt may add.
+    pub items: usize,
 }
 
 impl Limits {
@@ -64,6 +66,7 @@ impl Limits {
         alerts: 16,
         audit_records: 64,
         figures: 256,
+        items: 64,
     };
 }
 

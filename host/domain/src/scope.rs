@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 
 use crate::alert::Alert;
-use crate::effect::{Deed, Figure};
+use crate::effect::{Deed, Figure, NewItem};
 use crate::id::EventId;
 use crate::plugin::Statement;
 
@@ -71,5 +71,6 @@ pub trait Scope: Send + Sync {
     async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError>;
     async fn alert(&self, alert: Alert) -> Result<(), ScopeError>;
     async fn record(&self, deed: Deed) -> Result<(), ScopeError>;
+    async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError>;
     async fn measure(&self, figure: Figure) -> Result<(), ScopeError>;
 }

@@ -15,6 +15,7 @@ mod generated {
             "tidemill:job/alerts": async,
             "tidemill:job/audit": async,
             "tidemill:job/metrics": async,
+            "tidemill:job/items": async,
             "wasi:keyvalue/store": async | trappable,
         },
         exports: { default: async },
@@ -22,7 +23,7 @@ mod generated {
     });
 }
 
-pub use generated::tidemill::job::{alerts, audit, events, metrics, sql, types};
+pub use generated::tidemill::job::{alerts, audit, events, items, metrics, sql, types};
 pub use generated::wasi::config::store as config;
 pub use generated::wasi::keyvalue::store as keyvalue;
 pub use generated::wasi::logging::logging;

@@ -182,6 +182,11 @@ impl Version {
             let why = asked.unwrap_or_else(|| "no datasource is granted".to_owned());
             return Some(format!("import {import}: {why}"));
         }
+        if let Some(import) = imports("tidemill:job/items@")
+            && job.grants.items.is_empty()
+        {
+            return Some(format!("import {import}: adding items is granted to no job"));
+        }
         if let Some(import) = imports("tidemill:job/events@")
             && job.grants.topics.is_empty()
         {

@@ -2,7 +2,7 @@
 //! the mismatch as well, but says it in terms of types.
 
 const HERE: &[(&str, &[&str], &str)] = &[
-    ("tidemill:job", &["types", "sql", "events", "alerts", "audit", "metrics"], "0.1.0"),
+    ("tidemill:job", &["types", "sql", "events", "alerts", "audit", "metrics", "items"], "0.1.0"),
     ("wasi:logging", &["logging"], "0.1.0-draft"),
     ("wasi:config", &["store"], "0.2.0-rc.1"),
     ("wasi:keyvalue", &["store"], "0.2.0-draft"),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert};
-use domain::effect::{Deed, Figure};
+use domain::effect::{Deed, Figure, NewItem};
 use domain::id::{Digest, EventId, HostId, RunId};
 use domain::item::{Claimed, Event};
 use domain::outcome::{Ending, Verdict};
@@ -44,6 +44,7 @@ pub struct Effects {
     pub events: Vec<NewEvent>,
     pub alerts: Vec<Alert>,
     pub deeds: Vec<Deed>,
+    pub items: Vec<NewItem>,
     /// Not written: told once the commit is known.
     pub figures: Vec<Figure>,
 }
@@ -297,6 +298,9 @@ async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
     }
     for alert in &end.effects.alerts {
         alerts::raise(tx, &item.job, alert, end.ended_at).await?;
+    }
+    for added in &end.effects.items {
+        crate::items::enqueue(tx, added, item.job.as_str(), end.ended_at).await?;
     }
     for Deed { action, subject, detail } in &end.effects.deeds {
         let job = item.job.as_str();

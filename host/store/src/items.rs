@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::batch::InBatch;
+use domain::effect::NewItem;
 use domain::id::{AttemptId, HostId, ItemId, JobName, RunId};
 use domain::item::{ByHand, Claimed, Event, State, next};
 use domain::job::JobSpec;
@@ -160,6 +161,20 @@ impl Store {
         self.item(job, key).await?.ok_or_else(|| StoreError::NotFound(format!("item {key:?}")))
     }
 
+    /// Adds an item by hand: `false` says that it is there already, open or with a person.
+    pub async fn item_add(&self, item: &NewItem, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let added = enqueue(&mut tx, item, actor, now).await?;
+        if added {
+            let (job, detail) = (item.job.as_str(), item.payload.as_str());
+            let entry = Entry { actor, action: "item_added", job: Some(job), subject: &item.key, detail };
+            write(&mut tx, &entry, now).await?;
+        }
+        tx.commit().await?;
+        self.wake();
+        Ok(added)
+    }
+
     pub async fn item(&self, job: &str, key: &str) -> Result<Option<ItemView>, StoreError> {
         let rows = self.db.fetch(items::ITEM_GET, &args![job, key]).await?;
         rows.first().map(item_view).transpose()
@@ -201,6 +216,19 @@ impl Store {
         sums.sort_by(|a, b| (&a.job, a.state).cmp(&(&b.job, b.state)));
         Ok(sums)
     }
+}
+
+/// Says whether an item was added, or begun anew.
+pub(crate) async fn enqueue(
+    tx: &mut Tx,
+    item: &NewItem,
+    by: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let NewItem { job, key, payload } = item;
+    let id = ItemId::new(now).to_string();
+    let args = args![id, job.as_str(), key.as_str(), payload.as_str(), now, by];
+    Ok(tx.execute(items::ITEM_ENQUEUE, &args).await? == 1)
 }
 
 struct Budget {

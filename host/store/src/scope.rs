@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use domain::alert::Alert;
-use domain::effect::{Deed, Figure};
+use domain::effect::{Deed, Figure, NewItem};
 use domain::id::{EventId, KEY_BYTES_MAX};
 use domain::item::Claimed;
 use domain::job::{Access, JobSpec};
@@ -37,6 +37,7 @@ struct State {
     events: Vec<NewEvent>,
     alerts: Vec<Alert>,
     deeds: Vec<Deed>,
+    items: Vec<NewItem>,
     figures: Vec<Figure>,
     open: BTreeMap<String, Tx>,
     /// Datasources that were written to, and those whose transaction a failed statement undid.
@@ -93,6 +94,7 @@ impl AttemptScope {
             events: std::mem::take(&mut state.events),
             alerts: std::mem::take(&mut state.alerts),
             deeds: std::mem::take(&mut state.deeds),
+            items: std::mem::take(&mut state.items),
             figures: std::mem::take(&mut state.figures),
         }))
     }
@@ -322,6 +324,21 @@ impl Scope for AttemptScope {
         check_open(&state)?;
         check_count("audit records", state.deeds.len(), limits.audit_records)?;
         state.deeds.push(deed);
+        Ok(())
+    }
+
+    async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
+        if !self.job.grants.items.contains(&item.job) {
+            let text =
+                format!("job {} is not granted to add items to job {:?}", self.job.name, item.job.as_str());
+            return Err(ScopeError::Denied(text));
+        }
+        check_word("a key", &item.key)?;
+        check_text("a payload", &item.payload, self.job.limits.payload_bytes)?;
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        check_count("items", state.items.len(), self.job.limits.items)?;
+        state.items.push(item);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use tidemill_sdk::alerts::{self, Severity};
 use tidemill_sdk::{Describe, Failure, Found, Item, Job, Outcome, Page, PageRequest};
-use tidemill_sdk::{audit, clock, config, describe, export_job, json, metrics, params, sql};
+use tidemill_sdk::{audit, clock, config, describe, export_job, items, json, metrics, params, sql};
 
 const STUCK: &str = "SELECT order_id FROM split_order
     WHERE finalize_in_progress = 1 AND finalize_started_at_ms <= $1 ORDER BY order_id LIMIT $2";
@@ -52,6 +52,8 @@ impl Job for FinalizeRecover {
         if row.get::<Option<String>>("changed_by")?.as_ref() != Some(attempt) {
             return Ok(Outcome::resolved("no longer stuck"));
         }
+        // Nobody has to wait until its next run finds the order.
+        items::enqueue("finalize-retry", &item.key, "")?;
         let recoveries: i64 = row.get("stuck_recoveries")?;
         let detail = format!("recovery {recoveries} of this order");
         audit::record("split-order-finalize-stuck-recovered", &item.key, &detail)?;

@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod config;
 mod events;
+mod items;
 pub mod keyvalue;
 mod logging;
 mod metrics;

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
 use super::{FakeScope, job, witness};
-use crate::bindings::{alerts, audit, config, events, keyvalue, metrics, sql};
+use crate::bindings::{alerts, audit, config, events, items, keyvalue, metrics, sql};
 use crate::clocks::{GuestMonotonicClock, GuestWallClock};
 use crate::log::Speaker;
 use crate::state::{Granted, State};
@@ -61,6 +61,9 @@ async fn effects_are_handed_to_the_scope() {
     audit::Host::record_action(state, "reset".to_owned(), "order 7".to_owned(), String::new()).await.unwrap();
     metrics::Host::add(state, "orders_total".to_owned(), vec![], 2).await.unwrap();
     metrics::Host::set(state, "orders".to_owned(), vec![], -0.5).await.unwrap();
+    items::Host::enqueue(state, "other".to_owned(), "k".to_owned(), "{}".to_owned()).await.unwrap();
+    let nameless = items::Host::enqueue(state, "No Job".to_owned(), "k".to_owned(), String::new()).await;
+    assert!(matches!(nameless, Err(items::Error::Denied(_))));
     let bad = metrics::Host::set(state, "no name".to_owned(), vec![], 0.0).await;
     assert!(matches!(bad, Err(metrics::Error::Name(why)) if why.starts_with("\"no name\" is not")));
     assert_eq!(
@@ -69,7 +72,8 @@ async fn effects_are_handed_to_the_scope() {
             "alert BEHIND all critical",
             "record reset order 7",
             "measure orders_total Add(2)",
-            "measure orders Set(-0.5)"
+            "measure orders Set(-0.5)",
+            "enqueue other k"
         ]
     );
 }
@@ -92,6 +96,8 @@ async fn nothing_is_granted_by_default() {
     assert!(matches!(raised, Err(alerts::Error::Denied(_))));
     let recorded = audit::Host::record_action(state, "a".to_owned(), String::new(), String::new()).await;
     assert!(matches!(recorded, Err(audit::Error::Denied(_))));
+    let added = items::Host::enqueue(state, "a".to_owned(), "k".to_owned(), String::new()).await;
+    assert!(matches!(added, Err(items::Error::Denied(_))));
     let counted = metrics::Host::add(state, "a_total".to_owned(), vec![], 1).await;
     assert!(matches!(counted, Err(metrics::Error::Denied(_))));
 }

@@ -258,6 +258,11 @@ impl Scope for FakeScope {
         Ok(())
     }
 
+    async fn enqueue(&self, item: domain::effect::NewItem) -> Result<(), ScopeError> {
+        self.note(format!("enqueue {} {}", item.job, item.key));
+        Ok(())
+    }
+
     async fn measure(&self, figure: domain::effect::Figure) -> Result<(), ScopeError> {
         self.note(format!("measure {} {:?}", figure.name, figure.change));
         Ok(())

@@ -5,7 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use domain::id::JobName;
+use domain::effect::NewItem;
+use domain::id::KEY_BYTES_MAX;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
 use store::items::ItemCount;
@@ -14,10 +15,13 @@ use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
-use super::types::{Count, Job, Jobs, Mode, Start, Triggered};
+use super::types::{AddItem, Count, Item, Job, Jobs, Mode, Start, Triggered};
 
 pub fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/jobs", get(list)).route("/api/v1/jobs/{name}", post(trigger))
+    Router::new()
+        .route("/api/v1/jobs", get(list))
+        .route("/api/v1/jobs/{name}", post(trigger))
+        .route("/api/v1/jobs/{name}/items", post(add_item))
 }
 
 async fn list(State(state): State<AppState>) -> Result<Json<Jobs>, ApiError> {
@@ -51,16 +55,41 @@ async fn trigger(
     actor: Actor,
     Body(Start { mode: None | Some(Mode::All) }): Body<Start>,
 ) -> Result<Response, ApiError> {
-    let unknown = || ApiError::not_found(format!("there is no job {name:?}"));
-    let job: JobName = name.parse().map_err(|_| unknown())?;
-    if !state.engine.jobs().iter().any(|known| known.name == job) {
-        return Err(unknown());
-    }
-    let run_id = state.engine.trigger(&job, &actor.0).await?.to_string();
+    let job = &known(&state, &name)?.name;
+    let run_id = state.engine.trigger(job, &actor.0).await?.to_string();
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run_id}"));
     let mut response = (StatusCode::CREATED, Json(Triggered { run_id })).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+fn known<'a>(state: &'a AppState, name: &str) -> Result<&'a JobSpec, ApiError> {
+    let job = state.engine.jobs().iter().find(|known| known.name.as_str() == name);
+    job.map(|job| &**job).ok_or_else(|| ApiError::not_found(format!("there is no job {name:?}")))
+}
+
+/// An item as if a discovery had found it: also how one stuck thing is recovered by hand.
+async fn add_item(
+    State(state): State<AppState>,
+    Segments(name): Segments<String>,
+    actor: Actor,
+    Body(AddItem { key, payload }): Body<AddItem>,
+) -> Result<(StatusCode, Json<Item>), ApiError> {
+    let job = known(&state, &name)?;
+    let limit = job.limits.payload_bytes;
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
+        return Err(ApiError::bad_body(format!(
+            "key: 1 to {KEY_BYTES_MAX} bytes, without control characters"
+        )));
+    }
+    if payload.len() > limit || payload.contains('\0') {
+        return Err(ApiError::bad_body(format!("payload: at most {limit} bytes, without a zero byte")));
+    }
+    let item = NewItem { job: job.name.clone(), key, payload };
+    let added = state.store.item_add(&item, &actor.0, state.clock.now()).await?;
+    let missing = || ApiError::not_found(format!("the item {:?} is gone", item.key));
+    let view = state.store.item(&name, &item.key).await?.ok_or_else(missing)?;
+    Ok((if added { StatusCode::CREATED } else { StatusCode::OK }, Json(super::items::view(view))))
 }

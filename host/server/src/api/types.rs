@@ -221,6 +221,15 @@ pub struct Answered {
     pub how: String,
 }
 
+/// The body that adds an item by hand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddItem {
+    pub key: String,
+    #[serde(default)]
+    pub payload: String,
+}
+
 /// The body that starts a run: all that is due, for want of other modes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,7 +7,7 @@ use super::client::Remote;
 use super::output::{
     Output, line, plain, plain_lines, print, print_json, print_table, short, time, time_or_none,
 };
-use crate::api::types::{Attempt, Decision, Error, Item, ItemWithAttempts, Items};
+use crate::api::types::{AddItem, Attempt, Decision, Error, Item, ItemWithAttempts, Items};
 
 #[derive(Debug, Args)]
 pub struct ItemsArgs {
@@ -29,6 +29,16 @@ pub struct ItemsArgs {
 enum ItemsCommand {
     /// One item with its attempts
     Show(ItemArgs),
+    /// Add one by hand, as if a discovery had found it
+    Add {
+        job: String,
+        key: String,
+        /// A JSON document for the plugin
+        #[arg(long, default_value = "")]
+        payload: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Make it due now
     Retry(DecideArgs),
     /// Say that it is done
@@ -60,6 +70,7 @@ pub fn run(args: ItemsArgs) -> Result<(), Failure> {
     match args.command {
         None => list(&args),
         Some(ItemsCommand::Show(item)) => show(&item),
+        Some(ItemsCommand::Add { job, key, payload, remote }) => add(&job, AddItem { key, payload }, &remote),
         Some(ItemsCommand::Retry(decide_args)) => decide(&decide_args, "retry"),
         Some(ItemsCommand::Resolve(decide_args)) => decide(&decide_args, "resolve"),
         Some(ItemsCommand::Manual(decide_args)) => decide(&decide_args, "manual"),
@@ -92,6 +103,11 @@ pub fn row(item: &Item) -> Vec<String> {
 
 fn words(error: Option<&Error>) -> Option<String> {
     error.map(|error| format!("{}: {}", error.code, error.message))
+}
+
+fn add(job: &str, body: AddItem, remote: &Remote) -> Result<(), Failure> {
+    let item: Item = remote.post(&["jobs", job, "items"], &body)?;
+    print(remote.output, &item, &HEADER, |item| vec![row(item)])
 }
 
 fn show(args: &ItemArgs) -> Result<(), Failure> {

@@ -32,7 +32,8 @@ impl Environment {
 
 /// The table of the file that maps variables to keys.
 const MAPPED: &str = "environment";
-const MAPPED_REMEDY: &str = "write NAME = \"section.key\", or \"section.key as {}m\" where the value needs a unit";
+const MAPPED_REMEDY: &str =
+    "write NAME = \"section.key\", or \"section.key as {}m\" where the value needs a unit";
 
 /// Takes `[environment]` out of `root`, and puts each variable that it names, and that is set, at its keys.
 pub fn overlay_mapped(root: &mut Table, environment: &Environment) -> Vec<Mistake> {

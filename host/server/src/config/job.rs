@@ -222,8 +222,18 @@ fn grants(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Grants {
     let mut flag = |key| table.flag(key).is_some_and(|found| found.value);
     let (keyvalue, alerts) = (flag("keyvalue"), flag("alerts"));
     let (audit, metrics) = (flag("audit"), flag("metrics"));
+    let mut items = BTreeSet::new();
+    for job in table.texts("items") {
+        match job.value.parse() {
+            Ok(name) => drop(items.insert(name)),
+            Err(e) => {
+                let what = format!("{:?} is not a job's name: {}", job.value, name_words(&e));
+                table.blame_found(&job, what, NAME_REMEDY);
+            }
+        }
+    }
     table.finish();
-    Grants { datasources: granted, topics, keyvalue, alerts, audit, metrics }
+    Grants { datasources: granted, topics, keyvalue, alerts, audit, metrics, items }
 }
 
 fn retry(mut section: Section<'_>) -> RetryPolicy {

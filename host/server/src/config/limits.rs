@@ -49,7 +49,7 @@ macro_rules! time {
 }
 
 /// Each limit with the highest value that a job may ask for.
-pub const LIMITS: [LimitKey; 23] = [
+pub const LIMITS: [LimitKey; 24] = [
     number!("memory", Bytes, memory_bytes, CEILING.memory_bytes),
     time!("cpu_time", cpu_time, CEILING.cpu_time),
     time!("wall_time", wall_time, CEILING.wall_time),
@@ -73,6 +73,7 @@ pub const LIMITS: [LimitKey; 23] = [
     number!("alerts", Count, alerts, 256),
     number!("audit_records", Count, audit_records, 4_096),
     number!("figures", Count, figures, 4_096),
+    number!("items", Count, items, 4_096),
 ];
 
 impl LimitKey {

@@ -99,6 +99,7 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
         format!("{name} = {}", quoted(word))
     });
     let sql: Vec<String> = sql.collect();
+    let items: Vec<String> = job.grants.items.iter().map(quoted).collect();
     let events: Vec<String> = job.grants.topics.iter().map(quoted).collect();
     vec![
         ("sql", if sql.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", sql.join(", ")) }),
@@ -107,6 +108,7 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
         ("alerts", job.grants.alerts.to_string()),
         ("audit", job.grants.audit.to_string()),
         ("metrics", job.grants.metrics.to_string()),
+        ("items", format!("[{}]", items.join(", "))),
     ]
 }
 

@@ -423,6 +423,7 @@ fn variables_lie_over_the_file() {
         alerts = false
         audit = false
         metrics = false
+        items = []
 
         [jobs.wallet-retry.failed_alert]
         kind = "ITEMS_FAILED"
@@ -520,12 +521,18 @@ fn mapped_variables() {
     check_with(
         good,
         &[("MINUTES", "soon")],
-        expect![""],
+        expect![[
+            r#"environment variable MINUTES: jobs.a.schedule.every: "soonm" is not a duration: failed to parse input in the "friendly" duration format: expected duration to start with a unit value (a decimal integer) after an optional sign, but no integer was found; use a duration like "500ms", "30s", "1h 30m" or "7d""#
+        ]],
     );
     check_with(
         file,
         &[("MINUTES", "3"), ("LIMIT", "many"), ("HOLLOW", "1")],
-        expect![""],
+        expect![[r#"
+        tidemill.toml:7: environment.BAD: expected a key as text, found a whole number; write NAME = "section.key", or "section.key as {}m" where the value needs a unit
+        environment variable HOLLOW: "s" has no {} for the value; write NAME = "section.key", or "section.key as {}m" where the value needs a unit
+        environment variable LIMIT: no job is named "b"; add the job to the file first; in a variable's name its - becomes _
+        environment variable LIMIT: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 256"#]],
     );
 }
 
@@ -538,6 +545,16 @@ fn sinks() {
         [sinks.three]\ntopics = []\ntable = \"drop table\"\ndatasource = \"shop\"\n\
         [sinks.four]\ntopics = [\"D\"]\ntable = \"t\"\ntimeout = \"1h\"\ntries_max = 0\n\
         [sinks.five]\ntopics = [\"E\"]\ntable = \"t\"\ndatasource = \"other\"\nurl = 1\n",
-        expect![""],
+        expect![[r#"
+            tidemill.toml:7: sinks.one.webhook: "https://example/hook" is not an address that events can be sent to; use http://…; TLS is not there yet: send to a proxy on this machine
+            tidemill.toml:8: sinks.two: it says not where events go, or says it twice; give webhook, or table and datasource
+            tidemill.toml:9: sinks.two.topics: topic "B" goes to the sink "one" already; name each topic once
+            tidemill.toml:12: sinks.three.topics: the sink takes no topic; name them, like topics = ["LedgerPosting"]
+            tidemill.toml:14: sinks.three.table: "drop table" is not a table's name; use a-z, 0-9 and _, like "event_inbox"
+            tidemill.toml:16: sinks.four.datasource: the table stands in no datasource; add datasource = "name"
+            tidemill.toml:19: sinks.four.timeout: 1h is no time for one try; use 1ms to 5m
+            tidemill.toml:20: sinks.four.tries_max: 0 is out of range; use a whole number from 1 to 1000
+            tidemill.toml:24: sinks.five.datasource: there is no datasource "other"; add [datasources.other] with its url
+            tidemill.toml:25: sinks.five.url: there is no such key; remove it; known here: topics, webhook, table, datasource, tries_max, timeout"#]],
     );
 }

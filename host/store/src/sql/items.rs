@@ -57,6 +57,16 @@ pub const ITEM_ADD: Sql = Sql::same(
     VALUES ($1, $2, $3, $4, 'waiting', $5, $6, $6, $5, $5) ON CONFLICT (job, item_key) DO NOTHING",
 );
 
+/// Added by a person or another job: begun anew if it was resolved; else what is there stays.
+pub const ITEM_ENQUEUE: Sql = Sql::same(
+    "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, created_by, created_at_ms, updated_at_ms)
+    VALUES ($1, $2, $3, $4, 'waiting', $5, $6, $5, $5)
+    ON CONFLICT (job, item_key) DO UPDATE SET payload = excluded.payload, state = 'waiting', attempts = 0,
+        series = item.series + 1, first_attempt_at_ms = NULL, due_at_ms = excluded.due_at_ms,
+        created_by = excluded.created_by, updated_at_ms = excluded.updated_at_ms, version = item.version + 1
+    WHERE item.state = 'resolved'",
+);
+
 /// Found again while open: the payload is refreshed, the backoff is kept.
 pub const ITEM_REFRESH: Sql = Sql::same(
     "UPDATE item SET payload = $3, seen_run_id = $4, run_id = COALESCE($5, run_id)

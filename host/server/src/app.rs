@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{AppState, router};
+use crate::archive::Archiver;
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::host_lock::{HostLock, host_id};
@@ -37,6 +38,7 @@ pub struct App {
     http: JoinHandle<()>,
     reload: JoinHandle<()>,
     delivery: JoinHandle<()>,
+    archiver: JoinHandle<()>,
     _lock: HostLock,
 }
 
@@ -58,6 +60,9 @@ impl App {
             Engine::start(engine, host, store.clone(), sandbox.clone(), clock.clone(), config.jobs).await?;
         let engine = Arc::new(engine);
         let stop = CancellationToken::new();
+        let archiver =
+            Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
+        let archiver = tokio::spawn(archiver.run());
         let delivery =
             Delivery { store: store.clone(), sinks: config.sinks, clock: clock.clone(), stop: stop.clone() };
         let delivery = tokio::spawn(delivery.run());
@@ -77,7 +82,19 @@ impl App {
             stopping: stop.clone(),
         };
         let http = tokio::spawn(serve_http(listener, state, stop.clone()));
-        Ok(App { store, engine, sandbox, clock, address, stop, http, reload, delivery, _lock: lock })
+        Ok(App {
+            store,
+            engine,
+            sandbox,
+            clock,
+            address,
+            stop,
+            http,
+            reload,
+            delivery,
+            archiver,
+            _lock: lock,
+        })
     }
 
     /// Ends everything in order; what could not end in time is put back for the next start.
@@ -89,6 +106,7 @@ impl App {
         }
         let _ = self.reload.await;
         let _ = self.delivery.await;
+        let _ = self.archiver.await;
         self.engine.stop().await;
         self.store.close().await;
     }

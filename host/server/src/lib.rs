@@ -1,6 +1,7 @@
 //! The outside of Tidemill, and its wiring: configuration, command line, HTTP API, page, logs. The only crate that
 //! knows both the engine and the sandbox. The binary's `main` only parses and calls [`cli::run`].
 
+pub mod archive;
 pub mod cli;
 pub mod config;
 mod delivery;

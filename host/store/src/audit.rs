@@ -44,16 +44,17 @@ impl Store {
     /// The newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
         let rows = self.db.fetch(hosts::AUDIT_LIST, &args![limit]).await?;
-        let view = |row: &Row| {
-            Ok(AuditView {
-                at: row.time("at_ms")?,
-                actor: row.text("actor")?,
-                action: row.text("action")?,
-                job: row.opt_text("job")?,
-                subject: row.text("subject")?,
-                detail: row.text("detail")?,
-            })
-        };
         rows.iter().map(view).collect()
     }
+}
+
+pub(crate) fn view(row: &Row) -> Result<AuditView, StoreError> {
+    Ok(AuditView {
+        at: row.time("at_ms")?,
+        actor: row.text("actor")?,
+        action: row.text("action")?,
+        job: row.opt_text("job")?,
+        subject: row.text("subject")?,
+        detail: row.text("detail")?,
+    })
 }

@@ -23,6 +23,7 @@ mod taken;
 pub mod commit;
 
 pub mod alerts;
+pub mod archive;
 pub mod audit;
 pub mod batches;
 pub mod datasource;

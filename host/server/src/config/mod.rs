@@ -28,6 +28,7 @@ pub use self::error::ConfigError;
 pub use self::job::{CONCURRENCY_DEFAULT, NAME_REMEDY, schedule_words};
 use self::reader::{Found, Mistakes, Section};
 pub use self::sink::{Sink, To};
+use crate::archive::AuditConfig;
 use crate::telemetry::{LogConfig, LogFormat};
 
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
@@ -48,6 +49,8 @@ pub struct Config {
     pub engine: EngineConfig,
     pub jobs: Vec<Arc<JobSpec>>,
     pub sinks: Vec<Arc<Sink>>,
+    /// None keeps the whole trail in the table.
+    pub audit: Option<AuditConfig>,
     pub log: LogConfig,
 }
 
@@ -101,6 +104,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
     let url = store_url(root.section("store"), folder);
     let plugins_dir = plugins(root.section("plugins"), folder);
     let engine = engine(root.section("engine"), &host_name);
+    let audit = audit(root.section("audit"), folder, &data_dir);
     let log = log(root.section("log"));
     let datasources = datasources(root.section("datasources"), folder, url.as_deref());
     let names: BTreeSet<String> = datasources.keys().cloned().collect();
@@ -124,6 +128,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         engine,
         jobs,
         sinks,
+        audit,
         log,
     })
 }
@@ -213,6 +218,20 @@ fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
     }
     section.finish();
     config
+}
+
+/// Without a retention nothing is archived.
+fn audit(mut section: Section<'_>, folder: &Path, data_dir: &Path) -> Option<AuditConfig> {
+    let default = data_dir.join("audit-archive");
+    let dir = path(&mut section, "archive_dir", &default.display().to_string(), folder);
+    let (retention, every) = (section.duration("retention"), section.duration("every"));
+    for found in [&retention, &every].into_iter().flatten().filter(|found| found.value < TIME_MIN) {
+        let what = format!("{:#} is too short", found.value);
+        section.blame_found(found, what, format!("use at least \"{TIME_MIN:#}\""));
+    }
+    section.finish();
+    let every = every.map_or(SignedDuration::from_hours(24), |found| found.value);
+    retention.map(|found| AuditConfig { retention: found.value, dir, every })
 }
 
 fn path(section: &mut Section<'_>, key: &'static str, default: &str, folder: &Path) -> PathBuf {

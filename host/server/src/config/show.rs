@@ -31,6 +31,14 @@ pub fn effective(config: &Config) -> String {
         ("alerts_kept", quoted(show(engine.alerts_kept))),
     ];
     section(&mut out, "engine", &times);
+    if let Some(audit) = &config.audit {
+        let entries = [
+            ("retention", quoted(show(audit.retention))),
+            ("archive_dir", quoted(audit.dir.display())),
+            ("every", quoted(show(audit.every))),
+        ];
+        section(&mut out, "audit", &entries);
+    }
     for (name, datasource) in &config.store.datasources {
         section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide_password(&datasource.url)))]);
     }

@@ -1,0 +1,140 @@
+//! Audit records that are older than the retention move into compressed files. They leave the table only when
+//! the file is complete, on disk, and was read back.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use domain::clock::Clock;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use store::Store;
+use store::archive::{Archive, OldRecords};
+use tokio_util::sync::CancellationToken;
+
+/// Records of one file, about.
+const RECORDS_MAX: u32 = 50_000;
+/// Longest rest between two looks at the clock, in real time.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// What an admin decided about the trail.
+#[derive(Debug, Clone)]
+pub struct AuditConfig {
+    /// How long records stay in the table.
+    pub retention: SignedDuration,
+    pub dir: PathBuf,
+    pub every: SignedDuration,
+}
+
+pub struct Archiver {
+    pub store: Arc<Store>,
+    pub config: Option<AuditConfig>,
+    pub clock: Clock,
+    pub stop: CancellationToken,
+}
+
+impl Archiver {
+    pub async fn run(self) {
+        let Some(config) = &self.config else { return };
+        let rest = Duration::try_from(config.every).unwrap_or(REST_MAX).min(REST_MAX);
+        let mut next = self.clock.now();
+        loop {
+            if self.clock.now() >= next {
+                if let Err(error) = self.round(config).await {
+                    let error = format!("{error:#}");
+                    tracing::warn!(%error, "the audit trail could not be archived; it is tried again");
+                }
+                next = self.clock.now().checked_add(config.every).unwrap_or(Timestamp::MAX);
+            }
+            tokio::select! {
+                _ = self.stop.cancelled() => return,
+                _ = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    async fn round(&self, config: &AuditConfig) -> anyhow::Result<()> {
+        loop {
+            let now = self.clock.now();
+            let cutoff = now.checked_sub(config.retention).unwrap_or(Timestamp::MIN);
+            let old = self.store.audit_old(cutoff, RECORDS_MAX).await?;
+            if old.records.is_empty() || self.stop.is_cancelled() {
+                return Ok(());
+            }
+            let dir = config.dir.clone();
+            let (archive, path) = tokio::task::spawn_blocking(move || keep(&dir, &old)).await??;
+            if !self.store.audit_archived(&archive, now).await? {
+                tracing::info!(
+                    file = archive.file,
+                    "the audit trail changed meanwhile: this archive is dropped"
+                );
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                let sum = checksum_of(&path);
+                return fs::remove_file(&sum).with_context(|| format!("cannot remove {}", sum.display()));
+            }
+            tracing::info!(
+                file = archive.file,
+                records = archive.records,
+                "archived a part of the audit trail"
+            );
+        }
+    }
+}
+
+/// Writes the records, one JSON document a line, and reads the file back before it says that they are safe.
+fn keep(dir: &Path, old: &OldRecords) -> anyhow::Result<(Archive, PathBuf)> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let (Some((_, first)), Some((last_id, last))) = (old.records.first(), old.records.last()) else {
+        bail!("there is nothing to archive");
+    };
+    let day = |at: Timestamp| at.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let tail = last_id.get(last_id.len().saturating_sub(8)..).unwrap_or_default();
+    let name = format!("audit-{}-{}-{tail}.jsonl.gz", day(first.at), day(last.at));
+    let path = dir.join(&name);
+    let draft = dir.join(format!(".{name}.new"));
+    write_file(&draft, |file| {
+        let mut gzip = GzEncoder::new(file, Compression::default());
+        for (id, record) in &old.records {
+            let line = json!({
+                "id": id, "at": record.at.to_string(), "actor": record.actor, "action": record.action,
+                "job": record.job, "subject": record.subject, "detail": record.detail,
+            });
+            writeln!(gzip, "{line}")?;
+        }
+        gzip.finish().map(|_| ())
+    })?;
+    let lines = BufReader::new(GzDecoder::new(File::open(&draft)?)).lines().map_while(Result::ok).count();
+    if lines != old.records.len() {
+        bail!("{} holds {lines} records of {}: is the disk all right?", draft.display(), old.records.len());
+    }
+    let sum = Sha256::digest(fs::read(&draft)?);
+    let sha256: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    // In the form that `sha256sum -c` reads.
+    write_file(&checksum_of(&path), |file| writeln!(file, "{sha256}  {name}"))?;
+    fs::rename(&draft, &path).with_context(|| format!("cannot rename {}", draft.display()))?;
+    File::open(dir)?.sync_all().with_context(|| format!("cannot sync {}", dir.display()))?;
+    Ok((Archive { file: name, sha256, until: old.until, records: lines as u64 }, path))
+}
+
+fn checksum_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".sha256");
+    name.into()
+}
+
+/// A file that is on disk when this returns.
+fn write_file(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> anyhow::Result<()> {
+    let written = || {
+        let mut file = File::create(path)?;
+        write(&mut file)?;
+        file.sync_all()
+    };
+    written().with_context(|| format!("cannot write {}; has its disk room?", path.display()))
+}

@@ -135,3 +135,56 @@ async fn events_go_into_a_table_once(kind: Kind) {
     assert_eq!(keys, ["acme", "blue"]);
     host.terminate().await;
 }
+
+/// A dozen items that fail are one notice, and so is an alert that is raised again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s10_notices_of_alerts_do_not_flood() {
+    let webhook = Webhook::start(&[]).await;
+    let site = Site::new(&format!(
+        "[jobs.witness]\nplugin = \"flaky\"\n[jobs.other]\nplugin = \"flaky\"\nconfig = {{ payload = '{{\"permanent\":true}}' }}\n\
+         failed_alert = {{ kind = \"OTHER_FAILED\" }}\n\
+         [sinks.pager]\ntopics = [\"tidemill.alert\"]\nwebhook = \"http://{}/hook\"\n",
+        webhook.address
+    ));
+    site.install("flaky", "flaky");
+    let host = site.serve().await;
+    site.until_active("flaky").await;
+    let add = async |id: &str, count: usize| {
+        let items = vec![json!({ "operation": "any", "payload": { "permanent": true } }); count];
+        let body = json!({ "id": id, "job": "witness", "items": items });
+        let answer = http::post(site.address, "/api/v1/batches", &body.to_string()).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    };
+    add("a", 12).await;
+    let told = |count: usize| {
+        let webhook = &webhook;
+        move || async move { (webhook.taken().len() >= count).then_some(()) }
+    };
+    eventually("the notice", told(1)).await;
+    // The alert goes on being counted, and another one is raised: only that is told.
+    add("b", 5).await;
+    site.until_items("manual_required", 17).await;
+    http::post(site.address, "/api/v1/jobs/other", "{}").await;
+    eventually("the other notice", told(2)).await;
+    let notices = webhook.taken();
+    let seen: Vec<_> = notices.iter().map(|notice| notice["payload"]["kind"].as_str().unwrap()).collect();
+    assert_eq!(seen, ["ITEMS_FAILED", "OTHER_FAILED"]);
+    let first = &notices[0]["payload"];
+    assert_eq!(
+        (&first["times"], &first["severity"], &first["job"]),
+        (&json!(12), &json!("error"), &json!("witness"))
+    );
+    assert!(first["message"].as_str().unwrap().starts_with("12 of witness failed for good: "), "{first}");
+
+    // Acknowledged and raised again, it is news.
+    let open = http::get(site.address, "/api/v1/alerts?open=true").await.json();
+    let alerts = open["alerts"].as_array().unwrap();
+    let witness = alerts.iter().find(|alert| alert["job"] == "witness").unwrap();
+    assert_eq!(witness["times"], 17);
+    let path = format!("/api/v1/alerts/{}/acknowledge", witness["id"].as_str().unwrap());
+    assert_eq!(http::post(site.address, &path, "{}").await.status, 200);
+    add("c", 1).await;
+    eventually("the third notice", told(3)).await;
+    assert_eq!(webhook.taken()[2]["payload"]["times"], 1);
+    host.terminate().await;
+}

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use store::Store;
+use store::alerts::NOTICE_TOPIC;
 use store::delivery::DueEvent;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,8 @@ const POLL_PERIOD: Duration = Duration::from_secs(1);
 const CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(30);
 const BACKOFF_BASE: SignedDuration = SignedDuration::from_secs(1);
 const BACKOFF_CAP: SignedDuration = SignedDuration::from_mins(5);
+/// How long an alert is gathered before it is told: a service that is away fails many items at once.
+const NOTICE_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// Of an answer that is no success, this much is told.
 const ANSWER_BYTES_SHOWN: u64 = 200;
 
@@ -51,8 +54,19 @@ impl Delivery {
         }
     }
 
+    /// Tells of alerts, if a sink takes that. What happens in the first moments is told together.
+    async fn notices(&self) -> Result<(), store::StoreError> {
+        if self.sinks.iter().any(|sink| sink.topics.iter().any(|topic| topic == NOTICE_TOPIC)) {
+            let now = self.clock.now();
+            let until = now.checked_sub(NOTICE_AFTER).unwrap_or(Timestamp::MIN);
+            self.store.alert_notices(until, now).await?;
+        }
+        Ok(())
+    }
+
     /// One batch of each sink; says whether there was anything to send.
     async fn round(&self) -> Result<bool, store::StoreError> {
+        self.notices().await?;
         let mut any = false;
         for sink in &self.sinks {
             let now = self.clock.now();

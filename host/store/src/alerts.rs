@@ -4,12 +4,13 @@ use domain::alert::{Alert, FailedItem, FailedItems, Severity};
 use domain::id::{AlertId, JobName};
 use domain::outcome::ErrorInfo;
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::audit::{Entry, write};
 use crate::commit::AttemptEnd;
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
-use crate::sql::alerts;
+use crate::sql::{alerts, events};
 use crate::store::Store;
 
 #[derive(Debug, Clone)]
@@ -104,10 +105,52 @@ impl Store {
         }
     }
 
+    /// Makes an event of each open alert that was raised before `until` and not told yet: one, however often it is
+    /// raised until somebody acknowledges it. Answers how many.
+    pub async fn alert_notices(&self, until: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let rows = tx.fetch(alerts::ALERTS_NOTIFY, &args![now, until]).await?;
+        for row in &rows {
+            notice(&mut tx, &view(row)?, now).await?;
+        }
+        tx.commit().await?;
+        Ok(rows.len())
+    }
+
     /// Removes alerts that were acknowledged before `until`; answers how many.
     pub async fn prune_alerts(&self, until: Timestamp) -> Result<u64, StoreError> {
         self.db.execute(alerts::ALERTS_PRUNE, &args![until]).await
     }
+}
+
+/// The topic of the events that tell of alerts.
+pub const NOTICE_TOPIC: &str = "tidemill.alert";
+
+async fn notice(tx: &mut Tx, found: &AlertView, now: Timestamp) -> Result<(), StoreError> {
+    let AlertView { alert, job, .. } = found;
+    let payload = json!({
+        "alert_id": found.id.to_string(),
+        "job": job.as_str(),
+        "kind": alert.kind,
+        "key": alert.key,
+        "severity": alert.severity.as_str(),
+        "message": alert.message,
+        "times": found.times,
+        "first_at": found.first_at.to_string(),
+    });
+    // The alert's own id: it is told once.
+    let args = args![
+        found.id.to_string(),
+        0_i64,
+        NOTICE_TOPIC,
+        job.as_str(),
+        payload.to_string(),
+        job.as_str(),
+        "",
+        0_i64,
+        now
+    ];
+    tx.execute(events::EVENT_ADD, &args).await.map(|_| ())
 }
 
 fn view(row: &Row) -> Result<AlertView, StoreError> {

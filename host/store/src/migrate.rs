@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 7] = [
+const SQLITE: [Source; 8] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -24,8 +24,9 @@ const SQLITE: [Source; 7] = [
     migration!(5, "tokens", "common/0005_tokens.sql"),
     migration!(6, "delivery", "common/0006_delivery.sql"),
     migration!(7, "audit archive", "sqlite/0007_audit_archive.sql"),
+    migration!(8, "notices", "common/0008_notices.sql"),
 ];
-const POSTGRES: [Source; 7] = [
+const POSTGRES: [Source; 8] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -33,6 +34,7 @@ const POSTGRES: [Source; 7] = [
     migration!(5, "tokens", "common/0005_tokens.sql"),
     migration!(6, "delivery", "common/0006_delivery.sql"),
     migration!(7, "audit archive", "postgres/0007_audit_archive.sql"),
+    migration!(8, "notices", "common/0008_notices.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

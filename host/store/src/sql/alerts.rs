@@ -31,3 +31,8 @@ pub const ALERTS_LIST: Sql = Sql::same(
     ORDER BY CASE WHEN acknowledged_at_ms IS NULL THEN 0 ELSE 1 END, last_at_ms DESC, id LIMIT $2",
 );
 pub const ALERTS_PRUNE: Sql = Sql::same("DELETE FROM alert WHERE acknowledged_at_ms < $1");
+/// Open alerts that were raised a while ago and not told yet: whoever marks one tells it.
+pub const ALERTS_NOTIFY: Sql = Sql::same(
+    "UPDATE alert SET notified_at_ms = $1
+    WHERE acknowledged_at_ms IS NULL AND notified_at_ms IS NULL AND first_at_ms <= $2 RETURNING *",
+);

@@ -107,6 +107,8 @@ fn time(clock: &Clock, factor: f64) -> Time {
 fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf) -> anyhow::Result<Config> {
     let file = data.join("tidemill.toml");
     std::fs::write(&file, demo::CONFIG).with_context(|| format!("cannot write {}", file.display()))?;
+    let batch = data.join("batch.json");
+    std::fs::write(&batch, BATCH).with_context(|| format!("cannot write {}", batch.display()))?;
     let config = Config::load(&file, &Environment::of_process(), Timestamp::now())?;
     Ok(Config {
         listen: args.listen,
@@ -125,14 +127,39 @@ fn greet(app: &App, data: &Path, minute: f64) {
     println!("tidemill demo: 300 users, 60 of them without a complete wallet; a minute takes {minute} s.");
     println!("  page     http://{}", app.address);
     println!("  data     {}", data.display());
-    println!(
-        "  plugins  {}  (replace a file, or break it, and look at the page)",
-        data.join("plugins").display()
-    );
     println!("  sandbox  {} allocator", app.sandbox.allocator());
-    println!("  try      tidemill items --state awaiting --server http://{}", app.address);
+    println!("\n{}", tour(data, &format!("--server http://{}", app.address)));
     println!("  end      ctrl-c\n");
 }
+
+/// What to look at, what to break, and what will be seen.
+fn tour(data: &Path, server: &str) -> String {
+    let (plugins, business) = (data.join("plugins"), data.join("business.db"));
+    let (plugins, business, data) = (plugins.display(), business.display(), data.display());
+    format!(
+        "A tour, from another terminal:
+  look   tidemill jobs {server}             ten jobs, as {data}/tidemill.toml configures them; also: runs, audit, doctor
+         tidemill alerts {server}           campaigns without stock; acknowledged and raised again, it is a new alert
+         tidemill items --job finalize-retry --state awaiting {server}
+                                            orders of dune-coffee, whose account is closed: tried again, later and later
+  mend   sqlite3 {business} \"UPDATE payout_account SET state = 'open'\"
+                                            their next try finalizes them
+  add    tidemill batches add {data}/batch.json {server}
+         tidemill batches show tour {server}   one is resolved; one waits for a person, as its operation is unknown
+  break  echo rubbish > {plugins}/ledger-outbox.wasm
+                                            the page says rejected, and the version from before goes on
+  kill   kill -9 {pid}, then the same command with --data {data}
+                                            what was running is put back, and nothing is done twice
+",
+        pid = std::process::id()
+    )
+}
+
+/// A batch for the tour: a record that can be made up for, and one that cannot.
+const BATCH: &str = r#"{ "id": "tour", "job": "batch-compensation", "created_by": "tour", "items": [
+    { "operation": "stock-return", "payload": { "campaign_id": 1, "units": 5 }, "failure_reason": "timed out at checkout" },
+    { "operation": "refund", "payload": {}, "failure_reason": "nobody knows how" } ] }
+"#;
 
 /// Hands the published requests to the MPC service, each at least once.
 async fn deliver(store: Arc<store::Store>, mpc: Mpc, clock: Clock) {

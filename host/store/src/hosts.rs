@@ -33,13 +33,13 @@ impl Store {
     }
 
     /// Removes the rows of hosts that were last heard of before `until`.
-    pub async fn prune_hosts(&self, own: HostId, until: Timestamp) -> Result<(), StoreError> {
+    pub async fn prune_hosts(&self, own: HostId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         for row in tx.fetch(hosts::HOSTS_PRUNE, &args![own.to_string(), until]).await? {
             let (id, name) = (row.text("id")?, row.text("name")?);
             let entry =
                 Entry { actor: "tidemill", action: "host_forgotten", job: None, subject: &id, detail: &name };
-            write(&mut tx, &entry, until).await?;
+            write(&mut tx, &entry, now).await?;
         }
         tx.commit().await
     }

@@ -86,6 +86,23 @@ async fn f1_events_of_a_key_arrive_in_their_order(kind: Kind) {
     host.terminate().await;
 }
 
+/// The receiver's own certificate is trusted because `tls.ca_file` says so.
+#[tokio::test]
+async fn f1_events_go_over_https() {
+    let databases = Databases::new(Kind::Sqlite).await;
+    let (webhook, certificate) = Webhook::start_tls().await;
+    let file = databases.dir.path().join("ca.pem");
+    std::fs::write(&file, certificate).unwrap();
+    let sink = format!(
+        "topics = [\"LedgerPosting\"]\nwebhook = \"https://localhost:{}/hook\"\n[tls]\nca_file = {file:?}\n",
+        webhook.address.port()
+    );
+    let (_site, host) = published(&databases, &[(1, "acme")], &sink).await;
+    until_delivered(&databases, 1).await;
+    assert_eq!(keys(&webhook.taken(), "acme"), ["p-001"]);
+    host.terminate().await;
+}
+
 async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
     let databases = Databases::new(kind).await;
     let webhook = Webhook::start(&[]).await;

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::alert::FailedAlert;
 use crate::id::{JobName, PluginName};
 use crate::limits::Limits;
+use crate::origin::Origin;
 use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
 
@@ -66,6 +67,10 @@ pub struct Grants {
     pub metrics: bool,
     /// Jobs that it may add items to.
     pub items: BTreeSet<JobName>,
+    /// Where it may send HTTP requests.
+    pub http: BTreeSet<Origin>,
+    /// Whether the names among them may stand for addresses of the own network.
+    pub http_private: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod id;
 pub mod limits;
+pub mod origin;
 pub mod retry;
 pub mod schedule;
 

@@ -39,6 +39,13 @@ pub struct Limits {
     pub figures: usize,
     /// Items that an attempt may add.
     pub items: usize,
+    pub http_requests: u32,
+    /// Requests that are on their way at the same time.
+    pub http_concurrent: u32,
+    /// From the start of a request to the last byte of its answer.
+    pub http_time: Duration,
+    pub http_request_bytes: usize,
+    pub http_response_bytes: usize,
 }
 
 impl Limits {
@@ -67,6 +74,11 @@ impl Limits {
         audit_records: 64,
         figures: 256,
         items: 64,
+        http_requests: 32,
+        http_concurrent: 6,
+        http_time: Duration::from_secs(10),
+        http_request_bytes: MIB,
+        http_response_bytes: 4 * MIB,
     };
 }
 

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use domain::clock::Clock;
 use domain::limits::Limits;
 use domain::outcome::Failure;
 use domain::runner::Usage;
@@ -14,13 +13,13 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use crate::bindings::{Plugin, PluginPre};
 use crate::log::Speaker;
 use crate::meter::Metered;
-use crate::state::{Granted, State};
+use crate::state::{Granted, Outside, State};
 use crate::trap::{self, CpuLimit};
 
 /// Where attempts run.
 pub struct Room {
     engine: Engine,
-    clock: Clock,
+    outside: Outside,
     /// As many as the pool has room for: whoever comes later waits here, at no cost to its own time.
     slots: Semaphore,
 }
@@ -42,8 +41,8 @@ pub struct Ran<T> {
 type Called<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
 impl Room {
-    pub fn new(engine: Engine, clock: Clock, attempts_max: u32) -> Room {
-        Room { engine, clock, slots: Semaphore::new(attempts_max as usize) }
+    pub fn new(engine: Engine, outside: Outside, attempts_max: u32) -> Room {
+        Room { engine, outside, slots: Semaphore::new(attempts_max as usize) }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -86,7 +85,7 @@ impl Room {
     }
 
     fn store(&self, limits: &Limits, granted: Option<Granted>, speaker: Speaker) -> Store<State> {
-        let state = State::new(granted, limits, &self.clock, speaker);
+        let state = State::new(granted, limits, &self.outside, speaker);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.hostcall_bytes);

@@ -19,7 +19,12 @@ mod generated {
             "wasi:keyvalue/store": async | trappable,
         },
         exports: { default: async },
-        with: { "wasi:keyvalue/store.bucket": crate::capabilities::keyvalue::Bucket },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::capabilities::keyvalue::Bucket,
+            "wasi:http": wasmtime_wasi_http::p2::bindings::http,
+            "wasi:io": wasmtime_wasi::p2::bindings::io,
+            "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
+        },
     });
 }
 
@@ -33,6 +38,13 @@ pub use generated::{Plugin, PluginPre};
 pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    // What is ours, one by one: `Plugin::add_to_linker` would want WASI's parts from `State` as well.
+    macro_rules! add {
+        ($($interface:ident),*) => { $(
+            $interface::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        )* };
+    }
+    add!(types, sql, events, alerts, audit, metrics, items, config, keyvalue, logging);
     Ok(linker)
 }

@@ -193,6 +193,11 @@ impl Version {
             let why = asked.unwrap_or_else(|| "no topic is granted".to_owned());
             return Some(format!("import {import}: {why}"));
         }
+        if let Some(import) = imports("wasi:http/outgoing-handler@")
+            && job.grants.http.is_empty()
+        {
+            return Some(format!("import {import}: requests are granted to no address (http)"));
+        }
         let capability = NAMED.iter().find_map(|(prefix, name)| {
             let import = imports(prefix).filter(|_| !job.grants.capability(name))?;
             Some(format!("import {import}: {name} is not granted"))

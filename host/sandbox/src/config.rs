@@ -3,12 +3,15 @@ use std::time::Duration;
 
 use domain::clock::Clock;
 use domain::limits::MIB;
+use rustls::pki_types::CertificateDer;
 
 /// What the sandbox is told, checked.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
     /// The folder whose `*.wasm` files are the plugins.
     pub plugins_dir: PathBuf,
+    /// Certificates that HTTPS trusts in place of the roots of browsers, if there are any.
+    pub certificates: Vec<CertificateDer<'static>>,
     /// What guests read as the time.
     pub clock: Clock,
     /// Components that are compiled at the same time.
@@ -29,6 +32,7 @@ impl SandboxConfig {
     pub fn new(plugins_dir: impl Into<PathBuf>, clock: Clock) -> SandboxConfig {
         SandboxConfig {
             plugins_dir: plugins_dir.into(),
+            certificates: Vec::new(),
             clock,
             compiles_max: 1,
             component_bytes_max: 16 * MIB,

@@ -6,6 +6,7 @@ const HERE: &[(&str, &[&str], &str)] = &[
     ("wasi:logging", &["logging"], "0.1.0-draft"),
     ("wasi:config", &["store"], "0.2.0-rc.1"),
     ("wasi:keyvalue", &["store"], "0.2.0-draft"),
+    ("wasi:http", &["types", "outgoing-handler"], "0.2.12"),
     ("wasi:io", &["error", "poll", "streams"], "0.2.12"),
     ("wasi:clocks", &["monotonic-clock", "wall-clock"], "0.2.12"),
     ("wasi:random", &["random", "insecure", "insecure-seed"], "0.2.12"),

@@ -13,6 +13,8 @@ mod component;
 mod contract;
 mod folder;
 
+mod http;
+
 mod attempt;
 mod clocks;
 mod convert;

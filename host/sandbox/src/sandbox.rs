@@ -17,8 +17,9 @@ use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert;
 use crate::engine::Wasm;
+use crate::http::Clients;
 use crate::log::Speaker;
-use crate::state::Granted;
+use crate::state::{Granted, Outside};
 
 /// When to ask again for a plugin that has no version to run.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
@@ -27,6 +28,8 @@ const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
 pub enum SandboxError {
     #[error("failed to set up the WebAssembly engine: {0}")]
     Engine(String),
+    #[error("failed to set up TLS: {0}")]
+    Tls(#[source] rustls::Error),
     #[error("failed to start the thread that interrupts guests")]
     Ticker(#[source] io::Error),
 }
@@ -44,7 +47,9 @@ impl Sandbox {
         statements: Option<Arc<dyn StatementCheck>>,
     ) -> Result<Arc<Sandbox>, SandboxError> {
         let Wasm { engine, linker, allocator } = Wasm::start(&config)?;
-        let room = Arc::new(Room::new(engine, config.clock.clone(), config.attempts_max));
+        let clients = Clients::new(&config.certificates).map_err(SandboxError::Tls)?;
+        let outside = Outside { clock: config.clock.clone(), clients: Arc::new(clients) };
+        let room = Arc::new(Room::new(engine, outside, config.attempts_max));
         let workshop = Workshop::new(config.clone(), room.clone(), linker);
         let catalog = Catalog::new(config, workshop, statements);
         Ok(Arc::new(Sandbox { room, catalog, allocator }))

@@ -10,7 +10,9 @@ use domain::scope::Scope;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::capabilities::http::Http;
 use crate::clocks::{GuestMonotonicClock, GuestWallClock};
+use crate::http::Clients;
 use crate::limiter::Limiter;
 use crate::log::{Log, Speaker, Stream};
 use crate::meter::CpuMeter;
@@ -23,19 +25,26 @@ pub struct Granted {
     pub scope: Arc<dyn Scope>,
 }
 
+/// What there is outside of any guest.
+pub struct Outside {
+    pub clock: Clock,
+    pub clients: Arc<Clients>,
+}
+
 pub struct State {
     pub granted: Option<Granted>,
     pub limits: Limits,
     pub table: ResourceTable,
     pub limiter: Limiter,
     pub meter: CpuMeter,
+    pub http: Http,
     log: SharedLog,
     outputs: [GuestOutput; 2],
     wasi: WasiCtx,
 }
 
 impl State {
-    pub fn new(granted: Option<Granted>, limits: &Limits, clock: &Clock, speaker: Speaker) -> State {
+    pub fn new(granted: Option<Granted>, limits: &Limits, outside: &Outside, speaker: Speaker) -> State {
         let log = SharedLog::new(Log::new(speaker, limits).into());
         let stdout = GuestOutput::new(Stream::Stdout, log.clone());
         let stderr = GuestOutput::new(Stream::Stderr, log.clone());
@@ -43,13 +52,15 @@ impl State {
         let wasi = WasiCtx::builder()
             .stdout(stdout.clone())
             .stderr(stderr.clone())
-            .wall_clock(GuestWallClock(clock.clone()))
-            .monotonic_clock(GuestMonotonicClock::new(clock.clone()))
+            .wall_clock(GuestWallClock(outside.clock.clone()))
+            .monotonic_clock(GuestMonotonicClock::new(outside.clock.clone()))
             .max_random_size(limits.random_bytes)
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
+        let job = granted.as_ref().map(|granted| granted.job.clone());
         State {
+            http: Http::new(outside.clients.clone(), job, limits, log.clone()),
             granted,
             limits: limits.clone(),
             table,

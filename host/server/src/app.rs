@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use ureq::tls::Certificate;
 
 use crate::api::{AppState, router};
 use crate::archive::Archiver;
@@ -54,6 +55,7 @@ impl App {
         let check: Arc<dyn StatementCheck> = Arc::new(StoreCheck(store.clone()));
         let mut settings = SandboxConfig::new(&config.plugins_dir, clock.clone());
         settings.attempts_max = engine.attempts_max;
+        settings.certificates.clone_from(&config.certificates);
         let sandbox = Sandbox::new(settings, Some(check))?;
 
         let engine =
@@ -63,8 +65,17 @@ impl App {
         let archiver =
             Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
         let archiver = tokio::spawn(archiver.run());
-        let delivery =
-            Delivery { store: store.clone(), sinks: config.sinks, clock: clock.clone(), stop: stop.clone() };
+        let delivery = Delivery {
+            store: store.clone(),
+            sinks: config.sinks,
+            certificates: config
+                .certificates
+                .iter()
+                .map(|one| Certificate::from_der(one).to_owned())
+                .collect(),
+            clock: clock.clone(),
+            stop: stop.clone(),
+        };
         let delivery = tokio::spawn(delivery.run());
         let reload = HotReload {
             sandbox: sandbox.clone(),

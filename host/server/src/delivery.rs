@@ -11,6 +11,7 @@ use store::Store;
 use store::alerts::NOTICE_TOPIC;
 use store::delivery::DueEvent;
 use tokio_util::sync::CancellationToken;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::config::{Sink, To};
 
@@ -30,6 +31,8 @@ const ANSWER_BYTES_SHOWN: u64 = 200;
 pub struct Delivery {
     pub store: Arc<Store>,
     pub sinks: Vec<Arc<Sink>>,
+    /// What HTTPS trusts in place of the built-in roots, if anything.
+    pub certificates: Arc<[Certificate<'static>]>,
     pub clock: Clock,
     pub stop: CancellationToken,
 }
@@ -86,8 +89,8 @@ impl Delivery {
                 self.store.event_into_table(datasource, table, &due.event).await
             }
             To::Webhook(_) => {
-                let (sink, due) = (sink.clone(), due.clone());
-                let posted = tokio::task::spawn_blocking(move || post(&sink, &due));
+                let (sink, due, certificates) = (sink.clone(), due.clone(), self.certificates.clone());
+                let posted = tokio::task::spawn_blocking(move || post(&sink, &due, &certificates));
                 posted.await.unwrap_or_else(|e| Err(format!("the host failed while it sent this: {e}")))
             }
         };
@@ -115,9 +118,14 @@ fn backoff(tries: u32) -> SignedDuration {
 }
 
 /// One request: any 2xx says that the event is taken.
-fn post(sink: &Sink, due: &DueEvent) -> Result<(), String> {
+fn post(sink: &Sink, due: &DueEvent, certificates: &[Certificate<'static>]) -> Result<(), String> {
     let To::Webhook(url) = &sink.to else { return Ok(()) };
+    let roots = match certificates {
+        [] => RootCerts::WebPki,
+        own => RootCerts::new_with_certs(own),
+    };
     let config = ureq::Agent::config_builder()
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
         .http_status_as_error(false)
         .timeout_global(Some(sink.timeout))
         .max_redirects(0)

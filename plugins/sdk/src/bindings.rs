@@ -6,6 +6,7 @@ wit_bindgen::generate!({
     world: "tidemill:job/plugin",
     generate_all,
     additional_derives: [PartialEq],
+    additional_derives_ignore: ["stream-error"],
     pub_export_macro: true,
     export_macro_name: "export_component",
     default_bindings_module: "tidemill_sdk::bindings",

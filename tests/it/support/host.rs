@@ -175,6 +175,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
         plugins_dir: plugins.to_owned(),
         engine: EngineConfig::new(name),
         sinks: Vec::new(),
+        certificates: Vec::new(),
         audit: None,
         jobs: jobs.into_iter().map(Arc::new).collect(),
         log: LogConfig::default(),

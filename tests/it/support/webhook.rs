@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{self, ServerConfig};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
@@ -35,6 +37,21 @@ pub struct Webhook {
 
 impl Webhook {
     pub async fn start(moods: &[Mood]) -> Webhook {
+        Webhook::listen(moods, None).await
+    }
+
+    /// Over HTTPS; says which certificate it shows, in PEM.
+    pub async fn start_tls() -> (Webhook, String) {
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = own.signing_key.serialize_der().try_into().unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let certificates = vec![own.cert.der().clone()];
+        let tls = tls.unwrap().with_no_client_auth().with_single_cert(certificates, key).unwrap();
+        (Webhook::listen(&[], Some(TlsAcceptor::from(Arc::new(tls)))).await, own.cert.pem())
+    }
+
+    async fn listen(moods: &[Mood], tls: Option<TlsAcceptor>) -> Webhook {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state =
@@ -42,7 +59,16 @@ impl Webhook {
         let shared = state.clone();
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, shared.clone()));
+                let (tls, shared) = (tls.clone(), shared.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(socket, shared).await,
+                        Some(tls) => {
+                            let Ok(socket) = tls.accept(socket).await else { return };
+                            serve(socket, shared).await;
+                        }
+                    }
+                });
             }
         });
         Webhook { address, state, task }
@@ -64,7 +90,7 @@ impl Drop for Webhook {
     }
 }
 
-async fn serve(mut socket: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
     let Some(event) = read(&mut socket).await else { return };
     let mood = answer(&state, event);
     let text = match mood {
@@ -81,6 +107,7 @@ async fn serve(mut socket: TcpStream, state: Arc<Mutex<State>>) {
         Some(Mood::Hangs) => return drop(socket.read_to_end(&mut Vec::new()).await),
     };
     let _ = socket.write_all(text.as_bytes()).await;
+    let _ = socket.shutdown().await;
 }
 
 /// Why it is not taken; nothing takes it.
@@ -97,7 +124,7 @@ fn answer(state: &Mutex<State>, event: Value) -> Option<Mood> {
 }
 
 /// The JSON body of a whole request.
-async fn read(socket: &mut TcpStream) -> Option<Value> {
+async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Option<Value> {
     let mut bytes = Vec::new();
     loop {
         if socket.read_buf(&mut bytes).await.ok()? == 0 {

@@ -7,6 +7,7 @@ mod describe;
 mod figures;
 mod limits;
 mod names;
+mod origin;
 mod schedules;
 mod states;
 

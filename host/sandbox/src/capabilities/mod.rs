@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod config;
 mod events;
+pub mod http;
 mod items;
 pub mod keyvalue;
 mod logging;

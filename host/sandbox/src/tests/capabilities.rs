@@ -22,11 +22,11 @@ fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
     let describe = Arc::new(Describe { statements, ..Describe::default() });
     let limits = job.limits.clone();
     let granted = Granted { job: Arc::new(job), describe, scope: scope.clone() };
-    State::new(Some(granted), &limits, &Clock::System, Speaker::default())
+    State::new(Some(granted), &limits, &super::outside(), Speaker::default())
 }
 
 fn describing() -> State {
-    State::new(None, &Limits::DEFAULT, &Clock::System, Speaker::default())
+    State::new(None, &Limits::DEFAULT, &super::outside(), Speaker::default())
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod bad_guests;
 mod capabilities;
+mod http;
 mod jobs;
 mod swap;
 mod text;
@@ -24,10 +25,13 @@ use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner};
 use domain::schedule::Schedule;
 use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
 use crate::config::SandboxConfig;
+use crate::http::Clients;
 use crate::sandbox::Sandbox;
+use crate::state::Outside;
 
 /// A plugins folder with copies of real guests, and a sandbox on it.
 struct Bench {
@@ -43,8 +47,17 @@ impl Bench {
     }
 
     async fn with_jobs(guests: &[&str], jobs: Vec<JobSpec>) -> Bench {
+        Bench::trusting(&[], guests, jobs).await
+    }
+
+    async fn trusting(
+        certificates: &[CertificateDer<'static>],
+        guests: &[&str],
+        jobs: Vec<JobSpec>,
+    ) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let config = SandboxConfig::new(dir.path(), Clock::System);
+        let mut config = SandboxConfig::new(dir.path(), Clock::System);
+        config.certificates = certificates.to_vec();
         let sandbox = Sandbox::new(config, None).unwrap();
         let jobs = jobs.into_iter().map(Arc::new).collect();
         let bench = Bench { dir, sandbox, scope: Arc::default(), jobs };
@@ -122,6 +135,10 @@ fn guest_path(guest: &str) -> PathBuf {
         Some(path) => path.clone(),
         None => panic!("{} is missing; build them with `cargo xtask plugins`", paths[0].display()),
     }
+}
+
+fn outside() -> Outside {
+    Outside { clock: Clock::System, clients: Arc::new(Clients::new(&[]).unwrap()) }
 }
 
 fn job(plugin: &str) -> JobSpec {

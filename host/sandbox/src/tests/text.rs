@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use domain::clock::Clock;
 use domain::limits::Limits;
 use domain::outcome::{Failure, Outcome, PUT_OFF_MAX};
 use jiff::Timestamp;
@@ -23,6 +22,7 @@ fn imports_are_known_by_name_and_version() {
         "wasi:keyvalue/store@0.2.0-draft",
         "wasi:cli/stderr@0.2.6",
         "wasi:io/poll@0.2.12",
+        "wasi:http/outgoing-handler@0.2.6",
     ] {
         assert_eq!(check_import(fits), Ok(()), "{fits}");
     }
@@ -33,8 +33,8 @@ fn imports_are_known_by_name_and_version() {
             "plugin wants wasi:keyvalue/store@0.2.0-draft2, this host has 0.2.0-draft",
         ),
         (
-            "wasi:http/outgoing-handler@0.2.6",
-            "import wasi:http/outgoing-handler@0.2.6: this host does not have it",
+            "wasi:http/incoming-handler@0.2.6",
+            "import wasi:http/incoming-handler@0.2.6: this host does not have it",
         ),
         ("wasi:cli/stdin@0.3.0", "plugin wants wasi:cli/stdin@0.3.0, this host has 0.2.x"),
         ("print", "import print: this host does not have it"),
@@ -115,7 +115,7 @@ fn bad_keys_and_cursors_are_refused() {
 
 #[test]
 fn errors_of_the_engine_have_codes() {
-    let state = State::new(None, &Limits::DEFAULT, &Clock::System, Speaker::default());
+    let state = State::new(None, &Limits::DEFAULT, &super::outside(), Speaker::default());
     let cases: [(wasmtime::Error, &str, &str); 4] = [
         (wasmtime::Trap::StackOverflow.into(), "trap", "call stack exhausted"),
         (wasmtime_wasi::I32Exit(3).into(), "exited", "exit code 3"),

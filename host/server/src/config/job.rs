@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::alert::FailedAlert;
 use domain::id::NameError;
 use domain::job::{Access, Grants, JobSpec};
+use domain::origin::Origin;
 use domain::retry::RetryPolicy;
 use domain::schedule::{Schedule, ScheduleError};
 use jiff::{SignedDuration, Timestamp};
@@ -232,8 +233,25 @@ fn grants(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Grants {
             }
         }
     }
+    let http = origins(&mut table);
+    let http_private = table.flag("http_private").is_some_and(|found| found.value);
     table.finish();
-    Grants { datasources: granted, topics, keyvalue, alerts, audit, metrics, items }
+    Grants { datasources: granted, topics, keyvalue, alerts, audit, metrics, items, http, http_private }
+}
+
+fn origins(grants: &mut Section<'_>) -> BTreeSet<Origin> {
+    let mut origins = BTreeSet::new();
+    for text in grants.texts("http") {
+        match text.value.parse() {
+            Ok(origin) => drop(origins.insert(origin)),
+            Err(why) => {
+                let what = format!("{:?} is not where a request can go: {why}", text.value);
+                let remedy = "give scheme, host and port, like \"https://stock.example.com\" or \"http://10.0.0.5:9000\"";
+                grants.blame_found(&text, what, remedy);
+            }
+        }
+    }
+    origins
 }
 
 fn retry(mut section: Section<'_>) -> RetryPolicy {

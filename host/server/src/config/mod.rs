@@ -11,6 +11,7 @@ mod reader;
 pub mod show;
 mod sink;
 pub mod text;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use domain::job::JobSpec;
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::CertificateDer;
 use store::StoreConfig;
 use store::config::DatasourceConfig;
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub engine: EngineConfig,
     pub jobs: Vec<Arc<JobSpec>>,
     pub sinks: Vec<Arc<Sink>>,
+    /// What HTTPS trusts in place of the built-in roots, if anything.
+    pub certificates: Vec<CertificateDer<'static>>,
     /// None keeps the whole trail in the table.
     pub audit: Option<AuditConfig>,
     pub log: LogConfig,
@@ -116,6 +120,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         .map(Arc::new)
         .collect();
     let sinks = sink::read(root.section("sinks").sections(), &names);
+    let certificates = tls::certificates(root.section("tls"), folder);
     root.finish();
     // A datasource whose address is wrong has been told; it is left out only here.
     let datasources = datasources.into_iter().filter_map(|(name, config)| Some((name, config?)));
@@ -128,6 +133,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         engine,
         jobs,
         sinks,
+        certificates,
         audit,
         log,
     })

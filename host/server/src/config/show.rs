@@ -107,6 +107,7 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
         format!("{name} = {}", quoted(word))
     });
     let sql: Vec<String> = sql.collect();
+    let http: Vec<String> = job.grants.http.iter().map(quoted).collect();
     let items: Vec<String> = job.grants.items.iter().map(quoted).collect();
     let events: Vec<String> = job.grants.topics.iter().map(quoted).collect();
     vec![
@@ -117,6 +118,8 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
         ("audit", job.grants.audit.to_string()),
         ("metrics", job.grants.metrics.to_string()),
         ("items", format!("[{}]", items.join(", "))),
+        ("http", format!("[{}]", http.join(", "))),
+        ("http_private", job.grants.http_private.to_string()),
     ]
 }
 

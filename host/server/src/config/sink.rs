@@ -94,13 +94,9 @@ fn to(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To> {
             if let Some(datasource) = datasource {
                 section.blame_found(&datasource, "a webhook has no datasource", "remove it, or name a table");
             }
-            if !webhook.value.starts_with("http://") {
+            if !["http://", "https://"].iter().any(|scheme| webhook.value.starts_with(scheme)) {
                 let what = format!("{:?} is not an address that events can be sent to", webhook.value);
-                section.blame_found(
-                    &webhook,
-                    what,
-                    "use http://…; TLS is not there yet: send to a proxy on this machine",
-                );
+                section.blame_found(&webhook, what, "use https://… or http://…");
                 return None;
             }
             Some(To::Webhook(webhook.value))

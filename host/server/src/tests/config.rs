@@ -214,6 +214,20 @@ fn jobs() {
 }
 
 #[test]
+fn where_requests_may_go() {
+    check(
+        "[jobs.a]\nplugin = \"a\"\ngrants.http = [\"http://ok:9000\", \"stock\", \"http://stock/api\"]\n[tls]\nca_file = \"no.pem\"\n",
+        expect![[r#"
+            tidemill.toml:3: jobs.a.grants.http: "http://stock/api" is not where a request can go: it holds more than scheme, host and port; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
+            tidemill.toml:3: jobs.a.grants.http: "stock" is not where a request can go: it begins with neither http:// nor https://; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
+            tidemill.toml:5: tls.ca_file: no.pem cannot be read: No such file or directory (os error 2); name a PEM file, like "/etc/ssl/certs/ca-certificates.crt""#]],
+    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let told = load(format!("[tls]\nca_file = {file:?}\n").as_bytes(), &[]).unwrap_err();
+    assert!(told.contains("/Cargo.toml holds no certificate; name a PEM file, like"), "{told}");
+}
+
+#[test]
 fn addresses() {
     check(
         "[server]\nlisten = \"0.0.0.0:7070\"\n",
@@ -424,6 +438,8 @@ fn variables_lie_over_the_file() {
         audit = false
         metrics = false
         items = []
+        http = []
+        http_private = false
 
         [jobs.wallet-retry.failed_alert]
         kind = "ITEMS_FAILED"
@@ -540,13 +556,13 @@ fn mapped_variables() {
 fn sinks() {
     check(
         "[datasources.shop]\nurl = \"sqlite://shop.db\"\n[jobs.a]\nplugin = \"a\"\n\
-        [sinks.one]\ntopics = [\"A\", \"B\"]\nwebhook = \"https://example/hook\"\n\
+        [sinks.one]\ntopics = [\"A\", \"B\"]\nwebhook = \"ftp://example/hook\"\n\
         [sinks.two]\ntopics = [\"B\"]\nwebhook = \"http://x/\"\ntable = \"t\"\n\
         [sinks.three]\ntopics = []\ntable = \"drop table\"\ndatasource = \"shop\"\n\
         [sinks.four]\ntopics = [\"D\"]\ntable = \"t\"\ntimeout = \"1h\"\ntries_max = 0\n\
         [sinks.five]\ntopics = [\"E\"]\ntable = \"t\"\ndatasource = \"other\"\nurl = 1\n",
         expect![[r#"
-            tidemill.toml:7: sinks.one.webhook: "https://example/hook" is not an address that events can be sent to; use http://…; TLS is not there yet: send to a proxy on this machine
+            tidemill.toml:7: sinks.one.webhook: "ftp://example/hook" is not an address that events can be sent to; use https://… or http://…
             tidemill.toml:8: sinks.two: it says not where events go, or says it twice; give webhook, or table and datasource
             tidemill.toml:9: sinks.two.topics: topic "B" goes to the sink "one" already; name each topic once
             tidemill.toml:12: sinks.three.topics: the sink takes no topic; name them, like topics = ["LedgerPosting"]

@@ -1,0 +1,156 @@
+//! Where a job may send HTTP requests: scheme, host and port (an origin in the sense of RFC 6454), and
+//! which addresses a name may stand for.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+const HOST_BYTES_MAX: usize = 253;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    fn port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// `https://stock.example.com`, `http://127.0.0.1:7401`; the host is in small letters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    #[error("it begins with neither http:// nor https://")]
+    Scheme,
+    #[error("it holds more than scheme, host and port")]
+    More,
+    #[error("its host is not valid")]
+    Host,
+    #[error("its port is not a number from 1 to 65535")]
+    Port,
+}
+
+impl Origin {
+    /// From the parts of a request; without a port it is the scheme's own.
+    pub fn new(scheme: Scheme, host: &str, port: Option<u16>) -> Result<Origin, OriginError> {
+        let host = host.to_ascii_lowercase();
+        if !is_name(&host) && address(&host).is_none() {
+            return Err(OriginError::Host);
+        }
+        Ok(Origin { scheme, host, port: port.unwrap_or(scheme.port()) })
+    }
+}
+
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Origin, OriginError> {
+        let (scheme, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (Scheme::Https, rest),
+            (_, Some(rest)) => (Scheme::Http, rest),
+            _ => return Err(OriginError::Scheme),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#', '@']) {
+            return Err(OriginError::More);
+        }
+        // The colons of an IPv6 address stand between brackets.
+        let after_address = rest.rfind(']').map_or(0, |at| at + 1);
+        let (host, port) = match rest[after_address..].split_once(':') {
+            Some((between, port)) => (&rest[..after_address + between.len()], Some(port)),
+            None => (rest, None),
+        };
+        let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+        let port = match port {
+            Some(port) if digits(port) => Some(port.parse::<u16>().map_err(|_| OriginError::Port)?),
+            Some(_) => return Err(OriginError::Port),
+            None => None,
+        };
+        if port == Some(0) {
+            return Err(OriginError::Port);
+        }
+        Origin::new(scheme, host, port)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.scheme == Scheme::Http { "http" } else { "https" };
+        write!(f, "{word}://{}", self.host)?;
+        if self.port != self.scheme.port() {
+            write!(f, ":{}", self.port)?;
+        }
+        Ok(())
+    }
+}
+
+/// Letters, digits, `-`, `_` and dots between them.
+fn is_name(host: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let numeric = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    // What ends in a number is an address or nothing: no other way to write one gets past the grant.
+    host.len() <= HOST_BYTES_MAX && host.split('.').all(label) && !numeric
+}
+
+/// The address that a host is, if it is one; IPv6 stands in brackets.
+fn address(host: &str) -> Option<IpAddr> {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    }
+}
+
+/// Whether a granted name may stand for this address. A name is somebody else's to point anywhere: it
+/// reaches public addresses, private ones if the job is granted them, and never this machine or its
+/// neighbours on the link (where clouds keep their credentials). `localhost` is this machine.
+pub fn name_may_mean(name: &str, address: IpAddr, private: bool) -> bool {
+    let address = address.to_canonical();
+    if name.eq_ignore_ascii_case("localhost") {
+        return address.is_loopback();
+    }
+    match address {
+        IpAddr::V4(v4) => (is_public_v4(v4) && !is_private_v4(v4)) || (private && is_private_v4(v4)),
+        IpAddr::V6(v6) => is_public_v6(v6) || (private && v6.is_unique_local()),
+    }
+}
+
+/// RFC 1918, and what carriers use for the same (RFC 6598).
+fn is_private_v4(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    address.is_private() || (first == 100 && second & 0b1100_0000 == 64)
+}
+
+/// Not one of the special blocks of RFC 6890; private ones are told apart before.
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let special = a == 0
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_documentation()
+        || (a, b, c) == (192, 0, 0)
+        || (a, b, c) == (192, 88, 99)
+        || (a == 198 && b & 0xfe == 18)
+        || a >= 224;
+    !special
+}
+
+/// Of global unicast (2000::/3), not what wraps an IPv4 address (6to4, Teredo) or is for documents.
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [first, second, ..] = address.segments();
+    let documents = (first == 0x2001 && second == 0x0db8) || (first == 0x3fff && second < 0x1000);
+    first & 0xe000 == 0x2000 && first != 0x2002 && !(first == 0x2001 && second < 0x0200) && !documents
+}

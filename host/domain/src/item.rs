@@ -76,6 +76,8 @@ impl FromStr for State {
 pub enum Event {
     /// A discovery found it again.
     Found,
+    /// A discovery found it again after its attempts had run out, and its job begins such items anew.
+    FoundAnew,
     /// A complete discovery of a job with `resolve_when_absent` did not find it.
     Absent,
     /// A host took it.
@@ -103,8 +105,9 @@ pub enum ByHand {
 }
 
 impl Event {
-    pub const ALL: [Event; 13] = [
+    pub const ALL: [Event; 14] = [
         Event::Found,
+        Event::FoundAnew,
         Event::Absent,
         Event::Claimed,
         Event::Resolved,
@@ -122,6 +125,7 @@ impl Event {
     pub fn as_str(self) -> &'static str {
         match self {
             Event::Found => "found",
+            Event::FoundAnew => "found_anew",
             Event::Absent => "absent",
             Event::Claimed => "claimed",
             Event::Resolved => "resolved",
@@ -152,6 +156,7 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
         // Discovery: open items are refreshed, ends by a person are left alone.
         (Resolved, Event::Found) => Ok(Waiting),
         (same, Event::Found) => Ok(same),
+        (ManualRequired, Event::FoundAnew) => Ok(Waiting),
         (Waiting | Awaiting, Event::Absent) => Ok(Resolved),
 
         // One attempt.

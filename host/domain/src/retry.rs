@@ -13,10 +13,20 @@ pub struct RetryPolicy {
     pub jitter: f64,
     /// Counted attempts before a person has to decide; none is declared unbounded.
     pub max_attempts: Option<u32>,
+    pub when_exhausted: WhenExhausted,
     /// An item that had no attempt for this long starts again at attempt 1.
     pub forget_after: Option<SignedDuration>,
     /// Claims in a row that ended in a crash before a person has to decide.
     pub crashes_max: u32,
+}
+
+/// What comes after the last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenExhausted {
+    /// A person decides.
+    Manual,
+    /// A person may decide; if a later run finds the item before that, it begins anew.
+    NextRun,
 }
 
 impl RetryPolicy {
@@ -26,6 +36,7 @@ impl RetryPolicy {
         cap: SignedDuration::from_mins(30),
         jitter: 0.1,
         max_attempts: Some(10),
+        when_exhausted: WhenExhausted::Manual,
         forget_after: None,
         crashes_max: 5,
     };

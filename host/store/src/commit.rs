@@ -235,7 +235,8 @@ async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {
             first,
             last,
             end.ended_at,
-            item.series
+            item.series,
+            i64::from(ending.verdict == Verdict::Exhausted)
         ];
         tx.execute(items::ITEM_END, &args).await?
     };
@@ -266,6 +267,7 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         end.ended_at,
         wall_us,
         memory,
+        item.found_by.map(|run| run.to_string()),
     ];
     tx.execute(items::ATTEMPT_ADD, &args).await.map(|_| ())
 }

@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 8] = [
+const SQLITE: [Source; 9] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -25,8 +25,9 @@ const SQLITE: [Source; 8] = [
     migration!(6, "delivery", "common/0006_delivery.sql"),
     migration!(7, "audit archive", "sqlite/0007_audit_archive.sql"),
     migration!(8, "notices", "common/0008_notices.sql"),
+    migration!(9, "run results", "common/0009_run_results.sql"),
 ];
-const POSTGRES: [Source; 8] = [
+const POSTGRES: [Source; 9] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -35,6 +36,7 @@ const POSTGRES: [Source; 8] = [
     migration!(6, "delivery", "common/0006_delivery.sql"),
     migration!(7, "audit archive", "postgres/0007_audit_archive.sql"),
     migration!(8, "notices", "common/0008_notices.sql"),
+    migration!(9, "run results", "common/0009_run_results.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

@@ -89,7 +89,8 @@ async fn put_back(
         began,
         now,
         0_i64,
-        0_i64
+        0_i64,
+        row.opt_text("seen_run_id")?
     ];
     tx.execute(items::ATTEMPT_ADD, &args).await?;
     if let Some(run) = row.opt_text("run_id")?.filter(|_| poisoned) {

@@ -6,6 +6,7 @@ use domain::id::{AttemptId, ItemId, JobName, RunId};
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::outcome::ErrorInfo;
+use domain::retry::WhenExhausted;
 use domain::run::{ClaimedRun, Discovered};
 use domain::runner::{Found, Page};
 use jiff::Timestamp;
@@ -161,6 +162,7 @@ struct Known {
     due_at: Timestamp,
     queued: bool,
     last_attempt_at: Option<Timestamp>,
+    exhausted: bool,
     version: i64,
 }
 
@@ -176,6 +178,7 @@ async fn known(tx: &mut Tx, job: &JobSpec, page: &Page) -> Result<BTreeMap<Strin
             due_at: row.time("due_at_ms")?,
             queued: row.opt_text("run_id")?.is_some(),
             last_attempt_at: row.opt_time("last_attempt_at_ms")?,
+            exhausted: row.int("exhausted")? == 1,
             version: row.int("version")?,
         };
         Ok((row.text("item_key")?, known))
@@ -205,11 +208,16 @@ impl Reconciler<'_> {
         match known.state {
             State::Waiting | State::Running | State::Awaiting => self.refresh(found, known, sum).await,
             State::Resolved => self.reopen(found, known, sum).await,
+            State::ManualRequired if self.begins_anew(known) => self.reopen(found, known, sum).await,
             State::ManualRequired | State::Abandoned => {
                 sum.manual += 1;
                 Ok(())
             }
         }
+    }
+
+    fn begins_anew(&self, known: &Known) -> bool {
+        known.exhausted && self.job.retry.when_exhausted == WhenExhausted::NextRun
     }
 
     fn full(&self) -> bool {
@@ -287,7 +295,9 @@ impl Reconciler<'_> {
         }
         // A job that forgets after a while remembers until then, over a resolution too.
         let policy = &self.job.retry;
-        let forgets = policy.forget_after.is_none() || policy.forgets(known.last_attempt_at, self.now);
+        let forgets = known.exhausted
+            || policy.forget_after.is_none()
+            || policy.forgets(known.last_attempt_at, self.now);
         let args = args![
             known.id.to_string(),
             known.version,

@@ -47,6 +47,7 @@ fn every_pair_of_state_and_event() {
     expect![[r#"
                           waiting         running         awaiting        resolved        manual_required abandoned
         found             waiting         running         awaiting        waiting         manual_required abandoned
+        found_anew        -               -               -               -               waiting         -
         absent            resolved        -               resolved        -               -               -
         claimed           running         -               running         -               -               -
         resolved          -               resolved        -               -               -               -
@@ -82,7 +83,7 @@ fn the_chart_of_the_same() {
             awaiting --> manual_required: left_to_a_person
             awaiting --> abandoned: abandoned_by_hand
             resolved --> waiting: found, retried_by_hand
-            manual_required --> waiting: retried_by_hand
+            manual_required --> waiting: found_anew, retried_by_hand
             manual_required --> resolved: resolved_by_hand
             manual_required --> manual_required: left_to_a_person
             manual_required --> abandoned: abandoned_by_hand
@@ -117,7 +118,8 @@ fn an_end_is_left_only_by_a_person_or_by_being_found_again() {
     for state in State::ALL.into_iter().filter(|state| state.is_end()) {
         for event in Event::ALL {
             let leaves = next(state, event).is_ok_and(|after| after != state);
-            let may = matches!(event, Event::ByHand(_)) || (state, event) == (State::Resolved, Event::Found);
+            let found = [(State::Resolved, Event::Found), (State::ManualRequired, Event::FoundAnew)];
+            let may = matches!(event, Event::ByHand(_)) || found.contains(&(state, event));
             assert!(may || !leaves, "{state} is left by {}", event.as_str());
         }
     }

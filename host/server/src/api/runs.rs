@@ -10,7 +10,7 @@ use store::runs::RunView;
 use super::AppState;
 use super::error::ApiError;
 use super::extract::{Params, Segments, limit};
-use super::types::{Run, Runs};
+use super::types::{EndedItem, Error, FailedItem, Run, RunResult, RunWithResult, Runs};
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/runs", get(list)).route("/api/v1/runs/{id}", get(one))
@@ -28,10 +28,32 @@ async fn list(State(state): State<AppState>, Params(filter): Params<Filter>) -> 
     Ok(Json(Runs { runs: runs.into_iter().map(view).collect() }))
 }
 
-async fn one(State(state): State<AppState>, Segments(id): Segments<String>) -> Result<Json<Run>, ApiError> {
+async fn one(
+    State(state): State<AppState>,
+    Segments(id): Segments<String>,
+) -> Result<Json<RunWithResult>, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no run {id:?}"));
-    let run: RunId = id.parse().map_err(|_| unknown())?;
-    state.store.run(run).await?.map(view).map(Json).ok_or_else(unknown)
+    let id: RunId = id.parse().map_err(|_| unknown())?;
+    let run = state.store.run(id).await?.ok_or_else(unknown)?;
+    let result = state.store.run_result(id).await?.ok_or_else(unknown)?;
+    let failures = state.store.run_failures(id).await?;
+    let failures = failures.into_iter().map(failure).collect();
+    Ok(Json(RunWithResult { run: view(run), result: result_view(result), failures }))
+}
+
+fn result_view(result: store::results::RunResult) -> RunResult {
+    RunResult {
+        total: result.total,
+        current: result.current(),
+        success: result.success,
+        failed: result.failed,
+        last: result.last.map(|last| EndedItem { key: last.key, success: last.success, at: last.at }),
+    }
+}
+
+fn failure(item: domain::alert::FailedItem) -> FailedItem {
+    let error = Error { code: item.code, message: item.message };
+    FailedItem { key: item.key, payload: item.payload, attempts: item.attempts, error }
 }
 
 fn view(run: RunView) -> Run {

@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod batch;
+mod result;
 
 pub use self::batch::{AddBatch, AddBatchItem, Batch, BatchWithItems, Batches, InBatch, Processed};
+pub use self::result::{EndedItem, FailedItem, RunResult, RunWithResult};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {

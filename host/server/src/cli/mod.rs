@@ -55,6 +55,7 @@ pub enum Command {
     #[command(args_conflicts_with_subcommands = true)]
     Jobs(jobs::JobsArgs),
     /// Runs, the newest first
+    #[command(args_conflicts_with_subcommands = true)]
     Runs(runs::RunsArgs),
     /// Items, their attempts, and decisions about them
     #[command(args_conflicts_with_subcommands = true)]

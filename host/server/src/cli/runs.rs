@@ -1,14 +1,16 @@
-//! `tidemill runs`.
+//! `tidemill runs`: lists, and one run with what became of it.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{print, short, time};
-use crate::api::types::{Run, Runs};
+use super::output::{Output, line, plain, print, print_json, print_table, short, time};
+use crate::api::types::{FailedItem, Run, RunWithResult, Runs};
 
 #[derive(Debug, Args)]
 pub struct RunsArgs {
+    #[command(subcommand)]
+    command: Option<RunsCommand>,
     /// Only of this job
     #[arg(long)]
     job: Option<String>,
@@ -18,12 +20,61 @@ pub struct RunsArgs {
     remote: Remote,
 }
 
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// One run: how far it is, and what failed for good
+    Show {
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+const HEADER: [&str; 9] = ["RUN", "JOB", "STARTED", "BY", "STATE", "DONE", "FAILED", "VERSION", "SUMMARY"];
+const FAILURES_HEADER: [&str; 5] = ["KEY", "ATTEMPTS", "CODE", "MESSAGE", "PAYLOAD"];
+
 pub fn run(args: &RunsArgs) -> Result<(), Failure> {
+    if let Some(RunsCommand::Show { id, remote }) = &args.command {
+        return show(id, remote);
+    }
     let mut query = vec![("limit", args.limit.to_string())];
     query.extend(args.job.clone().map(|job| ("job", job)));
     let runs: Runs = args.remote.get(&["runs"], &query)?;
-    let header = ["RUN", "JOB", "STARTED", "BY", "STATE", "DONE", "FAILED", "VERSION", "SUMMARY"];
-    print(args.remote.output, &runs, &header, |runs| runs.runs.iter().map(row).collect())
+    print(args.remote.output, &runs, &HEADER, |runs| runs.runs.iter().map(row).collect())
+}
+
+fn show(id: &str, remote: &Remote) -> Result<(), Failure> {
+    let found: RunWithResult = remote.get(&["runs", id], &[])?;
+    if remote.output == Output::Json {
+        return print_json(&found);
+    }
+    print_table(&HEADER, vec![row(&found.run)])?;
+    let result = &found.result;
+    let (current, total) = (result.current, result.total);
+    line(&format!(
+        "\n{current} of {total} ended: {} success, {} failed for good",
+        result.success, result.failed
+    ))?;
+    if let Some(last) = &result.last {
+        let how = if last.success { "success" } else { "failed for good" };
+        line(&format!("last: {} ({how}, {})", plain(&last.key), time(last.at)))?;
+    }
+    if found.failures.is_empty() {
+        return Ok(());
+    }
+    line("")?;
+    print_table(&FAILURES_HEADER, found.failures.iter().map(failure_row).collect())
+}
+
+fn failure_row(item: &FailedItem) -> Vec<String> {
+    let attempts = item.attempts.to_string();
+    vec![
+        item.key.clone(),
+        attempts,
+        item.error.code.clone(),
+        item.error.message.clone(),
+        item.payload.clone(),
+    ]
 }
 
 fn row(run: &Run) -> Vec<String> {

@@ -6,7 +6,7 @@ use domain::alert::FailedAlert;
 use domain::id::NameError;
 use domain::job::{Access, Grants, JobSpec};
 use domain::origin::Origin;
-use domain::retry::RetryPolicy;
+use domain::retry::{RetryPolicy, WhenExhausted};
 use domain::schedule::{Schedule, ScheduleError};
 use jiff::{SignedDuration, Timestamp};
 
@@ -281,6 +281,10 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
     }
     if let Some(found) = section.count_or("max_attempts", 1..=ATTEMPTS_MAX, "unbounded") {
         policy.max_attempts = found.value.map(narrow);
+    }
+    let after = [("manual", WhenExhausted::Manual), ("next-run", WhenExhausted::NextRun)];
+    if let Some(found) = section.word("when_exhausted", &after) {
+        policy.when_exhausted = found.value;
     }
     if let Some(found) = section.duration("forget_after") {
         policy.forget_after = Some(found.value);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use domain::job::{Access, JobSpec};
-use domain::retry::RetryPolicy;
+use domain::retry::{RetryPolicy, WhenExhausted};
 use jiff::SignedDuration;
 use store::store::hide_password;
 
@@ -125,12 +125,17 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
 
 fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {
     let attempts = policy.max_attempts.map_or(quoted("unbounded"), |max| max.to_string());
+    let when_exhausted = match policy.when_exhausted {
+        WhenExhausted::Manual => "manual",
+        WhenExhausted::NextRun => "next-run",
+    };
     let mut entries = vec![
         ("base", quoted(show(policy.base))),
         ("factor", policy.factor.to_string()),
         ("cap", quoted(show(policy.cap))),
         ("jitter", policy.jitter.to_string()),
         ("max_attempts", attempts),
+        ("when_exhausted", quoted(when_exhausted)),
         ("crashes_max", policy.crashes_max.to_string()),
     ];
     if let Some(span) = policy.forget_after {

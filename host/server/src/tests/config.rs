@@ -451,6 +451,7 @@ fn variables_lie_over_the_file() {
         cap = "30m"
         jitter = 0.1
         max_attempts = "unbounded"
+        when_exhausted = "manual"
         crashes_max = 5
     "#]]
     .assert_eq(shown);

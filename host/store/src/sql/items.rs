@@ -20,7 +20,7 @@ pub const ITEM_END: Sql = Sql::same(
         first_attempt_at_ms = $10,
         last_attempt_at_ms = COALESCE($11, last_attempt_at_ms),
         resolved_at_ms = CASE WHEN $4 = 'resolved' THEN CAST($12 AS BIGINT) END, resolved_by = NULL,
-        series = $13, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
+        series = $13, exhausted = $14, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
         updated_at_ms = $12, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
@@ -48,8 +48,8 @@ pub const ITEM_RECOVER: Sql = Sql::same(
 
 pub const ATTEMPT_ADD: Sql = Sql::same(
     "INSERT INTO attempt (item_id, epoch, attempt_id, job, item_key, number, verdict, error_code, error_message,
-        note, log, host_id, digest, started_at_ms, ended_at_ms, wall_us, memory_bytes_max)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+        note, log, host_id, digest, started_at_ms, ended_at_ms, wall_us, memory_bytes_max, run_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
 );
 
 pub const ITEM_ADD: Sql = Sql::same(
@@ -75,13 +75,14 @@ pub const ITEM_REFRESH: Sql = Sql::same(
 
 pub const ITEM_SEEN: Sql = Sql::same("UPDATE item SET seen_run_id = $2 WHERE id = $1");
 
-/// Found again after it was resolved: a new series, with its attempts forgotten or not ($6).
+/// Found again after it was resolved, or anew after its attempts ran out: a new series, with its attempts forgotten
+/// or not ($6).
 pub const ITEM_REOPEN: Sql = Sql::same(
     "UPDATE item SET state = 'waiting', payload = $3, seen_run_id = $4, run_id = $4, due_at_ms = $5,
         attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END, series = series + 1,
-        first_attempt_at_ms = CASE WHEN $6 = 1 THEN NULL ELSE first_attempt_at_ms END,
+        first_attempt_at_ms = CASE WHEN $6 = 1 THEN NULL ELSE first_attempt_at_ms END, exhausted = 0,
         updated_at_ms = $5, version = version + 1
-    WHERE id = $1 AND version = $2 AND state = 'resolved'",
+    WHERE id = $1 AND version = $2 AND (state = 'resolved' OR (state = 'manual_required' AND exhausted = 1))",
 );
 
 /// What no discovery saw since this run began: another one may have seen an item after this one did.
@@ -100,7 +101,7 @@ pub const ITEMS_LEAVE_RUN: Sql =
 /// A person's decision, as compare-and-set on the version that was looked at. Why an item is left to a person
 /// joins the errors that it had.
 pub const ITEM_BY_HAND: Sql = Sql::same(
-    "UPDATE item SET state = $3, due_at_ms = $4, run_id = NULL, crashes = 0,
+    "UPDATE item SET state = $3, due_at_ms = $4, run_id = NULL, crashes = 0, exhausted = 0,
         note = CASE WHEN $3 = 'manual_required' THEN note ELSE COALESCE($5, note) END,
         error_code = CASE WHEN $3 = 'manual_required' THEN COALESCE(error_code, 'left-to-a-person') ELSE error_code END,
         error_message = CASE WHEN $3 <> 'manual_required' OR CAST($5 AS TEXT) IS NULL THEN error_message

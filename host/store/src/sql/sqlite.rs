@@ -9,14 +9,16 @@ pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch +
         ORDER BY priority, due_at_ms, created_at_ms LIMIT $6)
     RETURNING *";
 
-pub const ITEMS_LOST: &str = "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, run_id, claimed_at_ms, created_at_ms
+pub const ITEMS_LOST: &str =
+    "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, run_id, seen_run_id,
+        claimed_at_ms, created_at_ms
     FROM item WHERE state = 'running' AND (lease_until_ms < $1 OR host_id = $2)
     ORDER BY created_at_ms LIMIT $3";
 
 pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1";
 
 pub const ITEMS_BY_KEYS: &str =
-    "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, version
+    "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
     FROM item WHERE job = $1 AND item_key IN (SELECT value FROM json_each($2))";
 
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1

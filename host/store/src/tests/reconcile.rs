@@ -1,13 +1,17 @@
 //! What a discovery finds, met with what is known.
 
-use crate::items::Decided;
+use std::sync::Arc;
+
 use domain::item::ByHand;
-use domain::outcome::Outcome;
+use domain::outcome::{Outcome, decide};
+use domain::retry::WhenExhausted;
 use domain::runner::{Found, Page};
 use expect_test::expect;
 use jiff::SignedDuration;
 
-use super::support::{T, at, awaiting, conformance, failed, job, lease, page, permanent, resolved};
+use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
+use crate::commit::AttemptEnd;
+use crate::items::Decided;
 
 conformance! {
     each_state_is_found_again,
@@ -16,6 +20,7 @@ conformance! {
     two_runs_find_the_same_new_item,
     reopened_item_starts_anew,
     reopened_item_remembers_if_the_job_says_so,
+    exhausted_item_begins_anew_if_the_job_says_so,
     absent_items_are_resolved,
     absence_needs_the_jobs_word,
     absence_spares_what_another_discovery_sees,
@@ -129,6 +134,29 @@ async fn reopened_item_remembers_if_the_job_says_so(t: T) {
     t.end(&item, resolved(), 599).await;
     t.discover(&job, &["a"], 599 + 600).await;
     assert_eq!(t.claim_one(599 + 600).await.attempts, 0, "after ten minutes");
+}
+
+/// Only what ran out of attempts; what the plugin called permanent, or a person left to people, stays there.
+async fn exhausted_item_begins_anew_if_the_job_says_so(t: T) {
+    let mut renewing = job();
+    renewing.retry.max_attempts = Some(1);
+    renewing.retry.when_exhausted = WhenExhausted::NextRun;
+    let keys = ["out", "left", "permanent"];
+    t.discover(&renewing, &keys, 0).await;
+    for item in t.claim(3, 0).await {
+        let result = if item.key == "permanent" { permanent() } else { failed() };
+        let ending = decide(&result, &item, &renewing.retry, at(1));
+        t.store.end_attempt(Arc::new(AttemptEnd { ending, ..end(&item, &result, 1) })).await.unwrap();
+    }
+    let left = Decided::new(ByHand::Manual, Some("not again"), "ada");
+    t.store.by_hand("wallet", "left", left, at(2)).await.unwrap();
+    let (_, sum) = t.discover(&job(), &keys, 3).await;
+    assert_eq!((sum.queued, sum.manual), (0, 3), "a job that does not say so");
+    let (_, sum) = t.discover(&renewing, &keys, 4).await;
+    assert_eq!((sum.queued, sum.manual), (1, 2));
+    let item = t.claim_one(4).await;
+    assert_eq!((item.key.as_str(), item.attempts, item.series), ("out", 0, 2));
+    assert!(t.claim(9, 1_000).await.is_empty());
 }
 
 async fn absent_items_are_resolved(t: T) {

@@ -1,11 +1,14 @@
 //! A run's discovery: held by one host, committed page by page, and its progress to the end.
 
+use domain::id::RunId;
+use domain::item::ByHand;
 use domain::outcome::ErrorInfo;
 use domain::run::ClaimedRun;
 use expect_test::expect;
 
 use super::support::{T, at, awaiting, conformance, failed, host, job, lease, page, permanent, resolved};
 use crate::commit::Committed;
+use crate::items::Decided;
 
 conformance! {
     discovery_has_one_holder,
@@ -21,6 +24,7 @@ conformance! {
     empty_discovery_finishes_the_run,
     last_page_ends_the_discovery,
     last_first_attempt_finishes_the_run,
+    result_says_what_became_of_each_item,
     attempts_may_end_before_the_discovery,
     later_attempts_do_not_count,
     failed_discovery_keeps_what_it_queued,
@@ -207,6 +211,43 @@ async fn later_attempts_do_not_count(t: T) {
     t.end(second, failed(), 10).await;
     let run = t.run_view(id).await;
     assert_eq!((run.state.as_str(), run.done, run.failed), ("running", 1, 1));
+}
+
+/// Over all attempts of a run's items: what was tried again and worked is a success, what a person took up again is open.
+async fn result_says_what_became_of_each_item(t: T) {
+    let (id, _) = t.discover(&job(), &["a", "b", "c"], 0).await;
+    let result = async || {
+        let result = t.store.run_result(id).await.unwrap().unwrap();
+        let last = result.last.as_ref().map(|last| format!("{} {}", last.key, last.success));
+        format!(
+            "{} of {}: {} + {}, {}",
+            result.current(),
+            result.total,
+            result.success,
+            result.failed,
+            last.unwrap_or_default()
+        )
+    };
+    assert_eq!(result().await, "0 of 3: 0 + 0, ");
+    let items = t.claim(3, 0).await;
+    t.end(&items[0], failed(), 1).await;
+    t.end(&items[1], resolved(), 2).await;
+    t.end(&items[2], permanent(), 3).await;
+    assert_eq!(result().await, "2 of 3: 1 + 1, c false");
+    let failures = t.store.run_failures(id).await.unwrap();
+    let failures: Vec<_> =
+        failures.iter().map(|item| (item.key.as_str(), item.attempts, item.code.as_str())).collect();
+    assert_eq!(failures, [("c", 1, "no-user")]);
+    let again = t.claim_one(20).await;
+    t.end(&again, resolved(), 21).await;
+    assert_eq!(result().await, "3 of 3: 2 + 1, a true");
+    let decided = Decided::new(ByHand::Retry, None, "ada");
+    t.store.by_hand(job().name.as_str(), "c", decided, at(30)).await.unwrap();
+    let again = t.claim_one(31).await;
+    t.end(&again, failed(), 32).await;
+    assert_eq!(result().await, "2 of 3: 2 + 0, a true");
+    assert!(t.store.run_failures(id).await.unwrap().is_empty());
+    assert_eq!(t.store.run_result(RunId::new(at(0))).await.unwrap(), None);
 }
 
 async fn failed_discovery_keeps_what_it_queued(t: T) {

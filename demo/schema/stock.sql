@@ -9,6 +9,15 @@ CREATE TABLE IF NOT EXISTS campaign (
     active      BIGINT NOT NULL DEFAULT 1
 );
 
+-- What the stock producer made for a campaign; how many there are is also which need comes next.
+CREATE TABLE IF NOT EXISTS stock_batch (
+    batch_id    TEXT   PRIMARY KEY,
+    campaign_id BIGINT NOT NULL,
+    units       BIGINT NOT NULL,
+    made_at_ms  BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS stock_batch_campaign ON stock_batch (campaign_id);
+
 -- `status`: held, confirmed, expired. What is held and not confirmed in time goes back to the campaign's stock.
 CREATE TABLE IF NOT EXISTS stock_lease (
     lease_id      TEXT   PRIMARY KEY,

@@ -1,5 +1,7 @@
 //! The business world that the demo and the scenario tests run against: users and wallets, orders and their ledger,
-//! campaigns and their stock, and a simulated MPC service. It is not part of the product: nothing in the host imports it, and it knows nothing of the host.
+//! campaigns and their stock, and simulated services (MPC, ledger, stock producer, proxy). It is not part of the product: nothing in the host imports it, and it knows nothing of the host.
+
+use std::net::SocketAddr;
 
 #[macro_use]
 mod pool;
@@ -10,7 +12,9 @@ pub mod mpc;
 pub mod outcome;
 pub mod request;
 pub mod seed;
+pub mod services;
 mod session;
+mod shop;
 pub mod standing;
 pub mod time;
 mod trade;
@@ -18,13 +22,22 @@ pub mod world;
 
 /// The demo's jobs, as an admin would write them.
 pub const CONFIG: &str = include_str!("../tidemill.toml");
+/// Where [`CONFIG`] looks for the services.
+const SERVICES: &str = "127.0.0.1:7172";
+
+/// [`CONFIG`], with the services where they really are.
+pub fn config_with(services: SocketAddr) -> String {
+    CONFIG.replace(SERVICES, &services.to_string())
+}
+
 /// Jobs of [`CONFIG`]; each is its plugin's name too.
-pub const JOBS: [&str; 10] = [
+pub const JOBS: [&str; 11] = [
     "wallet-keygen-retry",
     "ledger-outbox",
     "finalize-retry",
     "finalize-recover",
     "metrics-collect",
+    "stock-replenish",
     "lease-recovery",
     "monitoring-alert",
     "daily-report",
@@ -33,6 +46,7 @@ pub const JOBS: [&str; 10] = [
 ];
 
 pub use mpc::{Mpc, MpcConfig, MpcStats};
+pub use services::{Mood, Services};
 pub use time::Time;
 pub use world::{Counts, KeygenStatus, World};
 

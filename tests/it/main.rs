@@ -8,6 +8,7 @@ mod support;
 mod batches;
 mod delivery;
 mod operations;
+mod stock;
 mod trade;
 mod wallet;
 

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::commit::{Effects, KvWrite, NewEvent};
 use crate::datasource::explain;
-use crate::db::{Most, Tx, args};
+use crate::db::{Db, Most, Tx, args};
 use crate::error::StoreError;
 use crate::sql::{events, items};
 use crate::store::Store;
@@ -139,9 +139,16 @@ impl AttemptScope {
             let text = format!("a statement of this attempt on datasource {datasource:?} failed");
             return Err(ScopeError::Database(format!("{text}: its transaction is undone")));
         }
+        let db = self.store.datasources.get(datasource)?;
+        // SQLite has one write lock. What an attempt reads before it writes must not hold it, nor anything else:
+        // a plugin may ask a slow service before it goes on.
+        let early = !*writes
+            && matches!(db, Db::Sqlite { .. })
+            && self.may_write(datasource)
+            && !state.open.contains_key(datasource);
         let mut tx = match state.open.remove(datasource) {
             Some(tx) => tx,
-            None => self.begin(datasource).await?,
+            None => self.begin(db, datasource, !early).await?,
         };
         // Until it is known to have worked: whoever drops this call has undone it too.
         state.undone.insert(datasource.clone());
@@ -163,14 +170,18 @@ impl AttemptScope {
         if *writes {
             state.wrote.insert(datasource.clone());
         }
-        state.open.insert(datasource.clone(), tx);
+        if !early {
+            state.open.insert(datasource.clone(), tx);
+        }
         Ok(ran)
     }
 
-    async fn begin(&self, datasource: &str) -> Result<Tx, ScopeError> {
-        let db = self.store.datasources.get(datasource)?;
-        let writes =
-            self.item.is_some() && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite);
+    fn may_write(&self, datasource: &str) -> bool {
+        self.item.is_some() && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite)
+    }
+
+    async fn begin(&self, db: &Db, datasource: &str, to_write: bool) -> Result<Tx, ScopeError> {
+        let writes = to_write && self.may_write(datasource);
         let began = db.begin_declared(writes, self.job.limits.sql_time).await;
         began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {e}")))
     }

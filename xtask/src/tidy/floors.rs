@@ -19,7 +19,7 @@ const HEAVY: [(&str, &[&str]); 5] = [
     ("sqlx", &["store", "demo", "it"]),
     ("libsqlite3-sys", &["store"]),
     ("wasmtime", &["sandbox"]),
-    ("axum", &["server"]),
+    ("axum", &["server", "demo"]),
     ("clap", &["server", "xtask"]),
 ];
 

@@ -1,16 +1,16 @@
 //! `tidemill demo`: a host with a business world beside it, at thirty times the pace, and a running account of both.
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use demo::mpc::{Mpc, MpcConfig};
+use demo::services::{All, Services};
 use demo::time::Time;
 use demo::world::World;
 use domain::clock::Clock;
-use domain::id::EventId;
 use engine::EngineConfig;
 use jiff::Timestamp;
 use store::StoreConfig;
@@ -20,12 +20,7 @@ use crate::app::{App, stop_signal};
 use crate::config::{Config, Environment};
 use crate::telemetry::{self, LogConfig};
 
-const TOPIC: &str = "MpcKeygenRequested";
 const WALLETS: &str = "wallet-keygen-retry";
-/// Requests that the MPC service refuses this often are given up.
-const DELIVERIES_MAX: u32 = 5;
-/// How often the MPC service looks for requests, in real time.
-const DELIVERY_PERIOD: Duration = Duration::from_millis(200);
 
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let log = LogConfig { filter: "warn,engine::executor=error".to_owned(), ..LogConfig::default() };
@@ -45,13 +40,15 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     world.seed(clock.now().as_millisecond(), 1).await?;
     let mpc = Mpc::new(world.clone(), MpcConfig::default(), time(&clock, factor));
 
-    let config = config(&args, &data, plugins)?;
+    let services = Services::start(Some(mpc.clone())).await?;
+
+    let config = config(&args, &data, plugins, services.address)?;
     let engine = EngineConfig::new("demo").scaled(factor);
     let app = App::start(config, engine, clock.clone()).await?;
-    greet(&app, &data, args.minute);
+    greet(&app, &data, services.address, args.minute);
 
-    let delivery = tokio::spawn(deliver(app.store.clone(), mpc.clone(), clock.clone()));
-    let account = tokio::spawn(account(app.store.clone(), world, mpc, clock, args.minute));
+    let account = Account { store: app.store.clone(), world, mpc, services: services.all.clone(), clock };
+    let account = tokio::spawn(account.tell(args.minute));
     match args.seconds {
         Some(seconds) => tokio::select! {
             _ = tokio::time::sleep(Duration::from_secs_f64(seconds)) => {}
@@ -59,7 +56,6 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
         },
         None => stop_signal().await?,
     }
-    delivery.abort();
     account.abort();
     println!("stopping …");
     app.stop().await;
@@ -104,9 +100,15 @@ fn time(clock: &Clock, factor: f64) -> Time {
 }
 
 /// The demo's file lies in its data folder, to be looked at. Folders and databases are those beside it.
-fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf) -> anyhow::Result<Config> {
+fn config(
+    args: &DemoArgs,
+    data: &Path,
+    plugins_dir: PathBuf,
+    services: SocketAddr,
+) -> anyhow::Result<Config> {
     let file = data.join("tidemill.toml");
-    std::fs::write(&file, demo::CONFIG).with_context(|| format!("cannot write {}", file.display()))?;
+    std::fs::write(&file, demo::config_with(services))
+        .with_context(|| format!("cannot write {}", file.display()))?;
     let batch = data.join("batch.json");
     std::fs::write(&batch, BATCH).with_context(|| format!("cannot write {}", batch.display()))?;
     let config = Config::load(&file, &Environment::of_process(), Timestamp::now())?;
@@ -123,29 +125,35 @@ fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf) -> anyhow::Result<
     })
 }
 
-fn greet(app: &App, data: &Path, minute: f64) {
+fn greet(app: &App, data: &Path, services: SocketAddr, minute: f64) {
     println!("tidemill demo: 300 users, 60 of them without a complete wallet; a minute takes {minute} s.");
     println!("  page     http://{}", app.address);
     println!("  data     {}", data.display());
+    println!("  services http://{services} (stock, proxy, ledger, mpc)");
     println!("  sandbox  {} allocator", app.sandbox.allocator());
-    println!("\n{}", tour(data, &format!("--server http://{}", app.address)));
+    println!("\n{}", tour(data, services, &format!("--server http://{}", app.address)));
     println!("  end      ctrl-c\n");
 }
 
 /// What to look at, what to break, and what will be seen.
-fn tour(data: &Path, server: &str) -> String {
+fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
     let (plugins, business) = (data.join("plugins"), data.join("business.db"));
     let (plugins, business, data) = (plugins.display(), business.display(), data.display());
     format!(
         "A tour, from another terminal:
-  look   tidemill jobs {server}             ten jobs, as {data}/tidemill.toml configures them; also: runs, audit, doctor
-         tidemill alerts {server}           campaigns without stock; acknowledged and raised again, it is a new alert
+  look   tidemill jobs {server}             eleven jobs, as {data}/tidemill.toml configures them; also: runs, audit, doctor
+         tidemill alerts {server}           what stands still; acknowledged and raised again, it is a new alert
          tidemill items --job finalize-retry --state awaiting {server}
                                             orders of dune-coffee, whose account is closed: tried again, later and later
   mend   sqlite3 {business} \"UPDATE payout_account SET state = 'open'\"
                                             their next try finalizes them
   add    tidemill batches add {data}/batch.json {server}
          tidemill batches show tour {server}   one is resolved; one waits for a person, as its operation is unknown
+  stop   curl -X PUT -d closes http://{services}/stock/mood
+                                            customers go on buying; what cannot be replenished in three tries raises
+                                            one alert a run: tidemill runs --job stock-replenish {server}
+         curl -X PUT -d well http://{services}/stock/mood
+                                            the next run fills everything; other moods: fails, refuses, rubbish, hangs
   break  echo rubbish > {plugins}/ledger-outbox.wasm
                                             the page says rejected, and the version from before goes on
   kill   kill -9 {pid}, then the same command with --data {data}
@@ -161,77 +169,66 @@ const BATCH: &str = r#"{ "id": "tour", "job": "batch-compensation", "created_by"
     { "operation": "refund", "payload": {}, "failure_reason": "nobody knows how" } ] }
 "#;
 
-/// Hands the published requests to the MPC service, each at least once.
-async fn deliver(store: Arc<store::Store>, mpc: Mpc, clock: Clock) {
-    let mut refusals: BTreeMap<EventId, u32> = BTreeMap::new();
-    loop {
-        let pending = store.events_pending(Some(TOPIC), 100).await.unwrap_or_default();
-        let mut taken = Vec::new();
-        for event in &pending {
-            let refused = mpc.handle(&event.payload).await.is_err();
-            let count = refusals.entry(event.id).or_default();
-            *count += u32::from(refused);
-            if !refused || *count >= DELIVERIES_MAX {
-                refusals.remove(&event.id);
-                taken.push(event.id);
-            }
-        }
-        if !taken.is_empty()
-            && let Err(error) = store.events_taken(&taken, clock.now()).await
-        {
-            tracing::warn!(%error, "requests will be delivered again");
-        }
-        tokio::time::sleep(DELIVERY_PERIOD).await;
-    }
+/// What the demo tells of, once a minute of its time.
+struct Account {
+    store: Arc<store::Store>,
+    world: World,
+    mpc: Mpc,
+    services: Arc<All>,
+    clock: Clock,
 }
 
-/// One line a minute of the demo's time.
-async fn account(store: Arc<store::Store>, world: World, mpc: Mpc, clock: Clock, minute: f64) {
-    let began = clock.now();
-    let mut all_done = false;
-    for at in 0_u32.. {
-        match line(&store, &world, &mpc, &clock).await {
-            Ok((text, incomplete)) => {
-                println!("{:>3} min  {text}", clock.now().duration_since(began).as_mins());
-                if incomplete == 0 && !all_done && at > 0 {
-                    all_done = true;
-                    println!(
-                        "         every wallet is complete. The host goes on looking each minute; end it with ctrl-c."
-                    );
+impl Account {
+    async fn tell(self, minute: f64) {
+        let began = self.clock.now();
+        let mut all_done = false;
+        for at in 0_u32.. {
+            if let Err(error) = self.world.sell(i64::from(at)).await {
+                println!("         nothing sold: {error:#}");
+            }
+            match self.line().await {
+                Ok((text, incomplete)) => {
+                    println!("{:>3} min  {text}", self.clock.now().duration_since(began).as_mins());
+                    if incomplete == 0 && !all_done && at > 0 {
+                        all_done = true;
+                        println!(
+                            "         every wallet is complete. The host goes on looking each minute; end it with ctrl-c."
+                        );
+                    }
                 }
+                Err(error) => println!("         no account: {error:#}"),
             }
-            Err(error) => println!("         no account: {error:#}"),
+            tokio::time::sleep(Duration::from_secs_f64(minute)).await;
         }
-        tokio::time::sleep(Duration::from_secs_f64(minute)).await;
     }
-}
 
-async fn line(
-    store: &store::Store,
-    world: &World,
-    mpc: &Mpc,
-    clock: &Clock,
-) -> anyhow::Result<(String, i64)> {
-    let counts = world.counts(clock.now().as_millisecond()).await?;
-    let stats = mpc.stats();
-    let run = store.runs(Some(WALLETS), 1).await?.first().map(store::runs::RunView::summary);
-    let standing: Vec<String> = counts.by_status.iter().map(|(status, n)| format!("{n} {status}")).collect();
-    let items = store.item_counts().await?;
-    let items: Vec<String> = items
-        .iter()
-        .filter(|count| count.job.as_str() == WALLETS)
-        .map(|count| format!("{} {}", count.items, count.state))
-        .collect();
-    let text = format!(
-        "wallets {}/{} complete ({}) | items: {} | mpc: {} asked, {} failed, {} hung | last run: {}",
-        counts.complete,
-        counts.users,
-        if standing.is_empty() { "none left".to_owned() } else { standing.join(", ") },
-        items.join(", "),
-        stats.requested,
-        stats.failed,
-        stats.hung,
-        run.unwrap_or_else(|| "none yet".to_owned()),
-    );
-    Ok((text, counts.incomplete))
+    async fn line(&self) -> anyhow::Result<(String, i64)> {
+        let counts = self.world.counts(self.clock.now().as_millisecond()).await?;
+        let (mpc, stock) = (self.mpc.stats(), self.world.stock().await?);
+        let run = self.store.runs(Some(WALLETS), 1).await?.first().map(store::runs::RunView::summary);
+        let standing: Vec<String> =
+            counts.by_status.iter().map(|(status, n)| format!("{n} {status}")).collect();
+        let items = self.store.item_counts().await?;
+        let items: Vec<String> = items
+            .iter()
+            .filter(|count| count.job.as_str() == WALLETS)
+            .map(|count| format!("{} {}", count.items, count.state))
+            .collect();
+        let text = format!(
+            "wallets {}/{} complete ({}) | items: {} | mpc: {} asked, {} failed, {} hung | stock: {} of {} low, {} batches | ledger: {} | last run: {}",
+            counts.complete,
+            counts.users,
+            if standing.is_empty() { "none left".to_owned() } else { standing.join(", ") },
+            items.join(", "),
+            mpc.requested,
+            mpc.failed,
+            mpc.hung,
+            stock.low,
+            stock.campaigns,
+            stock.batches,
+            self.services.ledger.applied().len(),
+            run.unwrap_or_else(|| "none yet".to_owned()),
+        );
+        Ok((text, counts.incomplete))
+    }
 }

@@ -19,6 +19,7 @@ conformance! {
     null_may_come_first,
     parameter_may_change_its_type,
     statements_of_an_attempt_are_one_transaction,
+    reading_before_writing_holds_up_nobody,
     aborted_attempt_rolls_back,
     dropped_attempt_rolls_back,
     stale_attempt_commits_nothing,
@@ -140,6 +141,20 @@ async fn statements_of_an_attempt_are_one_transaction(t: T) {
     assert_eq!(stored(&t).await, [Integer(1), Integer(2)]);
     let late = scope.sql_execute(&write(ADD), id(3)).await.unwrap_err();
     assert_eq!(late, ScopeError::Denied("the attempt has ended".to_owned()));
+}
+
+/// An attempt may read, then wait for a service: meanwhile others write.
+async fn reading_before_writing_holds_up_nobody(t: T) {
+    let slow = writer(&t).await;
+    slow.sql_query(&read(ALL), vec![]).await.unwrap();
+    let (_, other) = attempt(&t, granted(Access::ReadWrite)).await;
+    other.sql_query(&read(ALL), vec![]).await.unwrap();
+    other.sql_execute(&write(ADD), id(1)).await.unwrap();
+    assert!(other.end().await.unwrap().is_some());
+    assert_eq!(slow.sql_query(&read(ALL), vec![]).await.unwrap().rows.len(), 1, "what is committed now");
+    slow.sql_execute(&write(ADD), id(2)).await.unwrap();
+    slow.end().await.unwrap();
+    assert_eq!(stored(&t).await, [Integer(1), Integer(2)]);
 }
 
 async fn aborted_attempt_rolls_back(t: T) {

@@ -1,0 +1,100 @@
+//! Where requests come in: counted, and met with the service's mood.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::mood::Mood;
+
+pub struct Door {
+    mood: watch::Sender<Mood>,
+    calls: AtomicUsize,
+    inside: AtomicUsize,
+    inside_max: AtomicUsize,
+}
+
+impl Default for Door {
+    fn default() -> Door {
+        Door {
+            mood: watch::Sender::new(Mood::Well),
+            calls: AtomicUsize::default(),
+            inside: AtomicUsize::default(),
+            inside_max: AtomicUsize::default(),
+        }
+    }
+}
+
+/// A request that is being answered.
+pub struct Call<'a> {
+    door: &'a Door,
+    pub mood: Mood,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.door.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Door {
+    pub fn set(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+
+    pub fn mood(&self) -> Mood {
+        *self.mood.borrow()
+    }
+
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Requests that are being answered.
+    pub fn inside(&self) -> usize {
+        self.inside.load(Ordering::Relaxed)
+    }
+
+    /// The most that were answered at the same time.
+    pub fn inside_max(&self) -> usize {
+        self.inside_max.load(Ordering::Relaxed)
+    }
+
+    pub fn standing(&self) -> Value {
+        json!({ "mood": self.mood().as_str(), "calls": self.calls(), "inside": self.inside() })
+    }
+
+    /// Goes on if the mood lets it; what is to be answered otherwise.
+    pub async fn enter(&self) -> Result<Call<'_>, Response> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let inside = self.inside.fetch_add(1, Ordering::Relaxed) + 1;
+        self.inside_max.fetch_max(inside, Ordering::Relaxed);
+        let mut call = Call { door: self, mood: self.mood() };
+        if call.mood == Mood::Hangs {
+            let mut moods = self.mood.subscribe();
+            call.mood = moods.wait_for(|mood| *mood != Mood::Hangs).await.map_or(Mood::Closes, |mood| *mood);
+        }
+        match answer(call.mood) {
+            Some(answer) => Err(answer),
+            None => Ok(call),
+        }
+    }
+}
+
+/// What is answered without a look at the request.
+pub fn answer(mood: Mood) -> Option<Response> {
+    match mood {
+        Mood::Well | Mood::Fails | Mood::Hangs => None,
+        Mood::Refuses => Some((StatusCode::SERVICE_UNAVAILABLE, "not now").into_response()),
+        Mood::Rubbish => Some("<html>this is not what you asked for</html>".into_response()),
+        Mood::Closes => {
+            let broken = stream::iter([Ok(Bytes::from("{\"succ")), Err(io::Error::other("closed"))]);
+            Some(Body::from_stream(broken).into_response())
+        }
+    }
+}

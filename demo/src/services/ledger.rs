@@ -1,0 +1,44 @@
+//! The simulated ledger: it is told of postings at least once, and applies each once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::All;
+use super::door::Door;
+use super::mood::Mood;
+use super::refused;
+
+#[derive(Default)]
+pub struct Ledger {
+    pub door: Door,
+    applied: Mutex<BTreeMap<String, Value>>,
+}
+
+impl Ledger {
+    /// Postings by the id of their event.
+    pub fn applied(&self) -> BTreeMap<String, Value> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+pub async fn posting(State(all): State<Arc<All>>, Json(event): Json<Value>) -> Response {
+    let call = match all.ledger.door.enter().await {
+        Ok(call) => call,
+        Err(answer) => return answer,
+    };
+    if call.mood == Mood::Fails {
+        return refused("the books are closed".to_owned());
+    }
+    let Some(id) = event["id"].as_str() else {
+        return refused("the event has no id".to_owned());
+    };
+    let mut applied = all.ledger.applied.lock().unwrap_or_else(PoisonError::into_inner);
+    applied.entry(id.to_owned()).or_insert_with(|| event["payload"].clone());
+    StatusCode::NO_CONTENT.into_response()
+}

@@ -1,0 +1,44 @@
+//! How a service behaves.
+
+use std::str::FromStr;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Well,
+    /// Answers properly that it did not work.
+    Fails,
+    /// Answers 503.
+    Refuses,
+    /// Answers something else than what was agreed.
+    Rubbish,
+    /// Closes the connection in the middle of its answer.
+    Closes,
+    /// Answers nothing until its mood changes.
+    Hangs,
+}
+
+impl Mood {
+    const ALL: [(&str, Mood); 6] = [
+        ("well", Mood::Well),
+        ("fails", Mood::Fails),
+        ("refuses", Mood::Refuses),
+        ("rubbish", Mood::Rubbish),
+        ("closes", Mood::Closes),
+        ("hangs", Mood::Hangs),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        Mood::ALL.iter().find(|(_, mood)| *mood == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl FromStr for Mood {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mood, String> {
+        let known = || Mood::ALL.map(|(word, _)| word).join(", ");
+        let found = Mood::ALL.iter().find(|(word, _)| *word == text);
+        found.map(|(_, mood)| *mood).ok_or_else(|| format!("{text:?} is no mood: use {}", known()))
+    }
+}

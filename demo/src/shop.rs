@@ -8,7 +8,7 @@ use crate::world::World;
 /// Every third campaign sells something in a minute.
 const SELL: &str = "UPDATE campaign SET stock = CASE WHEN stock > $1 THEN stock - $1 ELSE 0 END
     WHERE active = 1 AND (campaign_id + $2) % 3 = 0";
-const UNITS_MAX: u64 = 40;
+const UNITS_MAX: u64 = 15;
 const STOCK: &str =
     "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN stock < stock_min THEN 1 ELSE 0 END), 0) AS BIGINT),
     (SELECT COUNT(*) FROM stock_batch) FROM campaign WHERE active = 1";

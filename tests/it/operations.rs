@@ -17,6 +17,7 @@ on_both!(
     f6_a_job_that_misses_its_heartbeat_alerts,
     f8_metrics_have_their_names,
     f10_one_stuck_order_or_all_are_recovered_by_hand,
+    f10_the_page_retries_acknowledges_and_runs,
     r4_hosts_that_are_gone_are_forgotten,
     s1_a_job_that_is_switched_off_runs_by_hand_only,
     s9_alerts_are_shown_acknowledged_and_removed,
@@ -474,4 +475,44 @@ async fn r6_a_recovery_that_fails_does_not_stop_the_start() {
     assert_eq!(verdicts, ["resolved", "lost", "resolved"]);
     assert_eq!(item["item"]["state"], State::Resolved.as_str());
     host.terminate().await;
+}
+
+/// What the buttons of the page send, sent as a browser does: each works, and is in the audit trail.
+async fn f10_the_page_retries_acknowledges_and_runs(kind: Kind) {
+    let (databases, mut host) = host_of(kind, &["finalize-retry", "finalize-recover", "ledger-outbox"]).await;
+    let posting = "INSERT INTO ledger_outbox (posting_key, order_id, account, amount_minor, currency, status,
+        created_at_ms) VALUES ('a/b?c', 1, 'acme', -1, 'EUR', 'pending', 1);";
+    databases.business(posting).await;
+    let address = host.app.address;
+    let page = async || http::get(address, "/").await.body;
+    let options = page().await;
+    for job in ["finalize-recover", "finalize-retry", "ledger-outbox"] {
+        assert!(options.contains(&format!("<option>{job}</option>")), "{options}");
+    }
+    assert_eq!(http::post(address, "/api/v1/jobs/ledger-outbox", "{}").await.status, 201);
+    host.settle().await;
+    assert_eq!(host.item("ledger-outbox", "a/b?c").await.state, State::ManualRequired);
+
+    let press = async |id: &str| {
+        let page = page().await;
+        let (before, _) = page
+            .split_once(&format!("id=\"{id}"))
+            .map_or(("", ""), |(_, after)| after.split_once("</button>").unwrap_or_default());
+        let path = before.split("data-post=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let path = path.unwrap_or_else(|| panic!("no button {id} in {page}"));
+        http::post(address, path, "{}").await
+    };
+    assert_eq!(press("alert-").await.status, 200);
+    assert!(host.app.store.alerts(true, 9).await.unwrap().is_empty());
+    databases.business("UPDATE ledger_outbox SET amount_minor = 1;").await;
+    assert_eq!(press("retry-").await.status, 200);
+    host.settle().await;
+    assert_eq!(host.item("ledger-outbox", "a/b?c").await.state, State::Resolved);
+    let recovered = page().await;
+    assert!(recovered.contains("data-post=\"/api/v1/recover\""), "{recovered}");
+    let actions = ["alert_acknowledged", "retried_by_hand"];
+    for action in actions {
+        let found = format!("SELECT COUNT(*) FROM audit WHERE action = '{action}' AND actor = 'local'");
+        assert_eq!(databases.store_number(&found).await, 1, "{action}");
+    }
 }

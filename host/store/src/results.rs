@@ -61,7 +61,7 @@ impl Store {
 
 fn ended(row: &Row) -> Result<Ended, StoreError> {
     let (key, at) = (row.text("item_key")?, row.time("ended_at_ms")?);
-    Ok(Ended { key, success: row.text("verdict")? == "resolved", at })
+    Ok(Ended { key, success: row.text("fate")? == "success", at })
 }
 
 fn failure(row: &Row) -> Result<FailedItem, StoreError> {

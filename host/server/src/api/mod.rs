@@ -15,6 +15,7 @@ mod items;
 mod jobs;
 pub(crate) mod metrics;
 mod outbox;
+mod path;
 mod plugins;
 mod recover;
 mod runs;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::actor::hash as hash_of_token;
 pub use self::error::ApiError;
 pub(crate) use self::events::{STREAMS_MAX, Streams};
+pub(crate) use self::path::path;
 
 /// Largest body of a request that is read.
 pub const BODY_BYTES_MAX: usize = 1 << 20;

@@ -61,8 +61,7 @@ impl Remote {
             let text = format!("{server:?} is not a server's address: use one like http://127.0.0.1:7070");
             return Err(Failure::Usage(text));
         }
-        let path: Vec<String> = path.iter().map(|segment| escape(segment)).collect();
-        Ok(format!("{server}/api/v1/{}", path.join("/")))
+        Ok(format!("{server}{}", crate::api::path(path)))
     }
 
     fn answer<T: DeserializeOwned>(&self, result: Result<Response<Body>, ureq::Error>) -> Result<T, Failure> {
@@ -106,19 +105,4 @@ fn refused(problem: &Problem) -> Failure {
         _ => "",
     };
     Failure::failed(format!("{}{hint}", plain(&problem.detail)))
-}
-
-/// A segment of a path: an item's key can hold anything.
-fn escape(segment: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
-    let mut escaped = String::with_capacity(segment.len());
-    for byte in segment.bytes() {
-        if keep(byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // A dot too: "." and ".." would be taken out of the path.
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }

@@ -23,7 +23,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiError, AppState, Streams};
+use crate::api::{ApiError, AppState, Streams, path};
 
 /// Shortest time between two nudges of one page.
 const NUDGE_EVERY_MIN: Duration = Duration::from_millis(500);
@@ -54,11 +54,14 @@ pub(crate) fn router(streams: Streams) -> Router<AppState> {
 struct Page {
     /// Rendered, and thereby escaped, before.
     overview: String,
+    jobs: Vec<String>,
+    recover: String,
 }
 
 async fn page(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
     let overview = render(&view::overview(&state).await)?;
-    render(&Page { overview }).map(Html)
+    let jobs = state.engine.jobs().iter().map(|job| job.name.to_string()).collect();
+    render(&Page { overview, jobs, recover: path(&["recover"]) }).map(Html)
 }
 
 async fn fragment(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {

@@ -1,5 +1,7 @@
 //! What the page shows, as plain text and numbers: the templates only place and escape it.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use domain::item::State;
 use domain::job::JobSpec;
@@ -10,15 +12,18 @@ use store::StoreError;
 use store::alerts::AlertView;
 use store::delivery::DeadEvent;
 use store::items::{ItemCount, ItemView};
+use store::results::RunResult;
 use store::runs::RunView;
 
 use super::bar::{Part, parts};
-use crate::api::AppState;
+use crate::api::{AppState, path};
 use crate::config::text::show_bytes;
 
 const ALERTS_SHOWN: u32 = 10;
 const DEAD_SHOWN: u32 = 10;
-const RUNS_SHOWN: u32 = 12;
+const RUNS_SHOWN: usize = 20;
+/// Among which those with work are looked for.
+const RUNS_LOOKED_AT: u32 = 500;
 const FAILURES_SHOWN: usize = 10;
 const VERSIONS_SHOWN: usize = 20;
 /// Items that changed last, of each state, among which failures are looked for.
@@ -36,6 +41,7 @@ pub struct Overview {
     jobs: Vec<JobCard>,
     alerts: Vec<AlertRow>,
     dead: Vec<DeadRow>,
+    redrive: String,
     runs: Vec<RunRow>,
     failures: Vec<FailureRow>,
     versions: Vec<VersionRow>,
@@ -52,6 +58,8 @@ struct JobCard {
 }
 
 struct AlertRow {
+    id: String,
+    acknowledge: String,
     severity: &'static str,
     kind: String,
     job: String,
@@ -61,6 +69,7 @@ struct AlertRow {
 }
 
 struct DeadRow {
+    id: String,
     topic: String,
     key: String,
     job: String,
@@ -74,16 +83,20 @@ struct RunRow {
     started: String,
     by: String,
     state: String,
-    percent: u32,
-    fill: &'static str,
-    done: u32,
-    queued: u32,
+    total: u32,
+    current: u32,
+    success: u32,
     failed: u32,
+    last: Option<String>,
     summary: String,
     error: Option<String>,
 }
 
 struct FailureRow {
+    id: String,
+    retry: String,
+    resolve: String,
+    abandon: String,
     job: String,
     key: String,
     state: &'static str,
@@ -108,7 +121,7 @@ struct FromStore {
     counts: Vec<ItemCount>,
     alerts: Vec<AlertView>,
     dead: Vec<DeadEvent>,
-    runs: Vec<RunView>,
+    runs: Vec<(RunView, RunResult)>,
     failures: Vec<ItemView>,
 }
 
@@ -132,7 +145,8 @@ pub async fn overview(state: &AppState) -> Overview {
         jobs: state.engine.jobs().iter().map(|job| card(job)).collect(),
         alerts: stored.alerts.into_iter().map(|alert| alert_row(alert, now)).collect(),
         dead: stored.dead.into_iter().map(|dead| dead_row(dead, now)).collect(),
-        runs: stored.runs.into_iter().map(|run| run_row(run, now)).collect(),
+        redrive: path(&["outbox", "redrive"]),
+        runs: stored.runs.into_iter().map(|(run, result)| run_row(run, result, now)).collect(),
         failures: stored.failures.into_iter().map(|item| failure_row(item, now)).collect(),
         versions: version_rows(versions, now),
     }
@@ -142,7 +156,7 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     let counts = state.store.item_counts().await?;
     let alerts = state.store.alerts(true, ALERTS_SHOWN).await?;
     let dead = state.store.events_dead(DEAD_SHOWN).await?;
-    let runs = state.store.runs(None, RUNS_SHOWN).await?;
+    let runs = runs(state).await?;
     let mut failures = Vec::new();
     for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
         failures.extend(state.store.items(None, Some(of), FAILURES_LOOKED_AT).await?);
@@ -151,6 +165,22 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));
     failures.truncate(FAILURES_SHOWN);
     Ok(FromStore { counts, alerts, dead, runs, failures })
+}
+
+/// The newest run of each job that found work: what found nothing says little.
+async fn runs(state: &AppState) -> Result<Vec<(RunView, RunResult)>, StoreError> {
+    let mut runs = state.store.runs(None, RUNS_LOOKED_AT).await?;
+    runs.retain(|run| run.discovered.queued > 0 || run.error.is_some() || run.finished_at.is_none());
+    let mut seen = BTreeSet::new();
+    runs.retain(|run| seen.insert(run.job.clone()));
+    runs.truncate(RUNS_SHOWN);
+    let mut shown = Vec::with_capacity(runs.len());
+    for run in runs {
+        if let Some(result) = state.store.run_result(run.id).await? {
+            shown.push((run, result));
+        }
+    }
+    Ok(shown)
 }
 
 fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Timestamp) -> JobCard {
@@ -171,7 +201,10 @@ fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Time
 }
 
 fn alert_row(found: AlertView, now: Timestamp) -> AlertRow {
+    let id = found.id.to_string();
     AlertRow {
+        acknowledge: path(&["alerts", &id, "acknowledge"]),
+        id,
         severity: found.alert.severity.as_str(),
         kind: shorten(&found.alert.kind),
         job: found.job.to_string(),
@@ -183,6 +216,7 @@ fn alert_row(found: AlertView, now: Timestamp) -> AlertRow {
 
 fn dead_row(dead: DeadEvent, now: Timestamp) -> DeadRow {
     DeadRow {
+        id: dead.event.id.to_string(),
         topic: shorten(&dead.event.topic),
         key: shorten(&dead.event.key),
         job: dead.event.job.to_string(),
@@ -192,36 +226,32 @@ fn dead_row(dead: DeadEvent, now: Timestamp) -> DeadRow {
     }
 }
 
-fn run_row(run: RunView, now: Timestamp) -> RunRow {
-    let (done, queued) = (run.done, run.discovered.queued);
-    let percent = match (queued, run.finished_at) {
-        (0, None) => 0,
-        (0, Some(_)) => 100,
-        _ => u32::try_from(u64::from(done) * 100 / u64::from(queued)).unwrap_or(100).min(100),
-    };
-    let fill = match run.state.as_str() {
-        "failed" => "manual_required",
-        "finished" => "resolved",
-        _ => "running",
-    };
+fn run_row(run: RunView, result: RunResult, now: Timestamp) -> RunRow {
+    let last = result.last.as_ref().filter(|_| result.current() < result.total);
     RunRow {
         summary: run.summary(),
         job: run.job.to_string(),
         started: ago(now, run.created_at),
         by: shorten(&run.started_by),
         state: run.state,
-        percent,
-        fill,
-        done,
-        queued,
-        failed: run.failed,
+        total: result.total,
+        current: result.current(),
+        success: result.success,
+        failed: result.failed,
+        last: last
+            .map(|last| format!("{}{}", shorten(&last.key), if last.success { "" } else { ", failed" })),
         error: run.error.map(|e| shorten(&format!("{}: {}", e.code, e.message))),
     }
 }
 
 fn failure_row(item: ItemView, now: Timestamp) -> FailureRow {
     let error = item.error.map(|e| format!("{}: {}", e.code, e.message)).unwrap_or_default();
+    let decide = |decision| path(&["items", item.job.as_str(), &item.key, decision]);
     FailureRow {
+        id: item.id.to_string(),
+        retry: decide("retry"),
+        resolve: decide("resolve"),
+        abandon: decide("abandon"),
         job: item.job.to_string(),
         key: shorten(&item.key),
         state: if item.state == State::ManualRequired { "needs a person" } else { item.shown },

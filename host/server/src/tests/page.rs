@@ -96,15 +96,15 @@ async fn the_overview() {
         <div class="table">
         <p class="empty">None.</p>
         </div>
-        <h2>Last runs</h2>
+        <h2>Each job's last run that found work</h2>
         <div class="table">
         <table>
         <thead><tr><th>job</th><th>started</th><th>by</th><th>state</th><th>progress</th><th>summary</th></tr></thead>
         <tbody>
         <tr>
-        <td>wallet</td><td class="time">0 s ago</td><td>test</td><td>running</td>
-        <td class="number"><svg class="progress" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" aria-label="33 percent"><rect width="33" height="1" class="fill-running"></rect></svg> 1/3</td>
-        <td class="long">found 3, attempted 1 of 3, skipped 0; 1 failed</td>
+        <td class="name">wallet</td><td class="time">0 s ago</td><td>test</td><td>running</td>
+        <td class="number"><svg class="progress" viewBox="0 0 3 1" preserveAspectRatio="none" role="img" aria-label="0 of 3 done, 0 failed for good"><rect width="0" height="1" class="fill-resolved"></rect><rect x="0" width="0" height="1" class="fill-manual_required"></rect></svg> 0/3</td>
+        <td class="long">found 3, attempted 1 of 3, skipped 0</td>
         </tr>
         </tbody>
         </table>
@@ -112,11 +112,14 @@ async fn the_overview() {
         <h2>Recent failures</h2>
         <div class="table">
         <table>
-        <thead><tr><th>job</th><th>item</th><th>state</th><th>attempts</th><th>last</th><th>next</th><th>error</th></tr></thead>
+        <thead><tr><th>job</th><th>item</th><th>state</th><th>attempts</th><th>last</th><th>next</th><th>error</th><th></th></tr></thead>
         <tbody>
         <tr>
-        <td>wallet</td><td class="long">a</td><td>retrying</td><td class="number">1</td>
+        <td class="name">wallet</td><td class="long">a</td><td>retrying</td><td class="number">1</td>
         <td class="time">0 s ago</td><td class="time">in 10 s</td><td class="long bad">busy: try later</td>
+        <td class="acts"><button id="retry-<id>" data-post="/api/v1/items/wallet/a/retry" data-done="due now">retry</button>
+        <button id="resolve-<id>" data-post="/api/v1/items/wallet/a/resolve" data-done="resolved by hand">resolve</button>
+        <button id="abandon-<id>" data-post="/api/v1/items/wallet/a/abandon" data-done="given up" data-ask="Give this item up? Nothing tries it again by itself.">abandon</button></td>
         </tr>
         </tbody>
         </table>

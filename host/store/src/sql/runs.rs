@@ -49,30 +49,36 @@ pub const RUNS_LIST: Sql = Sql::same(
     "SELECT * FROM run WHERE (CAST($1 AS TEXT) IS NULL OR job = $1) ORDER BY created_at_ms DESC, id DESC LIMIT $2",
 );
 
-/// Of each item the last attempt that the run knows of says what became of it; one before it no longer counts.
-/// What was lost too often (`poison`) failed for good as well.
-pub const RUN_RESULT: Sql = Sql::same(
-    "SELECT run.queued,
-        (SELECT COUNT(*) FROM attempt WHERE attempt.run_id = run.id AND verdict = 'resolved'
-            AND NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.run_id = run.id
-                AND later.item_id = attempt.item_id AND later.epoch > attempt.epoch)) AS success,
-        (SELECT COUNT(*) FROM attempt WHERE attempt.run_id = run.id
-            AND (verdict IN ('permanent', 'exhausted') OR (verdict = 'lost' AND error_code = 'poison'))
-            AND NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.run_id = run.id
-                AND later.item_id = attempt.item_id AND later.epoch > attempt.epoch)) AS failed
-    FROM run WHERE run.id = $1",
-);
-pub const RUN_LAST_ENDED: Sql = Sql::same(
-    "SELECT item_key, verdict, ended_at_ms FROM attempt WHERE run_id = $1
-        AND (verdict IN ('resolved', 'permanent', 'exhausted') OR (verdict = 'lost' AND error_code = 'poison'))
-    ORDER BY ended_at_ms DESC, item_id DESC LIMIT 1",
-);
-pub const RUN_FAILURES: Sql = Sql::same(
-    "SELECT attempt.item_key, attempt.number, attempt.error_code, attempt.error_message, item.payload
-    FROM attempt JOIN item ON item.id = attempt.item_id
-    WHERE attempt.run_id = $1
-        AND (verdict IN ('permanent', 'exhausted') OR (verdict = 'lost' AND attempt.error_code = 'poison'))
-        AND NOT EXISTS (SELECT 1 FROM attempt AS later WHERE later.run_id = $1
-            AND later.item_id = attempt.item_id AND later.epoch > attempt.epoch)
-    ORDER BY attempt.ended_at_ms, attempt.item_id LIMIT $2",
-);
+// What became of each item that a run ($1) attempted: its last attempt there says it, or, if that one left it open, what the
+// item came to since (no longer found, decided by a person, attempted for a later run). `poison` was lost too often.
+macro_rules! fates {
+    ($rest:literal) => {
+        concat!(
+            "WITH fates AS (SELECT attempt.item_id, attempt.item_key, attempt.number, attempt.error_code,
+                attempt.error_message, attempt.ended_at_ms, item.payload,
+                CASE WHEN verdict = 'resolved' THEN 'success'
+                    WHEN verdict IN ('permanent', 'exhausted') THEN 'failed'
+                    WHEN verdict = 'lost' AND attempt.error_code = 'poison' THEN 'failed'
+                    WHEN item.state = 'resolved' THEN 'success'
+                    WHEN item.state IN ('manual_required', 'abandoned') THEN 'failed'
+                    ELSE 'open' END AS fate
+            FROM attempt JOIN item ON item.id = attempt.item_id
+            WHERE attempt.run_id = $1 AND NOT EXISTS (SELECT 1 FROM attempt AS later
+                WHERE later.run_id = $1 AND later.item_id = attempt.item_id AND later.epoch > attempt.epoch)) ",
+            $rest
+        )
+    };
+}
+
+pub const RUN_RESULT: Sql = Sql::same(fates!(
+    "SELECT queued, (SELECT COUNT(*) FROM fates WHERE fate = 'success') AS success,
+        (SELECT COUNT(*) FROM fates WHERE fate = 'failed') AS failed FROM run WHERE id = $1"
+));
+pub const RUN_LAST_ENDED: Sql = Sql::same(fates!(
+    "SELECT item_key, fate, ended_at_ms FROM fates WHERE fate <> 'open'
+    ORDER BY ended_at_ms DESC, item_id DESC LIMIT 1"
+));
+pub const RUN_FAILURES: Sql = Sql::same(fates!(
+    "SELECT item_key, number, error_code, error_message, payload FROM fates WHERE fate = 'failed'
+    ORDER BY ended_at_ms, item_id LIMIT $2"
+));

@@ -247,6 +247,9 @@ async fn result_says_what_became_of_each_item(t: T) {
     t.end(&again, failed(), 32).await;
     assert_eq!(result().await, "2 of 3: 2 + 0, a true");
     assert!(t.store.run_failures(id).await.unwrap().is_empty());
+    let decided = Decided::new(ByHand::Resolve, None, "ada");
+    t.store.by_hand(job().name.as_str(), "c", decided, at(40)).await.unwrap();
+    assert_eq!(result().await, "3 of 3: 3 + 0, c true", "a person's word counts");
     assert_eq!(t.store.run_result(RunId::new(at(0))).await.unwrap(), None);
 }
 

@@ -1,9 +1,74 @@
-// Says whether the page is live. Everything else is done by attributes in the markup.
+// Says whether the page is live, and sends what people decide on it. Everything else is attributes in the markup.
 (function () {
   "use strict";
+  const TOKEN = "tidemill-token";
+  const byId = function (id) { return document.getElementById(id); };
+
   function show(state) { document.documentElement.dataset.link = state; }
   document.addEventListener("htmx:sseOpen", function () { show("live"); });
   document.addEventListener("htmx:sseError", function () { show("lost"); });
   document.addEventListener("htmx:sendError", function () { show("lost"); });
   document.addEventListener("htmx:afterOnLoad", function () { show("live"); });
+  // A button must not go away under the finger that presses it.
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    if (document.querySelector("main button:active")) event.detail.shouldSwap = false;
+  });
+
+  function say(text, bad) {
+    const said = byId("said");
+    said.textContent = text;
+    said.classList.toggle("bad", bad);
+  }
+
+  async function post(path, body, done) {
+    const headers = { "content-type": "application/json" };
+    const token = sessionStorage.getItem(TOKEN);
+    if (token) headers.authorization = "Bearer " + token;
+    try {
+      const answer = await fetch(path, { method: "POST", headers: headers, body: body });
+      if (answer.ok) return say(done, false);
+      const problem = await answer.json().catch(function () { return {}; });
+      say(problem.detail || "the host answered " + answer.status, true);
+      if (answer.status === 401) ask(path, body, done);
+    } catch (error) {
+      say("the host cannot be reached: " + error.message, true);
+    }
+  }
+
+  // The token stays in this tab, and only until it is closed.
+  function ask(path, body, done) {
+    const dialog = byId("token");
+    dialog.onclose = function () {
+      const token = dialog.querySelector("input").value;
+      dialog.querySelector("input").value = "";
+      if (dialog.returnValue !== "use" || !token) return;
+      sessionStorage.setItem(TOKEN, token);
+      post(path, body, done);
+    };
+    dialog.showModal();
+  }
+
+  document.addEventListener("click", function (event) {
+    const button = event.target.closest("button[data-post]");
+    if (!button) return;
+    if (button.dataset.ask && !window.confirm(button.dataset.ask)) return;
+    post(button.dataset.post, button.dataset.body || "{}", button.dataset.done);
+  });
+
+  byId("token").querySelector("form").addEventListener("submit", function (event) {
+    event.preventDefault();
+    byId("token").close(event.submitter ? event.submitter.value : "use");
+  });
+
+  byId("by-hand").addEventListener("submit", function (event) {
+    event.preventDefault();
+    const form = event.target;
+    const job = form.job.value;
+    const key = form.key.value;
+    if (event.submitter && event.submitter.value === "run") {
+      return post("/api/v1/jobs/" + encodeURIComponent(job), "{}", job + " runs");
+    }
+    if (!key) return say("name the item's key", true);
+    post("/api/v1/jobs/" + encodeURIComponent(job) + "/items", JSON.stringify({ key: key }), key + " is with " + job);
+  });
 })();

@@ -1,0 +1,20 @@
+//! Addresses of the API, for those who ask it: the command line and the page.
+
+/// `/api/v1/…` with each segment escaped: an item's key can hold anything.
+pub fn path(segments: &[&str]) -> String {
+    segments.iter().fold("/api/v1".to_owned(), |path, segment| format!("{path}/{}", escape(segment)))
+}
+
+fn escape(segment: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
+    let mut escaped = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        if keep(byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // A dot too: "." and ".." would be taken out of the path.
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

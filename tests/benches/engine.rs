@@ -68,6 +68,7 @@ fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
         rate: None,
         resolve_when_absent: false,
         failed_alert: Default::default(),
+        on_store_loss: Default::default(),
     })
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{deny, host, sh, test, tidy};
+use crate::{deny, host, rules, sh, test, tidy};
 
 pub fn run(root: &Path) -> Result<()> {
-    let mut steps = Steps::new(4 + test::STEPS);
+    let mut steps = Steps::new(5 + test::STEPS);
     let result = run_steps(root, &mut steps);
     steps.print_summary();
     result
@@ -23,6 +23,7 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
         Ok(())
     })?;
     steps.run("tidy", || tidy::run(root))?;
+    steps.run("rules", || rules::run(root))?;
     steps.run("deny", || deny::run(root))?;
     steps.run("clippy", || {
         let lints = ["--workspace", "--all-targets", "--", "-D", "warnings"];

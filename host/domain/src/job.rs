@@ -30,6 +30,18 @@ pub struct JobSpec {
     /// Whether an item that a complete discovery does not find any more is resolved by it.
     pub resolve_when_absent: bool,
     pub failed_alert: FailedAlert,
+    pub on_store_loss: OnStoreLoss,
+}
+
+/// What becomes of attempts that run while the store cannot be reached. Nothing new begins either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnStoreLoss {
+    /// They are stopped before their leases end: nobody works on an item that another host may hold.
+    #[default]
+    Stop,
+    /// They go on, and what they come to is written when the store is back, unless another host has taken the item
+    /// meanwhile. The job says that it does no harm if two of its attempts overlap.
+    ContinueIdempotent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

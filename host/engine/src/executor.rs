@@ -18,8 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::feed::Happening;
+use crate::heartbeat::continues;
 
 pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
+    let never = CancellationToken::new();
+    let leases = if continues(&job) { &never } else { leases };
     let scope = Arc::new(ctx.store.scope_of_attempt(job.clone(), item.clone()));
     let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone() };
     let report = tokio::select! {
@@ -121,6 +124,8 @@ async fn commit(ctx: &Ctx, job: &JobSpec, end: AttemptEnd, leases: &Cancellation
         tokio::select! {
             _ = tokio::time::sleep(STORE_REST) => {}
             _ = leases.cancelled() => return,
+            // The host stops: whoever is next finds the item as it was.
+            _ = ctx.cut.cancelled() => return,
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use domain::id::JobName;
+use domain::job::{JobSpec, OnStoreLoss};
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +22,7 @@ pub async fn run(ctx: Arc<Ctx>) {
     let mut renewed_at = ctx.clock.now();
     let mut began = renewed_at;
     let mut lost = false;
-    // Set when attempts were stopped: when the last of their leases ends.
-    let mut given_up: Option<Timestamp> = None;
+    let mut given_up = false;
     loop {
         let wait = if lost { retry_period(&ctx) } else { ctx.config.lease_renewal };
         let next = began.checked_add(wait).unwrap_or(Timestamp::MAX);
@@ -31,16 +32,17 @@ pub async fn run(ctx: Arc<Ctx>) {
         }
         // The lease counts from before the request was sent: an answer may be late.
         began = ctx.clock.now();
-        if given_up.is_some_and(|end| began <= end) {
-            continue;
-        }
-        let renewal = tokio::time::timeout(RENEWAL_TIME_MAX, renew(&ctx, given_up.is_some()));
+        let renewal = tokio::time::timeout(RENEWAL_TIME_MAX, ctx.store.renew(ctx.lease()));
         let late = |_| Err(StoreError::Unavailable(format!("no answer within {RENEWAL_TIME_MAX:?}")));
         match renewal.await.unwrap_or_else(late) {
             Ok(()) => {
                 renewed_at = began;
-                given_up = None;
+                given_up = false;
                 if lost {
+                    // What was stopped may have lapsed by now: it need not wait for the next look.
+                    if let Err(error) = recovery::lapsed(&ctx, ctx.clock.now()).await {
+                        tracing::warn!(%error, "recovery failed; it is tried again");
+                    }
                     tracing::info!("the store is back");
                     ctx.feed.publish(Happening::StoreBack);
                 }
@@ -52,20 +54,13 @@ pub async fn run(ctx: Arc<Ctx>) {
                     ctx.feed.publish(Happening::StoreLost);
                 }
                 lost = true;
-                if given_up.is_none() && give_up_if_late(&ctx, renewed_at) {
-                    given_up = renewed_at.checked_add(ctx.config.lease_ttl).ok();
+                let running = ctx.attempts.len();
+                if give_up_if_late(&ctx, renewed_at) && !std::mem::replace(&mut given_up, true) {
+                    tracing::warn!(running, "leases are lost: attempts are stopped, but for jobs that go on");
                 }
             }
         }
     }
-}
-
-/// A renewal would prolong the leases of stopped attempts too, for ever: their items are put back before it.
-async fn renew(ctx: &Ctx, stopped_some: bool) -> Result<(), StoreError> {
-    if stopped_some {
-        recovery::lapsed(ctx, ctx.clock.now()).await?;
-    }
-    ctx.store.renew(ctx.lease()).await
 }
 
 fn retry_period(ctx: &Ctx) -> SignedDuration {
@@ -77,7 +72,8 @@ async fn stopped(ctx: &Ctx) {
     ctx.attempts.wait().await;
 }
 
-/// Past this point another host may take what we hold: our guests end first. Says whether any had to.
+/// Past this point another host may take what we hold: our guests end first, but for jobs that said otherwise.
+/// The leases of those that end are not renewed any more, so that their items are found. Says whether it was time.
 fn give_up_if_late(ctx: &Ctx, renewed_at: Timestamp) -> bool {
     let trusted = ctx.config.lease_ttl - ctx.config.lease_margin;
     if ctx.clock.now().duration_since(renewed_at) < trusted {
@@ -87,7 +83,13 @@ fn give_up_if_late(ctx: &Ctx, renewed_at: Timestamp) -> bool {
     if ctx.attempts.is_empty() || leases.is_cancelled() {
         return false;
     }
-    tracing::warn!(running = ctx.attempts.len(), "leases are lost: attempts are stopped");
+    let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(job));
+    ctx.store.let_lapse(ctx.host, |job| !goes_on(job));
     std::mem::replace(&mut *leases, CancellationToken::new()).cancel();
     true
+}
+
+/// Whether attempts of a job go on without a lease.
+pub fn continues(job: &JobSpec) -> bool {
+    job.on_store_loss == OnStoreLoss::ContinueIdempotent
 }

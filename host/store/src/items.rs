@@ -62,7 +62,7 @@ impl Store {
         }
         tx.commit().await?;
         if !rows.is_empty() {
-            self.taken.add(lease.host, attempt);
+            self.taken.add(lease.host, &job.name, attempt);
         }
         // RETURNING has no order of its own.
         let order = |row: &Row| Some((row.int("priority").ok()?, row.int("due_at_ms").ok()?));
@@ -121,6 +121,12 @@ impl Store {
             rows.iter().map(|row| row.text("attempt_id")).collect();
         self.taken.keep(&taken, &held?);
         Ok(())
+    }
+
+    /// Attempts of these jobs are stopped: their leases are not renewed any more, so that their items are found. The
+    /// others go on, and this process does not count them as lost.
+    pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) {
+        self.taken.let_go(host, jobs);
     }
 
     /// A person's decision on one item.

@@ -37,7 +37,9 @@ impl Store {
         if let Some(host) = &former {
             tx.execute(runs::RUNS_RELEASE_HOST, &args![host.as_str()]).await?;
         }
-        let rows = tx.fetch(items::ITEMS_LOST, &args![now, former, RECOVER_BATCH]).await?;
+        let own = self.taken.without_lease();
+        let own = serde_json::to_string(&own).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        let rows = tx.fetch(items::ITEMS_LOST, &args![now, former, RECOVER_BATCH, own]).await?;
         let mut recovered = Vec::with_capacity(rows.len());
         for row in &rows {
             let job: JobName = row.parse("job")?;

@@ -28,7 +28,7 @@ impl Store {
         let rows = tx.fetch(runs::RUN_CLAIM, &args).await?;
         tx.commit().await?;
         if !rows.is_empty() {
-            self.taken.add(lease.host, attempt_id);
+            self.taken.add(lease.host, job, attempt_id);
         }
         let claimed = |row: &Row| {
             Ok(ClaimedRun {

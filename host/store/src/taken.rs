@@ -4,28 +4,53 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use domain::id::{AttemptId, HostId};
+use domain::id::{AttemptId, HostId, JobName};
 
 #[derive(Debug, Default)]
-pub(crate) struct Taken(Mutex<BTreeMap<String, HostId>>);
+pub(crate) struct Taken(Mutex<BTreeMap<String, Taker>>);
+
+#[derive(Debug)]
+struct Taker {
+    host: HostId,
+    job: JobName,
+    /// Its lease may have ended, and it goes on all the same.
+    without_lease: bool,
+}
 
 impl Taken {
-    pub fn add(&self, host: HostId, attempt: AttemptId) {
-        self.lock().insert(attempt.to_string(), host);
+    pub fn add(&self, host: HostId, job: &JobName, attempt: AttemptId) {
+        self.lock().insert(attempt.to_string(), Taker { host, job: job.clone(), without_lease: false });
     }
 
     pub fn of(&self, host: HostId) -> BTreeSet<String> {
         let taken = self.lock();
-        let own = taken.iter().filter(|(_, taker)| **taker == host);
+        let own = taken.iter().filter(|(_, taker)| taker.host == host);
         own.map(|(attempt, _)| attempt.clone()).collect()
     }
 
     /// Of those that were `asked` for, only the ones that are still `held` stay.
     pub fn keep(&self, asked: &BTreeSet<String>, held: &BTreeSet<String>) {
-        self.lock().retain(|attempt, _| held.contains(attempt) || !asked.contains(attempt));
+        self.lock().retain(|attempt, taker| {
+            taker.without_lease &= !held.contains(attempt);
+            held.contains(attempt) || !asked.contains(attempt)
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, HostId>> {
+    /// The leases cannot be renewed: what was taken for these jobs is let go, the rest goes on without.
+    pub fn let_go(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) {
+        self.lock().retain(|_, taker| {
+            let own = taker.host == host;
+            taker.without_lease |= own;
+            !(own && jobs(&taker.job))
+        });
+    }
+
+    pub fn without_lease(&self) -> Vec<String> {
+        let taken = self.lock();
+        taken.iter().filter(|(_, taker)| taker.without_lease).map(|(attempt, _)| attempt.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Taker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -197,5 +197,6 @@ pub fn job(name: &str) -> JobSpec {
         rate: None,
         resolve_when_absent: false,
         failed_alert: Default::default(),
+        on_store_loss: Default::default(),
     }
 }

@@ -203,6 +203,7 @@ fn job(grants: Grants) -> JobSpec {
         rate: None,
         resolve_when_absent: false,
         failed_alert: Default::default(),
+        on_store_loss: Default::default(),
     }
 }
 

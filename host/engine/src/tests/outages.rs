@@ -1,6 +1,7 @@
 //! The store goes away: guests end before another host may hold their items, and nothing of them is kept.
 
 use domain::item::State;
+use domain::job::{JobSpec, OnStoreLoss};
 use domain::outcome::Outcome;
 use jiff::SignedDuration;
 
@@ -77,6 +78,36 @@ async fn an_outcome_waits_for_the_store() {
     world.until_seen("h1 store-lost").await;
     database.let_in();
     world.until_seen("h1 attempt-ended a resolved").await;
+    assert_eq!(host.attempts("a").await, "#1 resolved 12:00:30Z\n");
+    assert_eq!(host.events().await, ["a"]);
+}
+
+fn goes_on() -> JobSpec {
+    JobSpec { on_store_loss: OnStoreLoss::ContinueIdempotent, ..job() }
+}
+
+/// Its outcome is written when the store is back, although the lease ended long before: nobody else took the item.
+#[tokio::test]
+async fn f12_a_job_that_says_so_goes_on_without_its_store() {
+    let world = World::postgres();
+    let database = world.database().unwrap();
+    world.script.finds(&["a"]);
+    let gate = world.script.holds("a");
+    let host = world.host_with("h1", &[goes_on()], fifteen_seconds).await;
+    host.trigger().await;
+    world.until_seen("h1 begins a #1").await;
+    world.until_seen("h1 discovered").await;
+    database.cut_off();
+    world.advance(5);
+    world.until_seen("h1 store-lost").await;
+    for _ in 0..6 {
+        world.advance(5);
+    }
+    gate.open();
+    database.let_in();
+    world.advance(5);
+    world.until_seen("h1 attempt-ended a resolved").await;
+    assert!(!world.seen.has("dropped h1 a"), "it was not stopped");
     assert_eq!(host.attempts("a").await, "#1 resolved 12:00:30Z\n");
     assert_eq!(host.events().await, ["a"]);
 }

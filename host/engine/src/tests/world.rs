@@ -266,6 +266,7 @@ pub fn job() -> JobSpec {
         rate: None,
         resolve_when_absent: false,
         failed_alert: Default::default(),
+        on_store_loss: Default::default(),
     }
 }
 

@@ -155,6 +155,7 @@ fn job(plugin: &str) -> JobSpec {
         rate: None,
         resolve_when_absent: false,
         failed_alert: Default::default(),
+        on_store_loss: Default::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::alert::FailedAlert;
 use domain::id::NameError;
-use domain::job::{Access, Grants, JobSpec};
+use domain::job::{Access, Grants, JobSpec, OnStoreLoss};
 use domain::origin::Origin;
 use domain::retry::{RetryPolicy, WhenExhausted};
 use domain::schedule::{Schedule, ScheduleError};
@@ -48,6 +48,7 @@ pub fn read(
     let rate = rate(&mut section);
     let resolve_when_absent = section.flag("resolve_when_absent");
     let failed_alert = failed_alert(section.section("failed_alert"));
+    let on_store_loss = section.word("on_store_loss", &ON_STORE_LOSS);
     section.finish();
     Some(JobSpec {
         name: job_name?,
@@ -63,6 +64,7 @@ pub fn read(
         rate,
         resolve_when_absent: resolve_when_absent.is_some_and(|found| found.value),
         failed_alert,
+        on_store_loss: on_store_loss.map(|found| found.value).unwrap_or_default(),
     })
 }
 
@@ -180,6 +182,9 @@ fn config(section: &mut Section<'_>) -> BTreeMap<String, String> {
     }
     config
 }
+
+pub const ON_STORE_LOSS: [(&str, OnStoreLoss); 2] =
+    [("stop", OnStoreLoss::Stop), ("continue-idempotent", OnStoreLoss::ContinueIdempotent)];
 
 const ACCESS: [(&str, Access); 2] = [("read", Access::Read), ("read-write", Access::ReadWrite)];
 

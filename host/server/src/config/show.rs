@@ -7,6 +7,7 @@ use domain::retry::{RetryPolicy, WhenExhausted};
 use jiff::SignedDuration;
 use store::store::hide_password;
 
+use super::job::ON_STORE_LOSS;
 use super::limits::LIMITS;
 use super::{Config, To};
 use crate::telemetry::LogFormat;
@@ -82,6 +83,9 @@ fn show_job(out: &mut String, job: &JobSpec) {
         entries.push(("rate", quoted(format!("{}/{}", rate.attempts_max, show(rate.window)))));
     }
     entries.push(("resolve_when_absent", job.resolve_when_absent.to_string()));
+    let word =
+        ON_STORE_LOSS.iter().find(|(_, policy)| *policy == job.on_store_loss).map_or("", |(word, _)| word);
+    entries.push(("on_store_loss", quoted(word)));
     section(out, &name, &entries);
 
     let config: Vec<_> = job.config.iter().map(|(key, value)| (quoted(key), quoted(value))).collect();

@@ -42,7 +42,7 @@ fn keys_and_kinds() {
         "[jobs.a]\nplugin = \"a\"\nconcurency = 3\nzzzzzz = 1\n",
         expect![[r#"
             tidemill.toml:3: jobs.a.concurency: there is no such key; did you mean "concurrency"?
-            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, enabled, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent, failed_alert"#]],
+            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, enabled, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent, failed_alert, on_store_loss"#]],
     );
     check(
         "[jobs.a]\nplugin = 7\nconcurrency = \"4\"\nresolve_when_absent = \"yes\"\n",
@@ -426,6 +426,7 @@ fn variables_lie_over_the_file() {
         # schedule = cron @daily (Europe/Berlin)
         concurrency = 9
         resolve_when_absent = true
+        on_store_loss = "stop"
 
         [jobs.wallet-retry.config]
         "Batch-Size" = "50"
@@ -499,12 +500,16 @@ fn values_are_read() {
     }
 }
 
-const ORIGINAL: [(&str, &str); 5] = [
+const ORIGINAL: [(&str, &str); 9] = [
     ("JOB_OUTBOX_BATCH_SIZE", "7"),
     ("JOB_FINALIZE_RETRY_LIMIT", "4"),
     ("JOB_FINALIZE_STUCK_THRESHOLD_SEC", "90"),
     ("METRICS_ENABLED", "false"),
     ("ENABLE_AUTO_CRON", "false"),
+    ("REPLENISH_INTERVAL_MINUTES", "15"),
+    ("CAMPAIGN_CONCURRENCY", "5"),
+    ("REPLENISH_RETRY_TIMES", "2"),
+    ("REPLENISH_RETRY_DELAY_MS", "30000"),
 ];
 
 /// What the original systems were configured by works on the demo's jobs.
@@ -516,9 +521,15 @@ fn variables_of_the_original_systems() {
     assert_eq!(job("finalize-retry").retry.max_attempts, Some(4));
     assert_eq!(job("finalize-recover").config["stuck_threshold_seconds"], "90");
     assert_eq!(job("metrics-collect").config["enabled"], "false");
-    for name in ["lease-recovery", "monitoring-alert"] {
+    for name in ["stock-replenish", "lease-recovery", "monitoring-alert"] {
         assert_eq!(job(name).schedule.to_string(), "manual", "{name} is switched off");
     }
+    let on = load(demo::CONFIG.as_bytes(), &[("REPLENISH_INTERVAL_MINUTES", "15")]).unwrap();
+    let stock = on.jobs.iter().find(|job| job.name.as_str() == "stock-replenish").unwrap();
+    assert_eq!(stock.schedule.to_string(), "every 15m");
+    let (stock, half_a_minute) = (job("stock-replenish"), jiff::SignedDuration::from_secs(30));
+    assert_eq!((stock.concurrency, stock.retry.max_attempts), (5, Some(2)));
+    assert_eq!((stock.retry.base, stock.retry.cap), (half_a_minute, half_a_minute));
     let over = [("JOB_OUTBOX_BATCH_SIZE", "7"), ("TIDEMILL__JOBS__LEDGER_OUTBOX__CONFIG__BATCH_SIZE", "9")];
     let config = load(demo::CONFIG.as_bytes(), &over).unwrap();
     let job = config.jobs.iter().find(|job| job.name.as_str() == "ledger-outbox").unwrap();

@@ -13,6 +13,7 @@ pub const ITEMS_LOST: &str =
     "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, run_id, seen_run_id,
         claimed_at_ms, created_at_ms
     FROM item WHERE state = 'running' AND (lease_until_ms < $1 OR host_id = $2)
+        AND attempt_id NOT IN (SELECT value FROM json_each($4))
     ORDER BY created_at_ms LIMIT $3";
 
 pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1";

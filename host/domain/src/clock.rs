@@ -27,9 +27,9 @@ impl Clock {
         }
     }
 
-    /// A clock that shows `factor` seconds for each second that passes, from now on.
-    pub fn scaled(factor: f64) -> Clock {
-        Clock::Scaled(Scaled { factor, started: Instant::now(), origin: Timestamp::now() })
+    /// A clock that shows `factor` seconds for each second that passes, from `origin` on.
+    pub fn scaled(factor: f64, origin: Timestamp) -> Clock {
+        Clock::Scaled(Scaled { factor, started: Instant::now(), origin })
     }
 
     pub fn manual(now: Timestamp) -> Clock {

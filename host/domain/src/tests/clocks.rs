@@ -61,7 +61,7 @@ fn a_manual_clock_stands_still_and_stops_at_the_end_of_time() {
 
 #[test]
 fn a_scaled_clock_runs_ahead() {
-    let clock = Clock::scaled(1_000.0);
+    let clock = Clock::scaled(1_000.0, Timestamp::now());
     let (began, start) = (Instant::now(), clock.now());
     while clock.now().duration_since(start) < SignedDuration::from_secs(10) {
         std::hint::spin_loop();

@@ -21,6 +21,8 @@ use crate::config::{Config, Environment};
 use crate::telemetry::{self, LogConfig};
 
 const WALLETS: &str = "wallet-keygen-retry";
+/// In the data folder.
+const CLOCK_FILE: &str = "clock";
 
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let log = LogConfig { filter: "warn,engine::executor=error".to_owned(), ..LogConfig::default() };
@@ -33,7 +35,7 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     let data = data_folder(args.data.as_deref())?;
     let plugins = copy_plugins(args.plugins.as_deref(), &data)?;
     let factor = 60.0 / args.minute;
-    let clock = Clock::scaled(factor);
+    let clock = Clock::scaled(factor, shown_before(&data).unwrap_or_default().max(Timestamp::now()));
 
     let world_url = format!("sqlite://{}", data.join("business.db").display());
     let world = World::create(&world_url).await?;
@@ -47,7 +49,10 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     let app = App::start(config, engine, clock.clone()).await?;
     greet(&app, &data, services.address, args.minute);
 
-    let account = Account { store: app.store.clone(), world, mpc, services: services.all.clone(), clock };
+    let services_seen = services.all.clone();
+    let clock_file = data.join(CLOCK_FILE);
+    let account =
+        Account { store: app.store.clone(), world, mpc, services: services_seen, clock, clock_file };
     let account = tokio::spawn(account.tell(args.minute));
     match args.seconds {
         Some(seconds) => tokio::select! {
@@ -61,6 +66,11 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     app.stop().await;
     println!("stopped; the data stays in {}", data.display());
     Ok(())
+}
+
+/// What the demo's clock showed when it last ran on this data: it goes on from there, as its schedules do.
+fn shown_before(data: &Path) -> Option<Timestamp> {
+    std::fs::read_to_string(data.join(CLOCK_FILE)).ok()?.trim().parse().ok()
 }
 
 fn data_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -176,6 +186,7 @@ struct Account {
     mpc: Mpc,
     services: Arc<All>,
     clock: Clock,
+    clock_file: PathBuf,
 }
 
 impl Account {
@@ -183,6 +194,9 @@ impl Account {
         let began = self.clock.now();
         let mut all_done = false;
         for at in 0_u32.. {
+            if let Err(error) = std::fs::write(&self.clock_file, self.clock.now().to_string()) {
+                println!("         the clock is not kept: {error}");
+            }
             if let Err(error) = self.world.sell(i64::from(at)).await {
                 println!("         nothing sold: {error:#}");
             }

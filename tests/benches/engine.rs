@@ -59,6 +59,7 @@ fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
         name: "noop".parse().unwrap(),
         plugin: "noop".parse().unwrap(),
         schedule: Schedule::Manual,
+        ticks: Default::default(),
         config: BTreeMap::from([("count".to_owned(), items.to_string())]),
         grants: Grants::default(),
         limits: Limits::DEFAULT,
@@ -98,7 +99,7 @@ async fn measure(db: &str, runner: &str, items: u64) -> f64 {
     let config = StoreConfig { url, datasources: BTreeMap::new() };
 
     let (engine, store) = start(&config, host, runner.clone(), job(items, 0)).await;
-    engine.trigger(&"noop".parse().unwrap(), "bench").await.unwrap();
+    engine.trigger(&"noop".parse().unwrap(), None, "bench").await.unwrap();
     until(&engine, &store, "running").await;
     engine.stop().await;
     store.close().await;

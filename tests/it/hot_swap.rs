@@ -96,7 +96,7 @@ impl Scene {
     }
 
     async fn trigger(&self) {
-        self.host.app.engine.trigger(&self.job.name, "test").await.unwrap();
+        self.host.app.engine.trigger(&self.job.name, None, "test").await.unwrap();
     }
 
     /// One more attempt of the job's one item: its note.
@@ -225,7 +225,7 @@ async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
 
 async fn run_to_its_end(engine: &Engine, store: &Store, job: &JobSpec) {
     let mut feed = engine.feed();
-    engine.trigger(&job.name, "test").await.unwrap();
+    engine.trigger(&job.name, None, "test").await.unwrap();
     // An earlier run may have queued what this one found.
     let open = async || {
         let runs = store.runs(Some(job.name.as_str()), 10).await.unwrap();

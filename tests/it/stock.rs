@@ -59,7 +59,7 @@ async fn scene(kind: Kind, low: i64, change: impl FnOnce(&mut JobSpec)) -> Scene
 impl Scene {
     async fn trigger(&self) -> RunId {
         let (store, now) = (&self.host.app.store, self.host.app.clock.now());
-        store.trigger(&JOB.parse().unwrap(), "ada", now).await.unwrap()
+        store.trigger(&JOB.parse().unwrap(), None, "ada", now).await.unwrap()
     }
 
     async fn run(&mut self) -> RunId {

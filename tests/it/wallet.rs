@@ -248,7 +248,7 @@ async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
             .await
             .unwrap();
     }
-    app.engine.trigger(&JOB.parse().unwrap(), "api").await.unwrap();
+    app.engine.trigger(&JOB.parse().unwrap(), None, "api").await.unwrap();
     scene.host.settle().await;
     assert_eq!(
         scene.requested_users().await,

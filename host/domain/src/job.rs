@@ -10,12 +10,14 @@ use crate::limits::Limits;
 use crate::origin::Origin;
 use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
+use crate::tick::TickPolicy;
 
 #[derive(Debug, Clone)]
 pub struct JobSpec {
     pub name: JobName,
     pub plugin: PluginName,
     pub schedule: Schedule,
+    pub ticks: TickPolicy,
     /// What the plugin reads through `wasi:config/store`.
     pub config: BTreeMap<String, String>,
     pub grants: Grants,
@@ -42,6 +44,15 @@ pub enum OnStoreLoss {
     /// They go on, and what they come to is written when the store is back, unless another host has taken the item
     /// meanwhile. The job says that it does no harm if two of its attempts overlap.
     ContinueIdempotent,
+}
+
+impl JobSpec {
+    /// When it begins next after `now`: its schedule's instant, and the job's own share of the jitter.
+    pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let offset = self.ticks.offset(self.name.as_str());
+        let seen = now.checked_sub(offset).unwrap_or(now);
+        self.schedule.next_after(seen)?.checked_add(offset).ok()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! In reading order, which is the order in which an item meets them.
 
 pub mod clock;
+pub mod cron;
 pub mod id;
 pub mod limits;
 pub mod origin;

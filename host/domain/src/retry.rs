@@ -71,7 +71,7 @@ impl RetryPolicy {
 /// A number in [0, 1) that depends on the key only (FNV-1a, 64 bit). The last characters of a key
 /// hardly reach the upper bits, so they are mixed in (as MurmurHash3 ends): else `user-1` and
 /// `user-2` would wait nearly the same.
-fn share(key: &str) -> f64 {
+pub(crate) fn share(key: &str) -> f64 {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

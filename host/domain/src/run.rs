@@ -32,6 +32,10 @@ pub struct ClaimedRun {
     pub id: RunId,
     pub job: JobName,
     pub trigger: String,
+    /// The instant of the schedule that it is for.
+    pub scheduled_at: Option<Timestamp>,
+    /// What it was started with: a JSON document.
+    pub params: Option<String>,
     pub epoch: i64,
     pub attempt_id: AttemptId,
     pub claimed_at: Timestamp,

@@ -40,6 +40,10 @@ pub struct Call<T> {
 pub struct PageRequest {
     pub run_id: RunId,
     pub trigger: String,
+    /// The instant of the schedule that the run is for.
+    pub scheduled_at: Option<Timestamp>,
+    /// What the run was started with: a JSON document.
+    pub params: Option<String>,
     pub cursor: Option<String>,
     pub limit: u32,
     pub now: Timestamp,

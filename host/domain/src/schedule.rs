@@ -1,16 +1,16 @@
-//! When a job is due. Times in a daylight-saving gap fire at the gap's end, times in a fold
-//! fire once (the rules of the `croner` crate); intervals follow a grid that all hosts share.
+//! When a job is due. Cron texts and their odd nights are in [`crate::cron`]; intervals follow a grid that all
+//! hosts share.
 
 use std::fmt;
 
-use croner::parser::{CronParser, Seconds, Year};
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+
+use crate::cron::{Cron, OddNights};
 
 /// Shortest interval of a schedule.
 pub const EVERY_MIN: SignedDuration = SignedDuration::from_secs(1);
-/// How far back a cron's last instant is looked for: 29 February on one day of the week comes every 28 years.
-const LOOK_BACK_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 60);
+/// Most instants that a schedule may name one by one.
+pub const INSTANTS_MAX: usize = 1_000;
 /// Most missed instants that are listed one by one.
 pub const MISSED_MAX: usize = 100;
 
@@ -18,16 +18,10 @@ pub const MISSED_MAX: usize = 100;
 pub enum Schedule {
     Cron(Box<Cron>),
     Every(SignedDuration),
+    /// These instants, in their order.
+    At(Vec<Timestamp>),
     /// Only people and the API start it.
     Manual,
-}
-
-#[derive(Debug, Clone)]
-pub struct Cron {
-    text: String,
-    zone_name: String,
-    pattern: croner::Cron,
-    zone: TimeZone,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +34,8 @@ pub enum ScheduleError {
     UnknownZone(String),
     #[error("an interval of {0} is below the least of 1 s")]
     TooOften(String),
+    #[error("it names no instant, or more than {INSTANTS_MAX}")]
+    BadInstants,
 }
 
 /// The instants of a schedule in a span of time: the last one, and those before it.
@@ -51,19 +47,26 @@ pub struct Due {
 }
 
 impl Schedule {
-    pub fn cron(text: &str, zone_name: &str, now: Timestamp) -> Result<Schedule, ScheduleError> {
-        let zone = TimeZone::get(zone_name).map_err(|_| ScheduleError::UnknownZone(zone_name.to_owned()))?;
-        let pattern = CronParser::builder()
-            .seconds(Seconds::Optional)
-            .year(Year::Disallowed)
-            .build()
-            .parse(text)
-            .map_err(|e| ScheduleError::BadCron { text: text.to_owned(), reason: e.to_string() })?;
-        let cron = Cron { text: text.to_owned(), zone_name: zone_name.to_owned(), pattern, zone };
+    pub fn cron(
+        text: &str,
+        zone_name: &str,
+        nights: OddNights,
+        now: Timestamp,
+    ) -> Result<Schedule, ScheduleError> {
+        let cron = Cron::parse(text, zone_name, nights)?;
         if cron.next_after(now).is_none() {
             return Err(ScheduleError::NeverFires(text.to_owned()));
         }
         Ok(Schedule::Cron(Box::new(cron)))
+    }
+
+    pub fn at(mut instants: Vec<Timestamp>) -> Result<Schedule, ScheduleError> {
+        if instants.is_empty() || instants.len() > INSTANTS_MAX {
+            return Err(ScheduleError::BadInstants);
+        }
+        instants.sort_unstable();
+        instants.dedup();
+        Ok(Schedule::At(instants))
     }
 
     pub fn every(interval: SignedDuration) -> Result<Schedule, ScheduleError> {
@@ -82,6 +85,7 @@ impl Schedule {
                 let slot = i128::from(after.as_millisecond()).div_euclid(step) + 1;
                 from_millis(slot * step)
             }
+            Schedule::At(instants) => instants.iter().copied().find(|instant| *instant > after),
             Schedule::Manual => None,
         }
     }
@@ -94,6 +98,7 @@ impl Schedule {
                 let step = interval.as_millis();
                 from_millis(i128::from(at.as_millisecond()).div_euclid(step) * step)
             }
+            Schedule::At(instants) => instants.iter().copied().rev().find(|instant| *instant <= at),
             Schedule::Manual => None,
         }
     }
@@ -113,28 +118,6 @@ impl Schedule {
     }
 }
 
-impl Cron {
-    fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let from = after.to_zoned(self.zone.clone());
-        self.pattern.find_next_occurrence(&from, false).ok().map(|zoned| zoned.timestamp())
-    }
-
-    /// Looks ahead from ever earlier, so that both directions find the same instants. (The crate's own
-    /// search backwards answers with later instants than it was asked for in nights with a fold.)
-    fn last_until(&self, at: Timestamp) -> Option<Timestamp> {
-        let mut span = SignedDuration::from_secs(1);
-        while span <= LOOK_BACK_MAX {
-            let first = self.next_after(at.checked_sub(span).ok()?);
-            let instants = std::iter::successors(first, |instant| self.next_after(*instant));
-            if let Some(last) = instants.take_while(|instant| *instant <= at).last() {
-                return Some(last);
-            }
-            span *= 2;
-        }
-        None
-    }
-}
-
 fn from_millis(millis: i128) -> Option<Timestamp> {
     i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok())
 }
@@ -142,8 +125,12 @@ fn from_millis(millis: i128) -> Option<Timestamp> {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Schedule::Cron(cron) => write!(f, "cron {} ({})", cron.text, cron.zone_name),
+            Schedule::Cron(cron) => cron.fmt(f),
             Schedule::Every(interval) => write!(f, "every {interval:#}"),
+            Schedule::At(instants) => {
+                let all: Vec<String> = instants.iter().map(Timestamp::to_string).collect();
+                write!(f, "at {}", all.join(", "))
+            }
             Schedule::Manual => f.write_str("manual"),
         }
     }

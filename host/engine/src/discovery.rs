@@ -23,8 +23,9 @@ pub async fn run(ctx: Arc<Ctx>) {
     let busy = Busy::default();
     loop {
         let woken = ctx.store.woken();
+        let pauses = ctx.pauses().await;
         for job in &ctx.jobs {
-            if busy.jobs().contains(&job.name) || !ctx.ready(job) {
+            if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
                 continue;
             }
             match ctx.store.claim_run(&job.name, ctx.lease()).await {
@@ -159,7 +160,15 @@ async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Opti
     let now = ctx.clock.now();
     let scope = Arc::new(ctx.store.scope_of_discovery(job.clone(), now));
     let limit = job.limits.items_per_page;
-    let input = PageRequest { run_id: run.id, trigger: run.trigger.clone(), cursor, limit, now };
+    let input = PageRequest {
+        run_id: run.id,
+        trigger: run.trigger.clone(),
+        scheduled_at: run.scheduled_at,
+        params: run.params.clone(),
+        cursor,
+        limit,
+        now,
+    };
     let call = Call { job: job.clone(), input, scope: scope.clone() };
     let report = guarded(ctx, ctx.runner.discover(call)).await;
     scope.abort().await;

@@ -8,6 +8,7 @@ use domain::job::JobSpec;
 use domain::runner::{Readiness, Runner};
 use store::audit::Entry;
 use store::items::Lease;
+use store::pauses::Pauses;
 use store::recovery::Recovered;
 use store::{Store, StoreError};
 use tokio::sync::{Notify, broadcast};
@@ -47,6 +48,11 @@ impl Ctx {
 
     pub fn leases(&self) -> CancellationToken {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is paused; everything, if the store cannot tell.
+    pub async fn pauses(&self) -> Pauses {
+        self.store.pauses().await.unwrap_or_else(|_| Pauses::everything(self.clock.now()))
     }
 
     pub fn ready(&self, job: &JobSpec) -> bool {
@@ -144,13 +150,18 @@ impl Engine {
         self.ctx.feed.listen()
     }
 
-    /// Starts a run by hand.
-    pub async fn trigger(&self, job: &JobName, actor: &str) -> Result<RunId, StoreError> {
+    /// Starts a run by hand; `params` is a JSON document for the plugin.
+    pub async fn trigger(
+        &self,
+        job: &JobName,
+        params: Option<&str>,
+        actor: &str,
+    ) -> Result<RunId, StoreError> {
         let ctx = &self.ctx;
         if ctx.job(job).is_none() {
             return Err(StoreError::NotFound(format!("job {:?}", job.as_str())));
         }
-        let run = ctx.store.trigger(job, actor, ctx.clock.now()).await?;
+        let run = ctx.store.trigger(job, params, actor, ctx.clock.now()).await?;
         ctx.feed.publish(Happening::RunStarted { job: job.clone(), run });
         ctx.store.wake();
         Ok(run)

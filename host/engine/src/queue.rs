@@ -30,7 +30,9 @@ pub async fn run(ctx: Arc<Ctx>) {
         let room = ctx.room.notified();
         let mut next: Option<Timestamp> = None;
         let (mut failed, mut held) = (false, false);
-        for job in ctx.jobs.iter().filter(|job| ctx.ready(job)) {
+        let pauses = ctx.pauses().await;
+        let may_begin = |job: &&Arc<JobSpec>| ctx.ready(job) && !pauses.covers(job.name.as_str());
+        for job in ctx.jobs.iter().filter(may_begin) {
             match fill(&ctx, job, &rooms).await {
                 Ok(Filled::Until(due)) => next = [next, due].into_iter().flatten().min(),
                 Ok(Filled::Held) => held = true,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use domain::id::RunId;
 use domain::job::JobSpec;
+use domain::tick::Overlap;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 
@@ -13,39 +15,62 @@ use crate::timer::until;
 
 /// Longest sleep, so that a clock that was set does not go unnoticed.
 const SLEEP_MAX: SignedDuration = SignedDuration::from_mins(1);
+/// How often it looks whether a run has ended for which an instant waits.
+const BUFFER_REST: SignedDuration = SignedDuration::from_secs(1);
 
 pub async fn run(ctx: Arc<Ctx>) {
     loop {
         let now = ctx.clock.now();
         let mut failed = false;
+        let mut next = now.checked_add(SLEEP_MAX).unwrap_or(Timestamp::MAX);
         for job in &ctx.jobs {
-            if let Err(error) = tick(&ctx, job, now).await {
-                tracing::warn!(job = %job.name, %error, "the schedule waits for the store");
-                failed = true;
+            match tick(&ctx, job, now).await {
+                Ok(due) => next = next.min(due.unwrap_or(Timestamp::MAX)),
+                Err(error) => {
+                    tracing::warn!(job = %job.name, %error, "the schedule waits for the store");
+                    failed = true;
+                }
             }
         }
-        let next = ctx.jobs.iter().filter_map(|job| job.schedule.next_after(now)).min();
-        let latest = now.checked_add(SLEEP_MAX).unwrap_or(Timestamp::MAX);
-        let wake_at = next.map_or(latest, |next| next.min(latest));
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
-            _ = until(&ctx.clock, Some(wake_at)), if !failed => {}
+            _ = until(&ctx.clock, Some(next)), if !failed => {}
             _ = tokio::time::sleep(STORE_REST), if failed => {}
         }
     }
 }
 
-/// Decides what is due of one job. After an absence the last instant runs; those before it are kept as coalesced.
-async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
+/// Decides what is due of one job, and says when to look again.
+async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let waits = buffered(ctx, job, now).await?;
+    // A job that begins later than its schedule says sees an earlier time.
+    let offset = job.ticks.offset(job.name.as_str());
+    let seen = now.checked_sub(offset).unwrap_or(now);
     let after = ctx.store.ticked_at(&job.name).await?;
-    let Some(due) = job.schedule.due(after, now) else { return Ok(()) };
-    let Some(ticked) = ctx.store.tick(&job.name, &due, now).await? else { return Ok(()) };
-    let name = job.name.clone();
-    tracing::debug!(job = %name, at = %due.at, fate = ticked.fate.as_str(), missed = due.missed.len(), "tick");
-    ctx.feed.publish(Happening::Ticked { job: name.clone(), fate: ticked.fate });
-    if let Some(run) = ticked.run {
-        ctx.feed.publish(Happening::RunStarted { job: name, run });
-        ctx.store.wake();
+    if let Some(due) = job.schedule.due(after, seen)
+        && let Some(ticked) = ctx.store.tick(job, &due, seen, now).await?
+    {
+        let name = job.name.clone();
+        tracing::debug!(job = %name, at = %due.at, fate = ticked.fate.as_str(), missed = due.missed.len(), "tick");
+        ctx.feed.publish(Happening::Ticked { job: name, fate: ticked.fate });
+        ticked.runs.into_iter().for_each(|run| started(ctx, job, run));
     }
-    Ok(())
+    let next = job.next_after(now);
+    let soon = waits.then(|| now.checked_add(BUFFER_REST).unwrap_or(Timestamp::MAX));
+    Ok([next, soon].into_iter().flatten().min())
+}
+
+/// Starts what waited for an open run's end; says whether it still waits.
+async fn buffered(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<bool, StoreError> {
+    if job.ticks.overlap != Overlap::BufferOne {
+        return Ok(false);
+    }
+    let (run, waits) = ctx.store.start_buffered(&job.name, now).await?;
+    run.into_iter().for_each(|run| started(ctx, job, run));
+    Ok(waits)
+}
+
+fn started(ctx: &Ctx, job: &JobSpec, run: RunId) {
+    ctx.feed.publish(Happening::RunStarted { job: job.name.clone(), run });
+    ctx.store.wake();
 }

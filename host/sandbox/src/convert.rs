@@ -46,6 +46,8 @@ pub fn page_request(job: &JobSpec, request: &PageRequest) -> types::PageRequest 
         "run_id": request.run_id.to_string(),
         "job": job.name.as_str(),
         "trigger": request.trigger,
+        "scheduled_at_ms": request.scheduled_at.map(Timestamp::as_millisecond),
+        "params": request.params.as_deref().and_then(|params| serde_json::from_str::<serde_json::Value>(params).ok()),
         "now_ms": request.now.as_millisecond(),
     });
     types::PageRequest { cursor: request.cursor.clone(), limit: request.limit, context: context.to_string() }

@@ -3,9 +3,10 @@
 use domain::id::{JobName, RunId};
 use domain::job::JobSpec;
 use domain::schedule::Due;
-use domain::tick::Fate;
+use domain::tick::{Fate, Overlap, Standing};
 use jiff::Timestamp;
 
+use crate::audit::{Entry, write};
 use crate::db::{Tx, args};
 use crate::error::StoreError;
 use crate::sql::{jobs, runs};
@@ -14,8 +15,9 @@ use crate::store::Store;
 /// What became of a due instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticked {
+    /// Of the newest instant.
     pub fate: Fate,
-    pub run: Option<RunId>,
+    pub runs: Vec<RunId>,
 }
 
 #[derive(Debug, Clone)]
@@ -47,42 +49,89 @@ impl Store {
         row.time("at_ms")
     }
 
-    /// Decides a due instant, once over all hosts: `None` says that another host did.
-    pub async fn tick(&self, job: &JobName, due: &Due, now: Timestamp) -> Result<Option<Ticked>, StoreError> {
+    /// Decides what is due, once over all hosts: `None` says that another host did.
+    /// `seen` is the time that the job's schedule sees, which may run behind `now`.
+    pub async fn tick(
+        &self,
+        job: &JobSpec,
+        due: &Due,
+        seen: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Ticked>, StoreError> {
+        let name = job.name.as_str();
         let mut tx = self.db.begin().await?;
-        let open = !tx.fetch(runs::RUN_OPEN_OF, &args![job.as_str()]).await?.is_empty();
-        let (fate, run) = match open {
-            true => (Fate::Overlap, None),
-            false => (Fate::Ran, Some(RunId::new(now))),
-        };
-        if !add_tick(&mut tx, job, due.at, fate, run, now).await? {
-            return Ok(None);
+        let open = !tx.fetch(runs::RUN_OPEN_OF, &args![name]).await?.is_empty();
+        let paused = self.pauses_of(&mut tx).await?.covers(name);
+        let fates = job.ticks.fates(due, Standing { open, paused }, seen);
+        let mut started = Vec::new();
+        for (at, fate) in &fates {
+            let run = (*fate == Fate::Ran).then(|| RunId::new(now));
+            match add_tick(&mut tx, &job.name, *at, *fate, run, now).await? {
+                true => started.extend(run.map(|run| (run, *at))),
+                false if *at == due.at => return Ok(None),
+                // In the eyes of a host that looked before: it keeps its fate.
+                false => {}
+            }
         }
-        for missed in &due.missed {
-            add_tick(&mut tx, job, *missed, Fate::Coalesced, None, now).await?;
+        if open && !started.is_empty() && job.ticks.overlap == Overlap::CancelOther {
+            tx.execute(runs::RUNS_CANCEL, &args![name, now]).await?;
+            tx.execute(runs::ITEMS_LEAVE_CANCELLED, &args![name]).await?;
         }
-        if let Some(run) = run {
-            add_run(&mut tx, run, job, "schedule", now).await?;
+        // The oldest instant first, which is the order in which their discoveries are claimed.
+        for (run, at) in started.iter().rev() {
+            add_run(&mut tx, *run, &job.name, Start { by: "schedule", at: Some(*at), params: None }, now)
+                .await?;
         }
-        tx.execute(jobs::JOB_SET_TICKED, &args![job.as_str(), due.at]).await?;
+        if fates.iter().any(|(_, fate)| *fate == Fate::Buffered) {
+            tx.execute(jobs::TICKS_REPLACED, &args![name, due.at]).await?;
+        }
+        tx.execute(jobs::JOB_SET_TICKED, &args![name, due.at]).await?;
         tx.commit().await?;
-        Ok(Some(Ticked { fate, run }))
+        let fate = fates.first().map_or(Fate::Missed, |(_, fate)| *fate);
+        Ok(Some(Ticked { fate, runs: started.into_iter().map(|(run, _)| run).collect() }))
     }
 
-    /// Starts a run by hand, beside whatever runs already.
-    pub async fn trigger(&self, job: &JobName, actor: &str, now: Timestamp) -> Result<RunId, StoreError> {
+    /// Starts the run of an instant that waited, if the one before it has ended: which, and whether one still waits.
+    pub async fn start_buffered(
+        &self,
+        job: &JobName,
+        now: Timestamp,
+    ) -> Result<(Option<RunId>, bool), StoreError> {
+        let waits = self.db.fetch(jobs::TICK_BUFFERED, &args![job.as_str()]).await?;
+        let Some(at) = waits.first().map(|row| row.time("at_ms")).transpose()? else {
+            return Ok((None, false));
+        };
+        let mut tx = self.db.begin().await?;
+        let open = !tx.fetch(runs::RUN_OPEN_OF, &args![job.as_str()]).await?.is_empty();
+        if open || self.pauses_of(&mut tx).await?.covers(job.as_str()) {
+            return Ok((None, true));
+        }
+        let run = RunId::new(now);
+        if tx.execute(jobs::TICK_START, &args![job.as_str(), at, run.to_string()]).await? != 1 {
+            return Ok((None, false));
+        }
+        add_run(&mut tx, run, job, Start { by: "schedule", at: Some(at), params: None }, now).await?;
+        tx.commit().await?;
+        Ok((Some(run), false))
+    }
+
+    /// Starts a run by hand, beside whatever runs already. `params` is a JSON document for the plugin.
+    pub async fn trigger(
+        &self,
+        job: &JobName,
+        params: Option<&str>,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<RunId, StoreError> {
         let mut tx = self.db.begin().await?;
         let run = RunId::new(now);
-        add_run(&mut tx, run, job, actor, now).await?;
+        add_run(&mut tx, run, job, Start { by: actor, at: None, params }, now).await?;
         let subject = run.to_string();
-        let entry = crate::audit::Entry {
-            actor,
-            action: "triggered",
-            job: Some(job.as_str()),
-            subject: &subject,
-            detail: "run started by hand",
-        };
-        crate::audit::write(&mut tx, &entry, now).await?;
+        let detail =
+            params.map_or("run started by hand".to_owned(), |p| format!("run started by hand with {p}"));
+        let entry =
+            Entry { actor, action: "triggered", job: Some(job.as_str()), subject: &subject, detail: &detail };
+        write(&mut tx, &entry, now).await?;
         tx.commit().await?;
         Ok(run)
     }
@@ -109,13 +158,21 @@ async fn add_tick(
     Ok(tx.execute(jobs::TICK_ADD, &args).await? == 1)
 }
 
+/// Why a run starts.
+struct Start<'a> {
+    by: &'a str,
+    /// The instant that it is for.
+    at: Option<Timestamp>,
+    params: Option<&'a str>,
+}
+
 async fn add_run(
     tx: &mut Tx,
     run: RunId,
     job: &JobName,
-    started_by: &str,
+    start: Start<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let args = args![run.to_string(), job.as_str(), started_by, now];
+    let args = args![run.to_string(), job.as_str(), start.by, now, start.at, start.params];
     tx.execute(runs::RUN_ADD, &args).await.map(|_| ())
 }

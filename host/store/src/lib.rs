@@ -13,6 +13,7 @@ mod sql;
 pub mod store;
 
 pub mod jobs;
+pub mod pauses;
 pub mod results;
 pub mod runs;
 

@@ -35,6 +35,8 @@ impl Store {
                 id: row.parse("id")?,
                 job: row.parse("job")?,
                 trigger: row.text("started_by")?,
+                scheduled_at: row.opt_time("scheduled_at_ms")?,
+                params: row.opt_text("params")?,
                 epoch: row.int("epoch")?,
                 attempt_id,
                 claimed_at: lease.now,

@@ -15,7 +15,7 @@ async fn host() -> (Databases, Host) {
     let mut sleeper = job("sleeper");
     sleeper.config = BTreeMap::from([("ms".to_owned(), "20000".to_owned())]);
     let mut host = Host::start("one", &databases, &manual(), vec![job("noop"), sleeper]).await;
-    host.app.engine.trigger(&"noop".parse().unwrap(), "test").await.unwrap();
+    host.app.engine.trigger(&"noop".parse().unwrap(), None, "test").await.unwrap();
     host.settle().await;
     (databases, host)
 }
@@ -142,7 +142,7 @@ async fn decisions_that_do_not_fit_the_state_are_refused_by_its_name() {
 
 /// Until the item `s-1` runs.
 async fn start_sleeping(host: &mut Host) {
-    host.app.engine.trigger(&"sleeper".parse().unwrap(), "test").await.unwrap();
+    host.app.engine.trigger(&"sleeper".parse().unwrap(), None, "test").await.unwrap();
     let running = async {
         let state =
             async |host: &Host| host.app.store.item("sleeper", "s-1").await.unwrap().map(|item| item.state);

@@ -54,7 +54,7 @@ const TABLE: &str = "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, 
 impl Scene {
     async fn run_both(&mut self) {
         for name in ["witness", "noop"] {
-            self.host.app.engine.trigger(&name.parse().unwrap(), "test").await.unwrap();
+            self.host.app.engine.trigger(&name.parse().unwrap(), None, "test").await.unwrap();
         }
         self.host.settle().await;
     }

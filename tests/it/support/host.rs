@@ -188,6 +188,7 @@ pub fn job(name: &str) -> JobSpec {
         name: name.parse().unwrap(),
         plugin: name.parse().unwrap(),
         schedule: Schedule::Manual,
+        ticks: Default::default(),
         config: BTreeMap::new(),
         grants: Grants::default(),
         limits: Limits::DEFAULT,

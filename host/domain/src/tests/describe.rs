@@ -194,6 +194,7 @@ fn job(grants: Grants) -> JobSpec {
         name: "wallet".parse().unwrap(),
         plugin: "wallet".parse().unwrap(),
         schedule: Schedule::Manual,
+        ticks: Default::default(),
         config: BTreeMap::new(),
         grants,
         limits: Limits::DEFAULT,

@@ -7,9 +7,11 @@ mod describe;
 mod figures;
 mod limits;
 mod names;
+mod odd_nights;
 mod origin;
 mod schedules;
 mod states;
+mod ticks;
 
 use jiff::Timestamp;
 

@@ -5,10 +5,11 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::at;
+use crate::cron::OddNights;
 use crate::schedule::{MISSED_MAX, Schedule};
 
 fn cron(text: &str, zone: &str) -> Schedule {
-    Schedule::cron(text, zone, at("2026-01-01T00:00:00Z")).unwrap()
+    Schedule::cron(text, zone, OddNights::default(), at("2026-01-01T00:00:00Z")).unwrap()
 }
 
 fn every(seconds: i64) -> Schedule {
@@ -311,13 +312,13 @@ fn what_is_wrong_with_a_schedule_is_said() {
     ];
     let mut report = String::new();
     for text in texts {
-        let result =
-            Schedule::cron(text, "UTC", now).map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
+        let result = Schedule::cron(text, "UTC", OddNights::default(), now)
+            .map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
         report.push_str(&format!("{text:?}: {result}\n"));
     }
     for zone in ["", "Mars/Olympus", "europe/berlin", "+02:00", "CET"] {
-        let result =
-            Schedule::cron("* * * * *", zone, now).map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
+        let result = Schedule::cron("* * * * *", zone, OddNights::default(), now)
+            .map_or_else(|e| e.to_string(), |s| format!("fine: {s}"));
         report.push_str(&format!("{zone:?}: {result}\n"));
     }
     for interval in [SignedDuration::from_millis(999), SignedDuration::ZERO, SignedDuration::from_secs(-60)] {

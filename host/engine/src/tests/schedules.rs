@@ -2,6 +2,7 @@
 
 use domain::item::State;
 use domain::job::{JobSpec, Rate};
+use domain::tick::Overlap;
 use expect_test::expect;
 use jiff::SignedDuration;
 
@@ -16,6 +17,9 @@ on_both![
     attempts_keep_to_the_rate,
     a_run_waits_until_its_plugin_is_ready,
     runs_by_hand_follow_one_another,
+    a_paused_job_begins_nothing,
+    an_instant_waits_for_the_open_run,
+    a_job_begins_at_its_own_moment,
 ];
 
 async fn a_tick_becomes_a_finished_run(world: World) {
@@ -143,6 +147,55 @@ async fn runs_by_hand_follow_one_another(world: World) {
     world.until_run(&host, first, "finished").await;
     world.until_run(&host, second, "finished").await;
     assert_eq!(host.events().await, ["a", "b"]);
-    let unknown = host.engine.trigger(&"nobody".parse().unwrap(), "test").await.unwrap_err();
+    let unknown = host.engine.trigger(&"nobody".parse().unwrap(), None, "test").await.unwrap_err();
     assert_eq!(unknown.to_string(), "there is no job \"nobody\"");
+}
+
+/// Neither its instants nor what was started by hand, until it is resumed.
+async fn a_paused_job_begins_nothing(world: World) {
+    world.script.finds(&["a"]);
+    let host = world.host("h1", &[each_minute()]).await;
+    host.store.pause(Some(&super::world::job_name()), "ada", world.clock.now()).await.unwrap();
+    let run = host.trigger().await;
+    world.advance(30);
+    world.until_seen("h1 ticked paused").await;
+    assert_eq!(world.seen.count("h1 discovers"), 0);
+    host.store.resume(Some(&super::world::job_name()), "ada", world.clock.now()).await.unwrap();
+    world.until_run(&host, run, "finished").await;
+    assert_eq!(host.ticks().await, "12:01:00Z paused\n");
+}
+
+async fn an_instant_waits_for_the_open_run(world: World) {
+    world.script.finds_each_time(&["a"], 2);
+    let gate = world.script.holds("a");
+    let mut job = each_minute();
+    job.ticks.overlap = Overlap::BufferOne;
+    let host = world.host("h1", &[job]).await;
+    world.advance(30);
+    world.until_seen("h1 begins a #1").await;
+    world.advance(60);
+    world.until_seen("h1 ticked buffered").await;
+    world.advance(60);
+    world.until_count("h1 ticked buffered", 2).await;
+    gate.open();
+    world.until_state(&host, "a", State::Resolved).await;
+    world.advance(2);
+    world.until_count("h1 discovered", 2).await;
+    assert_eq!(host.ticks().await, "12:01:00Z ran\n12:02:00Z overlap\n12:03:00Z ran\n");
+}
+
+/// With a jitter, later than the schedule says, by the same span each time.
+async fn a_job_begins_at_its_own_moment(world: World) {
+    let mut job = each_minute();
+    job.ticks.jitter = SignedDuration::from_secs(60);
+    let offset = job.ticks.offset(job.name.as_str());
+    assert!(offset > SignedDuration::from_secs(1), "{offset}");
+    let host = world.host("h1", &[job]).await;
+    world.advance(30);
+    world.clock.advance(offset - SignedDuration::from_secs(1));
+    world.clock.advance(SignedDuration::from_secs(1));
+    world.until_seen("h1 ticked ran").await;
+    let run = host.store.runs(Some("job"), 1).await.unwrap().remove(0);
+    assert_eq!(run.created_at, super::world::at("12:01:00") + offset);
+    assert_eq!(host.ticks().await, "12:01:00Z ran\n");
 }

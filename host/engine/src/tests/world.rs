@@ -188,7 +188,7 @@ impl Host {
     }
 
     pub async fn trigger(&self) -> RunId {
-        self.engine.trigger(&job_name(), "test").await.unwrap()
+        self.engine.trigger(&job_name(), None, "test").await.unwrap()
     }
 
     pub async fn item(&self, key: &str) -> Option<ItemView> {
@@ -257,6 +257,7 @@ pub fn job() -> JobSpec {
         name: job_name(),
         plugin: "plugin".parse().unwrap(),
         schedule: Schedule::Manual,
+        ticks: Default::default(),
         config: BTreeMap::new(),
         grants: Grants { topics: BTreeSet::from([TOPIC.to_owned()]), ..Grants::default() },
         limits: Limits::DEFAULT,

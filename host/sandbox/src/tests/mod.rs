@@ -106,6 +106,8 @@ impl Bench {
         let input = PageRequest {
             run_id: RunId::new(now),
             trigger: "test".to_owned(),
+            scheduled_at: None,
+            params: None,
             cursor: cursor.map(str::to_owned),
             limit,
             now,
@@ -146,6 +148,7 @@ fn job(plugin: &str) -> JobSpec {
         name: plugin.parse().unwrap(),
         plugin: plugin.parse().unwrap(),
         schedule: Schedule::Manual,
+        ticks: Default::default(),
         config: BTreeMap::new(),
         grants: Grants::default(),
         limits: Limits::DEFAULT,

@@ -10,12 +10,13 @@ use domain::id::KEY_BYTES_MAX;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
 use store::items::ItemCount;
+use store::pauses::Pauses;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
-use super::types::{AddItem, Count, Item, Job, Jobs, Mode, Start, Triggered};
+use super::types::{AddItem, Count, Item, Job, Jobs, Mode, Pause, Start, Triggered};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -26,11 +27,12 @@ pub fn router() -> Router<AppState> {
 
 async fn list(State(state): State<AppState>) -> Result<Json<Jobs>, ApiError> {
     let counts = state.store.item_counts().await?;
+    let pauses = state.store.pauses().await?;
     let jobs = state.engine.jobs();
-    Ok(Json(Jobs { jobs: jobs.iter().map(|job| view(&state, job, &counts)).collect() }))
+    Ok(Json(Jobs { jobs: jobs.iter().map(|job| view(&state, job, &counts, &pauses)).collect() }))
 }
 
-fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount]) -> Job {
+fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount], pauses: &Pauses) -> Job {
     let (digest, blocked) = match state.engine.readiness(job) {
         Readiness::Ready(digest) => (Some(digest.to_string()), None),
         Readiness::Blocked(why) => (None, Some(why)),
@@ -40,7 +42,8 @@ fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount]) -> Job {
         name: job.name.to_string(),
         plugin: job.plugin.to_string(),
         schedule: job.schedule.to_string(),
-        next_due_at: job.schedule.next_after(state.clock.now()),
+        next_due_at: job.next_after(state.clock.now()),
+        paused: pauses.of(job.name.as_str()).map(|pause| Pause { since: pause.since, by: pause.by.clone() }),
         digest,
         blocked,
         concurrency: job.concurrency,
@@ -53,10 +56,14 @@ async fn trigger(
     State(state): State<AppState>,
     Segments(name): Segments<String>,
     actor: Actor,
-    Body(Start { mode: None | Some(Mode::All) }): Body<Start>,
+    Body(Start { mode: None | Some(Mode::All), params }): Body<Start>,
 ) -> Result<Response, ApiError> {
-    let job = &known(&state, &name)?.name;
-    let run_id = state.engine.trigger(job, &actor.0).await?.to_string();
+    let job = known(&state, &name)?;
+    let params = params.map(|params| params.to_string());
+    if params.as_ref().is_some_and(|params| params.len() > job.limits.payload_bytes) {
+        return Err(ApiError::bad_body(format!("params: at most {} bytes", job.limits.payload_bytes)));
+    }
+    let run_id = state.engine.trigger(&job.name, params.as_deref(), &actor.0).await?.to_string();
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run_id}"));
     let mut response = (StatusCode::CREATED, Json(Triggered { run_id })).into_response();
     if let Ok(location) = location {
@@ -65,7 +72,7 @@ async fn trigger(
     Ok(response)
 }
 
-fn known<'a>(state: &'a AppState, name: &str) -> Result<&'a JobSpec, ApiError> {
+pub fn known<'a>(state: &'a AppState, name: &str) -> Result<&'a JobSpec, ApiError> {
     let job = state.engine.jobs().iter().find(|known| known.name.as_str() == name);
     job.map(|job| &**job).ok_or_else(|| ApiError::not_found(format!("there is no job {name:?}")))
 }

@@ -19,6 +19,7 @@ mod path;
 mod plugins;
 mod recover;
 mod runs;
+mod schedules;
 pub mod types;
 
 use std::net::SocketAddr;
@@ -60,6 +61,7 @@ pub fn router(state: AppState) -> Router {
     let resources = Router::new()
         .merge(jobs::router())
         .merge(runs::router())
+        .merge(schedules::router())
         .merge(items::router())
         .merge(plugins::router())
         .merge(hosts::router())

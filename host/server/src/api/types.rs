@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 mod batch;
 mod result;
+mod schedule;
 
 pub use self::batch::{AddBatch, AddBatchItem, Batch, BatchWithItems, Batches, InBatch, Processed};
 pub use self::result::{EndedItem, FailedItem, RunResult, RunWithResult};
+pub use self::schedule::{Pause, Paused, Preview, Tick, Ticks};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {
@@ -47,6 +49,7 @@ pub struct Job {
     pub plugin: String,
     pub schedule: String,
     pub next_due_at: Option<Timestamp>,
+    pub paused: Option<Pause>,
     /// The version that new attempts run on.
     pub digest: Option<String>,
     /// Why no attempt can start now, if so.
@@ -238,6 +241,9 @@ pub struct AddItem {
 pub struct Start {
     #[serde(default)]
     pub mode: Option<Mode>,
+    /// For the plugin, which reads it in `discover`.
+    #[serde(default)]
+    pub params: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,12 +1,12 @@
-//! `tidemill jobs` and `jobs trigger`.
+//! `tidemill jobs`: the list, a start by hand, pauses, and what became of due instants.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{Output, line, print, print_json, short, time_or_none};
-use crate::api::types::{Job, Jobs, Triggered};
+use super::output::{Output, line, print, print_json, short, time, time_or_none};
+use crate::api::types::{Job, Jobs, Paused, Tick, Ticks, Triggered};
 
 #[derive(Debug, Args)]
 pub struct JobsArgs {
@@ -21,15 +21,44 @@ enum JobsCommand {
     /// Start a run now
     Trigger {
         job: String,
+        /// A JSON document for the plugin
+        #[arg(long, value_parser = |text: &str| serde_json::from_str::<Value>(text).map_err(|e| e.to_string()))]
+        params: Option<Value>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Let nothing of a job, or of all, begin until it is resumed; what runs goes on to its end
+    Pause(Whom),
+    /// Let it begin again
+    Resume(Whom),
+    /// What became of a job's due instants, the newest first
+    Ticks {
+        job: String,
+        #[arg(long, default_value_t = crate::api::LIMIT_DEFAULT)]
+        limit: u32,
         #[command(flatten)]
         remote: Remote,
     },
 }
 
+#[derive(Debug, Args)]
+struct Whom {
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    job: Option<String>,
+    /// All jobs, also those that come later
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
 pub fn run(args: JobsArgs) -> Result<(), Failure> {
     match args.command {
         None => list(&args.remote),
-        Some(JobsCommand::Trigger { job, remote }) => trigger(&job, &remote),
+        Some(JobsCommand::Trigger { job, params, remote }) => trigger(&job, params, &remote),
+        Some(JobsCommand::Pause(whom)) => set(&whom, "pause"),
+        Some(JobsCommand::Resume(whom)) => set(&whom, "resume"),
+        Some(JobsCommand::Ticks { job, limit, remote }) => ticks(&job, limit, &remote),
     }
 }
 
@@ -46,16 +75,39 @@ fn row(job: &Job) -> Vec<String> {
         job.plugin.clone(),
         short(job.digest.as_ref()),
         job.schedule.clone(),
-        time_or_none(job.next_due_at),
+        match &job.paused {
+            Some(pause) => format!("paused by {}", pause.by),
+            None => time_or_none(job.next_due_at),
+        },
         items.join(", "),
         job.blocked.clone().unwrap_or_default(),
     ]
 }
 
-fn trigger(job: &str, remote: &Remote) -> Result<(), Failure> {
-    let triggered: Triggered = remote.post(&["jobs", job], &json!({}))?;
+fn trigger(job: &str, params: Option<Value>, remote: &Remote) -> Result<(), Failure> {
+    let triggered: Triggered = remote.post(&["jobs", job], &json!({ "params": params }))?;
     match remote.output {
         Output::Json => print_json(&triggered),
         Output::Table => line(&format!("started run {}", triggered.run_id)),
     }
+}
+
+fn set(whom: &Whom, what: &str) -> Result<(), Failure> {
+    let path = match &whom.job {
+        Some(job) => vec!["jobs", job, what],
+        None => vec![what],
+    };
+    let answer: Paused = whom.remote.post(&path, &json!({}))?;
+    let now = if answer.paused { "paused" } else { "not paused" };
+    match whom.remote.output {
+        Output::Json => print_json(&answer),
+        Output::Table if answer.changed => line(now),
+        Output::Table => line(&format!("{now}, as before")),
+    }
+}
+
+fn ticks(job: &str, limit: u32, remote: &Remote) -> Result<(), Failure> {
+    let ticks: Ticks = remote.get(&["jobs", job, "ticks"], &[("limit", limit.to_string())])?;
+    let row = |tick: &Tick| vec![time(tick.at), tick.fate.clone(), tick.run_id.clone().unwrap_or_default()];
+    print(remote.output, &ticks, &["DUE", "FATE", "RUN"], |ticks| ticks.ticks.iter().map(row).collect())
 }

@@ -7,13 +7,13 @@ use domain::id::NameError;
 use domain::job::{Access, Grants, JobSpec, OnStoreLoss};
 use domain::origin::Origin;
 use domain::retry::{RetryPolicy, WhenExhausted};
-use domain::schedule::{Schedule, ScheduleError};
+use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 
 use super::limits;
 use super::raw::Value;
 use super::reader::Section;
-use super::text;
+use super::{schedule, text};
 
 /// Attempts that one host runs at a time, unless the job says otherwise.
 pub const CONCURRENCY_DEFAULT: u32 = 4;
@@ -37,7 +37,7 @@ pub fn read(
         }
     };
     let plugin = plugin(&mut section);
-    let schedule = schedule(&mut section, now);
+    let schedule = schedule::read(&mut section, now);
     let enabled = section.flag("enabled").is_none_or(|found| found.value);
     let config = config(&mut section);
     let grants = grants(&mut section, datasources);
@@ -50,11 +50,13 @@ pub fn read(
     let failed_alert = failed_alert(section.section("failed_alert"));
     let on_store_loss = section.word("on_store_loss", &ON_STORE_LOSS);
     section.finish();
+    let (schedule, ticks) = schedule?;
     Some(JobSpec {
         name: job_name?,
         plugin: plugin?,
         // Off, it can still be started by hand.
-        schedule: if enabled { schedule? } else { Schedule::Manual },
+        schedule: if enabled { schedule } else { Schedule::Manual },
+        ticks,
         config,
         grants,
         limits,
@@ -91,74 +93,6 @@ pub fn name_words(error: &NameError) -> String {
     match error {
         NameError::BadCharacter(c) => format!("{c:?} is not allowed in it"),
         other => other.to_string(),
-    }
-}
-
-fn schedule(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
-    if !section.has("schedule") {
-        section.asked("schedule");
-        return Some(Schedule::Manual);
-    }
-    let mut schedule = section.section_if("schedule")?;
-    let (has_cron, has_every) = (schedule.has("cron"), schedule.has("every"));
-    let cron = schedule.text("cron");
-    let zone = schedule.text("tz");
-    let every = schedule.duration("every");
-    let result = match (has_cron, has_every) {
-        (true, true) => {
-            schedule.blame("", "cron and every are both given", "keep one of the two");
-            None
-        }
-        (false, false) => {
-            let remedy = "give cron or every; leave schedule out for a job that only people start";
-            schedule.blame("", "it says no time", remedy);
-            None
-        }
-        (true, false) => cron.and_then(|cron| {
-            let zone_name = zone.as_ref().map_or("UTC", |zone| zone.value.as_str());
-            Schedule::cron(&cron.value, zone_name, now)
-                .map_err(|error| match (&error, &zone) {
-                    (ScheduleError::UnknownZone(_), Some(zone)) => {
-                        blame_schedule(&schedule, zone, &error);
-                    }
-                    _ => blame_schedule(&schedule, &cron, &error),
-                })
-                .ok()
-        }),
-        (false, true) => {
-            if let Some(zone) = &zone {
-                schedule.blame_found(zone, "an interval has no time zone", "remove tz, or use cron");
-            }
-            every.and_then(|every| {
-                Schedule::every(every.value).map_err(|error| blame_schedule(&schedule, &every, &error)).ok()
-            })
-        }
-    };
-    schedule.finish();
-    result
-}
-
-fn blame_schedule<T>(section: &Section<'_>, found: &super::reader::Found<T>, error: &ScheduleError) {
-    let (what, remedy) = schedule_words(error);
-    section.blame_found(found, what, remedy);
-}
-
-/// What is wrong with a schedule, and what to do.
-pub fn schedule_words(error: &ScheduleError) -> (String, &'static str) {
-    match error {
-        ScheduleError::BadCron { text, reason } => (
-            format!("cron text {text:?} is not valid: {}", reason.trim_end_matches('.')),
-            "use 5 or 6 fields like \"*/5 * * * *\", or @daily",
-        ),
-        ScheduleError::NeverFires(text) => {
-            (format!("cron text {text:?} never fires"), "use a day that its month has")
-        }
-        ScheduleError::UnknownZone(zone) => {
-            (format!("time zone {zone:?} is not known"), "use an IANA name like \"Europe/Berlin\"")
-        }
-        ScheduleError::TooOften(interval) => {
-            (format!("an interval of {interval} is too short"), "use at least \"1s\"")
-        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod limits;
 mod nearest;
 mod raw;
 mod reader;
+pub mod schedule;
 pub mod show;
 mod sink;
 pub mod text;
@@ -27,7 +28,7 @@ use store::config::DatasourceConfig;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
-pub use self::job::{CONCURRENCY_DEFAULT, NAME_REMEDY, schedule_words};
+pub use self::job::{CONCURRENCY_DEFAULT, NAME_REMEDY};
 use self::reader::{Found, Mistakes, Section};
 pub use self::sink::{Sink, To};
 use crate::archive::AuditConfig;

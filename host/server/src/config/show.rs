@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use domain::job::{Access, JobSpec};
 use domain::retry::{RetryPolicy, WhenExhausted};
+use domain::tick::{CatchUp, TickPolicy};
 use jiff::SignedDuration;
 use store::store::hide_password;
 
 use super::job::ON_STORE_LOSS;
 use super::limits::LIMITS;
+use super::schedule::OVERLAP;
 use super::{Config, To};
 use crate::telemetry::LogFormat;
 
@@ -74,7 +76,7 @@ fn section(out: &mut String, name: &str, entries: &[(&str, String)]) {
 fn show_job(out: &mut String, job: &JobSpec) {
     let name = format!("jobs.{}", job.name);
     let mut entries = vec![("plugin", quoted(&job.plugin))];
-    entries.push(("# schedule", job.schedule.to_string()));
+    entries.push(("# schedule", format!("{}; {}", job.schedule, ticks(&job.ticks))));
     entries.push(("concurrency", job.concurrency.to_string()));
     if let Some(items) = job.items_per_run_max {
         entries.push(("items_per_run_max", items.to_string()));
@@ -100,6 +102,25 @@ fn show_job(out: &mut String, job: &JobSpec) {
     section(out, &format!("{name}.retry"), &retry(&job.retry));
     let limits: Vec<_> = LIMITS.iter().map(|limit| (limit.key, limit.show_toml(&job.limits))).collect();
     section(out, &format!("{name}.limits"), &limits);
+}
+
+/// What becomes of due instants, in the words of the file.
+fn ticks(policy: &TickPolicy) -> String {
+    let overlap = OVERLAP.iter().find(|(_, overlap)| *overlap == policy.overlap).map_or("", |(word, _)| word);
+    let catch_up = match policy.catch_up {
+        CatchUp::None => "none".to_owned(),
+        CatchUp::Last => "last".to_owned(),
+        CatchUp::All(most) => format!("all (at most {most})"),
+    };
+    let mut text = format!("overlap {overlap}, catch_up {catch_up}");
+    let spans = [("catch_up_window", policy.catch_up_window), ("start_deadline", policy.start_deadline)];
+    for (key, span) in spans {
+        span.into_iter().for_each(|span| text.push_str(&format!(", {key} {}", show(span))));
+    }
+    if !policy.jitter.is_zero() {
+        text.push_str(&format!(", jitter {}", show(policy.jitter)));
+    }
+    text
 }
 
 fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {

@@ -194,7 +194,7 @@ fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Time
         plugin: job.plugin.to_string(),
         version,
         schedule: job.schedule.to_string(),
-        next_due: job.schedule.next_after(now).map(|due| until(now, due)),
+        next_due: job.next_after(now).map(|due| until(now, due)),
         blocked,
         parts: parts(&own),
     }

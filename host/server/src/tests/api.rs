@@ -21,6 +21,7 @@ async fn jobs() {
               "items_per_run_max": 10,
               "name": "wallet",
               "next_due_at": "2026-11-20T12:01:00Z",
+              "paused": null,
               "plugin": "wallet-keygen",
               "schedule": "cron * * * * * (Europe/Berlin)"
             }
@@ -46,6 +47,7 @@ async fn jobs() {
               "items_per_run_max": 10,
               "name": "wallet",
               "next_due_at": "2026-11-20T12:01:00Z",
+              "paused": null,
               "plugin": "wallet-keygen",
               "schedule": "cron * * * * * (Europe/Berlin)"
             }

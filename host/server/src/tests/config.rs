@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use crate::config::{Config, ConfigError, Environment, show};
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     "2026-11-20T12:00:00Z".parse().unwrap()
 }
 
-fn load(bytes: &[u8], variables: &[(&str, &str)]) -> Result<Config, String> {
+pub fn load(bytes: &[u8], variables: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tidemill.toml");
     std::fs::write(&file, bytes).unwrap();
@@ -22,7 +22,7 @@ fn load(bytes: &[u8], variables: &[(&str, &str)]) -> Result<Config, String> {
     result.map_err(|e: ConfigError| e.to_string().replace(&format!("{folder}/"), ""))
 }
 
-fn check(toml: &str, expected: Expect) {
+pub fn check(toml: &str, expected: Expect) {
     check_with(toml, &[], expected);
 }
 
@@ -69,75 +69,6 @@ fn keys_and_kinds() {
         expect![[r#"
         tidemill.toml:3: jobs.a.concurrency: 0 is out of range; use a whole number from 1 to 256
         tidemill.toml:4: jobs.a.items_per_run_max: 99999999999999999999999999 is out of range; use a whole number from 1 to 1000000"#]],
-    );
-}
-
-#[test]
-fn schedules() {
-    let job = |schedule: &str| format!("[jobs.wallet]\nplugin = \"a\"\nschedule = {schedule}\n");
-    check(
-        &job("{ cron = \"61 * * * *\" }"),
-        expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "61 * * * *" is not valid: Component error: Number out of bounds; use 5 or 6 fields like "*/5 * * * *", or @daily"#
-        ]],
-    );
-    check(
-        &job("{ cron = \"* * *\" }"),
-        expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "* * *" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed; use 5 or 6 fields like "*/5 * * * *", or @daily"#
-        ]],
-    );
-    check(
-        &job("{ cron = \"0 0 31 2 *\" }"),
-        expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "0 0 31 2 *" never fires; use a day that its month has"#
-        ]],
-    );
-    check(
-        &job("{ cron = \"@daily\", tz = \"Europe/Atlantis\" }"),
-        expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.tz: time zone "Europe/Atlantis" is not known; use an IANA name like "Europe/Berlin""#
-        ]],
-    );
-    check(
-        &job("{ every = \"soon\" }"),
-        expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.every: "soon" is not a duration: failed to parse input in the "friendly" duration format: expected duration to start with a unit value (a decimal integer) after an optional sign, but no integer was found; use a duration like "500ms", "30s", "1h 30m" or "7d""#
-        ]],
-    );
-    check(
-        &job("{ every = \"10ms\" }"),
-        expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.every: an interval of 10ms is too short; use at least "1s""#
-        ]],
-    );
-    check(
-        &job("{ every = \"1mo\" }"),
-        expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.every: "1mo" is not a duration: months and years have no fixed length; use a duration like "500ms", "30s", "1h 30m" or "7d""#
-        ]],
-    );
-    check(
-        &job("{ every = \"1m\", tz = \"UTC\" }"),
-        expect![
-            "tidemill.toml:3: jobs.wallet.schedule.tz: an interval has no time zone; remove tz, or use cron"
-        ],
-    );
-    check(
-        &job("{ every = \"1m\", cron = \"@daily\" }"),
-        expect!["tidemill.toml:3: jobs.wallet.schedule: cron and every are both given; keep one of the two"],
-    );
-    check(
-        &job("{}"),
-        expect![
-            "tidemill.toml:3: jobs.wallet.schedule: it says no time; give cron or every; leave schedule out for a job that only people start"
-        ],
-    );
-    check(
-        &job("\"* * * * *\""),
-        expect![
-            "tidemill.toml:3: jobs.wallet.schedule: expected a table, found text; use a section [jobs.wallet.schedule] or { key = value }"
-        ],
     );
 }
 
@@ -423,7 +354,7 @@ fn variables_lie_over_the_file() {
 
         [jobs.wallet-retry]
         plugin = "a"
-        # schedule = cron @daily (Europe/Berlin)
+        # schedule = cron @daily (Europe/Berlin); overlap skip, catch_up last
         concurrency = 9
         resolve_when_absent = true
         on_store_loss = "stop"

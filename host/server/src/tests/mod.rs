@@ -5,4 +5,5 @@ mod bad_requests;
 mod cli;
 mod config;
 mod page;
+mod schedules;
 mod world;

@@ -111,7 +111,8 @@ fn job() -> JobSpec {
     JobSpec {
         name: "wallet".parse().unwrap(),
         plugin: "wallet-keygen".parse().unwrap(),
-        schedule: Schedule::cron("* * * * *", "Europe/Berlin", now()).unwrap(),
+        schedule: Schedule::cron("* * * * *", "Europe/Berlin", Default::default(), now()).unwrap(),
+        ticks: Default::default(),
         config: BTreeMap::new(),
         grants: Grants::default(),
         limits: Limits::DEFAULT,
@@ -207,7 +208,7 @@ impl World {
     /// A run that finds these keys.
     pub async fn discover(&self, keys: &[&str]) {
         let store = &self.state.store;
-        store.trigger(&self.job.name, "test", self.now()).await.unwrap();
+        store.trigger(&self.job.name, None, "test", self.now()).await.unwrap();
         let run = store.claim_run(&self.job.name, self.lease()).await.unwrap().unwrap();
         let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
         let page = Page { items: keys.iter().map(found).collect(), next: None };

@@ -22,3 +22,18 @@ pub const JOB_HEARTBEAT: Sql = Sql::same(
         (SELECT MAX(discovered_at_ms) FROM run WHERE run.job = job.name AND run.state <> 'failed'), job.created_at_ms
     ) AS BIGINT) AS at_ms FROM job WHERE name = $1",
 );
+
+/// Instants that wait for the open run's end; the newest of them starts one.
+pub const TICK_BUFFERED: Sql =
+    Sql::same("SELECT at_ms FROM tick WHERE job = $1 AND fate = 'buffered' ORDER BY at_ms DESC LIMIT 1");
+pub const TICK_START: Sql = Sql::same(
+    "UPDATE tick SET fate = 'ran', run_id = $3 WHERE job = $1 AND at_ms = $2 AND fate = 'buffered'",
+);
+/// A newer instant waits in their place.
+pub const TICKS_REPLACED: Sql =
+    Sql::same("UPDATE tick SET fate = 'overlap' WHERE job = $1 AND at_ms < $2 AND fate = 'buffered'");
+
+pub const PAUSES_LIST: Sql = Sql::same("SELECT * FROM pause ORDER BY job");
+pub const PAUSE_ADD: Sql =
+    Sql::same("INSERT INTO pause (job, since_ms, by_whom) VALUES ($1, $2, $3) ON CONFLICT (job) DO NOTHING");
+pub const PAUSE_REMOVE: Sql = Sql::same("DELETE FROM pause WHERE job = $1");

@@ -3,7 +3,8 @@
 use super::{Sql, postgres, sqlite};
 
 pub const RUN_ADD: Sql = Sql::same(
-    "INSERT INTO run (id, job, started_by, state, created_at_ms) VALUES ($1, $2, $3, 'discovering', $4)",
+    "INSERT INTO run (id, job, started_by, state, created_at_ms, scheduled_at_ms, params)
+    VALUES ($1, $2, $3, 'discovering', $4, $5, $6)",
 );
 pub const RUN_OPEN_OF: Sql =
     Sql::same("SELECT id FROM run WHERE job = $1 AND state IN ('discovering', 'running') LIMIT 1");
@@ -36,6 +37,17 @@ pub const RUN_RELEASE: Sql = Sql::same(
 pub const RUNS_RELEASE_HOST: Sql = Sql::same(
     "UPDATE run SET attempt_id = NULL, lease_until_ms = NULL, host_id = NULL
     WHERE host_id = $1 AND state = 'discovering' AND attempt_id IS NOT NULL",
+);
+/// A newer run takes their place: their discovery ends, whoever holds it.
+pub const RUNS_CANCEL: Sql = Sql::same(
+    "UPDATE run SET state = 'failed', error_code = 'cancelled', error_message = 'a newer run took its place',
+        discovered_at_ms = COALESCE(discovered_at_ms, $2), finished_at_ms = $2, attempt_id = NULL, lease_until_ms = NULL
+    WHERE job = $1 AND state IN ('discovering', 'running')",
+);
+/// What they had queued is due as before, and counts for the run that finds it next.
+pub const ITEMS_LEAVE_CANCELLED: Sql = Sql::same(
+    "UPDATE item SET run_id = NULL WHERE job = $1 AND state IN ('waiting', 'awaiting') AND run_id IN (SELECT id FROM run
+        WHERE run.job = $1 AND run.error_code = 'cancelled')",
 );
 /// First attempts that ended; the last one finishes the run.
 pub const RUN_DONE: Sql = Sql::same(

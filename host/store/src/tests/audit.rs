@@ -15,7 +15,7 @@ conformance! {
 }
 
 async fn trail_refuses_every_change(t: T) {
-    t.store.trigger(&job().name, "ada", at(0)).await.unwrap();
+    t.store.trigger(&job().name, None, "ada", at(0)).await.unwrap();
     let before = t.everything().await;
     let mut changes = vec!["UPDATE audit SET actor = 'eve'", "DELETE FROM audit"];
     if t.kind == Kind::Postgres {

@@ -63,7 +63,7 @@ impl World {
         self.now += i64::try_from(self.dice.below(4)).unwrap();
         let (now, host) = (self.now, u128::from(self.dice.below(HOSTS) + 1));
         match self.dice.below(12) {
-            0 => drop(self.t.store.trigger(&self.job.name, "ada", at(now)).await.unwrap()),
+            0 => drop(self.t.store.trigger(&self.job.name, None, "ada", at(now)).await.unwrap()),
             1 => {
                 let run = self.t.store.claim_run(&self.job.name, lease(host, now)).await.unwrap();
                 self.discoveries.extend(run);

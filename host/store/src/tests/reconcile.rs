@@ -193,9 +193,9 @@ async fn absence_spares_what_another_discovery_sees(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;
     t.discover(&job, &["a", "b", "gone"], 0).await;
-    t.store.trigger(&job.name, "ada", at(10)).await.unwrap();
+    t.store.trigger(&job.name, None, "ada", at(10)).await.unwrap();
     let first = t.store.claim_run(&job.name, lease(1, 10)).await.unwrap().unwrap();
-    t.store.trigger(&job.name, "ada", at(11)).await.unwrap();
+    t.store.trigger(&job.name, None, "ada", at(11)).await.unwrap();
     let second = t.store.claim_run(&job.name, lease(2, 11)).await.unwrap().unwrap();
     t.put(&first, &job, &page(&["a", "b"], Some("p2")), 12).await;
     t.put(&second, &job, &page(&["a", "b"], Some("p2")), 13).await;

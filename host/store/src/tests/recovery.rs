@@ -89,7 +89,7 @@ async fn what_a_former_life_took_is_not_renewed(t: T) {
     let own = t.store.claim(&job(), lease(1, 0), 1).await.unwrap().remove(0);
     let former = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
     former.claim(&job(), lease(1, 0), 1).await.unwrap();
-    former.trigger(&job().name, "test", at(0)).await.unwrap();
+    former.trigger(&job().name, None, "test", at(0)).await.unwrap();
     former.claim_run(&job().name, lease(1, 0)).await.unwrap().unwrap();
     former.close().await;
 

@@ -43,7 +43,7 @@ async fn discovery_has_one_holder(t: T) {
 }
 
 async fn many_hosts_claim_a_discovery_once(t: T) {
-    t.store.trigger(&job().name, "ada", at(0)).await.unwrap();
+    t.store.trigger(&job().name, None, "ada", at(0)).await.unwrap();
     let claims: Vec<_> = (0..16)
         .map(|number| {
             let t = t.clone();

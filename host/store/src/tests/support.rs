@@ -176,6 +176,7 @@ pub fn job() -> JobSpec {
         name: "wallet".parse().unwrap(),
         plugin: "wallet-keygen".parse().unwrap(),
         schedule: Schedule::every(SignedDuration::from_mins(1)).unwrap(),
+        ticks: Default::default(),
         config: BTreeMap::new(),
         grants: Grants::default(),
         limits: Limits::DEFAULT,
@@ -229,7 +230,7 @@ pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> Attem
 impl T {
     /// A run started by hand whose discovery host 1 holds.
     pub async fn run(&self, job: &JobSpec, now: i64) -> ClaimedRun {
-        self.store.trigger(&job.name, "ada", at(now)).await.unwrap();
+        self.store.trigger(&job.name, None, "ada", at(now)).await.unwrap();
         self.store.claim_run(&job.name, lease(1, now)).await.unwrap().unwrap()
     }
 

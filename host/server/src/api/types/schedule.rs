@@ -1,0 +1,37 @@
+//! Schedules over the wire.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Since when nothing of a job begins, and by whose word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pause {
+    pub since: Timestamp,
+    pub by: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Paused {
+    pub paused: bool,
+    /// `false` says that it was so before.
+    pub changed: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ticks {
+    pub ticks: Vec<Tick>,
+}
+
+/// A due instant and what became of it: `ran`, `buffered`, `overlap`, `coalesced`, `missed`, `late` or `paused`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tick {
+    pub at: Timestamp,
+    pub fate: String,
+    pub run_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Preview {
+    pub schedule: String,
+    pub instants: Vec<Timestamp>,
+}

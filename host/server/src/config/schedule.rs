@@ -1,0 +1,161 @@
+//! `schedule = { … }` of a job: when it is due, and what becomes of due instants.
+
+use domain::cron::{Fold, Gap, OddNights};
+use domain::schedule::{Schedule, ScheduleError};
+use domain::tick::{CatchUp, Overlap, TickPolicy};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::reader::{Found, Section};
+
+pub const OVERLAP: [(&str, Overlap); 4] = [
+    ("skip", Overlap::Skip),
+    ("buffer-one", Overlap::BufferOne),
+    ("cancel-other", Overlap::CancelOther),
+    ("allow", Overlap::Allow),
+];
+pub const GAP: [(&str, Gap); 2] = [("after", Gap::After), ("skip", Gap::Skip)];
+pub const FOLD: [(&str, Fold); 2] = [("once", Fold::Once), ("twice", Fold::Twice)];
+const CATCH_UP: [(&str, CatchUp); 3] =
+    [("none", CatchUp::None), ("last", CatchUp::Last), ("all", CatchUp::All(CATCH_UP_MAX_DEFAULT))];
+const CATCH_UP_MAX_DEFAULT: u32 = 10;
+const CATCH_UP_MAX: u64 = 100;
+
+/// Nothing if there is no time in it, which has been told.
+pub fn read(job: &mut Section<'_>, now: Timestamp) -> Option<(Schedule, TickPolicy)> {
+    if !job.has("schedule") {
+        job.asked("schedule");
+        return Some((Schedule::Manual, TickPolicy::default()));
+    }
+    let mut section = job.section_if("schedule")?;
+    let schedule = when(&mut section, now);
+    let policy = policy(&mut section);
+    section.finish();
+    Some((schedule?, policy))
+}
+
+fn when(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
+    let given: Vec<&str> = ["cron", "every", "at"].into_iter().filter(|key| section.has(key)).collect();
+    let (cron, zone, every) = (section.text("cron"), section.text("tz"), section.duration("every"));
+    let instants = section.texts("at");
+    let nights = OddNights {
+        gap: section.word("dst_gap", &GAP).map(|found| found.value),
+        fold: section.word("dst_fold", &FOLD).map(|found| found.value),
+    };
+    match given.as_slice() {
+        ["cron"] => by_cron(section, &cron?, zone.as_ref(), nights, now),
+        ["every"] => {
+            if let Some(zone) = &zone {
+                section.blame_found(zone, "an interval has no time zone", "remove tz, or use cron");
+            }
+            let every = every?;
+            Schedule::every(every.value).map_err(|error| blame(section, &every, &error)).ok()
+        }
+        ["at"] => at(section, &instants, zone.as_ref()),
+        [] => {
+            let remedy = "give cron, every or at; leave schedule out for a job that only people start";
+            section.blame("", "it says no time", remedy);
+            None
+        }
+        more => {
+            section.blame("", format!("{} are both given", more.join(" and ")), "keep one of them");
+            None
+        }
+    }
+}
+
+fn by_cron(
+    section: &Section<'_>,
+    cron: &Found<String>,
+    zone: Option<&Found<String>>,
+    nights: OddNights,
+    now: Timestamp,
+) -> Option<Schedule> {
+    let zone_name = zone.map_or("UTC", |zone| zone.value.as_str());
+    Schedule::cron(&cron.value, zone_name, nights, now)
+        .map_err(|error| match (&error, zone) {
+            (ScheduleError::UnknownZone(_), Some(zone)) => blame(section, zone, &error),
+            _ => blame(section, cron, &error),
+        })
+        .ok()
+}
+
+/// Instants with an offset of their own, or as the zone's wall clock shows them.
+fn at(section: &Section<'_>, instants: &[Found<String>], zone: Option<&Found<String>>) -> Option<Schedule> {
+    let zone_name = zone.map_or("UTC", |zone| zone.value.as_str());
+    let Ok(in_zone) = TimeZone::get(zone_name) else {
+        let error = ScheduleError::UnknownZone(zone_name.to_owned());
+        zone.into_iter().for_each(|zone| blame(section, zone, &error));
+        return None;
+    };
+    let mut parsed = Vec::with_capacity(instants.len());
+    for text in instants {
+        let civil = || text.value.parse::<DateTime>().and_then(|civil| civil.to_zoned(in_zone.clone()));
+        match text.value.parse::<Timestamp>().or_else(|_| civil().map(|zoned| zoned.timestamp())) {
+            Ok(instant) => parsed.push(instant),
+            Err(_) => {
+                let what = format!("{:?} is no instant", text.value);
+                let remedy =
+                    "write it like \"2026-12-24T18:00:00+01:00\", or like \"2026-12-24 18:00\" with a tz";
+                section.blame_found(text, what, remedy);
+                return None;
+            }
+        }
+    }
+    Schedule::at(parsed)
+        .map_err(|error| {
+            let (what, remedy) = words(&error);
+            section.blame("at", what, remedy);
+        })
+        .ok()
+}
+
+fn policy(section: &mut Section<'_>) -> TickPolicy {
+    let mut policy = TickPolicy::default();
+    if let Some(found) = section.word("overlap", &OVERLAP) {
+        policy.overlap = found.value;
+    }
+    if let Some(found) = section.word("catch_up", &CATCH_UP) {
+        policy.catch_up = found.value;
+    }
+    if let Some(found) = section.count("catch_up_max", 1..=CATCH_UP_MAX) {
+        match &mut policy.catch_up {
+            CatchUp::All(most) => *most = u32::try_from(found.value).unwrap_or(CATCH_UP_MAX_DEFAULT),
+            _ => section.blame_found(
+                &found,
+                "only catch_up = \"all\" has a bound",
+                "remove it, or set catch_up",
+            ),
+        }
+    }
+    policy.catch_up_window = section.duration("catch_up_window").map(|found| found.value);
+    policy.start_deadline = section.duration("start_deadline").map(|found| found.value);
+    policy.jitter = section.duration("jitter").map_or(SignedDuration::ZERO, |found| found.value);
+    policy
+}
+
+fn blame<T>(section: &Section<'_>, found: &Found<T>, error: &ScheduleError) {
+    let (what, remedy) = words(error);
+    section.blame_found(found, what, remedy);
+}
+
+/// What is wrong with a schedule, and what to do.
+pub fn words(error: &ScheduleError) -> (String, &'static str) {
+    match error {
+        ScheduleError::BadCron { text, reason } => (
+            format!("cron text {text:?} is not valid: {}", reason.trim_end_matches('.')),
+            "use 5 or 6 fields like \"*/5 * * * *\", or @daily",
+        ),
+        ScheduleError::NeverFires(text) => {
+            (format!("cron text {text:?} never fires"), "use a day that its month has")
+        }
+        ScheduleError::UnknownZone(zone) => {
+            (format!("time zone {zone:?} is not known"), "use an IANA name like \"Europe/Berlin\"")
+        }
+        ScheduleError::TooOften(interval) => {
+            (format!("an interval of {interval} is too short"), "use at least \"1s\"")
+        }
+        ScheduleError::BadInstants => (error.to_string(), "name 1 to 1000 instants"),
+    }
+}

@@ -1,0 +1,107 @@
+//! `schedule = { … }` of a job: each mistake with its whole message, and each key.
+
+use domain::tick::{CatchUp, Overlap, TickPolicy};
+use expect_test::expect;
+
+use super::config::{check, load};
+
+#[test]
+fn schedules() {
+    let job = |schedule: &str| format!("[jobs.wallet]\nplugin = \"a\"\nschedule = {schedule}\n");
+    check(
+        &job("{ cron = \"61 * * * *\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "61 * * * *" is not valid: Component error: Number out of bounds; use 5 or 6 fields like "*/5 * * * *", or @daily"#
+        ]],
+    );
+    check(
+        &job("{ cron = \"* * *\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "* * *" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed; use 5 or 6 fields like "*/5 * * * *", or @daily"#
+        ]],
+    );
+    check(
+        &job("{ cron = \"0 0 31 2 *\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "0 0 31 2 *" never fires; use a day that its month has"#
+        ]],
+    );
+    check(
+        &job("{ cron = \"@daily\", tz = \"Europe/Atlantis\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.tz: time zone "Europe/Atlantis" is not known; use an IANA name like "Europe/Berlin""#
+        ]],
+    );
+    check(
+        &job("{ every = \"soon\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.every: "soon" is not a duration: failed to parse input in the "friendly" duration format: expected duration to start with a unit value (a decimal integer) after an optional sign, but no integer was found; use a duration like "500ms", "30s", "1h 30m" or "7d""#
+        ]],
+    );
+    check(
+        &job("{ every = \"10ms\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.every: an interval of 10ms is too short; use at least "1s""#
+        ]],
+    );
+    check(
+        &job("{ every = \"1mo\" }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.every: "1mo" is not a duration: months and years have no fixed length; use a duration like "500ms", "30s", "1h 30m" or "7d""#
+        ]],
+    );
+    check(
+        &job("{ every = \"1m\", tz = \"UTC\" }"),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule.tz: an interval has no time zone; remove tz, or use cron"
+        ],
+    );
+    check(
+        &job("{ every = \"1m\", cron = \"@daily\" }"),
+        expect!["tidemill.toml:3: jobs.wallet.schedule: cron and every are both given; keep one of them"],
+    );
+    check(
+        &job("{}"),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule: it says no time; give cron, every or at; leave schedule out for a job that only people start"
+        ],
+    );
+    check(
+        &job("\"* * * * *\""),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule: expected a table, found text; use a section [jobs.wallet.schedule] or { key = value }"
+        ],
+    );
+    check(&job("{ at = [\"noon\"] }"), expect![[r#"tidemill.toml:3: jobs.wallet.schedule.at: "noon" is no instant; write it like "2026-12-24T18:00:00+01:00", or like "2026-12-24 18:00" with a tz"#]]);
+    check(&job("{ at = [] }"), expect!["tidemill.toml:3: jobs.wallet.schedule.at: it names no instant, or more than 1000; name 1 to 1000 instants"]);
+    check(&job("{ every = \"1m\", overlap = \"queue\", catch_up_max = 3, jitter = \"-1s\" }"), expect![[r#"
+        tidemill.toml:3: jobs.wallet.schedule.catch_up_max: only catch_up = "all" has a bound; remove it, or set catch_up
+        tidemill.toml:3: jobs.wallet.schedule.jitter: "-1s" is not a duration: it is negative; use a duration like "500ms", "30s", "1h 30m" or "7d"
+        tidemill.toml:3: jobs.wallet.schedule.overlap: "queue" is not known; use "skip" or "buffer-one" or "cancel-other" or "allow""#]]);
+}
+
+/// Each key of a schedule, read and shown.
+#[test]
+fn policies() {
+    let job = |schedule: &str| {
+        let toml = format!("[jobs.wallet]\nplugin = \"a\"\nschedule = {schedule}\n");
+        load(toml.as_bytes(), &[]).unwrap().jobs[0].clone()
+    };
+    let full = job(
+        "{ cron = \"30 2 * * *\", tz = \"Europe/Berlin\", dst_gap = \"skip\", dst_fold = \"twice\", overlap = \"buffer-one\", \
+        catch_up = \"all\", catch_up_max = 5, catch_up_window = \"1h\", start_deadline = \"10m\", jitter = \"30s\" }",
+    );
+    assert_eq!(full.schedule.to_string(), "cron 30 2 * * * (Europe/Berlin, dst_gap skip, dst_fold twice)");
+    let minutes = jiff::SignedDuration::from_mins;
+    let expected = TickPolicy {
+        overlap: Overlap::BufferOne,
+        catch_up: CatchUp::All(5),
+        catch_up_window: Some(minutes(60)),
+        start_deadline: Some(minutes(10)),
+        jitter: jiff::SignedDuration::from_secs(30),
+    };
+    assert_eq!(full.ticks, expected);
+    assert_eq!(job("{ every = \"1m\" }").ticks, TickPolicy::default());
+    let at = job("{ at = [\"2026-12-24 18:00\", \"2026-12-24T16:30:00Z\"], tz = \"Europe/Berlin\" }");
+    assert_eq!(at.schedule.to_string(), "at 2026-12-24T16:30:00Z, 2026-12-24T17:00:00Z");
+}

@@ -1,0 +1,103 @@
+//! Jobs that are paused: nothing of them begins, on no host, until somebody resumes them.
+
+use std::collections::BTreeMap;
+
+use domain::id::JobName;
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::sql::jobs;
+use crate::store::Store;
+
+/// In place of a job's name: all jobs, also those that come later.
+const ALL: &str = "*";
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pauses(BTreeMap<String, Pause>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    pub since: Timestamp,
+    pub by: String,
+}
+
+impl Pauses {
+    pub fn everything(since: Timestamp) -> Pauses {
+        let pause = Pause { since, by: "tidemill".to_owned() };
+        Pauses(BTreeMap::from([(ALL.to_owned(), pause)]))
+    }
+
+    pub fn covers(&self, job: &str) -> bool {
+        self.of(job).is_some()
+    }
+
+    /// Why a job is paused: its own pause, or that of all.
+    pub fn of(&self, job: &str) -> Option<&Pause> {
+        self.0.get(job).or_else(|| self.of_all())
+    }
+
+    pub fn of_all(&self) -> Option<&Pause> {
+        self.0.get(ALL)
+    }
+}
+
+impl Store {
+    pub async fn pauses(&self) -> Result<Pauses, StoreError> {
+        read(&self.db.fetch(jobs::PAUSES_LIST, &args![]).await?)
+    }
+
+    pub(crate) async fn pauses_of(&self, tx: &mut Tx) -> Result<Pauses, StoreError> {
+        read(&tx.fetch(jobs::PAUSES_LIST, &args![]).await?)
+    }
+
+    /// Pauses a job, or all. `false` says that it was paused before.
+    pub async fn pause(
+        &self,
+        job: Option<&JobName>,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.change(job, "paused", actor, now).await
+    }
+
+    /// `false` says that it was not paused.
+    pub async fn resume(
+        &self,
+        job: Option<&JobName>,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.change(job, "resumed", actor, now).await
+    }
+
+    async fn change(
+        &self,
+        job: Option<&JobName>,
+        action: &'static str,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let name = job.map_or(ALL, JobName::as_str);
+        let mut tx = self.db.begin().await?;
+        let changed = match action {
+            "paused" => tx.execute(jobs::PAUSE_ADD, &args![name, now, actor]).await?,
+            _ => tx.execute(jobs::PAUSE_REMOVE, &args![name]).await?,
+        };
+        if changed == 1 {
+            let subject = job.map_or("all jobs", JobName::as_str);
+            let job = job.map(JobName::as_str);
+            write(&mut tx, &Entry { actor, action, job, subject, detail: "" }, now).await?;
+        }
+        tx.commit().await?;
+        self.wake();
+        Ok(changed == 1)
+    }
+}
+
+fn read(rows: &[Row]) -> Result<Pauses, StoreError> {
+    let pause =
+        |row: &Row| Ok((row.text("job")?, Pause { since: row.time("since_ms")?, by: row.text("by_whom")? }));
+    rows.iter().map(pause).collect::<Result<_, StoreError>>().map(Pauses)
+}

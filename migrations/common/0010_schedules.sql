@@ -12,6 +12,7 @@ INSERT INTO tick_of_any_fate (job, at_ms, fate, run_id, decided_at_ms)
 DROP TABLE tick;
 ALTER TABLE tick_of_any_fate RENAME TO tick;
 CREATE INDEX tick_buffered ON tick (job, at_ms) WHERE fate = 'buffered';
+CREATE INDEX tick_paused ON tick (job, decided_at_ms) WHERE fate = 'paused';
 
 -- Jobs that are paused; '*' is all of them.
 CREATE TABLE pause (

@@ -42,7 +42,7 @@ impl Store {
         row.time("ticked_at_ms")
     }
 
-    /// When a discovery of the job succeeded last, or when the job was made known.
+    /// When a discovery of the job succeeded last, or it was due while it was paused, or when it was made known.
     pub async fn heartbeat(&self, job: &JobName) -> Result<Timestamp, StoreError> {
         let rows = self.db.fetch(jobs::JOB_HEARTBEAT, &args![job.as_str()]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;

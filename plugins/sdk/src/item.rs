@@ -2,7 +2,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Failure, Found, Item, Outcome, Page};
+use crate::{Failure, Found, Item, Outcome, Page, PageRequest};
 
 impl Item {
     /// The payload as a type. One that does not fit will not fit next time either, so it is a permanent failure.
@@ -16,6 +16,13 @@ impl Item {
     }
 
     /// The host's facts about this attempt (`run_id`, `epoch`, `last_error` …); null if there are none.
+    pub fn context(&self) -> Value {
+        serde_json::from_str(&self.context).unwrap_or(Value::Null)
+    }
+}
+
+impl PageRequest {
+    /// The host's facts about the run: `run_id`, `trigger`, `scheduled_at_ms`, `params` …; null if there are none.
     pub fn context(&self) -> Value {
         serde_json::from_str(&self.context).unwrap_or(Value::Null)
     }

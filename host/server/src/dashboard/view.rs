@@ -12,6 +12,7 @@ use store::StoreError;
 use store::alerts::AlertView;
 use store::delivery::DeadEvent;
 use store::items::{ItemCount, ItemView};
+use store::pauses::Pauses;
 use store::results::RunResult;
 use store::runs::RunView;
 
@@ -53,6 +54,7 @@ struct JobCard {
     version: String,
     schedule: String,
     next_due: Option<String>,
+    paused: Option<String>,
     blocked: Option<String>,
     parts: Vec<Part>,
 }
@@ -118,6 +120,7 @@ struct VersionRow {
 
 #[derive(Default)]
 struct FromStore {
+    pauses: Pauses,
     counts: Vec<ItemCount>,
     alerts: Vec<AlertView>,
     dead: Vec<DeadEvent>,
@@ -134,7 +137,7 @@ pub async fn overview(state: &AppState) -> Overview {
     };
     let card = |job: &JobSpec| {
         let readiness = state.engine.readiness(job);
-        job_card(job, readiness, &stored.counts, now)
+        job_card(job, readiness, &stored, now)
     };
     let versions = state.sandbox.versions();
     Overview {
@@ -153,6 +156,7 @@ pub async fn overview(state: &AppState) -> Overview {
 }
 
 async fn read(state: &AppState) -> Result<FromStore, StoreError> {
+    let pauses = state.store.pauses().await?;
     let counts = state.store.item_counts().await?;
     let alerts = state.store.alerts(true, ALERTS_SHOWN).await?;
     let dead = state.store.events_dead(DEAD_SHOWN).await?;
@@ -164,7 +168,7 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     failures.retain(|item| item.error.is_some());
     failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));
     failures.truncate(FAILURES_SHOWN);
-    Ok(FromStore { counts, alerts, dead, runs, failures })
+    Ok(FromStore { pauses, counts, alerts, dead, runs, failures })
 }
 
 /// The newest run of each job that found work: what found nothing says little.
@@ -183,18 +187,20 @@ async fn runs(state: &AppState) -> Result<Vec<(RunView, RunResult)>, StoreError>
     Ok(shown)
 }
 
-fn job_card(job: &JobSpec, readiness: Readiness, counts: &[ItemCount], now: Timestamp) -> JobCard {
+fn job_card(job: &JobSpec, readiness: Readiness, stored: &FromStore, now: Timestamp) -> JobCard {
     let (version, blocked) = match readiness {
         Readiness::Ready(digest) => (digest.short(), None),
         Readiness::Blocked(why) => (String::new(), Some(shorten(&why))),
     };
-    let own: Vec<&ItemCount> = counts.iter().filter(|count| count.job == job.name).collect();
+    let paused = stored.pauses.of(job.name.as_str());
+    let own: Vec<&ItemCount> = stored.counts.iter().filter(|count| count.job == job.name).collect();
     JobCard {
         name: job.name.to_string(),
         plugin: job.plugin.to_string(),
         version,
         schedule: job.schedule.to_string(),
         next_due: job.next_after(now).map(|due| until(now, due)),
+        paused: paused.map(|pause| shorten(&format!("{}, {}", pause.by, ago(now, pause.since)))),
         blocked,
         parts: parts(&own),
     }

@@ -4,6 +4,7 @@ use domain::tick::{CatchUp, Overlap, TickPolicy};
 use expect_test::expect;
 
 use super::config::{check, load};
+use super::world::{World, get, post};
 
 #[test]
 fn schedules() {
@@ -72,12 +73,25 @@ fn schedules() {
             "tidemill.toml:3: jobs.wallet.schedule: expected a table, found text; use a section [jobs.wallet.schedule] or { key = value }"
         ],
     );
-    check(&job("{ at = [\"noon\"] }"), expect![[r#"tidemill.toml:3: jobs.wallet.schedule.at: "noon" is no instant; write it like "2026-12-24T18:00:00+01:00", or like "2026-12-24 18:00" with a tz"#]]);
-    check(&job("{ at = [] }"), expect!["tidemill.toml:3: jobs.wallet.schedule.at: it names no instant, or more than 1000; name 1 to 1000 instants"]);
-    check(&job("{ every = \"1m\", overlap = \"queue\", catch_up_max = 3, jitter = \"-1s\" }"), expect![[r#"
+    check(
+        &job("{ at = [\"noon\"] }"),
+        expect![[
+            r#"tidemill.toml:3: jobs.wallet.schedule.at: "noon" is no instant; write it like "2026-12-24T18:00:00+01:00", or like "2026-12-24 18:00" with a tz"#
+        ]],
+    );
+    check(
+        &job("{ at = [] }"),
+        expect![
+            "tidemill.toml:3: jobs.wallet.schedule.at: it names no instant, or more than 1000; name 1 to 1000 instants"
+        ],
+    );
+    check(
+        &job("{ every = \"1m\", overlap = \"queue\", catch_up_max = 3, jitter = \"-1s\" }"),
+        expect![[r#"
         tidemill.toml:3: jobs.wallet.schedule.catch_up_max: only catch_up = "all" has a bound; remove it, or set catch_up
         tidemill.toml:3: jobs.wallet.schedule.jitter: "-1s" is not a duration: it is negative; use a duration like "500ms", "30s", "1h 30m" or "7d"
-        tidemill.toml:3: jobs.wallet.schedule.overlap: "queue" is not known; use "skip" or "buffer-one" or "cancel-other" or "allow""#]]);
+        tidemill.toml:3: jobs.wallet.schedule.overlap: "queue" is not known; use "skip" or "buffer-one" or "cancel-other" or "allow""#]],
+    );
 }
 
 /// Each key of a schedule, read and shown.
@@ -104,4 +118,68 @@ fn policies() {
     assert_eq!(job("{ every = \"1m\" }").ticks, TickPolicy::default());
     let at = job("{ at = [\"2026-12-24 18:00\", \"2026-12-24T16:30:00Z\"], tz = \"Europe/Berlin\" }");
     assert_eq!(at.schedule.to_string(), "at 2026-12-24T16:30:00Z, 2026-12-24T17:00:00Z");
+}
+
+/// Paused by one, seen by all; what became of instants; and what a text would do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_the_api() {
+    let world = World::new().await;
+    let paused = world.json(post("/api/v1/jobs/wallet/pause", "{}")).await;
+    expect![[r#"
+        {
+          "changed": true,
+          "paused": true
+        }"#]]
+    .assert_eq(&paused);
+    let jobs = world.json(get("/api/v1/jobs")).await;
+    assert!(jobs.contains("\"by\": \"local\""), "{jobs}");
+    let page = world.ask(get("/page/overview")).await.body;
+    assert!(page.contains("paused by local, 0 s ago"), "{page}");
+    let again = world.json(post("/api/v1/jobs/wallet/pause", "{}")).await;
+    assert!(again.contains("\"changed\": false"), "{again}");
+    for (path, state) in [("jobs/wallet/resume", "false"), ("pause", "true"), ("resume", "false")] {
+        let answer = world.json(post(&format!("/api/v1/{path}"), "{}")).await;
+        assert!(answer.contains(&format!("\"paused\": {state}")), "{path}: {answer}");
+    }
+    let ticks = world.json(get("/api/v1/jobs/wallet/ticks")).await;
+    expect![[r#"
+        {
+          "ticks": []
+        }"#]]
+    .assert_eq(&ticks);
+    let preview = "/api/v1/schedule/preview?cron=30%202%20*%20*%20*&tz=Europe/Berlin&count=2";
+    expect![[r#"
+        {
+          "instants": [
+            "2026-11-21T01:30:00Z",
+            "2026-11-22T01:30:00Z"
+          ],
+          "schedule": "cron 30 2 * * * (Europe/Berlin)"
+        }"#]]
+    .assert_eq(&world.json(get(preview)).await);
+    let wrong = [
+        "/api/v1/schedule/preview?cron=0%200%2031%202%20*",
+        "/api/v1/schedule/preview?cron=*%20*%20*%20*%20*&tz=Nowhere",
+        "/api/v1/schedule/preview?cron=*%20*%20*%20*%20*&dst_gap=before",
+        "/api/v1/schedule/preview?tz=UTC",
+        "/api/v1/jobs/nobody/ticks",
+    ];
+    let mut told = String::new();
+    for path in wrong {
+        let answer = world.ask(get(path)).await;
+        let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        told.push_str(&format!("{} {}: {}\n", answer.status.as_u16(), problem["code"], problem["detail"]));
+    }
+    expect![[r#"
+        400 "bad-query": "cron text \"0 0 31 2 *\" never fires; use a day that its month has"
+        400 "bad-query": "time zone \"Nowhere\" is not known; use an IANA name like \"Europe/Berlin\""
+        400 "bad-query": "dst_gap: use after or skip"
+        400 "bad-query": "missing field `cron`"
+        404 "not-found": "there is no job \"nobody\""
+    "#]]
+    .assert_eq(&told);
+    let large = format!("{{\"params\": \"{}\"}}", "x".repeat(300 << 10));
+    let answer = world.ask(post("/api/v1/jobs/wallet", &large)).await;
+    assert!(answer.body.contains("params: at most 262144 bytes"), "{}", answer.body);
+    assert_eq!(world.ask(post("/api/v1/jobs/wallet", "{\"params\": {\"only\": 7}}")).await.status, 201);
 }

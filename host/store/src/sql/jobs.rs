@@ -16,11 +16,12 @@ pub const TICK_ADD: Sql = Sql::same(
     ON CONFLICT (job, at_ms) DO NOTHING",
 );
 pub const TICKS_LIST: Sql = Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");
-/// When the job ran last, or when it was made known.
+/// When the job ran last, was paused last while it was due, or was made known.
 pub const JOB_HEARTBEAT: Sql = Sql::same(
-    "SELECT CAST(COALESCE(
-        (SELECT MAX(discovered_at_ms) FROM run WHERE run.job = job.name AND run.state <> 'failed'), job.created_at_ms
-    ) AS BIGINT) AS at_ms FROM job WHERE name = $1",
+    "SELECT CAST(COALESCE((SELECT MAX(told.at_ms) FROM (
+            SELECT MAX(discovered_at_ms) AS at_ms FROM run WHERE run.job = job.name AND run.state <> 'failed'
+            UNION ALL SELECT MAX(decided_at_ms) FROM tick WHERE tick.job = job.name AND tick.fate = 'paused'
+        ) AS told), job.created_at_ms) AS BIGINT) AS at_ms FROM job WHERE name = $1",
 );
 
 /// Instants that wait for the open run's end; the newest of them starts one.

@@ -209,6 +209,7 @@ async fn paused_job_is_left_alone(t: T) {
     t.store.pause(None, "bob", at(62)).await.unwrap();
     let ticked = t.store.tick(&job, &due(120), at(120), at(120)).await.unwrap().unwrap();
     assert_eq!(ticked.fate, Fate::Paused);
+    assert_eq!(t.store.heartbeat(&job.name).await.unwrap(), at(120), "nobody calls it missed");
     t.store.resume(None, "bob", at(121)).await.unwrap();
     let ticked = t.store.tick(&job, &due(180), at(180), at(180)).await.unwrap().unwrap();
     assert_eq!(ticked.fate, Fate::Ran);

@@ -65,10 +65,13 @@
     const form = event.target;
     const job = form.job.value;
     const key = form.key.value;
-    if (event.submitter && event.submitter.value === "run") {
-      return post("/api/v1/jobs/" + encodeURIComponent(job), "{}", job + " runs");
+    const path = "/api/v1/jobs/" + encodeURIComponent(job);
+    switch (event.submitter ? event.submitter.value : "run") {
+      case "run": return post(path, "{}", job + " runs");
+      case "pause": return post(path + "/pause", "{}", job + " is paused");
+      case "resume": return post(path + "/resume", "{}", job + " goes on");
     }
     if (!key) return say("name the item's key", true);
-    post("/api/v1/jobs/" + encodeURIComponent(job) + "/items", JSON.stringify({ key: key }), key + " is with " + job);
+    post(path + "/items", JSON.stringify({ key: key }), key + " is with " + job);
   });
 })();

@@ -33,6 +33,11 @@ fn schedules() {
             r#"tidemill.toml:3: jobs.wallet.schedule.tz: time zone "Europe/Atlantis" is not known; use an IANA name like "Europe/Berlin""#
         ]],
     );
+}
+
+#[test]
+fn intervals_and_instants() {
+    let job = |schedule: &str| format!("[jobs.wallet]\nplugin = \"a\"\nschedule = {schedule}\n");
     check(
         &job("{ every = \"soon\" }"),
         expect![[

@@ -136,7 +136,8 @@ pub fn decide(
         }
         Err(Failure::Interrupted) => ending(Event::Interrupted, Verdict::Interrupted, now, before),
         Err(failure) => {
-            let ending = match failure {
+            let failure = policy.judged(failure, counted, &item.key);
+            let ending = match &failure {
                 Failure::Throttled { retry_after, .. } => {
                     let wait = (*retry_after).clamp(SignedDuration::ZERO, PUT_OFF_MAX);
                     ending(Event::Retry, Verdict::Throttled, later(now, wait), before)

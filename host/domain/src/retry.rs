@@ -2,6 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::outcome::Failure;
+
 /// `min(cap, base * factor^(attempt - 1))`, less a stable share of up to `jitter`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
@@ -18,6 +20,35 @@ pub struct RetryPolicy {
     pub forget_after: Option<SignedDuration>,
     /// Claims in a row that ended in a crash before a person has to decide.
     pub crashes_max: u32,
+    /// An admin's word on failures, by their code.
+    pub by_code: Vec<CodeRule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeRule {
+    /// A code, or the beginning of codes and a `*`.
+    pub pattern: String,
+    pub then: Then,
+}
+
+/// What follows a failure, whatever the plugin called it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Again after the backoff; it counts.
+    Retry,
+    /// Again after this long, or after the backoff; it does not count.
+    Throttle(Option<SignedDuration>),
+    /// A person decides.
+    Stop,
+}
+
+impl CodeRule {
+    fn fits(&self, code: &str) -> bool {
+        match self.pattern.strip_suffix('*') {
+            Some(start) => code.starts_with(start),
+            None => code == self.pattern,
+        }
+    }
 }
 
 /// What comes after the last attempt.
@@ -39,7 +70,24 @@ impl RetryPolicy {
         when_exhausted: WhenExhausted::Manual,
         forget_after: None,
         crashes_max: 5,
+        by_code: Vec::new(),
     };
+
+    /// A failure as an admin sees it: the longest pattern that fits its code decides.
+    pub fn judged(&self, failure: &Failure, attempt: u32, key: &str) -> Failure {
+        let Some(error) = failure.error() else { return failure.clone() };
+        let fitting = self.by_code.iter().filter(|rule| rule.fits(&error.code));
+        let Some(rule) = fitting.max_by_key(|rule| rule.pattern.len()) else { return failure.clone() };
+        let error = error.clone();
+        match rule.then {
+            Then::Retry => Failure::Transient(error),
+            Then::Stop => Failure::Permanent(error),
+            Then::Throttle(after) => {
+                let retry_after = after.unwrap_or_else(|| self.delay(attempt, key));
+                Failure::Throttled { retry_after, error }
+            }
+        }
+    }
 
     /// The wait after counted attempt number `attempt` (from 1) of the item `key`.
     pub fn delay(&self, attempt: u32, key: &str) -> SignedDuration {

@@ -7,7 +7,7 @@ use super::at;
 use crate::id::{AttemptId, ItemId};
 use crate::item::Claimed;
 use crate::outcome::{Ending, ErrorInfo, Failure, Outcome, PUT_OFF_MAX, decide};
-use crate::retry::RetryPolicy;
+use crate::retry::{CodeRule, RetryPolicy, Then};
 
 fn now() -> Timestamp {
     at("2026-11-20T12:00:00Z")
@@ -245,4 +245,39 @@ fn the_idempotency_key_is_new_for_each_counted_attempt_and_series() {
     let anew = Claimed { series: 3, ..first.clone() };
     assert_ne!(first.idempotency_key(), next.idempotency_key());
     assert_ne!(first.idempotency_key(), anew.idempotency_key());
+}
+
+/// An admin's word by code comes before the plugin's: the longest pattern that fits decides.
+#[test]
+fn failures_by_their_code() {
+    let rule = |pattern: &str, then| CodeRule { pattern: pattern.to_owned(), then };
+    let by_code = vec![
+        rule("http-*", Then::Throttle(None)),
+        rule("http-status-4*", Then::Stop),
+        rule("http-status-429", Then::Throttle(Some(SignedDuration::from_secs(90)))),
+        rule("no-user", Then::Retry),
+    ];
+    let policy = RetryPolicy { by_code, ..policy(Some(3), None) };
+    let item = item(1, "2026-11-20T11:00:00Z");
+    let mut text = String::new();
+    for failure in [
+        Failure::transient("http-timeout", "slow"),
+        Failure::transient("http-status-404", "gone"),
+        Failure::Permanent(ErrorInfo::new("http-status-429", "busy")),
+        Failure::Permanent(ErrorInfo::new("no-user", "not yet")),
+        Failure::Permanent(ErrorInfo::new("no-user-ever", "no rule")),
+        Failure::Interrupted,
+    ] {
+        let what = failure.error().map_or("interrupted".to_owned(), |error| error.code.clone());
+        text += &line(&what, &decide(&Err(failure), &item, &policy, now()));
+        text.push('\n');
+    }
+    expect![[r#"
+          http-timeout    retry        throttled    +120 s, attempts 1, error http-timeout: slow
+          http-status-404 give_up      permanent    +0 s, attempts 2, error http-status-404: gone
+          http-status-429 retry        throttled    +90 s, attempts 1, error http-status-429: busy
+          no-user         retry        failed       +120 s, attempts 2, error no-user: not yet
+          no-user-ever    give_up      permanent    +0 s, attempts 2, error no-user-ever: no rule
+          interrupted     interrupted  interrupted  +0 s, attempts 1
+    "#]].assert_eq(&text);
 }

@@ -6,7 +6,7 @@ use domain::alert::FailedAlert;
 use domain::id::NameError;
 use domain::job::{Access, Grants, JobSpec, OnStoreLoss};
 use domain::origin::Origin;
-use domain::retry::{RetryPolicy, WhenExhausted};
+use domain::retry::{CodeRule, RetryPolicy, Then, WhenExhausted};
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 
@@ -231,8 +231,41 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
     if let Some(found) = section.count("crashes_max", 1..=1_000) {
         policy.crashes_max = narrow(found.value);
     }
+    policy.by_code = by_code(section.section("by_code"));
     section.finish();
     policy
+}
+
+const CODE_REMEDY: &str = "use \"retry\", \"stop\", \"throttle\", or \"throttle 5m\"";
+
+fn by_code(section: Section<'_>) -> Vec<CodeRule> {
+    let mistakes = section.mistakes();
+    let mut rules = Vec::new();
+    for (pattern, found) in section.free() {
+        let then = match &found.value {
+            Value::Text(word) => then(word),
+            other => Err(format!("expected text, found {}", other.kind())),
+        };
+        match then {
+            _ if pattern.trim_end_matches('*').is_empty() || pattern.trim_end_matches('*').contains('*') => {
+                let what = format!("{pattern:?} is no code, nor the beginning of one with a * at its end");
+                mistakes.add(&found.at, &found.key, what, "write it like \"http-status-404\" or \"http-*\"");
+            }
+            Ok(then) => rules.push(CodeRule { pattern, then }),
+            Err(what) => mistakes.add(&found.at, &found.key, what, CODE_REMEDY),
+        }
+    }
+    rules
+}
+
+fn then(word: &str) -> Result<Then, String> {
+    match word.split_once(' ') {
+        None if word == "retry" => Ok(Then::Retry),
+        None if word == "stop" => Ok(Then::Stop),
+        None if word == "throttle" => Ok(Then::Throttle(None)),
+        Some(("throttle", after)) => text::duration(after).map(|after| Then::Throttle(Some(after))),
+        _ => Err(format!("{word:?} is not known")),
+    }
 }
 
 fn failed_alert(mut section: Section<'_>) -> FailedAlert {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use domain::job::{Access, JobSpec};
-use domain::retry::{RetryPolicy, WhenExhausted};
+use domain::retry::{RetryPolicy, Then, WhenExhausted};
 use domain::tick::{CatchUp, TickPolicy};
 use jiff::SignedDuration;
 use store::store::hide_password;
@@ -100,6 +100,12 @@ fn show_job(out: &mut String, job: &JobSpec) {
     let failed = [("kind", quoted(&told.kind)), ("error_above", told.error_above.to_string())];
     section(out, &format!("{name}.failed_alert"), &failed);
     section(out, &format!("{name}.retry"), &retry(&job.retry));
+    let rules = job.retry.by_code.iter().map(|rule| (quoted(&rule.pattern), quoted(then(rule.then))));
+    let rules: Vec<_> = rules.collect();
+    let rules: Vec<_> = rules.iter().map(|(pattern, then)| (pattern.as_str(), then.clone())).collect();
+    if !rules.is_empty() {
+        section(out, &format!("{name}.retry.by_code"), &rules);
+    }
     let limits: Vec<_> = LIMITS.iter().map(|limit| (limit.key, limit.show_toml(&job.limits))).collect();
     section(out, &format!("{name}.limits"), &limits);
 }
@@ -167,6 +173,15 @@ fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {
         entries.push(("forget_after", quoted(show(span))));
     }
     entries
+}
+
+fn then(then: Then) -> String {
+    match then {
+        Then::Retry => "retry".to_owned(),
+        Then::Stop => "stop".to_owned(),
+        Then::Throttle(None) => "throttle".to_owned(),
+        Then::Throttle(Some(after)) => format!("throttle {}", show(after)),
+    }
 }
 
 fn show(duration: SignedDuration) -> String {

@@ -145,6 +145,19 @@ fn jobs() {
 }
 
 #[test]
+fn failures_by_code() {
+    check(
+        "[jobs.a]\nplugin = \"a\"\n[jobs.a.retry.by_code]\n\"a-*\" = \"stop\"\n\"*\" = \"retry\"\n\"a*b\" = \"retry\"\nc = \"wait\"\nd = \"throttle soon\"\ne = 5\n",
+        expect![[r#"
+            tidemill.toml:5: jobs.a.retry.by_code.*: "*" is no code, nor the beginning of one with a * at its end; write it like "http-status-404" or "http-*"
+            tidemill.toml:6: jobs.a.retry.by_code.a*b: "a*b" is no code, nor the beginning of one with a * at its end; write it like "http-status-404" or "http-*"
+            tidemill.toml:7: jobs.a.retry.by_code.c: "wait" is not known; use "retry", "stop", "throttle", or "throttle 5m"
+            tidemill.toml:8: jobs.a.retry.by_code.d: "soon" is not a duration: failed to parse input in the "friendly" duration format: expected duration to start with a unit value (a decimal integer) after an optional sign, but no integer was found; use "retry", "stop", "throttle", or "throttle 5m"
+            tidemill.toml:9: jobs.a.retry.by_code.e: expected text, found a whole number; use "retry", "stop", "throttle", or "throttle 5m""#]],
+    );
+}
+
+#[test]
 fn where_requests_may_go() {
     check(
         "[jobs.a]\nplugin = \"a\"\ngrants.http = [\"http://ok:9000\", \"stock\", \"http://stock/api\"]\n[tls]\nca_file = \"no.pem\"\n",

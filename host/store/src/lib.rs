@@ -11,6 +11,7 @@ mod db;
 mod migrate;
 mod sql;
 pub mod store;
+mod wake;
 
 pub mod jobs;
 pub mod pauses;

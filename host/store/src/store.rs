@@ -1,12 +1,10 @@
 //! The open store: connections, the committer and the wake-up.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use tokio::sync::Notify;
 
 use crate::commit::Committer;
 use crate::config::{POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX};
@@ -14,6 +12,7 @@ use crate::datasource::Datasources;
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::taken::Taken;
+use crate::wake::Wake;
 use crate::{migrate, sql};
 
 /// First SQLite without the WAL-reset corruption.
@@ -25,7 +24,7 @@ pub struct Store {
     pub(crate) datasources: Datasources,
     pub(crate) committer: Committer,
     pub(crate) taken: Taken,
-    wake: Arc<Notify>,
+    wake: Wake,
 }
 
 impl Store {
@@ -38,19 +37,19 @@ impl Store {
             datasources: Datasources::new(&config.datasources)?,
             committer: Committer::start(db.clone()),
             taken: Taken::default(),
-            wake: Arc::new(Notify::new()),
+            wake: Wake::start(&db),
             db,
         })
     }
 
-    /// Tells waiting loops of this process that there may be work.
+    /// Tells waiting loops, of other hosts too, that there may be work.
     pub fn wake(&self) {
-        self.wake.notify_waiters();
+        self.wake.wake();
     }
 
     /// Resolves at the next [`Store::wake`]. Make it before looking for work, wait on it after.
     pub fn woken(&self) -> tokio::sync::futures::OwnedNotified {
-        self.wake.clone().notified_owned()
+        self.wake.woken()
     }
 
     /// Whether the database answers.
@@ -61,6 +60,7 @@ impl Store {
     /// Ends the committer after what it was given, then closes the connections.
     pub async fn close(&self) {
         self.committer.stop().await;
+        self.wake.stop().await;
         self.datasources.close().await;
         self.db.close().await;
     }

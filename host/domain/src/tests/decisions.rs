@@ -279,5 +279,6 @@ fn failures_by_their_code() {
           no-user         retry        failed       +120 s, attempts 2, error no-user: not yet
           no-user-ever    give_up      permanent    +0 s, attempts 2, error no-user-ever: no rule
           interrupted     interrupted  interrupted  +0 s, attempts 1
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }

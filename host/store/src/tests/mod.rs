@@ -5,6 +5,7 @@ mod support;
 mod opening;
 
 mod ticks;
+mod wake;
 
 mod runs;
 

@@ -1,0 +1,92 @@
+//! "There may be work": told in this process at once, and on Postgres to the other hosts by LISTEN and NOTIFY.
+//! Nothing rests on it: who is not told looks by himself, now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::db::Db;
+
+const CHANNEL: &str = "tidemill_work";
+/// Postgres sends notices one after another, for all databases of a server: this process sends no more than these.
+const TELL_REST: Duration = Duration::from_millis(50);
+/// How long to wait for a database that is away.
+const AWAY_REST: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Wake {
+    here: Arc<Notify>,
+    elsewhere: Arc<Notify>,
+    /// Ended when dropped.
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+impl Wake {
+    pub fn start(db: &Db) -> Wake {
+        let (here, elsewhere) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let mut tasks = JoinSet::new();
+        if let Db::Postgres(pool) = db {
+            let own = Uuid::new_v4().to_string();
+            tasks.spawn(tell(pool.clone(), own.clone(), elsewhere.clone()));
+            tasks.spawn(listen(pool.clone(), own, here.clone()));
+        }
+        Wake { here, elsewhere, tasks: tasks.into() }
+    }
+
+    pub fn wake(&self) {
+        self.here.notify_waiters();
+        self.elsewhere.notify_one();
+    }
+
+    pub fn woken(&self) -> OwnedNotified {
+        self.here.clone().notified_owned()
+    }
+
+    /// Gives its connections back.
+    pub async fn stop(&self) {
+        self.tasks.lock().await.shutdown().await;
+    }
+}
+
+async fn tell(pool: PgPool, own: String, elsewhere: Arc<Notify>) {
+    loop {
+        elsewhere.notified().await;
+        // What could not be told is found by looking.
+        let _ = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&own).execute(&pool).await;
+        tokio::time::sleep(TELL_REST).await;
+    }
+}
+
+async fn listen(pool: PgPool, own: String, here: Arc<Notify>) {
+    loop {
+        // Until it is back, work of other hosts is looked for, not heard of; that it is away is told elsewhere.
+        let _lost = hear(&pool, &own, &here).await;
+        tokio::time::sleep(AWAY_REST).await;
+    }
+}
+
+/// Until the connection is lost.
+async fn hear(pool: &PgPool, own: &str, here: &Notify) -> sqlx::Error {
+    let mut listener = match PgListener::connect_with(pool).await {
+        Ok(listener) => listener,
+        Err(error) => return error,
+    };
+    if let Err(error) = listener.listen(CHANNEL).await {
+        return error;
+    }
+    loop {
+        match listener.try_recv().await {
+            Ok(Some(notice)) if notice.payload() == own => {}
+            Ok(Some(_)) => here.notify_waiters(),
+            // Something may have been missed.
+            Ok(None) => here.notify_waiters(),
+            Err(error) => return error,
+        }
+    }
+}

@@ -6,6 +6,7 @@
 mod support;
 
 mod batches;
+mod config_edits;
 mod delivery;
 mod operations;
 mod stock;

@@ -24,7 +24,7 @@ pub async fn run(ctx: Arc<Ctx>) {
     loop {
         let woken = ctx.store.woken();
         let pauses = ctx.pauses().await;
-        for job in &ctx.jobs {
+        for job in ctx.jobs().iter() {
             if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
                 continue;
             }

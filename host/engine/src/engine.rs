@@ -1,6 +1,6 @@
 //! The engine: what its loops share, how they start and how they stop.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use domain::clock::Clock;
 use domain::id::{HostId, JobName, RunId};
@@ -20,6 +20,8 @@ use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
 use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
 
+pub type Jobs = Arc<[Arc<JobSpec>]>;
+
 /// What every loop and attempt is handed.
 pub(crate) struct Ctx {
     pub config: EngineConfig,
@@ -27,7 +29,9 @@ pub(crate) struct Ctx {
     pub store: Arc<Store>,
     pub runner: Arc<dyn Runner>,
     pub clock: Clock,
-    pub jobs: Vec<Arc<JobSpec>>,
+    jobs: RwLock<Jobs>,
+    /// The jobs are others.
+    pub jobs_changed: Notify,
     pub feed: Feed,
     pub figures: Figures,
     /// No new work.
@@ -59,8 +63,13 @@ impl Ctx {
         matches!(self.runner.readiness(job), Readiness::Ready(_))
     }
 
-    pub fn job(&self, name: &JobName) -> Option<&Arc<JobSpec>> {
-        self.jobs.iter().find(|job| job.name == *name)
+    /// As they are now; who works on one keeps it as it was.
+    pub fn jobs(&self) -> Jobs {
+        self.jobs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn job(&self, name: &JobName) -> Option<Arc<JobSpec>> {
+        self.jobs().iter().find(|job| job.name == *name).cloned()
     }
 }
 
@@ -93,7 +102,8 @@ impl Engine {
             store,
             runner,
             clock,
-            jobs,
+            jobs: RwLock::new(jobs.into()),
+            jobs_changed: Notify::new(),
             feed: Feed::new(),
             figures: Figures::default(),
             stop: CancellationToken::new(),
@@ -134,8 +144,21 @@ impl Engine {
         }
     }
 
-    pub fn jobs(&self) -> &[Arc<JobSpec>] {
-        &self.ctx.jobs
+    pub fn jobs(&self) -> Jobs {
+        self.ctx.jobs()
+    }
+
+    /// Puts other jobs in effect: what runs goes on as it began, what is due next goes by these.
+    pub async fn set_jobs(&self, jobs: Vec<Arc<JobSpec>>) -> Result<(), StoreError> {
+        let ctx = &self.ctx;
+        let now = ctx.clock.now();
+        for job in &jobs {
+            ctx.store.put_job(job, now).await?;
+        }
+        *ctx.jobs.write().unwrap_or_else(PoisonError::into_inner) = jobs.into();
+        ctx.jobs_changed.notify_one();
+        ctx.store.wake();
+        Ok(())
     }
 
     pub fn host_id(&self) -> HostId {

@@ -83,7 +83,7 @@ fn give_up_if_late(ctx: &Ctx, renewed_at: Timestamp) -> bool {
     if ctx.attempts.is_empty() || leases.is_cancelled() {
         return false;
     }
-    let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(job));
+    let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(&job));
     ctx.store.let_lapse(ctx.host, |job| !goes_on(job));
     std::mem::replace(&mut *leases, CancellationToken::new()).cancel();
     true

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::id::JobName;
@@ -24,7 +25,7 @@ const REFILL_SHARE: usize = 4;
 const HELD_REST: Duration = Duration::from_millis(20);
 
 pub async fn run(ctx: Arc<Ctx>) {
-    let rooms = Rooms::new(&ctx);
+    let mut rooms = Rooms::new(&ctx);
     loop {
         let woken = ctx.store.woken();
         let room = ctx.room.notified();
@@ -32,8 +33,8 @@ pub async fn run(ctx: Arc<Ctx>) {
         let (mut failed, mut held) = (false, false);
         let pauses = ctx.pauses().await;
         let may_begin = |job: &&Arc<JobSpec>| ctx.ready(job) && !pauses.covers(job.name.as_str());
-        for job in ctx.jobs.iter().filter(may_begin) {
-            match fill(&ctx, job, &rooms).await {
+        for job in ctx.jobs().iter().filter(may_begin) {
+            match fill(&ctx, job, &mut rooms).await {
                 Ok(Filled::Until(due)) => next = [next, due].into_iter().flatten().min(),
                 Ok(Filled::Held) => held = true,
                 Err(error) => {
@@ -59,36 +60,42 @@ pub async fn run(ctx: Arc<Ctx>) {
 /// Room for attempts: on this host, and of each job.
 struct Rooms {
     host: Arc<Semaphore>,
-    jobs: HashMap<JobName, Arc<Semaphore>>,
+    /// Attempts of each job that run.
+    running: HashMap<JobName, Arc<AtomicUsize>>,
 }
 
 impl Rooms {
     fn new(ctx: &Ctx) -> Rooms {
-        let room = |n: u32| Arc::new(Semaphore::new(usize::try_from(n).unwrap_or(usize::MAX >> 4)));
-        let jobs = ctx.jobs.iter().map(|job| (job.name.clone(), room(job.concurrency)));
-        Rooms { host: room(ctx.config.attempts_max), jobs: jobs.collect() }
+        let all = usize::try_from(ctx.config.attempts_max).unwrap_or(usize::MAX >> 4);
+        Rooms { host: Arc::new(Semaphore::new(all)), running: HashMap::new() }
     }
 
-    /// Up to as many permits as are free, if it is worth a claim.
-    fn take(&self, job: &JobSpec) -> Vec<Permit> {
-        let Some(of_job) = self.jobs.get(&job.name) else { return Vec::new() };
+    /// Up to as many permits as are free, if it is worth a claim. Only the loop takes any, so none is taken twice.
+    fn take(&mut self, job: &JobSpec) -> Vec<Permit> {
+        let running = self.running.entry(job.name.clone()).or_default();
         let all = usize::try_from(job.concurrency).unwrap_or(usize::MAX);
-        let free = of_job.available_permits();
-        if free < all / REFILL_SHARE {
+        let free = all.saturating_sub(running.load(Ordering::Acquire));
+        if free == 0 || free < all / REFILL_SHARE {
             return Vec::new();
         }
         let permit = || {
-            let job = of_job.clone().try_acquire_owned().ok()?;
             let host = self.host.clone().try_acquire_owned().ok()?;
-            Some(Permit { _job: job, _host: host })
+            running.fetch_add(1, Ordering::AcqRel);
+            Some(Permit { running: running.clone(), _host: host })
         };
         std::iter::from_fn(permit).take(free).collect()
     }
 }
 
 struct Permit {
-    _job: OwnedSemaphorePermit,
+    running: Arc<AtomicUsize>,
     _host: OwnedSemaphorePermit,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// When to look again.
@@ -100,7 +107,7 @@ enum Filled {
 }
 
 /// Claims what there is room for.
-async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &Rooms) -> Result<Filled, StoreError> {
+async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &mut Rooms) -> Result<Filled, StoreError> {
     loop {
         let now = ctx.clock.now();
         let next = ctx.store.next_due(&job.name).await?;

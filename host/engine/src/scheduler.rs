@@ -23,7 +23,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         let now = ctx.clock.now();
         let mut failed = false;
         let mut next = now.checked_add(SLEEP_MAX).unwrap_or(Timestamp::MAX);
-        for job in &ctx.jobs {
+        for job in ctx.jobs().iter() {
             match tick(&ctx, job, now).await {
                 Ok(due) => next = next.min(due.unwrap_or(Timestamp::MAX)),
                 Err(error) => {
@@ -34,6 +34,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         }
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
+            _ = ctx.jobs_changed.notified() => {}
             _ = until(&ctx.clock, Some(next)), if !failed => {}
             _ = tokio::time::sleep(STORE_REST), if failed => {}
         }

@@ -32,7 +32,7 @@ pub async fn run(ctx: Arc<Ctx>) {
 }
 
 async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Result<(), StoreError> {
-    for job in &ctx.jobs {
+    for job in ctx.jobs().iter() {
         match missed_since(ctx, job, now).await? {
             None => drop(late.remove(&job.name)),
             // The first time it is only suspected.

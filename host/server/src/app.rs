@@ -1,6 +1,7 @@
 //! The wiring: store, sandbox, engine, plugins folder and HTTP, started in this order and stopped in reverse.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use sandbox::{Sandbox, SandboxConfig, StatementCheck};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use ureq::tls::Certificate;
 
 use crate::api::{AppState, router};
 use crate::archive::Archiver;
-use crate::config::Config;
+use crate::config::{Config, Environment};
+use crate::config_reload::ConfigReload;
 use crate::delivery::Delivery;
 use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
@@ -35,6 +38,8 @@ pub struct App {
     pub clock: Clock,
     /// Where it really listens: port 0 in the configuration means any free one.
     pub address: SocketAddr,
+    /// Has the plugins folder looked at.
+    plugins: Arc<Notify>,
     stop: CancellationToken,
     http: JoinHandle<()>,
     reload: JoinHandle<()>,
@@ -77,10 +82,12 @@ impl App {
             stop: stop.clone(),
         };
         let delivery = tokio::spawn(delivery.run());
+        let plugins = Arc::new(Notify::new());
         let reload = HotReload {
             sandbox: sandbox.clone(),
             engine: engine.clone(),
             store: store.clone(),
+            nudge: plugins.clone(),
             stop: stop.clone(),
         };
         let reload = tokio::spawn(reload.run(config.plugins_dir));
@@ -99,6 +106,7 @@ impl App {
             sandbox,
             clock,
             address,
+            plugins,
             stop,
             http,
             reload,
@@ -106,6 +114,20 @@ impl App {
             archiver,
             _lock: lock,
         })
+    }
+
+    /// Takes over edits of this file, from what is in effect on.
+    pub fn follow(&self, file: PathBuf, environment: Environment, current: Config) {
+        let reload = ConfigReload {
+            file,
+            environment,
+            engine: self.engine.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            plugins: self.plugins.clone(),
+            stop: self.stop.clone(),
+        };
+        tokio::spawn(reload.run(current));
     }
 
     /// Ends everything in order; what could not end in time is put back for the next start.
@@ -149,10 +171,11 @@ impl StatementCheck for StoreCheck {
 }
 
 /// Runs a host until SIGTERM or SIGINT.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub async fn serve(file: PathBuf, environment: Environment, config: Config) -> anyhow::Result<()> {
     let engine = config.engine.clone();
     let jobs = config.jobs.len();
-    let app = App::start(config, engine, Clock::System).await?;
+    let app = App::start(config.clone(), engine, Clock::System).await?;
+    app.follow(file, environment, config);
     tracing::info!(address = %format!("http://{}", app.address), jobs, allocator = app.sandbox.allocator(), "tidemill serves");
     stop_signal().await?;
     app.stop().await;

@@ -27,12 +27,14 @@ pub struct HotReload {
     pub sandbox: Arc<Sandbox>,
     pub engine: Arc<Engine>,
     pub store: Arc<Store>,
+    /// Has it look at once.
+    pub nudge: Arc<Notify>,
     pub stop: CancellationToken,
 }
 
 impl HotReload {
     pub async fn run(self, plugins_dir: std::path::PathBuf) {
-        let nudge = Arc::new(Notify::new());
+        let nudge = self.nudge.clone();
         let mut watcher = None;
         let mut watched = None;
         let mut before = Trouble::default();
@@ -43,7 +45,7 @@ impl HotReload {
                 watcher = watch(&plugins_dir, nudge.clone());
                 watched = folder;
             }
-            let report = self.sandbox.rescan(self.engine.jobs()).await;
+            let report = self.sandbox.rescan(&self.engine.jobs()).await;
             tell_trouble(&report.trouble, &before);
             before.clone_from(&report.trouble);
             self.tell(&report).await;

@@ -8,6 +8,7 @@ mod delivery;
 pub mod telemetry;
 
 pub mod app;
+mod config_reload;
 mod host_lock;
 mod hot_reload;
 

@@ -28,7 +28,7 @@ pub struct TickView {
 }
 
 impl Store {
-    /// Makes a job known. Its schedule starts now if it is new, and goes on if it is not.
+    /// Makes a job known. Its schedule starts now if it is new or another than before, and goes on if it is not.
     pub async fn put_job(&self, job: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
         let schedule = job.schedule.to_string();
         let args = args![job.name.as_str(), job.plugin.as_str(), schedule, now];

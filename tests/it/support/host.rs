@@ -114,7 +114,7 @@ impl Host {
     }
 
     async fn quiet(&self) -> bool {
-        for job in self.app.engine.jobs() {
+        for job in self.app.engine.jobs().iter() {
             if !self.job_quiet(job).await {
                 return false;
             }

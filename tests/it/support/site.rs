@@ -45,6 +45,12 @@ impl Site {
         self.path(file)
     }
 
+    /// Other jobs, as an admin would save them.
+    pub fn edit(&mut self, jobs: &str) {
+        self.jobs = jobs.to_owned();
+        self.write("tidemill.toml", "data");
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

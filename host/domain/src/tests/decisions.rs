@@ -259,7 +259,7 @@ fn failures_by_their_code() {
     ];
     let policy = RetryPolicy { by_code, ..policy(Some(3), None) };
     let item = item(1, "2026-11-20T11:00:00Z");
-    let mut text = String::new();
+    let mut text = "attempt 2 of 3\n".to_owned();
     for failure in [
         Failure::transient("http-timeout", "slow"),
         Failure::transient("http-status-404", "gone"),
@@ -273,6 +273,7 @@ fn failures_by_their_code() {
         text.push('\n');
     }
     expect![[r#"
+        attempt 2 of 3
           http-timeout    retry        throttled    +120 s, attempts 1, error http-timeout: slow
           http-status-404 give_up      permanent    +0 s, attempts 2, error http-status-404: gone
           http-status-429 retry        throttled    +90 s, attempts 1, error http-status-429: busy

@@ -20,6 +20,7 @@ on_both![
     a_paused_job_begins_nothing,
     an_instant_waits_for_the_open_run,
     a_job_begins_at_its_own_moment,
+    other_jobs_while_work_runs,
 ];
 
 async fn a_tick_becomes_a_finished_run(world: World) {
@@ -198,4 +199,25 @@ async fn a_job_begins_at_its_own_moment(world: World) {
     let run = host.store.runs(Some("job"), 1).await.unwrap().remove(0);
     assert_eq!(run.created_at, super::world::at("12:01:00") + offset);
     assert_eq!(host.ticks().await, "12:01:00Z ran\n");
+}
+
+/// What runs ends as it began; what is due next goes by the new jobs; a job that is gone begins nothing.
+async fn other_jobs_while_work_runs(world: World) {
+    world.script.finds(&["a", "b"]);
+    let gate = world.script.holds("a");
+    let host = world.host("h1", &[JobSpec { concurrency: 1, ..job() }]).await;
+    let run = host.trigger().await;
+    world.until_seen("h1 begins a #1").await;
+    host.engine.set_jobs(Vec::new()).await.unwrap();
+    gate.open();
+    world.until_state(&host, "a", State::Resolved).await;
+    let gone = host.engine.trigger(&super::world::job_name(), None, "test").await.unwrap_err();
+    assert_eq!(gone.to_string(), "there is no job \"job\"");
+    assert_eq!(host.item("b").await.unwrap().state, State::Waiting);
+
+    host.engine.set_jobs(vec![each_minute().into()]).await.unwrap();
+    world.until_run(&host, run, "finished").await;
+    world.advance(30);
+    world.until_seen("h1 ticked ran").await;
+    assert_eq!(host.ticks().await, "12:01:00Z ran\n", "another schedule starts when it is put in effect");
 }

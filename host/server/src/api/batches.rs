@@ -1,5 +1,7 @@
 //! Batches: items that someone hands in together, and follows together.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -84,10 +86,10 @@ async fn add(
     Ok((StatusCode::CREATED, Json(view(found(&state, &batch.batch).await?))))
 }
 
-fn known_job<'a>(state: &'a AppState, name: &str) -> Result<&'a domain::job::JobSpec, ApiError> {
+fn known_job(state: &AppState, name: &str) -> Result<Arc<domain::job::JobSpec>, ApiError> {
     let job: Option<JobName> = name.parse().ok();
-    let known = job.and_then(|job| state.engine.jobs().iter().find(|known| known.name == job));
-    known.map(|job| &**job).ok_or_else(|| ApiError::bad_body(format!("job: there is no job {name:?}")))
+    let known = job.and_then(|job| state.engine.jobs().iter().find(|known| known.name == job).cloned());
+    known.ok_or_else(|| ApiError::bad_body(format!("job: there is no job {name:?}")))
 }
 
 async fn found(state: &AppState, id: &str) -> Result<BatchView, ApiError> {

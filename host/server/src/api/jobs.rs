@@ -1,5 +1,7 @@
 //! Jobs: what is configured, whether it can run, and a start by hand.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -72,9 +74,9 @@ async fn trigger(
     Ok(response)
 }
 
-pub fn known<'a>(state: &'a AppState, name: &str) -> Result<&'a JobSpec, ApiError> {
-    let job = state.engine.jobs().iter().find(|known| known.name.as_str() == name);
-    job.map(|job| &**job).ok_or_else(|| ApiError::not_found(format!("there is no job {name:?}")))
+pub fn known(state: &AppState, name: &str) -> Result<Arc<JobSpec>, ApiError> {
+    let job = state.engine.jobs().iter().find(|known| known.name.as_str() == name).cloned();
+    job.ok_or_else(|| ApiError::not_found(format!("there is no job {name:?}")))
 }
 
 /// An item as if a discovery had found it: also how one stuck thing is recovered by hand.

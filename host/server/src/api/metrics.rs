@@ -51,7 +51,7 @@ async fn show(State(state): State<AppState>) -> Result<impl IntoResponse, ApiErr
 /// What is looked up when it is asked for.
 async fn gauges(state: &AppState) -> Result<(), ApiError> {
     let counts = state.store.item_counts().await?;
-    for job in state.engine.jobs() {
+    for job in state.engine.jobs().iter() {
         for shown in STATES {
             // A state that nothing is in any more has to go back to 0.
             let own = counts.iter().find(|count| count.job == job.name && count.state == shown);

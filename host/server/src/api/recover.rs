@@ -34,7 +34,7 @@ async fn recover(
 
 async fn doctor(State(state): State<AppState>) -> Result<Json<Doctor>, ApiError> {
     let mut jobs = Vec::new();
-    for job in state.engine.jobs() {
+    for job in state.engine.jobs().iter() {
         let last = state.store.heartbeat(&job.name).await?;
         jobs.push(self_check(job, last, state.clock.now()));
     }

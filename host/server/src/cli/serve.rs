@@ -17,11 +17,12 @@ pub struct ServeArgs {
 }
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.config, &Environment::of_process(), Timestamp::now())?;
+    let environment = Environment::of_process();
+    let config = Config::load(&args.config, &environment, Timestamp::now())?;
     telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(app::serve(config)).map_err(Failure::from)
+    runtime.block_on(app::serve(args.config.clone(), environment, config)).map_err(Failure::from)
 }

@@ -16,6 +16,12 @@ use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
 pub fn effective(config: &Config) -> String {
+    let jobs = config.jobs.iter().map(|spec| job(spec));
+    std::iter::once(settings(config)).chain(jobs).collect::<Vec<_>>().join("\n")
+}
+
+/// All but the jobs.
+pub fn settings(config: &Config) -> String {
     let mut out = String::new();
     let format = match config.log.format {
         LogFormat::Text => "text",
@@ -58,9 +64,13 @@ pub fn effective(config: &Config) -> String {
         entries.extend([("tries_max", sink.tries_max.to_string()), ("timeout", quoted(show(timeout)))]);
         section(&mut out, &format!("sinks.{}", sink.name), &entries);
     }
-    for job in &config.jobs {
-        show_job(&mut out, job);
-    }
+    out
+}
+
+/// One job as it is in effect.
+pub fn job(job: &JobSpec) -> String {
+    let mut out = String::new();
+    show_job(&mut out, job);
     out
 }
 

@@ -4,7 +4,8 @@ use super::Sql;
 
 pub const JOB_PUT: Sql = Sql::same(
     "INSERT INTO job (name, plugin, schedule, created_at_ms, ticked_at_ms) VALUES ($1, $2, $3, $4, $4)
-    ON CONFLICT (name) DO UPDATE SET plugin = excluded.plugin, schedule = excluded.schedule",
+    ON CONFLICT (name) DO UPDATE SET plugin = excluded.plugin, schedule = excluded.schedule,
+        ticked_at_ms = CASE WHEN job.schedule = excluded.schedule THEN job.ticked_at_ms ELSE excluded.ticked_at_ms END",
 );
 pub const JOB_TICKED_AT: Sql = Sql::same("SELECT ticked_at_ms FROM job WHERE name = $1");
 pub const JOB_SET_TICKED: Sql =

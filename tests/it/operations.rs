@@ -138,6 +138,10 @@ async fn f8_metrics_have_their_names(kind: Kind) {
         "finalize_retry_attempts_total{job=\"finalize-retry\"} ",
         "tidemill_items{job=\"finalize-retry\",state=\"awaiting\"} 1",
         "tidemill_items{job=\"finalize-retry\",state=\"pending\"} 0",
+        "tidemill_task_last_success_timestamp_seconds{task=\"scheduler\"} ",
+        "tidemill_task_last_success_timestamp_seconds{task=\"heartbeat\"} ",
+        "tidemill_task_last_success_timestamp_seconds{task=\"recovery\"} ",
+        "tidemill_task_last_success_timestamp_seconds{task=\"upkeep\"} ",
     ] {
         assert!(answer.body.contains(line), "{line} is not in\n{}", answer.body);
     }

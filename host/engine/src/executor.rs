@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::feed::Happening;
+use crate::figures;
 use crate::heartbeat::continues;
 
 pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
@@ -166,6 +167,7 @@ fn tell(ctx: &Ctx, end: &AttemptEnd) {
 }
 
 fn stale(ctx: &Ctx, item: &Claimed) {
+    figures::refused_as_stale(&item.job);
     tracing::warn!(job = %item.job, item = %item.key, epoch = item.epoch, "refused: the item has another holder now");
     ctx.feed.publish(Happening::AttemptStale { job: item.job.clone(), key: item.key.clone() });
 }

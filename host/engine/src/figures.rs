@@ -8,6 +8,7 @@ use domain::effect::{Change, Figure};
 use domain::id::JobName;
 use domain::outcome::Verdict;
 use domain::runner::Usage;
+use jiff::Timestamp;
 use metrics::{Label, counter, gauge, histogram};
 use store::commit::AttemptEnd;
 
@@ -80,6 +81,16 @@ impl Figures {
 pub fn call_ended(job: &JobName, usage: &Usage) {
     let seconds = Duration::from_micros(usage.wall_us).as_secs_f64();
     histogram!("job_duration_seconds", "job" => job.to_string()).record(seconds);
+}
+
+/// A loop of the engine did its round: one that hangs or fails shows an old time.
+pub fn round_done(task: &'static str, at: Timestamp) {
+    gauge!("tidemill_task_last_success_timestamp_seconds", "task" => task).set(at.as_second() as f64);
+}
+
+/// What an attempt came to was refused: its item has another holder.
+pub fn refused_as_stale(job: &JobName) {
+    counter!("tidemill_stale_refused_total", "job" => job.to_string()).increment(1);
 }
 
 /// An item whose host went away was found.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Ctx;
 use crate::feed::Happening;
+use crate::figures;
 use crate::recovery;
 use crate::timer::until;
 
@@ -38,6 +39,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             Ok(()) => {
                 renewed_at = began;
                 given_up = false;
+                figures::round_done("heartbeat", began);
                 if lost {
                     // What was stopped may have lapsed by now: it need not wait for the next look.
                     if let Err(error) = recovery::lapsed(&ctx, ctx.clock.now()).await {

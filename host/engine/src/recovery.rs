@@ -39,8 +39,9 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = until(&ctx.clock, Some(next)) => {}
         }
         looked_at = ctx.clock.now();
-        if let Err(error) = lapsed(&ctx, looked_at).await {
-            tracing::warn!(%error, "recovery failed; it is tried again");
+        match lapsed(&ctx, looked_at).await {
+            Ok(_) => figures::round_done("recovery", looked_at),
+            Err(error) => tracing::warn!(%error, "recovery failed; it is tried again"),
         }
     }
 }

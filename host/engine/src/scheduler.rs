@@ -11,6 +11,7 @@ use store::StoreError;
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::feed::Happening;
+use crate::figures;
 use crate::timer::until;
 
 /// Longest sleep, so that a clock that was set does not go unnoticed.
@@ -31,6 +32,9 @@ pub async fn run(ctx: Arc<Ctx>) {
                     failed = true;
                 }
             }
+        }
+        if !failed {
+            figures::round_done("scheduler", now);
         }
         tokio::select! {
             _ = ctx.stop.cancelled() => return,

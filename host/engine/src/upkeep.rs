@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 
 use crate::engine::Ctx;
+use crate::figures;
 use crate::timer::until;
 
 const MISSED: &str = "JOB_HEARTBEAT_MISSED";
@@ -25,8 +26,9 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = until(&ctx.clock, Some(next)) => {}
         }
         looked_at = ctx.clock.now();
-        if let Err(error) = round(&ctx, &mut late, looked_at).await {
-            tracing::warn!(%error, "the upkeep failed; it is tried again");
+        match round(&ctx, &mut late, looked_at).await {
+            Ok(()) => figures::round_done("upkeep", looked_at),
+            Err(error) => tracing::warn!(%error, "the upkeep failed; it is tried again"),
         }
     }
 }

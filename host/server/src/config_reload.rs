@@ -8,8 +8,8 @@ use std::time::Duration;
 use domain::clock::Clock;
 use domain::job::JobSpec;
 use engine::Engine;
-use store::Store;
 use store::audit::Entry;
+use store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -44,33 +44,32 @@ impl ConfigReload {
             }
             seen = now;
             match Config::load(&self.file, &self.environment, self.clock.now()) {
-                Ok(config) => current = self.take(current, config).await,
+                Ok(config) => match self.take(&current, &config).await {
+                    Ok(()) => current = config,
+                    Err(error) => {
+                        tracing::warn!(%error, "the edited configuration waits for the store");
+                        seen = None;
+                    }
+                },
                 Err(error) => self.refuse(&error).await,
             }
         }
     }
 
-    async fn take(&self, before: Config, now: Config) -> Config {
-        let changes = changes(&before.jobs, &now.jobs);
-        if show::settings(&before) != show::settings(&now) {
+    async fn take(&self, before: &Config, now: &Config) -> Result<(), StoreError> {
+        if show::settings(before) != show::settings(now) {
             tracing::warn!("what was edited outside of [jobs] takes effect at the next start");
         }
+        let changes = changes(&before.jobs, &now.jobs);
         if changes.is_empty() {
-            return now;
+            return Ok(());
         }
+        self.engine.set_jobs(now.jobs.clone()).await?;
         let detail = changes.join(", ");
-        match self.engine.set_jobs(now.jobs.clone()).await {
-            Ok(()) => {
-                tracing::info!(%detail, "the configuration was taken over");
-                self.audit("config_taken", &detail).await;
-                self.plugins.notify_one();
-                now
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the configuration waits for the store: save it again");
-                before
-            }
-        }
+        tracing::info!(%detail, "the configuration was taken over");
+        self.audit("config_taken", &detail).await;
+        self.plugins.notify_one();
+        Ok(())
     }
 
     async fn refuse(&self, error: &ConfigError) {

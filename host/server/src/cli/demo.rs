@@ -44,9 +44,13 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
 
     let services = Services::start(Some(mpc.clone())).await?;
 
-    let config = config(&args, &data, plugins, services.address)?;
+    let file = write_files(&data, services.address)?;
+    let environment = Environment::of_process();
+    let written = Config::load(&file, &environment, Timestamp::now())?;
+    let config = config(&args, &data, plugins, written.clone());
     let engine = EngineConfig::new("demo").scaled(factor);
     let app = App::start(config, engine, clock.clone()).await?;
+    app.follow(file, environment, written);
     greet(&app, &data, services.address, args.minute);
 
     let services_seen = services.all.clone();
@@ -109,30 +113,28 @@ fn time(clock: &Clock, factor: f64) -> Time {
     Time { now_ms: Arc::new(move || clock.now().as_millisecond()), real_ms_per_simulated_ms: 1.0 / factor }
 }
 
-/// The demo's file lies in its data folder, to be looked at. Folders and databases are those beside it.
-fn config(
-    args: &DemoArgs,
-    data: &Path,
-    plugins_dir: PathBuf,
-    services: SocketAddr,
-) -> anyhow::Result<Config> {
+/// The demo's own files lie in its data folder, to be looked at and edited: this one is its configuration.
+fn write_files(data: &Path, services: SocketAddr) -> anyhow::Result<PathBuf> {
     let file = data.join("tidemill.toml");
     std::fs::write(&file, demo::config_with(services))
         .with_context(|| format!("cannot write {}", file.display()))?;
     let batch = data.join("batch.json");
     std::fs::write(&batch, BATCH).with_context(|| format!("cannot write {}", batch.display()))?;
-    let config = Config::load(&file, &Environment::of_process(), Timestamp::now())?;
-    Ok(Config {
+    Ok(file)
+}
+
+/// Folders and databases are those beside the file.
+fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf, written: Config) -> Config {
+    let store =
+        StoreConfig { url: format!("sqlite://{}", data.join("tidemill.db").display()), ..written.store };
+    Config {
         listen: args.listen,
         data_dir: data.to_owned(),
         host_name: "demo".to_owned(),
-        store: StoreConfig {
-            url: format!("sqlite://{}", data.join("tidemill.db").display()),
-            ..config.store
-        },
+        store,
         plugins_dir,
-        ..config
-    })
+        ..written
+    }
 }
 
 fn greet(app: &App, data: &Path, services: SocketAddr, minute: f64) {
@@ -150,7 +152,7 @@ fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
     let (plugins, business) = (data.join("plugins"), data.join("business.db"));
     let (plugins, business, data) = (plugins.display(), business.display(), data.display());
     format!(
-        "A tour, from another terminal:
+        "A tour, from another terminal (tidemill is {binary}):
   look   tidemill jobs {server}             eleven jobs, as {data}/tidemill.toml configures them; also: runs, audit, doctor
          tidemill alerts {server}           what stands still; acknowledged and raised again, it is a new alert
          tidemill items --job finalize-retry --state awaiting {server}
@@ -159,6 +161,8 @@ fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
                                             their next try finalizes them
   add    tidemill batches add {data}/batch.json {server}
          tidemill batches show tour {server}   one is resolved; one waits for a person, as its operation is unknown
+  edit   {data}/tidemill.toml, say the schedule of a job
+                                            in effect within a second; a mistake changes nothing: tidemill audit {server}
   stop   curl -X PUT -d closes http://{services}/stock/mood
                                             customers go on buying; what cannot be replenished in three tries raises
                                             one alert a run: tidemill runs --job stock-replenish {server}
@@ -169,6 +173,7 @@ fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
   kill   kill -9 {pid}, then the same command with --data {data}
                                             what was running is put back, and nothing is done twice
 ",
+        binary = std::env::current_exe().unwrap_or_default().display(),
         pid = std::process::id()
     )
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::id::RunId;
 use domain::job::JobSpec;
+use domain::schedule::Schedule;
 use domain::tick::Overlap;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
@@ -20,6 +21,7 @@ const SLEEP_MAX: SignedDuration = SignedDuration::from_mins(1);
 const BUFFER_REST: SignedDuration = SignedDuration::from_secs(1);
 
 pub async fn run(ctx: Arc<Ctx>) {
+    warn_of_the_last(&ctx);
     loop {
         let now = ctx.clock.now();
         let mut failed = false;
@@ -38,10 +40,20 @@ pub async fn run(ctx: Arc<Ctx>) {
         }
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
-            _ = ctx.jobs_changed.notified() => {}
+            _ = ctx.jobs_changed.notified() => warn_of_the_last(&ctx),
             _ = until(&ctx.clock, Some(next)), if !failed => {}
             _ = tokio::time::sleep(STORE_REST), if failed => {}
         }
+    }
+}
+
+/// A schedule that has nothing left is most often a mistake.
+fn warn_of_the_last(ctx: &Ctx) {
+    let now = ctx.clock.now();
+    let over =
+        |job: &&Arc<JobSpec>| !matches!(job.schedule, Schedule::Manual) && job.next_after(now).is_none();
+    for job in ctx.jobs().iter().filter(over) {
+        tracing::warn!(job = %job.name, schedule = %job.schedule, "the schedule never fires again");
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use domain::id::RunId;
 use domain::limits::Limits;
 use domain::outcome::{Failure, Outcome, PUT_OFF_MAX};
+use domain::runner::PageRequest;
 use jiff::Timestamp;
 use wasmtime::component::ResourceTableError;
 
@@ -128,4 +130,27 @@ fn errors_of_the_engine_have_codes() {
         assert_eq!(error.code, code);
         assert!(error.message.contains(words), "{}", error.message);
     }
+}
+
+/// What a run was started with reaches `discover`; what is no JSON does not.
+#[test]
+fn a_page_request_tells_of_its_run() {
+    let at = Timestamp::from_second(1_000).unwrap();
+    let request = |params: Option<&str>| PageRequest {
+        run_id: RunId::new(at),
+        trigger: "ada".to_owned(),
+        scheduled_at: Some(at),
+        params: params.map(str::to_owned),
+        cursor: None,
+        limit: 7,
+        now: at,
+    };
+    let context = |params| -> serde_json::Value {
+        serde_json::from_str(&convert::page_request(&super::job("noop"), &request(params)).context).unwrap()
+    };
+    let told = context(Some("{\"only\": [1, 2]}"));
+    assert_eq!((&told["params"]["only"][1], &told["trigger"]), (&2.into(), &"ada".into()));
+    assert_eq!(told["scheduled_at_ms"], 1_000_000);
+    assert!(context(Some("{")).get("params").unwrap().is_null());
+    assert!(context(None)["params"].is_null());
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::id::JobName;
 use domain::job::JobSpec;
@@ -26,12 +26,12 @@ const HELD_REST: Duration = Duration::from_millis(20);
 
 pub async fn run(ctx: Arc<Ctx>) {
     let mut rooms = Rooms::new(&ctx);
+    let (mut pauses, mut looked_at) = (ctx.pauses().await, Instant::now());
     loop {
         let woken = ctx.store.woken();
         let room = ctx.room.notified();
         let mut next: Option<Timestamp> = None;
         let (mut failed, mut held) = (false, false);
-        let pauses = ctx.pauses().await;
         let may_begin = |job: &&Arc<JobSpec>| ctx.ready(job) && !pauses.covers(job.name.as_str());
         for job in ctx.jobs().iter().filter(may_begin) {
             match fill(&ctx, job, &mut rooms).await {
@@ -47,12 +47,18 @@ pub async fn run(ctx: Arc<Ctx>) {
             tokio::time::sleep(STORE_REST).await;
         }
         let rest = if held { HELD_REST } else { ctx.config.poll_period };
-        tokio::select! {
+        // In this order: under load there is room all the time, and a wake-up must not be passed over.
+        let woken = tokio::select! {
+            biased;
             _ = ctx.stop.cancelled() => return,
-            _ = woken => {}
-            _ = room => {}
-            _ = until(&ctx.clock, next) => {}
-            _ = tokio::time::sleep(rest) => {}
+            _ = woken => true,
+            _ = room => false,
+            _ = until(&ctx.clock, next) => false,
+            _ = tokio::time::sleep(rest) => false,
+        };
+        // Who pauses a job wakes this loop; another host may not have been heard.
+        if woken || looked_at.elapsed() >= ctx.config.poll_period {
+            (pauses, looked_at) = (ctx.pauses().await, Instant::now());
         }
     }
 }

@@ -172,9 +172,14 @@ pub struct Host {
 }
 
 impl Host {
-    /// Ends at once, as with `kill -9`: nothing more is said to the store.
+    /// Ends at once, as with `kill -9`: nothing more is said to the store. It is gone when this returns: a process
+    /// that was killed does not hear that another one is there.
     pub fn crash(mut self) {
-        self.end();
+        if let Some(runtime) = self.runtime.take() {
+            // Of another thread, since this one may not wait.
+            let end = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE));
+            end.join().unwrap();
+        }
     }
 
     fn end(&mut self) {

@@ -9,6 +9,7 @@ pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch +
         lease_until_ms = $3, claimed_at_ms = $4, crashes = crashes + 1, updated_at_ms = $4, version = version + 1
     WHERE state IN ('waiting', 'awaiting') AND id = ANY (ARRAY(SELECT id FROM item
         WHERE job = $5 AND state IN ('waiting', 'awaiting') AND due_at_ms <= $4
+            AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($5, '*'))
         ORDER BY priority, due_at_ms, created_at_ms LIMIT $6 FOR UPDATE SKIP LOCKED))
     RETURNING *";
 
@@ -28,6 +29,7 @@ pub const ITEMS_BY_KEYS: &str =
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
     WHERE state = 'discovering' AND id = ANY (ARRAY(SELECT id FROM run
         WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
+            AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($4, '*'))
         ORDER BY created_at_ms LIMIT 1 FOR UPDATE SKIP LOCKED))
     RETURNING *";
 

@@ -204,6 +204,11 @@ async fn paused_job_is_left_alone(t: T) {
     assert!(!pauses.covers("other"));
     let ticked = t.store.tick(&job, &due(60), at(60), at(60)).await.unwrap().unwrap();
     assert_eq!((ticked.fate, ticked.runs), (Fate::Paused, vec![]));
+    t.store.trigger(&job.name, None, "ada", at(60)).await.unwrap();
+    assert!(
+        t.store.claim_run(&job.name, lease(1, 61)).await.unwrap().is_none(),
+        "whoever did not hear of it"
+    );
     assert!(t.store.resume(Some(&job.name), "ada", at(61)).await.unwrap());
     assert!(!t.store.resume(None, "ada", at(61)).await.unwrap());
     t.store.pause(None, "bob", at(62)).await.unwrap();
@@ -211,15 +216,21 @@ async fn paused_job_is_left_alone(t: T) {
     assert_eq!(ticked.fate, Fate::Paused);
     assert_eq!(t.store.heartbeat(&job.name).await.unwrap(), at(120), "nobody calls it missed");
     t.store.resume(None, "bob", at(121)).await.unwrap();
-    let ticked = t.store.tick(&job, &due(180), at(180), at(180)).await.unwrap().unwrap();
-    assert_eq!(ticked.fate, Fate::Ran);
+    t.discover(&job, &["a"], 121).await;
+    t.store.pause(Some(&job.name), "bob", at(122)).await.unwrap();
+    assert!(t.claim(1, 123).await.is_empty());
+    t.store.resume(Some(&job.name), "bob", at(124)).await.unwrap();
+    assert_eq!(t.claim_one(125).await.key, "a");
+    let trail = t.trail().await;
+    let by_whom: Vec<&str> = trail.lines().filter(|line| !line.contains("triggered")).collect();
     expect![[r#"
         ada paused wallet: 
         ada resumed wallet: 
         bob paused all jobs: 
         bob resumed all jobs: 
-    "#]]
-    .assert_eq(&t.trail().await);
+        bob paused wallet: 
+        bob resumed wallet: "#]]
+    .assert_eq(&by_whom.join("\n"));
 }
 
 async fn parameters_reach_the_run(t: T) {

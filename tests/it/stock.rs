@@ -230,7 +230,7 @@ async fn s7_one_alert_a_run_and_the_next_run_tries_again(kind: Kind) {
 
 /// Rubbish, silence, a campaign that vanishes, a proxy without exits: each is an error of that item, told in words.
 async fn services_that_misbehave_fail_their_campaign_alone(kind: Kind) {
-    let short = |job: &mut JobSpec| job.limits.http_time = Duration::from_millis(300);
+    let short = |job: &mut JobSpec| job.limits.http_time = Duration::from_secs(3);
     let mut scene = scene(kind, 4, short).await;
     let stock = &scene.services.all.stock;
     stock.set_mood_of(1, Mood::Rubbish);

@@ -40,7 +40,7 @@ pub struct OddNights {
     pub fold: Option<Fold>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron {
     text: String,
     zone_name: String,

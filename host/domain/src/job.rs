@@ -12,7 +12,7 @@ use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
 use crate::tick::TickPolicy;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
     pub name: JobName,
     pub plugin: PluginName,

@@ -14,7 +14,7 @@ pub const INSTANTS_MAX: usize = 1_000;
 /// Most missed instants that are listed one by one.
 pub const MISSED_MAX: usize = 100;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
     Cron(Box<Cron>),
     Every(SignedDuration),
@@ -88,6 +88,11 @@ impl Schedule {
             Schedule::At(instants) => instants.iter().copied().find(|instant| *instant > after),
             Schedule::Manual => None,
         }
+    }
+
+    /// Every instant after `after`, one after the other.
+    pub fn instants_after(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
+        std::iter::successors(self.next_after(after), |instant| self.next_after(*instant))
     }
 
     /// The last instant at or before `at`.

@@ -91,7 +91,7 @@ fn changes(before: &[Arc<JobSpec>], now: &[Arc<JobSpec>]) -> Vec<String> {
     let find = |jobs: &[Arc<JobSpec>], job: &JobSpec| jobs.iter().find(|one| one.name == job.name).cloned();
     let told = now.iter().filter_map(|job| match find(before, job) {
         None => Some(format!("job {} is new", job.name)),
-        Some(old) if show::job(&old) != show::job(job) => Some(format!("job {} changed", job.name)),
+        Some(old) if *old != **job => Some(format!("job {} changed", job.name)),
         Some(_) => None,
     });
     let gone = before.iter().filter(|job| find(now, job).is_none());

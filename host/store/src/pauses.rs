@@ -59,7 +59,7 @@ impl Store {
         actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.change(job, "paused", actor, now).await
+        self.change(job, true, actor, now).await
     }
 
     /// `false` says that it was not paused.
@@ -69,23 +69,24 @@ impl Store {
         actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.change(job, "resumed", actor, now).await
+        self.change(job, false, actor, now).await
     }
 
     async fn change(
         &self,
         job: Option<&JobName>,
-        action: &'static str,
+        paused: bool,
         actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let name = job.map_or(ALL, JobName::as_str);
         let mut tx = self.db.begin().await?;
-        let changed = match action {
-            "paused" => tx.execute(jobs::PAUSE_ADD, &args![name, now, actor]).await?,
-            _ => tx.execute(jobs::PAUSE_REMOVE, &args![name]).await?,
+        let changed = match paused {
+            true => tx.execute(jobs::PAUSE_ADD, &args![name, now, actor]).await?,
+            false => tx.execute(jobs::PAUSE_REMOVE, &args![name]).await?,
         };
         if changed == 1 {
+            let action = if paused { "paused" } else { "resumed" };
             let subject = job.map_or("all jobs", JobName::as_str);
             let job = job.map(JobName::as_str);
             write(&mut tx, &Entry { actor, action, job, subject, detail: "" }, now).await?;

@@ -83,9 +83,8 @@ async fn hear(pool: &PgPool, own: &str, here: &Notify) -> sqlx::Error {
     loop {
         match listener.try_recv().await {
             Ok(Some(notice)) if notice.payload() == own => {}
-            Ok(Some(_)) => here.notify_waiters(),
-            // Something may have been missed.
-            Ok(None) => here.notify_waiters(),
+            // Without a notice, something may have been missed.
+            Ok(_) => here.notify_waiters(),
             Err(error) => return error,
         }
     }

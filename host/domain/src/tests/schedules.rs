@@ -16,10 +16,6 @@ fn every(seconds: i64) -> Schedule {
     Schedule::every(SignedDuration::from_secs(seconds)).unwrap()
 }
 
-fn forward(schedule: &Schedule, from: Timestamp) -> impl Iterator<Item = Timestamp> {
-    std::iter::successors(schedule.next_after(from), |instant| schedule.next_after(*instant))
-}
-
 /// The next instants after `from`, with the zone's own time and offset.
 fn preview(schedule: &Schedule, zone: &str, from: &str, count: usize) -> String {
     let zone = TimeZone::get(zone).unwrap();
@@ -27,7 +23,7 @@ fn preview(schedule: &Schedule, zone: &str, from: &str, count: usize) -> String 
         let local = instant.to_zoned(zone.clone()).strftime("%a %d %b %H:%M:%S %:z").to_string();
         format!("{instant}  {local}\n")
     };
-    forward(schedule, at(from)).take(count).map(line).collect()
+    schedule.instants_after(at(from)).take(count).map(line).collect()
 }
 
 #[test]
@@ -250,7 +246,7 @@ fn looking_back_finds_what_looking_ahead_found() {
         for date in dates {
             let noon = at(&format!("{date}T12:00:00Z"));
             let mut from = noon - hours(40);
-            for instant in forward(&schedule, from).take_while(|instant| *instant < noon + hours(24)) {
+            for instant in schedule.instants_after(from).take_while(|instant| *instant < noon + hours(24)) {
                 check_both_ways(&schedule, from, instant, &mut wrong);
                 from = instant;
             }

@@ -3,28 +3,18 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Deserialize;
 
 use super::AppState;
 use super::error::ApiError;
-use super::extract::{Params, limit};
+use super::extract::{Most, Params};
 use super::types::{Audit, AuditEntry};
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/audit", get(list))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Filter {
-    limit: Option<u32>,
-}
-
-async fn list(
-    State(state): State<AppState>,
-    Params(filter): Params<Filter>,
-) -> Result<Json<Audit>, ApiError> {
-    let entries = state.store.audit(limit(filter.limit)).await?;
+async fn list(State(state): State<AppState>, Params(most): Params<Most>) -> Result<Json<Audit>, ApiError> {
+    let entries = state.store.audit(most.limit()).await?;
     let audit = entries.into_iter().map(|entry| AuditEntry {
         at: entry.at,
         actor: entry.actor,

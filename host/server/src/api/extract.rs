@@ -6,6 +6,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
@@ -82,6 +83,19 @@ fn unreadable(rejection: BytesRejection) -> ApiError {
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);
     }
     ApiError::bad_body(rejection.body_text())
+}
+
+/// The query of a list that has no other choice than its length.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Most {
+    limit: Option<u32>,
+}
+
+impl Most {
+    pub fn limit(&self) -> u32 {
+        limit(self.limit)
+    }
 }
 
 /// How many entries a list has: what was asked for, within bounds.

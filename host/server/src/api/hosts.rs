@@ -3,29 +3,19 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Deserialize;
 
 use super::AppState;
 use super::error::ApiError;
-use super::extract::{Params, limit};
+use super::extract::{Most, Params};
 use super::types::{Host, Hosts};
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/hosts", get(list))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Filter {
-    limit: Option<u32>,
-}
-
-async fn list(
-    State(state): State<AppState>,
-    Params(filter): Params<Filter>,
-) -> Result<Json<Hosts>, ApiError> {
+async fn list(State(state): State<AppState>, Params(most): Params<Most>) -> Result<Json<Hosts>, ApiError> {
     let this = state.engine.host_id();
-    let hosts = state.store.hosts(limit(filter.limit)).await?;
+    let hosts = state.store.hosts(most.limit()).await?;
     let hosts = hosts.into_iter().map(|host| Host {
         this: host.id == this,
         id: host.id.to_string(),

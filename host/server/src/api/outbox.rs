@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Params, limit};
+use super::extract::{Body, Most, Params, limit};
 use super::types::{DeadEvent, DeadLetters, Outbox, OutboxEvent, Redrive, Redriven, Take, Taken};
 use super::{AppState, LIMIT_MAX};
 
@@ -59,17 +59,11 @@ fn parse(ids: &[String]) -> Result<Vec<EventId>, ApiError> {
     ids.iter().enumerate().map(parse).collect()
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Most {
-    limit: Option<u32>,
-}
-
 async fn dead(
     State(state): State<AppState>,
     Params(most): Params<Most>,
 ) -> Result<Json<DeadLetters>, ApiError> {
-    let events = state.store.events_dead(limit(most.limit)).await?;
+    let events = state.store.events_dead(most.limit()).await?;
     let events = events.into_iter().map(|dead| DeadEvent {
         id: dead.event.id.to_string(),
         topic: dead.event.topic,

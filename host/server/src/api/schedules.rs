@@ -5,18 +5,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::cron::OddNights;
 use domain::id::JobName;
-use domain::schedule::Schedule;
 use serde::Deserialize;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Params, Segments, limit};
+use super::extract::{Body, Most, Params, Segments};
 use super::jobs::known;
 use super::types::{Nothing, Paused, Preview, Tick, Ticks};
-use crate::config::schedule::{FOLD, GAP, words};
-
-const COUNT_MAX: usize = 1_000;
+use crate::config::schedule::{FOLD, GAP, PREVIEW_MAX, cron, word};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -28,19 +25,13 @@ pub fn router() -> Router<AppState> {
         .route("/api/v1/schedule/preview", get(preview))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Most {
-    limit: Option<u32>,
-}
-
 async fn ticks(
     State(state): State<AppState>,
     Segments(name): Segments<String>,
     Params(most): Params<Most>,
 ) -> Result<Json<Ticks>, ApiError> {
     let job = known(&state, &name)?;
-    let ticks = state.store.ticks(job.name.as_str(), limit(most.limit)).await?;
+    let ticks = state.store.ticks(job.name.as_str(), most.limit()).await?;
     let view = |tick: store::jobs::TickView| Tick {
         at: tick.at,
         fate: tick.fate,
@@ -112,22 +103,18 @@ async fn preview(
     Params(text): Params<Text>,
 ) -> Result<Json<Preview>, ApiError> {
     let nights = OddNights {
-        gap: text.dst_gap.as_deref().map(|word| one_of("dst_gap", word, &GAP)).transpose()?,
-        fold: text.dst_fold.as_deref().map(|word| one_of("dst_fold", word, &FOLD)).transpose()?,
+        gap: given("dst_gap", text.dst_gap.as_deref(), &GAP)?,
+        fold: given("dst_fold", text.dst_fold.as_deref(), &FOLD)?,
     };
     let now = state.clock.now();
-    let schedule = Schedule::cron(&text.cron, text.tz.as_deref().unwrap_or("UTC"), nights, now);
-    let schedule = schedule.map_err(|error| {
-        let (what, remedy) = words(&error);
-        ApiError::bad_query(format!("{what}; {remedy}"))
-    })?;
-    let count = text.count.unwrap_or(5).clamp(1, COUNT_MAX);
-    let next = std::iter::successors(schedule.next_after(now), |at| schedule.next_after(*at));
-    Ok(Json(Preview { instants: next.take(count).collect(), schedule: schedule.to_string() }))
+    let schedule = cron(&text.cron, text.tz.as_deref().unwrap_or("UTC"), nights, now);
+    let schedule = schedule.map_err(ApiError::bad_query)?;
+    let count = text.count.unwrap_or(5).clamp(1, PREVIEW_MAX as usize);
+    let instants = schedule.instants_after(now).take(count).collect();
+    Ok(Json(Preview { instants, schedule: schedule.to_string() }))
 }
 
-fn one_of<T: Copy>(key: &str, word: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
-    let known = || words.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(" or ");
-    let found = words.iter().find(|(known, _)| *known == word);
-    found.map(|(_, value)| *value).ok_or_else(|| ApiError::bad_query(format!("{key}: use {}", known())))
+fn given<T: Copy>(key: &str, text: Option<&str>, words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
+    let value = text.map(|text| word(text, words)).transpose();
+    value.map_err(|why| ApiError::bad_query(format!("{key}: {why}")))
 }

@@ -140,8 +140,26 @@ fn blame<T>(section: &Section<'_>, found: &Found<T>, error: &ScheduleError) {
     section.blame_found(found, what, remedy);
 }
 
+/// The longest that a preview gets.
+pub const PREVIEW_MAX: u32 = 1_000;
+
+/// A cron text that stands in no file, as a preview gets it: its mistake is one sentence.
+pub fn cron(text: &str, zone: &str, nights: OddNights, now: Timestamp) -> Result<Schedule, String> {
+    Schedule::cron(text, zone, nights, now).map_err(|error| {
+        let (what, remedy) = words(&error);
+        format!("{what}; {remedy}")
+    })
+}
+
+/// One of the words that a key has, where no file is read.
+pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let known = || words.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(" or ");
+    let found = words.iter().find(|(known, _)| *known == text);
+    found.map(|(_, value)| *value).ok_or_else(|| format!("use {}", known()))
+}
+
 /// What is wrong with a schedule, and what to do.
-pub fn words(error: &ScheduleError) -> (String, &'static str) {
+fn words(error: &ScheduleError) -> (String, &'static str) {
     match error {
         ScheduleError::BadCron { text, reason } => (
             format!("cron text {text:?} is not valid: {}", reason.trim_end_matches('.')),

@@ -16,8 +16,9 @@ use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
 pub fn effective(config: &Config) -> String {
-    let jobs = config.jobs.iter().map(|spec| job(spec));
-    std::iter::once(settings(config)).chain(jobs).collect::<Vec<_>>().join("\n")
+    let mut out = settings(config);
+    config.jobs.iter().for_each(|job| show_job(&mut out, job));
+    out
 }
 
 /// All but the jobs.
@@ -64,13 +65,6 @@ pub fn settings(config: &Config) -> String {
         entries.extend([("tries_max", sink.tries_max.to_string()), ("timeout", quoted(show(timeout)))]);
         section(&mut out, &format!("sinks.{}", sink.name), &entries);
     }
-    out
-}
-
-/// One job as it is in effect.
-pub fn job(job: &JobSpec) -> String {
-    let mut out = String::new();
-    show_job(&mut out, job);
     out
 }
 

@@ -188,3 +188,15 @@ async fn over_the_api() {
     assert!(answer.body.contains("params: at most 262144 bytes"), "{}", answer.body);
     assert_eq!(world.ask(post("/api/v1/jobs/wallet", "{\"params\": {\"only\": 7}}")).await.status, 201);
 }
+
+/// An edit elsewhere in the file leaves a job as it was; another rule for one night makes it another one.
+#[test]
+fn a_job_that_is_read_again_is_the_same() {
+    let job = |rule: &str| {
+        let schedule = format!("{{ cron = \"30 2 * * *\", tz = \"Europe/Berlin\", dst_gap = \"{rule}\" }}");
+        let toml = format!("[jobs.wallet]\nplugin = \"a\"\nschedule = {schedule}\nretry.factor = 1.7\n");
+        load(toml.as_bytes(), &[]).unwrap().jobs
+    };
+    assert_eq!(job("skip"), job("skip"));
+    assert_ne!(job("skip"), job("after"));
+}

@@ -26,11 +26,13 @@ pub const ITEMS_BY_KEYS: &str =
     "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
     FROM item WHERE job = $1 AND item_key IN (SELECT jsonb_array_elements_text(CAST($2 AS jsonb)))";
 
+/// Waits for a run that is locked: whoever counts an outcome on it is done at once, and to pass over the run would
+/// leave it until the next poll, since nothing more tells of it.
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
     WHERE state = 'discovering' AND id = ANY (ARRAY(SELECT id FROM run
         WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
             AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($4, '*'))
-        ORDER BY created_at_ms LIMIT 1 FOR UPDATE SKIP LOCKED))
+        ORDER BY created_at_ms LIMIT 1 FOR UPDATE))
     RETURNING *";
 
 pub const ITEMS_RENEW: &str = "UPDATE item SET lease_until_ms = $2 WHERE state = 'running' AND host_id = $1

@@ -122,7 +122,7 @@ async fn start(
     let store = Arc::new(Store::open(config).await.unwrap());
     let settings = EngineConfig::new("bench");
     let engine =
-        Engine::start(settings, host, store.clone(), runner, Clock::System, vec![job]).await.unwrap();
+        Engine::start(settings, host, store.clone(), runner, Clock::steady(), vec![job]).await.unwrap();
     (engine, store)
 }
 
@@ -143,7 +143,7 @@ async fn component(plugins: PathBuf, items: u64) -> Arc<dyn Runner> {
     std::fs::create_dir_all(&plugins).unwrap();
     let built = std::env::var("TIDEMILL_TEST_PLUGINS").expect("run `cargo xtask bench engine`");
     std::fs::copy(format!("{built}/fixtures/noop.wasm"), plugins.join("noop.wasm")).unwrap();
-    let sandbox = Sandbox::new(SandboxConfig::new(plugins, Clock::System), None).unwrap();
+    let sandbox = Sandbox::new(SandboxConfig::new(plugins, Clock::steady()), None).unwrap();
     let report = sandbox.rescan(&[job(items, 0)]).await;
     assert_eq!(report.activated.len(), 1, "{report:?}");
     eprintln!("allocator: {}", sandbox.allocator());

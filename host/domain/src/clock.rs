@@ -1,10 +1,11 @@
 //! Where the time comes from. The rules take `now` as an argument; loops read a [`Clock`].
 //!
-//! Three kinds: the system's, one that runs faster (the demo), and one that stands still
+//! Three kinds: one that is set by the database's, one that runs faster (the demo), and one that stands still
 //! until a test moves it.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
 pub enum Clock {
-    System,
+    Steady(Steady),
     Scaled(Scaled),
     Manual(Manual),
 }
@@ -21,10 +22,29 @@ pub enum Clock {
 impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
-            Clock::System => Timestamp::now(),
+            Clock::Steady(steady) => steady.now(),
             Clock::Scaled(scaled) => scaled.now(),
             Clock::Manual(manual) => manual.now(),
         }
+    }
+
+    /// The system's time now; from then on what really passes, whoever sets the system's clock meanwhile.
+    pub fn steady() -> Clock {
+        let origin = AtomicI64::new(Timestamp::now().as_microsecond());
+        Clock::Steady(Steady { started: Instant::now(), origin: Arc::new(origin) })
+    }
+
+    /// Sets the clock, and all its clones, if it is out by more than [`SLACK`] and may be set at all: a scaled or a
+    /// manual one shows a time of its own. Answers by how much.
+    pub fn correct(&self, now: Timestamp) -> SignedDuration {
+        let Clock::Steady(steady) = self else { return SignedDuration::ZERO };
+        let by = now.duration_since(steady.now());
+        if by.abs() <= SLACK {
+            return SignedDuration::ZERO;
+        }
+        let micros = i64::try_from(by.as_micros()).unwrap_or_default();
+        steady.origin.fetch_add(micros, Ordering::AcqRel);
+        by
     }
 
     /// A clock that shows `factor` seconds for each second that passes, from `origin` on.
@@ -40,10 +60,29 @@ impl Clock {
     pub fn real_wait(&self, at: Timestamp) -> Option<Duration> {
         let left = at.duration_since(self.now()).max(SignedDuration::ZERO).unsigned_abs();
         match self {
-            Clock::System => Some(left),
+            Clock::Steady(_) => Some(left),
             Clock::Scaled(scaled) => Some(left.div_f64(scaled.factor)),
             Clock::Manual(_) => None,
         }
+    }
+}
+
+/// How far a clock may be out before it is set: well below the margin of a lease, and more than the way to a
+/// database and back takes.
+pub const SLACK: SignedDuration = SignedDuration::from_millis(250);
+
+/// Microseconds since 1970 when it started, and what passed since.
+#[derive(Debug, Clone)]
+pub struct Steady {
+    started: Instant,
+    origin: Arc<AtomicI64>,
+}
+
+impl Steady {
+    fn now(&self) -> Timestamp {
+        let passed = i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let micros = self.origin.load(Ordering::Acquire).saturating_add(passed);
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod cron;
 pub mod id;
+pub mod lease;
 pub mod limits;
 pub mod origin;
 pub mod retry;

@@ -59,6 +59,10 @@ pub struct Keys {
 
 #[async_trait]
 pub trait Scope: Send + Sync {
+    /// Whether the host may still act for this attempt. What does not go through the store asks this first; all other
+    /// methods ask by themselves.
+    fn held(&self) -> Result<(), ScopeError>;
+
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError>;
     /// Nothing as the value deletes the key.
     async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError>;

@@ -158,7 +158,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
 
 async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Option<String>) -> Report<Page> {
     let now = ctx.clock.now();
-    let scope = Arc::new(ctx.store.scope_of_discovery(job.clone(), now));
+    let scope = Arc::new(ctx.store.scope_of_discovery(job.clone(), now, ctx.hold(job, now)));
     let limit = job.limits.items_per_page;
     let input = PageRequest {
         run_id: run.id,

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use domain::clock::Clock;
 use domain::id::{HostId, JobName, RunId};
 use domain::job::JobSpec;
+use domain::lease::{Hold, Trust};
 use domain::runner::{Readiness, Runner};
+use jiff::Timestamp;
 use store::audit::Entry;
 use store::items::Lease;
 use store::pauses::Pauses;
@@ -29,6 +31,8 @@ pub(crate) struct Ctx {
     pub store: Arc<Store>,
     pub runner: Arc<dyn Runner>,
     pub clock: Clock,
+    /// Until when this host may act for what it holds.
+    pub trust: Arc<Trust>,
     jobs: RwLock<Jobs>,
     /// The jobs are others.
     pub jobs_changed: Notify,
@@ -48,6 +52,14 @@ pub(crate) struct Ctx {
 impl Ctx {
     pub fn lease(&self) -> Lease {
         store::items::lease(self.host, self.clock.now(), self.config.lease_ttl)
+    }
+
+    /// What an attempt that was claimed then may rely on.
+    pub fn hold(&self, job: &JobSpec, claimed_at: Timestamp) -> Hold {
+        if heartbeat::continues(job) {
+            return Hold::without_end();
+        }
+        Hold::new(self.trust.clone(), claimed_at)
     }
 
     pub fn leases(&self) -> CancellationToken {
@@ -91,17 +103,20 @@ impl Engine {
         clock: Clock,
         jobs: Vec<Arc<JobSpec>>,
     ) -> Result<Engine, StoreError> {
+        heartbeat::set_clock(&clock, &store).await?;
         let now = clock.now();
         store.host_started(host, &config.host_name, now).await?;
         for job in &jobs {
             store.put_job(job, now).await?;
         }
+        let trust = Arc::new(Trust::new(clock.clone(), config.lease_ttl - config.lease_margin));
         let ctx = Arc::new(Ctx {
             config,
             host,
             store,
             runner,
             clock,
+            trust,
             jobs: RwLock::new(jobs.into()),
             jobs_changed: Notify::new(),
             feed: Feed::new(),

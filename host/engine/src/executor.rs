@@ -24,7 +24,8 @@ use crate::heartbeat::continues;
 pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
     let never = CancellationToken::new();
     let leases = if continues(&job) { &never } else { leases };
-    let scope = Arc::new(ctx.store.scope_of_attempt(job.clone(), item.clone()));
+    let hold = ctx.hold(&job, item.claimed_at);
+    let scope = Arc::new(ctx.store.scope_of_attempt(job.clone(), item.clone(), hold));
     let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone() };
     let report = tokio::select! {
         report = guarded(ctx, ctx.runner.process(call)) => report,

@@ -3,10 +3,11 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use domain::clock::{Clock, SLACK};
 use domain::id::JobName;
 use domain::job::{JobSpec, OnStoreLoss};
 use jiff::{SignedDuration, Timestamp};
-use store::StoreError;
+use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Ctx;
@@ -20,49 +21,71 @@ const RENEWAL_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Runs until the last attempt has ended, so that a slow end keeps its lease.
 pub async fn run(ctx: Arc<Ctx>) {
-    let mut renewed_at = ctx.clock.now();
-    let mut began = renewed_at;
+    let mut looked_at = ctx.clock.now();
     let mut lost = false;
-    let mut given_up = false;
     loop {
         let wait = if lost { retry_period(&ctx) } else { ctx.config.lease_renewal };
-        let next = began.checked_add(wait).unwrap_or(Timestamp::MAX);
+        let next = looked_at.checked_add(wait).unwrap_or(Timestamp::MAX);
         tokio::select! {
             _ = until(&ctx.clock, Some(next)) => {}
             _ = stopped(&ctx) => return,
         }
-        // The lease counts from before the request was sent: an answer may be late.
-        began = ctx.clock.now();
-        let renewal = tokio::time::timeout(RENEWAL_TIME_MAX, ctx.store.renew(ctx.lease()));
+        // This process itself may have been stopped for a while: its guests must not go on before it has heard anything.
+        give_up_if_late(&ctx);
+        looked_at = ctx.clock.now();
         let late = |_| Err(StoreError::Unavailable(format!("no answer within {RENEWAL_TIME_MAX:?}")));
-        match renewal.await.unwrap_or_else(late) {
-            Ok(()) => {
-                renewed_at = began;
-                given_up = false;
-                figures::round_done("heartbeat", began);
-                if lost {
-                    // What was stopped may have lapsed by now: it need not wait for the next look.
-                    if let Err(error) = recovery::lapsed(&ctx, ctx.clock.now()).await {
-                        tracing::warn!(%error, "recovery failed; it is tried again");
-                    }
-                    tracing::info!("the store is back");
-                    ctx.feed.publish(Happening::StoreBack);
+        match tokio::time::timeout(RENEWAL_TIME_MAX, renew(&ctx)).await.unwrap_or_else(late) {
+            Ok(now) => {
+                looked_at = now;
+                figures::round_done("heartbeat", now);
+                if std::mem::replace(&mut lost, false) {
+                    back(&ctx).await;
                 }
-                lost = false;
             }
             Err(error) => {
-                if !lost {
+                if !std::mem::replace(&mut lost, true) {
                     tracing::warn!(%error, "leases could not be renewed");
                     ctx.feed.publish(Happening::StoreLost);
                 }
-                lost = true;
-                let running = ctx.attempts.len();
-                if give_up_if_late(&ctx, renewed_at) && !std::mem::replace(&mut given_up, true) {
-                    tracing::warn!(running, "leases are lost: attempts are stopped, but for jobs that go on");
-                }
+                give_up_if_late(&ctx);
             }
         }
     }
+}
+
+/// Answers with the instant, by the database's clock, from which the leases count.
+async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
+    ctx.trust.shift(set_clock(&ctx.clock, &ctx.store).await?);
+    // From before the request is sent: its answer may be late.
+    let lease = ctx.lease();
+    ctx.store.renew(lease).await?;
+    ctx.trust.renewed(lease.now);
+    Ok(lease.now)
+}
+
+/// The clock that all hosts share is the database's; between two looks at it only what really passed counts. Answers by
+/// how much it was set. A look that took long tells too little.
+pub async fn set_clock(clock: &Clock, store: &Store) -> Result<SignedDuration, StoreError> {
+    let asked_at = clock.now();
+    let now = store.now().await?;
+    let took = clock.now().duration_since(asked_at);
+    if took > SLACK {
+        return Ok(SignedDuration::ZERO);
+    }
+    let by = clock.correct(now.checked_add(took / 2).unwrap_or(now));
+    if !by.is_zero() {
+        tracing::warn!(seconds = by.as_secs_f64(), "the clock was set by the database's");
+    }
+    Ok(by)
+}
+
+async fn back(ctx: &Ctx) {
+    // What was stopped may have lapsed by now: it need not wait for the next look.
+    if let Err(error) = recovery::lapsed(ctx, ctx.clock.now()).await {
+        tracing::warn!(%error, "recovery failed; it is tried again");
+    }
+    tracing::info!("the store is back");
+    ctx.feed.publish(Happening::StoreBack);
 }
 
 fn retry_period(ctx: &Ctx) -> SignedDuration {
@@ -75,20 +98,21 @@ async fn stopped(ctx: &Ctx) {
 }
 
 /// Past this point another host may take what we hold: our guests end first, but for jobs that said otherwise.
-/// The leases of those that end are not renewed any more, so that their items are found. Says whether it was time.
-fn give_up_if_late(ctx: &Ctx, renewed_at: Timestamp) -> bool {
-    let trusted = ctx.config.lease_ttl - ctx.config.lease_margin;
-    if ctx.clock.now().duration_since(renewed_at) < trusted {
-        return false;
+/// The leases of those that end are not renewed any more, so that their items are found.
+fn give_up_if_late(ctx: &Ctx) {
+    if !ctx.trust.has_ended() {
+        return;
     }
+    let running = ctx.attempts.len();
     let mut leases = ctx.leases.lock().unwrap_or_else(PoisonError::into_inner);
-    if ctx.attempts.is_empty() || leases.is_cancelled() {
-        return false;
+    if running == 0 || leases.is_cancelled() {
+        return;
     }
     let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(&job));
-    ctx.store.let_lapse(ctx.host, |job| !goes_on(job));
+    if ctx.store.let_lapse(ctx.host, |job| !goes_on(job)) {
+        tracing::warn!(running, "leases are lost: attempts are stopped, but for jobs that go on");
+    }
     std::mem::replace(&mut *leases, CancellationToken::new()).cancel();
-    true
 }
 
 /// Whether attempts of a job go on without a lease.

@@ -41,8 +41,8 @@ impl HostMonotonicClock for GuestMonotonicClock {
 
     fn now(&self) -> u64 {
         let millis = match &self.clock {
-            // The system's time can be set back, an `Instant` cannot.
-            Clock::System => u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            // The clock may be set back, an `Instant` cannot.
+            Clock::Steady(_) => u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             shown => {
                 let passed = shown.now().as_millisecond().saturating_sub(self.origin.as_millisecond());
                 u64::try_from(passed).unwrap_or(0)

@@ -58,9 +58,9 @@ impl State {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let job = granted.as_ref().map(|granted| granted.job.clone());
+        let who = granted.as_ref().map(|granted| (granted.job.clone(), granted.scope.clone()));
         State {
-            http: Http::new(outside.clients.clone(), job, limits, log.clone()),
+            http: Http::new(outside.clients.clone(), who, limits, log.clone()),
             granted,
             limits: limits.clone(),
             table,

@@ -174,7 +174,7 @@ impl StatementCheck for StoreCheck {
 pub async fn serve(file: PathBuf, environment: Environment, config: Config) -> anyhow::Result<()> {
     let engine = config.engine.clone();
     let jobs = config.jobs.len();
-    let app = App::start(config.clone(), engine, Clock::System).await?;
+    let app = App::start(config.clone(), engine, Clock::steady()).await?;
     app.follow(file, environment, config);
     tracing::info!(address = %format!("http://{}", app.address), jobs, allocator = app.sandbox.allocator(), "tidemill serves");
     stop_signal().await?;

@@ -164,13 +164,13 @@ async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Commit
     let mut committed = Vec::with_capacity(ends.len());
     let mut progress: BTreeMap<RunId, Progress> = BTreeMap::new();
     for end in ends {
-        let one = write_end(&mut tx, end).await?;
-        if let (Committed::Applied, Some(run)) = (one, end.item.run_id)
+        let written = write_end(&mut tx, end).await?;
+        if let (Written::Now, Some(run)) = (written, end.item.run_id)
             && end.ending.verdict != Verdict::Interrupted
         {
             progress.entry(run).or_default().count(end);
         }
-        committed.push(one);
+        committed.push(if written == Written::Not { Committed::Stale } else { Committed::Applied });
     }
     for (run, progress) in progress {
         let args = args![run.to_string(), progress.done, progress.failed, progress.at];
@@ -195,16 +195,27 @@ impl Progress {
     }
 }
 
-async fn write_end(tx: &mut Tx, end: &AttemptEnd) -> Result<Committed, StoreError> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Now,
+    /// By a commit whose answer was not heard.
+    Before,
+    Not,
+}
+
+async fn write_end(tx: &mut Tx, end: &AttemptEnd) -> Result<Written, StoreError> {
     if !write_item(tx, end).await? {
-        return Ok(Committed::Stale);
+        let item = &end.item;
+        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string()];
+        let known = !tx.fetch(items::ATTEMPT_KNOWN, &args).await?.is_empty();
+        return Ok(if known { Written::Before } else { Written::Not });
     }
     write_attempt(tx, end).await?;
     write_effects(tx, end).await?;
     if end.ending.event == Event::GiveUp {
         alerts::failed_for_good(tx, end).await?;
     }
-    Ok(Committed::Applied)
+    Ok(Written::Now)
 }
 
 async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {

@@ -22,6 +22,6 @@ pub const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// Longest wait for a connection, and for a lock of SQLite.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest time that Postgres works on one statement.
-pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(30);
+pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(20);
 /// Attempts that one transaction commits at most.
 pub const COMMIT_BATCH_MAX: usize = 256;

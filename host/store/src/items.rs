@@ -124,9 +124,9 @@ impl Store {
     }
 
     /// Attempts of these jobs are stopped: their leases are not renewed any more, so that their items are found. The
-    /// others go on, and this process does not count them as lost.
-    pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) {
-        self.taken.let_go(host, jobs);
+    /// others go on, and this process does not count them as lost. Says whether there were any.
+    pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
+        self.taken.let_go(host, jobs)
     }
 
     /// A person's decision on one item.

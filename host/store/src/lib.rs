@@ -18,6 +18,7 @@ pub mod pauses;
 pub mod results;
 pub mod runs;
 
+mod bounds;
 pub mod items;
 pub mod recovery;
 pub mod scope;

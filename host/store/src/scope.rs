@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::alert::Alert;
@@ -10,11 +11,13 @@ use domain::effect::{Deed, Figure, NewItem};
 use domain::id::{EventId, KEY_BYTES_MAX};
 use domain::item::Claimed;
 use domain::job::{Access, JobSpec};
+use domain::lease::Hold;
 use domain::plugin::Statement;
 use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
+use crate::bounds::{check_count, check_key, check_text, check_word};
 use crate::commit::{Effects, KvWrite, NewEvent};
 use crate::datasource::explain;
 use crate::db::{Db, Most, Tx, args};
@@ -28,6 +31,7 @@ pub struct AttemptScope {
     /// None for a discovery: it reads, and what it writes is dropped.
     item: Option<Claimed>,
     now: Timestamp,
+    hold: Hold,
     state: Mutex<State>,
 }
 
@@ -49,17 +53,27 @@ struct State {
     ended: bool,
 }
 
+/// How long the databases wait for the commit of what an attempt wrote.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
+/// What a lease has to last then: the same, and what clocks may differ by.
+const LEASE_LEFT_MIN: SignedDuration = SignedDuration::from_secs(6);
+
 /// Order of events made by this process.
 static SEQ: AtomicI64 = AtomicI64::new(0);
 
 impl Store {
-    pub fn scope_of_attempt(self: &Arc<Self>, job: Arc<JobSpec>, item: Claimed) -> AttemptScope {
+    pub fn scope_of_attempt(self: &Arc<Self>, job: Arc<JobSpec>, item: Claimed, hold: Hold) -> AttemptScope {
         let now = item.claimed_at;
-        AttemptScope { store: self.clone(), job, item: Some(item), now, state: Mutex::default() }
+        AttemptScope { store: self.clone(), job, item: Some(item), now, hold, state: Mutex::default() }
     }
 
-    pub fn scope_of_discovery(self: &Arc<Self>, job: Arc<JobSpec>, now: Timestamp) -> AttemptScope {
-        AttemptScope { store: self.clone(), job, item: None, now, state: Mutex::default() }
+    pub fn scope_of_discovery(
+        self: &Arc<Self>,
+        job: Arc<JobSpec>,
+        now: Timestamp,
+        hold: Hold,
+    ) -> AttemptScope {
+        AttemptScope { store: self.clone(), job, item: None, now, hold, state: Mutex::default() }
     }
 }
 
@@ -70,13 +84,20 @@ impl AttemptScope {
     pub async fn end(&self) -> Result<Option<Effects>, StoreError> {
         let mut state = self.state.lock().await;
         state.ended = true;
-        let open = std::mem::take(&mut state.open);
+        let mut open = std::mem::take(&mut state.open);
         if let Some(name) = state.undone.intersection(&state.wrote).next() {
             let text = "a statement failed after others had written, so all are undone";
             return Err(StoreError::Conflict(format!("datasource {name:?}: {text}")));
         }
-        if !open.is_empty() && !self.still_held().await? {
-            return Ok(None);
+        if !open.is_empty() {
+            // From here on the databases themselves end what is not committed soon: the lease outlasts that, so a host
+            // that is stopped before its commit cannot commit beside another one.
+            for (_, tx) in open.iter_mut().filter(|(name, _)| state.wrote.contains(*name)) {
+                tx.commit_within(COMMIT_TIME_MAX).await?;
+            }
+            if !self.still_held().await? {
+                return Ok(None);
+            }
         }
         for (name, tx) in open {
             let explain = |e| match e {
@@ -107,8 +128,16 @@ impl AttemptScope {
 
     async fn still_held(&self) -> Result<bool, StoreError> {
         let Some(item) = &self.item else { return Ok(true) };
-        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string()];
+        let until = self.hold.needs(LEASE_LEFT_MIN);
+        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string(), until];
         Ok(!self.store.db.fetch(items::ITEM_HELD, &args).await?.is_empty())
+    }
+
+    fn check_open(&self, state: &State) -> Result<(), ScopeError> {
+        if state.ended {
+            return Err(ScopeError::Denied("the attempt has ended".to_owned()));
+        }
+        self.held()
     }
 
     fn granted(&self, capability: &str) -> Result<(), ScopeError> {
@@ -126,7 +155,7 @@ impl AttemptScope {
         }
         let limits = &self.job.limits;
         let mut state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         state.statements += 1;
         if state.statements > limits.sql_statements {
             let text = format!("more than {} statements in an attempt", limits.sql_statements);
@@ -192,26 +221,20 @@ enum Ran {
     Changed(u64),
 }
 
-fn check_open(state: &State) -> Result<(), ScopeError> {
-    if state.ended {
-        return Err(ScopeError::Denied("the attempt has ended".to_owned()));
-    }
-    Ok(())
-}
-
-fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(ScopeError::Limit(format!("{what} of {} bytes, at most {KEY_BYTES_MAX}", key.len())));
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl Scope for AttemptScope {
+    fn held(&self) -> Result<(), ScopeError> {
+        if self.hold.is_ours() {
+            return Ok(());
+        }
+        let text = "this host could not renew its lease in time: another one may work on the item";
+        Err(ScopeError::Unavailable(text.to_owned()))
+    }
+
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
         self.granted("keyvalue")?;
         let state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         if let Some(value) = state.kv.get(&(bucket.to_owned(), key.to_owned())) {
             return Ok(value.clone());
         }
@@ -231,7 +254,7 @@ impl Scope for AttemptScope {
             return Err(ScopeError::Limit(text));
         }
         let mut state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         let place = (bucket.to_owned(), key.to_owned());
         if state.kv.len() >= limits.kv_keys_per_page && !state.kv.contains_key(&place) {
             let text = format!("more than {} keys written in an attempt", limits.kv_keys_per_page);
@@ -244,7 +267,7 @@ impl Scope for AttemptScope {
     /// Keys as they are stored; what this attempt wrote is not among them yet.
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
         self.granted("keyvalue")?;
-        check_open(&*self.state.lock().await)?;
+        self.check_open(&*self.state.lock().await)?;
         let page = self.job.limits.kv_keys_per_page;
         let offset = i64::try_from(from).unwrap_or(i64::MAX);
         let limit = i64::try_from(page).unwrap_or(i64::MAX);
@@ -296,7 +319,7 @@ impl Scope for AttemptScope {
             return Err(ScopeError::Limit(text));
         }
         let mut state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         if state.events.len() >= limits.events {
             return Err(ScopeError::Limit(format!("more than {} events in an attempt", limits.events)));
         }
@@ -319,7 +342,7 @@ impl Scope for AttemptScope {
         check_text("a message", &alert.message, limits.text_bytes)?;
         check_text("metadata", &alert.metadata, limits.payload_bytes)?;
         let mut state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         check_count("alerts", state.alerts.len(), limits.alerts)?;
         state.alerts.push(alert);
         Ok(())
@@ -332,7 +355,7 @@ impl Scope for AttemptScope {
         check_text("a subject", &deed.subject, KEY_BYTES_MAX)?;
         check_text("a detail", &deed.detail, limits.text_bytes)?;
         let mut state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         check_count("audit records", state.deeds.len(), limits.audit_records)?;
         state.deeds.push(deed);
         Ok(())
@@ -347,7 +370,7 @@ impl Scope for AttemptScope {
         check_word("a key", &item.key)?;
         check_text("a payload", &item.payload, self.job.limits.payload_bytes)?;
         let mut state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         check_count("items", state.items.len(), self.job.limits.items)?;
         state.items.push(item);
         Ok(())
@@ -356,38 +379,11 @@ impl Scope for AttemptScope {
     async fn measure(&self, figure: Figure) -> Result<(), ScopeError> {
         self.granted("metrics")?;
         let mut state = self.state.lock().await;
-        check_open(&state)?;
+        self.check_open(&state)?;
         check_count("figures", state.figures.len(), self.job.limits.figures)?;
         state.figures.push(figure);
         Ok(())
     }
-}
-
-/// Whether one more of `what` may join those that the attempt has already.
-fn check_count(what: &str, have: usize, most: usize) -> Result<(), ScopeError> {
-    if have >= most {
-        return Err(ScopeError::Limit(format!("more than {most} {what} in an attempt")));
-    }
-    Ok(())
-}
-
-/// A text that goes into a row of its own: bounded, and without what Postgres does not keep.
-fn check_text(what: &str, text: &str, bytes_max: usize) -> Result<(), ScopeError> {
-    if text.len() > bytes_max {
-        return Err(ScopeError::Limit(format!("{what} of {} bytes, at most {bytes_max}", text.len())));
-    }
-    if text.contains('\0') {
-        return Err(ScopeError::Limit(format!("{what} with a zero byte")));
-    }
-    Ok(())
-}
-
-/// A word for machines: neither empty nor long.
-fn check_word(what: &str, word: &str) -> Result<(), ScopeError> {
-    if word.is_empty() {
-        return Err(ScopeError::Limit(format!("{what} that is empty")));
-    }
-    check_text(what, word, KEY_BYTES_MAX)
 }
 
 fn unavailable(error: StoreError) -> ScopeError {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -50,6 +51,13 @@ impl Store {
     /// Resolves at the next [`Store::wake`]. Make it before looking for work, wait on it after.
     pub fn woken(&self) -> tokio::sync::futures::OwnedNotified {
         self.wake.woken()
+    }
+
+    /// The database's clock: the one that all hosts share.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        let rows = self.db.fetch(sql::hosts::NOW, &[]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Corrupt("the database tells no time".to_owned()))?;
+        row.time("now_ms")
     }
 
     /// Whether the database answers.

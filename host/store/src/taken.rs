@@ -37,12 +37,15 @@ impl Taken {
     }
 
     /// The leases cannot be renewed: what was taken for these jobs is let go, the rest goes on without.
-    pub fn let_go(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) {
-        self.lock().retain(|_, taker| {
+    pub fn let_go(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
+        let mut taken = self.lock();
+        let before = taken.len();
+        taken.retain(|_, taker| {
             let own = taker.host == host;
             taker.without_lease |= own;
             !(own && jobs(&taker.job))
         });
+        taken.len() < before
     }
 
     pub fn without_lease(&self) -> Vec<String> {

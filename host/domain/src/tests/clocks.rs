@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::at;
-use crate::clock::Clock;
+use crate::clock::{Clock, SLACK};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -75,7 +75,20 @@ fn a_scaled_clock_runs_ahead() {
 }
 
 #[test]
-fn the_system_clock_waits_as_long_as_it_says() {
-    let wait = Clock::System.real_wait(Timestamp::now() + SignedDuration::from_secs(100)).unwrap();
+fn a_steady_clock_is_set_for_all_who_read_it() {
+    let clock = Clock::steady();
+    let seen = clock.clone();
+    assert!(clock.now().duration_since(Timestamp::now()).abs() < SignedDuration::from_secs(5));
+    let wait = clock.real_wait(clock.now() + SignedDuration::from_secs(100)).unwrap();
     assert!(wait <= Duration::from_secs(100) && wait > Duration::from_secs(50), "{wait:?}");
+
+    for other in ["2038-01-19T03:14:08Z", "1999-12-31T23:59:59Z"].map(at) {
+        assert_ne!(clock.correct(other), SignedDuration::ZERO);
+        let out = seen.now().duration_since(other);
+        assert!(!out.is_negative() && out < SignedDuration::from_secs(5), "{out:?}");
+        assert_eq!(clock.correct(seen.now() + SLACK / 2), SignedDuration::ZERO, "too little to be set by");
+    }
+    let manual = Clock::manual(at("2026-11-20T12:00:00Z"));
+    assert_eq!(manual.correct(Timestamp::MAX), SignedDuration::ZERO, "it shows a time of its own");
+    assert_eq!(manual.now(), at("2026-11-20T12:00:00Z"));
 }

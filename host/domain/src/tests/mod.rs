@@ -5,6 +5,7 @@ mod clocks;
 mod decisions;
 mod describe;
 mod figures;
+mod leases;
 mod limits;
 mod names;
 mod odd_nights;

@@ -61,6 +61,25 @@ async fn guests_end_before_their_leases_on_postgres() {
     assert_eq!(host.events().await, ["a"]);
 }
 
+/// A process that was stopped for longer than its leases last ends its guests before it hears of anything.
+#[tokio::test]
+async fn guests_end_when_their_host_slept_through_its_leases() {
+    let world = World::postgres();
+    world.script.finds(&["a"]);
+    world.script.holds("a");
+    let host = world.host_with("h1", &[job()], fifteen_seconds).await;
+    host.trigger().await;
+    world.until_seen("h1 begins a #1").await;
+    world.until_seen("h1 discovered").await;
+    world.advance(16);
+    world.until_seen("dropped h1 a").await;
+    world.advance(5);
+    world.until_seen("h1 recovered a").await;
+    world.until_state(&host, "a", State::Resolved).await;
+    assert!(!world.seen.has("h1 store-lost"), "the store was there all the time");
+    assert_eq!(host.events().await, ["a"]);
+}
+
 /// An attempt that ended while the store was away is written when it is back, not repeated.
 #[tokio::test]
 async fn an_outcome_waits_for_the_store() {

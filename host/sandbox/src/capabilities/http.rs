@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use domain::job::JobSpec;
 use domain::limits::Limits;
 use domain::origin::{Origin, Scheme};
+use domain::scope::Scope;
 use hyper::{Method, Request, Response, Uri};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{
@@ -25,7 +26,7 @@ pub struct Http {
 /// What decides about each request.
 struct Door {
     clients: Arc<Clients>,
-    granted: Option<Arc<JobSpec>>,
+    granted: Option<(Arc<JobSpec>, Arc<dyn Scope>)>,
     limits: Limits,
     sent: u32,
     running: Arc<Semaphore>,
@@ -38,7 +39,7 @@ type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 impl Http {
     pub fn new(
         clients: Arc<Clients>,
-        granted: Option<Arc<JobSpec>>,
+        granted: Option<(Arc<JobSpec>, Arc<dyn Scope>)>,
         limits: &Limits,
         log: SharedLog,
     ) -> Http {
@@ -82,7 +83,7 @@ impl Door {
             self.log.lock().unwrap_or_else(PoisonError::into_inner).push(Level::Warn, "http", &line);
             error
         };
-        let Some(job) = &self.granted else {
+        let Some((job, scope)) = &self.granted else {
             return Err(refused(NOTHING_YET, Error::HttpRequestDenied));
         };
         if [Method::CONNECT, Method::TRACE].contains(request.method()) {
@@ -103,6 +104,9 @@ impl Door {
             let why = format!("{max} are on their way already (limits.http_concurrent)");
             return Err(refused(&why, Error::ConnectionLimitReached));
         };
+        if let Err(error) = scope.held() {
+            return Err(refused(&error.to_string(), Error::HttpRequestDenied));
+        }
         self.sent += 1;
         let time = self.limits.http_time;
         let head_time =

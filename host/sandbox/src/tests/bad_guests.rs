@@ -185,7 +185,7 @@ async fn a_panic_of_the_host_costs_one_attempt() {
 #[tokio::test]
 async fn a_call_that_is_dropped_leaves_its_slot() {
     let dir = tempfile::tempdir().unwrap();
-    let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::System) };
+    let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::steady()) };
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
     bench.sandbox = Sandbox::new(config, None).unwrap();
     bench.dir = dir;

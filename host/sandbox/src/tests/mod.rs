@@ -56,7 +56,7 @@ impl Bench {
         jobs: Vec<JobSpec>,
     ) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = SandboxConfig::new(dir.path(), Clock::System);
+        let mut config = SandboxConfig::new(dir.path(), Clock::steady());
         config.certificates = certificates.to_vec();
         let sandbox = Sandbox::new(config, None).unwrap();
         let jobs = jobs.into_iter().map(Arc::new).collect();
@@ -140,7 +140,7 @@ fn guest_path(guest: &str) -> PathBuf {
 }
 
 fn outside() -> Outside {
-    Outside { clock: Clock::System, clients: Arc::new(Clients::new(&[]).unwrap()) }
+    Outside { clock: Clock::steady(), clients: Arc::new(Clients::new(&[]).unwrap()) }
 }
 
 fn job(plugin: &str) -> JobSpec {
@@ -232,6 +232,10 @@ impl FakeScope {
 
 #[async_trait]
 impl Scope for FakeScope {
+    fn held(&self) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
         self.note(format!("get {bucket}/{key}"));
         Ok(self.values.lock().unwrap().get(key).cloned())

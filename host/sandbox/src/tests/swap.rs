@@ -187,7 +187,7 @@ impl StatementCheck for Refusing {
 async fn a_statement_that_its_database_refuses_keeps_the_version_out() {
     let dir = tempfile::tempdir().unwrap();
     fs::copy(guest_path("witness"), dir.path().join("witness.wasm")).unwrap();
-    let config = SandboxConfig::new(dir.path(), Clock::System);
+    let config = SandboxConfig::new(dir.path(), Clock::steady());
     let sandbox = Sandbox::new(config, Some(Arc::new(Refusing))).unwrap();
     let report = sandbox.rescan(&[Arc::new(witness())]).await;
     let VersionState::Rejected(reason) = &report.rejected[0].state else { panic!("{report:?}") };
@@ -213,7 +213,7 @@ async fn a_pool_that_does_not_fit_is_done_without() {
     assert_eq!(bench.sandbox.allocator(), "pooling");
     // More address space than there is.
     let config =
-        SandboxConfig { attempts_max: 4_000_000, ..SandboxConfig::new(bench.dir.path(), Clock::System) };
+        SandboxConfig { attempts_max: 4_000_000, ..SandboxConfig::new(bench.dir.path(), Clock::steady()) };
     bench.sandbox = Sandbox::new(config, None).unwrap();
     assert_eq!(bench.sandbox.allocator(), "on-demand");
     bench.rescan().await;

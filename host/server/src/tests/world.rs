@@ -65,7 +65,7 @@ impl Runner for Plugin {
 fn sandbox() -> Arc<Sandbox> {
     static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
     let new = || {
-        let config = SandboxConfig::new("no/such/folder", Clock::System);
+        let config = SandboxConfig::new("no/such/folder", Clock::steady());
         Sandbox::new(config, None).unwrap()
     };
     SANDBOX.get_or_init(new).clone()

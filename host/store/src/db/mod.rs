@@ -5,6 +5,7 @@ mod postgres;
 mod row;
 mod sqlite;
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use domain::scope::Value;
@@ -13,6 +14,7 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 pub(crate) use row::args;
 pub use row::{IntoValue, Row};
 
+use crate::config::STATEMENT_TIME_MAX;
 use crate::error::StoreError;
 use crate::sql::Sql;
 
@@ -58,7 +60,7 @@ impl Db {
         match self {
             // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
             Db::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)),
-            Db::Postgres(pool) => Ok(Tx::Postgres(pool.begin().await?)),
+            Db::Postgres(pool) => Ok(Tx::Postgres(answered(pool.begin()).await?)),
         }
     }
 
@@ -68,7 +70,7 @@ impl Db {
             Db::Sqlite { readers, .. } => Ok(Tx::Sqlite(readers.begin().await?)),
             Db::Postgres(pool) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                Ok(Tx::Postgres(pool.begin_with(begin).await?))
+                Ok(Tx::Postgres(answered(pool.begin_with(begin)).await?))
             }
         }
     }
@@ -81,7 +83,7 @@ impl Db {
         let mode = if writes { "" } else { " ISOLATION LEVEL REPEATABLE READ READ ONLY" };
         let millis = (time + CUT_OFF_GRACE).as_millis();
         let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}");
-        Ok(Tx::Postgres(pool.begin_with(sqlx::AssertSqlSafe(begin)).await?))
+        Ok(Tx::Postgres(answered(pool.begin_with(sqlx::AssertSqlSafe(begin))).await?))
     }
 
     /// Rows of one reading statement.
@@ -91,7 +93,8 @@ impl Db {
                 sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, Most::ALL).await
             }
             Db::Postgres(pool) => {
-                postgres::fetch(&mut *pool.acquire().await?, sql.postgres(), args, Most::ALL).await
+                let mut conn = pool.acquire().await?;
+                answered(postgres::fetch(&mut conn, sql.postgres(), args, Most::ALL)).await
             }
         };
         Ok(rows?)
@@ -120,7 +123,7 @@ impl Tx {
     pub async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
         let rows = match self {
             Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, Most::ALL).await,
-            Tx::Postgres(tx) => postgres::fetch(&mut *tx, sql.postgres(), args, Most::ALL).await,
+            Tx::Postgres(tx) => answered(postgres::fetch(&mut *tx, sql.postgres(), args, Most::ALL)).await,
         };
         Ok(rows?)
     }
@@ -128,7 +131,7 @@ impl Tx {
     pub async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, StoreError> {
         let changed = match self {
             Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args).await,
-            Tx::Postgres(tx) => postgres::execute(&mut *tx, sql.postgres(), args).await,
+            Tx::Postgres(tx) => answered(postgres::execute(&mut *tx, sql.postgres(), args)).await,
         };
         Ok(changed?)
     }
@@ -165,6 +168,13 @@ impl Tx {
         }
     }
 
+    /// Has Postgres end this transaction by itself if its commit does not come in time. SQLite's end with the process.
+    pub async fn commit_within(&mut self, time: Duration) -> Result<(), sqlx::Error> {
+        let Tx::Postgres(tx) = self else { return Ok(()) };
+        let set = format!("SET LOCAL idle_in_transaction_session_timeout = {}", time.as_millis());
+        answered(sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut **tx)).await.map(|_| ())
+    }
+
     /// Whether a declared statement can be prepared here.
     pub async fn prepare_declared(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         match self {
@@ -179,9 +189,21 @@ impl Tx {
                 tx.lock_handle().await?.remove_progress_handler();
                 Ok(tx.commit().await?)
             }
-            Tx::Postgres(tx) => Ok(tx.commit().await?),
+            Tx::Postgres(tx) => Ok(answered(tx.commit()).await?),
         }
     }
+}
+
+/// A connection that hangs says nothing, and Postgres cannot end a statement that it never got: past this, the answer
+/// counts as lost. Longer than any statement may take.
+const ANSWER_TIME_MAX: Duration = STATEMENT_TIME_MAX.saturating_add(Duration::from_secs(5));
+
+async fn answered<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let late = |_| {
+        let text = format!("no answer within {ANSWER_TIME_MAX:?}");
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
+    };
+    tokio::time::timeout(ANSWER_TIME_MAX, work).await.unwrap_or_else(late)
 }
 
 /// Drivers keep prepared statements by their text, and Postgres fixes the types of parameters at the first use:

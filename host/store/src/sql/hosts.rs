@@ -2,6 +2,7 @@
 
 use super::{Sql, postgres, sqlite};
 
+pub const NOW: Sql = Sql::differs(sqlite::NOW, postgres::NOW);
 pub const VERSION: Sql = Sql::differs(sqlite::VERSION, postgres::VERSION);
 
 pub const HOST_PUT: Sql = Sql::same(

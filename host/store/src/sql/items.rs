@@ -32,8 +32,15 @@ pub const ITEM_RELEASE: Sql = Sql::same(
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
-pub const ITEM_HELD: Sql =
-    Sql::same("SELECT id FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3");
+/// Whether the lease lasts until $4, or is there at all if that is nothing.
+pub const ITEM_HELD: Sql = Sql::same(
+    "SELECT id FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3
+        AND (CAST($4 AS BIGINT) IS NULL OR lease_until_ms > $4)",
+);
+
+pub const ATTEMPT_KNOWN: Sql = Sql::same(
+    "SELECT item_id FROM attempt WHERE item_id = $1 AND epoch = $2 AND attempt_id = $3 AND verdict <> 'lost'",
+);
 
 pub const ITEMS_RENEW: Sql = Sql::differs(sqlite::ITEMS_RENEW, postgres::ITEMS_RENEW);
 

@@ -5,6 +5,8 @@
 
 pub const VERSION: &str = "SELECT current_setting('server_version') AS version";
 
+pub const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
+
 pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,
         lease_until_ms = $3, claimed_at_ms = $4, crashes = crashes + 1, updated_at_ms = $4, version = version + 1
     WHERE state IN ('waiting', 'awaiting') AND id = ANY (ARRAY(SELECT id FROM item

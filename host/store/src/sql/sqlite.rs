@@ -2,6 +2,8 @@
 
 pub const VERSION: &str = "SELECT sqlite_version() AS version";
 
+pub const NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms";
+
 pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,
         lease_until_ms = $3, claimed_at_ms = $4, crashes = crashes + 1, updated_at_ms = $4, version = version + 1
     WHERE id IN (SELECT id FROM item

@@ -6,6 +6,7 @@ use domain::alert::{Alert, FailedAlert, FailedItems, Severity};
 use domain::effect::{Change, Deed, Figure};
 use domain::id::RunId;
 use domain::job::{Grants, JobSpec};
+use domain::lease::Hold;
 use domain::outcome::Failure;
 use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
@@ -54,7 +55,7 @@ fn figure() -> Figure {
 async fn scope_of(t: &T, job: JobSpec, key: &str, now: i64) -> (domain::item::Claimed, AttemptScope) {
     t.discover(&job, &[key], now).await;
     let item = t.store.claim(&job, super::support::lease(1, now), 1).await.unwrap().remove(0);
-    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item))
+    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
 /// Ends an attempt that raised this alert, wrote a record and set a figure.

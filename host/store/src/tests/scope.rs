@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use domain::clock::Clock;
 use domain::id::{EventId, KEY_BYTES_MAX};
 use domain::job::{Grants, JobSpec};
+use domain::lease::{Hold, Trust};
 use domain::scope::{Keys, Scope, ScopeError};
 use expect_test::expect;
+use jiff::SignedDuration;
 
 use super::support::{T, at, conformance, end, job, resolved};
 use crate::commit::{AttemptEnd, Committed};
@@ -21,6 +24,7 @@ conformance! {
     limits_are_told,
     discovery_reads_and_its_writes_are_dropped,
     nothing_follows_the_end,
+    nothing_is_answered_without_a_hold,
     events_keep_their_order,
 }
 
@@ -32,7 +36,7 @@ fn granted() -> JobSpec {
 async fn scope_of(t: &T, job: JobSpec, key: &str) -> (domain::item::Claimed, AttemptScope) {
     t.discover(&job, &[key], 0).await;
     let item = t.store.claim(&job, super::support::lease(1, 0), 1).await.unwrap().remove(0);
-    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item))
+    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
 /// An attempt that writes `value` (or deletes) and is resolved.
@@ -159,7 +163,7 @@ async fn limits_are_told(t: T) {
 async fn discovery_reads_and_its_writes_are_dropped(t: T) {
     write(&t, granted(), "k", Some(b"v")).await;
     let before = t.everything().await;
-    let scope = t.store.scope_of_discovery(Arc::new(granted()), at(1));
+    let scope = t.store.scope_of_discovery(Arc::new(granted()), at(1), Hold::without_end());
     assert_eq!(scope.kv_get("b", "k").await.unwrap().as_deref(), Some(&b"v"[..]));
     scope.kv_set("b", "k", None).await.unwrap();
     scope.publish("wallets", "k", "{}").await.unwrap();
@@ -175,6 +179,29 @@ async fn nothing_follows_the_end(t: T) {
     assert_eq!(scope.kv_set("b", "k", None).await.unwrap_err(), ended);
     assert_eq!(scope.kv_keys("b", 0).await.unwrap_err(), ended);
     assert_eq!(scope.publish("wallets", "k", "{}").await.unwrap_err(), ended);
+}
+
+/// A host that was stopped for longer than its lease, and its guest that goes on asking.
+async fn nothing_is_answered_without_a_hold(t: T) {
+    t.discover(&granted(), &["a"], 0).await;
+    let item = t.store.claim(&granted(), super::support::lease(1, 0), 1).await.unwrap().remove(0);
+    let clock = Clock::manual(at(0));
+    let Clock::Manual(hands) = &clock else { panic!("a manual clock") };
+    let trust = Arc::new(Trust::new(clock.clone(), SignedDuration::from_secs(14)));
+    let hold = Hold::new(trust, item.claimed_at);
+    let scope = t.store.scope_of_attempt(Arc::new(granted()), item, hold);
+    scope.kv_set("b", "k", Some(b"v".to_vec())).await.unwrap();
+    hands.advance(SignedDuration::from_secs(14));
+    let refused: Vec<ScopeError> = vec![
+        scope.held().unwrap_err(),
+        scope.kv_get("b", "k").await.unwrap_err(),
+        scope.kv_set("b", "k", None).await.unwrap_err(),
+        scope.kv_keys("b", 0).await.unwrap_err(),
+        scope.publish("wallets", "k", "{}").await.unwrap_err(),
+    ];
+    for error in refused {
+        assert!(matches!(&error, ScopeError::Unavailable(why) if why.contains("lease")), "{error:?}");
+    }
 }
 
 async fn events_keep_their_order(t: T) {

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::clock::Clock;
 use domain::item::Claimed;
 use domain::job::{Access, Grants, JobSpec};
+use domain::lease::{Hold, Trust};
 use domain::plugin::Statement;
 use domain::scope::Value::{Blob, Integer, Null, Real, Text};
 use domain::scope::{Rows, Scope, ScopeError, Value};
 use expect_test::expect;
+use jiff::SignedDuration;
 
-use super::support::{Kind, SHOP, T, at, config, conformance, execute, job, lease};
+use super::support::{Kind, SHOP, T, at, config, conformance, execute, host, job, lease};
 use crate::Store;
+use crate::items::Lease;
 use crate::scope::AttemptScope;
 
 conformance! {
@@ -23,6 +27,8 @@ conformance! {
     aborted_attempt_rolls_back,
     dropped_attempt_rolls_back,
     stale_attempt_commits_nothing,
+    a_commit_needs_a_lease_that_lasts,
+    what_is_not_committed_in_time_is_undone,
     refused_statement_undoes_the_attempts_transaction,
     grants_are_kept,
     reading_grant_cannot_write,
@@ -58,7 +64,50 @@ async fn attempt(t: &T, job: JobSpec) -> (Claimed, AttemptScope) {
     let key = format!("item {}", t.number("SELECT COUNT(*) AS n FROM item").await);
     t.discover(&job, &[&key], 0).await;
     let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
-    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item))
+    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
+}
+
+/// Between the last look at the lease and the commit a host may be stopped: the lease has to outlast what the database
+/// gives it to commit.
+async fn a_commit_needs_a_lease_that_lasts(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    let clock = Clock::manual(at(0));
+    let Clock::Manual(hands) = &clock else { panic!("a manual clock") };
+    let trust = Arc::new(Trust::new(clock.clone(), SignedDuration::from_secs(14)));
+    for (number, (late, commits)) in [(8, true), (10, false)].into_iter().enumerate() {
+        let begin = clock.now();
+        let job = granted(Access::ReadWrite);
+        let key = format!("item {number}");
+        t.discover(&job, &[&key], 0).await;
+        let lease = Lease { host: host(1), now: begin, until: begin + SignedDuration::from_secs(15) };
+        let item = t.store.claim(&job, lease, 1).await.unwrap().remove(0);
+        let hold = Hold::new(trust.clone(), item.claimed_at);
+        let scope = t.store.scope_of_attempt(Arc::new(job), item, hold);
+        scope.sql_execute(&write(ADD), id(i64::from(late))).await.unwrap();
+        hands.advance(SignedDuration::from_secs(i64::from(late)));
+        assert_eq!(scope.end().await.unwrap().is_some(), commits, "{late} s after the claim");
+    }
+    assert_eq!(stored(&t).await, [Integer(8)]);
+}
+
+/// As of a host that was stopped just before its commit. An SQLite file has one host, and its transactions end with it.
+async fn what_is_not_committed_in_time_is_undone(t: T) {
+    if t.kind == Kind::Sqlite {
+        return;
+    }
+    execute(t.kind, &t.shop_url, GOODS).await;
+    let db = t.store.datasources.get(SHOP).unwrap();
+    let mut tx = db.begin_declared(true, Duration::from_secs(1)).await.unwrap();
+    tx.execute_declared(ADD, &id(1)).await.unwrap();
+    tx.commit_within(Duration::from_millis(50)).await.unwrap();
+    let open = "SELECT COUNT(*) AS n FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'tidemill job'";
+    let began = Instant::now();
+    while t.number(open).await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "it is still open");
+    }
+    assert!(tx.commit().await.is_err());
+    assert_eq!(stored(&t).await, []);
 }
 
 async fn writer(t: &T) -> AttemptScope {
@@ -248,7 +297,7 @@ async fn reading_grant_cannot_write(t: T) {
 
 async fn discovery_cannot_write(t: T) {
     execute(t.kind, &t.shop_url, GOODS).await;
-    let scope = t.store.scope_of_discovery(Arc::new(granted(Access::ReadWrite)), at(0));
+    let scope = t.store.scope_of_discovery(Arc::new(granted(Access::ReadWrite)), at(0), Hold::without_end());
     assert!(scope.sql_query(&read(ALL), vec![]).await.unwrap().rows.is_empty());
     let error = scope.sql_execute(&write(ADD), id(1)).await.unwrap_err();
     assert!(matches!(error, ScopeError::Database(_)), "{error}");

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use domain::clock::Clock;
+use domain::flow::Flow;
 use domain::id::{Digest, HostId};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
@@ -64,9 +65,7 @@ fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
         grants: Grants::default(),
         limits: Limits::DEFAULT,
         retry: RetryPolicy::DEFAULT,
-        concurrency,
-        items_per_run_max: None,
-        rate: None,
+        flow: Flow { concurrency, ..Flow::default() },
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),

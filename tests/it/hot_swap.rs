@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use domain::flow::Flow;
 use domain::id::Digest;
 use domain::item::State;
 use domain::job::JobSpec;
@@ -160,7 +161,12 @@ impl Scene {
 
 async fn what_runs_ends_on_its_version_and_what_follows_takes_the_new_one(kind: Kind) {
     let config = BTreeMap::from([("count".to_owned(), "4".to_owned()), ("ms".to_owned(), "4000".to_owned())]);
-    let mut scene = scene(kind, "sleeper", JobSpec { config, concurrency: 2, ..job("swapped") }).await;
+    let mut scene = scene(
+        kind,
+        "sleeper",
+        JobSpec { config, flow: Flow { concurrency: 2, ..Flow::default() }, ..job("swapped") },
+    )
+    .await;
     let old = scene.digest();
     scene.trigger().await;
     scene.until_count(State::Running, 2).await;
@@ -189,7 +195,12 @@ async fn what_runs_ends_on_its_version_and_what_follows_takes_the_new_one(kind: 
 
 async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
     let config = BTreeMap::from([("count".to_owned(), "6".to_owned()), ("ms".to_owned(), "700".to_owned())]);
-    let mut scene = scene(kind, "sleeper", JobSpec { config, concurrency: 2, ..job("gone") }).await;
+    let mut scene = scene(
+        kind,
+        "sleeper",
+        JobSpec { config, flow: Flow { concurrency: 2, ..Flow::default() }, ..job("gone") },
+    )
+    .await;
     scene.trigger().await;
     scene.until_count(State::Running, 2).await;
     fs::remove_file(scene.file()).unwrap();

@@ -318,7 +318,7 @@ async fn s2_monitoring_raises_one_alert_a_trouble(kind: Kind) {
 async fn rows_that_vanish_while_they_wait_are_told(kind: Kind) {
     let mut job = demo_job("ledger-outbox");
     // Nothing is attempted in the first window, so that the row can go meanwhile.
-    job.rate = Some(domain::job::Rate { attempts_max: 1, window: SignedDuration::from_mins(10) });
+    job.flow.rate = Some(domain::flow::Rate { attempts_max: 1, window: SignedDuration::from_mins(10) });
     let rows = [posting("a", 1, 2), posting("b", 1, 1)].concat();
     let mut scene = scene_of(kind, vec![job], &rows).await;
     scene.seconds(10).await;

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::alert::FailedAlert;
+use crate::flow::Flow;
 use crate::id::{JobName, PluginName};
 use crate::limits::Limits;
 use crate::origin::Origin;
@@ -23,12 +24,7 @@ pub struct JobSpec {
     pub grants: Grants,
     pub limits: Limits,
     pub retry: RetryPolicy,
-    /// Attempts of this job that one host runs at the same time.
-    pub concurrency: u32,
-    /// Items that one run may queue; the others are found again by the next run.
-    pub items_per_run_max: Option<u32>,
-    /// Attempts that all hosts together may start in a window of time.
-    pub rate: Option<Rate>,
+    pub flow: Flow,
     /// Whether an item that a complete discovery does not find any more is resolved by it.
     pub resolve_when_absent: bool,
     pub failed_alert: FailedAlert,
@@ -52,30 +48,6 @@ impl JobSpec {
         let offset = self.ticks.offset(self.name.as_str());
         let seen = now.checked_sub(offset).unwrap_or(now);
         self.schedule.next_after(seen)?.checked_add(offset).ok()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    pub attempts_max: u32,
-    pub window: SignedDuration,
-}
-
-impl Rate {
-    /// Where the window that holds `now` began, in milliseconds since 1970: the same on all hosts.
-    pub fn window_start(&self, now: Timestamp) -> i64 {
-        let width = self.width_ms();
-        now.as_millisecond().div_euclid(width) * width
-    }
-
-    /// When the next window begins.
-    pub fn next_window(&self, now: Timestamp) -> Option<Timestamp> {
-        let start = self.window_start(now).checked_add(self.width_ms())?;
-        Timestamp::from_millisecond(start).ok()
-    }
-
-    fn width_ms(&self) -> i64 {
-        i64::try_from(self.window.as_millis()).unwrap_or(i64::MAX).max(1)
     }
 }
 

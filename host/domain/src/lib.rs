@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cron;
+pub mod flow;
 pub mod id;
 pub mod lease;
 pub mod limits;

@@ -10,6 +10,8 @@ pub struct EngineConfig {
     pub host_name: String,
     /// Attempts that this host runs at the same time, over all jobs.
     pub attempts_max: u32,
+    /// What the guests of this host may use together: an attempt takes its job's limit of it while it runs.
+    pub memory_bytes: usize,
     /// How long a claim is ours without a renewal.
     pub lease_ttl: SignedDuration,
     pub lease_renewal: SignedDuration,
@@ -36,6 +38,7 @@ impl EngineConfig {
         EngineConfig {
             host_name: host_name.to_owned(),
             attempts_max: 256,
+            memory_bytes: 8 << 30,
             lease_ttl: SignedDuration::from_secs(15),
             lease_renewal: SignedDuration::from_secs(5),
             lease_margin: SignedDuration::from_secs(1),

@@ -9,6 +9,7 @@ use domain::id::JobName;
 use domain::job::JobSpec;
 use jiff::Timestamp;
 use store::StoreError;
+use store::pauses::Pauses;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::STORE_REST;
@@ -24,36 +25,26 @@ const REFILL_SHARE: usize = 4;
 /// another transaction may hold its row for a moment (a renewal, another host's claim).
 const HELD_REST: Duration = Duration::from_millis(20);
 
+const MIB: usize = 1 << 20;
+
 pub async fn run(ctx: Arc<Ctx>) {
     let mut rooms = Rooms::new(&ctx);
     let (mut pauses, mut looked_at) = (ctx.pauses().await, Instant::now());
     loop {
         let woken = ctx.store.woken();
         let room = ctx.room.notified();
-        let mut next: Option<Timestamp> = None;
-        let (mut failed, mut held) = (false, false);
-        let may_begin = |job: &&Arc<JobSpec>| ctx.ready(job) && !pauses.covers(job.name.as_str());
-        for job in ctx.jobs().iter().filter(may_begin) {
-            match fill(&ctx, job, &mut rooms).await {
-                Ok(Filled::Until(due)) => next = [next, due].into_iter().flatten().min(),
-                Ok(Filled::Held) => held = true,
-                Err(error) => {
-                    tracing::warn!(job = %job.name, %error, "items wait for the store");
-                    failed = true;
-                }
-            }
-        }
-        if failed {
+        let round = round(&ctx, &pauses, &mut rooms).await;
+        if round.failed {
             tokio::time::sleep(STORE_REST).await;
         }
-        let rest = if held { HELD_REST } else { ctx.config.poll_period };
+        let rest = if round.held { HELD_REST } else { ctx.config.poll_period };
         // In this order: under load there is room all the time, and a wake-up must not be passed over.
         let woken = tokio::select! {
             biased;
             _ = ctx.stop.cancelled() => return,
             _ = woken => true,
             _ = room => false,
-            _ = until(&ctx.clock, next) => false,
+            _ = until(&ctx.clock, round.next) => false,
             _ = tokio::time::sleep(rest) => false,
         };
         // Who pauses a job wakes this loop; another host may not have been heard.
@@ -63,39 +54,95 @@ pub async fn run(ctx: Arc<Ctx>) {
     }
 }
 
+/// What one look at all jobs came to.
+#[derive(Default)]
+struct Round {
+    /// When something is due next.
+    next: Option<Timestamp>,
+    failed: bool,
+    held: bool,
+}
+
+/// Claims for each job what there is room for, in the order of their turns. Where the host itself has no room for the
+/// one whose turn it is, nobody behind it gets any: else what needs much would never find it.
+async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, rooms: &mut Rooms) -> Round {
+    let mut round = Round::default();
+    let mut turns = Vec::new();
+    for job in ctx.jobs().iter().filter(|job| ctx.ready(job) && !pauses.covers(job.name.as_str())) {
+        match ctx.store.next_due(&job.name).await {
+            Ok(due) => turns.extend(due.map(|due| (job.flow.turn(due), job.clone()))),
+            Err(error) => round.fail(job, &error),
+        }
+    }
+    turns.sort_by_key(|(turn, _)| *turn);
+    for (_, job) in turns {
+        match fill(ctx, &job, rooms).await {
+            Ok(Filled::Until(due)) => round.next = [round.next, due].into_iter().flatten().min(),
+            Ok(Filled::Held) => round.held = true,
+            Ok(Filled::NoRoom) => break,
+            Err(error) => round.fail(&job, &error),
+        }
+    }
+    round
+}
+
+impl Round {
+    fn fail(&mut self, job: &JobSpec, error: &StoreError) {
+        tracing::warn!(job = %job.name, %error, "items wait for the store");
+        self.failed = true;
+    }
+}
+
 /// Room for attempts: on this host, and of each job.
 struct Rooms {
     host: Arc<Semaphore>,
+    /// In MiB.
+    memory: Arc<Semaphore>,
     /// Attempts of each job that run.
     running: HashMap<JobName, Arc<AtomicUsize>>,
 }
 
+/// What a job is given of it.
+enum Room {
+    Permits(Vec<Permit>),
+    /// The job itself has enough for now.
+    Job,
+    /// The host has none, or not as much memory as an attempt may need.
+    Host,
+}
+
 impl Rooms {
     fn new(ctx: &Ctx) -> Rooms {
-        let all = usize::try_from(ctx.config.attempts_max).unwrap_or(usize::MAX >> 4);
-        Rooms { host: Arc::new(Semaphore::new(all)), running: HashMap::new() }
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        let all = usize::try_from(ctx.config.attempts_max).unwrap_or(usize::MAX);
+        let memory = ctx.config.memory_bytes / MIB;
+        Rooms { host: semaphore(all), memory: semaphore(memory), running: HashMap::new() }
     }
 
     /// Up to as many permits as are free, if it is worth a claim. Only the loop takes any, so none is taken twice.
-    fn take(&mut self, job: &JobSpec) -> Vec<Permit> {
+    fn take(&mut self, job: &JobSpec) -> Room {
         let running = self.running.entry(job.name.clone()).or_default();
-        let all = usize::try_from(job.concurrency).unwrap_or(usize::MAX);
+        let all = usize::try_from(job.flow.concurrency).unwrap_or(usize::MAX);
         let free = all.saturating_sub(running.load(Ordering::Acquire));
         if free == 0 || free < all / REFILL_SHARE {
-            return Vec::new();
+            return Room::Job;
         }
+        let memory = u32::try_from(job.limits.memory_bytes.div_ceil(MIB)).unwrap_or(u32::MAX);
         let permit = || {
             let host = self.host.clone().try_acquire_owned().ok()?;
+            let memory = self.memory.clone().try_acquire_many_owned(memory).ok()?;
             running.fetch_add(1, Ordering::AcqRel);
-            Some(Permit { running: running.clone(), _host: host })
+            Some(Permit { running: running.clone(), _host: host, _memory: memory })
         };
-        std::iter::from_fn(permit).take(free).collect()
+        let permits: Vec<Permit> = std::iter::from_fn(permit).take(free).collect();
+        if permits.is_empty() { Room::Host } else { Room::Permits(permits) }
     }
 }
 
 struct Permit {
     running: Arc<AtomicUsize>,
     _host: OwnedSemaphorePermit,
+    _memory: OwnedSemaphorePermit,
 }
 
 impl Drop for Permit {
@@ -110,6 +157,8 @@ enum Filled {
     Until(Option<Timestamp>),
     /// Soon: something is due, and nothing could be claimed.
     Held,
+    /// When an attempt of this host ends.
+    NoRoom,
 }
 
 /// Claims what there is room for.
@@ -120,23 +169,31 @@ async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &mut Rooms) -> Result<F
         if next.is_none_or(|next| next > now) || ctx.stop.is_cancelled() {
             return Ok(Filled::Until(next));
         }
-        let permits = rooms.take(job);
-        if permits.is_empty() {
-            return Ok(Filled::Until(None));
-        }
+        let permits = match rooms.take(job) {
+            Room::Permits(permits) => permits,
+            Room::Job => return Ok(Filled::Until(None)),
+            Room::Host => return Ok(Filled::NoRoom),
+        };
         let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
         let leases = ctx.leases();
         let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
         if claimed.is_empty() {
-            return Ok(job.rate.map_or(Filled::Held, |rate| Filled::Until(rate.next_window(now))));
+            // What keeps a shared limit full ends with a wake-up, or the rate's window does.
+            let window = job.flow.rate.and_then(|rate| rate.next_window(now));
+            return Ok(if job.flow.is_shared() { Filled::Until(window) } else { Filled::Held });
         }
         for (item, permit) in claimed.into_iter().zip(permits) {
             let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());
+            // Other hosts may wait for a place of those that all share.
+            let others_wait = job.flow.concurrency_total.is_some() || job.flow.per_prefix.is_some();
             let tracker = ctx.attempts.clone();
             tracker.spawn(async move {
                 execute(&ctx, job, item, &leases).await;
                 drop(permit);
                 ctx.room.notify_one();
+                if others_wait {
+                    ctx.store.wake();
+                }
             });
         }
     }

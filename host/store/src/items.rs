@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
+use crate::flow::{Allowed, pick};
 use crate::sql::{items, runs};
 use crate::store::Store;
 
@@ -41,25 +42,20 @@ impl<'a> Decided<'a> {
 }
 
 impl Store {
-    /// Up to `limit` due items of `job`, leased; fewer if the job's rate allows fewer now.
+    /// Up to `limit` due items of `job`, leased; fewer if its limits over all hosts allow fewer now.
     pub async fn claim(&self, job: &JobSpec, lease: Lease, limit: u32) -> Result<Vec<Claimed>, StoreError> {
         let mut tx = self.db.begin().await?;
-        let budget = self.rate_budget(&mut tx, job, lease.now).await?;
-        let limit = budget.as_ref().map_or(limit, |budget| limit.min(budget.left));
+        let allowed = Allowed::of(&mut tx, job, lease.now, limit).await?;
         let attempt = AttemptId::new(lease.now);
-        let args = args![
-            attempt.to_string(),
-            lease.host.to_string(),
-            lease.until,
-            lease.now,
-            job.name.as_str(),
-            limit
-        ];
-        let mut rows = tx.fetch(items::ITEM_CLAIM, &args).await?;
-        if let Some(budget) = budget {
-            let used = budget.used + i64::try_from(rows.len()).unwrap_or(i64::MAX);
-            tx.execute(items::RATE_SET, &args![job.name.as_str(), budget.window_start, used]).await?;
-        }
+        let mut holder = args![attempt.to_string(), lease.host.to_string(), lease.until, lease.now].to_vec();
+        let mut rows = if let Some(per_prefix) = &job.flow.per_prefix {
+            holder.extend(args![pick(&mut tx, job, per_prefix, lease.now, allowed.limit).await?]);
+            tx.fetch(items::ITEM_CLAIM_PICKED, &holder).await?
+        } else {
+            holder.extend(args![job.name.as_str(), allowed.limit]);
+            tx.fetch(items::ITEM_CLAIM, &holder).await?
+        };
+        allowed.spent(&mut tx, job, rows.len()).await?;
         tx.commit().await?;
         if !rows.is_empty() {
             self.taken.add(lease.host, &job.name, attempt);
@@ -69,36 +65,6 @@ impl Store {
         rows.sort_by_key(order);
         let remembered = |row| Ok(claimed(row)?.remembered(&job.retry));
         rows.iter().map(remembered).collect()
-    }
-
-    /// What the job's rate leaves in the current window, its row locked until the claim is written.
-    async fn rate_budget(
-        &self,
-        tx: &mut Tx,
-        job: &JobSpec,
-        now: Timestamp,
-    ) -> Result<Option<Budget>, StoreError> {
-        let Some(rate) = job.rate else { return Ok(None) };
-        let window_start = rate.window_start(now);
-        let name = job.name.as_str();
-        tx.execute(items::RATE_OPEN, &args![name, window_start]).await?;
-        let rows = tx.fetch(items::RATE_LOCK, &args![name]).await?;
-        let row = rows.first().ok_or_else(|| StoreError::Corrupt("the rate row is gone".to_owned()))?;
-        let same = row.int("window_start_ms")? == window_start;
-        let used = if same { row.int("used")? } else { 0 };
-        let left = u32::try_from(i64::from(rate.attempts_max) - used).unwrap_or(0);
-        Ok(Some(Budget { window_start, used, left }))
-    }
-
-    /// Attempts that the job's rate leaves in the current window; none if it has no rate.
-    pub async fn rate_left(&self, job: &JobSpec, now: Timestamp) -> Result<Option<u32>, StoreError> {
-        let Some(rate) = job.rate else { return Ok(None) };
-        let rows = self.db.fetch(items::RATE_GET, &args![job.name.as_str()]).await?;
-        let used = match rows.first() {
-            Some(row) if row.int("window_start_ms")? == rate.window_start(now) => row.int("used")?,
-            _ => 0,
-        };
-        Ok(Some(u32::try_from(i64::from(rate.attempts_max) - used).unwrap_or(0)))
     }
 
     /// When the next item of `job` is due, if any waits.
@@ -235,12 +201,6 @@ pub(crate) async fn enqueue(
     let id = ItemId::new(now).to_string();
     let args = args![id, job.as_str(), key.as_str(), payload.as_str(), now, by];
     Ok(tx.execute(items::ITEM_ENQUEUE, &args).await? == 1)
-}
-
-struct Budget {
-    window_start: i64,
-    used: i64,
-    left: u32,
 }
 
 fn claimed(row: &Row) -> Result<Claimed, StoreError> {

@@ -19,6 +19,7 @@ pub mod results;
 pub mod runs;
 
 mod bounds;
+pub mod flow;
 pub mod items;
 pub mod recovery;
 pub mod scope;

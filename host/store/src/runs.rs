@@ -65,7 +65,7 @@ impl Store {
         let id = run.id.to_string();
         let rows = tx.fetch(runs::RUN_QUEUED, &args![id.as_str()]).await?;
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;
-        let left = job.items_per_run_max.map(|max| max.saturating_sub(queued));
+        let left = job.flow.items_per_run_max.map(|max| max.saturating_sub(queued));
         let known = known(&mut tx, job, page).await?;
         let mut reconciler = Reconciler { tx: &mut tx, job, run: run.id, now, left };
         let mut sum = Discovered::default();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::clock::{Clock, Manual};
+use domain::flow::Flow;
 use domain::item::State;
 use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
@@ -193,9 +194,7 @@ pub fn job(name: &str) -> JobSpec {
         grants: Grants::default(),
         limits: Limits::DEFAULT,
         retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
-        concurrency: 4,
-        items_per_run_max: None,
-        rate: None,
+        flow: Flow::default(),
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use expect_test::expect;
 use serde_json::json;
 
+use crate::flow::Flow;
 use crate::job::{Access, Grants, JobSpec};
 use crate::limits::Limits;
 use crate::plugin::Describe;
@@ -199,9 +200,7 @@ fn job(grants: Grants) -> JobSpec {
         grants,
         limits: Limits::DEFAULT,
         retry: RetryPolicy::DEFAULT,
-        concurrency: 1,
-        items_per_run_max: None,
-        rate: None,
+        flow: Flow { concurrency: 1, ..Flow::default() },
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),

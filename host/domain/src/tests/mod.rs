@@ -5,6 +5,7 @@ mod clocks;
 mod decisions;
 mod describe;
 mod figures;
+mod flow;
 mod leases;
 mod limits;
 mod names;

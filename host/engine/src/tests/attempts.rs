@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use store::items::Decided;
 
+use domain::flow::Flow;
 use domain::item::{ByHand, State};
 use domain::job::JobSpec;
 use domain::outcome::{ErrorInfo, Failure, Outcome};
@@ -12,6 +13,7 @@ use jiff::SignedDuration;
 
 use super::fake::{Act, Gate};
 use super::world::{Host, World, at, job};
+use crate::EngineConfig;
 
 on_both![
     failures_walk_the_backoff,
@@ -21,6 +23,8 @@ on_both![
     attempts_run_out,
     a_panic_stays_in_its_item,
     a_job_keeps_to_its_concurrency,
+    guests_keep_to_the_memory_of_their_host,
+    turns_go_by_priority_and_age,
 ];
 
 /// Moves the clock to when `key` is due: first to a moment before, where nothing may begin.
@@ -160,10 +164,57 @@ async fn a_job_keeps_to_its_concurrency(world: World) {
     let keys = ["a", "b", "c", "d", "e", "f"];
     world.script.finds(&keys);
     let gates = keys.map(|key| world.script.holds(key));
-    let host = world.host("h1", &[JobSpec { concurrency: 2, ..job() }]).await;
+    let host =
+        world.host("h1", &[JobSpec { flow: Flow { concurrency: 2, ..Flow::default() }, ..job() }]).await;
     let run = host.trigger().await;
     world.until_count("h1 begins", 2).await;
     gates.iter().for_each(Gate::open);
     world.until_run(&host, run, "finished").await;
     assert_eq!(world.script.running_max.load(Ordering::SeqCst), 2);
+}
+
+/// Four may run at a time, but two of 64 MiB are all that fits.
+async fn guests_keep_to_the_memory_of_their_host(world: World) {
+    let keys = ["a", "b", "c", "d", "e", "f"];
+    world.script.finds(&keys);
+    let gates = keys.map(|key| world.script.holds(key));
+    let small = |config| EngineConfig { memory_bytes: 191 << 20, ..config };
+    let host = world.host_with("h1", &[job()], small).await;
+    let run = host.trigger().await;
+    world.until_count("h1 begins", 2).await;
+    gates.iter().for_each(Gate::open);
+    world.until_run(&host, run, "finished").await;
+    assert_eq!(world.script.running_max.load(Ordering::SeqCst), 2);
+}
+
+/// One place on this host, and two jobs that wait for it: the higher priority is first, unless the other waits too long.
+async fn turns_go_by_priority_and_age(world: World) {
+    let of = |name: &str, priority| JobSpec {
+        name: name.parse().unwrap(),
+        flow: Flow { priority, ..Flow::default() },
+        ..job()
+    };
+    let jobs = [job(), of("last", 9), of("first", 1)];
+    let one = |config| EngineConfig { attempts_max: 1, ..config };
+    let host = world.host_with("h1", &jobs, one).await;
+    for (round, (waits, order)) in
+        [(60 * 8 - 1, ["u0", "z0"]), (60 * 8 + 1, ["z1", "u1"])].into_iter().enumerate()
+    {
+        let (busy, urgent, later) = (format!("b{round}"), format!("u{round}"), format!("z{round}"));
+        let gate = world.script.holds(&busy);
+        for (job, key, seconds) in [("job", &busy, 0), ("last", &later, waits), ("first", &urgent, 0)] {
+            world.script.finds(&[key]);
+            host.engine.trigger(&job.parse().unwrap(), None, "test").await.unwrap();
+            world.until(key, || async { host.store.item(job, key).await.unwrap() }).await;
+            world.advance(seconds);
+        }
+        world.until_seen(&format!("h1 begins {busy} #1")).await;
+        gate.open();
+        for key in order {
+            world.until_seen(&format!("h1 attempt-ended {key} resolved")).await;
+        }
+        let lines = world.seen.lines();
+        let place = |key: &str| lines.iter().position(|line| *line == format!("h1 begins {key} #1"));
+        assert!(place(order[0]) < place(order[1]), "{}", lines.join("\n"));
+    }
 }

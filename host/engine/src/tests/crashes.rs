@@ -1,5 +1,6 @@
 //! Hosts that end without a word: what they held is found and goes first.
 
+use domain::flow::Flow;
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::retry::RetryPolicy;
@@ -17,7 +18,7 @@ on_both![
 ];
 
 fn one_at_a_time() -> JobSpec {
-    JobSpec { concurrency: 1, ..job() }
+    JobSpec { flow: Flow { concurrency: 1, ..Flow::default() }, ..job() }
 }
 
 fn fifteen_seconds(config: EngineConfig) -> EngineConfig {

@@ -1,8 +1,11 @@
 //! Two hosts on one Postgres.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use domain::flow::Flow;
+use domain::item::State;
 use domain::job::JobSpec;
 
 use super::world::{World, each_minute};
@@ -19,7 +22,7 @@ fn looks_often(config: EngineConfig) -> EngineConfig {
 #[tokio::test]
 async fn two_hosts_share_ticks_and_items() {
     let world = World::postgres();
-    let job = JobSpec { concurrency: 3, ..each_minute() };
+    let job = JobSpec { flow: Flow { concurrency: 3, ..Flow::default() }, ..each_minute() };
     let keys: Vec<String> = (0..ITEMS).map(|number| format!("k{number:02}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     world.script.finds_each_time(&keys, TICKS);
@@ -53,4 +56,25 @@ async fn two_hosts_share_ticks_and_items() {
     assert_eq!(begun("h1") + begun("h2"), ITEMS * TICKS, "no item is attempted twice");
     assert!(begun("h1") > 0 && begun("h2") > 0, "both work: {} and {}", begun("h1"), begun("h2"));
     assert_eq!(one.events().await.len(), ITEMS * TICKS);
+}
+
+/// A place that another host held is told of: nobody looks by himself here.
+#[tokio::test]
+async fn two_hosts_share_one_place() {
+    let world = World::postgres();
+    let flow = Flow { concurrency_total: Some(1), ..Flow::default() };
+    let job = JobSpec { flow, ..super::world::job() };
+    let keys: Vec<String> = (0..ITEMS).map(|number| format!("k{number:02}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    world.script.finds(&keys);
+    let gate = world.script.holds("k00");
+    let one = world.host("h1", std::slice::from_ref(&job)).await;
+    let two = world.host("h2", &[job]).await;
+    let run = one.trigger().await;
+    world
+        .until("k00 to begin", || async { one.item("k00").await.filter(|item| item.state == State::Running) })
+        .await;
+    gate.open();
+    world.until_run(&two, run, "finished").await;
+    assert_eq!(world.script.running_max.load(Ordering::SeqCst), 1);
 }

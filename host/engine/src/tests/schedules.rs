@@ -1,7 +1,8 @@
 //! Ticks become runs, runs become items, items become attempts.
 
+use domain::flow::{Flow, Rate};
 use domain::item::State;
-use domain::job::{JobSpec, Rate};
+use domain::job::JobSpec;
 use domain::tick::Overlap;
 use expect_test::expect;
 use jiff::SignedDuration;
@@ -82,7 +83,9 @@ async fn a_run_queues_up_to_its_cap(world: World) {
     for keys in [&["a", "b", "c", "d", "e"][..], &["c", "d", "e"], &["e"]] {
         world.script.finds(keys);
     }
-    let host = world.host("h1", &[JobSpec { items_per_run_max: Some(2), ..job() }]).await;
+    let host = world
+        .host("h1", &[JobSpec { flow: Flow { items_per_run_max: Some(2), ..Flow::default() }, ..job() }])
+        .await;
     let mut summaries = String::new();
     for _ in 0..3 {
         let run = host.trigger().await;
@@ -101,7 +104,8 @@ async fn a_run_queues_up_to_its_cap(world: World) {
 async fn attempts_keep_to_the_rate(world: World) {
     world.script.finds(&["a", "b", "c", "d", "e"]);
     let rate = Rate { attempts_max: 2, window: SignedDuration::from_mins(1) };
-    let host = world.host("h1", &[JobSpec { rate: Some(rate), ..job() }]).await;
+    let host =
+        world.host("h1", &[JobSpec { flow: Flow { rate: Some(rate), ..Flow::default() }, ..job() }]).await;
     let run = host.trigger().await;
     world.until_count("h1 attempt-ended", 2).await;
     world.advance(30);
@@ -205,7 +209,8 @@ async fn a_job_begins_at_its_own_moment(world: World) {
 async fn other_jobs_while_work_runs(world: World) {
     world.script.finds(&["a", "b"]);
     let gate = world.script.holds("a");
-    let host = world.host("h1", &[JobSpec { concurrency: 1, ..job() }]).await;
+    let host =
+        world.host("h1", &[JobSpec { flow: Flow { concurrency: 1, ..Flow::default() }, ..job() }]).await;
     let run = host.trigger().await;
     world.until_seen("h1 begins a #1").await;
     host.engine.set_jobs(Vec::new()).await.unwrap();

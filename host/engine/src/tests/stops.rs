@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::flow::Flow;
 use domain::item::State;
 use domain::job::JobSpec;
 
@@ -17,7 +18,8 @@ fn short(config: EngineConfig) -> EngineConfig {
 async fn attempts_end_within_the_grace(world: World) {
     world.script.finds(&["a", "b"]);
     let gate = world.script.holds("a");
-    let host = world.host("h1", &[JobSpec { concurrency: 1, ..job() }]).await;
+    let host =
+        world.host("h1", &[JobSpec { flow: Flow { concurrency: 1, ..Flow::default() }, ..job() }]).await;
     host.trigger().await;
     world.until_seen("h1 begins a #1").await;
     tokio::join!(host.stop(), async { gate.open() });
@@ -32,7 +34,7 @@ async fn attempts_end_within_the_grace(world: World) {
 async fn attempts_that_do_not_end_are_put_back(world: World) {
     world.script.finds(&["a", "b", "c"]);
     world.script.holds("b");
-    let one = JobSpec { concurrency: 1, ..job() };
+    let one = JobSpec { flow: Flow { concurrency: 1, ..Flow::default() }, ..job() };
     let host = world.host_with("h1", std::slice::from_ref(&one), short).await;
     let run = host.trigger().await;
     world.until_seen("h1 begins b #1").await;

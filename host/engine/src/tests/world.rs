@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::clock::{Clock, Manual};
+use domain::flow::Flow;
 use domain::id::{HostId, JobName, RunId};
 use domain::item::State;
 use domain::job::{Grants, JobSpec};
@@ -267,9 +268,7 @@ pub fn job() -> JobSpec {
         grants: Grants { topics: BTreeSet::from([TOPIC.to_owned()]), ..Grants::default() },
         limits: Limits::DEFAULT,
         retry,
-        concurrency: 4,
-        items_per_run_max: None,
-        rate: None,
+        flow: Flow::default(),
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),

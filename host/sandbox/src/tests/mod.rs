@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use domain::clock::Clock;
+use domain::flow::Flow;
 use domain::id::{AttemptId, Digest, EventId, ItemId, RunId};
 use domain::item::Claimed;
 use domain::job::{Access, Grants, JobSpec};
@@ -153,9 +154,7 @@ fn job(plugin: &str) -> JobSpec {
         grants: Grants::default(),
         limits: Limits::DEFAULT,
         retry: RetryPolicy::DEFAULT,
-        concurrency: 1,
-        items_per_run_max: None,
-        rate: None,
+        flow: Flow { concurrency: 1, ..Flow::default() },
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),

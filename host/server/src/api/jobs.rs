@@ -48,8 +48,8 @@ fn view(state: &AppState, job: &JobSpec, counts: &[ItemCount], pauses: &Pauses) 
         paused: pauses.of(job.name.as_str()).map(|pause| Pause { since: pause.since, by: pause.by.clone() }),
         digest,
         blocked,
-        concurrency: job.concurrency,
-        items_per_run_max: job.items_per_run_max,
+        concurrency: job.flow.concurrency,
+        items_per_run_max: job.flow.items_per_run_max,
         items: own.map(|count| Count { state: count.state.to_owned(), items: count.items }).collect(),
     }
 }

@@ -10,15 +10,13 @@ use domain::retry::{CodeRule, RetryPolicy, Then, WhenExhausted};
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 
+use super::flow::{self, narrow};
 use super::limits;
 use super::raw::Value;
 use super::reader::Section;
 use super::{schedule, text};
 
-/// Attempts that one host runs at a time, unless the job says otherwise.
-pub const CONCURRENCY_DEFAULT: u32 = 4;
-const CONCURRENCY_MAX: u64 = 256;
-const ITEMS_PER_RUN_MAX: u64 = 1_000_000;
+const ERRORS_MAX: u64 = 1_000_000;
 const ATTEMPTS_MAX: u64 = 1_000_000;
 pub const NAME_REMEDY: &str = "use a-z, 0-9, - and _, starting with a letter, like \"wallet-2\"";
 
@@ -27,6 +25,7 @@ pub fn read(
     name: &str,
     mut section: Section<'_>,
     datasources: &BTreeSet<String>,
+    memory_bytes: usize,
     now: Timestamp,
 ) -> Option<JobSpec> {
     let job_name = match name.parse() {
@@ -43,9 +42,13 @@ pub fn read(
     let grants = grants(&mut section, datasources);
     let limits = limits::read(section.section("limits"));
     let retry = retry(section.section("retry"));
-    let concurrency = section.count("concurrency", 1..=CONCURRENCY_MAX);
-    let items_per_run_max = section.count("items_per_run_max", 1..=ITEMS_PER_RUN_MAX);
-    let rate = rate(&mut section);
+    if limits.memory_bytes > memory_bytes {
+        let (wanted, has) =
+            (text::show_bytes(limits.memory_bytes as u64), text::show_bytes(memory_bytes as u64));
+        let what = format!("an attempt may take {wanted}, and all guests of this host have {has}");
+        section.blame("limits.memory", what, "lower it, or raise engine.memory");
+    }
+    let flow = flow::read(&mut section);
     let resolve_when_absent = section.flag("resolve_when_absent");
     let failed_alert = failed_alert(section.section("failed_alert"));
     let on_store_loss = section.word("on_store_loss", &ON_STORE_LOSS);
@@ -61,9 +64,7 @@ pub fn read(
         grants,
         limits,
         retry,
-        concurrency: concurrency.map_or(CONCURRENCY_DEFAULT, |found| narrow(found.value)),
-        items_per_run_max: items_per_run_max.map(|found| narrow(found.value)),
-        rate,
+        flow,
         resolve_when_absent: resolve_when_absent.is_some_and(|found| found.value),
         failed_alert,
         on_store_loss: on_store_loss.map(|found| found.value).unwrap_or_default(),
@@ -281,18 +282,9 @@ fn failed_alert(mut section: Section<'_>) -> FailedAlert {
             told.kind = found.value;
         }
     }
-    if let Some(found) = section.count("error_above", 0..=ITEMS_PER_RUN_MAX) {
+    if let Some(found) = section.count("error_above", 0..=ERRORS_MAX) {
         told.error_above = narrow(found.value);
     }
     section.finish();
     told
-}
-
-fn rate(section: &mut Section<'_>) -> Option<domain::job::Rate> {
-    section.parsed("rate", text::RATE_REMEDY, text::rate).map(|found| found.value)
-}
-
-/// Counts are bounded well below this when they are read.
-fn narrow(value: u64) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
 }

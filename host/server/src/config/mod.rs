@@ -3,6 +3,7 @@
 
 mod env;
 pub mod error;
+mod flow;
 mod job;
 pub mod limits;
 mod nearest;
@@ -28,7 +29,7 @@ use store::config::DatasourceConfig;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
-pub use self::job::{CONCURRENCY_DEFAULT, NAME_REMEDY};
+pub use self::job::NAME_REMEDY;
 use self::reader::{Found, Mistakes, Section};
 pub use self::sink::{Sink, To};
 use crate::archive::AuditConfig;
@@ -117,7 +118,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         .section("jobs")
         .sections()
         .into_iter()
-        .filter_map(|(name, section)| job::read(&name, section, &names, now))
+        .filter_map(|(name, section)| job::read(&name, section, &names, engine.memory_bytes, now))
         .map(Arc::new)
         .collect();
     let sinks = sink::read(root.section("sinks").sections(), &names);
@@ -222,6 +223,9 @@ fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
             section.blame_found(&found, what, format!("use at least \"{TIME_MIN:#}\""));
         }
         *time = found.value;
+    }
+    if let Some(found) = section.bytes("memory") {
+        config.memory_bytes = usize::try_from(found.value).unwrap_or(usize::MAX);
     }
     section.finish();
     config

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use domain::flow::{Flow, PerPrefix};
 use domain::job::{Access, JobSpec};
 use domain::retry::{RetryPolicy, Then, WhenExhausted};
 use domain::tick::{CatchUp, TickPolicy};
@@ -11,6 +12,7 @@ use store::store::hide_password;
 use super::job::ON_STORE_LOSS;
 use super::limits::LIMITS;
 use super::schedule::OVERLAP;
+use super::text::show_bytes;
 use super::{Config, To};
 use crate::telemetry::LogFormat;
 
@@ -39,6 +41,7 @@ pub fn settings(config: &Config) -> String {
         ("recovery_every", quoted(show(engine.recovery_period))),
         ("hosts_kept", quoted(show(engine.hosts_kept))),
         ("alerts_kept", quoted(show(engine.alerts_kept))),
+        ("memory", quoted(show_bytes(engine.memory_bytes as u64))),
     ];
     section(&mut out, "engine", &times);
     if let Some(audit) = &config.audit {
@@ -81,13 +84,7 @@ fn show_job(out: &mut String, job: &JobSpec) {
     let name = format!("jobs.{}", job.name);
     let mut entries = vec![("plugin", quoted(&job.plugin))];
     entries.push(("# schedule", format!("{}; {}", job.schedule, ticks(&job.ticks))));
-    entries.push(("concurrency", job.concurrency.to_string()));
-    if let Some(items) = job.items_per_run_max {
-        entries.push(("items_per_run_max", items.to_string()));
-    }
-    if let Some(rate) = job.rate {
-        entries.push(("rate", quoted(format!("{}/{}", rate.attempts_max, show(rate.window)))));
-    }
+    entries.extend(flow(&job.flow));
     entries.push(("resolve_when_absent", job.resolve_when_absent.to_string()));
     let word =
         ON_STORE_LOSS.iter().find(|(_, policy)| *policy == job.on_store_loss).map_or("", |(word, _)| word);
@@ -112,6 +109,25 @@ fn show_job(out: &mut String, job: &JobSpec) {
     }
     let limits: Vec<_> = LIMITS.iter().map(|limit| (limit.key, limit.show_toml(&job.limits))).collect();
     section(out, &format!("{name}.limits"), &limits);
+}
+
+fn flow(flow: &Flow) -> Vec<(&'static str, String)> {
+    let mut entries = vec![("concurrency", flow.concurrency.to_string())];
+    if let Some(total) = flow.concurrency_total {
+        entries.push(("concurrency_total", total.to_string()));
+    }
+    if let Some(PerPrefix { concurrency, separator }) = &flow.per_prefix {
+        entries.push(("concurrency_per_prefix", concurrency.to_string()));
+        entries.push(("prefix_separator", quoted(separator)));
+    }
+    if let Some(items) = flow.items_per_run_max {
+        entries.push(("items_per_run_max", items.to_string()));
+    }
+    if let Some(rate) = flow.rate {
+        entries.push(("rate", quoted(format!("{}/{}", rate.attempts_max, show(rate.window)))));
+    }
+    entries.push(("priority", flow.priority.to_string()));
+    entries
 }
 
 /// What becomes of due instants, in the words of the file.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use domain::job::Rate;
+use domain::flow::Rate;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use store::store::hide_password;
 

@@ -42,7 +42,7 @@ fn keys_and_kinds() {
         "[jobs.a]\nplugin = \"a\"\nconcurency = 3\nzzzzzz = 1\n",
         expect![[r#"
             tidemill.toml:3: jobs.a.concurency: there is no such key; did you mean "concurrency"?
-            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, enabled, config, grants, limits, retry, concurrency, items_per_run_max, rate, resolve_when_absent, failed_alert, on_store_loss"#]],
+            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, enabled, config, grants, limits, retry, concurrency, concurrency_total, concurrency_per_prefix, items_per_run_max, priority, prefix_separator, rate, resolve_when_absent, failed_alert, on_store_loss"#]],
     );
     check(
         "[jobs.a]\nplugin = 7\nconcurrency = \"4\"\nresolve_when_absent = \"yes\"\n",
@@ -331,14 +331,31 @@ const VARIABLES: [(&str, &str); 12] = [
 ];
 
 #[test]
-fn variables_lie_over_the_file() {
+fn places_turns_and_memory() {
+    check(
+        "[engine]\nmemory = \"32MiB\"\n[jobs.a]\nplugin = \"a\"\npriority = 10\nprefix_separator = \"-\"\n\
+         [jobs.b]\nplugin = \"b\"\nconcurrency_per_prefix = 0\n[jobs.b.limits]\nmemory = \"32MiB\"\n",
+        expect![[r#"
+            tidemill.toml:3: jobs.a.limits.memory: an attempt may take 64MiB, and all guests of this host have 32MiB; lower it, or raise engine.memory
+            tidemill.toml:5: jobs.a.priority: 10 is out of range; use a whole number from 1 to 9
+            tidemill.toml:6: jobs.a.prefix_separator: prefixes have no limit; add concurrency_per_prefix = 1, or remove this
+            tidemill.toml:9: jobs.b.concurrency_per_prefix: 0 is out of range; use a whole number from 1 to 100000"#]],
+    );
+}
+
+/// The example of the variables, as it is in effect, without its limits: those of the example have a test of their own.
+fn wallet_retry() -> String {
     let file = "[jobs.wallet-retry]\nplugin = \"a\"\nschedule = { cron = \"@daily\" }\nconfig = { Batch-Size = 1 }\n";
     let config = load(file.as_bytes(), &VARIABLES).unwrap();
     let mut shown = show::effective(&config);
     let folder = config.data_dir.parent().unwrap().display().to_string();
     shown = shown.replace(&folder, "/etc/tidemill");
-    // The limits are those of the example, which has a test of its own.
-    let (shown, _) = shown.split_once("\n[jobs.wallet-retry.limits]").unwrap();
+    shown.split_once("\n[jobs.wallet-retry.limits]").unwrap().0.to_owned()
+}
+
+#[test]
+fn variables_lie_over_the_file() {
+    let shown = wallet_retry();
     expect![[r#"
         [server]
         listen = "[::1]:0"
@@ -361,6 +378,7 @@ fn variables_lie_over_the_file() {
         recovery_every = "5s"
         hosts_kept = "168h"
         alerts_kept = "720h"
+        memory = "8GiB"
 
         [datasources.business]
         url = "postgres://b@db/business?sslmode=require"
@@ -369,6 +387,7 @@ fn variables_lie_over_the_file() {
         plugin = "a"
         # schedule = cron @daily (Europe/Berlin); overlap skip, catch_up last
         concurrency = 9
+        priority = 5
         resolve_when_absent = true
         on_store_loss = "stop"
 
@@ -399,7 +418,7 @@ fn variables_lie_over_the_file() {
         when_exhausted = "manual"
         crashes_max = 5
     "#]]
-    .assert_eq(shown);
+    .assert_eq(&shown);
 }
 
 #[test]
@@ -472,7 +491,7 @@ fn variables_of_the_original_systems() {
     let stock = on.jobs.iter().find(|job| job.name.as_str() == "stock-replenish").unwrap();
     assert_eq!(stock.schedule.to_string(), "every 15m");
     let (stock, half_a_minute) = (job("stock-replenish"), jiff::SignedDuration::from_secs(30));
-    assert_eq!((stock.concurrency, stock.retry.max_attempts), (5, Some(2)));
+    assert_eq!((stock.flow.concurrency, stock.retry.max_attempts), (5, Some(2)));
     assert_eq!((stock.retry.base, stock.retry.cap), (half_a_minute, half_a_minute));
     let over = [("JOB_OUTBOX_BATCH_SIZE", "7"), ("TIDEMILL__JOBS__LEDGER_OUTBOX__CONFIG__BATCH_SIZE", "9")];
     let config = load(demo::CONFIG.as_bytes(), &over).unwrap();

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use domain::clock::Clock;
+use domain::flow::Flow;
 use domain::id::{Digest, HostId};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
@@ -117,9 +118,7 @@ fn job() -> JobSpec {
         grants: Grants::default(),
         limits: Limits::DEFAULT,
         retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
-        concurrency: 4,
-        items_per_run_max: Some(10),
-        rate: None,
+        flow: Flow { items_per_run_max: Some(10), ..Flow::default() },
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),

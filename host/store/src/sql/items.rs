@@ -4,15 +4,10 @@ use super::{Sql, postgres, sqlite};
 
 /// Due items go to one host: recovered ones first, then by due time.
 pub const ITEM_CLAIM: Sql = Sql::differs(sqlite::ITEM_CLAIM, postgres::ITEM_CLAIM);
+/// The same for items that were picked ($5).
+pub const ITEM_CLAIM_PICKED: Sql = Sql::differs(sqlite::ITEM_CLAIM_PICKED, postgres::ITEM_CLAIM_PICKED);
 pub const ITEMS_LOST: Sql = Sql::differs(sqlite::ITEMS_LOST, postgres::ITEMS_LOST);
 pub const ITEMS_BY_KEYS: Sql = Sql::differs(sqlite::ITEMS_BY_KEYS, postgres::ITEMS_BY_KEYS);
-
-pub const RATE_OPEN: Sql = Sql::same(
-    "INSERT INTO rate (job, window_start_ms, used) VALUES ($1, $2, 0) ON CONFLICT (job) DO NOTHING",
-);
-pub const RATE_LOCK: Sql = Sql::differs(sqlite::RATE_LOCK, postgres::RATE_LOCK);
-pub const RATE_GET: Sql = Sql::same("SELECT window_start_ms, used FROM rate WHERE job = $1");
-pub const RATE_SET: Sql = Sql::same("UPDATE rate SET window_start_ms = $2, used = $3 WHERE job = $1");
 
 /// The end of an attempt, fenced: a stale holder changes no row.
 pub const ITEM_END: Sql = Sql::same(

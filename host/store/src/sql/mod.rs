@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod batches;
 pub mod events;
+pub mod flow;
 pub mod hosts;
 pub mod items;
 pub mod jobs;

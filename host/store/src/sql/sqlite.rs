@@ -12,6 +12,17 @@ pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch +
         ORDER BY priority, due_at_ms, created_at_ms LIMIT $6)
     RETURNING *";
 
+pub const ITEM_CLAIM_PICKED: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,
+        lease_until_ms = $3, claimed_at_ms = $4, crashes = crashes + 1, updated_at_ms = $4, version = version + 1
+    WHERE state IN ('waiting', 'awaiting') AND id IN (SELECT value FROM json_each($5))
+    RETURNING *";
+
+pub const ITEMS_DUE: &str = "SELECT id, item_key FROM item
+    WHERE job = $1 AND state IN ('waiting', 'awaiting') AND due_at_ms <= $2
+        AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($1, '*'))
+        AND CASE WHEN instr(item_key, $3) > 0 THEN substr(item_key, 1, instr(item_key, $3) - 1) ELSE item_key END NOT IN (SELECT value FROM json_each($4)) AND id NOT IN (SELECT value FROM json_each($5))
+    ORDER BY priority, due_at_ms, created_at_ms LIMIT $6";
+
 pub const ITEMS_LOST: &str =
     "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, run_id, seen_run_id,
         claimed_at_ms, created_at_ms

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use domain::flow::{Flow, PerPrefix, Rate};
 use domain::item::{Claimed, State};
-use domain::job::{JobSpec, Rate};
+use domain::job::JobSpec;
 use expect_test::expect;
 use jiff::SignedDuration;
 
 use super::support::{T, at, awaiting, config, conformance, failed, host, job, lease, permanent, resolved};
 use crate::Store;
+use crate::commit::Committed;
 
 conformance! {
     claim_tells_what_the_attempt_needs,
@@ -20,6 +22,8 @@ conformance! {
     many_hosts_claim_each_item_once,
     rate_bounds_all_hosts_together,
     rate_holds_under_concurrency,
+    places_hold_over_all_hosts,
+    a_full_prefix_holds_up_no_other,
     next_due_is_told,
     items_are_counted_in_the_words_of_people,
     items_are_listed_by_job_and_state,
@@ -112,7 +116,13 @@ async fn many_hosts_claim_each_item_once(t: T) {
 }
 
 fn rated(attempts_max: u32) -> JobSpec {
-    JobSpec { rate: Some(Rate { attempts_max, window: SignedDuration::from_secs(60) }), ..job() }
+    JobSpec {
+        flow: Flow {
+            rate: Some(Rate { attempts_max, window: SignedDuration::from_secs(60) }),
+            ..Flow::default()
+        },
+        ..job()
+    }
 }
 
 async fn rate_bounds_all_hosts_together(t: T) {
@@ -140,6 +150,63 @@ async fn rate_holds_under_concurrency(t: T) {
         claimed += claimer.await.unwrap();
     }
     assert_eq!(claimed, 7);
+}
+
+/// Six claimers of two hosts; what runs is counted by the database itself after each claim.
+async fn places_hold_over_all_hosts(t: T) {
+    let keys: Vec<String> = (0..120).map(|n| format!("{}:{n:03}", ["eth", "btc", "ltc"][n % 3])).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    t.discover(&job(), &keys, 0).await;
+    let per_prefix = Some(PerPrefix { concurrency: 2, separator: ":".to_owned() });
+    let flow = Flow { concurrency_total: Some(5), per_prefix, ..Flow::default() };
+    let bounded = JobSpec { flow, ..job() };
+    let second = Arc::new(Store::open(&config(&t.url, &t.shop_url)).await.unwrap());
+    let claimers: Vec<_> = (0..6_u128)
+        .map(|number| {
+            let store = if number % 2 == 0 { t.store.clone() } else { second.clone() };
+            let (t, job) = (t.clone(), bounded.clone());
+            tokio::spawn(async move {
+                let (mut done, mut most) = (0, 0);
+                while t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await > 0 {
+                    let claimed = store.claim(&job, lease(number, 0), 4).await.unwrap();
+                    let running = t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await;
+                    let alike = "SELECT COALESCE(MAX(n), 0) AS n FROM (SELECT COUNT(*) AS n FROM item
+                        WHERE state = 'running' GROUP BY substr(item_key, 1, 3)) AS by_prefix";
+                    assert!(running <= 5 && t.number(alike).await <= 2, "{running} run");
+                    most = most.max(running);
+                    for item in claimed {
+                        assert_eq!(t.end(&item, resolved(), 0).await, Committed::Applied);
+                        done += 1;
+                    }
+                }
+                (done, most)
+            })
+        })
+        .collect();
+    let (mut done, mut most) = (0, 0);
+    for claimer in claimers {
+        let (own, seen) = claimer.await.unwrap();
+        (done, most) = (done + own, most.max(seen));
+    }
+    second.close().await;
+    assert_eq!(done, 120);
+    assert!(most >= 4, "they never worked at the same time: at most {most}");
+}
+
+async fn a_full_prefix_holds_up_no_other(t: T) {
+    let keys: Vec<String> = (0..200).map(|n| format!("eth:{n:03}")).chain(["btc".to_owned()]).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    t.discover(&job(), &keys, 0).await;
+    let per_prefix = Some(PerPrefix { concurrency: 2, separator: ":".to_owned() });
+    let bounded = JobSpec { flow: Flow { per_prefix, ..Flow::default() }, ..job() };
+    let claim = async |limit| -> Vec<String> {
+        let claimed = t.store.claim(&bounded, lease(1, 0), limit).await.unwrap();
+        claimed.into_iter().map(|item| item.key).collect()
+    };
+    assert_eq!(claim(1).await, ["eth:000"]);
+    assert_eq!(claim(8).await, ["eth:001", "btc"], "all of its 200 are due before");
+    assert!(claim(8).await.is_empty());
+    assert_eq!(t.store.running("wallet").await.unwrap(), 3);
 }
 
 async fn next_due_is_told(t: T) {

@@ -132,7 +132,7 @@ async fn stale_holder_changes_nothing(t: T) {
 
 async fn cap_counts_over_all_pages(t: T) {
     let mut job = job();
-    job.items_per_run_max = Some(10);
+    job.flow.items_per_run_max = Some(10);
     let keys: Vec<String> = (0..18).map(|n| format!("k{n:02}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let run = t.run(&job, 0).await;
@@ -147,7 +147,7 @@ async fn cap_counts_over_all_pages(t: T) {
 
 async fn next_run_takes_what_was_over_the_cap(t: T) {
     let mut job = job();
-    job.items_per_run_max = Some(2);
+    job.flow.items_per_run_max = Some(2);
     let all = ["a", "b", "c", "d", "e"];
     let mut queued = Vec::new();
     for now in [0, 60, 120, 180] {
@@ -274,7 +274,7 @@ async fn failed_discovery_keeps_what_it_queued(t: T) {
 
 async fn summary_says_why_items_were_skipped(t: T) {
     let mut job = job();
-    job.items_per_run_max = Some(2);
+    job.flow.items_per_run_max = Some(2);
     job.resolve_when_absent = true;
     t.attempt("gone", failed(), 0).await;
     t.attempt("later", failed(), 1).await;

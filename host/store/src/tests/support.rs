@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use domain::flow::Flow;
 use domain::id::{HostId, RunId};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
@@ -181,9 +182,7 @@ pub fn job() -> JobSpec {
         grants: Grants::default(),
         limits: Limits::DEFAULT,
         retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
-        concurrency: 4,
-        items_per_run_max: None,
-        rate: None,
+        flow: Flow::default(),
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{deny, host, rules, sh, test, tidy};
+use crate::{deny, host, rules, sh, simulate, test, tidy};
 
 pub fn run(root: &Path) -> Result<()> {
-    let mut steps = Steps::new(5 + test::STEPS);
+    let mut steps = Steps::new(6 + test::STEPS);
     let result = run_steps(root, &mut steps);
     steps.print_summary();
     result
@@ -26,9 +26,13 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("rules", || rules::run(root))?;
     steps.run("deny", || deny::run(root))?;
     steps.run("clippy", || {
-        let lints = ["--workspace", "--all-targets", "--", "-D", "warnings"];
-        sh::run(host::cargo(root).arg("clippy").args(lints))?;
-        sh::run(host::cargo(root).arg("clippy").args(host::PLUGINS).args(lints))
+        let lints = ["--", "-D", "warnings"];
+        let all = ["--workspace", "--all-targets"];
+        // With the simulator, which is not built otherwise.
+        let faults = ["--features", "simulation/faults"];
+        sh::run(host::cargo(root).arg("clippy").args(all).args(faults).args(lints))?;
+        sh::run(host::cargo(root).arg("clippy").args(host::PLUGINS).args(all).args(lints))
     })?;
-    test::run_steps(root, &test::Args::default(), steps)
+    test::run_steps(root, &test::Args::default(), steps)?;
+    steps.run("simulation", || simulate::run(root, &simulate::Args::default()))
 }

@@ -10,6 +10,7 @@ mod plugins;
 mod postgres;
 mod rules;
 mod sh;
+mod simulate;
 mod steps;
 mod test;
 mod tidy;
@@ -42,6 +43,8 @@ enum Command {
     Deny,
     /// Print each business rule of docs/rules.md with the tests that show it
     Rules,
+    /// Simulate hosts that share a store: 1,000 seeded stories, and seeded faults that they must find
+    Simulate(simulate::Args),
     /// Measure, from an optimised build (its first one takes long)
     Bench {
         #[command(subcommand)]
@@ -72,6 +75,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(&root),
         Command::Deny => deny::run(&root),
         Command::Rules => rules::run(&root),
+        Command::Simulate(args) => simulate::run(&root, &args),
         Command::Bench { bench } => bench::run(&root, &bench),
         Command::Ci => ci::run(&root),
     }

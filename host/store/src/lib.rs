@@ -42,5 +42,8 @@ pub use config::StoreConfig;
 pub use error::StoreError;
 pub use store::Store;
 
+#[cfg(feature = "simulation")]
+pub mod simulation;
+
 #[cfg(test)]
 mod tests;

@@ -126,11 +126,20 @@ impl AttemptScope {
         *state = State { ended: true, ..State::default() };
     }
 
+    /// Whether the item is still this attempt's. If its lease ends too soon, nobody can tell: that is an error.
     async fn still_held(&self) -> Result<bool, StoreError> {
         let Some(item) = &self.item else { return Ok(true) };
-        let until = self.hold.needs(LEASE_LEFT_MIN);
-        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string(), until];
-        Ok(!self.store.db.fetch(items::ITEM_HELD, &args).await?.is_empty())
+        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string()];
+        let rows = self.store.db.fetch(items::ITEM_HELD, &args).await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let lasts = row.time("lease_until_ms")?;
+        match self.hold.needs(LEASE_LEFT_MIN) {
+            Some(needed) if lasts < needed => {
+                let text = format!("the lease ends at {lasts}: too soon to commit anything under it");
+                Err(StoreError::Unavailable(text))
+            }
+            _ => Ok(true),
+        }
     }
 
     fn check_open(&self, state: &State) -> Result<(), ScopeError> {

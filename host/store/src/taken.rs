@@ -10,7 +10,7 @@ use domain::id::{AttemptId, HostId, JobName};
 pub(crate) struct Taken(Mutex<BTreeMap<String, Taker>>);
 
 #[derive(Debug)]
-struct Taker {
+pub(crate) struct Taker {
     host: HostId,
     job: JobName,
     /// Its lease may have ended, and it goes on all the same.
@@ -53,7 +53,7 @@ impl Taken {
         taken.iter().filter(|(_, taker)| taker.without_lease).map(|(attempt, _)| attempt.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Taker>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Taker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

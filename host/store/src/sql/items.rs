@@ -27,10 +27,8 @@ pub const ITEM_RELEASE: Sql = Sql::same(
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
-/// Whether the lease lasts until $4, or is there at all if that is nothing.
 pub const ITEM_HELD: Sql = Sql::same(
-    "SELECT id FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3
-        AND (CAST($4 AS BIGINT) IS NULL OR lease_until_ms > $4)",
+    "SELECT lease_until_ms FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 pub const ATTEMPT_KNOWN: Sql = Sql::same(

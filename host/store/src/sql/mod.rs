@@ -29,6 +29,9 @@ impl Sql {
     }
 
     pub fn sqlite(self) -> &'static str {
+        #[cfg(feature = "simulation")]
+        return crate::simulation::seen(self.sqlite);
+        #[cfg(not(feature = "simulation"))]
         self.sqlite
     }
 

@@ -48,11 +48,12 @@ pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, 
         ORDER BY created_at_ms LIMIT 1 FOR UPDATE))
     RETURNING *";
 
-pub const ITEMS_RENEW: &str = "UPDATE item SET lease_until_ms = $2 WHERE state = 'running' AND host_id = $1
+pub const ITEMS_RENEW: &str =
+    "UPDATE item SET lease_until_ms = GREATEST(lease_until_ms, $2) WHERE state = 'running' AND host_id = $1
         AND attempt_id IN (SELECT jsonb_array_elements_text(CAST($3 AS jsonb)))
     RETURNING attempt_id";
 
-pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = $2 WHERE state = 'discovering' AND host_id = $1
+pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = GREATEST(lease_until_ms, $2) WHERE state = 'discovering' AND host_id = $1
         AND attempt_id IN (SELECT jsonb_array_elements_text(CAST($3 AS jsonb)))
     RETURNING attempt_id";
 

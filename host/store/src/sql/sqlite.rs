@@ -43,11 +43,13 @@ pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, 
         ORDER BY created_at_ms LIMIT 1)
     RETURNING *";
 
-pub const ITEMS_RENEW: &str = "UPDATE item SET lease_until_ms = $2 WHERE state = 'running' AND host_id = $1
+pub const ITEMS_RENEW: &str =
+    "UPDATE item SET lease_until_ms = max(lease_until_ms, $2) WHERE state = 'running' AND host_id = $1
         AND attempt_id IN (SELECT value FROM json_each($3))
     RETURNING attempt_id";
 
-pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = $2 WHERE state = 'discovering' AND host_id = $1
+pub const RUNS_RENEW: &str =
+    "UPDATE run SET lease_until_ms = max(lease_until_ms, $2) WHERE state = 'discovering' AND host_id = $1
         AND attempt_id IN (SELECT value FROM json_each($3))
     RETURNING attempt_id";
 

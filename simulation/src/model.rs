@@ -1,0 +1,97 @@
+//! What must be true, as far as it can be said without looking at the code under test.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::id::RunId;
+use domain::item::Claimed;
+use jiff::Timestamp;
+
+/// The business, and what was seen of the hosts' work on it.
+#[derive(Default)]
+pub struct Model {
+    /// Things that need work: what a discovery finds.
+    pub open: BTreeSet<String>,
+    /// Items that a page was acknowledged for.
+    pub acknowledged: BTreeSet<String>,
+    pub offered: BTreeSet<String>,
+    /// The newest epoch that any claim of an item, or of a run's discovery, was answered with.
+    newest: BTreeMap<String, i64>,
+    newest_of_run: BTreeMap<RunId, (usize, i64)>,
+    /// Earliest instant of an item's next attempt, by the end of its last.
+    due: BTreeMap<String, Timestamp>,
+    /// Business commits whose outcome was not written (yet): their hosts died, or lost the item, between the two.
+    pub alone: BTreeSet<(String, i64)>,
+    /// Outcomes that were written.
+    applied: BTreeSet<(String, i64)>,
+    pub violations: Vec<String>,
+}
+
+impl Model {
+    pub fn violated(&mut self, what: impl Into<String>) {
+        self.violations.push(what.into());
+    }
+
+    pub fn claimed(&mut self, item: &Claimed) {
+        let newest = self.newest.entry(item.key.clone()).or_default();
+        if item.epoch <= *newest {
+            let what = format!("epoch {} of {} was given after {newest}", item.epoch, item.key);
+            self.violations.push(what);
+        }
+        *newest = item.epoch.max(*newest);
+        if let Some(due) =
+            self.due.get(&item.key).filter(|due| item.claimed_at.as_millisecond() < due.as_millisecond())
+        {
+            let what = format!("{} began at {}, before it was due at {due}", item.key, item.claimed_at);
+            self.violations.push(what);
+        }
+    }
+
+    /// Answers with the run's number: its id is another one each time.
+    pub fn run_claimed(&mut self, run: RunId, epoch: i64) -> usize {
+        let next = self.newest_of_run.len();
+        let (number, newest) = self.newest_of_run.entry(run).or_insert((next, 0));
+        *newest = epoch.max(*newest);
+        *number
+    }
+
+    pub fn page_accepted(&mut self, run: RunId, epoch: i64) {
+        if self.newest_of_run.get(&run).is_some_and(|(_, newest)| epoch < *newest) {
+            self.violated(format!("a page of run {run} was accepted of epoch {epoch}, which was taken away"));
+        }
+    }
+
+    /// An outcome was written, for the first time.
+    pub fn end_accepted(&mut self, key: &str, epoch: i64, due: Timestamp) {
+        if !self.applied.insert((key.to_owned(), epoch)) {
+            return;
+        }
+        if self.newest.get(key).is_some_and(|newest| epoch < *newest) {
+            self.violated(format!("an outcome of {key} was accepted of epoch {epoch}, which was taken away"));
+        }
+        self.alone.remove(&(key.to_owned(), epoch));
+        self.due.insert(key.to_owned(), due);
+    }
+
+    /// Someone else decided when it is next.
+    pub fn due_is_open(&mut self, key: &str) {
+        self.due.remove(key);
+    }
+
+    pub fn business_committed(&mut self, key: &str, epoch: i64) {
+        if self.newest.get(key).is_some_and(|newest| epoch < *newest) {
+            self.violated(format!(
+                "a business commit of {key} was made under epoch {epoch}, which was taken away"
+            ));
+        }
+        self.alone.insert((key.to_owned(), epoch));
+    }
+
+    /// A guest was answered.
+    pub fn answered(&mut self, key: &str, epoch: i64) {
+        if self.newest.get(key).is_some_and(|newest| epoch < *newest) {
+            self.violated(format!(
+                "a guest was answered for {key} under epoch {epoch}, which was taken away"
+            ));
+        }
+    }
+}

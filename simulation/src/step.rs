@@ -1,0 +1,354 @@
+//! What happens at each event, and what may go wrong on the way to the database.
+
+use anyhow::Result;
+use domain::id::JobName;
+use domain::item::ByHand;
+use domain::run::ClaimedRun;
+use domain::runner::{Found, Page};
+use jiff::SignedDuration;
+use store::StoreError;
+use store::commit::Committed;
+use store::items::{Decided, Lease, lease};
+
+use crate::world::{Event, JOB, Process, World, stamp};
+
+/// How far a host's clock may be out after it looked at the database's.
+const READING_ERROR: u64 = 200;
+/// How often a host looks for work when nothing wakes it.
+const POLL: u64 = 5_000;
+const PAGE: usize = 4;
+const CRASHES_MAX: u32 = 3;
+
+/// What becomes of one call of the database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    Answered,
+    /// It was never there.
+    Refused,
+    /// It was done, and nobody heard of it.
+    Unheard,
+    /// It is done later than the host waits.
+    Late,
+}
+
+impl World {
+    pub async fn step(&mut self, event: Event) -> Result<()> {
+        let Some(event) = self.admit(event) else { return Ok(()) };
+        match event {
+            Event::Look(process) => self.look(process).await?,
+            Event::Beat(process) => self.beat(process).await?,
+            Event::Recover(process) => self.look_for_lost(process).await?,
+            Event::Page(process, run, cursor) => self.page(process, run, cursor).await?,
+            Event::PutBack(process, run) => self.put_back(process, run).await?,
+            Event::AttemptEnd(process, number) => self.attempt_end(process, number).await?,
+            Event::Commit(process, number, end) => self.commit(process, number, end).await?,
+            Event::LateEnd(process, number, end) => self.late_end(process, number, end).await?,
+            Event::LateRenewal(host, lease) => {
+                self.odd_at = self.time;
+                self.hosts[host].store.renew(lease).await?;
+            }
+            Event::Crash(host) => self.crash(host),
+            Event::Stop(host) => self.stop(host).await?,
+            Event::Start(host) => self.start(host).await?,
+            Event::Pause(host) => self.pause(host),
+            Event::CutOff(host) => self.cut_off(host),
+            Event::ClockJumps => self.clock_jumps(),
+            Event::Business => self.business(),
+            Event::Person => self.person().await?,
+        }
+        Ok(())
+    }
+
+    async fn look_for_lost(&mut self, process: Process) -> Result<()> {
+        self.after(5_000, Event::Recover(process));
+        if self.wire(process.host) == Wire::Answered {
+            self.recover(process.host, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Events of a life that is over do not happen, those of a process that is stopped happen when it goes on.
+    fn admit(&mut self, event: Event) -> Option<Event> {
+        let process = match &event {
+            Event::Look(process)
+            | Event::Beat(process)
+            | Event::Recover(process)
+            | Event::Page(process, ..)
+            | Event::PutBack(process, ..)
+            | Event::AttemptEnd(process, ..)
+            | Event::Commit(process, ..) => *process,
+            _ => return Some(event),
+        };
+        let host = &mut self.hosts[process.host];
+        if !host.up || host.life != process.life {
+            return None;
+        }
+        if self.time < host.paused_until {
+            let left = (host.paused_until - self.time).unsigned_abs();
+            let shift = self.dice.below(50);
+            self.after(left + shift, event);
+            return None;
+        }
+        // Its clock counts what really passed.
+        host.hands.advance(SignedDuration::from_millis(self.time - host.seen));
+        host.seen = self.time;
+        Some(event)
+    }
+
+    pub fn wire(&mut self, host: usize) -> Wire {
+        if !self.in_trouble() {
+            return Wire::Answered;
+        }
+        if self.time < self.hosts[host].cut_off_until {
+            return if self.dice.percent(20) { Wire::Unheard } else { Wire::Refused };
+        }
+        match self.dice.below(100) {
+            0..=3 => Wire::Unheard,
+            4 | 5 => Wire::Refused,
+            6..=9 => Wire::Late,
+            _ => Wire::Answered,
+        }
+    }
+
+    fn lease(&self, host: usize) -> Lease {
+        let host = &self.hosts[host];
+        lease(host.id, host.hands.now(), self.config.lease_ttl)
+    }
+
+    /// Schedules, discoveries and claims.
+    async fn look(&mut self, process: Process) -> Result<()> {
+        self.after(POLL, Event::Look(process));
+        let host = process.host;
+        self.tick(host).await?;
+        if !self.hosts[host].discovering {
+            let wire = self.wire(host);
+            if wire != Wire::Refused {
+                let lease = self.lease(host);
+                let claimed = self.hosts[host].store.claim_run(&self.job.name, lease).await?;
+                if let Some(run) = claimed {
+                    let number = self.model.run_claimed(run.id, run.epoch);
+                    if wire == Wire::Answered {
+                        self.note(|| format!("host {host} discovers run {number}, epoch {}", run.epoch));
+                        self.hosts[host].discovering = true;
+                        let wait = self.dice.below(4_000);
+                        self.after(wait, Event::Page(process, run, None));
+                    } else {
+                        self.hosts[host].store.did_not_hear(run.attempt_id);
+                    }
+                }
+            }
+        }
+        self.claim(process).await
+    }
+
+    async fn tick(&mut self, host: usize) -> Result<()> {
+        let (store, now) = (self.hosts[host].store.clone(), self.hosts[host].hands.now());
+        if self.wire(host) == Wire::Refused {
+            return Ok(());
+        }
+        let after = store.ticked_at(&self.job.name).await?;
+        let Some(due) = self.job.schedule.due(after, now) else { return Ok(()) };
+        let other = self.dice.below(self.hosts.len() as u64) as usize;
+        let ticked = store.tick(&self.job, &due, now, now).await?;
+        self.note(|| format!("host {host} ticks: {:?}", ticked.map(|ticked| ticked.fate.as_str())));
+        if self.dice.percent(30) {
+            // Another host looked at the same time.
+            self.hosts[other].store.tick(&self.job, &due, now, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn claim(&mut self, process: Process) -> Result<()> {
+        let host = process.host;
+        let running = self.hosts[host].running.len() as u32;
+        let wire = self.wire(host);
+        let room = self.job.flow.concurrency.saturating_sub(running);
+        let due = self.hosts[host].store.next_due(&self.job.name).await?;
+        if wire == Wire::Refused || room == 0 || due.is_none_or(|due| due > self.hosts[host].hands.now()) {
+            return Ok(());
+        }
+        let claimed = self.hosts[host].store.claim(&self.job, self.lease(host), room).await?;
+        if let Some(total) = self.job.flow.concurrency_total.filter(|_| !claimed.is_empty()) {
+            let running =
+                crate::checks::number(self.store(), "SELECT COUNT(*) FROM item WHERE state = 'running'")
+                    .await?;
+            if running > i64::from(total) {
+                self.model.violated(format!("{running} attempts hold leases, {total} may"));
+            }
+        }
+        for item in claimed {
+            self.model.claimed(&item);
+            if wire != Wire::Answered {
+                self.hosts[host].store.did_not_hear(item.attempt_id);
+                continue;
+            }
+            self.note(|| format!("host {host} begins {} epoch {}", item.key, item.epoch));
+            let takes = match self.dice.below(20) {
+                0 | 1 => 8_000 + self.dice.below(25_000),
+                _ => 20 + self.dice.below(3_000),
+            };
+            let number = self.dice.below(u64::MAX);
+            self.hosts[host].running.insert(number, item);
+            self.after(takes, Event::AttemptEnd(process, number));
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self, process: Process) -> Result<()> {
+        let number = process.host;
+        let lost = self.hosts[number].lost;
+        self.after(if lost { 1_000 } else { 5_000 }, Event::Beat(process));
+        self.give_up_if_late(number);
+        let wire = self.wire(number);
+        if wire == Wire::Answered || wire == Wire::Late {
+            self.set_clock(number);
+        }
+        let lease = self.lease(number);
+        if wire == Wire::Late {
+            let late = 500 + self.dice.below(12_000);
+            self.after(late, Event::LateRenewal(number, lease));
+        }
+        let host = &mut self.hosts[number];
+        if wire == Wire::Answered || wire == Wire::Unheard {
+            host.store.renew(lease).await?;
+        }
+        if wire != Wire::Answered {
+            host.lost = true;
+            self.give_up_if_late(number);
+            return Ok(());
+        }
+        host.trust.renewed(lease.now);
+        host.renewed_at = self.time;
+        if std::mem::replace(&mut host.lost, false) {
+            self.recover(number, false).await?;
+        }
+        Ok(())
+    }
+
+    /// As the heartbeat does it.
+    fn give_up_if_late(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        if !host.trust.has_ended() || host.running.is_empty() {
+            return;
+        }
+        host.store.let_lapse(host.id, |_| true);
+        host.running.clear();
+        self.note(|| format!("host {number} gives up what it held"));
+    }
+
+    /// The database's clock, read with an error; set only if the host's own is out by more than the slack.
+    fn set_clock(&mut self, number: usize) {
+        let error = self.dice.below(READING_ERROR) as i64 - READING_ERROR as i64 / 2;
+        let read = stamp(self.time + self.ahead + error);
+        let host = &mut self.hosts[number];
+        let by = read.duration_since(host.hands.now());
+        if by.abs() > domain::clock::SLACK {
+            host.hands.advance(by);
+            host.trust.shift(by);
+        }
+    }
+
+    /// Puts back what was lost; of its former life (`own`) or of anybody.
+    pub async fn recover(&mut self, number: usize, own: bool) -> Result<()> {
+        let host = &self.hosts[number];
+        let (former, now) = (own.then_some(host.id), host.hands.now());
+        let holders: Vec<(String, usize)> = self.holders();
+        let recovered = self.hosts[number].store.recover(former, |_: &JobName| CRASHES_MAX, now).await?;
+        for item in recovered {
+            self.note(|| format!("host {number} puts back {}", item.key));
+            self.model.due_is_open(&item.key);
+            for (_, holder) in holders.iter().filter(|(key, _)| *key == item.key) {
+                self.was_it_lost(*holder, &item.key);
+            }
+        }
+        Ok(())
+    }
+
+    fn holders(&self) -> Vec<(String, usize)> {
+        let keys = |(number, host): (usize, &crate::world::Host)| {
+            host.running.values().map(|item| (item.key.clone(), number)).collect::<Vec<_>>()
+        };
+        self.hosts.iter().enumerate().flat_map(keys).collect()
+    }
+
+    /// A host that lives, and renewed not long ago, loses nothing.
+    fn was_it_lost(&mut self, holder: usize, key: &str) {
+        let host = &self.hosts[holder];
+        let lately = self.time - 13_000;
+        let well = host.up
+            && host.paused_until < lately
+            && host.cut_off_until < lately
+            && self.odd_at < self.time - 60_000;
+        if well && host.renewed_at > lately {
+            self.model.violated(format!("{key} was taken from host {holder}, which held it by right"));
+        }
+    }
+
+    async fn page(&mut self, process: Process, run: ClaimedRun, cursor: Option<String>) -> Result<()> {
+        let after = cursor.clone().unwrap_or_default();
+        let keys: Vec<String> =
+            self.model.open.iter().filter(|key| **key > after).take(PAGE).cloned().collect();
+        let next = if keys.len() == PAGE { keys.last().cloned() } else { None };
+        self.model.offered.extend(keys.iter().cloned());
+        let items = keys.iter().map(|key| Found { key: key.clone(), payload: "{}".to_owned() }).collect();
+        let page = Page { items, next: next.clone() };
+        let wire = self.wire(process.host);
+        let (store, now) = (self.hosts[process.host].store.clone(), self.hosts[process.host].hands.now());
+        if wire == Wire::Refused {
+            self.after(500, Event::PutBack(process, run));
+            return Ok(());
+        }
+        let (committed, _) = store.put_page(&run, &self.job, &page, None, now).await?;
+        if committed == Committed::Applied {
+            self.note(|| format!("a page of epoch {}: {}", run.epoch, keys.join(" ")));
+            self.model.page_accepted(run.id, run.epoch);
+            self.model.acknowledged.extend(keys);
+        }
+        match (wire, committed, next) {
+            (Wire::Answered, Committed::Applied, Some(next)) => {
+                let wait = self.dice.below(3_000);
+                self.after(wait, Event::Page(process, run, Some(next)));
+            }
+            (Wire::Answered, ..) => self.hosts[process.host].discovering = false,
+            _ => self.after(500, Event::PutBack(process, run)),
+        }
+        Ok(())
+    }
+
+    async fn put_back(&mut self, process: Process, run: ClaimedRun) -> Result<()> {
+        if self.wire(process.host) != Wire::Answered {
+            self.after(500, Event::PutBack(process, run));
+            return Ok(());
+        }
+        self.hosts[process.host].store.release_run(&run).await?;
+        self.hosts[process.host].discovering = false;
+        Ok(())
+    }
+
+    /// Some things need work at once.
+    fn business(&mut self) {
+        for _ in 0..1 + self.dice.below(5) {
+            let number = self.dice.below(1_000);
+            let kind = if self.dice.percent(6) { "poison" } else { "k" };
+            self.model.open.insert(format!("{kind}{number:03}"));
+        }
+    }
+
+    async fn person(&mut self) -> Result<()> {
+        let keys = crate::checks::texts(self.store(), "SELECT item_key FROM item ORDER BY item_key").await?;
+        let pick = self.dice.below(keys.len() as u64) as usize;
+        let (Some(key), now) = (keys.get(pick).filter(|key| !key.starts_with("poison")), self.now()) else {
+            return Ok(());
+        };
+        let decided = Decided::new(ByHand::Retry, None, "ada");
+        match self.store().by_hand(JOB, key, decided, now).await {
+            Ok(_) => {
+                self.note(|| format!("a person retries {key}"));
+                self.model.due_is_open(key);
+                Ok(())
+            }
+            Err(StoreError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

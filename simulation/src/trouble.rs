@@ -1,0 +1,86 @@
+//! What befalls hosts and clocks.
+
+use anyhow::Result;
+use domain::outcome::Failure;
+
+use crate::world::{Event, World};
+
+impl World {
+    pub fn crash(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        if !host.up {
+            return;
+        }
+        host.up = false;
+        host.life += 1;
+        host.running.clear();
+        host.ended.clear();
+        let away = 200 + self.dice.below(25_000);
+        self.note(|| format!("host {number} is killed"));
+        self.after(away, Event::Start(number));
+    }
+
+    /// By a signal: what runs is put back.
+    pub async fn stop(&mut self, number: usize) -> Result<()> {
+        if !self.hosts[number].up || self.time < self.hosts[number].paused_until {
+            return Ok(());
+        }
+        self.note(|| format!("host {number} is told to stop"));
+        let host = &mut self.hosts[number];
+        let (running, ended) = (std::mem::take(&mut host.running), std::mem::take(&mut host.ended));
+        // What has ended is written or not: it is never called interrupted.
+        for (_, item) in running.into_iter().filter(|(number, _)| !ended.contains(number)) {
+            let end = self.end_of(number, item, Err(Failure::Interrupted), Default::default());
+            self.write(number, &end).await?;
+        }
+        let host = &mut self.hosts[number];
+        host.up = false;
+        host.life += 1;
+        let away = 200 + self.dice.below(5_000);
+        self.after(away, Event::Start(number));
+        Ok(())
+    }
+
+    pub async fn start(&mut self, number: usize) -> Result<()> {
+        let (now, time) = (self.now(), self.time);
+        let host = &mut self.hosts[number];
+        host.up = true;
+        host.lost = false;
+        host.discovering = false;
+        host.paused_until = 0;
+        host.hands.advance(now.duration_since(host.hands.now()));
+        host.seen = time;
+        host.renewed_at = time;
+        host.trust.renewed(now);
+        host.store.begin_anew();
+        host.store.host_started(host.id, "simulated", now).await?;
+        self.note(|| format!("host {number} starts"));
+        self.recover(number, true).await?;
+        self.begin(number);
+        Ok(())
+    }
+
+    /// SIGSTOP, and SIGCONT later: up to well beyond a lease.
+    pub fn pause(&mut self, number: usize) {
+        let takes = [3_000, 17_000, 22_000, 40_000][self.dice.below(4) as usize];
+        self.hosts[number].paused_until = self.time + takes;
+        self.note(|| format!("host {number} is stopped for {takes} ms"));
+        if self.dice.percent(30) {
+            // Told to stop as soon as it goes on, before it has looked at anything.
+            self.after(takes as u64, Event::Stop(number));
+        }
+    }
+
+    pub fn cut_off(&mut self, number: usize) {
+        let takes = [2_000, 12_000, 30_000][self.dice.below(3) as usize];
+        self.hosts[number].cut_off_until = self.time + takes;
+        self.note(|| format!("host {number} is cut off for {takes} ms"));
+    }
+
+    pub fn clock_jumps(&mut self) {
+        let by = [-60_000, -5_000, 20_000, 60_000, 120_000][self.dice.below(5) as usize];
+        self.ahead += by;
+        self.odd_at = self.time;
+        self.note(|| format!("the database's clock jumps by {by} ms"));
+    }
+}

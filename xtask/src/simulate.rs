@@ -1,0 +1,40 @@
+//! `cargo xtask simulate`: seeded stories of hosts that share a store, and the faults that they must find.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{host, sh};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Stories to simulate, from seed 0 on
+    #[arg(long, default_value_t = 1_000, conflicts_with = "seed")]
+    seeds: u64,
+    /// Tell one story instead
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With this fault of host/store/src/simulation.rs in the statements, counted from 0
+    #[arg(long, requires = "seed")]
+    fault: Option<u64>,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Args { seeds: 1_000, seed: None, fault: None }
+    }
+}
+
+/// The feature that puts the faults in is turned on here and nowhere else.
+pub fn run(root: &Path, args: &Args) -> Result<()> {
+    let mut simulate = host::cargo(root);
+    simulate.args(["run", "--workspace", "--features", "simulation/faults", "--bin", "simulate", "--"]);
+    match args.seed {
+        Some(seed) => simulate.args(["--seed", &seed.to_string()]),
+        None => simulate.args(["--seeds", &args.seeds.to_string()]),
+    };
+    if let Some(fault) = args.fault {
+        simulate.args(["--fault", &fault.to_string()]);
+    }
+    sh::run(&mut simulate)
+}

@@ -64,6 +64,6 @@ fn place(built: &Path, placed: &Path) -> Result<()> {
     let new = placed.with_extension("wasm.new");
     fs::write(&new, bytes).with_context(|| format!("failed to write {}", new.display()))?;
     fs::rename(&new, placed).with_context(|| format!("failed to replace {}", placed.display()))?;
-    println!("built {}", placed.display());
+    eprintln!("built {}", placed.display());
     Ok(())
 }

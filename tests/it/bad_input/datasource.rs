@@ -49,7 +49,8 @@ async fn scene(databases: Databases, tables: &str) -> Scene {
     Scene { databases, host }
 }
 
-const TABLE: &str = "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT)";
+const TABLE: &str =
+    "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)";
 
 impl Scene {
     async fn run_both(&mut self) {
@@ -137,7 +138,7 @@ async fn one_that_is_away_fails_its_own_items_only_until_it_is_back(kind: Kind) 
 
 async fn one_that_refuses_a_row_fails_that_item_only(kind: Kind) {
     let table = format!(
-        "CREATE TABLE witness (item_key TEXT CHECK (item_key <> '{REFUSED}'), idempotency_key TEXT, attempt BIGINT)"
+        "CREATE TABLE witness (item_key TEXT CHECK (item_key <> '{REFUSED}'), idempotency_key TEXT, attempt BIGINT, epoch BIGINT)"
     );
     let mut scene = scene(Databases::new(kind).await, &table).await;
     scene.run_both().await;
@@ -162,7 +163,7 @@ async fn one_that_refuses_the_commit_leaves_no_effect(kind: Kind) {
     let tables = "CREATE TABLE parent (item_key TEXT PRIMARY KEY);
         INSERT INTO parent VALUES ('w-0000001'), ('w-0000003'), ('w-0000004'), ('w-0000005'), ('w-0000006');
         CREATE TABLE witness (item_key TEXT REFERENCES parent (item_key) DEFERRABLE INITIALLY DEFERRED,
-            idempotency_key TEXT, attempt BIGINT)";
+            idempotency_key TEXT, attempt BIGINT, epoch BIGINT)";
     let mut scene = scene(Databases::new(kind).await, tables).await;
     scene.run_both().await;
     assert_eq!((scene.resolved("witness").await, scene.resolved("noop").await), (COUNT - 1, 1));

@@ -13,7 +13,9 @@ const COUNT: u64 = 2_000;
 
 /// A site whose host writes a row, an event and a key for each of many items.
 async fn site(databases: &Databases) -> Site {
-    databases.business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT)").await;
+    databases
+        .business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)")
+        .await;
     let site = Site::with_store(
         &databases.store_url,
         &format!(

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::checks::{all_done_once, conserved};
-use super::site::{Place, Random, Site, pace, until};
+use super::site::{Place, Site, pace};
 use crate::support::database::Kind;
 use crate::support::process::Process;
+use crate::support::random::Random;
+use crate::support::wait::until;
 
 const ROUNDS: u32 = 5;
 /// As fast as one host does it.

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::checks::{all_done_once, conserved};
-use super::site::{Place, Random, Site, pace, until};
+use super::site::{Place, Site, pace};
 use crate::support::database::Kind;
+use crate::support::random::Random;
+use crate::support::wait::until;
 
 const KILLS: u32 = 20;
 /// Seconds of work, as fast as this machine does it when it begins.

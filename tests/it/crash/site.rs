@@ -1,49 +1,12 @@
 //! Databases, plugins and configurations of hosts that are there to be killed.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::plugins;
 use crate::support::process::{Process, free_port};
-
-/// Longest wait for something that must happen; hitting it fails the test.
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
-
-/// The same numbers for the same seed, so that a run can be repeated: `TIDEMILL_TEST_SEED`, or the time.
-pub struct Random {
-    pub seed: u64,
-    state: u64,
-}
-
-impl Random {
-    pub fn new() -> Random {
-        let now = || u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap();
-        let given = std::env::var("TIDEMILL_TEST_SEED").ok();
-        let seed = given.map_or_else(now, |text| text.parse().expect("TIDEMILL_TEST_SEED is a number"));
-        println!("repeat with TIDEMILL_TEST_SEED={seed}");
-        Random { seed, state: seed | 1 }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        self.state
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// A moment within a span.
-    pub async fn moment(&mut self, within: Duration) {
-        let micros = self.below(u64::try_from(within.as_micros()).unwrap().max(1));
-        // tidy: sleep because the kill is to come at a random moment, not at an event
-        tokio::time::sleep(Duration::from_micros(micros)).await;
-    }
-}
+use crate::support::wait::until;
 
 /// Where hosts live; they share its databases and its plugins folder.
 pub struct Site {
@@ -81,7 +44,8 @@ impl Site {
         if kind == Kind::Sqlite {
             site.databases.business("PRAGMA journal_mode = WAL").await;
         }
-        let table = "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT);
+        let table =
+            "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT);
             CREATE INDEX witness_by_key ON witness (idempotency_key)";
         site.databases.business(table).await;
         site
@@ -155,16 +119,6 @@ impl Place {
     /// The id that this host has in the store.
     pub fn id(&self) -> String {
         std::fs::read_to_string(self.data.join("host-id")).unwrap().trim().to_owned()
-    }
-}
-
-/// Looks again and again, from outside.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for: {what}");
-        // tidy: sleep because another process gives no signal of its progress
-        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::site::{Site, until};
+use super::site::Site;
 use crate::support::database::Kind;
+use crate::support::wait::until;
 
 /// Each item takes longer than the ten seconds that a stop waits.
 const JOB: &str = "

@@ -2,8 +2,9 @@
 
 use demo::world::World;
 
-use super::site::{Site, until};
+use super::site::Site;
 use crate::support::database::Kind;
+use crate::support::wait::until;
 
 const JOB: &str = "
 [jobs.wallet-keygen-retry]

@@ -7,7 +7,10 @@ pub mod jobs;
 pub mod plugins;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod site;
+pub mod trail;
+pub mod wait;
 pub mod webhook;
 
 /// Makes each scenario a test on SQLite and one on Postgres.

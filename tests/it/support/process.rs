@@ -51,7 +51,10 @@ impl Process {
     pub fn spawn(config: &Path, address: SocketAddr) -> Process {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
-        let child = Command::new(binary())
+        // It dies with this process, also if this one is killed and drops nothing.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(binary())
             .args(["serve", "--config"])
             .arg(config)
             .stdin(Stdio::null())

@@ -1,0 +1,17 @@
+//! Waiting for what another process does.
+
+use std::time::{Duration, Instant};
+
+/// Longest wait for something that must happen; hitting it fails the test.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Looks again and again, from outside.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for: {what}");
+        // tidy: sleep because another process gives no signal of its progress
+        tokio::time::sleep(POLL).await;
+    }
+}

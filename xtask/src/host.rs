@@ -35,9 +35,14 @@ pub fn cargo(root: &Path) -> Command {
 /// and for a smaller set than the tests' it may compile wasmtime a second time.
 pub fn build(root: &Path) -> Result<PathBuf> {
     sh::run(cargo(root).args(["build", "--workspace", "--bins"]))?;
+    Ok(binary(root))
+}
+
+/// Where the binary is once it is built.
+pub fn binary(root: &Path) -> PathBuf {
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root.join(dir),
         None => root.join("target"),
     };
-    Ok(target.join("debug/tidemill"))
+    target.join("debug/tidemill")
 }

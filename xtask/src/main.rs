@@ -2,6 +2,7 @@
 //! One file per command; this one only dispatches. Nothing of the product is imported.
 
 mod bench;
+mod chaos;
 mod ci;
 mod demo;
 mod deny;
@@ -50,7 +51,9 @@ enum Command {
         #[command(subcommand)]
         bench: bench::Bench,
     },
-    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests
+    /// Kill, stop and cut off real hosts under load, then check that nothing was lost or done twice
+    Chaos(chaos::Args),
+    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, chaos
     Ci,
 }
 
@@ -77,6 +80,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Rules => rules::run(&root),
         Command::Simulate(args) => simulate::run(&root, &args),
         Command::Bench { bench } => bench::run(&root, &bench),
+        Command::Chaos(args) => chaos::run(&root, &args),
         Command::Ci => ci::run(&root),
     }
 }

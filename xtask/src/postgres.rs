@@ -17,12 +17,14 @@ const DEBIAN_BINARIES: &str = "/usr/lib/postgresql";
 const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// Kill tests count on what was committed, so nothing is relaxed that a real server has on.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "max_connections=300",
     "fsync=on",
     "synchronous_commit=on",
+    // So that a check can ask when a row was committed.
+    "track_commit_timestamp=on",
     "log_min_messages=warning",
 ];
 

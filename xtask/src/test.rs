@@ -33,7 +33,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     result
 }
 
-/// The steps themselves; `cargo xtask ci` ends with them.
+/// The steps themselves; `cargo xtask ci` takes them too.
 pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -68,16 +68,24 @@ impl Process {
 
     /// Waits until it answers.
     pub async fn ready(&mut self) {
+        if let Err(status) = self.ready_or_ended().await {
+            panic!("the host ended with {status} before it was ready");
+        }
+    }
+
+    /// The same, of a host that may end instead: its database is away.
+    pub async fn ready_or_ended(&mut self) -> Result<(), ExitStatus> {
         let ready = async {
             while self.get("/readyz").await.is_err() {
                 if let Some(status) = self.child.try_wait().unwrap() {
-                    panic!("the host ended with {status} before it was ready");
+                    return Err(status);
                 }
                 // tidy: sleep because another process gives no signal when it listens
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            Ok(())
         };
-        tokio::time::timeout(PATIENCE, ready).await.expect("the host is ready in time");
+        tokio::time::timeout(PATIENCE, ready).await.expect("the host is ready in time")
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, String> {

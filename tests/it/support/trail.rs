@@ -1,11 +1,8 @@
-//! What must hold of the items of the job `witness` when all is done, in SQL that is not the host's.
+//! What must hold of items of the plugin `witness` when all is done, in SQL that is not the host's.
 
 /// Nobody may be named by these: what is wrong, and the keys for which it is.
 pub const NOBODY: [(&str, &str); 9] = [
-    (
-        "not resolved",
-        "SELECT item_key || ' is ' || state FROM item WHERE job = 'witness' AND state <> 'resolved'",
-    ),
+    ("not resolved", "SELECT item_key || ' is ' || state FROM item WHERE state <> 'resolved'"),
     (
         "not exactly one attempt that resolved it",
         "SELECT i.item_key FROM item i LEFT JOIN attempt a ON a.item_id = i.id AND a.verdict = 'resolved'

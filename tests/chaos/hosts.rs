@@ -1,0 +1,227 @@
+//! The hosts' processes: killed, stopped and started again, one fault after the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use crate::fault::Fault;
+use crate::site::{Place, Site};
+use crate::support::database::Kind;
+use crate::support::process::Process;
+use crate::support::random::Random;
+
+/// A lease of 15 s, a look for lost ones each 5 s, and some for a busy machine: by then others have taken over.
+const TAKEN_OVER_AFTER: Duration = Duration::from_secs(22);
+const COMMIT_COMES_WITHIN: Duration = Duration::from_secs(10);
+/// Work goes on between two faults, so that the next one meets some.
+const PAUSE: Duration = Duration::from_secs(3);
+
+pub struct Hosts {
+    site: Arc<Site>,
+    /// None while it is down.
+    processes: Vec<Option<Process>>,
+    /// Outcomes that each place's process refused as stale, as it said last; and those of its former lives.
+    refused: Vec<u64>,
+    refused_before: u64,
+    random: Random,
+    pub fired: BTreeMap<Fault, u64>,
+    /// Whose items were for others to take over (or, alone, for its next life), and since when: milliseconds since 1970.
+    pub gone: Vec<(String, i64)>,
+}
+
+impl Hosts {
+    pub async fn start(site: Arc<Site>, random: Random) -> Hosts {
+        let mut processes = Vec::new();
+        for place in &site.places {
+            processes.push(Some(place.start().await));
+        }
+        let refused = vec![0; processes.len()];
+        let (fired, gone) = (BTreeMap::new(), Vec::new());
+        Hosts { site, processes, refused, refused_before: 0, random, fired, gone }
+    }
+
+    /// Each kind in its turn, in an order of chance, again and again until the deadline; but each at least once.
+    pub async fn torment(&mut self, until: Instant) {
+        let kind = self.site.databases.kind;
+        let mut first = true;
+        while first || Instant::now() < until {
+            for fault in self.shuffled(kind) {
+                if !first && Instant::now() >= until {
+                    return;
+                }
+                self.go_on(PAUSE).await;
+                self.bring(fault).await;
+            }
+            first = false;
+        }
+    }
+
+    fn shuffled(&mut self, kind: Kind) -> Vec<Fault> {
+        use Fault::{Freeze, Kill, KillAll, LateCommit, Stop, Terminate};
+        let mut faults = match kind {
+            Kind::Sqlite => vec![Kill, Kill, Kill, Kill, Stop, Terminate],
+            Kind::Postgres => vec![Kill, Kill, KillAll, Stop, LateCommit, Freeze, Terminate],
+        };
+        for last in (1..faults.len()).rev() {
+            faults.swap(last, self.random.below(last as u64 + 1) as usize);
+        }
+        faults
+    }
+
+    /// Each fault says whether it took place.
+    async fn bring(&mut self, fault: Fault) {
+        let which = self.random.below(self.processes.len() as u64) as usize;
+        eprintln!("{}: {} {}", Timestamp::now(), fault.name(), self.place(which).name);
+        let fired = match fault {
+            Fault::Kill => self.kill(which).await,
+            Fault::KillAll => self.kill_all().await,
+            Fault::Stop => self.stop(which).await,
+            Fault::LateCommit => self.stop_at_commit(which).await,
+            Fault::Freeze => self.freeze(which).await,
+            _ => self.terminate(which).await,
+        };
+        *self.fired.entry(fault).or_default() += u64::from(fired);
+    }
+
+    /// With others there, it stays away until they have taken its items over, two times in three.
+    async fn kill(&mut self, which: usize) -> bool {
+        self.note(which).await;
+        self.take(which).kill9().await;
+        let killed_at = now();
+        let alone = self.alone();
+        let away = if alone || self.random.below(3) == 0 { self.short() } else { TAKEN_OVER_AFTER };
+        if alone || away == TAKEN_OVER_AFTER {
+            self.gone.push((self.place(which).id(), killed_at));
+        }
+        self.go_on(away).await;
+        self.start_again(which).await;
+        true
+    }
+
+    async fn kill_all(&mut self) -> bool {
+        for which in 0..self.processes.len() {
+            self.note(which).await;
+        }
+        for which in 0..self.processes.len() {
+            self.take(which).kill9().await;
+        }
+        let away = self.short();
+        self.go_on(away).await;
+        for which in 0..self.processes.len() {
+            self.start_again(which).await;
+        }
+        true
+    }
+
+    /// It holds items and perhaps open transactions, and does not know that time went by when it goes on.
+    async fn stop(&mut self, which: usize) -> bool {
+        self.signal(which, "-STOP").await;
+        if !self.alone() {
+            self.gone.push((self.place(which).id(), now()));
+        }
+        self.go_on(TAKEN_OVER_AFTER).await;
+        self.signal(which, "-CONT").await;
+        self.go_on(PAUSE).await;
+        self.note(which).await;
+        true
+    }
+
+    /// It looked whether it still holds the item, and committed; but what it committed is late, as after a sleep between
+    /// the two, or on a slow line.
+    async fn stop_at_commit(&mut self, which: usize) -> bool {
+        let Some(business) = self.place(which).wire.as_ref().map(|wire| wire.business.clone()) else {
+            return false;
+        };
+        if !business.hold_commit(COMMIT_COMES_WITHIN).await {
+            return false;
+        }
+        self.signal(which, "-STOP").await;
+        self.go_on(TAKEN_OVER_AFTER).await;
+        business.let_go();
+        self.signal(which, "-CONT").await;
+        self.go_on(PAUSE).await;
+        self.note(which).await;
+        true
+    }
+
+    /// Cut off from Postgres, it has to know by itself that others take over; what it sent arrives after that.
+    async fn freeze(&mut self, which: usize) -> bool {
+        let site = self.site.clone();
+        let Some(wire) = &site.places[which].wire else { return false };
+        wire.freeze(true);
+        self.gone.push((self.place(which).id(), now()));
+        self.go_on(TAKEN_OVER_AFTER).await;
+        wire.freeze(false);
+        self.go_on(PAUSE).await;
+        self.note(which).await;
+        true
+    }
+
+    async fn terminate(&mut self, which: usize) -> bool {
+        self.note(which).await;
+        self.take(which).terminate().await;
+        self.start_again(which).await;
+        true
+    }
+
+    async fn start_again(&mut self, which: usize) {
+        self.processes[which] = Some(self.place(which).start().await);
+    }
+
+    async fn signal(&self, which: usize, signal: &str) {
+        let id = self.processes[which].as_ref().and_then(|process| process.child.id()).unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+    }
+
+    fn alone(&self) -> bool {
+        self.processes.len() == 1
+    }
+
+    fn short(&mut self) -> Duration {
+        Duration::from_millis(self.random.below(2_000))
+    }
+
+    async fn go_on(&self, time: Duration) {
+        // tidy: sleep because faults last for a time, and come at moments that nothing tells of
+        sleep(time).await;
+    }
+
+    fn place(&self, which: usize) -> &Place {
+        &self.site.places[which]
+    }
+
+    /// A process goes, and what it counted goes with it.
+    fn take(&mut self, which: usize) -> Process {
+        self.refused_before += std::mem::take(&mut self.refused[which]);
+        self.processes[which].take().unwrap()
+    }
+
+    async fn note(&mut self, which: usize) {
+        if let Some(refused) = self.place(which).stale_refused().await {
+            self.refused[which] = refused;
+        }
+    }
+
+    /// Outcomes that hosts refused because their items had another holder.
+    pub async fn stale_refused(&mut self) -> u64 {
+        for which in 0..self.processes.len() {
+            self.note(which).await;
+        }
+        self.refused_before + self.refused.iter().sum::<u64>()
+    }
+
+    /// SIGTERM to all; each has to end well.
+    pub async fn end(&mut self) {
+        for which in 0..self.processes.len() {
+            self.take(which).terminate().await;
+        }
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_millisecond()
+}

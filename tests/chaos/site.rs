@@ -1,0 +1,178 @@
+//! Databases, hosts, and what lies between them.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::support::database::{Databases, Kind};
+use crate::support::plugins;
+use crate::support::process::{Process, free_port};
+use crate::wire::Wire;
+
+/// The attempts of one job end with their leases; those of the other go on and are refused when they end.
+pub const JOBS: [&str; 2] = ["witness", "steady"];
+/// Attempts take long enough that every kill and stop meets some, but do not hold a transaction open for most of it: a
+/// host has 8 connections to a business database on Postgres, and SQLite has one writer. No item is poison, however often
+/// its hosts are killed.
+const JOB: &str = "
+[jobs.NAME]
+plugin = \"witness\"
+concurrency = 16
+config = { work_ms = 400, hold_ms = HOLD }
+grants = { sql = { witness = \"read-write\" }, events = [\"witness\"], keyvalue = true }
+retry = { base = \"1s\", cap = \"5s\", crashes_max = 1000 }
+limits = { items_per_page = 10 }
+";
+const GOES_ON: &str = "on_store_loss = \"continue-idempotent\"\n";
+/// Nothing in it keeps a second row of the same item away.
+const TABLE: &str = "
+CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT);
+CREATE INDEX witness_by_key ON witness (idempotency_key)";
+const STARTS_MAX: u32 = 20;
+const START_REST: Duration = Duration::from_secs(1);
+/// A stopped host does not answer, nor does one whose database is away.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+
+pub struct Site {
+    pub databases: Databases,
+    pub places: Vec<Place>,
+}
+
+/// One host's configuration and address. Its processes come and go.
+pub struct Place {
+    pub name: String,
+    pub port: u16,
+    /// None on SQLite.
+    pub wire: Option<Wire>,
+    config: PathBuf,
+    data: PathBuf,
+}
+
+impl Site {
+    pub async fn new(kind: Kind) -> Site {
+        let databases = Databases::new(kind).await;
+        plugins::install(&databases.dir.path().join("plugins"), "witness", "witness");
+        if kind == Kind::Sqlite {
+            databases.business("PRAGMA journal_mode = WAL").await;
+        }
+        databases.business(TABLE).await;
+        let names: &[&str] = if kind == Kind::Postgres { &["one", "two", "three"] } else { &["one"] };
+        let mut places = Vec::new();
+        for name in names {
+            places.push(Place::new(name, &databases).await);
+        }
+        Site { databases, places }
+    }
+
+    /// Items that are not done yet, and runs that are not over.
+    pub async fn open(&self) -> i64 {
+        let open = "SELECT (SELECT COUNT(*) FROM item WHERE state <> 'resolved')
+            + (SELECT COUNT(*) FROM run WHERE state IN ('discovering', 'running'))";
+        self.databases.store_number(open).await
+    }
+}
+
+/// What the hosts said outlives their folders: it tells how something came about.
+impl Drop for Site {
+    fn drop(&mut self) {
+        let Some(folder) = std::env::var_os("CHAOS_LOGS").map(PathBuf::from) else { return };
+        std::fs::create_dir_all(&folder).unwrap();
+        for place in &self.places {
+            let name = format!("{:?}-{}.log", self.databases.kind, place.name).to_lowercase();
+            let _ = std::fs::copy(place.config.with_extension("log"), folder.join(name));
+        }
+    }
+}
+
+impl Place {
+    async fn new(name: &str, databases: &Databases) -> Place {
+        let (folder, port) = (databases.dir.path(), free_port());
+        let (store, business) = (&databases.store_url, &databases.business_url);
+        let wire = match databases.kind {
+            Kind::Sqlite => None,
+            Kind::Postgres => Some(Wire::lay(store, business).await),
+        };
+        let hold = if databases.kind == Kind::Sqlite { "5" } else { "50" };
+        let job = |name| JOB.replace("NAME", name).replace("HOLD", hold);
+        let url = |url: &String| wire.as_ref().map_or(url.clone(), |wire| wire.url(url));
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\n[host]\ndata_dir = \"data-{name}\"\nname = \"{name}\"\n\
+             [store]\nurl = \"{}\"\n[plugins]\ndir = \"plugins\"\n[datasources.witness]\nurl = \"{}\"\n{}{}{GOES_ON}",
+            url(store),
+            url(business),
+            job(JOBS[0]),
+            job(JOBS[1])
+        );
+        let config = folder.join(format!("{name}.toml"));
+        std::fs::write(&config, text).unwrap();
+        Place { name: name.to_owned(), port, wire, config, data: folder.join(format!("data-{name}")) }
+    }
+
+    /// As a supervisor does it: a host that ended because its database was away is started again.
+    pub async fn start(&self) -> Process {
+        for _ in 0..STARTS_MAX {
+            let mut process = Process::spawn(&self.config, ([127, 0, 0, 1], self.port).into());
+            match process.ready_or_ended().await {
+                Ok(()) => return process,
+                Err(status) => eprintln!("{} ended with {status} at its start", self.name),
+            }
+            // tidy: sleep because a supervisor waits before it tries again
+            sleep(START_REST).await;
+        }
+        panic!("{} does not start; its log says why", self.name);
+    }
+
+    /// The id that this host has in the store.
+    pub fn id(&self) -> String {
+        std::fs::read_to_string(self.data.join("host-id")).unwrap().trim().to_owned()
+    }
+
+    /// Outcomes that this process refused, because their items had another holder; none if it does not say.
+    pub async fn stale_refused(&self) -> Option<u64> {
+        let text = self.ask("GET", "/metrics", None).await.ok()?.1;
+        let refused = text.lines().filter(|line| line.starts_with("tidemill_stale_refused_total{"));
+        Some(refused.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum())
+    }
+
+    /// Status and body of an answer, if there was one in time.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(u16, String), NoAnswer> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let method = method.to_owned();
+        let ask = move || {
+            let text = body.map_or_else(String::new, |body| body.to_string());
+            let request = ureq::http::Request::builder().method(method.as_str()).uri(url);
+            let request = request.header("content-type", "application/json").body(text).unwrap();
+            let config = ureq::Agent::config_builder()
+                .timeout_global(Some(ANSWER_TIME_MAX))
+                .http_status_as_error(false);
+            let mut answer = config.build().new_agent().run(request).map_err(no_answer)?;
+            let text = answer.body_mut().read_to_string().map_err(no_answer)?;
+            Ok((answer.status().as_u16(), text))
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+}
+
+/// Why nothing was heard of a request.
+pub enum NoAnswer {
+    /// Nobody listens: it was not sent.
+    NobodyThere,
+    /// It may have been carried out.
+    Unknown,
+}
+
+fn no_answer(error: ureq::Error) -> NoAnswer {
+    match error {
+        ureq::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => NoAnswer::NobodyThere,
+        ureq::Error::ConnectionFailed => NoAnswer::NobodyThere,
+        _ => NoAnswer::Unknown,
+    }
+}

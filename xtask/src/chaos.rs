@@ -1,0 +1,110 @@
+//! `cargo xtask chaos`: real hosts under load and faults; one JSON line for each database on stdout, all else on stderr.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::postgres::Postgres;
+use crate::steps::Steps;
+use crate::test::Failed;
+use crate::{host, plugins, sh, toolchain};
+
+/// How many steps `torment` takes.
+pub const STEPS: usize = 3;
+
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// How long faults go on: short is 4 minutes in all, long is 30
+    #[arg(long, value_enum, default_value_t)]
+    tier: Tier,
+    /// Seconds of faults in all, instead of the tier's
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Only on this database
+    #[arg(long, value_enum)]
+    db: Option<Database>,
+    /// The order of the faults, as an earlier run said it
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, ValueEnum)]
+enum Tier {
+    #[default]
+    Short,
+    Long,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Database {
+    Postgres,
+    Sqlite,
+}
+
+impl Args {
+    /// Of both databases Postgres has three quarters of the time: most of what can fail is there.
+    fn plan(&self) -> Vec<(Database, u64)> {
+        let tier = if self.tier == Tier::Short { 240 } else { 1_800 };
+        let seconds = self.seconds.unwrap_or(tier);
+        match self.db {
+            Some(db) => vec![(db, seconds)],
+            None => vec![(Database::Postgres, seconds * 3 / 4), (Database::Sqlite, seconds / 4)],
+        }
+    }
+
+    fn tier(&self) -> String {
+        match self.seconds {
+            Some(seconds) => format!("{seconds}s"),
+            None => format!("{:?}", self.tier).to_lowercase(),
+        }
+    }
+}
+
+pub fn run(root: &Path, args: &Args) -> Result<()> {
+    let mut steps = Steps::new(3 + STEPS);
+    let result = run_steps(root, args, &mut steps);
+    steps.print_summary();
+    result
+}
+
+fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
+    steps.run("wasm target", || toolchain::wasm_target(root))?;
+    steps.run("building plugins", || plugins::build(root))?;
+    steps.run("building the host", || host::build(root))?;
+    torment(root, args, steps)
+}
+
+/// The steps themselves, with plugins and host built; `cargo xtask ci` ends with them.
+pub fn torment(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
+    // The same targets as the tests have: with others, cargo would choose other features and compile wasmtime again.
+    let build = ["test", "--workspace", "--lib", "--bins", "--test", "it", "--test", "chaos", "--no-run"];
+    steps.run("building the driver of chaos", || sh::run(host::cargo(root).args(build)))?;
+    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    steps.run("chaos", || {
+        args.plan().into_iter().try_for_each(|(db, seconds)| drive(root, args, db, seconds, &postgres))
+    })
+}
+
+fn drive(root: &Path, args: &Args, db: Database, seconds: u64, postgres: &Postgres) -> Result<()> {
+    let mut driver = host::cargo(root);
+    driver.args(["test", "--quiet", "--workspace", "--test", "chaos"]);
+    driver
+        .env("CHAOS_DB", format!("{db:?}").to_lowercase())
+        .env("CHAOS_SECONDS", seconds.to_string())
+        .env("CHAOS_TIER", args.tier())
+        .env("CHAOS_LOGS", root.join("target/chaos"))
+        .env("TIDEMILL_TEST_POSTGRES", postgres.url())
+        .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
+        .env("TIDEMILL_TEST_BIN", host::binary(root));
+    if let Some(seed) = args.seed {
+        driver.env("TIDEMILL_TEST_SEED", seed.to_string());
+    }
+    // It ends when the other end of its stdin is gone, so with us, however we end.
+    let mut running = driver.stdin(Stdio::piped()).spawn().context("failed to start `cargo test`")?;
+    let end = running.stdin.take();
+    let status = running.wait().context("could not wait for the driver of chaos")?;
+    drop(end);
+    if status.success() { Ok(()) } else { Err(Failed(1).into()) }
+}

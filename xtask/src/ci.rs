@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{deny, host, rules, sh, simulate, test, tidy};
+use crate::{chaos, deny, host, rules, sh, simulate, test, tidy};
 
 pub fn run(root: &Path) -> Result<()> {
-    let mut steps = Steps::new(6 + test::STEPS);
+    let mut steps = Steps::new(6 + test::STEPS + chaos::STEPS);
     let result = run_steps(root, &mut steps);
     steps.print_summary();
     result
@@ -34,5 +34,6 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
         sh::run(host::cargo(root).arg("clippy").args(host::PLUGINS).args(all).args(lints))
     })?;
     test::run_steps(root, &test::Args::default(), steps)?;
-    steps.run("simulation", || simulate::run(root, &simulate::Args::default()))
+    steps.run("simulation", || simulate::run(root, &simulate::Args::default()))?;
+    chaos::torment(root, &chaos::Args::default(), steps)
 }

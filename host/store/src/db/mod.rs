@@ -60,7 +60,7 @@ impl Db {
         match self {
             // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
             Db::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)),
-            Db::Postgres(pool) => Ok(Tx::Postgres(answered(pool.begin()).await?)),
+            Db::Postgres(pool) => begun(pool, "BEGIN".to_owned()).await,
         }
     }
 
@@ -69,8 +69,7 @@ impl Db {
         match self {
             Db::Sqlite { readers, .. } => Ok(Tx::Sqlite(readers.begin().await?)),
             Db::Postgres(pool) => {
-                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                Ok(Tx::Postgres(answered(pool.begin_with(begin)).await?))
+                begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned()).await
             }
         }
     }
@@ -82,8 +81,7 @@ impl Db {
         };
         let mode = if writes { "" } else { " ISOLATION LEVEL REPEATABLE READ READ ONLY" };
         let millis = (time + CUT_OFF_GRACE).as_millis();
-        let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}");
-        Ok(Tx::Postgres(answered(pool.begin_with(sqlx::AssertSqlSafe(begin))).await?))
+        begun(pool, format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}")).await
     }
 
     /// Rows of one reading statement.
@@ -204,6 +202,15 @@ async fn answered<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resu
         Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
     };
     tokio::time::timeout(ANSWER_TIME_MAX, work).await.unwrap_or_else(late)
+}
+
+/// Dropped between BEGIN and its answer, the driver would hand the connection on with the transaction open. So the
+/// begin goes on to its end, whoever stops waiting, and what it opened is then rolled back.
+async fn begun(pool: &PgPool, begin: String) -> Result<Tx, sqlx::Error> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(sqlx::AssertSqlSafe(begin)).await });
+    let begun = answered(async { begun.await.map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))? });
+    Ok(Tx::Postgres(begun.await?))
 }
 
 /// Drivers keep prepared statements by their text, and Postgres fixes the types of parameters at the first use:

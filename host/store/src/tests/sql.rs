@@ -1,6 +1,8 @@
 //! A job's statements on its business database: one transaction an attempt, within its grants and limits.
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use domain::clock::Clock;
@@ -12,6 +14,7 @@ use domain::scope::Value::{Blob, Integer, Null, Real, Text};
 use domain::scope::{Rows, Scope, ScopeError, Value};
 use expect_test::expect;
 use jiff::SignedDuration;
+use sqlx::{Connection, PgConnection};
 
 use super::support::{Kind, SHOP, T, at, config, conformance, execute, host, job, lease};
 use crate::items::Lease;
@@ -29,6 +32,7 @@ conformance! {
     stale_attempt_commits_nothing,
     a_commit_needs_a_lease_that_lasts,
     what_is_not_committed_in_time_is_undone,
+    a_begin_that_nobody_waits_for_leaves_nothing_open,
     refused_statement_undoes_the_attempts_transaction,
     grants_are_kept,
     reading_grant_cannot_write,
@@ -239,6 +243,32 @@ async fn stale_attempt_commits_nothing(t: T) {
 }
 
 /// Both databases alike: what came before the refused statement is gone, and the guest cannot miss it.
+async fn a_begin_that_nobody_waits_for_leaves_nothing_open(t: T) {
+    if t.kind == Kind::Sqlite {
+        return; // It has no way that an answer could be on.
+    }
+    // Not over the pool: what it left open would serve, and be closed by that.
+    let mut other = PgConnection::connect(&t.url).await.unwrap();
+    let open = "SELECT COUNT(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state = 'idle in transaction'";
+    // Dropped after so many looks: in between, BEGIN was sent and is not yet answered.
+    for looks in (0..8).cycle().take(24) {
+        let (mut begin, mut left) = (Box::pin(t.store.db.begin()), looks);
+        let look = |cx: &mut Context| {
+            left -= 1;
+            if left < 0 { Poll::Ready(()) } else { begin.as_mut().poll(cx).map(|_| ()) }
+        };
+        poll_fn(look).await;
+        drop(begin);
+        let dropped_at = Instant::now();
+        // tidy: sleep because the pool takes its connection back behind our back
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut other).await.unwrap() > 0 {
+            assert!(dropped_at.elapsed() < Duration::from_secs(5), "a session stays in a transaction");
+        }
+    }
+}
+
 async fn refused_statement_undoes_the_attempts_transaction(t: T) {
     let scope = writer(&t).await;
     scope.sql_execute(&write(ADD), id(1)).await.unwrap();

@@ -150,6 +150,17 @@ pub async fn check_api(site: &Site, log: &Log) -> Vec<String> {
     wrong
 }
 
+/// Hosts that have nothing to do keep no transaction open; they must be up. Says how many are.
+pub async fn check_sessions(site: &Site) -> Vec<String> {
+    if site.databases.kind == Kind::Sqlite {
+        return Vec::new();
+    }
+    let open = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name LIKE 'tidemill%'
+        AND state LIKE 'idle in transaction%' AND xact_start < clock_timestamp() - INTERVAL '5 seconds'";
+    let open = site.databases.store_number(open).await;
+    (open > 0).then(|| format!("{open} sessions are in a transaction that nobody ends")).into_iter().collect()
+}
+
 /// How long each item waited whose host was gone, until it was put back: milliseconds, in order.
 pub async fn recovery_times(site: &Site, gone: &[(String, i64)]) -> Vec<i64> {
     let mut times = Vec::new();

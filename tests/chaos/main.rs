@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use checker::{check, check_api, recovery_times};
+use checker::{check, check_api, check_sessions, recovery_times};
 use hosts::Hosts;
 use load::{Load, Log};
 use postgres::Postgres;
@@ -97,11 +97,12 @@ async fn run(kind: Kind, time: Duration, tier: String) -> bool {
 
     let Log { acknowledged, unknown, refused } = &log;
     eprintln!("{} items acknowledged, {unknown} unknown, {refused} requests not taken", acknowledged.len());
-    let differs = check_api(&site, &log).await;
+    let mut unsound = check_api(&site, &log).await;
+    unsound.extend(check_sessions(&site).await);
     let stale_seen = hosts.stale_refused().await;
     hosts.end().await;
     let mut verdict = check(&site, &log).await;
-    verdict.unsound.extend(differs);
+    verdict.unsound.extend(unsound);
     let mut fired: BTreeMap<_, _> = hosts.fired.clone();
     if kind == Kind::Postgres {
         fired.extend(postgres.fired());

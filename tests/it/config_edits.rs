@@ -6,7 +6,7 @@ use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, eventually};
 use crate::support::{http, on_both};
 
-on_both!(edits_are_taken_over_while_the_host_runs);
+on_both!(edits_are_taken_over_while_the_host_runs, what_is_set_over_the_api_wins_until_it_is_cleared);
 
 fn noop(job: &str, count: u32, more: &str) -> String {
     format!("[jobs.{job}]\nplugin = \"noop\"\nconfig.count = \"{count}\"\n{more}\n")
@@ -66,5 +66,58 @@ async fn edits_are_taken_over_while_the_host_runs(kind: Kind) {
     until_jobs(&site, &[]).await;
     until_audited(&databases, "config_taken", "job one is gone, job two is gone").await;
     assert!(site.log().contains("edited outside of [jobs] takes effect at the next start"), "{}", site.log());
+    host.terminate().await;
+}
+
+async fn set(site: &Site, body: &str) -> http::Answer {
+    http::post(site.address, "/api/v1/jobs/one/edits", body).await
+}
+
+/// Over a restart, over an edit of the file, and over a host that did not hear of it.
+async fn what_is_set_over_the_api_wins_until_it_is_cleared(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let mut site = Site::with_store(&databases.store_url, &noop("one", 2, "schedule = { every = \"1h\" }"));
+    site.install("noop", "noop");
+    let host = site.serve().await;
+    site.until_active("noop").await;
+
+    let answer =
+        set(&site, r#"{"set": {"schedule": {"cron": "0 3 * * *"}, "retry.base": "10s", "config.count": 4}}"#)
+            .await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    until_jobs(&site, &[("one", "cron 0 3 * * * (UTC)")]).await;
+    until_audited(&databases, "job_edited", "retry.base = \"10s\"").await;
+    assert_eq!(http::post(site.address, "/api/v1/jobs/one", "{}").await.status, 201);
+    site.until_items("resolved", 4).await;
+
+    for (body, status, told) in [
+        (r#"{"set": {"concurency": 3}}"#, 422, "did you mean \"concurrency\"?"),
+        (r#"{"set": {"schedule": {"cron": "99 * * * *"}}}"#, 422, "is not valid"),
+        (r#"{"set": {"schedule.cron.tz": "UTC"}}"#, 422, "holds no key"),
+        (r#"{"set": {"retry": null}}"#, 422, "null is no value"),
+        (r#"{"set": {"grants.sql": {}}}"#, 400, "stays in the file"),
+        (r#"{"set": {"retry..base": 1}}"#, 400, "is no key"),
+        ("{}", 400, "nothing is set or cleared"),
+        (r#"{"sett": {}}"#, 400, "unknown field"),
+    ] {
+        let answer = set(&site, body).await;
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(answer.status == status && detail.contains(told), "{body}: {} {detail}", answer.status);
+    }
+    let edits = http::get(site.address, "/api/v1/jobs/one/edits").await.json();
+    let keys: Vec<&str> =
+        edits["edits"].as_array().unwrap().iter().map(|edit| edit["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["config.count", "retry.base", "schedule"], "what was refused changed nothing");
+
+    host.terminate().await;
+    let host = site.serve().await;
+    until_jobs(&site, &[("one", "cron 0 3 * * * (UTC)")]).await;
+    site.edit(&noop("one", 2, "schedule = { every = \"2h\" }\nconcurrency = 7"));
+    until_audited(&databases, "config_taken", "job one changed").await;
+    until_jobs(&site, &[("one", "cron 0 3 * * * (UTC)")]).await;
+
+    assert_eq!(set(&site, r#"{"clear": ["*"]}"#).await.status, 200);
+    until_jobs(&site, &[("one", "every 2h")]).await;
+    until_audited(&databases, "job_edited", "schedule as in the file").await;
     host.terminate().await;
 }

@@ -12,7 +12,7 @@ use store::recovery::Recovered;
 use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::figures;
-use crate::timer::until;
+use crate::timer::{in_time, until};
 
 /// Rounds in a row: each puts back a bounded number of items.
 const ROUNDS_MAX: usize = 1_000;
@@ -63,7 +63,7 @@ pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreEr
 async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
     let crashes_max =
         |job: &JobName| ctx.job(job).map_or(RetryPolicy::DEFAULT.crashes_max, |job| job.retry.crashes_max);
-    let recovered = ctx.store.recover(former, crashes_max, now).await?;
+    let recovered = in_time(ctx.store.recover(former, crashes_max, now)).await?;
     for item in &recovered {
         tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
         figures::stuck(&item.job);

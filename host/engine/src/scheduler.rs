@@ -13,7 +13,7 @@ use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::figures;
-use crate::timer::until;
+use crate::timer::{in_time, until};
 
 /// Longest sleep, so that a clock that was set does not go unnoticed.
 const SLEEP_MAX: SignedDuration = SignedDuration::from_mins(1);
@@ -27,7 +27,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         let mut failed = false;
         let mut next = now.checked_add(SLEEP_MAX).unwrap_or(Timestamp::MAX);
         for job in ctx.jobs().iter() {
-            match tick(&ctx, job, now).await {
+            match in_time(tick(&ctx, job, now)).await {
                 Ok(due) => next = next.min(due.unwrap_or(Timestamp::MAX)),
                 Err(error) => {
                     tracing::warn!(job = %job.name, %error, "the schedule waits for the store");

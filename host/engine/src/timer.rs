@@ -1,7 +1,14 @@
-//! Waiting, by whatever clock the engine was given.
+//! Waiting, by whatever clock the engine was given, and not for ever.
+
+use std::future::Future;
+use std::time::Duration;
 
 use domain::clock::Clock;
 use jiff::Timestamp;
+use store::StoreError;
+
+/// Longest that a loop waits for one piece of its round, in real time: a store may hang.
+const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Resolves when `clock` shows `at` or later; never for none.
 pub async fn until(clock: &Clock, at: Option<Timestamp>) {
@@ -10,4 +17,9 @@ pub async fn until(clock: &Clock, at: Option<Timestamp>) {
         Clock::Manual(manual) => manual.reaches(at).await,
         other => tokio::time::sleep(other.real_wait(at).unwrap_or_default()).await,
     }
+}
+
+pub async fn in_time<T>(piece: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError::Unavailable(format!("no end within {PIECE_TIME_MAX:?}")));
+    tokio::time::timeout(PIECE_TIME_MAX, piece).await.unwrap_or_else(late)
 }

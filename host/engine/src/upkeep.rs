@@ -11,7 +11,7 @@ use store::StoreError;
 
 use crate::engine::Ctx;
 use crate::figures;
-use crate::timer::until;
+use crate::timer::{in_time, until};
 
 const MISSED: &str = "JOB_HEARTBEAT_MISSED";
 
@@ -26,7 +26,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = until(&ctx.clock, Some(next)) => {}
         }
         looked_at = ctx.clock.now();
-        match round(&ctx, &mut late, looked_at).await {
+        match in_time(round(&ctx, &mut late, looked_at)).await {
             Ok(()) => figures::round_done("upkeep", looked_at),
             Err(error) => tracing::warn!(%error, "the upkeep failed; it is tried again"),
         }

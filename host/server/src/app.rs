@@ -1,7 +1,6 @@
 //! The wiring: store, sandbox, engine, plugins folder and HTTP, started in this order and stopped in reverse.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use ureq::tls::Certificate;
 
 use crate::api::{AppState, router};
 use crate::archive::Archiver;
-use crate::config::{Config, Environment};
-use crate::config_reload::ConfigReload;
+use crate::config::{Config, Source};
+use crate::config_reload::{ConfigReload, Live, at_start};
 use crate::delivery::Delivery;
 use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
@@ -38,18 +37,19 @@ pub struct App {
     pub clock: Clock,
     /// Where it really listens: port 0 in the configuration means any free one.
     pub address: SocketAddr,
-    /// Has the plugins folder looked at.
-    plugins: Arc<Notify>,
     stop: CancellationToken,
     http: JoinHandle<()>,
-    reload: JoinHandle<()>,
-    delivery: JoinHandle<()>,
-    archiver: JoinHandle<()>,
+    background: Background,
     _lock: HostLock,
 }
 
 impl App {
-    pub async fn start(config: Config, engine: EngineConfig, clock: Clock) -> anyhow::Result<App> {
+    pub async fn start(
+        source: Source,
+        config: Config,
+        engine: EngineConfig,
+        clock: Clock,
+    ) -> anyhow::Result<App> {
         crate::api::metrics::install();
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().context("the socket has no address")?;
@@ -63,71 +63,22 @@ impl App {
         settings.certificates.clone_from(&config.certificates);
         let sandbox = Sandbox::new(settings, Some(check))?;
 
-        let engine =
-            Engine::start(engine, host, store.clone(), sandbox.clone(), clock.clone(), config.jobs).await?;
-        let engine = Arc::new(engine);
-        let stop = CancellationToken::new();
-        let archiver =
-            Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
-        let archiver = tokio::spawn(archiver.run());
-        let delivery = Delivery {
-            store: store.clone(),
-            sinks: config.sinks,
-            certificates: config
-                .certificates
-                .iter()
-                .map(|one| Certificate::from_der(one).to_owned())
-                .collect(),
-            clock: clock.clone(),
-            stop: stop.clone(),
-        };
-        let delivery = tokio::spawn(delivery.run());
-        let plugins = Arc::new(Notify::new());
-        let reload = HotReload {
-            sandbox: sandbox.clone(),
-            engine: engine.clone(),
-            store: store.clone(),
-            nudge: plugins.clone(),
-            stop: stop.clone(),
-        };
-        let reload = tokio::spawn(reload.run(config.plugins_dir));
+        let current = at_start(&source, &store, config.clone(), clock.now()).await?;
+        let jobs = current.jobs.clone();
+        let engine = Engine::start(engine, host, store.clone(), sandbox.clone(), clock.clone(), jobs).await?;
         let state = AppState {
-            store: store.clone(),
-            engine: engine.clone(),
-            sandbox: sandbox.clone(),
-            clock: clock.clone(),
-            listen: address,
-            stopping: stop.clone(),
-        };
-        let http = tokio::spawn(serve_http(listener, state, stop.clone()));
-        Ok(App {
+            config: Arc::new(Live { source, edited: Arc::default() }),
             store,
-            engine,
+            engine: Arc::new(engine),
             sandbox,
             clock,
-            address,
-            plugins,
-            stop,
-            http,
-            reload,
-            delivery,
-            archiver,
-            _lock: lock,
-        })
-    }
-
-    /// Takes over edits of this file, from what is in effect on.
-    pub fn follow(&self, file: PathBuf, environment: Environment, current: Config) {
-        let reload = ConfigReload {
-            file,
-            environment,
-            engine: self.engine.clone(),
-            store: self.store.clone(),
-            clock: self.clock.clone(),
-            plugins: self.plugins.clone(),
-            stop: self.stop.clone(),
+            listen: address,
+            stopping: CancellationToken::new(),
         };
-        tokio::spawn(reload.run(current));
+        let background = Background::start(&state, config, current);
+        let http = tokio::spawn(serve_http(listener, state.clone()));
+        let AppState { store, engine, sandbox, clock, stopping, .. } = state;
+        Ok(App { store, engine, sandbox, clock, address, stop: stopping, http, background, _lock: lock })
     }
 
     /// Ends everything in order; what could not end in time is put back for the next start.
@@ -137,11 +88,55 @@ impl App {
         if tokio::time::timeout(HTTP_GRACE, self.http).await.is_err() {
             http.abort();
         }
-        let _ = self.reload.await;
-        let _ = self.delivery.await;
-        let _ = self.archiver.await;
+        self.background.ended().await;
         self.engine.stop().await;
         self.store.close().await;
+    }
+}
+
+/// What goes on beside the engine and HTTP, until the stop.
+struct Background {
+    plugins: JoinHandle<()>,
+    settings: JoinHandle<()>,
+    delivery: JoinHandle<()>,
+    archiver: JoinHandle<()>,
+}
+
+impl Background {
+    /// `config` is what the host was started with, `current` what is in effect.
+    fn start(state: &AppState, config: Config, current: Config) -> Background {
+        let AppState { store, engine, sandbox, clock, stopping, .. } = state.clone();
+        let (stop, nudge) = (stopping, Arc::new(Notify::new()));
+        let archiver =
+            Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
+        let certificates = config.certificates.iter().map(|one| Certificate::from_der(one).to_owned());
+        let delivery = Delivery {
+            store: store.clone(),
+            sinks: config.sinks,
+            certificates: certificates.collect(),
+            clock: clock.clone(),
+            stop: stop.clone(),
+        };
+        let plugins = HotReload {
+            sandbox,
+            engine: engine.clone(),
+            store: store.clone(),
+            nudge: nudge.clone(),
+            stop: stop.clone(),
+        };
+        let settings =
+            ConfigReload { live: state.config.clone(), engine, store, clock, plugins: nudge, stop };
+        Background {
+            plugins: tokio::spawn(plugins.run(config.plugins_dir)),
+            settings: tokio::spawn(settings.run(current)),
+            delivery: tokio::spawn(delivery.run()),
+            archiver: tokio::spawn(archiver.run()),
+        }
+    }
+
+    async fn ended(self) {
+        let Background { plugins, settings, delivery, archiver } = self;
+        let _ = tokio::join!(plugins, settings, delivery, archiver);
     }
 }
 
@@ -154,7 +149,8 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-async fn serve_http(listener: TcpListener, state: AppState, stop: CancellationToken) {
+async fn serve_http(listener: TcpListener, state: AppState) {
+    let stop = state.stopping.clone();
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(%error, "the HTTP server ended");
@@ -171,11 +167,10 @@ impl StatementCheck for StoreCheck {
 }
 
 /// Runs a host until SIGTERM or SIGINT.
-pub async fn serve(file: PathBuf, environment: Environment, config: Config) -> anyhow::Result<()> {
+pub async fn serve(source: Source, config: Config) -> anyhow::Result<()> {
     let engine = config.engine.clone();
     let jobs = config.jobs.len();
-    let app = App::start(config.clone(), engine, Clock::steady()).await?;
-    app.follow(file, environment, config);
+    let app = App::start(source, config, engine, Clock::steady()).await?;
     tracing::info!(address = %format!("http://{}", app.address), jobs, allocator = app.sandbox.allocator(), "tidemill serves");
     stop_signal().await?;
     app.stop().await;

@@ -1,26 +1,34 @@
 //! Takes over edits of the configuration while work is running: read whole, checked first, and only then in effect.
 //! What cannot change without a restart is named.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::clock::Clock;
 use domain::job::JobSpec;
 use engine::Engine;
+use jiff::Timestamp;
 use store::audit::Entry;
+use store::edits::Edit;
 use store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError, Environment, show};
+use crate::config::{Config, ConfigError, Source, show};
 
-/// How often the file is looked at.
+/// How often the file, and what was set over the API, are looked at.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
+/// What the API needs to change settings.
+#[derive(Clone)]
+pub struct Live {
+    pub source: Source,
+    /// Something was set or cleared.
+    pub edited: Arc<Notify>,
+}
+
 pub struct ConfigReload {
-    pub file: PathBuf,
-    pub environment: Environment,
+    pub live: Arc<Live>,
     pub engine: Arc<Engine>,
     pub store: Arc<Store>,
     pub clock: Clock,
@@ -29,31 +37,53 @@ pub struct ConfigReload {
     pub stop: CancellationToken,
 }
 
+/// What a host starts with: its file (`loaded`), and what was changed over the API. If these do not go together any
+/// more, the file alone counts: an edit can only be cleared where a host runs.
+pub async fn at_start(
+    source: &Source,
+    store: &Store,
+    loaded: Config,
+    now: Timestamp,
+) -> Result<Config, StoreError> {
+    let edits = store.edits().await?;
+    let error = match source.load(&edits, now) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    if !edits.is_empty() {
+        tracing::error!("what was set over the API is not in effect, the file alone is: {error}");
+    }
+    Ok(loaded)
+}
+
 impl ConfigReload {
     /// `current` is what is in effect. A file that is gone or unreadable changes nothing.
     pub async fn run(self, mut current: Config) {
-        let mut seen = std::fs::read(&self.file).ok();
+        let mut seen = self.look().await;
         loop {
             tokio::select! {
                 _ = self.stop.cancelled() => return,
+                _ = self.live.edited.notified() => {}
                 _ = tokio::time::sleep(LOOK_PERIOD) => {}
             }
-            let now = std::fs::read(&self.file).ok();
-            if now == seen || now.is_none() {
-                continue;
-            }
-            seen = now;
-            match Config::load(&self.file, &self.environment, self.clock.now()) {
+            let now = self.look().await;
+            let Some((_, edits)) = now.as_ref().filter(|_| now != seen) else { continue };
+            match self.live.source.load(edits, self.clock.now()) {
                 Ok(config) => match self.take(&current, &config).await {
-                    Ok(()) => current = config,
-                    Err(error) => {
-                        tracing::warn!(%error, "the edited configuration waits for the store");
-                        seen = None;
-                    }
+                    Ok(()) => (current, seen) = (config, now),
+                    Err(error) => tracing::warn!(%error, "the edited configuration waits for the store"),
                 },
-                Err(error) => self.refuse(&error).await,
+                Err(error) => {
+                    seen = now;
+                    self.refuse(&error).await;
+                }
             }
         }
+    }
+
+    /// The file's bytes and the edits; nothing if one cannot be read just now.
+    async fn look(&self) -> Option<(Vec<u8>, Vec<Edit>)> {
+        Some((std::fs::read(&self.live.source.file).ok()?, self.store.edits().await.ok()?))
     }
 
     async fn take(&self, before: &Config, now: &Config) -> Result<(), StoreError> {
@@ -78,7 +108,7 @@ impl ConfigReload {
     }
 
     async fn audit(&self, action: &'static str, detail: &str) {
-        let subject = self.file.display().to_string();
+        let subject = self.live.source.file.display().to_string();
         let entry = Entry { actor: "tidemill", action, job: None, subject: &subject, detail };
         if let Err(error) = self.store.audit_add(&entry, self.clock.now()).await {
             tracing::warn!(%error, "the audit trail misses what became of the configuration");

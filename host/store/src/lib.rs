@@ -13,6 +13,7 @@ mod sql;
 pub mod store;
 mod wake;
 
+pub mod edits;
 pub mod jobs;
 pub mod pauses;
 pub mod results;

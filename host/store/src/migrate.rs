@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 10] = [
+const SQLITE: [Source; 11] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -27,8 +27,9 @@ const SQLITE: [Source; 10] = [
     migration!(8, "notices", "common/0008_notices.sql"),
     migration!(9, "run results", "common/0009_run_results.sql"),
     migration!(10, "schedules", "common/0010_schedules.sql"),
+    migration!(11, "job edits", "common/0011_job_edits.sql"),
 ];
-const POSTGRES: [Source; 10] = [
+const POSTGRES: [Source; 11] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -39,6 +40,7 @@ const POSTGRES: [Source; 10] = [
     migration!(8, "notices", "common/0008_notices.sql"),
     migration!(9, "run results", "common/0009_run_results.sql"),
     migration!(10, "schedules", "common/0010_schedules.sql"),
+    migration!(11, "job edits", "common/0011_job_edits.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

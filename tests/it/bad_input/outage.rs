@@ -1,23 +1,32 @@
 //! The store goes away while a real host works: nothing is lost, nothing happens twice, and it goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use super::says;
 use crate::support::database::{Databases, Kind, postgres_url};
 use crate::support::http;
+use crate::support::proxy::{Proxy, Traffic};
 use crate::support::site::{Site, eventually, items};
 
 const COUNT: u64 = 2_000;
+const RESOLVED: &str = "SELECT COUNT(*) FROM item WHERE state = 'resolved'";
+/// What is promised of an outage: to say so, and to go on when it is over.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+const RESUMED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A site whose host writes a row, an event and a key for each of many items.
 async fn site(databases: &Databases) -> Site {
+    site_on(databases, &databases.store_url).await
+}
+
+async fn site_on(databases: &Databases, store_url: &str) -> Site {
     databases
         .business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)")
         .await;
     let site = Site::with_store(
-        &databases.store_url,
+        store_url,
         &format!(
             "[datasources.witness]\nurl = \"{}\"\n[jobs.witness]\nplugin = \"witness\"\nconcurrency = 16\n\
              config = {{ count = {COUNT} }}\n[jobs.witness.grants]\nsql = {{ witness = \"read-write\" }}\n\
@@ -106,6 +115,7 @@ async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
     assert!(seen < COUNT);
     let store = name(&databases.store_url);
     let allow = |allowed: bool| format!("ALTER DATABASE {store} WITH ALLOW_CONNECTIONS {allowed}");
+    let gone_at = Instant::now();
     admin(allow(false)).await;
     admin(terminate(store)).await;
 
@@ -114,6 +124,7 @@ async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
         (answer.status == 503).then(|| answer.json())
     };
     let health = eventually("the host is not ready", not_ready).await;
+    assert!(gone_at.elapsed() < TOLD_WITHIN, "told after {:?}", gone_at.elapsed());
     assert_eq!(health["status"], "not-ready");
     says(
         health["reason"].as_str().unwrap(),
@@ -126,9 +137,44 @@ async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
     let jobs = site.ask(&["jobs"]).await;
     assert_eq!(jobs.status.code(), Some(1));
 
+    let back_at = Instant::now();
     admin(allow(true)).await;
+    let seen = databases.store_number(RESOLVED).await;
     let ready = || async { (http::get(site.address, "/readyz").await.status == 200).then_some(()) };
     eventually("the host is ready again", ready).await;
+    let more = || async { (databases.store_number(RESOLVED).await > seen).then_some(()) };
+    eventually("more is resolved", more).await;
+    assert!(back_at.elapsed() < RESUMED_WITHIN, "it went on after {:?}", back_at.elapsed());
+    until_resolved(&site, COUNT).await;
+    check(&databases).await;
+    host.terminate().await;
+}
+
+/// Nothing is refused and nothing is answered: only the host's own patience tells.
+#[tokio::test]
+async fn a_line_to_postgres_that_is_frozen_is_told_and_gone_on_from() {
+    let databases = Databases::new(Kind::Postgres).await;
+    let (server, database) = databases.store_url.rsplit_once('/').unwrap();
+    let proxy = Proxy::to(server.rsplit_once('@').unwrap().1.to_owned()).await;
+    let through = format!("postgres://postgres@{}/{database}", proxy.address);
+    let site = site_on(&databases, &through).await;
+    let host = start(&site).await;
+    let seen = until_resolved(&site, 100).await;
+    assert!(seen < COUNT);
+
+    proxy.set(Traffic::Frozen);
+    let frozen_at = Instant::now();
+    let not_ready = || async { (http::get(site.address, "/readyz").await.status == 503).then_some(()) };
+    eventually("the host is not ready", not_ready).await;
+    assert!(frozen_at.elapsed() < TOLD_WITHIN, "told after {:?}", frozen_at.elapsed());
+    assert_eq!(http::get(site.address, "/healthz").await.status, 200, "it lives");
+
+    let thawed_at = Instant::now();
+    let seen = databases.store_number(RESOLVED).await;
+    proxy.set(Traffic::Passes);
+    let more = || async { (databases.store_number(RESOLVED).await > seen).then_some(()) };
+    eventually("more is resolved", more).await;
+    assert!(thawed_at.elapsed() < RESUMED_WITHIN, "it went on after {:?}", thawed_at.elapsed());
     until_resolved(&site, COUNT).await;
     check(&databases).await;
     host.terminate().await;

@@ -16,7 +16,7 @@ use engine::EngineConfig;
 use engine::feed::Happening;
 use jiff::{SignedDuration, Timestamp};
 use server::app::App;
-use server::config::Config;
+use server::config::{Config, Environment, Source};
 use server::telemetry::LogConfig;
 use store::StoreConfig;
 use store::config::DatasourceConfig;
@@ -63,7 +63,9 @@ impl Host {
         // Virtual time jumps further than any lease should last.
         let engine =
             EngineConfig { lease_ttl: SignedDuration::from_hours(24 * 365), ..EngineConfig::new(name) };
-        let app = App::start(config, engine, Clock::Manual(clock.clone())).await?;
+        // Their jobs are not from a file, and never edited.
+        let source = Source { file: dir.join("no.toml"), environment: Environment::default() };
+        let app = App::start(source, config, engine, Clock::Manual(clock.clone())).await?;
         let feed = app.engine.feed();
         let mut host = Host { app, clock: clock.clone(), plugins, feed };
         host.until_ready().await;

@@ -1,12 +1,19 @@
 //! For supervisors: alive, and ready to work.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 
+use store::StoreError;
+
 use super::AppState;
 use super::types::Health;
+
+/// A database that hangs says nothing: a supervisor wants to know.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready))
@@ -20,7 +27,8 @@ async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
     if state.stopping.is_cancelled() {
         return not_ready("the host is stopping".to_owned());
     }
-    match state.store.ping().await {
+    let late = |_| Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIME_MAX:?}")));
+    match tokio::time::timeout(ANSWER_TIME_MAX, state.store.ping()).await.unwrap_or_else(late) {
         Ok(()) => (StatusCode::OK, Json(Health { status: "ready".to_owned(), reason: None })),
         Err(error) => not_ready(error.to_string()),
     }

@@ -5,6 +5,7 @@ mod actor;
 mod alerts;
 mod audit;
 mod batches;
+mod edits;
 mod error;
 mod events;
 mod extract;
@@ -31,6 +32,8 @@ use axum::middleware::from_fn_with_state;
 use domain::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
+use crate::config_reload::Live;
+
 pub use self::actor::hash as hash_of_token;
 pub use self::error::ApiError;
 pub(crate) use self::events::{STREAMS_MAX, Streams};
@@ -45,6 +48,7 @@ pub const LIMIT_MAX: u32 = 500;
 /// What the handlers see of the running host.
 #[derive(Clone)]
 pub struct AppState {
+    pub config: Arc<Live>,
     pub store: Arc<store::Store>,
     pub engine: Arc<engine::Engine>,
     pub sandbox: Arc<sandbox::Sandbox>,
@@ -62,6 +66,7 @@ pub fn router(state: AppState) -> Router {
         .merge(jobs::router())
         .merge(runs::router())
         .merge(schedules::router())
+        .merge(edits::router())
         .merge(items::router())
         .merge(plugins::router())
         .merge(hosts::router())

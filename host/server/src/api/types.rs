@@ -10,7 +10,7 @@ mod schedule;
 
 pub use self::batch::{AddBatch, AddBatchItem, Batch, BatchWithItems, Batches, InBatch, Processed};
 pub use self::result::{EndedItem, FailedItem, RunResult, RunWithResult};
-pub use self::schedule::{Pause, Paused, Preview, Tick, Ticks};
+pub use self::schedule::{Edits, Pause, Paused, Preview, Setting, Tick, Ticks};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Problem {

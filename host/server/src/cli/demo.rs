@@ -17,7 +17,7 @@ use store::StoreConfig;
 
 use super::DemoArgs;
 use crate::app::{App, stop_signal};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Source};
 use crate::telemetry::{self, LogConfig};
 
 const WALLETS: &str = "wallet-keygen-retry";
@@ -45,12 +45,10 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     let services = Services::start(Some(mpc.clone())).await?;
 
     let file = write_files(&data, services.address)?;
-    let environment = Environment::of_process();
-    let written = Config::load(&file, &environment, Timestamp::now())?;
-    let config = config(&args, &data, plugins, written.clone());
+    let source = Source { file, environment: Environment::of_process() };
+    let config = config(&args, &data, plugins, source.load(&[], Timestamp::now())?);
     let engine = EngineConfig::new("demo").scaled(factor);
-    let app = App::start(config, engine, clock.clone()).await?;
-    app.follow(file, environment, written);
+    let app = App::start(source, config, engine, clock.clone()).await?;
     greet(&app, &data, services.address, args.minute);
 
     let services_seen = services.all.clone();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::client::Remote;
+use super::edits::{self, Clear, Set, Which};
 use super::output::{Output, line, print, print_json, short, time, time_or_none};
 use crate::api::types::{Job, Jobs, Paused, Tick, Ticks, Triggered};
 
@@ -31,6 +32,12 @@ enum JobsCommand {
     Pause(Whom),
     /// Let it begin again
     Resume(Whom),
+    /// Set a key of a job, over its file, until it is cleared
+    Set(Set),
+    /// Let the file count again
+    Clear(Clear),
+    /// What was set over the file
+    Edits(Which),
     /// What became of a job's due instants, the newest first
     Ticks {
         job: String,
@@ -58,6 +65,9 @@ pub fn run(args: JobsArgs) -> Result<(), Failure> {
         Some(JobsCommand::Trigger { job, params, remote }) => trigger(&job, params, &remote),
         Some(JobsCommand::Pause(whom)) => set(&whom, "pause"),
         Some(JobsCommand::Resume(whom)) => set(&whom, "resume"),
+        Some(JobsCommand::Set(args)) => edits::set(&args),
+        Some(JobsCommand::Clear(args)) => edits::clear(&args),
+        Some(JobsCommand::Edits(args)) => edits::list(&args),
         Some(JobsCommand::Ticks { job, limit, remote }) => ticks(&job, limit, &remote),
     }
 }

@@ -7,6 +7,7 @@ mod batches;
 mod client;
 mod config;
 pub mod demo;
+mod edits;
 mod hosts;
 mod items;
 mod jobs;

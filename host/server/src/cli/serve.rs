@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::Failure;
-use crate::config::{Config, Environment};
+use crate::config::{Environment, Source};
 use crate::{app, telemetry};
 
 #[derive(Debug, Args)]
@@ -17,12 +17,12 @@ pub struct ServeArgs {
 }
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let environment = Environment::of_process();
-    let config = Config::load(&args.config, &environment, Timestamp::now())?;
+    let source = Source { file: args.config.clone(), environment: Environment::of_process() };
+    let config = source.load(&[], Timestamp::now())?;
     telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(app::serve(args.config.clone(), environment, config)).map_err(Failure::from)
+    runtime.block_on(app::serve(source, config)).map_err(Failure::from)
 }

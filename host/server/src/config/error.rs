@@ -12,6 +12,8 @@ pub enum Place {
     Line(usize),
     /// An environment variable.
     Variable(String),
+    /// Somebody changed it over the API.
+    Edit(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +56,7 @@ impl fmt::Display for ConfigError {
                 Place::File => write!(f, "{}: ", self.file.display())?,
                 Place::Line(line) => write!(f, "{}:{line}: ", self.file.display())?,
                 Place::Variable(name) => write!(f, "environment variable {name}: ")?,
+                Place::Edit(by) => write!(f, "set over the API by {by}: ")?,
             }
             if !mistake.key.is_empty() {
                 write!(f, "{}: ", mistake.key)?;

@@ -1,6 +1,7 @@
 //! `tidemill.toml` and the environment, checked. In reading order: [`raw`] (text to tree), [`env`] (variables over it),
 //! [`reader`] (tree to values, collecting mistakes), and the sections: here, [`job`] and [`limits`].
 
+pub mod edits;
 mod env;
 pub mod error;
 mod flow;
@@ -26,6 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use store::StoreConfig;
 use store::config::DatasourceConfig;
+use store::edits::Edit;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
@@ -60,23 +62,47 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+/// Where a configuration comes from. What is changed over the API lies over it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub file: PathBuf,
+    pub environment: Environment,
+}
+
+impl Source {
+    pub fn load(&self, edits: &[Edit], now: Timestamp) -> Result<Config, ConfigError> {
+        load(&self.file, &self.environment, edits, now)
+    }
+}
+
 impl Config {
+    /// Without what was changed over the API.
     pub fn load(file: &Path, environment: &Environment, now: Timestamp) -> Result<Config, ConfigError> {
-        let text = read(file)?;
-        let mut root = raw::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
-        if root.is_empty() && !environment.speaks() {
-            let remedy = "name at least one job; docs/tidemill.example.toml shows every key";
-            return Err(ConfigError::of_file(file.to_owned(), "the file says nothing".to_owned(), remedy));
-        }
-        let mistakes = Mistakes::default();
-        mistakes.extend(env::overlay_mapped(&mut root, environment));
-        mistakes.extend(env::overlay(&mut root, environment));
-        let config = check(Section::root(root, &mistakes), &folder_of(file), now);
-        let mistakes = mistakes.into_vec();
-        match config {
-            Some(config) if mistakes.is_empty() => Ok(config),
-            _ => Err(ConfigError::new(file.to_owned(), mistakes)),
-        }
+        load(file, environment, &[], now)
+    }
+}
+
+fn load(
+    file: &Path,
+    environment: &Environment,
+    edits: &[Edit],
+    now: Timestamp,
+) -> Result<Config, ConfigError> {
+    let text = read(file)?;
+    let mut root = raw::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
+    if root.is_empty() && !environment.speaks() {
+        let remedy = "name at least one job; docs/tidemill.example.toml shows every key";
+        return Err(ConfigError::of_file(file.to_owned(), "the file says nothing".to_owned(), remedy));
+    }
+    let mistakes = Mistakes::default();
+    mistakes.extend(env::overlay_mapped(&mut root, environment));
+    mistakes.extend(env::overlay(&mut root, environment));
+    mistakes.extend(edits::overlay(&mut root, edits));
+    let config = check(Section::root(root, &mistakes), &folder_of(file), now);
+    let mistakes = mistakes.into_vec();
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(config),
+        _ => Err(ConfigError::new(file.to_owned(), mistakes)),
     }
 }
 

@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::api::{AppState, router};
+use crate::config::{Environment, Source};
+use crate::config_reload::Live;
 
 const BODY_BYTES_MAX: usize = 8 << 20;
 
@@ -138,7 +140,11 @@ impl World {
         let config = EngineConfig::new("box");
         let engine =
             Engine::start(config, host, store.clone(), runner, clock.clone(), vec![job.clone()]).await;
+        let file = folder.path().join("tidemill.toml");
+        std::fs::write(&file, format!("[jobs.{}]\nplugin = \"wallet-keygen\"\n", job.name)).unwrap();
+        let source = Source { file, environment: Environment::default() };
         let state = AppState {
+            config: Arc::new(Live { source, edited: Arc::default() }),
             engine: Arc::new(engine.unwrap()),
             sandbox: sandbox(),
             store,

@@ -35,6 +35,13 @@ pub const TICK_START: Sql = Sql::same(
 pub const TICKS_REPLACED: Sql =
     Sql::same("UPDATE tick SET fate = 'overlap' WHERE job = $1 AND at_ms < $2 AND fate = 'buffered'");
 
+pub const EDITS_LIST: Sql = Sql::same("SELECT * FROM job_edit ORDER BY job, edit_key");
+pub const EDIT_PUT: Sql = Sql::same(
+    "INSERT INTO job_edit (job, edit_key, value, since_ms, by_whom) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (job, edit_key) DO UPDATE SET value = excluded.value, since_ms = excluded.since_ms, by_whom = excluded.by_whom",
+);
+pub const EDIT_REMOVE: Sql = Sql::same("DELETE FROM job_edit WHERE job = $1 AND edit_key = $2");
+
 pub const PAUSES_LIST: Sql = Sql::same("SELECT * FROM pause ORDER BY job");
 pub const PAUSE_ADD: Sql =
     Sql::same("INSERT INTO pause (job, since_ms, by_whom) VALUES ($1, $2, $3) ON CONFLICT (job) DO NOTHING");

@@ -30,6 +30,21 @@ pub struct Tick {
     pub run_id: Option<String>,
 }
 
+/// What was set over the API, and wins over the file until it is cleared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Edits {
+    pub edits: Vec<Setting>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setting {
+    /// As in the job's section of the file, like `retry.base`.
+    pub key: String,
+    pub value: serde_json::Value,
+    pub since: Timestamp,
+    pub by: String,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Preview {
     pub schedule: String,

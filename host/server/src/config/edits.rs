@@ -1,0 +1,63 @@
+//! Edits over the API lie over file and variables.
+
+use store::edits::Edit;
+
+use super::error::{Mistake, Place};
+use super::raw::{Entry, Table, Value};
+
+/// What a plugin may touch, and which one it is, is decided by whoever may write the file.
+pub const FIXED: [&str; 3] = ["plugin", "grants", "limits"];
+
+/// Puts each edit at its place. One of a job that the file does not name any more waits for it to come back.
+pub fn overlay(root: &mut Table, edits: &[Edit]) -> Vec<Mistake> {
+    let Some(Entry { value: Value::Table(jobs), .. }) = root.get_mut("jobs") else { return Vec::new() };
+    let mut mistakes = Vec::new();
+    for edit in edits {
+        let Some(Entry { value: Value::Table(job), .. }) = jobs.get_mut(&edit.job) else { continue };
+        let at = Place::Edit(edit.by.clone());
+        let put = match serde_json::from_str(&edit.value) {
+            Ok(value) => {
+                of_json(value, &at).and_then(|value| put(job, &edit.key, Entry { at: at.clone(), value }))
+            }
+            Err(error) => Err(format!("its value is no JSON: {error}")),
+        };
+        if let Err(what) = put {
+            let (key, remedy) = (format!("jobs.{}.{}", edit.job, edit.key), "clear it".to_owned());
+            mistakes.push(Mistake { at, key, what, remedy });
+        }
+    }
+    mistakes
+}
+
+fn put(table: &mut Table, key: &str, entry: Entry) -> Result<(), String> {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), entry);
+        return Ok(());
+    };
+    let at = entry.at.clone();
+    let inner =
+        table.entry(first.to_owned()).or_insert_with(|| Entry { at, value: Value::Table(Table::new()) });
+    match &mut inner.value {
+        Value::Table(inner) => put(inner, rest, entry),
+        other => Err(format!("{first} is {}, so it holds no key {rest:?}", other.kind())),
+    }
+}
+
+fn of_json(value: serde_json::Value, at: &Place) -> Result<Value, String> {
+    use serde_json::Value as Json;
+    let entry = |value| Ok(Entry { at: at.clone(), value: of_json(value, at)? });
+    Ok(match value {
+        Json::Null => return Err("null is no value".to_owned()),
+        Json::Bool(flag) => Value::Boolean(flag),
+        Json::String(text) => Value::Text(text),
+        Json::Number(number) => match number.as_i64() {
+            Some(number) => Value::Integer(number.into()),
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::Array(list) => Value::List(list.into_iter().map(entry).collect::<Result<_, String>>()?),
+        Json::Object(table) => {
+            let entries = table.into_iter().map(|(key, value)| Ok((key, entry(value)?)));
+            Value::Table(entries.collect::<Result<_, String>>()?)
+        }
+    })
+}

@@ -1,0 +1,67 @@
+//! Settings of jobs that somebody changed over the API: they win over the file until they are cleared.
+
+use domain::id::JobName;
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, args};
+use crate::error::StoreError;
+use crate::sql::jobs;
+use crate::store::Store;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    pub job: String,
+    /// A key of the job's section in the file, like `retry.base`.
+    pub key: String,
+    /// In JSON.
+    pub value: String,
+    pub since: Timestamp,
+    pub by: String,
+}
+
+impl Store {
+    /// In the order of jobs and keys.
+    pub async fn edits(&self) -> Result<Vec<Edit>, StoreError> {
+        let edit = |row: &Row| {
+            Ok(Edit {
+                job: row.text("job")?,
+                key: row.text("edit_key")?,
+                value: row.text("value")?,
+                since: row.time("since_ms")?,
+                by: row.text("by_whom")?,
+            })
+        };
+        self.db.fetch(jobs::EDITS_LIST, &args![]).await?.iter().map(edit).collect()
+    }
+
+    /// Sets keys of one job to values, or clears those without one, all or none.
+    pub async fn edit_job(
+        &self,
+        job: &JobName,
+        changes: &[(String, Option<String>)],
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let mut told = Vec::new();
+        for (key, value) in changes {
+            let name = job.as_str();
+            match value {
+                Some(value) => {
+                    tx.execute(jobs::EDIT_PUT, &args![name, key.as_str(), value.as_str(), now, actor])
+                        .await?;
+                    told.push(format!("{key} = {value}"));
+                }
+                None => {
+                    tx.execute(jobs::EDIT_REMOVE, &args![name, key.as_str()]).await?;
+                    told.push(format!("{key} as in the file"));
+                }
+            }
+        }
+        let (job, detail) = (job.as_str(), told.join("; "));
+        let entry = Entry { actor, action: "job_edited", job: Some(job), subject: job, detail: &detail };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use domain::clock::Clock;
-use domain::flow::Flow;
+use domain::flow::{Flow, PerPrefix, Rate};
 use domain::id::{Digest, HostId};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
@@ -41,7 +41,7 @@ impl Runner for Native {
     async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
         let done: u64 = call.input.cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
         let last = self.0.min(done + u64::from(call.input.limit));
-        let found = |n| Found { key: format!("n-{n}"), payload: String::new() };
+        let found = |n| Found { key: format!("{}:{n}", n % 100), payload: String::new() };
         let items = (done + 1..=last).map(found).collect();
         report(Page { items, next: (last < self.0).then(|| last.to_string()) })
     }
@@ -55,7 +55,7 @@ fn report<T>(answer: T) -> Report<T> {
     Report { result: Ok(answer), digest: None, usage: Usage::default(), log: String::new() }
 }
 
-fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
+fn job(items: u64, flow: Flow) -> Arc<JobSpec> {
     Arc::new(JobSpec {
         name: "noop".parse().unwrap(),
         plugin: "noop".parse().unwrap(),
@@ -65,7 +65,7 @@ fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
         grants: Grants::default(),
         limits: Limits::DEFAULT,
         retry: RetryPolicy::DEFAULT,
-        flow: Flow { concurrency, ..Flow::default() },
+        flow,
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
@@ -76,35 +76,47 @@ fn job(items: u64, concurrency: u32) -> Arc<JobSpec> {
 async fn main() {
     let items = std::env::var("ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(ITEMS_DEFAULT);
     for db in ["sqlite", "postgres"] {
-        for runner in ["component", "native"] {
-            let items_per_s = measure(db, runner, items).await;
+        for (runner, flow) in [("component", free()), ("native", free()), ("native-limited", limited())] {
+            let items_per_s = measure(db, runner, items, flow).await;
             println!(r#"{{"db":"{db}","runner":"{runner}","items":{items},"items_per_s":{items_per_s:.0}}}"#);
         }
     }
 }
 
+fn free() -> Flow {
+    Flow { concurrency: CONCURRENCY, ..Flow::default() }
+}
+
+/// All limits that hold over all hosts are on, and wide enough that they hold up nothing.
+fn limited() -> Flow {
+    let per_prefix = Some(PerPrefix { concurrency: CONCURRENCY, separator: ":".to_owned() });
+    let rate = Some(Rate { attempts_max: u32::MAX, window: jiff::SignedDuration::from_mins(1) });
+    Flow { concurrency_total: Some(CONCURRENCY), per_prefix, rate, ..free() }
+}
+
 /// First the items are discovered by an engine without room for attempts, then a second one drains them.
-async fn measure(db: &str, runner: &str, items: u64) -> f64 {
+async fn measure(db: &str, runner: &str, items: u64, flow: Flow) -> f64 {
     let dir = tempfile::tempdir().unwrap();
     let url = match db {
         "sqlite" => format!("sqlite://{}", dir.path().join("store.db").display()),
         _ => fresh_postgres().await,
     };
     let runner: Arc<dyn Runner> = match runner {
-        "native" => Arc::new(Native(items)),
-        _ => component(dir.path().join("plugins"), items).await,
+        "component" => component(dir.path().join("plugins"), items).await,
+        _ => Arc::new(Native(items)),
     };
     let host = HostId::new(Timestamp::now());
     let config = StoreConfig { url, datasources: BTreeMap::new() };
 
-    let (engine, store) = start(&config, host, runner.clone(), job(items, 0)).await;
+    let (engine, store) =
+        start(&config, host, runner.clone(), job(items, Flow { concurrency: 0, ..free() })).await;
     engine.trigger(&"noop".parse().unwrap(), None, "bench").await.unwrap();
     until(&engine, &store, "running").await;
     engine.stop().await;
     store.close().await;
 
     let began = Instant::now();
-    let (engine, store) = start(&config, host, runner, job(items, CONCURRENCY)).await;
+    let (engine, store) = start(&config, host, runner, job(items, flow)).await;
     until(&engine, &store, "finished").await;
     let seconds = began.elapsed().as_secs_f64();
     engine.stop().await;
@@ -143,7 +155,7 @@ async fn component(plugins: PathBuf, items: u64) -> Arc<dyn Runner> {
     let built = std::env::var("TIDEMILL_TEST_PLUGINS").expect("run `cargo xtask bench engine`");
     std::fs::copy(format!("{built}/fixtures/noop.wasm"), plugins.join("noop.wasm")).unwrap();
     let sandbox = Sandbox::new(SandboxConfig::new(plugins, Clock::steady()), None).unwrap();
-    let report = sandbox.rescan(&[job(items, 0)]).await;
+    let report = sandbox.rescan(&[job(items, free())]).await;
     assert_eq!(report.activated.len(), 1, "{report:?}");
     eprintln!("allocator: {}", sandbox.allocator());
     sandbox

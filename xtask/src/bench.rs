@@ -10,7 +10,7 @@ use crate::{host, plugins, sh, toolchain};
 
 #[derive(clap::Subcommand)]
 pub enum Bench {
-    /// Items a second of a no-op component and of a native no-op, on SQLite and Postgres
+    /// Items a second of a no-op component, of a native no-op, and of that with all limits on flow on, on SQLite and Postgres
     Engine {
         /// Items that each of the four measurements drains
         #[arg(long, default_value_t = 20_000)]

@@ -21,6 +21,9 @@ use crate::timer::until;
 /// claims cost a transaction each, whatever their size.
 const REFILL_SHARE: usize = 4;
 
+/// How long to let more attempts end, in real time, once the whole host was full: claims cost a transaction each.
+const FULL_REST: Duration = Duration::from_millis(2);
+
 /// How long to leave alone, in real time, what is due and cannot be claimed just now: on Postgres
 /// another transaction may hold its row for a moment (a renewal, another host's claim).
 const HELD_REST: Duration = Duration::from_millis(20);
@@ -43,7 +46,12 @@ pub async fn run(ctx: Arc<Ctx>) {
             biased;
             _ = ctx.stop.cancelled() => return,
             _ = woken => true,
-            _ = room => false,
+            _ = room => {
+                if round.full {
+                    tokio::time::sleep(FULL_REST).await;
+                }
+                false
+            }
             _ = until(&ctx.clock, round.next) => false,
             _ = tokio::time::sleep(rest) => false,
         };
@@ -61,6 +69,8 @@ struct Round {
     next: Option<Timestamp>,
     failed: bool,
     held: bool,
+    /// The host has no room.
+    full: bool,
 }
 
 /// Claims for each job what there is room for, in the order of their turns. Where the host itself has no room for the
@@ -79,7 +89,10 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, rooms: &mut Rooms) -> Round {
         match fill(ctx, &job, rooms).await {
             Ok(Filled::Until(due)) => round.next = [round.next, due].into_iter().flatten().min(),
             Ok(Filled::Held) => round.held = true,
-            Ok(Filled::NoRoom) => break,
+            Ok(Filled::NoRoom) => {
+                round.full = true;
+                break;
+            }
             Err(error) => round.fail(&job, &error),
         }
     }

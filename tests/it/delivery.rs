@@ -97,9 +97,12 @@ async fn f1_events_go_over_https() {
         "topics = [\"LedgerPosting\"]\nwebhook = \"https://localhost:{}/hook\"\n[tls]\nca_file = {file:?}\n",
         webhook.address.port()
     );
-    let (_site, host) = published(&databases, &[(1, "acme")], &sink).await;
+    let (site, host) = published(&databases, &[(1, "acme")], &sink).await;
     until_delivered(&databases, 1).await;
     assert_eq!(keys(&webhook.taken(), "acme"), ["p-001"]);
+    let shown = site.ask_here(&["config", "show"]).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains(&format!("[tls]\nca_file = {file:?}")), "{shown}");
     host.terminate().await;
 }
 

@@ -12,7 +12,7 @@ use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
 use store::commit::{AttemptEnd, Committed, Effects};
-use store::scope::AttemptScope;
+use store::scope::{AttemptScope, OwnTx};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::STORE_REST;
@@ -32,8 +32,36 @@ pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &
         // Someone else will hold it soon: whatever this attempt did is dropped.
         _ = leases.cancelled() => return scope.abort().await,
     };
-    let Some(end) = settle(ctx, &job, item, &scope, report).await else { return };
+    let Some((end, own)) = settle(ctx, &job, item, &scope, report).await else { return };
+    let end = Arc::new(end);
+    let Some(end) = commit_with(ctx, &job, end, own, leases).await else { return };
     commit(ctx, &job, end, leases).await;
+}
+
+/// Writes the end together with what the attempt wrote to the store's own database. Gives back what is still to be
+/// written: the end itself if there is nothing of that kind, or that nobody can tell whether both were.
+async fn commit_with(
+    ctx: &Ctx,
+    job: &JobSpec,
+    end: Arc<AttemptEnd>,
+    own: Option<OwnTx>,
+    leases: &CancellationToken,
+) -> Option<Arc<AttemptEnd>> {
+    let Some(own) = own else { return Some(end) };
+    let committed = tokio::select! {
+        committed = ctx.store.end_attempt_with(own, &end) => committed,
+        _ = leases.cancelled() => return None,
+    };
+    match committed {
+        Ok(Committed::Applied) => tell(ctx, &end),
+        Ok(Committed::Stale) => stale(ctx, &end.item),
+        Err(error) => {
+            tracing::warn!(job = %end.item.job, item = %end.item.key, %error, "an outcome and its SQL were not committed");
+            let failure = not_committed(job, &end.item, &error);
+            return Some(Arc::new(another_end(ctx, job, &end, failure)));
+        }
+    }
+    None
 }
 
 /// A call that the stop signal can cut off, and whose panic stays in its item.
@@ -56,10 +84,14 @@ async fn settle(
     item: Claimed,
     scope: &AttemptScope,
     report: Report<Outcome>,
-) -> Option<AttemptEnd> {
+) -> Option<(AttemptEnd, Option<OwnTx>)> {
+    let mut own = None;
     let (result, effects) = match report.result {
-        Ok(outcome) => match scope.end().await {
-            Ok(Some(effects)) => (Ok(outcome), effects),
+        Ok(outcome) => match scope.end_but_own().await {
+            Ok(Some(ended)) => {
+                own = ended.own;
+                (Ok(outcome), ended.effects)
+            }
             Ok(None) => {
                 stale(ctx, &item);
                 return None;
@@ -73,7 +105,7 @@ async fn settle(
     };
     let ended_at = ctx.clock.now();
     let ending = decide(&result, &item, &job.retry, ended_at);
-    Some(AttemptEnd {
+    let end = AttemptEnd {
         item,
         ending,
         effects,
@@ -83,7 +115,8 @@ async fn settle(
         usage: report.usage,
         log: report.log,
         ended_at,
-    })
+    };
+    Some((end, own))
 }
 
 /// A commit on a business database that failed. If nobody can tell whether it took place, the attempt does not
@@ -100,8 +133,7 @@ fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
 }
 
 /// Writes the end; while the store is away, for as long as the lease lasts.
-async fn commit(ctx: &Ctx, job: &JobSpec, end: AttemptEnd, leases: &CancellationToken) {
-    let mut end = Arc::new(end);
+async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &CancellationToken) {
     let mut refused = false;
     loop {
         let committed = tokio::select! {
@@ -137,6 +169,11 @@ async fn commit(ctx: &Ctx, job: &JobSpec, end: AttemptEnd, leases: &Cancellation
 fn without_content(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, error: &StoreError) -> AttemptEnd {
     let text = format!("the store refuses what this attempt left: {error}");
     let failure = Failure::transient("not-written", cut(&text, job.limits.text_bytes));
+    another_end(ctx, job, end, failure)
+}
+
+/// The end of the same attempt as a failure, with nothing that the guest left.
+fn another_end(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, failure: Failure) -> AttemptEnd {
     let ended_at = ctx.clock.now();
     AttemptEnd {
         item: end.item.clone(),

@@ -60,7 +60,7 @@ impl App {
         let check: Arc<dyn StatementCheck> = Arc::new(StoreCheck(store.clone()));
         let mut settings = SandboxConfig::new(&config.plugins_dir, clock.clone());
         settings.attempts_max = engine.attempts_max;
-        settings.certificates.clone_from(&config.certificates);
+        settings.certificates.clone_from(&config.tls.certificates);
         let sandbox = Sandbox::new(settings, Some(check))?;
 
         let current = at_start(&source, &store, config.clone(), clock.now()).await?;
@@ -109,7 +109,7 @@ impl Background {
         let (stop, nudge) = (stopping, Arc::new(Notify::new()));
         let archiver =
             Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
-        let certificates = config.certificates.iter().map(|one| Certificate::from_der(one).to_owned());
+        let certificates = config.tls.certificates.iter().map(|one| Certificate::from_der(one).to_owned());
         let delivery = Delivery {
             store: store.clone(),
             sinks: config.sinks,

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::config::COMMIT_BATCH_MAX;
 use crate::db::{Db, Tx, args};
 use crate::error::StoreError;
+use crate::scope::OwnTx;
 use crate::sql::{events, items, runs};
 use crate::store::Store;
 use crate::{alerts, audit};
@@ -80,6 +81,21 @@ impl Store {
         let gone = || StoreError::Unavailable("the store is closed".to_owned());
         self.committer.queue.send((end, reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Store {
+    /// Writes the end in the transaction in which the attempt wrote to this very database: both or neither. An error
+    /// says that nobody can tell: sent as another end, it is known again if it was written ([`Store::end_attempt`]).
+    pub async fn end_attempt_with(&self, own: OwnTx, end: &Arc<AttemptEnd>) -> Result<Committed, StoreError> {
+        let OwnTx(mut tx) = own;
+        tx.among_own_tables().await?;
+        let committed = write_all(&mut tx, std::slice::from_ref(end)).await?;
+        if committed == [Committed::Applied] {
+            tx.commit().await?;
+            return Ok(Committed::Applied);
+        }
+        Ok(Committed::Stale)
     }
 }
 
@@ -161,10 +177,16 @@ fn clone(error: &StoreError) -> StoreError {
 
 async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
     let mut tx = db.begin().await?;
+    let committed = write_all(&mut tx, ends).await?;
+    tx.commit().await?;
+    Ok(committed)
+}
+
+async fn write_all(tx: &mut Tx, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
     let mut committed = Vec::with_capacity(ends.len());
     let mut progress: BTreeMap<RunId, Progress> = BTreeMap::new();
     for end in ends {
-        let written = write_end(&mut tx, end).await?;
+        let written = write_end(tx, end).await?;
         if let (Written::Now, Some(run)) = (written, end.item.run_id)
             && end.ending.verdict != Verdict::Interrupted
         {
@@ -176,7 +198,6 @@ async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Commit
         let args = args![run.to_string(), progress.done, progress.failed, progress.at];
         tx.execute(runs::RUN_DONE, &args).await?;
     }
-    tx.commit().await?;
     Ok(committed)
 }
 

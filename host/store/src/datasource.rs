@@ -1,6 +1,6 @@
 //! Business databases by name, and what jobs may do with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -23,10 +23,17 @@ const CHECK_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Connected when first used: a datasource that is away fails the items that need it, not the host.
 #[derive(Debug)]
-pub(crate) struct Datasources(BTreeMap<String, Db>);
+pub(crate) struct Datasources {
+    all: BTreeMap<String, Db>,
+    /// Those that are the store's own database.
+    own: BTreeSet<String>,
+}
 
 impl Datasources {
-    pub fn new(configs: &BTreeMap<String, DatasourceConfig>) -> Result<Datasources, StoreError> {
+    pub fn new(
+        configs: &BTreeMap<String, DatasourceConfig>,
+        store_url: &str,
+    ) -> Result<Datasources, StoreError> {
         let open = |(name, config): (&String, &DatasourceConfig)| {
             let url = config.url.as_str();
             let unusable = |what: &str| {
@@ -38,19 +45,42 @@ impl Datasources {
             }
             Ok((name.clone(), lazy(url).map_err(|e| unusable(&e.to_string()))?))
         };
-        Ok(Datasources(configs.iter().map(open).collect::<Result<_, StoreError>>()?))
+        let own = configs.iter().filter(|(_, config)| is_same(&config.url, store_url));
+        let own = own.map(|(name, _)| name.clone()).collect();
+        Ok(Datasources { all: configs.iter().map(open).collect::<Result<_, StoreError>>()?, own })
     }
 
     pub fn get(&self, name: &str) -> Result<&Db, ScopeError> {
         let missing = || ScopeError::Denied(format!("there is no datasource {name:?} in the configuration"));
-        self.0.get(name).ok_or_else(missing)
+        self.all.get(name).ok_or_else(missing)
+    }
+
+    pub fn is_own(&self, name: &str) -> bool {
+        self.own.contains(name)
     }
 
     pub async fn close(&self) {
-        for db in self.0.values() {
+        for db in self.all.values() {
             db.close().await;
         }
     }
+}
+
+/// Whether two URLs name one database of Postgres, and one user. An SQLite file is never both.
+fn is_same(one: &str, other: &str) -> bool {
+    let parse = |url: &str| {
+        let options: Option<PgConnectOptions> =
+            url.starts_with("postgres").then(|| url.parse().ok()).flatten();
+        let options = options?;
+        let text = |text: &str| text.to_owned();
+        Some((
+            text(options.get_host()),
+            options.get_port(),
+            options.get_database().map(text),
+            text(options.get_username()),
+        ))
+    };
+    parse(one).is_some_and(|one| Some(one) == parse(other))
 }
 
 fn lazy(url: &str) -> Result<Db, sqlx::Error> {

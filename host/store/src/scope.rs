@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::alert::Alert;
@@ -14,16 +13,20 @@ use domain::job::{Access, JobSpec};
 use domain::lease::Hold;
 use domain::plugin::Statement;
 use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::bounds::{check_count, check_key, check_text, check_word};
-use crate::commit::{Effects, KvWrite, NewEvent};
+use crate::commit::NewEvent;
 use crate::datasource::explain;
 use crate::db::{Db, Most, Tx, args};
 use crate::error::StoreError;
-use crate::sql::{events, items};
+use crate::sql::events;
 use crate::store::Store;
+
+mod end;
+
+pub use self::end::{Ended, OwnTx};
 
 pub struct AttemptScope {
     store: Arc<Store>,
@@ -53,11 +56,6 @@ struct State {
     ended: bool,
 }
 
-/// How long the databases wait for the commit of what an attempt wrote.
-const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
-/// What a lease has to last then: the same, and what clocks may differ by.
-const LEASE_LEFT_MIN: SignedDuration = SignedDuration::from_secs(6);
-
 /// Order of events made by this process.
 static SEQ: AtomicI64 = AtomicI64::new(0);
 
@@ -78,70 +76,6 @@ impl Store {
 }
 
 impl AttemptScope {
-    /// Commits the open SQL transactions and hands over the effects. The item's own commit follows at
-    /// once; if the host dies between the two, the attempt is repeated with the same idempotency key.
-    /// `None` says that the item is no longer held: nothing was committed.
-    pub async fn end(&self) -> Result<Option<Effects>, StoreError> {
-        let mut state = self.state.lock().await;
-        state.ended = true;
-        let mut open = std::mem::take(&mut state.open);
-        if let Some(name) = state.undone.intersection(&state.wrote).next() {
-            let text = "a statement failed after others had written, so all are undone";
-            return Err(StoreError::Conflict(format!("datasource {name:?}: {text}")));
-        }
-        if !open.is_empty() {
-            // From here on the databases themselves end what is not committed soon: the lease outlasts that, so a host
-            // that is stopped before its commit cannot commit beside another one.
-            for (_, tx) in open.iter_mut().filter(|(name, _)| state.wrote.contains(*name)) {
-                tx.commit_within(COMMIT_TIME_MAX).await?;
-            }
-            if !self.still_held().await? {
-                return Ok(None);
-            }
-        }
-        for (name, tx) in open {
-            let explain = |e| match e {
-                StoreError::Corrupt(why) => {
-                    StoreError::Conflict(format!("datasource {name:?} refused the commit: {why}"))
-                }
-                e => StoreError::Unavailable(format!("datasource {name:?}: {e}")),
-            };
-            tx.commit().await.map_err(explain)?;
-        }
-        let kv = std::mem::take(&mut state.kv);
-        let write = |((bucket, key), value)| KvWrite { bucket, key, value };
-        Ok(Some(Effects {
-            kv: kv.into_iter().map(write).collect(),
-            events: std::mem::take(&mut state.events),
-            alerts: std::mem::take(&mut state.alerts),
-            deeds: std::mem::take(&mut state.deeds),
-            items: std::mem::take(&mut state.items),
-            figures: std::mem::take(&mut state.figures),
-        }))
-    }
-
-    /// Drops what is open: as if the attempt had not happened.
-    pub async fn abort(&self) {
-        let mut state = self.state.lock().await;
-        *state = State { ended: true, ..State::default() };
-    }
-
-    /// Whether the item is still this attempt's. If its lease ends too soon, nobody can tell: that is an error.
-    async fn still_held(&self) -> Result<bool, StoreError> {
-        let Some(item) = &self.item else { return Ok(true) };
-        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string()];
-        let rows = self.store.db.fetch(items::ITEM_HELD, &args).await?;
-        let Some(row) = rows.first() else { return Ok(false) };
-        let lasts = row.time("lease_until_ms")?;
-        match self.hold.needs(LEASE_LEFT_MIN) {
-            Some(needed) if lasts < needed => {
-                let text = format!("the lease ends at {lasts}: too soon to commit anything under it");
-                Err(StoreError::Unavailable(text))
-            }
-            _ => Ok(true),
-        }
-    }
-
     fn check_open(&self, state: &State) -> Result<(), ScopeError> {
         if state.ended {
             return Err(ScopeError::Denied("the attempt has ended".to_owned()));

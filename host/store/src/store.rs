@@ -35,7 +35,7 @@ impl Store {
         check_version(&db).await?;
         migrate::run(&db).await?;
         Ok(Store {
-            datasources: Datasources::new(&config.datasources)?,
+            datasources: Datasources::new(&config.datasources, &config.url)?,
             committer: Committer::start(db.clone()),
             taken: Taken::default(),
             wake: Wake::start(&db),

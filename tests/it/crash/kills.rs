@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::checks::{all_done_once, conserved};
+use super::checks::{Tally, all_done_once, conserved};
 use super::site::{Place, Site, pace};
 use crate::support::database::Kind;
 use crate::support::random::Random;
@@ -15,11 +15,20 @@ const WORK_SECONDS: u32 = 12;
 const MOMENT: Duration = Duration::from_millis(30);
 
 pub async fn r2_r3_kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
+    let items = pace(kind).await * WORK_SECONDS;
+    killed_again_and_again(Site::witness(kind, items).await, items).await;
+}
+
+/// What an item writes to the host's own Postgres is committed with its outcome: no kill comes between the two.
+pub async fn the_hosts_own_postgres_commits_both_at_once() {
+    let items = pace(Kind::Postgres).await * WORK_SECONDS;
+    let tally = killed_again_and_again(Site::witness_beside(items).await, items).await;
+    assert_eq!(tally.cut_between_commits, 0);
+}
+
+async fn killed_again_and_again(site: Site, items: u32) -> Tally {
     let mut random = Random::new();
     let began = Instant::now();
-    let pace = pace(kind).await;
-    let items = pace * WORK_SECONDS;
-    let site = Site::witness(kind, items).await;
     let place = site.place("one");
     kill_in_discovery(&site, &place, &mut random).await;
 
@@ -45,10 +54,11 @@ pub async fn r2_r3_kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
     let tally = all_done_once(&site.databases, items, random.seed).await;
     assert!(tally.lost > 0, "seed {}: no kill interrupted an attempt: this run proves nothing", random.seed);
     println!(
-        "{kind:?}: {pace} items/s, {items} items, {KILLS} kills under load, {interrupted} of them with attempts running; \
-         {tally}; {:.1} s",
+        "{:?}: {items} items, {KILLS} kills under load, {interrupted} of them with attempts running; {tally}; {:.1} s",
+        site.databases.kind,
         began.elapsed().as_secs_f64()
     );
+    tally
 }
 
 /// Triggers the run and kills the host between two pages, or in the middle of one.

@@ -9,7 +9,7 @@ mod stop;
 mod wallet;
 
 use hosts::r8_every_process_killed_every_item_done_once;
-use kills::r2_r3_kill_nine_loses_nothing_and_repeats_nothing;
+use kills::{r2_r3_kill_nine_loses_nothing_and_repeats_nothing, the_hosts_own_postgres_commits_both_at_once};
 use stop::s1_a_stop_by_sigterm_puts_work_back_uncounted;
 use wallet::w8_a_crash_between_the_two_commits_sends_one_session;
 
@@ -25,4 +25,9 @@ on_both!(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r8_every_process_killed_every_item_done_once_on_postgres() {
     r8_every_process_killed_every_item_done_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_nine_comes_between_no_two_commits_on_the_hosts_own_postgres() {
+    the_hosts_own_postgres_commits_both_at_once().await;
 }

@@ -24,13 +24,27 @@ pub struct Place {
 impl Site {
     /// `job` is the configuration of jobs; the business database is the datasource `business`.
     pub async fn new(kind: Kind, plugin: &str, job: &str) -> Site {
-        let databases = Databases::new(kind).await;
+        Site::on(Databases::new(kind).await, plugin, job)
+    }
+
+    fn on(databases: Databases, plugin: &str, job: &str) -> Site {
         plugins::install(&databases.dir.path().join("plugins"), plugin, plugin);
         Site { databases, job: job.to_owned() }
     }
 
     /// The job `witness` with this many items, 16 at a time, and the table that they leave their traces in.
     pub async fn witness(kind: Kind, items: u32) -> Site {
+        Site::witness_on(Databases::new(kind).await, items).await
+    }
+
+    /// The same, with the business tables in the host's own Postgres.
+    pub async fn witness_beside(items: u32) -> Site {
+        let mut databases = Databases::new(Kind::Postgres).await;
+        databases.business_url = databases.store_url.clone();
+        Site::witness_on(databases, items).await
+    }
+
+    async fn witness_on(databases: Databases, items: u32) -> Site {
         // Killed twenty times in a row, no item is poison.
         let job = format!(
             "[jobs.witness]\nplugin = \"witness\"\nconcurrency = 16\n\
@@ -40,8 +54,8 @@ impl Site {
              [jobs.witness.limits]\nitems_per_page = 50\n"
         );
         let job = job.replace("business =", "witness =");
-        let site = Site::new(kind, "witness", &job).await;
-        if kind == Kind::Sqlite {
+        let site = Site::on(databases, "witness", &job);
+        if site.databases.kind == Kind::Sqlite {
             site.databases.business("PRAGMA journal_mode = WAL").await;
         }
         let table =

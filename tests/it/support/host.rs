@@ -178,7 +178,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
         plugins_dir: plugins.to_owned(),
         engine: EngineConfig::new(name),
         sinks: Vec::new(),
-        certificates: Vec::new(),
+        tls: Default::default(),
         audit: None,
         jobs: jobs.into_iter().map(Arc::new).collect(),
         log: LogConfig::default(),

@@ -181,8 +181,9 @@ impl Runner for Fake {
     async fn process(&self, call: Call<Claimed>) -> Report<Outcome> {
         let item = &call.input;
         let mut watch = Watch::new(&self.script, format!("{} {}", self.host, item.key));
-        self.script.seen.note(format!("{} begins {} #{}", self.host, item.key, item.number()));
+        // A story moves the clock once it has seen the beginning: what the guest asks of its host comes before.
         call.scope.publish(TOPIC, &item.key, &item.idempotency_key()).await.unwrap();
+        self.script.seen.note(format!("{} begins {} #{}", self.host, item.key, item.number()));
         let act = self.script.acts.lock().unwrap().get_mut(&item.key).and_then(VecDeque::pop_front);
         let result = match act {
             None => Ok(Outcome::Resolved { note: None }),

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use domain::job::JobSpec;
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
-use rustls::pki_types::CertificateDer;
 use store::StoreConfig;
 use store::config::DatasourceConfig;
 use store::edits::Edit;
@@ -34,6 +33,7 @@ pub use self::error::ConfigError;
 pub use self::job::NAME_REMEDY;
 use self::reader::{Found, Mistakes, Section};
 pub use self::sink::{Sink, To};
+pub use self::tls::Trusted;
 use crate::archive::AuditConfig;
 use crate::telemetry::{LogConfig, LogFormat};
 
@@ -56,7 +56,7 @@ pub struct Config {
     pub jobs: Vec<Arc<JobSpec>>,
     pub sinks: Vec<Arc<Sink>>,
     /// What HTTPS trusts in place of the built-in roots, if anything.
-    pub certificates: Vec<CertificateDer<'static>>,
+    pub tls: Trusted,
     /// None keeps the whole trail in the table.
     pub audit: Option<AuditConfig>,
     pub log: LogConfig,
@@ -148,7 +148,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         .map(Arc::new)
         .collect();
     let sinks = sink::read(root.section("sinks").sections(), &names);
-    let certificates = tls::certificates(root.section("tls"), folder);
+    let tls = tls::trusted(root.section("tls"), folder);
     root.finish();
     // A datasource whose address is wrong has been told; it is left out only here.
     let datasources = datasources.into_iter().filter_map(|(name, config)| Some((name, config?)));
@@ -161,7 +161,7 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         engine,
         jobs,
         sinks,
-        certificates,
+        tls,
         audit,
         log,
     })

@@ -52,6 +52,9 @@ pub fn settings(config: &Config) -> String {
         ];
         section(&mut out, "audit", &entries);
     }
+    if let Some(file) = &config.tls.ca_file {
+        section(&mut out, "tls", &[("ca_file", quoted(file.display()))]);
+    }
     for (name, datasource) in &config.store.datasources {
         section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide_password(&datasource.url)))]);
     }

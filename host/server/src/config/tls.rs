@@ -1,6 +1,6 @@
 //! `[tls]`: whom HTTPS believes, in requests of plugins and in webhooks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -9,13 +9,20 @@ use rustls::pki_types::pem::PemObject as _;
 use super::reader::Section;
 use super::text;
 
-/// The certificates that are trusted in place of the built-in roots; none keeps those.
-pub fn certificates(mut section: Section<'_>, folder: &Path) -> Vec<CertificateDer<'static>> {
+/// What is trusted in place of the built-in roots; nothing keeps those.
+#[derive(Debug, Clone, Default)]
+pub struct Trusted {
+    pub ca_file: Option<PathBuf>,
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+pub fn trusted(mut section: Section<'_>, folder: &Path) -> Trusted {
     let found = section.text("ca_file");
-    let mut certificates = Vec::new();
+    let mut trusted = Trusted::default();
     if let Some(found) = &found {
-        match read(&text::clean(&folder.join(&found.value))) {
-            Ok(read) => certificates = read,
+        let file = text::clean(&folder.join(&found.value));
+        match read(&file) {
+            Ok(certificates) => trusted = Trusted { ca_file: Some(file), certificates },
             Err(what) => {
                 let remedy = "name a PEM file, like \"/etc/ssl/certs/ca-certificates.crt\"";
                 section.blame_found(found, what, remedy);
@@ -23,7 +30,7 @@ pub fn certificates(mut section: Section<'_>, folder: &Path) -> Vec<CertificateD
         }
     }
     section.finish();
-    certificates
+    trusted
 }
 
 fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -173,6 +173,13 @@ impl Tx {
         answered(sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut **tx)).await.map(|_| ())
     }
 
+    /// Has statements of ours find their tables in this transaction, which began on a datasource of the same database.
+    pub async fn among_own_tables(&mut self) -> Result<(), sqlx::Error> {
+        let Tx::Postgres(tx) = self else { return Ok(()) };
+        let set = sqlx::raw_sql("SET LOCAL search_path TO tidemill").execute(&mut **tx);
+        answered(set).await.map(|_| ())
+    }
+
     /// Whether a declared statement can be prepared here.
     pub async fn prepare_declared(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         match self {

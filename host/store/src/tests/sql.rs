@@ -16,7 +16,8 @@ use expect_test::expect;
 use jiff::SignedDuration;
 use sqlx::{Connection, PgConnection};
 
-use super::support::{Kind, SHOP, T, at, config, conformance, execute, host, job, lease};
+use super::support::{Kind, SHOP, T, at, config, conformance, end, execute, host, job, lease, resolved};
+use crate::commit::Committed;
 use crate::items::Lease;
 use crate::scope::AttemptScope;
 use crate::{Store, StoreError};
@@ -31,6 +32,7 @@ conformance! {
     dropped_attempt_rolls_back,
     stale_attempt_commits_nothing,
     a_commit_needs_a_lease_that_lasts,
+    the_stores_own_database_commits_with_the_outcome,
     what_is_not_committed_in_time_is_undone,
     a_begin_that_nobody_waits_for_leaves_nothing_open,
     refused_statement_undoes_the_attempts_transaction,
@@ -116,6 +118,28 @@ async fn what_is_not_committed_in_time_is_undone(t: T) {
     }
     assert!(tx.commit().await.is_err());
     assert_eq!(stored(&t).await, []);
+}
+
+/// On Postgres the shop's tables lie beside the store's: there is one commit for both, or none.
+async fn the_stores_own_database_commits_with_the_outcome(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    for (stale, number) in [(false, 1), (true, 2)] {
+        let (item, scope) = attempt(&t, granted(Access::ReadWrite)).await;
+        scope.sql_execute(&write(ADD), id(number)).await.unwrap();
+        let ended = scope.end_but_own().await.unwrap().unwrap();
+        let Some(own) = ended.own else {
+            assert_eq!(t.kind, Kind::Sqlite, "an SQLite file of business is another one than the store's");
+            continue;
+        };
+        assert_eq!(stored(&t).await, [Integer(1)][..usize::from(stale)], "not yet");
+        if stale {
+            t.store.recover(Some(host(1)), |_| 9, at(1)).await.unwrap();
+        }
+        let end = Arc::new(end(&item, &resolved(), 1));
+        let expected = if stale { Committed::Stale } else { Committed::Applied };
+        assert_eq!(t.store.end_attempt_with(own, &end).await.unwrap(), expected);
+        assert_eq!(stored(&t).await, [Integer(1)]);
+    }
 }
 
 async fn writer(t: &T) -> AttemptScope {

@@ -25,6 +25,8 @@ pub struct EngineConfig {
     pub heartbeat_slack: SignedDuration,
     /// How long a host that is gone is remembered.
     pub hosts_kept: SignedDuration,
+    /// How long ticks, ended runs and their attempts, and events that were taken are kept.
+    pub history_kept: SignedDuration,
     /// How long an alert is kept after it was acknowledged.
     pub alerts_kept: SignedDuration,
     /// How long attempts may go on after the stop signal, in real time.
@@ -46,6 +48,7 @@ impl EngineConfig {
             upkeep_period: SignedDuration::from_mins(1),
             heartbeat_slack: SignedDuration::from_mins(1),
             hosts_kept: SignedDuration::from_hours(7 * 24),
+            history_kept: SignedDuration::from_hours(90 * 24),
             alerts_kept: SignedDuration::from_hours(30 * 24),
             stop_grace: Duration::from_secs(10),
             poll_period: Duration::from_secs(1),

@@ -13,12 +13,15 @@ use crate::engine::Ctx;
 use crate::figures;
 use crate::timer::{in_time, until};
 
+/// How often old rows are looked for.
+const PRUNE_PERIOD: SignedDuration = SignedDuration::from_hours(1);
 const MISSED: &str = "JOB_HEARTBEAT_MISSED";
 
 pub async fn run(ctx: Arc<Ctx>) {
     let mut looked_at = ctx.clock.now();
     // A machine that slept finds every job late, and a moment later none.
     let mut late = BTreeSet::new();
+    let mut pruned_at = looked_at;
     loop {
         let next = looked_at.checked_add(ctx.config.upkeep_period).unwrap_or(Timestamp::MAX);
         tokio::select! {
@@ -30,7 +33,24 @@ pub async fn run(ctx: Arc<Ctx>) {
             Ok(()) => figures::round_done("upkeep", looked_at),
             Err(error) => tracing::warn!(%error, "the upkeep failed; it is tried again"),
         }
+        if looked_at.duration_since(pruned_at) >= PRUNE_PERIOD {
+            pruned_at = looked_at;
+            if let Err(error) = in_time(prune(&ctx, looked_at)).await {
+                tracing::warn!(%error, "old rows stay; they are removed later");
+            }
+        }
     }
+}
+
+async fn prune(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
+    let until = now.checked_sub(ctx.config.history_kept).unwrap_or(Timestamp::MIN);
+    for job in ctx.jobs().iter() {
+        let removed = ctx.store.prune_history(&job.name, until, now).await?;
+        if removed > 0 {
+            tracing::info!(job = %job.name, removed, "old rows are gone");
+        }
+    }
+    Ok(())
 }
 
 async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Result<(), StoreError> {

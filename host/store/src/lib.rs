@@ -34,6 +34,7 @@ pub mod audit;
 pub mod batches;
 pub mod datasource;
 pub mod delivery;
+pub mod history;
 pub mod hosts;
 pub mod outbox;
 pub mod plugins;

@@ -240,6 +240,7 @@ fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
     let times = [
         ("recovery_every", &mut config.recovery_period),
         ("hosts_kept", &mut config.hosts_kept),
+        ("history_kept", &mut config.history_kept),
         ("alerts_kept", &mut config.alerts_kept),
     ];
     for (key, time) in times {

@@ -40,6 +40,7 @@ pub fn settings(config: &Config) -> String {
     let times = [
         ("recovery_every", quoted(show(engine.recovery_period))),
         ("hosts_kept", quoted(show(engine.hosts_kept))),
+        ("history_kept", quoted(show(engine.history_kept))),
         ("alerts_kept", quoted(show(engine.alerts_kept))),
         ("memory", quoted(show_bytes(engine.memory_bytes as u64))),
     ];

@@ -377,6 +377,7 @@ fn variables_lie_over_the_file() {
         [engine]
         recovery_every = "5s"
         hosts_kept = "168h"
+        history_kept = "2160h"
         alerts_kept = "720h"
         memory = "8GiB"
 

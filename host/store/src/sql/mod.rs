@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod batches;
 pub mod events;
 pub mod flow;
+pub mod history;
 pub mod hosts;
 pub mod items;
 pub mod jobs;

@@ -11,6 +11,7 @@ mod runs;
 
 mod reconcile;
 
+mod history;
 mod items;
 
 mod recovery;

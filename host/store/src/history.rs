@@ -1,0 +1,68 @@
+//! What is old and over leaves: ticks, runs that ended, attempts of items that ended, events that were taken. Items
+//! themselves stay, and so does the audit trail, which tells what left.
+
+use domain::id::JobName;
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::args;
+use crate::error::StoreError;
+use crate::sql::{Sql, history};
+use crate::store::Store;
+
+/// Rows that one transaction removes of each kind at most: others wait for it.
+const BATCH: u32 = 1_000;
+/// Batches of one round.
+const BATCHES_MAX: usize = 100;
+
+const KINDS: [(&str, Sql); 4] = [
+    ("ticks", history::TICKS),
+    ("runs", history::RUNS),
+    ("attempts", history::ATTEMPTS),
+    ("events", history::EVENTS),
+];
+
+impl Store {
+    /// Removes what was over before `until`; answers how many rows.
+    pub async fn prune_history(
+        &self,
+        job: &JobName,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let mut all = 0;
+        for _ in 0..BATCHES_MAX {
+            let removed = self.prune_batch(job, until, now).await?;
+            if removed == 0 {
+                break;
+            }
+            all += removed;
+        }
+        Ok(all)
+    }
+
+    async fn prune_batch(&self, job: &JobName, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let (mut all, mut told) = (0, Vec::new());
+        for (kind, sql) in KINDS {
+            let removed = tx.execute(sql, &args![job.as_str(), until, BATCH]).await?;
+            if removed > 0 {
+                told.push(format!("{removed} {kind}"));
+            }
+            all += removed;
+        }
+        if all > 0 {
+            let (job, detail) = (job.as_str(), format!("{} from before {until:.0}", told.join(", ")));
+            let entry = Entry {
+                actor: "tidemill",
+                action: "history_removed",
+                job: Some(job),
+                subject: job,
+                detail: &detail,
+            };
+            write(&mut tx, &entry, now).await?;
+        }
+        tx.commit().await?;
+        Ok(all)
+    }
+}

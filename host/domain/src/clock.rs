@@ -56,6 +56,14 @@ impl Clock {
         Clock::Manual(Manual(Arc::new(Mutex::new(Hands { now, sleepers: Vec::new() }))))
     }
 
+    /// How much this clock shows while `real` passes; one that stands still is moved by as much as its test means.
+    pub fn shown(&self, real: SignedDuration) -> SignedDuration {
+        match self {
+            Clock::Scaled(scaled) => real.mul_f64(scaled.factor),
+            Clock::Steady(_) | Clock::Manual(_) => real,
+        }
+    }
+
     /// How long to really wait until this clock shows `at`; none if only a test can move it there.
     pub fn real_wait(&self, at: Timestamp) -> Option<Duration> {
         let left = at.duration_since(self.now()).max(SignedDuration::ZERO).unsigned_abs();

@@ -66,9 +66,9 @@ impl Hold {
         self.0.as_ref().is_none_or(|(trust, claimed_at)| trust.covers(*claimed_at))
     }
 
-    /// The instant that the lease has to outlast for something that takes this long; none if it may take for ever.
+    /// The instant that the lease has to outlast for something that really takes this long; none if it may take for ever.
     pub fn needs(&self, time: SignedDuration) -> Option<Timestamp> {
         let (trust, _) = self.0.as_ref()?;
-        Some(trust.clock.now().checked_add(time).unwrap_or(Timestamp::MAX))
+        Some(trust.clock.now().checked_add(trust.clock.shown(time)).unwrap_or(Timestamp::MAX))
     }
 }

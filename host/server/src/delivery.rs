@@ -19,7 +19,7 @@ use crate::config::{Sink, To};
 const BATCH: u32 = 32;
 /// How often it looks when nothing tells of work, in real time.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
-/// On top of a sink's own time, until another host may send what this one claimed.
+/// On top of a sink's own time, until another host may send what this one claimed; both are real times.
 const CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(30);
 const BACKOFF_BASE: SignedDuration = SignedDuration::from_secs(1);
 const BACKOFF_CAP: SignedDuration = SignedDuration::from_mins(5);
@@ -74,7 +74,8 @@ impl Delivery {
         for sink in &self.sinks {
             let now = self.clock.now();
             let timeout = SignedDuration::try_from(sink.timeout).unwrap_or(CLAIM_MARGIN);
-            let until = now.checked_add(timeout + CLAIM_MARGIN).unwrap_or(Timestamp::MAX);
+            let claim = self.clock.shown(timeout + CLAIM_MARGIN);
+            let until = now.checked_add(claim).unwrap_or(Timestamp::MAX);
             let topics: Vec<&str> = sink.topics.iter().map(String::as_str).collect();
             let due = self.store.events_claim(&topics, BATCH, until, now).await?;
             any |= !due.is_empty();

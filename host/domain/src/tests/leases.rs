@@ -35,3 +35,14 @@ fn a_hold_lasts_from_its_claim_or_the_last_renewal() {
     assert!(!first.is_ours() && Hold::without_end().is_ours());
     assert_eq!(Hold::without_end().needs(second(6)), None);
 }
+
+#[test]
+fn what_really_takes_a_time_takes_more_of_a_fast_clock() {
+    let second = SignedDuration::from_secs;
+    let clock = Clock::scaled(100.0, at("2026-11-20T12:00:00Z"));
+    let hold = Hold::new(Arc::new(Trust::new(clock.clone(), second(1_400))), clock.now());
+    let before = clock.now();
+    let needed = hold.needs(second(6)).unwrap().duration_since(before);
+    assert!(needed >= second(600), "a commit may take 6 real seconds: {needed:?}");
+    assert_eq!(Clock::steady().shown(second(6)), second(6));
+}

@@ -17,7 +17,7 @@ mod plugins;
 mod recover;
 mod runs;
 mod schedule;
-mod serve;
+pub(crate) mod serve;
 mod token;
 
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use domain::clock::Clock;
 use jiff::Timestamp;
 
 use super::Failure;
@@ -14,6 +15,28 @@ pub struct ServeArgs {
     /// The configuration; docs/tidemill.example.toml shows every key
     #[arg(long, value_name = "FILE", default_value = "tidemill.toml")]
     config: PathBuf,
+    /// For trials: seconds of the host's clock for each that passes; leases keep their real time
+    #[arg(long, value_name = "FACTOR", value_parser = factor, requires = "clock_from")]
+    clock_speed: Option<f64>,
+    /// For trials: when the fast clock agreed with the real one; the same for all hosts of a trial
+    #[arg(long, value_name = "INSTANT", requires = "clock_speed")]
+    clock_from: Option<Timestamp>,
+}
+
+/// Faster than this, leases would last for hours of the clock.
+const FACTOR_MAX: f64 = 1_000.0;
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (1.0..=FACTOR_MAX).contains(&factor) => Ok(factor),
+        _ => Err(format!("use a number from 1 to {FACTOR_MAX}")),
+    }
+}
+
+/// The clock that shows the same on every host that is given the same factor and instant, whenever it is started.
+pub(crate) fn trial_clock(factor: f64, from: Timestamp, now: Timestamp) -> Clock {
+    let shown = from.saturating_add(now.duration_since(from).mul_f64(factor));
+    Clock::scaled(factor, shown.unwrap_or(Timestamp::MAX))
 }
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
@@ -24,5 +47,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
-    runtime.block_on(app::serve(source, config)).map_err(Failure::from)
+    let (engine, clock) = match (args.clock_speed, args.clock_from) {
+        (Some(factor), Some(from)) => {
+            (config.engine.clone().scaled(factor), trial_clock(factor, from, Timestamp::now()))
+        }
+        _ => (config.engine.clone(), Clock::steady()),
+    };
+    let serve = app::serve(source, config, engine, clock);
+    runtime.block_on(serve).map_err(Failure::from)
 }

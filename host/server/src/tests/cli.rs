@@ -1,7 +1,9 @@
 //! Arguments that are understood, and those that are not.
 
 use clap::{CommandFactory, Parser};
+use jiff::{SignedDuration, Timestamp};
 
+use crate::cli::serve::trial_clock;
 use crate::cli::{Cli, Command};
 
 fn parses(line: &str) -> Result<Command, String> {
@@ -19,6 +21,7 @@ fn every_command_parses() {
     let lines = [
         "serve",
         "serve --config /etc/tidemill.toml",
+        "serve --clock-speed 120 --clock-from 2026-11-21T10:00:00Z",
         "demo --plugins p --data d --listen 127.0.0.1:0 --minute 0.5 --for 30",
         "config check",
         "config show --config x.toml",
@@ -45,6 +48,10 @@ fn nonsense_is_refused() {
     let lines = [
         "",
         "serv",
+        "serve --clock-speed 120",
+        "serve --clock-from 2026-11-21T10:00:00Z",
+        "serve --clock-speed 0 --clock-from 2026-11-21T10:00:00Z",
+        "serve --clock-speed 120 --clock-from yesterday",
         "jobs trigger",
         "items show hello",
         "items --output yaml",
@@ -55,5 +62,16 @@ fn nonsense_is_refused() {
     ];
     for line in lines {
         assert!(parses(line).is_err(), "{line} should be refused");
+    }
+}
+
+#[test]
+fn hosts_of_a_trial_show_the_same_time_whenever_they_start() {
+    let from: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+    for passed in [0, 60, 3_600] {
+        let now = from + SignedDuration::from_secs(passed);
+        let ahead = trial_clock(120.0, from, now).now().duration_since(now).as_secs();
+        let (least, most) = (passed * 119, passed * 119 + 120);
+        assert!((least..=most).contains(&ahead), "{ahead} s ahead after {passed} s");
     }
 }

@@ -1,7 +1,9 @@
 //! Where requests come in: counted, and met with the service's mood.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -14,7 +16,7 @@ use super::mood::Mood;
 
 pub struct Door {
     mood: watch::Sender<Mood>,
-    calls: AtomicUsize,
+    met: Mutex<BTreeMap<Mood, usize>>,
     inside: AtomicUsize,
     inside_max: AtomicUsize,
 }
@@ -23,7 +25,7 @@ impl Default for Door {
     fn default() -> Door {
         Door {
             mood: watch::Sender::new(Mood::Well),
-            calls: AtomicUsize::default(),
+            met: Mutex::default(),
             inside: AtomicUsize::default(),
             inside_max: AtomicUsize::default(),
         }
@@ -34,6 +36,18 @@ impl Default for Door {
 pub struct Call<'a> {
     door: &'a Door,
     pub mood: Mood,
+}
+
+impl Call<'_> {
+    /// What is answered, unless that gets lost.
+    pub fn answer(&self, answer: Response) -> Response {
+        if self.mood == Mood::Loses { cut_off() } else { answer }
+    }
+
+    /// The same of a consumer of events that took one.
+    pub fn taken(&self, answer: StatusCode) -> Response {
+        if self.mood == Mood::Loses { not_taken(cut_off()) } else { answer.into_response() }
+    }
 }
 
 impl Drop for Call<'_> {
@@ -52,7 +66,12 @@ impl Door {
     }
 
     pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+        self.met().values().sum()
+    }
+
+    /// Requests by the mood that each met when it came.
+    pub fn met(&self) -> BTreeMap<Mood, usize> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Requests that are being answered.
@@ -71,10 +90,11 @@ impl Door {
 
     /// Goes on if the mood lets it; what is to be answered otherwise.
     pub async fn enter(&self) -> Result<Call<'_>, Response> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mood = self.mood();
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner).entry(mood).or_default() += 1;
         let inside = self.inside.fetch_add(1, Ordering::Relaxed) + 1;
         self.inside_max.fetch_max(inside, Ordering::Relaxed);
-        let mut call = Call { door: self, mood: self.mood() };
+        let mut call = Call { door: self, mood };
         if call.mood == Mood::Hangs {
             let mut moods = self.mood.subscribe();
             call.mood = moods.wait_for(|mood| *mood != Mood::Hangs).await.map_or(Mood::Closes, |mood| *mood);
@@ -89,12 +109,22 @@ impl Door {
 /// What is answered without a look at the request.
 pub fn answer(mood: Mood) -> Option<Response> {
     match mood {
-        Mood::Well | Mood::Fails | Mood::Hangs => None,
+        Mood::Well | Mood::Fails | Mood::Loses | Mood::Hangs => None,
         Mood::Refuses => Some((StatusCode::SERVICE_UNAVAILABLE, "not now").into_response()),
         Mood::Rubbish => Some("<html>this is not what you asked for</html>".into_response()),
-        Mood::Closes => {
-            let broken = stream::iter([Ok(Bytes::from("{\"succ")), Err(io::Error::other("closed"))]);
-            Some(Body::from_stream(broken).into_response())
-        }
+        Mood::Closes => Some(cut_off()),
     }
+}
+
+fn cut_off() -> Response {
+    let broken = stream::iter([Ok(Bytes::from("{\"succ")), Err(io::Error::other("closed"))]);
+    Body::from_stream(broken).into_response()
+}
+
+/// What a consumer of events answers that took none: any 2xx would say that it did.
+pub fn not_taken(mut answer: Response) -> Response {
+    if answer.status().is_success() {
+        *answer.status_mut() = StatusCode::BAD_GATEWAY;
+    }
+    answer
 }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::Value;
 
 use super::All;
-use super::door::Door;
+use super::door::{Door, not_taken};
 use super::mood::Mood;
 use super::refused;
 
@@ -30,7 +30,7 @@ impl Ledger {
 pub async fn posting(State(all): State<Arc<All>>, Json(event): Json<Value>) -> Response {
     let call = match all.ledger.door.enter().await {
         Ok(call) => call,
-        Err(answer) => return answer,
+        Err(answer) => return not_taken(answer),
     };
     if call.mood == Mood::Fails {
         return refused("the books are closed".to_owned());
@@ -40,5 +40,5 @@ pub async fn posting(State(all): State<Arc<All>>, Json(event): Json<Value>) -> R
     };
     let mut applied = all.ledger.applied.lock().unwrap_or_else(PoisonError::into_inner);
     applied.entry(id.to_owned()).or_insert_with(|| event["payload"].clone());
-    StatusCode::NO_CONTENT.into_response()
+    call.taken(StatusCode::NO_CONTENT)
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use self::door::Door;
+use self::door::{Door, not_taken};
 pub use self::ledger::Ledger;
 pub use self::mood::Mood;
 pub use self::proxy::Proxy;
@@ -33,6 +33,9 @@ pub struct Services {
     pub all: Arc<All>,
     task: JoinHandle<()>,
 }
+
+/// The names that each is called by.
+pub const NAMES: [&str; 4] = ["stock", "proxy", "ledger", "mpc"];
 
 #[derive(Default)]
 pub struct All {
@@ -64,7 +67,7 @@ impl Drop for Services {
 }
 
 impl All {
-    fn door(&self, service: &str) -> Option<&Door> {
+    pub fn door(&self, service: &str) -> Option<&Door> {
         match service {
             "stock" => Some(&self.stock.door),
             "proxy" => Some(&self.proxy.door),
@@ -109,12 +112,13 @@ async fn set_mood(State(all): State<Arc<All>>, Path(service): Path<String>, word
 /// An event of the host; any answer but a 2xx is tried again.
 async fn keygen(State(all): State<Arc<All>>, event: axum::Json<Value>) -> Response {
     let Some((mpc, door)) = &all.mpc else { return no_service() };
-    let _call = match door.enter().await {
+    let call = match door.enter().await {
+        Ok(call) if call.mood == Mood::Fails => return refused("no party can be reached".to_owned()),
         Ok(call) => call,
-        Err(answer) => return answer,
+        Err(answer) => return not_taken(answer),
     };
     match mpc.handle(&event.0["payload"].to_string()).await {
-        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Ok(()) => call.taken(StatusCode::ACCEPTED),
         Err(why) => refused(why),
     }
 }

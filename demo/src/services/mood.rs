@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mood {
     #[default]
     Well,
@@ -14,17 +14,20 @@ pub enum Mood {
     Rubbish,
     /// Closes the connection in the middle of its answer.
     Closes,
+    /// Does what it was asked to, and its answer is lost.
+    Loses,
     /// Answers nothing until its mood changes.
     Hangs,
 }
 
 impl Mood {
-    const ALL: [(&str, Mood); 6] = [
+    pub const ALL: [(&str, Mood); 7] = [
         ("well", Mood::Well),
         ("fails", Mood::Fails),
         ("refuses", Mood::Refuses),
         ("rubbish", Mood::Rubbish),
         ("closes", Mood::Closes),
+        ("loses", Mood::Loses),
         ("hangs", Mood::Hangs),
     ];
 

@@ -24,6 +24,9 @@ pub async fn exit(State(all): State<Arc<All>>) -> Response {
     match door.enter().await {
         Err(answer) => answer,
         Ok(call) if call.mood == Mood::Fails => (StatusCode::BAD_GATEWAY, "no exit is free").into_response(),
-        Ok(_) => Json(json!({ "exit": format!("exit-{}", door.calls() % EXITS + 1) })).into_response(),
+        Ok(call) => {
+            let exit = json!({ "exit": format!("exit-{}", door.calls() % EXITS + 1) });
+            call.answer(Json(exit).into_response())
+        }
     }
 }

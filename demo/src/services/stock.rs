@@ -98,7 +98,8 @@ pub async fn replenish(
         return Json(json!({ "success": false, "error": error })).into_response();
     }
     let made = all.stock.make(key, &asked);
-    Json(json!({ "success": true, "batch_id": made.batch_id, "units": made.units })).into_response()
+    let answer = json!({ "success": true, "batch_id": made.batch_id, "units": made.units });
+    call.answer(Json(answer).into_response())
 }
 
 pub async fn set_mood_of(State(all): State<Arc<All>>, Path(campaign): Path<i64>, word: String) -> Response {

@@ -165,7 +165,7 @@ fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
                                             customers go on buying; what cannot be replenished in three tries raises
                                             one alert a run: tidemill runs --job stock-replenish {server}
          curl -X PUT -d well http://{services}/stock/mood
-                                            the next run fills everything; other moods: fails, refuses, rubbish, hangs
+                                            the next run fills everything; other moods: fails, refuses, rubbish, loses, hangs
   break  echo rubbish > {plugins}/ledger-outbox.wasm
                                             the page says rejected, and the version from before goes on
   kill   kill -9 {pid}, then the same command with --data {data}

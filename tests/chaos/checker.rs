@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::load::{Key, Log};
 use crate::site::Site;
-use crate::support::database::Kind;
+use crate::support::database::{Kind, number, postgres_url};
 use crate::support::trail::NOBODY;
 
 /// Acknowledged items that the API is asked for one by one; of all it is asked for the counts.
@@ -152,12 +152,14 @@ pub async fn check_api(site: &Site, log: &Log) -> Vec<String> {
 
 /// Hosts that have nothing to do keep no transaction open; they must be up. Says how many are.
 pub async fn check_sessions(site: &Site) -> Vec<String> {
-    if site.databases.kind == Kind::Sqlite {
-        return Vec::new();
-    }
+    if site.databases.kind == Kind::Sqlite { Vec::new() } else { sessions_open().await }
+}
+
+/// The same, of all hosts on Postgres.
+pub async fn sessions_open() -> Vec<String> {
     let open = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name LIKE 'tidemill%'
         AND state LIKE 'idle in transaction%' AND xact_start < clock_timestamp() - INTERVAL '5 seconds'";
-    let open = site.databases.store_number(open).await;
+    let open = number(&postgres_url(), open).await;
     (open > 0).then(|| format!("{open} sessions are in a transaction that nobody ends")).into_iter().collect()
 }
 

@@ -7,7 +7,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::site::{JOBS, NoAnswer, Site};
+use crate::ask::NoAnswer;
+use crate::site::{JOBS, Site};
 
 /// Items that a run finds.
 const RUN_ITEMS: u64 = 40;

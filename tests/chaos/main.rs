@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ask;
+mod business;
 mod checker;
 mod fault;
 mod hosts;
@@ -47,6 +49,13 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
+    if let Ok(hours) = std::env::var("CHAOS_BUSINESS_HOURS") {
+        let hours = hours.parse().expect("CHAOS_BUSINESS_HOURS is a number");
+        return tokio::select! {
+            good = business::run(hours) => ExitCode::from(u8::from(!good)),
+            _ = abandoned() => ExitCode::FAILURE,
+        };
+    }
     let kind = match told("CHAOS_DB").as_str() {
         "sqlite" => Kind::Sqlite,
         "postgres" => Kind::Postgres,

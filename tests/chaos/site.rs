@@ -1,12 +1,12 @@
 //! Databases, hosts, and what lies between them.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::ask::{NoAnswer, ask};
 use crate::support::database::{Databases, Kind};
 use crate::support::plugins;
 use crate::support::process::{Process, free_port};
@@ -33,8 +33,6 @@ CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch
 CREATE INDEX witness_by_key ON witness (idempotency_key)";
 const STARTS_MAX: u32 = 20;
 const START_REST: Duration = Duration::from_secs(1);
-/// A stopped host does not answer, nor does one whose database is away.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
 pub struct Site {
     pub databases: Databases,
@@ -137,42 +135,12 @@ impl Place {
         Some(refused.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum())
     }
 
-    /// Status and body of an answer, if there was one in time.
     pub async fn ask(
         &self,
         method: &str,
         path: &str,
         body: Option<Value>,
     ) -> Result<(u16, String), NoAnswer> {
-        let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let method = method.to_owned();
-        let ask = move || {
-            let text = body.map_or_else(String::new, |body| body.to_string());
-            let request = ureq::http::Request::builder().method(method.as_str()).uri(url);
-            let request = request.header("content-type", "application/json").body(text).unwrap();
-            let config = ureq::Agent::config_builder()
-                .timeout_global(Some(ANSWER_TIME_MAX))
-                .http_status_as_error(false);
-            let mut answer = config.build().new_agent().run(request).map_err(no_answer)?;
-            let text = answer.body_mut().read_to_string().map_err(no_answer)?;
-            Ok((answer.status().as_u16(), text))
-        };
-        tokio::task::spawn_blocking(ask).await.unwrap()
-    }
-}
-
-/// Why nothing was heard of a request.
-pub enum NoAnswer {
-    /// Nobody listens: it was not sent.
-    NobodyThere,
-    /// It may have been carried out.
-    Unknown,
-}
-
-fn no_answer(error: ureq::Error) -> NoAnswer {
-    match error {
-        ureq::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => NoAnswer::NobodyThere,
-        ureq::Error::ConnectionFailed => NoAnswer::NobodyThere,
-        _ => NoAnswer::Unknown,
+        ask(self.port, method, path, body).await
     }
 }

@@ -137,7 +137,7 @@ async fn execute(url: &str, sql: &str) {
     }
 }
 
-async fn number(url: &str, sql: &str) -> i64 {
+pub async fn number(url: &str, sql: &str) -> i64 {
     let sql = AssertSqlSafe(sql.to_owned());
     if url.starts_with("sqlite") {
         let mut db = SqliteConnection::connect(url).await.unwrap();

@@ -49,6 +49,11 @@ pub struct Process {
 impl Process {
     /// `tidemill serve` with this configuration, which must name `address` as server.listen.
     pub fn spawn(config: &Path, address: SocketAddr) -> Process {
+        Process::spawn_with(config, address, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn spawn_with(config: &Path, address: SocketAddr, more: &[String]) -> Process {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
         // It dies with this process, also if this one is killed and drops nothing.
@@ -57,6 +62,7 @@ impl Process {
             .arg(binary())
             .args(["serve", "--config"])
             .arg(config)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

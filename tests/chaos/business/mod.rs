@@ -1,0 +1,79 @@
+//! Hours of the demo's business in minutes: two hosts on Postgres do all its jobs on a fast clock while they are killed,
+//! services fail and plugins are swapped; then the business's own tables are asked what became of it all.
+
+mod checker;
+mod customers;
+mod faults;
+mod records;
+mod report;
+mod settling;
+mod town;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use demo::services::NAMES;
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use self::customers::Customers;
+use self::faults::Hosts;
+use self::report::Report;
+use self::town::Town;
+use crate::support::random::Random;
+
+/// Seconds of the clock for each that passes, at most: two cores get no more of the jobs done.
+const SPEED_MAX: f64 = 120.0;
+/// So many real seconds of faults, at least: fewer hold no takeover of a killed host's work.
+const REAL_SECONDS_MIN: f64 = 45.0;
+
+/// Says whether all was well.
+pub async fn run(hours: f64) -> bool {
+    let random = Random::new();
+    let seed = random.seed;
+    let lasts = SignedDuration::from_secs_f64(hours * 3_600.0);
+    let speed = (hours * 3_600.0 / REAL_SECONDS_MIN).min(SPEED_MAX);
+    let town = Arc::new(Town::new(lasts, speed).await);
+    let mut hosts = Hosts::start(town.clone()).await;
+    let mut customers = Customers::new(town.clone());
+    let until = Instant::now() + Duration::from_secs_f64(lasts.as_secs_f64() / speed);
+    eprintln!("{hours} hours from {} on, {speed} times as fast", town.began);
+
+    let (swaps, sessions) = tokio::select! {
+        done = torment(&town, &mut hosts, random, until) => done,
+        _ = customers.live() => unreachable!("customers go on until they are dropped"),
+    };
+    customers.leave().await;
+    eprintln!("{swaps} files swapped; the last customer has gone at {}", town.clock.now());
+    let by_hand = settling::settle(&town).await;
+
+    let open = crate::checker::sessions_open().await;
+    let ended_at = town.clock.now();
+    let fired = faults::fired(&town, hosts.killed, sessions).await;
+    hosts.end().await;
+    let mut checks = checker::check(&town, ended_at).await;
+    checks.push(checker::Check::new("hosts leave no transaction open", 0, open));
+    let report = Report { hours, fired, checks, figures: checker::figures(&town).await };
+    eprintln!("{by_hand} items were tried again by hand");
+    report.print();
+    let failures = report.failures();
+    failures.iter().for_each(|failure| eprintln!("seed {seed}: {failure}"));
+    failures.is_empty()
+}
+
+/// All kinds of faults at once, each at its own pace; how many files were swapped and sessions ended.
+async fn torment(town: &Arc<Town>, hosts: &mut Hosts, mut random: Random, until: Instant) -> (u64, u64) {
+    let seed = random.seed;
+    let of = |n: u64| Random::of(seed.wrapping_mul(31).wrapping_add(n * 1_000_003));
+    let mood = |n: usize| faults::moods(town.clone(), NAMES[n], until, of(n as u64));
+    let (_, swaps, sessions, ..) = tokio::join!(
+        hosts.torment(until, &mut random),
+        faults::swaps(town.clone(), until, of(9)),
+        faults::sessions(until),
+        mood(0),
+        mood(1),
+        mood(2),
+        mood(3),
+    );
+    (swaps, sessions)
+}

@@ -1,0 +1,152 @@
+//! The business with its services, and the two hosts that do its jobs, on a fast clock.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use demo::services::NAMES;
+use demo::{Mood, Mpc, MpcConfig, Services, Time, World};
+use domain::clock::Clock;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::ask::ask;
+use crate::support::database::{Databases, Kind};
+use crate::support::plugins;
+use crate::support::process::{Process, free_port};
+
+const HOSTS: [&str; 2] = ["one", "two"];
+const WITNESS: &str = include_str!("witness.sql");
+const SQLITE: &str = "sqlite://business.db";
+const STARTS_MAX: u32 = 20;
+const REST: Duration = Duration::from_secs(1);
+
+pub struct Town {
+    pub databases: Databases,
+    pub services: Services,
+    pub places: Vec<Place>,
+    pub clock: Clock,
+    /// Seconds of the clock for each that passes.
+    pub speed: f64,
+    /// What the clock showed at the start.
+    pub began: Timestamp,
+}
+
+/// One host's configuration and address. Its processes come and go.
+pub struct Place {
+    pub name: &'static str,
+    pub port: u16,
+    config: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Town {
+    /// Of a trial that lasts this long by its clock: midnight is in its middle, for the daily jobs.
+    pub async fn new(lasts: SignedDuration, speed: f64) -> Town {
+        let databases = Databases::new(Kind::Postgres).await;
+        let (clock, from) = clock(lasts, speed);
+        let began = clock.now();
+        let world = World::create(&databases.business_url).await.unwrap();
+        world.seed(began.as_millisecond(), 1).await.unwrap();
+        databases.business(WITNESS).await;
+        let shown = clock.clone();
+        let time = Time {
+            now_ms: Arc::new(move || shown.now().as_millisecond()),
+            real_ms_per_simulated_ms: 1.0 / speed,
+        };
+        let services = Services::start(Some(Mpc::new(world, MpcConfig::default(), time))).await.unwrap();
+        for job in demo::JOBS {
+            plugins::install(&databases.dir.path().join("plugins"), job, job);
+        }
+        let jobs = demo::config_with(services.address).replace(SQLITE, &databases.business_url);
+        assert!(jobs.contains(&databases.business_url), "the demo's business is not at {SQLITE}");
+        let arguments = ["--clock-speed", &speed.to_string(), "--clock-from", &from.to_string()];
+        let place = |name| Place::new(name, &databases, &jobs, &arguments);
+        let places = HOSTS.into_iter().map(place).collect();
+        Town { databases, services, places, clock, speed, began }
+    }
+
+    pub fn plugins(&self) -> PathBuf {
+        self.databases.dir.path().join("plugins")
+    }
+
+    pub fn set_mood(&self, service: &str, mood: Mood) {
+        self.services.all.door(service).unwrap().set(mood);
+    }
+
+    /// Requests that met a mood at a service.
+    pub fn met(&self, service: &str, mood: Mood) -> usize {
+        self.services.all.door(service).unwrap().met().get(&mood).copied().unwrap_or_default()
+    }
+
+    pub fn met_anywhere(&self, mood: Mood) -> usize {
+        NAMES.iter().map(|service| self.met(service, mood)).sum()
+    }
+
+    /// Posts to one host after the other, until one says that it is done, or was before.
+    pub async fn ask_anyone(&self, path: &str, body: Value) {
+        for place in self.places.iter().cycle() {
+            match ask(place.port, "POST", path, Some(body.clone())).await {
+                Ok((200..=299 | 409, _)) => return,
+                Ok((status @ 400..=499, text)) => panic!("{path}: {status} {text}"),
+                // tidy: sleep because a host that is away gives no signal when it is back
+                _ => sleep(REST / 5).await,
+            }
+        }
+    }
+}
+
+/// What the hosts said outlives their folders.
+impl Drop for Town {
+    fn drop(&mut self) {
+        let Some(folder) = std::env::var_os("CHAOS_LOGS").map(PathBuf::from) else { return };
+        std::fs::create_dir_all(&folder).unwrap();
+        for place in &self.places {
+            let name = format!("business-{}.log", place.name);
+            let _ = std::fs::copy(place.config.with_extension("log"), folder.join(name));
+        }
+    }
+}
+
+impl Place {
+    fn new(name: &'static str, databases: &Databases, jobs: &str, arguments: &[&str]) -> Place {
+        let port = free_port();
+        let text = format!(
+            "server.listen = \"127.0.0.1:{port}\"\nhost.data_dir = \"data-{name}\"\nhost.name = \"{name}\"\n\
+             store.url = \"{}\"\nplugins.dir = \"plugins\"\n{jobs}",
+            databases.store_url
+        );
+        let config = databases.dir.path().join(format!("{name}.toml"));
+        std::fs::write(&config, text).unwrap();
+        Place { name, port, config, arguments: arguments.iter().map(|&word| word.to_owned()).collect() }
+    }
+
+    /// As a supervisor does it: a host that ended because its database was away is started again.
+    pub async fn start(&self) -> Process {
+        for _ in 0..STARTS_MAX {
+            let address = ([127, 0, 0, 1], self.port).into();
+            let mut process = Process::spawn_with(&self.config, address, &self.arguments);
+            match process.ready_or_ended().await {
+                Ok(()) => return process,
+                Err(status) => eprintln!("{} ended with {status} at its start", self.name),
+            }
+            // tidy: sleep because a supervisor waits before it tries again
+            sleep(REST).await;
+        }
+        panic!("{} does not start; its log says why", self.name);
+    }
+}
+
+/// A fast clock that shows half of the trial before a midnight, and the instant when it agreed with the real one.
+fn clock(lasts: SignedDuration, speed: f64) -> (Clock, Timestamp) {
+    let now = Timestamp::now();
+    let midnight = now.to_zoned(TimeZone::UTC).start_of_day().unwrap().timestamp();
+    let day = SignedDuration::from_hours(24);
+    let starts = std::iter::successors(Some(midnight - lasts / 2), |start| Some(*start + day));
+    let start = starts.into_iter().find(|start| *start > now).unwrap();
+    // What the clock is ahead by grew at (speed - 1) seconds a second.
+    let from = now - start.duration_since(now).mul_f64(1.0 / (speed - 1.0));
+    (Clock::scaled(speed, start), from)
+}

@@ -25,7 +25,8 @@ pub struct JobSpec {
     pub limits: Limits,
     pub retry: RetryPolicy,
     pub flow: Flow,
-    /// Whether an item that a complete discovery does not find any more is resolved by it.
+    /// Whether an item that a complete discovery does not find any more is resolved by it; one whose last attempt may have
+    /// committed without its outcome is attempted once more first.
     pub resolve_when_absent: bool,
     pub failed_alert: FailedAlert,
     pub on_store_loss: OnStoreLoss,

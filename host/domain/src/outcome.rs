@@ -33,6 +33,9 @@ pub struct ErrorInfo {
     pub message: String,
 }
 
+/// The code of a commit on a business database that failed, or of which nobody can tell whether it took place.
+pub const SQL_COMMIT: &str = "sql-commit";
+
 impl ErrorInfo {
     pub fn new(code: &str, message: impl Into<String>) -> ErrorInfo {
         ErrorInfo { code: code.to_owned(), message: message.into() }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure, Outcome, Verdict, decide};
+use domain::outcome::{ErrorInfo, Failure, Outcome, SQL_COMMIT, Verdict, decide};
 use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
@@ -122,7 +122,7 @@ async fn settle(
 /// A commit on a business database that failed. If nobody can tell whether it took place, the attempt does not
 /// count: it is repeated with the same idempotency key, by which the business side knows it again.
 fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
-    let said = ErrorInfo::new("sql-commit", error.to_string());
+    let said = ErrorInfo::new(SQL_COMMIT, error.to_string());
     match error {
         StoreError::Unavailable(_) => {
             let retry_after = job.retry.delay(item.number(), &item.key);

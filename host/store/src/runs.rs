@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::id::{AttemptId, ItemId, JobName, RunId};
 use domain::item::State;
 use domain::job::JobSpec;
-use domain::outcome::ErrorInfo;
+use domain::outcome::{ErrorInfo, SQL_COMMIT};
 use domain::retry::WhenExhausted;
 use domain::run::{ClaimedRun, Discovered};
 use domain::runner::{Found, Page};
@@ -142,7 +142,7 @@ async fn complete(tx: &mut Tx, job: &JobSpec, run: &ClaimedRun, now: Timestamp) 
 /// of such an item wait for it no longer.
 async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -> Result<u32, StoreError> {
     let name = job.name.as_str();
-    let rows = tx.fetch(items::ITEMS_RESOLVE_ABSENT, &args![name, run, now]).await?;
+    let rows = tx.fetch(items::ITEMS_RESOLVE_ABSENT, &args![name, run, now, SQL_COMMIT]).await?;
     let mut waited_for: BTreeMap<String, i64> = BTreeMap::new();
     for row in &rows {
         if let Some(run) = row.opt_text("run_id")? {

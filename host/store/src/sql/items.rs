@@ -85,10 +85,13 @@ pub const ITEM_REOPEN: Sql = Sql::same(
     WHERE id = $1 AND version = $2 AND (state = 'resolved' OR (state = 'manual_required' AND exhausted = 1))",
 );
 
-/// What no discovery saw since this run began: another one may have seen an item after this one did.
+/// What no discovery saw since this run began: another one may have seen an item after this one did. Not what a host lost
+/// or left (priority 0), nor what ended in a commit of which nobody can tell ($4): it may be absent because its attempt
+/// committed, and what goes with its outcome is still missing. The same attempt comes first.
 pub const ITEMS_RESOLVE_ABSENT: Sql = Sql::same(
     "UPDATE item SET state = 'resolved', note = 'no longer found', updated_at_ms = $3, version = version + 1
-    WHERE job = $1 AND state IN ('waiting', 'awaiting') AND created_at_ms < (SELECT created_at_ms FROM run WHERE id = $2)
+    WHERE job = $1 AND state IN ('waiting', 'awaiting') AND priority <> 0 AND COALESCE(error_code, '') <> $4
+        AND created_at_ms < (SELECT created_at_ms FROM run WHERE id = $2)
         AND NOT EXISTS (SELECT 1 FROM run AS seer WHERE seer.id = item.seen_run_id
             AND (seer.discovered_at_ms IS NULL OR seer.discovered_at_ms >= (SELECT created_at_ms FROM run WHERE id = $2)))
     RETURNING id, run_id",

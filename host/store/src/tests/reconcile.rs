@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::item::ByHand;
-use domain::outcome::{Outcome, decide};
+use domain::outcome::{ErrorInfo, Failure, Outcome, SQL_COMMIT, decide};
 use domain::retry::WhenExhausted;
 use domain::runner::{Found, Page};
 use expect_test::expect;
@@ -25,6 +25,7 @@ conformance! {
     absence_needs_the_jobs_word,
     absence_spares_what_another_discovery_sees,
     absence_is_progress_of_the_run_that_queued,
+    absence_spares_what_may_have_committed,
 }
 
 async fn each_state_is_found_again(t: T) {
@@ -224,4 +225,35 @@ async fn absence_is_progress_of_the_run_that_queued(t: T) {
         ("finished", 2),
         "or it would stand in its schedule's way for ever"
     );
+}
+
+/// An order that was paid out is not found any more, but its event is missing: the attempt is repeated first.
+async fn absence_spares_what_may_have_committed(t: T) {
+    let mut job = job();
+    job.resolve_when_absent = true;
+    let unknown = || {
+        let error = ErrorInfo::new(SQL_COMMIT, "no answer");
+        Err(Failure::Throttled { retry_after: SignedDuration::from_secs(600), error })
+    };
+    t.attempt("unknown", unknown(), 0).await;
+    t.attempt("refused", Err(Failure::transient("flaky", "try later")), 0).await;
+    t.discover(&job, &["unknown", "refused", "left", "lost"], 1).await;
+    let [left, _lost] = t.claim(2, 1).await.try_into().unwrap();
+    let stopped = end(&left, &Err(Failure::Interrupted), 2);
+    t.store.end_attempt(Arc::new(stopped)).await.unwrap();
+    assert_eq!(t.store.recover(None, |_| 5, at(30)).await.unwrap().len(), 1);
+    t.discover(&job, &[], 31).await;
+    expect![[r#"
+        left pending attempts=0 due=2
+        lost pending attempts=0 due=30
+        refused resolved attempts=1 due=10 flaky: try later
+        unknown pending attempts=0 due=600 sql-commit: no answer
+    "#]]
+    .assert_eq(&t.items().await);
+
+    for item in t.claim(9, 600).await {
+        t.end(&item, awaiting(), 600).await;
+    }
+    t.discover(&job, &[], 601).await;
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'resolved'").await, 4);
 }

@@ -23,6 +23,9 @@ const MOOD_SPREAD_MS: u64 = 3_500;
 const BETWEEN_SWAPS: Duration = Duration::from_secs(4);
 const BETWEEN_ENDED: Duration = Duration::from_secs(7);
 const SESSIONS: usize = 3;
+const BETWEEN_CUTS: Duration = Duration::from_secs(3);
+/// COMMITs whose answers each host loses in a row, on each of its lines, if it sends as many in time.
+const CUTS: u32 = 2;
 const RUBBISH: &[u8] = b"this is no component";
 
 /// How often each fault took place, by its name in the report.
@@ -139,6 +142,23 @@ pub async fn sessions(until: Instant) -> u64 {
     ended
 }
 
+/// COMMITs that are carried out, and their hosts never hear of it.
+pub async fn cuts(town: Arc<Town>, until: Instant) {
+    let mut count = CUTS;
+    while go_on(BETWEEN_CUTS, until).await {
+        order_cuts(&town, count);
+        count = CUTS - count;
+    }
+    order_cuts(&town, 0);
+}
+
+fn order_cuts(town: &Town, count: u32) {
+    for place in &town.places {
+        place.wire.store.cut_commits(count);
+        place.wire.business.cut_commits(count);
+    }
+}
+
 /// What the services and the hosts' own history say of what took place.
 pub async fn fired(town: &Town, killed: u64, sessions: u64) -> Fired {
     let versions = |state: &str| format!("SELECT COUNT(*) FROM plugin_version WHERE state {state}");
@@ -148,6 +168,9 @@ pub async fn fired(town: &Town, killed: u64, sessions: u64) -> Fired {
     let swapped = u64::try_from(accepted).unwrap().saturating_sub(demo::JOBS.len() as u64);
     fired.extend([("kill9", killed), ("backend_terminated", sessions), ("plugin_swapped", swapped)]);
     fired.insert("plugin_rejected", u64::try_from(rejected).unwrap());
+    let wires = || town.places.iter().map(|place| &place.wire);
+    fired.insert("store_commit_cut", wires().map(|wire| wire.store.cut()).sum());
+    fired.insert("business_commit_cut", wires().map(|wire| wire.business.cut()).sum());
     for service in NAMES {
         let met: Vec<String> =
             MOODS.iter().map(|(name, mood)| format!("{name} {}", town.met(service, *mood))).collect();

@@ -70,6 +70,7 @@ async fn torment(town: &Arc<Town>, hosts: &mut Hosts, mut random: Random, until:
         hosts.torment(until, &mut random),
         faults::swaps(town.clone(), until, of(9)),
         faults::sessions(until),
+        faults::cuts(town.clone(), until),
         mood(0),
         mood(1),
         mood(2),

@@ -16,6 +16,7 @@ use crate::ask::ask;
 use crate::support::database::{Databases, Kind};
 use crate::support::plugins;
 use crate::support::process::{Process, free_port};
+use crate::wire::Wire;
 
 const HOSTS: [&str; 2] = ["one", "two"];
 const WITNESS: &str = include_str!("witness.sql");
@@ -38,6 +39,8 @@ pub struct Town {
 pub struct Place {
     pub name: &'static str,
     pub port: u16,
+    /// To both databases.
+    pub wire: Wire,
     config: PathBuf,
     arguments: Vec<String>,
 }
@@ -60,11 +63,12 @@ impl Town {
         for job in demo::JOBS {
             plugins::install(&databases.dir.path().join("plugins"), job, job);
         }
-        let jobs = demo::config_with(services.address).replace(SQLITE, &databases.business_url);
-        assert!(jobs.contains(&databases.business_url), "the demo's business is not at {SQLITE}");
+        let jobs = demo::config_with(services.address);
         let arguments = ["--clock-speed", &speed.to_string(), "--clock-from", &from.to_string()];
-        let place = |name| Place::new(name, &databases, &jobs, &arguments);
-        let places = HOSTS.into_iter().map(place).collect();
+        let mut places = Vec::new();
+        for name in HOSTS {
+            places.push(Place::new(name, &databases, &jobs, &arguments).await);
+        }
         Town { databases, services, places, clock, speed, began }
     }
 
@@ -111,16 +115,19 @@ impl Drop for Town {
 }
 
 impl Place {
-    fn new(name: &'static str, databases: &Databases, jobs: &str, arguments: &[&str]) -> Place {
-        let port = free_port();
+    async fn new(name: &'static str, databases: &Databases, jobs: &str, arguments: &[&str]) -> Place {
+        let (store, business) = (&databases.store_url, &databases.business_url);
+        let (port, wire) = (free_port(), Wire::lay(store, business).await);
+        assert!(jobs.contains(SQLITE), "the demo's business is not at {SQLITE}");
+        let jobs = jobs.replace(SQLITE, &wire.url(business));
         let text = format!(
             "server.listen = \"127.0.0.1:{port}\"\nhost.data_dir = \"data-{name}\"\nhost.name = \"{name}\"\n\
              store.url = \"{}\"\nplugins.dir = \"plugins\"\n{jobs}",
-            databases.store_url
+            wire.url(store)
         );
         let config = databases.dir.path().join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        Place { name, port, config, arguments: arguments.iter().map(|&word| word.to_owned()).collect() }
+        Place { name, port, wire, config, arguments: arguments.iter().map(|&word| word.to_owned()).collect() }
     }
 
     /// As a supervisor does it: a host that ended because its database was away is started again.

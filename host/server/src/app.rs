@@ -167,12 +167,7 @@ impl StatementCheck for StoreCheck {
 }
 
 /// Runs a host until SIGTERM or SIGINT.
-pub async fn serve(
-    source: Source,
-    config: Config,
-    engine: EngineConfig,
-    clock: Clock,
-) -> anyhow::Result<()> {
+pub async fn serve(source: Source, config: Config, engine: EngineConfig, clock: Clock) -> anyhow::Result<()> {
     let jobs = config.jobs.len();
     let app = App::start(source, config, engine, clock).await?;
     tracing::info!(address = %format!("http://{}", app.address), jobs, allocator = app.sandbox.allocator(), "tidemill serves");

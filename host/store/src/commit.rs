@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::config::COMMIT_BATCH_MAX;
-use crate::db::{Db, Tx, args};
+use crate::db::{Db, Turn, Tx, args};
 use crate::error::StoreError;
 use crate::scope::OwnTx;
 use crate::sql::{events, items, runs};
@@ -157,7 +157,7 @@ async fn commit(db: &Db, batch: Vec<Request>) {
             }
         }
         Err(error) if ends.len() == 1 => {
-            replies.into_iter().for_each(|reply| drop(reply.send(Err(clone(&error)))));
+            replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
         }
         Err(_) => {
             for (end, reply) in ends.iter().zip(replies) {
@@ -168,15 +168,8 @@ async fn commit(db: &Db, batch: Vec<Request>) {
     }
 }
 
-fn clone(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
-        other => StoreError::Unavailable(other.to_string()),
-    }
-}
-
 async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
-    let mut tx = db.begin().await?;
+    let mut tx = db.begin_as(Turn::Work).await?;
     let committed = write_all(&mut tx, ends).await?;
     tx.commit().await?;
     Ok(committed)

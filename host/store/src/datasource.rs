@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::config::{DatasourceConfig, SQLITE_READERS, WAIT_MAX};
-use crate::db::{Db, Tx};
+use crate::db::{Db, Tx, Writer, agrees};
 use crate::error::StoreError;
 use crate::store::{Store, hide_password};
 
@@ -89,7 +89,7 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
         let options = options.busy_timeout(WAIT_MAX);
         let file = options.get_filename().to_owned();
         let pool = || only_this_file(SqlitePoolOptions::new().acquire_timeout(WAIT_MAX), &file);
-        let writer = pool().max_connections(1).connect_lazy_with(options.clone());
+        let writer = Writer::lazy(pool(), options.clone());
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
         return Ok(Db::Sqlite { writer, readers });
     }
@@ -103,14 +103,14 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
 fn only_this_file(pool: SqlitePoolOptions, file: &Path) -> SqlitePoolOptions {
     let file = file.to_owned();
     let seen = Mutex::new((None, Instant::now()));
-    pool.before_acquire(move |_, connection| {
+    pool.before_acquire(move |driver, connection| {
         let now = std::fs::metadata(&file).ok().map(|file| (file.dev(), file.ino()));
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0 != now {
             *seen = (now, Instant::now());
         }
-        let is_newer = connection.age < seen.1.elapsed();
-        Box::pin(async move { Ok(is_newer) })
+        let is_good = connection.age < seen.1.elapsed() && agrees(driver);
+        Box::pin(async move { Ok(is_good) })
     })
 }
 

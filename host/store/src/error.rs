@@ -1,6 +1,6 @@
 //! What can go wrong here, named after what the caller does next.
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Wait and try again: the database cannot be reached, is busy or full.
     #[error("the database is not available: {0}")]
@@ -30,7 +30,7 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(ref e) if refuses_content(e.as_ref()) => {
                 StoreError::Corrupt(error.to_string())
             }
-            other => StoreError::Unavailable(other.to_string()),
+            other => StoreError::Unavailable(with_remedy(&other)),
         }
     }
 }
@@ -46,3 +46,20 @@ fn refuses_content(error: &dyn sqlx::error::DatabaseError) -> bool {
             _ => code == "1" || code == "18",
         })
 }
+
+/// What a person has to do about a disk, beside what the database says of it.
+pub(crate) fn with_remedy(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default();
+    // Of five letters: Postgres. 4874 is SQLite's index of its log, which found no room.
+    let remedy = match (code.len(), code.parse::<u32>()) {
+        (5, _) if code == "53100" => FULL,
+        (0..5, Ok(13 | 4_874)) => FULL,
+        (0..5, Ok(code)) if code & 0xff == 10 => FAILED,
+        _ => return error.to_string(),
+    };
+    format!("{error}; {remedy}")
+}
+
+const FULL: &str = "make room on the disk of the database: the host goes on by itself";
+const FAILED: &str = "look at the disk of the database and into the kernel's log: \
+                      the host tries again by itself, and nothing is acknowledged until a write went well";

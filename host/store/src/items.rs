@@ -11,7 +11,7 @@ use domain::outcome::ErrorInfo;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::{Entry, write};
-use crate::db::{Row, Tx, args};
+use crate::db::{Row, Turn, Tx, args};
 use crate::error::StoreError;
 use crate::flow::{Allowed, pick};
 use crate::sql::{items, runs};
@@ -44,7 +44,7 @@ impl<'a> Decided<'a> {
 impl Store {
     /// Up to `limit` due items of `job`, leased; fewer if its limits over all hosts allow fewer now.
     pub async fn claim(&self, job: &JobSpec, lease: Lease, limit: u32) -> Result<Vec<Claimed>, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_as(Turn::Work).await?;
         let allowed = Allowed::of(&mut tx, job, lease.now, limit).await?;
         let attempt = AttemptId::new(lease.now);
         let mut holder = args![attempt.to_string(), lease.host.to_string(), lease.until, lease.now].to_vec();
@@ -78,7 +78,7 @@ impl Store {
         let taken = self.taken.of(lease.host);
         let ids = serde_json::to_string(&taken).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let args = args![lease.host.to_string(), lease.until, ids];
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_as(Turn::Renewal).await?;
         let mut rows = tx.fetch(items::ITEMS_RENEW, &args).await?;
         rows.extend(tx.fetch(runs::RUNS_RENEW, &args).await?);
         tx.execute(crate::sql::hosts::HOST_BEAT, &args![lease.host.to_string(), lease.now]).await?;

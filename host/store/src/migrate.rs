@@ -47,7 +47,7 @@ const POSTGRES: [Source; 12] = [
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {
     let result = match db {
-        Db::Sqlite { writer, .. } => migrator(&SQLITE).run(writer).await,
+        Db::Sqlite { writer, .. } => migrator(&SQLITE).run(writer.pool()).await,
         Db::Postgres(pool) => migrator(&POSTGRES).run(pool).await,
     };
     result.map_err(explain)

@@ -12,7 +12,7 @@ use domain::runner::{Found, Page};
 use jiff::Timestamp;
 
 use crate::commit::Committed;
-use crate::db::{Row, Tx, args};
+use crate::db::{Row, Turn, Tx, args};
 use crate::error::StoreError;
 use crate::items::{Lease, error_of};
 use crate::sql::{items, runs};
@@ -21,7 +21,7 @@ use crate::store::Store;
 impl Store {
     /// The oldest run of `job` that waits for its discovery, or lost the host that did it.
     pub async fn claim_run(&self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_as(Turn::Work).await?;
         let attempt_id = AttemptId::new(lease.now);
         let args =
             args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lease.now];
@@ -61,7 +61,7 @@ impl Store {
         digest: Option<&str>,
         now: Timestamp,
     ) -> Result<(Committed, Discovered), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_as(Turn::Work).await?;
         let id = run.id.to_string();
         let rows = tx.fetch(runs::RUN_QUEUED, &args![id.as_str()]).await?;
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;

@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use crate::commit::Committer;
 use crate::config::{POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX};
 use crate::datasource::Datasources;
-use crate::db::Db;
+use crate::db::{Db, Turn, Writer, agrees};
 use crate::error::StoreError;
 use crate::taken::Taken;
 use crate::wake::Wake;
@@ -114,18 +114,18 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
     }
-    let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_MAX);
-    let writer = pool()
-        .max_connections(1)
-        .connect_with(options.clone())
-        .await
-        .map_err(|e| unusable(sqlite_hint(&e)))?;
-    let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
+    let writer = Writer::durable(options.clone()).await.map_err(|e| unusable(sqlite_hint(&e)))?;
+    let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(WAIT_MAX);
+    let readers = readers.before_acquire(|connection, _| {
+        let good = agrees(connection);
+        Box::pin(async move { Ok(good) })
+    });
+    let readers = readers.connect_lazy_with(options.read_only(true));
     if durable {
         // A read-only file opens well, and even begins: only a write tells. It is rolled back.
         let write = async {
-            let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut *tx).await
+            let mut tx = writer.begin(Turn::Work).await?;
+            sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut **tx).await
         };
         write.await.map_err(|e| unusable(sqlite_hint(&e)))?;
     }

@@ -4,15 +4,18 @@
 mod postgres;
 mod row;
 mod sqlite;
+mod writer;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use domain::scope::Value;
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
 pub(crate) use row::args;
 pub use row::{IntoValue, Row};
+use writer::Writing;
+pub use writer::{Writer, agrees};
 
 use crate::config::STATEMENT_TIME_MAX;
 use crate::error::StoreError;
@@ -42,24 +45,38 @@ impl Most {
 pub enum Db {
     /// One writer: SQLite has no more, and a queue for it is fairer than its busy lock.
     Sqlite {
-        writer: SqlitePool,
+        writer: Writer,
         readers: SqlitePool,
     },
     Postgres(PgPool),
 }
 
+/// Who writes first where there is one writer.
+#[derive(Debug, Clone, Copy)]
+pub enum Turn {
+    /// Leases end if it waits.
+    Renewal,
+    /// Attempts that begin and end: places are held while it waits.
+    Work,
+    /// Everything else.
+    Request,
+}
+
 /// A transaction that rolls back when dropped.
 pub enum Tx {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(Writing),
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Db {
     /// A transaction that may write.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        self.begin_as(Turn::Request).await
+    }
+
+    pub async fn begin_as(&self, turn: Turn) -> Result<Tx, sqlx::Error> {
         match self {
-            // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
-            Db::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)),
+            Db::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin(turn).await?)),
             Db::Postgres(pool) => begun(pool, "BEGIN".to_owned()).await,
         }
     }
@@ -67,7 +84,7 @@ impl Db {
     /// A transaction that sees one state of the database and cannot write.
     pub async fn begin_read(&self) -> Result<Tx, sqlx::Error> {
         match self {
-            Db::Sqlite { readers, .. } => Ok(Tx::Sqlite(readers.begin().await?)),
+            Db::Sqlite { readers, .. } => Ok(Tx::Sqlite(Writing::reading(readers.begin().await?))),
             Db::Postgres(pool) => {
                 begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned()).await
             }

@@ -24,6 +24,8 @@ mod sql;
 
 mod commit;
 
+mod full;
+
 mod effects;
 
 mod outbox;

@@ -1,0 +1,141 @@
+//! The one writer of an SQLite file: whose turn it is, and what comes before the next write after one that failed.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{Connection, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::Turn;
+use crate::config::WAIT_MAX;
+
+#[derive(Debug, Clone)]
+pub struct Writer {
+    pool: SqlitePool,
+    gates: Gates,
+    /// A write failed, or nothing was written yet. None: it is for the file's owner to care.
+    doubtful: Option<Arc<AtomicBool>>,
+}
+
+/// A write on a slow disk takes its time, and a hundred may wait. Each kind waits for one of the kinds behind it at most.
+#[derive(Debug, Clone, Default)]
+struct Gates {
+    requests: Arc<Mutex<()>>,
+    work: Arc<Mutex<()>>,
+}
+
+/// A transaction, and the gates that open when it ends.
+pub struct Writing {
+    tx: Transaction<'static, Sqlite>,
+    _gates: Vec<OwnedMutexGuard<()>>,
+}
+
+impl Writing {
+    pub fn reading(tx: Transaction<'static, Sqlite>) -> Writing {
+        Writing { tx, _gates: Vec::new() }
+    }
+
+    /// The gates open when the commit is over, however it ended.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.tx.commit().await
+    }
+}
+
+impl Deref for Writing {
+    type Target = Transaction<'static, Sqlite>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tx
+    }
+}
+
+impl DerefMut for Writing {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.tx
+    }
+}
+
+impl Writer {
+    /// For a database that holds what was promised.
+    pub async fn durable(options: SqliteConnectOptions) -> Result<Writer, sqlx::Error> {
+        let doubtful = Arc::new(AtomicBool::new(true));
+        let failed = doubtful.clone();
+        let pool = SqlitePoolOptions::new().before_acquire(move |connection, _| {
+            let sound = agrees(connection);
+            failed.fetch_or(!sound, Ordering::AcqRel);
+            Box::pin(async move { Ok(sound) })
+        });
+        let pool = one(pool).connect_with(options).await?;
+        Ok(Writer { pool, gates: Gates::default(), doubtful: Some(doubtful) })
+    }
+
+    /// For a database of somebody else.
+    pub fn lazy(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Writer {
+        Writer { pool: one(pool).connect_lazy_with(options), gates: Gates::default(), doubtful: None }
+    }
+
+    pub async fn begin(&self, turn: Turn) -> Result<Writing, sqlx::Error> {
+        let gates = self.gates.pass(turn).await?;
+        // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
+        let begin = || self.pool.begin_with("BEGIN IMMEDIATE");
+        let mut tx = begin().await?;
+        // Looked at after the begin: it is what finds out that the last write failed.
+        if let Some(doubtful) = self.doubtful.as_ref().filter(|doubtful| doubtful.load(Ordering::Acquire)) {
+            tx.rollback().await?;
+            self.carry_over().await?;
+            doubtful.store(false, Ordering::Release);
+            tx = begin().await?;
+        }
+        Ok(Writing { tx, _gates: gates })
+    }
+
+    pub fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// After a sync that failed, the kernel may show what the disk does not have, and no later sync tells of it. A
+    /// commit behind such a gap in the log would be gone after a power cut. So the log is written once more, into the
+    /// database's own file, and begun anew, before anything else is promised; at a start, too: the process before this
+    /// one may have ended by such a failure.
+    async fn carry_over(&self) -> Result<(), sqlx::Error> {
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await?;
+        if row.try_get::<i64, _>(0)? != 0 {
+            return Err(sqlx::Error::Protocol("somebody still reads the log; it is tried again".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Gates {
+    async fn pass(&self, turn: Turn) -> Result<Vec<OwnedMutexGuard<()>>, sqlx::Error> {
+        let gates: &[_] = match turn {
+            Turn::Renewal => &[],
+            Turn::Work => &[&self.work],
+            Turn::Request => &[&self.requests, &self.work],
+        };
+        let pass = async {
+            let mut passed = Vec::with_capacity(gates.len());
+            for gate in gates {
+                passed.push((*gate).clone().lock_owned().await);
+            }
+            passed
+        };
+        tokio::time::timeout(WAIT_MAX, pass).await.map_err(|_| sqlx::Error::PoolTimedOut)
+    }
+}
+
+fn one(pool: SqlitePoolOptions) -> SqlitePoolOptions {
+    pool.max_connections(1).acquire_timeout(WAIT_MAX)
+}
+
+/// Whether the driver knows that the last transaction is over. SQLite rolls back by itself when the disk is full or
+/// fails; the driver's own ROLLBACK then fails, and it would refuse every BEGIN from there on.
+pub fn agrees(connection: &SqliteConnection) -> bool {
+    !connection.is_in_transaction()
+}

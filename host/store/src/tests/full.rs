@@ -1,0 +1,46 @@
+//! One writer: what comes after a write for which there was no room, and who waits for whom. Only SQLite has these.
+
+use std::time::Duration;
+
+use super::support::{Kind, T, at, job, lease, run};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_after_one_that_found_no_room() {
+    run(Kind::Sqlite, after_no_room).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_passes_all_that_wait() {
+    run(Kind::Sqlite, renewal_first).await;
+}
+
+/// SQLite ends a transaction by itself that found no room; the driver does not know.
+async fn after_no_room(t: T) {
+    let mut tx = t.store.db.begin().await.unwrap();
+    tx.execute_declared("PRAGMA max_page_count = 1", &[]).await.unwrap();
+    let much = "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms) VALUES ('a', 'b', 'c', zeroblob(9000000), 0)";
+    let full = tx.execute_declared(much, &[]).await.unwrap_err();
+    assert_eq!(full.as_database_error().and_then(|e| e.code()).as_deref(), Some("13"), "{full}");
+    drop(tx);
+    t.store.put_job(&job(), at(0)).await.unwrap();
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM kv").await, 0);
+}
+
+async fn renewal_first(t: T) {
+    let (standing, mut line) = tokio::sync::mpsc::channel(20);
+    for _ in 0..20 {
+        let (db, standing) = (t.store.db.clone(), standing.clone());
+        tokio::spawn(async move {
+            let tx = db.begin().await.unwrap();
+            // tidy: sleep because a slow disk takes its time
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            tx.commit().await.unwrap();
+            standing.send(()).await.unwrap();
+        });
+    }
+    // The first is done, the others have to be in line by now.
+    line.recv().await.unwrap();
+    t.store.renew(lease(1, 1)).await.unwrap();
+    let done = line.len();
+    assert!(done <= 2, "{done} of 19 were before it");
+}

@@ -17,6 +17,9 @@ use crate::engine::Ctx;
 use crate::executor::guarded;
 use crate::feed::Happening;
 use crate::figures;
+use crate::seldom::Seldom;
+
+static WAITS: Seldom = Seldom::new();
 
 /// Gives every job's oldest waiting run to a task of its own, one at a time.
 pub async fn run(ctx: Arc<Ctx>) {
@@ -35,7 +38,11 @@ pub async fn run(ctx: Arc<Ctx>) {
                     ctx.attempts.spawn(async move { discover(&turn.ctx, &turn.job, run).await });
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(job = %job.name, %error, "discoveries wait for the store"),
+                Err(error) => {
+                    if let Some(unsaid) = WAITS.may() {
+                        tracing::warn!(job = %job.name, %error, unsaid, "discoveries wait for the store");
+                    }
+                }
             }
         }
         tokio::select! {

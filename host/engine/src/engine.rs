@@ -44,6 +44,8 @@ pub(crate) struct Ctx {
     pub cut: CancellationToken,
     /// Ends what runs under leases that could not be renewed; a new one follows.
     pub leases: Mutex<CancellationToken>,
+    /// Why the last renewal failed, if it did.
+    pub trouble: Mutex<Option<String>>,
     pub attempts: TaskTracker,
     /// An attempt ended: there is room for another.
     pub room: Notify,
@@ -124,6 +126,7 @@ impl Engine {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             leases: Mutex::new(CancellationToken::new()),
+            trouble: Mutex::default(),
             attempts: TaskTracker::new(),
             room: Notify::new(),
         });
@@ -174,6 +177,11 @@ impl Engine {
         ctx.jobs_changed.notify_one();
         ctx.store.wake();
         Ok(())
+    }
+
+    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes.
+    pub fn trouble(&self) -> Option<String> {
+        self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn host_id(&self) -> HostId {

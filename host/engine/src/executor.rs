@@ -20,6 +20,9 @@ use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::figures;
 use crate::heartbeat::continues;
+use crate::seldom::Seldom;
+
+static WAITS: Seldom = Seldom::new();
 
 pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
     let never = CancellationToken::new();
@@ -144,7 +147,9 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
             Ok(Committed::Applied) => return tell(ctx, &end),
             Ok(Committed::Stale) => return stale(ctx, &end.item),
             Err(StoreError::Unavailable(error)) => {
-                tracing::warn!(job = %end.item.job, item = %end.item.key, %error, "an outcome waits for the store");
+                if let Some(unsaid) = WAITS.may() {
+                    tracing::warn!(job = %end.item.job, item = %end.item.key, %error, unsaid, "an outcome waits for the store");
+                }
             }
             Err(error) => {
                 tracing::error!(job = %end.item.job, item = %end.item.key, %error, "an outcome cannot be written");

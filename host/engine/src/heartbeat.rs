@@ -34,7 +34,10 @@ pub async fn run(ctx: Arc<Ctx>) {
         give_up_if_late(&ctx);
         looked_at = ctx.clock.now();
         let late = |_| Err(StoreError::Unavailable(format!("no answer within {RENEWAL_TIME_MAX:?}")));
-        match tokio::time::timeout(RENEWAL_TIME_MAX, renew(&ctx)).await.unwrap_or_else(late) {
+        let renewed = tokio::time::timeout(RENEWAL_TIME_MAX, renew(&ctx)).await.unwrap_or_else(late);
+        let trouble = renewed.as_ref().err().map(ToString::to_string);
+        *ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        match renewed {
             Ok(now) => {
                 looked_at = now;
                 figures::round_done("heartbeat", now);

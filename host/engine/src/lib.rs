@@ -19,6 +19,7 @@ mod recovery;
 
 pub mod feed;
 mod figures;
+pub mod seldom;
 mod timer;
 mod upkeep;
 

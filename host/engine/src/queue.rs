@@ -15,7 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::execute;
+use crate::seldom::Seldom;
 use crate::timer::until;
+
+static WAITS: Seldom = Seldom::new();
 
 /// The share of a job's room that has to be free before more is claimed, while others run:
 /// claims cost a transaction each, whatever their size.
@@ -101,7 +104,9 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, rooms: &mut Rooms) -> Round {
 
 impl Round {
     fn fail(&mut self, job: &JobSpec, error: &StoreError) {
-        tracing::warn!(job = %job.name, %error, "items wait for the store");
+        if let Some(unsaid) = WAITS.may() {
+            tracing::warn!(job = %job.name, %error, unsaid, "items wait for the store");
+        }
         self.failed = true;
     }
 }

@@ -13,7 +13,10 @@ use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::figures;
+use crate::seldom::Seldom;
 use crate::timer::{in_time, until};
+
+static WAITS: Seldom = Seldom::new();
 
 /// Longest sleep, so that a clock that was set does not go unnoticed.
 const SLEEP_MAX: SignedDuration = SignedDuration::from_mins(1);
@@ -30,7 +33,9 @@ pub async fn run(ctx: Arc<Ctx>) {
             match in_time(tick(&ctx, job, now)).await {
                 Ok(due) => next = next.min(due.unwrap_or(Timestamp::MAX)),
                 Err(error) => {
-                    tracing::warn!(job = %job.name, %error, "the schedule waits for the store");
+                    if let Some(unsaid) = WAITS.may() {
+                        tracing::warn!(job = %job.name, %error, unsaid, "the schedule waits for the store");
+                    }
                     failed = true;
                 }
             }

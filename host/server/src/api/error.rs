@@ -3,12 +3,15 @@
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use engine::seldom::Seldom;
 use store::StoreError;
 
 use super::types::Problem;
 
 /// Seconds after which a client may try again while the store is away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+static UNAVAILABLE: Seldom = Seldom::new();
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -46,7 +49,9 @@ impl From<StoreError> for ApiError {
         let text = error.to_string();
         match error {
             StoreError::Unavailable(_) => {
-                tracing::warn!(error = text, "a request found the store unavailable");
+                if let Some(unsaid) = UNAVAILABLE.may() {
+                    tracing::warn!(error = text, unsaid, "a request found the store unavailable");
+                }
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", text)
             }
             StoreError::NotFound(_) => ApiError::not_found(text),

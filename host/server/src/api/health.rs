@@ -28,9 +28,13 @@ async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
         return not_ready("the host is stopping".to_owned());
     }
     let late = |_| Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIME_MAX:?}")));
-    match tokio::time::timeout(ANSWER_TIME_MAX, state.store.ping()).await.unwrap_or_else(late) {
-        Ok(()) => (StatusCode::OK, Json(Health { status: "ready".to_owned(), reason: None })),
-        Err(error) => not_ready(error.to_string()),
+    let asked = tokio::time::timeout(ANSWER_TIME_MAX, state.store.ping()).await.unwrap_or_else(late);
+    if let Err(error) = asked {
+        return not_ready(error.to_string());
+    }
+    match state.engine.trouble() {
+        None => (StatusCode::OK, Json(Health { status: "ready".to_owned(), reason: None })),
+        Some(reason) => not_ready(reason),
     }
 }
 

@@ -13,7 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::config::{DatasourceConfig, SQLITE_READERS, WAIT_MAX};
 use crate::db::{Db, Tx, Writer, agrees};
-use crate::error::StoreError;
+use crate::error::{StoreError, with_remedy};
 use crate::store::{Store, hide_password};
 
 /// Connections of one host to one Postgres datasource.
@@ -121,8 +121,8 @@ pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
         sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "57014" || code == "9") => {
             ScopeError::Limit("the statement took too long".to_owned())
         }
-        sqlx::Error::Database(e) if e.code().is_some_and(|code| is_away(&code)) => {
-            ScopeError::Unavailable(e.message().to_owned())
+        sqlx::Error::Database(ref e) if e.code().is_some_and(|code| is_away(&code)) => {
+            ScopeError::Unavailable(with_remedy(&error))
         }
         sqlx::Error::Database(e) => ScopeError::Database(e.message().to_owned()),
         sqlx::Error::Decode(e) => ScopeError::Database(e.to_string()),

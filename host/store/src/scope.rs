@@ -20,7 +20,7 @@ use crate::bounds::{check_count, check_key, check_text, check_word};
 use crate::commit::NewEvent;
 use crate::datasource::explain;
 use crate::db::{Db, Most, Tx, args};
-use crate::error::StoreError;
+use crate::error::{StoreError, with_remedy};
 use crate::sql::events;
 use crate::store::Store;
 
@@ -155,7 +155,7 @@ impl AttemptScope {
     async fn begin(&self, db: &Db, datasource: &str, to_write: bool) -> Result<Tx, ScopeError> {
         let writes = to_write && self.may_write(datasource);
         let began = db.begin_declared(writes, self.job.limits.sql_time).await;
-        began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {e}")))
+        began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {}", with_remedy(&e))))
     }
 }
 

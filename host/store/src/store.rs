@@ -11,7 +11,7 @@ use crate::commit::Committer;
 use crate::config::{POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX};
 use crate::datasource::Datasources;
 use crate::db::{Db, Turn, Writer, agrees};
-use crate::error::StoreError;
+use crate::error::{StoreError, with_remedy};
 use crate::taken::Taken;
 use crate::wake::Wake;
 use crate::{migrate, sql};
@@ -133,7 +133,10 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
 }
 
 fn sqlite_hint(error: &sqlx::Error) -> String {
-    let text = error.to_string();
+    let text = with_remedy(error);
+    if text != error.to_string() {
+        return text;
+    }
     if text.contains("readonly") {
         return format!("the file or its folder is read-only ({text}): make both writable for this user");
     }

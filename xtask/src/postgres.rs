@@ -55,7 +55,7 @@ impl Postgres {
             None => install()?,
         };
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let as_root = is_root()?;
+        let as_root = sh::is_root()?;
         let mut mktemp = command(as_root, "mktemp");
         let folder = sh::output(mktemp.args(["-d", "-t", "tidemill-postgres-XXXXXX"]))?;
         let folder = Path::new(folder.trim());
@@ -131,12 +131,7 @@ fn newest_binaries(root: &Path) -> Option<PathBuf> {
 /// The package starts a cluster of its own on port 5432; it is not used.
 fn install() -> Result<PathBuf> {
     eprintln!("no Postgres below {DEBIAN_BINARIES}: installing Debian's");
-    let root = is_root()?;
-    for args in [&["update"][..], &["install", "-y", "--no-install-recommends", "postgresql"]] {
-        let mut apt = Command::new(if root { "apt-get" } else { "sudo" });
-        apt.args((!root).then_some("apt-get")).args(args).env("DEBIAN_FRONTEND", "noninteractive");
-        sh::run(&mut apt).context("install the Debian package `postgresql` by hand, then try again")?;
-    }
+    sh::install("postgresql")?;
     newest_binaries(Path::new(DEBIAN_BINARIES))
         .with_context(|| format!("apt-get installed no Postgres below {DEBIAN_BINARIES}"))
 }
@@ -149,10 +144,6 @@ fn command(as_root: bool, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(program);
     command
-}
-
-fn is_root() -> Result<bool> {
-    Ok(sh::output(Command::new("id").arg("-u"))?.trim() == "0")
 }
 
 fn remove(folder: &Path) {

@@ -37,3 +37,19 @@ fn last_lines(output: &Output) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
+
+/// A package of Debian's.
+pub fn install(package: &str) -> Result<()> {
+    let root = is_root()?;
+    for args in [&["update"][..], &["install", "-y", "--no-install-recommends", package]] {
+        let mut apt = Command::new(if root { "apt-get" } else { "sudo" });
+        apt.args((!root).then_some("apt-get")).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        run(&mut apt)
+            .with_context(|| format!("install the Debian package `{package}` by hand, then try again"))?;
+    }
+    Ok(())
+}
+
+pub fn is_root() -> Result<bool> {
+    Ok(output(Command::new("id").arg("-u"))?.trim() == "0")
+}

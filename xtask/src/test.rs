@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 
 use crate::postgres::Postgres;
 use crate::steps::Steps;
-use crate::{host, plugins, toolchain};
+use crate::{host, plugins, sh, toolchain};
 
 /// Crates of the plugins' workspace whose logic is tested without wasm.
 const NATIVE_PLUGIN_TESTS: [&str; 2] = ["tidemill-sdk", "wallet-keygen-retry"];
 
 /// How many steps `steps` takes.
-pub const STEPS: usize = 6;
+pub const STEPS: usize = 7;
 
 #[derive(clap::Args, Default)]
 pub struct Args {
@@ -38,6 +38,7 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;
     let binary = steps.run("building the host", || host::build(root))?;
+    steps.run("strace", strace)?;
     let postgres = steps.run("starting Postgres", Postgres::start)?;
 
     let mut tests = host::cargo(root);
@@ -85,4 +86,13 @@ fn pass(tests: &mut Command) -> Result<()> {
     }
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Err(Failed(code.unwrap_or(1)).into())
+}
+
+/// By it the tests of failing and slow disks change what the kernel answers.
+fn strace() -> Result<()> {
+    if sh::output(Command::new("strace").arg("-V")).is_ok() {
+        return Ok(());
+    }
+    eprintln!("no strace: installing Debian's");
+    sh::install("strace")
 }

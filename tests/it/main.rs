@@ -15,5 +15,6 @@ mod wallet;
 
 mod bad_input;
 mod crash;
+mod disk;
 mod first_run;
 mod hot_swap;

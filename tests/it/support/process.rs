@@ -49,16 +49,27 @@ pub struct Process {
 impl Process {
     /// `tidemill serve` with this configuration, which must name `address` as server.listen.
     pub fn spawn(config: &Path, address: SocketAddr) -> Process {
-        Process::spawn_with(config, address, &[])
+        Process::spawn_as(&[], config, address, &[])
     }
 
     /// The same, with more arguments.
     pub fn spawn_with(config: &Path, address: SocketAddr, more: &[String]) -> Process {
+        Process::spawn_as(&[], config, address, more)
+    }
+
+    /// The same, by a command that ends by becoming the one that it is given (`unshare`, `strace -D`).
+    pub fn spawn_by(wrapper: &[String], config: &Path, address: SocketAddr) -> Process {
+        Process::spawn_as(wrapper, config, address, &[])
+    }
+
+    fn spawn_as(wrapper: &[String], config: &Path, address: SocketAddr, more: &[String]) -> Process {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
         // It dies with this process, also if this one is killed and drops nothing.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
+        let own = ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned);
+        let words = [wrapper, &own].concat();
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .arg(binary())
             .args(["serve", "--config"])
             .arg(config)

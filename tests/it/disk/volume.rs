@@ -1,0 +1,66 @@
+//! A small disk that only one host sees, so that it can be filled: a tmpfs in a mount namespace of that process.
+//! It is gone with the process, however that ends.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+const BLOCK: [u8; 4_096] = [0; 4_096];
+/// `$0` is where to mount, `$1` how large; the rest is who lives there.
+const MOUNT: &str = r#"mount -t tmpfs -o size="$1" tmpfs "$0" && shift && exec "$@""#;
+
+pub struct Volume {
+    dir: TempDir,
+    bytes: u64,
+}
+
+impl Volume {
+    pub fn new(bytes: u64) -> Volume {
+        Volume { dir: tempfile::tempdir().unwrap(), bytes }
+    }
+
+    /// Where the host finds it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The command by which a host starts that has it. Who may not mount makes a user namespace, in which he may.
+    pub fn wrapper(&self) -> Vec<String> {
+        let root = is_root();
+        let unshare =
+            if root { vec!["unshare", "--mount"] } else { vec!["unshare", "--map-root-user", "--mount"] };
+        let (dir, bytes) = (self.dir.path().display().to_string(), self.bytes.to_string());
+        let words = unshare.into_iter().chain(["sh", "-c", MOUNT]).map(str::to_owned);
+        words.chain([dir, bytes]).collect()
+    }
+
+    /// Where others find it while this process has it.
+    pub fn seen_from_outside(&self, pid: u32) -> PathBuf {
+        let inside = self.dir.path().strip_prefix("/").unwrap();
+        Path::new("/proc").join(pid.to_string()).join("root").join(inside)
+    }
+
+    /// Takes all the room that is left.
+    pub fn fill(&self, pid: u32) {
+        let filler = self.seen_from_outside(pid).join("filler");
+        let mut filler = File::options().append(true).create(true).open(filler).unwrap();
+        loop {
+            match filler.write(&BLOCK) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return,
+                Err(error) => panic!("the small disk cannot be filled: {error}"),
+            }
+        }
+    }
+
+    pub fn free(&self, pid: u32) {
+        std::fs::remove_file(self.seen_from_outside(pid).join("filler")).unwrap();
+    }
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Uid:\t") && line.split('\t').nth(2) == Some("0"))
+}

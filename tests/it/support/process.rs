@@ -49,7 +49,7 @@ pub struct Process {
 impl Process {
     /// `tidemill serve` with this configuration, which must name `address` as server.listen.
     pub fn spawn(config: &Path, address: SocketAddr) -> Process {
-        Process::spawn_as(&[], config, address, &[])
+        Process::spawn_with(config, address, &[])
     }
 
     /// The same, with more arguments.

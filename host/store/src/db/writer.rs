@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
@@ -15,8 +15,23 @@ use crate::config::WAIT_MAX;
 pub struct Writer {
     pool: SqlitePool,
     gates: Gates,
-    /// A write failed, or nothing was written yet. None: it is for the file's owner to care.
-    doubtful: Option<Arc<AtomicBool>>,
+    /// None: it is for the file's owner to care.
+    doubts: Option<Arc<Doubts>>,
+}
+
+/// Writes that failed, and how many of them the log was carried over after. What a former process did counts as one.
+#[derive(Debug)]
+struct Doubts {
+    failures: AtomicU64,
+    settled: AtomicU64,
+}
+
+impl Doubts {
+    /// How many there were, if there are new ones.
+    fn open(&self) -> Option<u64> {
+        let failures = self.failures.load(Ordering::Acquire);
+        (failures > self.settled.load(Ordering::Acquire)).then_some(failures)
+    }
 }
 
 /// A write on a slow disk takes its time, and a hundred may wait. Each kind waits for one of the kinds behind it at most.
@@ -60,35 +75,37 @@ impl DerefMut for Writing {
 impl Writer {
     /// For a database that holds what was promised.
     pub async fn durable(options: SqliteConnectOptions) -> Result<Writer, sqlx::Error> {
-        let doubtful = Arc::new(AtomicBool::new(true));
-        let failed = doubtful.clone();
+        let doubts = Arc::new(Doubts { failures: AtomicU64::new(1), settled: AtomicU64::new(0) });
+        let seen = doubts.clone();
         let pool = SqlitePoolOptions::new().before_acquire(move |connection, _| {
             let sound = agrees(connection);
-            failed.fetch_or(!sound, Ordering::AcqRel);
+            seen.failures.fetch_add(u64::from(!sound), Ordering::AcqRel);
             Box::pin(async move { Ok(sound) })
         });
         let pool = one(pool).connect_with(options).await?;
-        Ok(Writer { pool, gates: Gates::default(), doubtful: Some(doubtful) })
+        Ok(Writer { pool, gates: Gates::default(), doubts: Some(doubts) })
     }
 
     /// For a database of somebody else.
     pub fn lazy(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Writer {
-        Writer { pool: one(pool).connect_lazy_with(options), gates: Gates::default(), doubtful: None }
+        Writer { pool: one(pool).connect_lazy_with(options), gates: Gates::default(), doubts: None }
     }
 
     pub async fn begin(&self, turn: Turn) -> Result<Writing, sqlx::Error> {
         let gates = self.gates.pass(turn).await?;
-        // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
-        let begin = || self.pool.begin_with("BEGIN IMMEDIATE");
-        let mut tx = begin().await?;
-        // Looked at after the begin: it is what finds out that the last write failed.
-        if let Some(doubtful) = self.doubtful.as_ref().filter(|doubtful| doubtful.load(Ordering::Acquire)) {
+        loop {
+            // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
+            let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            // Looked at after the begin: it is what finds out that the last write failed.
+            let Some((doubts, failures)) =
+                self.doubts.as_ref().and_then(|doubts| Some((doubts, doubts.open()?)))
+            else {
+                return Ok(Writing { tx, _gates: gates });
+            };
             tx.rollback().await?;
             self.carry_over().await?;
-            doubtful.store(false, Ordering::Release);
-            tx = begin().await?;
+            doubts.settled.fetch_max(failures, Ordering::AcqRel);
         }
-        Ok(Writing { tx, _gates: gates })
     }
 
     pub fn pool(&self) -> &SqlitePool {
@@ -106,7 +123,10 @@ impl Writer {
     async fn carry_over(&self) -> Result<(), sqlx::Error> {
         let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await?;
         if row.try_get::<i64, _>(0)? != 0 {
-            return Err(sqlx::Error::Protocol("somebody still reads the log; it is tried again".to_owned()));
+            return Err(sqlx::Error::Protocol(
+                "another process reads the database (a backup?): nothing is written until it has ended"
+                    .to_owned(),
+            ));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ async fn a_guest_reaches_its_scope_through_every_capability() {
     let report = bench.process("witness", "").await;
     assert_eq!(report.result, Ok(Outcome::Resolved { note: Some("inserted 1".to_owned()) }));
     let calls = bench.scope.calls();
-    assert_eq!(calls[..2], ["execute witness 3", "publish witness item-1"]);
+    assert_eq!(calls[..2], ["execute witness 4", "publish witness item-1"]);
     assert!(calls[2].starts_with("set ") && calls[2].ends_with("/item-1"), "{calls:?}");
     assert_eq!(report.digest, bench.digest("witness"));
     assert!(report.usage.memory_bytes_max > 0 && report.usage.wall_us > 0);

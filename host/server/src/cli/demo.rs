@@ -25,7 +25,9 @@ const WALLETS: &str = "wallet-keygen-retry";
 const CLOCK_FILE: &str = "clock";
 
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
-    let log = LogConfig { filter: "warn,engine::executor=error".to_owned(), ..LogConfig::default() };
+    // A slow statement is news of the machine, not of the demo.
+    let log =
+        LogConfig { filter: "warn,engine::executor=error,sqlx=error".to_owned(), ..LogConfig::default() };
     telemetry::start(&log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(play(args))

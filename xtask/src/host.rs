@@ -40,9 +40,13 @@ pub fn build(root: &Path) -> Result<PathBuf> {
 
 /// Where the binary is once it is built.
 pub fn binary(root: &Path) -> PathBuf {
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+    target(root).join("debug/tidemill")
+}
+
+/// Where cargo puts what it builds.
+pub fn target(root: &Path) -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root.join(dir),
         None => root.join("target"),
-    };
-    target.join("debug/tidemill")
+    }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask simulate`: seeded stories of hosts that share a store, and the faults that they must find.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -27,8 +28,9 @@ impl Default for Args {
 
 /// The feature that puts the faults in is turned on here and nowhere else.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let mut simulate = host::cargo(root);
-    simulate.args(["run", "--workspace", "--features", "simulation/faults", "--bin", "simulate", "--"]);
+    let faults = ["build", "--workspace", "--features", "simulation/faults", "--bin", "simulate"];
+    sh::run(host::cargo(root).args(faults))?;
+    let mut simulate = Command::new(host::target(root).join("debug/simulate"));
     match args.seed {
         Some(seed) => simulate.args(["--seed", &seed.to_string()]),
         None => simulate.args(["--seeds", &args.seeds.to_string()]),

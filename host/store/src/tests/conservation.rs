@@ -31,7 +31,7 @@ const RUNS_OUT_OF_STEP: &str = "SELECT COUNT(*) AS n FROM run
     WHERE queued - done <> (SELECT COUNT(*) FROM item WHERE item.run_id = run.id)
         OR (state = 'finished') <> (state <> 'failed' AND discovered_at_ms IS NOT NULL AND done >= queued)";
 
-const STEPS: u32 = 300;
+const STEPS: u32 = 500;
 const HOSTS: u64 = 3;
 
 /// Numbers that look random and are the same each time (xorshift).

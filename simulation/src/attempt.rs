@@ -158,9 +158,9 @@ impl World {
         Ok(())
     }
 
-    pub async fn write(&mut self, host: usize, end: &AttemptEnd) -> Result<()> {
+    pub async fn write(&mut self, host: usize, end: &Arc<AttemptEnd>) -> Result<()> {
         let (key, epoch) = (end.item.key.clone(), end.item.epoch);
-        let committed = self.hosts[host].store.end_attempt(Arc::new(again(end))).await?;
+        let committed = self.hosts[host].store.end_attempt(end.clone()).await?;
         self.note(|| {
             format!("the end of {key} epoch {epoch}, {}: {committed:?}", end.ending.verdict.as_str())
         });
@@ -177,27 +177,5 @@ impl World {
             self.model.violated(format!("{key} epoch {epoch} was called stale, and its outcome is written"));
         }
         Ok(())
-    }
-}
-
-/// The same request, sent once more.
-fn again(end: &AttemptEnd) -> AttemptEnd {
-    let events = end.effects.events.iter().map(|event| store::commit::NewEvent {
-        id: event.id,
-        seq: event.seq,
-        topic: event.topic.clone(),
-        key: event.key.clone(),
-        payload: event.payload.clone(),
-    });
-    AttemptEnd {
-        item: end.item.clone(),
-        ending: end.ending.clone(),
-        effects: Effects { events: events.collect(), ..Effects::default() },
-        host: end.host,
-        failed_alert: end.failed_alert.clone(),
-        digest: end.digest,
-        usage: end.usage,
-        log: String::new(),
-        ended_at: end.ended_at,
     }
 }

@@ -1,5 +1,7 @@
 //! What befalls hosts and clocks.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use domain::outcome::Failure;
 
@@ -31,7 +33,7 @@ impl World {
         // What has ended is written or not: it is never called interrupted.
         for (_, item) in running.into_iter().filter(|(number, _)| !ended.contains(number)) {
             let end = self.end_of(number, item, Err(Failure::Interrupted), Default::default());
-            self.write(number, &end).await?;
+            self.write(number, &Arc::new(end)).await?;
         }
         let host = &mut self.hosts[number];
         host.up = false;

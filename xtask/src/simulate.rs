@@ -7,10 +7,13 @@ use anyhow::Result;
 
 use crate::{host, sh};
 
+/// What CI tells.
+const SEEDS: u64 = 1_000;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Stories to simulate, from seed 0 on
-    #[arg(long, default_value_t = 1_000, conflicts_with = "seed")]
+    #[arg(long, default_value_t = SEEDS, conflicts_with = "seed")]
     seeds: u64,
     /// Tell one story instead
     #[arg(long)]
@@ -22,7 +25,7 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Args { seeds: 1_000, seed: None, fault: None }
+        Args { seeds: SEEDS, seed: None, fault: None }
     }
 }
 

@@ -39,7 +39,12 @@ impl Default for Flow {
 impl Flow {
     /// Whether what other hosts do decides how much may be claimed.
     pub fn is_shared(&self) -> bool {
-        self.concurrency_total.is_some() || self.per_prefix.is_some() || self.rate.is_some()
+        self.has_places() || self.rate.is_some()
+    }
+
+    /// Whether an attempt that ends on any host makes room on all.
+    pub fn has_places(&self) -> bool {
+        self.concurrency_total.is_some() || self.per_prefix.is_some()
     }
 
     /// Of jobs that wait for the same room, the earliest turn is next: who waits long enough comes before any priority.
@@ -62,9 +67,8 @@ impl PerPrefix {
     }
 
     /// Which of these keys may begin beside those that `run`, in order.
-    pub fn admits<'k>(&self, running: &[&str], keys: &[&'k str]) -> Vec<&'k str> {
-        let mut counts: HashMap<&str, u32> = HashMap::new();
-        running.iter().for_each(|key| *counts.entry(self.of(key)).or_default() += 1);
+    pub fn admits<'k>(&self, running: &[&'k str], keys: &[&'k str]) -> Vec<&'k str> {
+        let mut counts = self.counts(running);
         let admitted = keys.iter().filter(|key| {
             let count = counts.entry(self.of(key)).or_default();
             *count += 1;
@@ -75,15 +79,20 @@ impl PerPrefix {
 
     /// Prefixes that have no room beside those that `run`.
     pub fn full<'k>(&self, running: &[&'k str]) -> Vec<&'k str> {
-        let mut counts: HashMap<&str, u32> = HashMap::new();
-        running.iter().for_each(|key| *counts.entry(self.of(key)).or_default() += 1);
-        let mut full: Vec<&str> = counts
+        let mut full: Vec<&str> = self
+            .counts(running)
             .into_iter()
             .filter(|(_, count)| *count >= self.concurrency)
             .map(|(prefix, _)| prefix)
             .collect();
         full.sort_unstable();
         full
+    }
+
+    fn counts<'k>(&self, keys: &[&'k str]) -> HashMap<&'k str, u32> {
+        let mut counts = HashMap::new();
+        keys.iter().for_each(|key| *counts.entry(self.of(key)).or_default() += 1);
+        counts
     }
 }
 

@@ -83,13 +83,13 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, rooms: &mut Rooms) -> Round {
     let mut turns = Vec::new();
     for job in ctx.jobs().iter().filter(|job| ctx.ready(job) && !pauses.covers(job.name.as_str())) {
         match ctx.store.next_due(&job.name).await {
-            Ok(due) => turns.extend(due.map(|due| (job.flow.turn(due), job.clone()))),
+            Ok(due) => turns.extend(due.map(|due| (due, job.clone()))),
             Err(error) => round.fail(job, &error),
         }
     }
-    turns.sort_by_key(|(turn, _)| *turn);
-    for (_, job) in turns {
-        match fill(ctx, &job, rooms).await {
+    turns.sort_by_key(|(due, job)| job.flow.turn(*due));
+    for (due, job) in turns {
+        match fill(ctx, &job, due, rooms).await {
             Ok(Filled::Until(due)) => round.next = [round.next, due].into_iter().flatten().min(),
             Ok(Filled::Held) => round.held = true,
             Ok(Filled::NoRoom) => {
@@ -179,11 +179,16 @@ enum Filled {
     NoRoom,
 }
 
-/// Claims what there is room for.
-async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &mut Rooms) -> Result<Filled, StoreError> {
+/// Claims what there is room for; `due` is when the first of it is.
+async fn fill(
+    ctx: &Arc<Ctx>,
+    job: &Arc<JobSpec>,
+    due: Timestamp,
+    rooms: &mut Rooms,
+) -> Result<Filled, StoreError> {
+    let mut next = Some(due);
     loop {
         let now = ctx.clock.now();
-        let next = ctx.store.next_due(&job.name).await?;
         if next.is_none_or(|next| next > now) || ctx.stop.is_cancelled() {
             return Ok(Filled::Until(next));
         }
@@ -202,17 +207,16 @@ async fn fill(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, rooms: &mut Rooms) -> Result<F
         }
         for (item, permit) in claimed.into_iter().zip(permits) {
             let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());
-            // Other hosts may wait for a place of those that all share.
-            let others_wait = job.flow.concurrency_total.is_some() || job.flow.per_prefix.is_some();
             let tracker = ctx.attempts.clone();
             tracker.spawn(async move {
-                execute(&ctx, job, item, &leases).await;
+                execute(&ctx, job.clone(), item, &leases).await;
                 drop(permit);
                 ctx.room.notify_one();
-                if others_wait {
+                if job.flow.has_places() {
                     ctx.store.wake();
                 }
             });
         }
+        next = ctx.store.next_due(&job.name).await?;
     }
 }

@@ -82,9 +82,7 @@ impl Store {
         self.committer.queue.send((end, reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
-}
 
-impl Store {
     /// Writes the end in the transaction in which the attempt wrote to this very database: both or neither. An error
     /// says that nobody can tell: sent as another end, it is known again if it was written ([`Store::end_attempt`]).
     pub async fn end_attempt_with(&self, own: OwnTx, end: &Arc<AttemptEnd>) -> Result<Committed, StoreError> {

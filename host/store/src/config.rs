@@ -18,6 +18,8 @@ pub struct DatasourceConfig {
 
 /// Readers of an SQLite file beside its one writer.
 pub const SQLITE_READERS: u32 = 4;
+/// Where our tables are on Postgres.
+pub const SCHEMA: &str = "tidemill";
 pub const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// Longest wait for a connection, and for a lock of SQLite.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);

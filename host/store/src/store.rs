@@ -8,7 +8,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::commit::Committer;
-use crate::config::{POSTGRES_CONNECTIONS_MAX, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX};
+use crate::config::{
+    POSTGRES_CONNECTIONS_MAX, SCHEMA, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX,
+};
 use crate::datasource::Datasources;
 use crate::db::{Db, Turn, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
@@ -18,7 +20,6 @@ use crate::{migrate, sql};
 
 /// First SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
-const SCHEMA: &str = "tidemill";
 
 pub struct Store {
     pub(crate) db: Db,

@@ -13,14 +13,20 @@ fn fifteen_seconds(config: EngineConfig) -> EngineConfig {
     EngineConfig { lease_ttl: SignedDuration::from_secs(15), ..config }
 }
 
-/// A host that holds `a` and cannot renew: moved to the last moment before the lease ends.
-async fn loses_its_store(world: &World, cut_off: impl AsyncFnOnce(&Host)) -> Host {
+/// A host whose attempt of `a` goes on for ever.
+async fn works_on_a(world: &World) -> Host {
     world.script.finds(&["a"]);
     world.script.holds("a");
     let host = world.host_with("h1", &[job()], fifteen_seconds).await;
     host.trigger().await;
     world.until_seen("h1 begins a #1").await;
     world.until_seen("h1 discovered").await;
+    host
+}
+
+/// A host that holds `a` and cannot renew: moved to the last moment before the lease ends.
+async fn loses_its_store(world: &World, cut_off: impl AsyncFnOnce(&Host)) -> Host {
+    let host = works_on_a(world).await;
     cut_off(&host).await;
     world.advance(5);
     world.until_seen("h1 store-lost").await;
@@ -65,12 +71,7 @@ async fn guests_end_before_their_leases_on_postgres() {
 #[tokio::test]
 async fn guests_end_when_their_host_slept_through_its_leases() {
     let world = World::postgres();
-    world.script.finds(&["a"]);
-    world.script.holds("a");
-    let host = world.host_with("h1", &[job()], fifteen_seconds).await;
-    host.trigger().await;
-    world.until_seen("h1 begins a #1").await;
-    world.until_seen("h1 discovered").await;
+    let host = works_on_a(&world).await;
     world.advance(16);
     world.until_seen("dropped h1 a").await;
     world.advance(5);

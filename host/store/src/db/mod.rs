@@ -17,7 +17,7 @@ pub use row::{IntoValue, Row};
 use writer::Writing;
 pub use writer::{Writer, agrees};
 
-use crate::config::STATEMENT_TIME_MAX;
+use crate::config::{SCHEMA, STATEMENT_TIME_MAX};
 use crate::error::StoreError;
 use crate::sql::Sql;
 
@@ -185,16 +185,19 @@ impl Tx {
 
     /// Has Postgres end this transaction by itself if its commit does not come in time. SQLite's end with the process.
     pub async fn commit_within(&mut self, time: Duration) -> Result<(), sqlx::Error> {
-        let Tx::Postgres(tx) = self else { return Ok(()) };
-        let set = format!("SET LOCAL idle_in_transaction_session_timeout = {}", time.as_millis());
-        answered(sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut **tx)).await.map(|_| ())
+        self.set_local("idle_in_transaction_session_timeout", &time.as_millis().to_string()).await
     }
 
     /// Has statements of ours find their tables in this transaction, which began on a datasource of the same database.
     pub async fn among_own_tables(&mut self) -> Result<(), sqlx::Error> {
+        self.set_local("search_path", SCHEMA).await
+    }
+
+    /// A setting of Postgres for the rest of this transaction.
+    async fn set_local(&mut self, name: &str, value: &str) -> Result<(), sqlx::Error> {
         let Tx::Postgres(tx) = self else { return Ok(()) };
-        let set = sqlx::raw_sql("SET LOCAL search_path TO tidemill").execute(&mut **tx);
-        answered(set).await.map(|_| ())
+        let set = sqlx::AssertSqlSafe(format!("SET LOCAL {name} TO {value}"));
+        answered(sqlx::raw_sql(set).execute(&mut **tx)).await.map(|_| ())
     }
 
     /// Whether a declared statement can be prepared here.

@@ -109,9 +109,10 @@ impl World {
         // In memory where there is such a folder: what is simulated here is not the disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let file = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
-        let business = DatasourceConfig { url: format!("{}?mode=rwc", file("business.db")) };
+        let business = DatasourceConfig { url: format!("{}?mode=rwc", file("business.db")), password: None };
         let store = StoreConfig {
             url: file("tidemill.db"),
+            password: None,
             datasources: BTreeMap::from([(BUSINESS.to_owned(), business)]),
         };
         let config = EngineConfig::new("simulated");

@@ -8,9 +8,11 @@ use crate::alert::FailedAlert;
 use crate::flow::Flow;
 use crate::id::{JobName, PluginName};
 use crate::limits::Limits;
-use crate::origin::Origin;
+use crate::lock::LockPattern;
+use crate::origin::{Methods, Origin};
 use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
+use crate::secret::SecretHeader;
 use crate::tick::TickPolicy;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -63,10 +65,14 @@ pub struct Grants {
     pub metrics: bool,
     /// Jobs that it may add items to.
     pub items: BTreeSet<JobName>,
-    /// Where it may send HTTP requests.
-    pub http: BTreeSet<Origin>,
+    /// Locks that it may take.
+    pub locks: BTreeSet<LockPattern>,
+    /// Where it may send HTTP requests, and which.
+    pub http: BTreeMap<Origin, Methods>,
     /// Whether the names among them may stand for addresses of the own network.
     pub http_private: bool,
+    /// Secrets that the host adds to requests; the plugin never sees them.
+    pub secrets: Vec<SecretHeader>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

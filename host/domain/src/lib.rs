@@ -9,9 +9,11 @@ pub mod flow;
 pub mod id;
 pub mod lease;
 pub mod limits;
+pub mod lock;
 pub mod origin;
 pub mod retry;
 pub mod schedule;
+pub mod secret;
 
 pub mod alert;
 pub mod job;

@@ -1,6 +1,7 @@
 //! Where a job may send HTTP requests: scheme, host and port (an origin in the sense of RFC 6454), and
 //! which addresses a name may stand for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -38,6 +39,8 @@ pub enum OriginError {
     More,
     #[error("its host is not valid")]
     Host,
+    #[error("its methods are not among GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS, with commas between")]
+    Method,
     #[error("its port is not a number from 1 to 65535")]
     Port,
 }
@@ -52,6 +55,49 @@ impl Origin {
         Ok(Origin { scheme, host, port: port.unwrap_or(scheme.port()) })
     }
 }
+
+/// Which requests may go to an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Methods {
+    Any,
+    /// In capital letters.
+    Only(BTreeSet<String>),
+}
+
+impl Methods {
+    pub fn allow(&self, method: &str) -> bool {
+        match self {
+            Methods::Any => true,
+            Methods::Only(methods) => methods.contains(method),
+        }
+    }
+}
+
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Methods::Any => Ok(()),
+            Methods::Only(methods) => {
+                f.write_str(&methods.iter().map(String::as_str).collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+}
+
+/// What a job is granted in one line: `https://stock.example.com`, or `GET,HEAD https://stock.example.com`.
+pub fn reach(text: &str) -> Result<(Origin, Methods), OriginError> {
+    let Some((methods, origin)) = text.split_once(' ') else {
+        return Ok((text.parse()?, Methods::Any));
+    };
+    if !methods.split(',').all(|method| METHODS.contains(&method)) {
+        return Err(OriginError::Method);
+    }
+    let methods = methods.split(',').map(str::to_owned).collect();
+    Ok((origin.trim_start().parse()?, Methods::Only(methods)))
+}
+
+/// CONNECT and TRACE are for no job.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 impl FromStr for Origin {
     type Err = OriginError;

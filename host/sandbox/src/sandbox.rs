@@ -19,7 +19,7 @@ use crate::convert;
 use crate::engine::Wasm;
 use crate::http::Clients;
 use crate::log::Speaker;
-use crate::state::{Granted, Outside};
+use crate::state::{Fence, Granted, Outside};
 
 /// When to ask again for a plugin that has no version to run.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
@@ -75,10 +75,15 @@ impl Sandbox {
         self.allocator
     }
 
-    fn visit<'a, T>(version: &'a Version, call: &'a Call<T>, subject: String) -> Visit<'a> {
+    fn visit<'a, T>(
+        version: &'a Version,
+        call: &'a Call<T>,
+        subject: String,
+        fence: Option<Fence>,
+    ) -> Visit<'a> {
         let speaker = Speaker { job: call.job.name.to_string(), subject };
-        let granted =
-            Granted { job: call.job.clone(), describe: version.describe.clone(), scope: call.scope.clone() };
+        let (job, describe, scope) = (call.job.clone(), version.describe.clone(), call.scope.clone());
+        let granted = Granted { job, describe, scope, fence };
         Visit { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), speaker }
     }
 
@@ -107,7 +112,7 @@ impl Runner for Sandbox {
             return self.not_ready(&call.job);
         };
         let request = convert::page_request(&call.job, &call.input);
-        let visit = Sandbox::visit(&version, &call, format!("run {}", call.input.run_id));
+        let visit = Sandbox::visit(&version, &call, format!("run {}", call.input.run_id), None);
         let ran = self
             .room
             .call(visit, |plugin, store| {
@@ -126,7 +131,8 @@ impl Runner for Sandbox {
             return self.not_ready(&call.job);
         };
         let item = convert::item(&call.job, &call.input);
-        let visit = Sandbox::visit(&version, &call, call.input.key.clone());
+        let fence = Fence { epoch: call.input.epoch, idempotency_key: call.input.idempotency_key() };
+        let visit = Sandbox::visit(&version, &call, call.input.key.clone(), Some(fence));
         let ran = self
             .room
             .call(visit, |plugin, store| {

@@ -10,7 +10,7 @@ use domain::scope::Scope;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::capabilities::http::Http;
+use crate::capabilities::http::{Caller, Http};
 use crate::clocks::{GuestMonotonicClock, GuestWallClock};
 use crate::http::Clients;
 use crate::limiter::Limiter;
@@ -23,6 +23,15 @@ pub struct Granted {
     pub job: Arc<JobSpec>,
     pub describe: Arc<Describe>,
     pub scope: Arc<dyn Scope>,
+    /// Nothing for a discovery.
+    pub fence: Option<Fence>,
+}
+
+/// What tells this attempt from all others, for the services that it calls.
+#[derive(Clone)]
+pub struct Fence {
+    pub epoch: i64,
+    pub idempotency_key: String,
 }
 
 /// What there is outside of any guest.
@@ -58,7 +67,7 @@ impl State {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let who = granted.as_ref().map(|granted| (granted.job.clone(), granted.scope.clone()));
+        let who = granted.as_ref().map(Caller::of);
         State {
             http: Http::new(outside.clients.clone(), who, limits, log.clone()),
             granted,

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use domain::secret::Secret;
+
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// `sqlite://path/to/file.db` or `postgres://user@host/database`.
     pub url: String,
+    /// Postgres' password where the address holds none.
+    pub password: Option<Secret>,
     /// Business databases by the name under which jobs are granted them.
     pub datasources: BTreeMap<String, DatasourceConfig>,
 }
@@ -14,6 +18,8 @@ pub struct StoreConfig {
 #[derive(Debug, Clone)]
 pub struct DatasourceConfig {
     pub url: String,
+    /// Postgres' password where the address holds none.
+    pub password: Option<Secret>,
 }
 
 /// Readers of an SQLite file beside its one writer.

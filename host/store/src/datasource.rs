@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use crate::config::{DatasourceConfig, SQLITE_READERS, WAIT_MAX};
 use crate::db::{Db, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
-use crate::store::{Store, hide_password};
+use crate::store::{Store, hide_password, postgres_options};
 
 /// Connections of one host to one Postgres datasource.
 const CONNECTIONS_MAX: u32 = 8;
@@ -43,7 +43,7 @@ impl Datasources {
                 let urls = "sqlite://path/to/file.db or postgres://user@host/database";
                 return Err(unusable(&format!("not supported, use {urls}")));
             }
-            Ok((name.clone(), lazy(url).map_err(|e| unusable(&e.to_string()))?))
+            Ok((name.clone(), lazy(config).map_err(|e| unusable(&e.to_string()))?))
         };
         let own = configs.iter().filter(|(_, config)| is_same(&config.url, store_url));
         let own = own.map(|(name, _)| name.clone()).collect();
@@ -83,7 +83,8 @@ fn is_same(one: &str, other: &str) -> bool {
     parse(one).is_some_and(|one| Some(one) == parse(other))
 }
 
-fn lazy(url: &str) -> Result<Db, sqlx::Error> {
+fn lazy(config: &DatasourceConfig) -> Result<Db, sqlx::Error> {
+    let url = config.url.as_str();
     if url.starts_with("sqlite:") {
         let options: SqliteConnectOptions = url.parse()?;
         let options = options.busy_timeout(WAIT_MAX);
@@ -93,7 +94,7 @@ fn lazy(url: &str) -> Result<Db, sqlx::Error> {
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
         return Ok(Db::Sqlite { writer, readers });
     }
-    let options: PgConnectOptions = url.parse()?;
+    let options = postgres_options(url, config.password.as_ref())?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
     Ok(Db::Postgres(pool.connect_lazy_with(options.application_name("tidemill job"))))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use domain::secret::Secret;
 use jiff::Timestamp;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -32,7 +33,7 @@ pub struct Store {
 impl Store {
     /// Connects, checks and migrates.
     pub async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
-        let db = connect(&config.url).await?;
+        let db = connect(config).await?;
         check_version(&db).await?;
         migrate::run(&db).await?;
         Ok(Store {
@@ -75,12 +76,13 @@ impl Store {
     }
 }
 
-async fn connect(url: &str) -> Result<Db, StoreError> {
+async fn connect(config: &StoreConfig) -> Result<Db, StoreError> {
+    let url = config.url.as_str();
     if url.starts_with("sqlite:") {
         return sqlite(url, true).await;
     }
     if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-        return postgres(url).await;
+        return postgres(url, config.password.as_ref()).await;
     }
     Err(StoreError::Unusable(format!(
         "store url {:?} is not supported: use sqlite://path/to/file.db or postgres://user@host/database",
@@ -147,10 +149,10 @@ fn sqlite_hint(error: &sqlx::Error) -> String {
     format!("{text}; check that the folder exists and is writable for this user")
 }
 
-async fn postgres(url: &str) -> Result<Db, StoreError> {
+async fn postgres(url: &str, password: Option<&Secret>) -> Result<Db, StoreError> {
     let shown = hide_password(url);
     let bad = |e: sqlx::Error| StoreError::Unusable(format!("Postgres at {shown:?}: {e}"));
-    let options: PgConnectOptions = url.parse().map_err(bad)?;
+    let options = postgres_options(url, password).map_err(bad)?;
     let millis = STATEMENT_TIME_MAX.as_millis().to_string();
     let options = options.application_name("tidemill").options([
         ("search_path", SCHEMA),
@@ -175,6 +177,18 @@ async fn postgres(url: &str) -> Result<Db, StoreError> {
         .await
         .map_err(|e| away(e.to_string()))?;
     Ok(Db::Postgres(pool))
+}
+
+/// Of an address, with the password that it does not hold.
+pub(crate) fn postgres_options(
+    url: &str,
+    password: Option<&Secret>,
+) -> Result<PgConnectOptions, sqlx::Error> {
+    let options: PgConnectOptions = url.parse()?;
+    Ok(match password {
+        Some(password) => options.password(password.reveal()),
+        None => options,
+    })
 }
 
 /// Asks first: a user who may not make schemas can be given one.

@@ -163,13 +163,14 @@ impl Host {
 }
 
 fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>) -> Config {
-    let source = DatasourceConfig { url: databases.business_url.clone() };
+    let source = DatasourceConfig { url: databases.business_url.clone(), password: None };
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: databases.dir.path().join(format!("host-{name}")),
         host_name: name.to_owned(),
         store: StoreConfig {
             url: databases.store_url.clone(),
+            password: None,
             datasources: BTreeMap::from([
                 ("business".to_owned(), source.clone()),
                 ("witness".to_owned(), source),
@@ -179,6 +180,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
         engine: EngineConfig::new(name),
         sinks: Vec::new(),
         tls: Default::default(),
+        secrets: Default::default(),
         audit: None,
         jobs: jobs.into_iter().map(Arc::new).collect(),
         log: LogConfig::default(),

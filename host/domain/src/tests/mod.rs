@@ -8,10 +8,12 @@ mod figures;
 mod flow;
 mod leases;
 mod limits;
+mod locks;
 mod names;
 mod odd_nights;
 mod origin;
 mod schedules;
+mod secrets;
 mod states;
 mod ticks;
 

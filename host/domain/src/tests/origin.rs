@@ -1,4 +1,4 @@
-use crate::origin::{Origin, OriginError, name_may_mean};
+use crate::origin::{Origin, OriginError, name_may_mean, reach};
 
 fn shown(text: &str) -> Result<String, OriginError> {
     text.parse::<Origin>().map(|origin| origin.to_string())
@@ -44,6 +44,19 @@ fn what_is_no_origin_is_refused() {
     for (text, expected) in cases {
         assert_eq!(shown(text), Err(expected), "{text}");
     }
+}
+
+#[test]
+fn a_grant_names_its_methods_or_means_all() {
+    let allows = |text: &str, method: &str| reach(text).unwrap().1.allow(method);
+    assert!(allows("https://a.example", "DELETE"));
+    assert!(allows("GET,HEAD https://a.example", "HEAD") && !allows("GET,HEAD https://a.example", "POST"));
+    assert_eq!(reach("GET,HEAD https://a.example").unwrap().0, "https://a.example".parse().unwrap());
+    for text in ["get https://a.example", "GET, HEAD https://a.example", "TRACE https://a.example"] {
+        assert_eq!(reach(text), Err(OriginError::Method), "{text}");
+    }
+    assert_eq!(reach(" https://a.example"), Err(OriginError::Method));
+    assert_eq!(reach("GET a.example"), Err(OriginError::Scheme));
 }
 
 #[test]

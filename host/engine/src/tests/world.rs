@@ -96,7 +96,7 @@ impl World {
         let runtime = runtime.unwrap();
         let config = EngineConfig { lease_ttl: LEASE, poll_period: POLL, ..EngineConfig::new(name) };
         let config = change(config);
-        let url = StoreConfig { url: self.url.clone(), datasources: BTreeMap::new() };
+        let url = StoreConfig { url: self.url.clone(), password: None, datasources: BTreeMap::new() };
         let runner = Arc::new(Fake { host: name, script: self.script.clone() });
         let clock = Clock::Manual(self.clock.clone());
         let jobs = jobs.iter().cloned().map(Arc::new).collect();

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
 
@@ -5,6 +6,8 @@ use domain::job::JobSpec;
 use domain::limits::Limits;
 use domain::origin::{Origin, Scheme};
 use domain::scope::Scope;
+use domain::secret::Mask;
+use hyper::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{
@@ -15,7 +18,7 @@ use super::NOTHING_YET;
 use crate::http::{Bounds, Clients, HttpClient, send};
 use crate::log::Level;
 use crate::output::SharedLog;
-use crate::state::State;
+use crate::state::{Fence, Granted, State};
 
 /// `wasi:http`: requests to the origins that the job is granted, within its limits.
 pub struct Http {
@@ -26,25 +29,43 @@ pub struct Http {
 /// What decides about each request.
 struct Door {
     clients: Arc<Clients>,
-    granted: Option<(Arc<JobSpec>, Arc<dyn Scope>)>,
+    caller: Option<Caller>,
     limits: Limits,
     sent: u32,
+    /// Requests alike, so that each has an idempotency key of its own.
+    alike: HashMap<(Method, Uri), u32>,
     running: Arc<Semaphore>,
     log: SharedLog,
 }
+
+/// Whose requests these are.
+pub struct Caller {
+    job: Arc<JobSpec>,
+    scope: Arc<dyn Scope>,
+    fence: Option<Fence>,
+}
+
+impl Caller {
+    pub fn of(granted: &Granted) -> Caller {
+        let Granted { job, scope, fence, .. } = granted;
+        Caller { job: job.clone(), scope: scope.clone(), fence: fence.clone() }
+    }
+}
+
+/// Tells a service the attempt's epoch: it only grows for an item, so a service that remembers the highest can refuse
+/// a request of a host that lost the item.
+const EPOCH: HeaderName = HeaderName::from_static("tidemill-epoch");
+/// After draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 type Sent = Result<(Response<WasiBody>, Io), Error>;
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl Http {
-    pub fn new(
-        clients: Arc<Clients>,
-        granted: Option<(Arc<JobSpec>, Arc<dyn Scope>)>,
-        limits: &Limits,
-        log: SharedLog,
-    ) -> Http {
+    pub fn new(clients: Arc<Clients>, caller: Option<Caller>, limits: &Limits, log: SharedLog) -> Http {
         let running = Arc::new(Semaphore::new(limits.http_concurrent as usize));
-        let door = Door { clients, granted, limits: limits.clone(), sent: 0, running, log };
+        let alike = HashMap::new();
+        let door = Door { clients, caller, limits: limits.clone(), sent: 0, alike, running, log };
         Http { ctx: WasiHttpCtx::new(), door }
     }
 }
@@ -58,11 +79,11 @@ impl WasiHttpView for State {
 impl WasiHttpHooks for Door {
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let admitted = self.admit(&request, options);
+        let admitted = self.admit(&mut request, options);
         Box::new(async move {
             let (client, bounds) = admitted?;
             let answer = send(client, request, bounds).await?;
@@ -75,25 +96,34 @@ impl WasiHttpHooks for Door {
 impl Door {
     fn admit(
         &mut self,
-        request: &Request<WasiBody>,
+        request: &mut Request<WasiBody>,
         options: Option<RequestOptions>,
     ) -> Result<(HttpClient, Bounds), Error> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let log = self.log.clone();
         let refused = |why: &str, error: Error| {
-            let line = format!("{} {} was not sent: {why}", request.method(), request.uri());
-            self.log.lock().unwrap_or_else(PoisonError::into_inner).push(Level::Warn, "http", &line);
+            let line = format!("{method} {uri} was not sent: {why}");
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(Level::Warn, "http", &line);
             error
         };
-        let Some((job, scope)) = &self.granted else {
+        let Some(Caller { job, scope, fence }) = &self.caller else {
             return Err(refused(NOTHING_YET, Error::HttpRequestDenied));
         };
-        if [Method::CONNECT, Method::TRACE].contains(request.method()) {
+        if [Method::CONNECT, Method::TRACE].contains(&method) {
             return Err(refused("this method is not for jobs", Error::HttpRequestMethodInvalid));
         }
-        let Some(origin) = origin(request.uri()) else {
+        let Some(origin) = origin(&uri) else {
             return Err(refused("its address is not valid", Error::HttpRequestUriInvalid));
         };
-        if !job.grants.http.contains(&origin) {
-            return Err(refused(&format!("{origin} is not granted"), Error::HttpRequestDenied));
+        match job.grants.http.get(&origin) {
+            Some(methods) if methods.allow(method.as_str()) => {}
+            Some(_) => {
+                return Err(refused(
+                    &format!("{method} to {origin} is not granted"),
+                    Error::HttpRequestDenied,
+                ));
+            }
+            None => return Err(refused(&format!("{origin} is not granted"), Error::HttpRequestDenied)),
         }
         if self.sent >= self.limits.http_requests {
             let why = format!("an attempt may send {} requests (limits.http_requests)", self.sent);
@@ -108,6 +138,13 @@ impl Door {
             return Err(refused(&error.to_string(), Error::HttpRequestDenied));
         }
         self.sent += 1;
+        let alike = self.alike.entry((method.clone(), uri.clone())).or_default();
+        *alike += 1;
+        request.headers_mut().remove(EPOCH);
+        if let Some(fence) = fence {
+            mark(request, fence, *alike);
+        }
+        let mask = add_secrets(request, job, &origin);
         let time = self.limits.http_time;
         let head_time =
             options.and_then(|options| options.first_byte_timeout).map_or(time, |own| own.min(time));
@@ -116,10 +153,41 @@ impl Door {
             head_time,
             request_bytes: self.limits.http_request_bytes,
             response_bytes: self.limits.http_response_bytes,
+            mask,
             permit,
         };
         Ok((self.clients.of(job.grants.http_private), bounds))
     }
+}
+
+/// What the guest said of its own stays, but for the epoch: nobody speaks as another attempt.
+fn mark(request: &mut Request<WasiBody>, fence: &Fence, alike: u32) {
+    request.headers_mut().insert(EPOCH, HeaderValue::from(fence.epoch));
+    if !request.method().is_safe()
+        && !request.headers().contains_key(IDEMPOTENCY_KEY)
+        && let Ok(key) = HeaderValue::try_from(format!("{}-{alike}", fence.idempotency_key))
+    {
+        request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+    }
+}
+
+/// Puts in what the job is granted for this place, and answers with what the answer must not tell back.
+fn add_secrets(request: &mut Request<WasiBody>, job: &JobSpec, origin: &Origin) -> Mask {
+    let mut added = Vec::new();
+    for secret in job.grants.secrets.iter().filter(|secret| secret.to == *origin) {
+        let name = HeaderName::try_from(&secret.header);
+        let value = HeaderValue::try_from(secret.value().reveal());
+        if let (Ok(name), Ok(mut value)) = (name, value) {
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
+            added.push(secret.secret.clone());
+        }
+    }
+    if !added.is_empty() {
+        // A compressed answer could tell a secret that is not seen in it.
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    Mask::new(added)
 }
 
 fn origin(uri: &Uri) -> Option<Origin> {

@@ -4,8 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use domain::secret::Mask;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::HeaderValue;
 use hyper::{Request, Response};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
@@ -21,6 +23,8 @@ pub struct Bounds {
     pub head_time: Duration,
     pub request_bytes: usize,
     pub response_bytes: usize,
+    /// What the answer must not tell.
+    pub mask: Mask,
     /// Given back when the answer is read or dropped.
     pub permit: OwnedSemaphorePermit,
 }
@@ -43,10 +47,22 @@ pub async fn send(
     if answer.body().size_hint().lower() > bytes_max as u64 {
         return Err(Error::HttpResponseBodySize(Some(answer.body().size_hint().lower())));
     }
-    Ok(answer.map(|body| {
-        let deadline = Box::pin(tokio::time::sleep_until(deadline));
-        Answer { body, bytes_left: bytes_max, deadline, _permit: bounds.permit }.boxed_unsync()
-    }))
+    let (mut head, body) = answer.into_parts();
+    if !bounds.mask.is_empty() {
+        head.headers.values_mut().for_each(|value| mask_header(&bounds.mask, value));
+    }
+    let deadline = Box::pin(tokio::time::sleep_until(deadline));
+    let mask = bounds.mask;
+    let body = Answer { body, bytes_left: bytes_max, mask, deadline, last: None, _permit: bounds.permit };
+    Ok(Response::from_parts(head, body.boxed_unsync()))
+}
+
+fn mask_header(mask: &Mask, value: &mut HeaderValue) {
+    let mut bytes = value.as_bytes().to_vec();
+    mask.whole(&mut bytes);
+    if bytes != value.as_bytes() {
+        *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static(""));
+    }
 }
 
 fn bounded_request(body: WasiBody, bytes_max: usize) -> WasiBody {
@@ -62,6 +78,9 @@ fn bounded_request(body: WasiBody, bytes_max: usize) -> WasiBody {
 struct Answer {
     body: Incoming,
     bytes_left: usize,
+    mask: Mask,
+    /// What came behind the body, until that is handed over whole.
+    last: Option<Frame<Bytes>>,
     deadline: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -77,24 +96,56 @@ impl Body for Answer {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(Error::HttpResponseTimeout)));
         }
+        if let Some(last) = self.last.take() {
+            return Poll::Ready(Some(Ok(last)));
+        }
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => return Poll::Ready(Some(Err(trouble::of(&error)))),
-            None => return Poll::Ready(None),
+            None => return Poll::Ready(self.rest().map(Ok)),
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         match self.bytes_left.checked_sub(bytes) {
             Some(left) => self.bytes_left = left,
             None => return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None)))),
         }
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(Some(Ok(self.masked(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.mask.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.mask.is_empty() { self.body.size_hint() } else { SizeHint::default() }
+    }
+}
+
+impl Answer {
+    /// Trailers wait until the last bytes before them are handed over.
+    fn masked(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if self.mask.is_empty() {
+            return frame;
+        }
+        match frame.into_data() {
+            Ok(data) => Frame::data(self.mask.part(&data).into()),
+            Err(mut frame) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    trailers.values_mut().for_each(|value| mask_header(&self.mask, value));
+                }
+                match self.rest() {
+                    Some(rest) => {
+                        self.last = Some(frame);
+                        rest
+                    }
+                    None => frame,
+                }
+            }
+        }
+    }
+
+    fn rest(&mut self) -> Option<Frame<Bytes>> {
+        let rest = self.mask.rest();
+        (!rest.is_empty()).then(|| Frame::data(rest.into()))
     }
 }

@@ -21,7 +21,7 @@ fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
     let statements = [("clear".to_owned(), statement)].into();
     let describe = Arc::new(Describe { statements, ..Describe::default() });
     let limits = job.limits.clone();
-    let granted = Granted { job: Arc::new(job), describe, scope: scope.clone() };
+    let granted = Granted { job: Arc::new(job), describe, scope: scope.clone(), fence: None };
     State::new(Some(granted), &limits, &super::outside(), Speaker::default())
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::job::JobSpec;
+use domain::origin::reach;
 use domain::outcome::{ErrorInfo, Failure, Outcome};
 use domain::plugin::VersionState;
 use domain::runner::Report;
@@ -36,7 +37,7 @@ where
 }
 
 /// Up to the empty line.
-async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -60,13 +61,13 @@ async fn answering(bytes: impl Into<Vec<u8>>) -> SocketAddr {
     serve(answer).await.0
 }
 
-fn http_answer(body: &str) -> String {
+pub fn http_answer(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn caller(origins: &[&str]) -> JobSpec {
     let mut caller = job("caller");
-    caller.grants.http = origins.iter().map(|origin| origin.parse().unwrap()).collect();
+    caller.grants.http = origins.iter().map(|origin| reach(origin).unwrap()).collect();
     caller
 }
 

@@ -3,6 +3,7 @@
 mod bad_guests;
 mod capabilities;
 mod http;
+mod http_headers;
 mod jobs;
 mod swap;
 mod text;

@@ -25,7 +25,7 @@ impl Environment {
         self.0.iter().any(|(name, _)| name.starts_with(PREFIX))
     }
 
-    fn get(&self, name: &str) -> Option<&OsString> {
+    pub fn get(&self, name: &str) -> Option<&OsString> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 }

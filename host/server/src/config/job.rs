@@ -1,16 +1,16 @@
 //! One `[jobs.<name>]` section.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use domain::alert::FailedAlert;
 use domain::id::NameError;
-use domain::job::{Access, Grants, JobSpec, OnStoreLoss};
-use domain::origin::Origin;
+use domain::job::{JobSpec, OnStoreLoss};
 use domain::retry::{CodeRule, RetryPolicy, Then, WhenExhausted};
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 
 use super::flow::{self, narrow};
+use super::grants::{self, Known};
 use super::limits;
 use super::raw::Value;
 use super::reader::Section;
@@ -24,7 +24,7 @@ pub const NAME_REMEDY: &str = "use a-z, 0-9, - and _, starting with a letter, li
 pub fn read(
     name: &str,
     mut section: Section<'_>,
-    datasources: &BTreeSet<String>,
+    known: &Known<'_>,
     memory_bytes: usize,
     now: Timestamp,
 ) -> Option<JobSpec> {
@@ -39,7 +39,7 @@ pub fn read(
     let schedule = schedule::read(&mut section, now);
     let enabled = section.flag("enabled").is_none_or(|found| found.value);
     let config = config(&mut section);
-    let grants = grants(&mut section, datasources);
+    let grants = grants::read(section.section("grants"), known);
     let limits = limits::read(section.section("limits"));
     let retry = retry(section.section("retry"));
     if limits.memory_bytes > memory_bytes {
@@ -120,79 +120,6 @@ fn config(section: &mut Section<'_>) -> BTreeMap<String, String> {
 
 pub const ON_STORE_LOSS: [(&str, OnStoreLoss); 2] =
     [("stop", OnStoreLoss::Stop), ("continue-idempotent", OnStoreLoss::ContinueIdempotent)];
-
-const ACCESS: [(&str, Access); 2] = [("read", Access::Read), ("read-write", Access::ReadWrite)];
-
-fn grants(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Grants {
-    let mut table = section.section("grants");
-    let sql = table.section("sql");
-    let mistakes = sql.mistakes();
-    let mut granted = BTreeMap::new();
-    for (name, found) in sql.free() {
-        if !datasources.contains(&name) {
-            let what = format!("there is no datasource {name:?}");
-            let remedy = match datasources.iter().map(String::as_str).collect::<Vec<_>>() {
-                none if none.is_empty() => format!("add [datasources.{name}] with its url"),
-                known => format!("use one of: {}", known.join(", ")),
-            };
-            mistakes.add(&found.at, &found.key, what, remedy);
-            continue;
-        }
-        let word = match &found.value {
-            Value::Text(text) => ACCESS.iter().find(|(word, _)| word == text),
-            _ => None,
-        };
-        match word {
-            Some((_, access)) => {
-                granted.insert(name, *access);
-            }
-            None => {
-                let what = "the access is not known";
-                mistakes.add(&found.at, &found.key, what, "use \"read\" or \"read-write\"");
-            }
-        }
-    }
-    let mut topics = BTreeSet::new();
-    for topic in table.texts("events") {
-        if topic.value.is_empty() {
-            table.blame_found(&topic, "a topic cannot be empty", "name a topic or remove it");
-        } else {
-            topics.insert(topic.value);
-        }
-    }
-    let mut flag = |key| table.flag(key).is_some_and(|found| found.value);
-    let (keyvalue, alerts) = (flag("keyvalue"), flag("alerts"));
-    let (audit, metrics) = (flag("audit"), flag("metrics"));
-    let mut items = BTreeSet::new();
-    for job in table.texts("items") {
-        match job.value.parse() {
-            Ok(name) => drop(items.insert(name)),
-            Err(e) => {
-                let what = format!("{:?} is not a job's name: {}", job.value, name_words(&e));
-                table.blame_found(&job, what, NAME_REMEDY);
-            }
-        }
-    }
-    let http = origins(&mut table);
-    let http_private = table.flag("http_private").is_some_and(|found| found.value);
-    table.finish();
-    Grants { datasources: granted, topics, keyvalue, alerts, audit, metrics, items, http, http_private }
-}
-
-fn origins(grants: &mut Section<'_>) -> BTreeSet<Origin> {
-    let mut origins = BTreeSet::new();
-    for text in grants.texts("http") {
-        match text.value.parse() {
-            Ok(origin) => drop(origins.insert(origin)),
-            Err(why) => {
-                let what = format!("{:?} is not where a request can go: {why}", text.value);
-                let remedy = "give scheme, host and port, like \"https://stock.example.com\" or \"http://10.0.0.5:9000\"";
-                grants.blame_found(&text, what, remedy);
-            }
-        }
-    }
-    origins
-}
 
 fn retry(mut section: Section<'_>) -> RetryPolicy {
     let mut policy = RetryPolicy::DEFAULT;

@@ -5,12 +5,14 @@ pub mod edits;
 mod env;
 pub mod error;
 mod flow;
+mod grants;
 mod job;
 pub mod limits;
 mod nearest;
 mod raw;
 mod reader;
 pub mod schedule;
+mod secret;
 pub mod show;
 mod sink;
 pub mod text;
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::job::JobSpec;
+use domain::secret::Secret;
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreConfig;
@@ -30,8 +33,10 @@ use store::edits::Edit;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
+use self::grants::Known;
 pub use self::job::NAME_REMEDY;
 use self::reader::{Found, Mistakes, Section};
+pub use self::secret::{Named, SecretSource, Secrets};
 pub use self::sink::{Sink, To};
 pub use self::tls::Trusted;
 use crate::archive::AuditConfig;
@@ -57,6 +62,7 @@ pub struct Config {
     pub sinks: Vec<Arc<Sink>>,
     /// What HTTPS trusts in place of the built-in roots, if anything.
     pub tls: Trusted,
+    pub secrets: Secrets,
     /// None keeps the whole trail in the table.
     pub audit: Option<AuditConfig>,
     pub log: LogConfig,
@@ -98,7 +104,7 @@ fn load(
     mistakes.extend(env::overlay_mapped(&mut root, environment));
     mistakes.extend(env::overlay(&mut root, environment));
     mistakes.extend(edits::overlay(&mut root, edits));
-    let config = check(Section::root(root, &mistakes), &folder_of(file), now);
+    let config = check(Section::root(root, &mistakes), environment, &folder_of(file), now);
     let mistakes = mistakes.into_vec();
     match config {
         Some(config) if mistakes.is_empty() => Ok(config),
@@ -130,21 +136,23 @@ fn folder_of(file: &Path) -> PathBuf {
     text::clean(&absolute.unwrap_or_else(|_| folder.to_owned()))
 }
 
-fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config> {
+fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: Timestamp) -> Option<Config> {
+    let secrets = secret::read(root.section("secrets"), environment, folder);
     let listen = server(root.section("server"));
     let (data_dir, host_name) = host(root.section("host"), folder);
-    let url = store_url(root.section("store"), folder);
+    let (url, password) = store(root.section("store"), folder, &secrets);
     let plugins_dir = plugins(root.section("plugins"), folder);
     let engine = engine(root.section("engine"), &host_name);
     let audit = audit(root.section("audit"), folder, &data_dir);
     let log = log(root.section("log"));
-    let datasources = datasources(root.section("datasources"), folder, url.as_deref());
+    let datasources = datasources(root.section("datasources"), folder, url.as_deref(), &secrets);
     let names: BTreeSet<String> = datasources.keys().cloned().collect();
+    let known = Known { datasources: &names, secrets: &secrets };
     let jobs: Vec<_> = root
         .section("jobs")
         .sections()
         .into_iter()
-        .filter_map(|(name, section)| job::read(&name, section, &names, engine.memory_bytes, now))
+        .filter_map(|(name, section)| job::read(&name, section, &known, engine.memory_bytes, now))
         .map(Arc::new)
         .collect();
     let sinks = sink::read(root.section("sinks").sections(), &names);
@@ -156,12 +164,13 @@ fn check(mut root: Section<'_>, folder: &Path, now: Timestamp) -> Option<Config>
         listen: listen?,
         data_dir,
         host_name,
-        store: StoreConfig { url: url?, datasources: datasources.collect() },
+        store: StoreConfig { url: url?, password, datasources: datasources.collect() },
         plugins_dir,
         engine,
         jobs,
         sinks,
         tls,
+        secrets,
         audit,
         log,
     })
@@ -212,14 +221,26 @@ fn machine_name() -> String {
     if name.is_empty() { "tidemill".to_owned() } else { name }
 }
 
-fn store_url(mut section: Section<'_>, folder: &Path) -> Option<String> {
+fn store(mut section: Section<'_>, folder: &Path, secrets: &Secrets) -> (Option<String>, Option<Secret>) {
     let default = "sqlite://data/tidemill.db";
     let url = match section.text("url") {
         Some(found) => database(&section, &found, folder),
         None => text::database_url(default, folder).ok(),
     };
+    let password = password(&mut section, url.as_deref(), secrets);
     section.finish();
-    url
+    (url, password)
+}
+
+/// What Postgres asks for, kept out of the address.
+fn password(section: &mut Section<'_>, url: Option<&str>, secrets: &Secrets) -> Option<Secret> {
+    if url.is_some_and(|url| url.starts_with("sqlite:"))
+        && let Some(found) = section.text("password")
+    {
+        section.blame_found(&found, "an SQLite file has no password", "remove it");
+        return None;
+    }
+    secrets.named(section, "password").map(|named| named.secret)
 }
 
 fn database(section: &Section<'_>, found: &Found<String>, folder: &Path) -> Option<String> {
@@ -301,6 +322,7 @@ fn datasources(
     section: Section<'_>,
     folder: &Path,
     store_url: Option<&str>,
+    secrets: &Secrets,
 ) -> BTreeMap<String, Option<DatasourceConfig>> {
     let own_file = store_url.and_then(text::sqlite_file);
     let mut datasources = BTreeMap::new();
@@ -325,8 +347,9 @@ fn datasources(
             let what = "this is the store's own file: a plugin could change the host's records";
             section.blame_found(found, what, "use a file of its own for business data");
         }
+        let password = password(&mut section, url.as_deref(), secrets);
         section.finish();
-        datasources.insert(name, url.map(|url| DatasourceConfig { url }));
+        datasources.insert(name, url.map(|url| DatasourceConfig { url, password }));
     }
     datasources
 }

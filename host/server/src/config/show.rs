@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use domain::flow::{Flow, PerPrefix};
 use domain::job::{Access, JobSpec};
+use domain::origin::{Methods, Origin};
 use domain::retry::{RetryPolicy, Then, WhenExhausted};
+use domain::secret::SecretHeader;
 use domain::tick::{CatchUp, TickPolicy};
 use jiff::SignedDuration;
 use store::store::hide_password;
@@ -13,7 +15,7 @@ use super::job::ON_STORE_LOSS;
 use super::limits::LIMITS;
 use super::schedule::OVERLAP;
 use super::text::show_bytes;
-use super::{Config, To};
+use super::{Config, SecretSource, To};
 use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
@@ -34,6 +36,10 @@ pub fn settings(config: &Config) -> String {
     let data_dir = quoted(config.data_dir.display());
     section(&mut out, "host", &[("data_dir", data_dir), ("name", quoted(&config.host_name))]);
     section(&mut out, "store", &[("url", quoted(hide_password(&config.store.url)))]);
+    let secrets: Vec<_> = config.secrets.sources().map(|(name, source)| (name, secret(source))).collect();
+    if !secrets.is_empty() {
+        section(&mut out, "secrets", &secrets);
+    }
     section(&mut out, "plugins", &[("dir", quoted(config.plugins_dir.display()))]);
     section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
     let engine = &config.engine;
@@ -162,7 +168,10 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
         format!("{name} = {}", quoted(word))
     });
     let sql: Vec<String> = sql.collect();
-    let http: Vec<String> = job.grants.http.iter().map(quoted).collect();
+    let reach = |(origin, methods): (&Origin, &Methods)| quoted(format!("{methods} {origin}").trim_start());
+    let http: Vec<String> = job.grants.http.iter().map(reach).collect();
+    let locks: Vec<String> = job.grants.locks.iter().map(quoted).collect();
+    let secrets: Vec<String> = job.grants.secrets.iter().map(secret_header).collect();
     let items: Vec<String> = job.grants.items.iter().map(quoted).collect();
     let events: Vec<String> = job.grants.topics.iter().map(quoted).collect();
     vec![
@@ -173,9 +182,26 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
         ("audit", job.grants.audit.to_string()),
         ("metrics", job.grants.metrics.to_string()),
         ("items", format!("[{}]", items.join(", "))),
+        ("locks", format!("[{}]", locks.join(", "))),
         ("http", format!("[{}]", http.join(", "))),
         ("http_private", job.grants.http_private.to_string()),
+        (
+            "secrets",
+            if secrets.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", secrets.join(", ")) },
+        ),
     ]
+}
+
+fn secret_header(secret: &SecretHeader) -> String {
+    let SecretHeader { name, to, header, form, .. } = secret;
+    format!("{name} = {{ to = {}, header = {}, as = {} }}", quoted(to), quoted(header), quoted(form))
+}
+
+fn secret(source: &SecretSource) -> String {
+    match source {
+        SecretSource::Env(name) => format!("{{ env = {} }}", quoted(name)),
+        SecretSource::File(file) => format!("{{ file = {} }}", quoted(file.display())),
+    }
 }
 
 fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {

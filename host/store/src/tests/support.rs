@@ -87,8 +87,12 @@ pub async fn run<F: Future<Output = ()> + Send + 'static>(kind: Kind, case: fn(T
 }
 
 pub fn config(url: &str, shop_url: &str) -> StoreConfig {
-    let shop = DatasourceConfig { url: shop_url.to_owned() };
-    StoreConfig { url: url.to_owned(), datasources: BTreeMap::from([(SHOP.to_owned(), shop)]) }
+    let shop = DatasourceConfig { url: shop_url.to_owned(), password: None };
+    StoreConfig {
+        url: url.to_owned(),
+        password: None,
+        datasources: BTreeMap::from([(SHOP.to_owned(), shop)]),
+    }
 }
 
 struct TestDb {

@@ -1,0 +1,49 @@
+//! Named locks over all jobs, all hosts and the API. Whoever takes one gets a fencing token that is higher than all
+//! before it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Bytes of a lock's name.
+pub const LOCK_NAME_BYTES_MAX: usize = 128;
+const ANY: char = '*';
+
+/// Why a text cannot name a lock.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > LOCK_NAME_BYTES_MAX {
+        return Err(format!("it has {} bytes, 1 to {LOCK_NAME_BYTES_MAX} are allowed", name.len()));
+    }
+    match name.chars().find(|c| c.is_control() || *c == ANY) {
+        Some(c) => Err(format!("{c:?} is not allowed in it")),
+        None => Ok(()),
+    }
+}
+
+/// Locks that a job may take: `ledger`, or with a `*` at the end all that begin so, like `wallet:*`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockPattern {
+    start: String,
+    open: bool,
+}
+
+impl LockPattern {
+    pub fn covers(&self, name: &str) -> bool {
+        if self.open { name.starts_with(&self.start) } else { name == self.start }
+    }
+}
+
+impl FromStr for LockPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LockPattern, String> {
+        let (start, open) = text.strip_suffix(ANY).map_or((text, false), |start| (start, true));
+        check_name(start)?;
+        Ok(LockPattern { start: start.to_owned(), open })
+    }
+}
+
+impl fmt::Display for LockPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.start, if self.open { "*" } else { "" })
+    }
+}

@@ -1,0 +1,126 @@
+//! What the host adds to requests: secrets, the idempotency key, the epoch.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use domain::job::JobSpec;
+use domain::origin::reach;
+use domain::outcome::{Failure, Outcome};
+use domain::runner::Report;
+use domain::secret::{Secret, SecretHeader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::http::{head, http_answer};
+use super::{Bench, job};
+
+const CANARY: &str = "canary-7f3a";
+
+/// Tells each request back, one byte at a time, in a header and in the body; remembers what it got.
+async fn parrot() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ear = heard.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(repeat(stream, ear.clone()));
+        }
+    });
+    (address, heard)
+}
+
+async fn repeat(mut stream: TcpStream, ear: Arc<Mutex<Vec<String>>>) {
+    let head = head(&mut stream).await;
+    ear.lock().unwrap().push(head.clone());
+    let line = head.lines().find(|line| line.starts_with("authorization")).unwrap_or_default();
+    let told = format!("\r\nconnection: close\r\nx-heard: {line}\r\n");
+    for byte in http_answer(&head).replacen("\r\n", &told, 1).bytes() {
+        let _ = stream.write_all(&[byte]).await;
+        let _ = stream.flush().await;
+    }
+    // What is left unread when a connection closes would take the answer with it.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+fn caller(address: SocketAddr, methods: &str) -> JobSpec {
+    let mut caller = job("caller");
+    caller.grants.http = [reach(format!("{methods} http://{address}").trim_start()).unwrap()].into();
+    caller
+}
+
+fn with_secret(mut job: JobSpec, to: &str) -> JobSpec {
+    job.grants.secrets.push(SecretHeader {
+        name: "stock_token".to_owned(),
+        to: to.parse().unwrap(),
+        header: "authorization".to_owned(),
+        form: "Bearer {}".to_owned(),
+        secret: Secret::new(CANARY).unwrap(),
+    });
+    job
+}
+
+async fn call(job: &JobSpec, payload: serde_json::Value) -> Report<Outcome> {
+    let bench = Bench::with_jobs(&["caller"], vec![job.clone()]).await;
+    bench.process("caller", &payload.to_string()).await
+}
+
+#[tokio::test]
+async fn a_secret_reaches_its_service_and_nobody_else() {
+    let (address, heard) = parrot().await;
+    let job = with_secret(caller(address, ""), &format!("http://{address}"));
+    let own = serde_json::json!({"authorization": "Bearer mine", "accept-encoding": "gzip"});
+    let report = call(&job, serde_json::json!({"url": format!("http://{address}/"), "headers": own})).await;
+    let heard = heard.lock().unwrap()[0].clone();
+    assert!(heard.contains(&format!("authorization: Bearer {CANARY}\r\n")), "{heard}");
+    assert!(!heard.contains("mine") && !heard.contains("accept-encoding"), "{heard}");
+    // The plugin gets back what the service heard, with stars of the same number.
+    let Ok(Outcome::Resolved { note: Some(note) }) = &report.result else { panic!("{report:?}") };
+    assert!(note.contains(&format!("authorization: Bearer {}", "*".repeat(CANARY.len()))), "{note}");
+    assert!(!format!("{report:?} {job:?}").contains(CANARY));
+}
+
+#[tokio::test]
+async fn a_secret_is_bound_to_its_place() {
+    let (address, heard) = parrot().await;
+    let job = with_secret(caller(address, ""), "https://stock.example.com");
+    assert!(call(&job, serde_json::json!({"url": format!("http://{address}/")})).await.result.is_ok());
+    assert!(!heard.lock().unwrap()[0].contains("authorization"));
+}
+
+#[tokio::test]
+async fn requests_carry_the_epoch_and_a_key_of_their_own() {
+    let (address, heard) = parrot().await;
+    let own = serde_json::json!({"tidemill-epoch": "999"});
+    let url = format!("http://{address}/");
+    let payload = serde_json::json!({"url": url, "copies": 2, "body_bytes": 3, "headers": own});
+    assert!(call(&caller(address, ""), payload).await.result.is_ok());
+    let heads = heard.lock().unwrap().clone();
+    let value = |head: &str, name: &str| {
+        let mut values = head.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let value = values.next().unwrap().to_owned();
+        assert_eq!(values.next(), None, "{head}");
+        value
+    };
+    let epochs: Vec<String> = heads.iter().map(|head| value(head, "tidemill-epoch")).collect();
+    assert_eq!(epochs, ["1", "1", "1"]);
+    let keys: Vec<String> = heads.iter().map(|head| value(head, "idempotency-key")).collect();
+    // The last one is the plugin's own, which is the attempt's.
+    assert_eq!(keys[0], format!("{}-1", keys[2]));
+    assert_eq!(keys[1], format!("{}-2", keys[2]));
+}
+
+#[tokio::test]
+async fn only_granted_methods_are_sent() {
+    let (address, heard) = parrot().await;
+    let url = format!("http://{address}/");
+    let reading = caller(address, "GET,HEAD");
+    let report = call(&reading, serde_json::json!({"url": url, "body_bytes": 3})).await;
+    assert!(
+        matches!(&report.result, Err(Failure::Permanent(error)) if error.code == "http-denied"),
+        "{report:?}"
+    );
+    assert!(report.log.contains(&format!("POST to http://{address} is not granted")), "{}", report.log);
+    assert!(heard.lock().unwrap().is_empty());
+    assert!(call(&reading, serde_json::json!({"url": url})).await.result.is_ok());
+}

@@ -8,6 +8,7 @@ mod support;
 mod batches;
 mod config_edits;
 mod delivery;
+mod locks;
 mod operations;
 mod stock;
 mod trade;

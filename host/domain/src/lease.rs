@@ -66,6 +66,11 @@ impl Hold {
         self.0.as_ref().is_none_or(|(trust, claimed_at)| trust.covers(*claimed_at))
     }
 
+    /// The time, where it is told.
+    pub fn now(&self) -> Option<Timestamp> {
+        self.0.as_ref().map(|(trust, _)| trust.clock.now())
+    }
+
     /// The instant that the lease has to outlast for something that really takes this long; none if it may take for ever.
     pub fn needs(&self, time: SignedDuration) -> Option<Timestamp> {
         let (trust, _) = self.0.as_ref()?;

@@ -33,6 +33,8 @@ pub struct Limits {
     pub sql_bytes: usize,
     pub kv_value_bytes: usize,
     pub kv_keys_per_page: usize,
+    /// Locks that an attempt may hold.
+    pub locks: usize,
     pub events: usize,
     pub alerts: usize,
     pub audit_records: usize,
@@ -69,6 +71,7 @@ impl Limits {
         sql_bytes: 4 * MIB,
         kv_value_bytes: 64 * KIB,
         kv_keys_per_page: 1_000,
+        locks: 16,
         events: 64,
         alerts: 16,
         audit_records: 64,

@@ -3,6 +3,7 @@
 //! is committed with the item's new state; dropped, nothing has happened.
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 
 use crate::alert::Alert;
 use crate::effect::{Deed, Figure, NewItem};
@@ -57,6 +58,14 @@ pub struct Keys {
     pub next: Option<u64>,
 }
 
+/// A change of a key that depends on what was there; nothing as a value is no key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swap {
+    pub expected: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub ttl: Option<SignedDuration>,
+}
+
 #[async_trait]
 pub trait Scope: Send + Sync {
     /// Whether the host may still act for this attempt. What does not go through the store asks this first; all other
@@ -66,11 +75,25 @@ pub trait Scope: Send + Sync {
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError>;
     /// Nothing as the value deletes the key.
     async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError>;
+    /// The same for a time only; it counts from the commit.
+    async fn kv_set_for(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Vec<u8>,
+        ttl: SignedDuration,
+    ) -> Result<(), ScopeError>;
+    /// Writes if the value is what was expected, and says whether it was. It is looked at again with the commit: if
+    /// another attempt came between, this one is undone and repeated.
+    async fn kv_compare_and_set(&self, bucket: &str, key: &str, change: Swap) -> Result<bool, ScopeError>;
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError>;
 
     async fn sql_query(&self, statement: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError>;
     /// Answers with the number of rows that changed.
     async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError>;
+
+    /// Tries to take a lock until the attempt ends: its fencing token, or nothing while another holds it.
+    async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError>;
 
     async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError>;
     async fn alert(&self, alert: Alert) -> Result<(), ScopeError>;

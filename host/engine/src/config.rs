@@ -68,5 +68,8 @@ impl EngineConfig {
     }
 }
 
+/// How long an attempt rests that built on what another one changed, by the clock.
+pub(crate) const RACED_REST: SignedDuration = SignedDuration::from_millis(100);
+
 /// How long a loop rests after the store failed it, in real time.
 pub(crate) const STORE_REST: Duration = Duration::from_millis(500);

@@ -15,7 +15,7 @@ use store::commit::{AttemptEnd, Committed, Effects};
 use store::scope::{AttemptScope, OwnTx};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::STORE_REST;
+use crate::config::{RACED_REST, STORE_REST};
 use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::figures;
@@ -131,8 +131,14 @@ fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
             let retry_after = job.retry.delay(item.number(), &item.key);
             Failure::Throttled { retry_after, error: said }
         }
+        StoreError::Raced(why) => raced(why.clone()),
         _ => Failure::Transient(said),
     }
+}
+
+/// The guest did nothing wrong, and nothing of it was written: it is done again with the same idempotency key.
+fn raced(why: String) -> Failure {
+    Failure::Throttled { retry_after: RACED_REST, error: ErrorInfo::new("kv-raced", why) }
 }
 
 /// Writes the end; while the store is away, for as long as the lease lasts.
@@ -150,6 +156,10 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
                 if let Some(unsaid) = WAITS.may() {
                     tracing::warn!(job = %end.item.job, item = %end.item.key, %error, unsaid, "an outcome waits for the store");
                 }
+            }
+            Err(StoreError::Raced(why)) => {
+                end = Arc::new(another_end(ctx, job, &end, raced(why)));
+                continue;
             }
             Err(error) => {
                 tracing::error!(job = %end.item.job, item = %end.item.key, %error, "an outcome cannot be written");

@@ -50,6 +50,7 @@ async fn prune(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
             tracing::info!(job = %job.name, removed, "old rows are gone");
         }
     }
+    ctx.store.prune_locks_and_keys(until, now).await?;
     Ok(())
 }
 

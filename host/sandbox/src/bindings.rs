@@ -16,6 +16,8 @@ mod generated {
             "tidemill:job/audit": async,
             "tidemill:job/metrics": async,
             "tidemill:job/items": async,
+            "tidemill:job/locks": async,
+            "tidemill:job/kv": async,
             "wasi:keyvalue/store": async | trappable,
         },
         exports: { default: async },
@@ -28,7 +30,7 @@ mod generated {
     });
 }
 
-pub use generated::tidemill::job::{alerts, audit, events, items, metrics, sql, types};
+pub use generated::tidemill::job::{alerts, audit, events, items, kv, locks, metrics, sql, types};
 pub use generated::wasi::config::store as config;
 pub use generated::wasi::keyvalue::store as keyvalue;
 pub use generated::wasi::logging::logging;
@@ -45,6 +47,6 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
             $interface::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         )* };
     }
-    add!(types, sql, events, alerts, audit, metrics, items, config, keyvalue, logging);
+    add!(types, sql, events, alerts, audit, metrics, items, locks, kv, config, keyvalue, logging);
     Ok(linker)
 }

@@ -51,8 +51,9 @@ pub struct Workshop {
 }
 
 /// Imports that are granted by a name of their own.
-const NAMED: [(&str, &str); 4] = [
+const NAMED: [(&str, &str); 5] = [
     ("wasi:keyvalue/", "keyvalue"),
+    ("tidemill:job/kv@", "keyvalue"),
     ("tidemill:job/alerts@", "alerts"),
     ("tidemill:job/audit@", "audit"),
     ("tidemill:job/metrics@", "metrics"),
@@ -186,6 +187,11 @@ impl Version {
             && job.grants.items.is_empty()
         {
             return Some(format!("import {import}: adding items is granted to no job"));
+        }
+        if let Some(import) = imports("tidemill:job/locks@")
+            && job.grants.locks.is_empty()
+        {
+            return Some(format!("import {import}: no lock is granted (locks)"));
         }
         if let Some(import) = imports("tidemill:job/events@")
             && job.grants.topics.is_empty()

@@ -2,7 +2,7 @@
 //! the mismatch as well, but says it in terms of types.
 
 const HERE: &[(&str, &[&str], &str)] = &[
-    ("tidemill:job", &["types", "sql", "events", "alerts", "audit", "metrics", "items"], "0.1.0"),
+    ("tidemill:job", &OURS, "0.1.0"),
     ("wasi:logging", &["logging"], "0.1.0-draft"),
     ("wasi:config", &["store"], "0.2.0-rc.1"),
     ("wasi:keyvalue", &["store"], "0.2.0-draft"),
@@ -14,6 +14,8 @@ const HERE: &[(&str, &[&str], &str)] = &[
     ("wasi:cli", &CLI, "0.2.12"),
     ("wasi:sockets", &SOCKETS, "0.2.12"),
 ];
+
+const OURS: [&str; 9] = ["types", "sql", "events", "alerts", "audit", "metrics", "items", "locks", "kv"];
 
 const CLI: [&str; 10] = [
     "environment",

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::config::COMMIT_BATCH_MAX;
 use crate::db::{Db, Turn, Tx, args};
 use crate::error::StoreError;
+use crate::kv::KvWrite;
 use crate::scope::OwnTx;
 use crate::sql::{events, items, runs};
 use crate::store::Store;
@@ -48,14 +49,6 @@ pub struct Effects {
     pub items: Vec<NewItem>,
     /// Not written: told once the commit is known.
     pub figures: Vec<Figure>,
-}
-
-#[derive(Debug)]
-pub struct KvWrite {
-    pub bucket: String,
-    pub key: String,
-    /// Nothing deletes the key.
-    pub value: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -298,14 +291,7 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
 async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
     let item = &end.item;
     for write in &end.effects.kv {
-        let (job, bucket, key) = (item.job.as_str(), write.bucket.as_str(), write.key.as_str());
-        match &write.value {
-            Some(value) => {
-                let args = args![job, bucket, key, value.clone(), end.ended_at];
-                tx.execute(events::KV_PUT, &args).await?
-            }
-            None => tx.execute(events::KV_DELETE, &args![job, bucket, key]).await?,
-        };
+        crate::kv::write(tx, item.job.as_str(), write, end.ended_at).await?;
     }
     for event in &end.effects.events {
         let args = args![

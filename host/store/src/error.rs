@@ -11,6 +11,9 @@ pub enum StoreError {
     /// The caller's picture is out of date, or the change is not allowed now.
     #[error("{0}")]
     Conflict(String),
+    /// Somebody else was faster: what was built on is not so any more. Done again, it may go through.
+    #[error("{0}")]
+    Raced(String),
     /// A person has to repair the configuration or the database.
     #[error("{0}")]
     Unusable(String),

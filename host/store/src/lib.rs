@@ -22,6 +22,8 @@ pub mod runs;
 mod bounds;
 pub mod flow;
 pub mod items;
+pub mod kv;
+pub mod locks;
 pub mod recovery;
 pub mod scope;
 mod taken;

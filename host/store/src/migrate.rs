@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 12] = [
+const SQLITE: [Source; 13] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -29,8 +29,9 @@ const SQLITE: [Source; 12] = [
     migration!(10, "schedules", "common/0010_schedules.sql"),
     migration!(11, "job edits", "common/0011_job_edits.sql"),
     migration!(12, "history", "common/0012_history.sql"),
+    migration!(13, "locks", "common/0013_locks.sql"),
 ];
-const POSTGRES: [Source; 12] = [
+const POSTGRES: [Source; 13] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -43,6 +44,7 @@ const POSTGRES: [Source; 12] = [
     migration!(10, "schedules", "common/0010_schedules.sql"),
     migration!(11, "job edits", "common/0011_job_edits.sql"),
     migration!(12, "history", "common/0012_history.sql"),
+    migration!(13, "locks", "common/0013_locks.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

@@ -11,16 +11,19 @@ use domain::id::{EventId, KEY_BYTES_MAX};
 use domain::item::Claimed;
 use domain::job::{Access, JobSpec};
 use domain::lease::Hold;
+use domain::lock::check_name;
 use domain::plugin::Statement;
-use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
-use jiff::Timestamp;
-use tokio::sync::Mutex;
+use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::bounds::{check_count, check_key, check_text, check_word};
 use crate::commit::NewEvent;
 use crate::datasource::explain;
 use crate::db::{Db, Most, Tx, args};
 use crate::error::{StoreError, with_remedy};
+use crate::kv::{self, Found, KvWrite, Pending};
+use crate::locks::Taken;
 use crate::sql::events;
 use crate::store::Store;
 
@@ -40,12 +43,13 @@ pub struct AttemptScope {
 
 #[derive(Default)]
 struct State {
-    kv: BTreeMap<(String, String), Option<Vec<u8>>>,
+    kv: Pending,
     events: Vec<NewEvent>,
     alerts: Vec<Alert>,
     deeds: Vec<Deed>,
     items: Vec<NewItem>,
     figures: Vec<Figure>,
+    locks: BTreeSet<String>,
     open: BTreeMap<String, Tx>,
     /// Datasources that were written to, and those whose transaction a failed statement undid.
     wrote: BTreeSet<String>,
@@ -88,6 +92,40 @@ impl AttemptScope {
             return Ok(());
         }
         Err(ScopeError::Denied(format!("job {} is not granted {capability}", self.job.name)))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.hold.now().unwrap_or(self.now)
+    }
+
+    /// What others see of a key.
+    async fn stored(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
+        let job = self.job.name.as_str();
+        kv::read(&self.store.db, job, bucket, key, self.now()).await.map_err(unavailable)
+    }
+
+    /// The state, if this may be written to the key.
+    async fn writing(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Option<&Vec<u8>>,
+    ) -> Result<MutexGuard<'_, State>, ScopeError> {
+        self.granted("keyvalue")?;
+        check_key("a bucket name", bucket)?;
+        check_key("a key", key)?;
+        let limits = &self.job.limits;
+        let bytes = value.map_or(0, Vec::len);
+        if bytes > limits.kv_value_bytes {
+            let text = format!("a value of {bytes} bytes, at most {}", limits.kv_value_bytes);
+            return Err(ScopeError::Limit(text));
+        }
+        let state = self.state.lock().await;
+        self.check_open(&state)?;
+        if state.kv.get(bucket, key).is_none() {
+            check_count("keys written", state.kv.len(), limits.kv_keys_per_page)?;
+        }
+        Ok(state)
     }
 
     /// Runs one declared statement in this attempt's transaction on its datasource, within the limits.
@@ -178,33 +216,40 @@ impl Scope for AttemptScope {
         self.granted("keyvalue")?;
         let state = self.state.lock().await;
         self.check_open(&state)?;
-        if let Some(value) = state.kv.get(&(bucket.to_owned(), key.to_owned())) {
-            return Ok(value.clone());
+        if let Some(write) = state.kv.get(bucket, key) {
+            return Ok(write.value.clone());
         }
-        let args = args![self.job.name.as_str(), bucket, key];
-        let rows = self.store.db.fetch(events::KV_GET, &args).await.map_err(unavailable)?;
-        rows.first().map(|row| row.blob("value")).transpose().map_err(unavailable)
+        self.stored(bucket, key).await
     }
 
     async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError> {
-        self.granted("keyvalue")?;
-        check_key("a bucket name", bucket)?;
-        check_key("a key", key)?;
-        let limits = &self.job.limits;
-        let bytes = value.as_ref().map_or(0, Vec::len);
-        if bytes > limits.kv_value_bytes {
-            let text = format!("a value of {bytes} bytes, at most {}", limits.kv_value_bytes);
-            return Err(ScopeError::Limit(text));
-        }
-        let mut state = self.state.lock().await;
-        self.check_open(&state)?;
-        let place = (bucket.to_owned(), key.to_owned());
-        if state.kv.len() >= limits.kv_keys_per_page && !state.kv.contains_key(&place) {
-            let text = format!("more than {} keys written in an attempt", limits.kv_keys_per_page);
-            return Err(ScopeError::Limit(text));
-        }
-        state.kv.insert(place, value);
+        let mut state = self.writing(bucket, key, value.as_ref()).await?;
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        state.kv.put(KvWrite { bucket, key, value, ..KvWrite::default() });
         Ok(())
+    }
+
+    async fn kv_set_for(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Vec<u8>,
+        ttl: SignedDuration,
+    ) -> Result<(), ScopeError> {
+        let value = Some(value);
+        let mut state = self.writing(bucket, key, value.as_ref()).await?;
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        state.kv.put(KvWrite { bucket, key, value, ttl: Some(ttl), found: Found::Anything });
+        Ok(())
+    }
+
+    async fn kv_compare_and_set(&self, bucket: &str, key: &str, swap: Swap) -> Result<bool, ScopeError> {
+        let mut state = self.writing(bucket, key, swap.value.as_ref()).await?;
+        let stored = match state.kv.get(bucket, key) {
+            Some(_) => None,
+            None => self.stored(bucket, key).await?,
+        };
+        Ok(state.kv.swap(bucket, key, swap, stored))
     }
 
     /// Keys as they are stored; what this attempt wrote is not among them yet.
@@ -214,7 +259,7 @@ impl Scope for AttemptScope {
         let page = self.job.limits.kv_keys_per_page;
         let offset = i64::try_from(from).unwrap_or(i64::MAX);
         let limit = i64::try_from(page).unwrap_or(i64::MAX);
-        let args = args![self.job.name.as_str(), bucket, limit, offset];
+        let args = args![self.job.name.as_str(), bucket, limit, offset, self.now()];
         let rows = self.store.db.fetch(events::KV_KEYS, &args).await.map_err(unavailable)?;
         let keys: Result<Vec<_>, _> = rows.iter().map(|row| row.text("kv_key")).collect();
         let keys = keys.map_err(unavailable)?;
@@ -247,6 +292,29 @@ impl Scope for AttemptScope {
         match self.run(statement, params, false).await? {
             Ran::Changed(rows) => Ok(rows),
             Ran::Rows(_) => Ok(0),
+        }
+    }
+
+    async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError> {
+        check_name(name).map_err(|why| ScopeError::Limit(format!("no name of a lock: {why}")))?;
+        if !self.job.grants.locks.iter().any(|pattern| pattern.covers(name)) {
+            return Err(ScopeError::Denied(format!("job {} is not granted lock {name:?}", self.job.name)));
+        }
+        let Some(item) = &self.item else {
+            return Err(ScopeError::Denied("a discovery takes no locks".to_owned()));
+        };
+        let mut state = self.state.lock().await;
+        self.check_open(&state)?;
+        if !state.locks.contains(name) {
+            check_count("locks", state.locks.len(), self.job.limits.locks)?;
+        }
+        match self.store.take_lock_for(item, name, self.now()).await.map_err(unavailable)? {
+            Some(Taken::Token(token)) => {
+                state.locks.insert(name.to_owned());
+                Ok(Some(u64::try_from(token).unwrap_or_default()))
+            }
+            Some(Taken::Held(_)) => Ok(None),
+            None => Err(ScopeError::Unavailable("another host has the item now".to_owned())),
         }
     }
 

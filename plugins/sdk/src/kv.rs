@@ -1,9 +1,12 @@
 //! The job's own key-value store. Values are kept as JSON, and only if the attempt's outcome is `Ok`.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
+use crate::bindings::tidemill::job::kv as beyond;
 use crate::bindings::wasi::keyvalue::store::{self, Bucket, Error};
 
 /// The one bucket that every job has.
@@ -24,15 +27,36 @@ pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Failure> {
 
 /// Sets a key.
 pub fn set(key: &str, value: &impl Serialize) -> Result<(), Failure> {
-    let bytes = serde_json::to_vec(value).map_err(|error| {
-        Failure::permanent("kv-unwritable", format!("the value of key {key:?} cannot be written: {error}"))
-    })?;
-    bucket(key)?.set(key, &bytes).map_err(|error| failure(key, error))
+    bucket(key)?.set(key, &json(key, value)?).map_err(|error| failure(key, error))
+}
+
+/// Sets a key for a time, which counts from the commit of the attempt; then it is gone.
+pub fn set_for(key: &str, value: &impl Serialize, ttl: Duration) -> Result<(), Failure> {
+    beyond::set_for(BUCKET, key, &json(key, value)?, millis(ttl)).map_err(|error| trouble(key, error))
+}
+
+/// Sets a key if its value is `expected`; nothing stands for no key. `false` says that it is not: read it again.
+/// If another attempt changes it before this one is committed, this one leaves nothing and is made again.
+pub fn compare_and_set<T: Serialize>(key: &str, expected: Option<&T>, value: Option<&T>) -> Result<bool, Failure> {
+    let expected = expected.map(|value| json(key, value)).transpose()?;
+    let value = value.map(|value| json(key, value)).transpose()?;
+    beyond::compare_and_set(BUCKET, key, expected.as_deref(), value.as_deref(), None)
+        .map_err(|error| trouble(key, error))
 }
 
 /// Removes a key; one that is not there is no error.
 pub fn delete(key: &str) -> Result<(), Failure> {
     bucket(key)?.delete(key).map_err(|error| failure(key, error))
+}
+
+fn json(key: &str, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(value).map_err(|error| {
+        Failure::permanent("kv-unwritable", format!("the value of key {key:?} cannot be written: {error}"))
+    })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn bucket(key: &str) -> Result<Bucket, Failure> {
@@ -49,5 +73,16 @@ fn failure(key: &str, error: Error) -> Failure {
             format!("key {key:?}: grant `keyvalue` to the job, and ask for it in describe"),
         ),
         Error::Other(reason) => Failure::transient("kv-failed", format!("key {key:?}: {reason}")),
+    }
+}
+
+fn trouble(key: &str, error: beyond::Error) -> Failure {
+    match error {
+        beyond::Error::Denied(reason) => Failure::permanent("kv-denied", format!("key {key:?}: {reason}")),
+        beyond::Error::Limit(reason) => Failure::transient("kv-limit", format!("key {key:?}: {reason}")),
+        beyond::Error::Unavailable(reason) => {
+            Failure::transient("kv-unavailable", format!("key {key:?}: {reason}"))
+        }
+        beyond::Error::Other(reason) => Failure::transient("kv-failed", format!("key {key:?}: {reason}")),
     }
 }

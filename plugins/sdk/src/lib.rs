@@ -2,7 +2,7 @@
 //!
 //! A job is a type with the trait [`Job`], exported by [`export_job!`]. What it may touch is a module here per
 //! capability: [`log`], [`config`], [`clock`], [`kv`], [`sql`], [`events`],
-//! [`alerts`], [`audit`], [`metrics`], [`items`], [`http`]. A module that a job does not use is not
+//! [`alerts`], [`audit`], [`metrics`], [`items`], [`locks`], [`http`]. A module that a job does not use is not
 //! imported by its component, so the host need not grant it.
 
 #[doc(hidden)]
@@ -20,6 +20,7 @@ pub mod events;
 pub mod http;
 pub mod items;
 pub mod kv;
+pub mod locks;
 pub mod log;
 pub mod metrics;
 pub mod sql;

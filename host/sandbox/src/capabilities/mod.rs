@@ -8,6 +8,8 @@ mod events;
 pub mod http;
 mod items;
 pub mod keyvalue;
+mod kv;
+mod locks;
 mod logging;
 mod metrics;
 mod sql;

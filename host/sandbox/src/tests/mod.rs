@@ -25,8 +25,8 @@ use domain::plugin::Statement;
 use domain::retry::RetryPolicy;
 use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner};
 use domain::schedule::Schedule;
-use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
-use jiff::Timestamp;
+use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
+use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
@@ -249,6 +249,30 @@ impl Scope for FakeScope {
             None => values.remove(key),
         };
         Ok(())
+    }
+
+    async fn kv_set_for(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Vec<u8>,
+        ttl: SignedDuration,
+    ) -> Result<(), ScopeError> {
+        self.note(format!("for {ttl:#}"));
+        self.kv_set(bucket, key, Some(value)).await
+    }
+
+    async fn kv_compare_and_set(&self, bucket: &str, key: &str, swap: Swap) -> Result<bool, ScopeError> {
+        let so = self.kv_get(bucket, key).await? == swap.expected;
+        if so {
+            self.kv_set(bucket, key, swap.value).await?;
+        }
+        Ok(so)
+    }
+
+    async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError> {
+        self.note(format!("lock {name}"));
+        Ok(Some(7))
     }
 
     async fn kv_keys(&self, _bucket: &str, from: u64) -> Result<Keys, ScopeError> {

@@ -55,7 +55,9 @@ impl From<StoreError> for ApiError {
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", text)
             }
             StoreError::NotFound(_) => ApiError::not_found(text),
-            StoreError::Conflict(_) => ApiError::new(StatusCode::CONFLICT, "conflict", text),
+            StoreError::Conflict(_) | StoreError::Raced(_) => {
+                ApiError::new(StatusCode::CONFLICT, "conflict", text)
+            }
             StoreError::Unusable(_) | StoreError::Corrupt(_) => {
                 tracing::error!(error = text, "a request failed");
                 let detail = "the host could not answer; its log says why";

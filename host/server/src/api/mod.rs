@@ -14,6 +14,7 @@ mod health;
 mod hosts;
 mod items;
 mod jobs;
+mod locks;
 pub(crate) mod metrics;
 mod outbox;
 mod path;
@@ -70,6 +71,7 @@ pub fn router(state: AppState) -> Router {
         .merge(items::router())
         .merge(plugins::router())
         .merge(hosts::router())
+        .merge(locks::router())
         .merge(alerts::router())
         .merge(batches::router())
         .merge(recover::router())

@@ -11,6 +11,7 @@ mod edits;
 mod hosts;
 mod items;
 mod jobs;
+mod locks;
 mod outbox;
 mod output;
 mod plugins;
@@ -68,6 +69,9 @@ pub enum Command {
     Plugins(Remote),
     /// Hosts that share the store
     Hosts(hosts::HostsArgs),
+    /// Named locks: who holds them
+    #[command(args_conflicts_with_subcommands = true)]
+    Locks(locks::LocksArgs),
     /// What a person should look at
     #[command(args_conflicts_with_subcommands = true)]
     Alerts(alerts::AlertsArgs),
@@ -152,6 +156,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Items(args) => items::run(args),
         Command::Plugins(remote) => plugins::run(&remote),
         Command::Hosts(args) => hosts::run(&args),
+        Command::Locks(args) => locks::run(args),
         Command::Alerts(args) => alerts::run(args),
         Command::Batches(args) => batches::run(args),
         Command::Outbox(args) => outbox::run(args),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::{AttemptScope, State};
-use crate::commit::{Effects, KvWrite};
+use crate::commit::Effects;
 use crate::db::{Tx, args};
 use crate::error::StoreError;
+use crate::kv;
 use crate::sql::items;
 
 /// How long the databases wait for the commit of what an attempt wrote.
@@ -55,6 +56,9 @@ impl AttemptScope {
             if !self.still_held().await? {
                 return Ok(None);
             }
+            for write in state.kv.guarded() {
+                kv::still_so(&self.store.db, self.job.name.as_str(), write, self.now()).await?;
+            }
         }
         let is_own = |name: &&String| self.store.datasources.is_own(name) && state.wrote.contains(*name);
         let own = open.keys().find(is_own).cloned().and_then(|name| open.remove(&name)).map(OwnTx);
@@ -89,10 +93,8 @@ impl AttemptScope {
 
 impl State {
     fn effects(&mut self) -> Effects {
-        let kv = std::mem::take(&mut self.kv);
-        let write = |((bucket, key), value)| KvWrite { bucket, key, value };
         Effects {
-            kv: kv.into_iter().map(write).collect(),
+            kv: self.kv.take(),
             events: std::mem::take(&mut self.events),
             alerts: std::mem::take(&mut self.alerts),
             deeds: std::mem::take(&mut self.deeds),

@@ -26,11 +26,33 @@ pub const EVENTS_REDRIVE: Sql = Sql::same(
     WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR id = $1)",
 );
 
-pub const KV_GET: Sql = Sql::same("SELECT value FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
-pub const KV_PUT: Sql = Sql::same(
-    "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT (job, bucket, kv_key) DO UPDATE SET value = excluded.value, updated_at_ms = excluded.updated_at_ms",
+pub const KV_GET: Sql = Sql::same(
+    "SELECT value FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND (expires_at_ms IS NULL OR expires_at_ms > $4)",
 );
+pub const KV_PUT: Sql = Sql::same(
+    "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (job, bucket, kv_key) DO UPDATE
+        SET value = excluded.value, updated_at_ms = excluded.updated_at_ms, expires_at_ms = excluded.expires_at_ms",
+);
+/// Only where there was nothing.
+pub const KV_ADD: Sql = Sql::same(
+    "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (job, bucket, kv_key) DO UPDATE
+        SET value = excluded.value, updated_at_ms = excluded.updated_at_ms, expires_at_ms = excluded.expires_at_ms
+        WHERE kv.expires_at_ms <= excluded.updated_at_ms",
+);
+/// Only where there was this value.
+pub const KV_CHANGE: Sql = Sql::same(
+    "UPDATE kv SET value = $4, updated_at_ms = $5, expires_at_ms = $6
+    WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND value = $7 AND (expires_at_ms IS NULL OR expires_at_ms > $5)",
+);
+pub const KV_TAKE: Sql = Sql::same(
+    "DELETE FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND value = $5
+        AND (expires_at_ms IS NULL OR expires_at_ms > $4)",
+);
+pub const KV_EXPIRED: Sql = Sql::same("DELETE FROM kv WHERE expires_at_ms <= $1");
 pub const KV_DELETE: Sql = Sql::same("DELETE FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
-pub const KV_KEYS: Sql =
-    Sql::same("SELECT kv_key FROM kv WHERE job = $1 AND bucket = $2 ORDER BY kv_key LIMIT $3 OFFSET $4");
+pub const KV_KEYS: Sql = Sql::same(
+    "SELECT kv_key FROM kv WHERE job = $1 AND bucket = $2 AND (expires_at_ms IS NULL OR expires_at_ms > $5)
+    ORDER BY kv_key LIMIT $3 OFFSET $4",
+);

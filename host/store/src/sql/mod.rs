@@ -8,6 +8,7 @@ pub mod history;
 pub mod hosts;
 pub mod items;
 pub mod jobs;
+pub mod locks;
 pub mod runs;
 
 mod postgres;

@@ -33,6 +33,8 @@ pub const ITEMS_LOST: &str =
         AND attempt_id NOT IN (SELECT jsonb_array_elements_text(CAST($4 AS jsonb)))
     ORDER BY created_at_ms LIMIT $3 FOR UPDATE SKIP LOCKED";
 
+pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = $1 FOR UPDATE";
+
 pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1 FOR UPDATE";
 
 pub const ITEMS_BY_KEYS: &str =

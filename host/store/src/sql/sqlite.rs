@@ -30,6 +30,8 @@ pub const ITEMS_LOST: &str =
         AND attempt_id NOT IN (SELECT value FROM json_each($4))
     ORDER BY created_at_ms LIMIT $3";
 
+pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = $1";
+
 pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1";
 
 pub const ITEMS_BY_KEYS: &str =

@@ -9,7 +9,8 @@ use expect_test::expect;
 
 use super::support::{Kind, T, at, conformance, end, failed, host, job, lease, page, resolved};
 use crate::StoreError;
-use crate::commit::{AttemptEnd, Committed, Effects, KvWrite, NewEvent};
+use crate::commit::{AttemptEnd, Committed, Effects, NewEvent};
+use crate::kv::KvWrite;
 
 conformance! {
     effects_come_with_the_outcome,
@@ -32,6 +33,7 @@ fn effects(tag: &str) -> Effects {
         bucket: "b".to_owned(),
         key: key.to_owned(),
         value: value.map(|text| text.as_bytes().to_vec()),
+        ..KvWrite::default()
     };
     let event = NewEvent {
         id: EventId::new(at(0)),

@@ -10,7 +10,8 @@ use domain::run::ClaimedRun;
 
 use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
 use crate::StoreError;
-use crate::commit::{Committed, KvWrite};
+use crate::commit::Committed;
+use crate::kv::KvWrite;
 
 conformance! {
     items_are_conserved,
@@ -117,7 +118,7 @@ impl World {
         };
         let mut end = end(&item, &result, self.now);
         let (key, value) = (item.attempt_id.to_string() + &item.key, Some(vec![1]));
-        end.effects.kv.push(KvWrite { bucket: "b".to_owned(), key, value });
+        end.effects.kv.push(KvWrite { bucket: "b".to_owned(), key, value, ..KvWrite::default() });
         let committed = self.t.store.end_attempt(std::sync::Arc::new(end)).await.unwrap();
         if committed == Committed::Applied {
             self.applied.insert((item.key, item.epoch));

@@ -13,6 +13,8 @@ mod reconcile;
 
 mod history;
 mod items;
+mod keys;
+mod locks;
 
 mod recovery;
 

@@ -314,7 +314,7 @@ impl T {
     /// Everything that is stored, to see that nothing changed.
     pub async fn everything(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for table in ["job", "tick", "run", "item", "attempt", "event", "kv", "rate", "audit"] {
+        for table in ["job", "tick", "run", "item", "attempt", "event", "kv", "named_lock", "rate", "audit"] {
             let sql = format!("SELECT * FROM {table} ORDER BY 1, 2");
             all.extend(self.rows(&sql).await.iter().map(|row| format!("{table} {row:?}")));
         }

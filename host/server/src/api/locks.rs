@@ -1,0 +1,147 @@
+//! Named locks: those that jobs hold, and those that somebody outside takes for a time.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use domain::lock::check_name;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use store::locks::{Lock as Held, Taken};
+
+use super::AppState;
+use super::actor::Actor;
+use super::error::ApiError;
+use super::extract::{Body, Params, Segments, limit};
+use super::types::{Lock, Locks};
+use crate::config::text;
+
+pub fn router() -> Router<AppState> {
+    Router::new()
+        .route("/api/v1/locks", get(list))
+        .route("/api/v1/locks/{name}/take", post(take))
+        .route("/api/v1/locks/{name}/renew", post(renew))
+        .route("/api/v1/locks/{name}/release", post(release))
+}
+
+const TTL_MIN: SignedDuration = SignedDuration::from_secs(1);
+const TTL_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    /// The name before the first one that is wanted.
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Take {
+    ttl: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Renew {
+    token: i64,
+    ttl: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    /// Without it, whoever holds the lock loses it.
+    token: Option<i64>,
+}
+
+async fn list(State(state): State<AppState>, Params(query): Params<After>) -> Result<Json<Locks>, ApiError> {
+    let after = query.after.unwrap_or_default();
+    let held = state.store.locks(&after, state.clock.now(), limit(query.limit)).await?;
+    Ok(Json(Locks { locks: held.into_iter().map(view).collect() }))
+}
+
+async fn take(
+    State(state): State<AppState>,
+    Segments(name): Segments<String>,
+    actor: Actor,
+    Body(body): Body<Take>,
+) -> Result<Json<Lock>, ApiError> {
+    check_name(&name).map_err(|why| ApiError::bad_body(format!("{name:?} names no lock: {why}")))?;
+    let now = state.clock.now();
+    let until = end(&body.ttl, now)?;
+    match state.store.take_lock(&name, &actor.0, until, now).await? {
+        Taken::Token(token) => {
+            Ok(Json(Lock { name, token, holder: actor.0, taken_at: now, until: Some(until) }))
+        }
+        Taken::Held(lock) => {
+            let until = match lock.until {
+                Some(until) => format!("until {until:.0}"),
+                None => "until that attempt ends".to_owned(),
+            };
+            Err(held(format!("{} holds the lock {name:?} {until}", lock.holder)))
+        }
+    }
+}
+
+async fn renew(
+    State(state): State<AppState>,
+    Segments(name): Segments<String>,
+    Body(body): Body<Renew>,
+) -> Result<Json<Lock>, ApiError> {
+    let now = state.clock.now();
+    let until = end(&body.ttl, now)?;
+    let renewed = state.store.renew_lock(&name, body.token, until, now).await?;
+    match state.store.lock(&name, now).await?.filter(|_| renewed) {
+        Some(lock) => Ok(Json(view(lock))),
+        None => Err(lost(&name, Some(body.token))),
+    }
+}
+
+async fn release(
+    State(state): State<AppState>,
+    Segments(name): Segments<String>,
+    actor: Actor,
+    Body(body): Body<Release>,
+) -> Result<Json<Locks>, ApiError> {
+    let now = state.clock.now();
+    if state.store.release_lock(&name, body.token, &actor.0, now).await? {
+        return Ok(Json(Locks { locks: Vec::new() }));
+    }
+    match state.store.lock(&name, now).await? {
+        Some(lock) if lock.until.is_none() => {
+            let why = "it cannot be given back before what was done under it is committed";
+            Err(held(format!("{} holds the lock {name:?} until that attempt ends: {why}", lock.holder)))
+        }
+        _ => Err(lost(&name, body.token)),
+    }
+}
+
+fn end(ttl: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+    let bad = |what: String| ApiError::bad_body(format!("ttl: {what}; use \"1s\" to \"24h\""));
+    let ttl = text::duration(ttl).map_err(bad)?;
+    if ttl < TTL_MIN || ttl > TTL_MAX {
+        return Err(bad(format!("{ttl:#} is too short or too long")));
+    }
+    Ok(now.checked_add(ttl).unwrap_or(Timestamp::MAX))
+}
+
+fn held(detail: String) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "lock-held", detail)
+}
+
+fn lost(name: &str, token: Option<i64>) -> ApiError {
+    let under = token.map_or(String::new(), |token| format!(" under the token {token}"));
+    let detail = format!("nobody holds the lock {name:?}{under} any more: take it anew");
+    ApiError::new(StatusCode::CONFLICT, "lock-lost", detail)
+}
+
+fn view(lock: Held) -> Lock {
+    Lock {
+        name: lock.name,
+        token: lock.token,
+        holder: lock.holder,
+        taken_at: lock.taken_at,
+        until: lock.until,
+    }
+}

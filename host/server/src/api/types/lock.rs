@@ -1,0 +1,20 @@
+//! Named locks over the wire.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Locks {
+    pub locks: Vec<Lock>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lock {
+    pub name: String,
+    /// Higher than all that this lock had before.
+    pub token: i64,
+    pub holder: String,
+    pub taken_at: Timestamp,
+    /// None for an attempt's lock: it ends with the attempt.
+    pub until: Option<Timestamp>,
+}

@@ -1,0 +1,171 @@
+//! Named locks: one holder at a time, tokens that only grow, and an end with the attempt.
+
+use std::sync::Arc;
+
+use domain::item::Claimed;
+use domain::job::{Grants, JobSpec};
+use domain::lease::Hold;
+use domain::scope::{Scope, ScopeError};
+use expect_test::expect;
+
+use super::support::{T, at, conformance, end, job, lease, resolved};
+use crate::locks::Taken;
+use crate::scope::AttemptScope;
+
+conformance! {
+    a_lock_has_one_holder_and_ends_with_the_attempt,
+    what_is_claimed_together_shares_no_lock,
+    a_lock_ends_when_its_item_is_taken_away,
+    the_api_holds_a_lock_for_a_time,
+    one_of_many_gets_it,
+    nothing_goes_without_a_grant,
+    a_lock_that_is_forgotten_keeps_its_token,
+    an_attempt_that_lost_its_item_gets_none,
+}
+
+fn granted(name: &str) -> JobSpec {
+    let locks = ["ledger".parse().unwrap(), "wallet:*".parse().unwrap()].into();
+    JobSpec { name: name.parse().unwrap(), grants: Grants { locks, ..Grants::default() }, ..job() }
+}
+
+async fn attempt(t: &T, job: &str, key: &str, now: i64) -> (Claimed, AttemptScope) {
+    let job = granted(job);
+    t.discover(&job, &[key], now).await;
+    let item = t.store.claim(&job, lease(1, now), 1).await.unwrap().remove(0);
+    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
+}
+
+async fn a_lock_has_one_holder_and_ends_with_the_attempt(t: T) {
+    let (item, first) = attempt(&t, "wallet", "a", 0).await;
+    let (_, second) = attempt(&t, "stock", "b", 0).await;
+    assert_eq!(first.lock("ledger").await, Ok(Some(1)));
+    assert_eq!(first.lock("ledger").await, Ok(Some(1)), "asked again");
+    assert_eq!(second.lock("ledger").await, Ok(None));
+    assert_eq!(second.lock("wallet:7").await, Ok(Some(1)), "another lock");
+    let held = t.store.locks("", at(1), 10).await.unwrap();
+    let told: Vec<_> =
+        held.iter().map(|lock| format!("{} {} {}", lock.name, lock.token, lock.holder)).collect();
+    assert_eq!(told, ["ledger 1 job wallet, item a", "wallet:7 1 job stock, item b"]);
+    t.store.end_attempt(Arc::new(end(&item, &resolved(), 1))).await.unwrap();
+    assert_eq!(second.lock("ledger").await, Ok(Some(2)));
+}
+
+async fn what_is_claimed_together_shares_no_lock(t: T) {
+    let job = Arc::new(granted("wallet"));
+    t.discover(&job, &["a", "b"], 0).await;
+    let items = t.store.claim(&job, lease(1, 0), 2).await.unwrap();
+    assert_eq!(items[0].attempt_id, items[1].attempt_id);
+    let scope = |item: &Claimed| t.store.scope_of_attempt(job.clone(), item.clone(), Hold::without_end());
+    let scopes: Vec<_> = items.iter().map(scope).collect();
+    assert_eq!(scopes[0].lock("ledger").await, Ok(Some(1)));
+    assert_eq!(scopes[1].lock("ledger").await, Ok(None));
+}
+
+async fn a_lock_ends_when_its_item_is_taken_away(t: T) {
+    let (_, first) = attempt(&t, "wallet", "a", 0).await;
+    assert_eq!(first.lock("ledger").await, Ok(Some(1)));
+    // The lease is over, but nobody has looked yet: the holder may still be at work.
+    let (_, second) = attempt(&t, "stock", "b", 1_000).await;
+    assert_eq!(second.lock("ledger").await, Ok(None));
+    t.store.recover(None, |_| 5, at(1_000)).await.unwrap();
+    assert_eq!(second.lock("ledger").await, Ok(Some(2)));
+}
+
+async fn an_attempt_that_lost_its_item_gets_none(t: T) {
+    let (_, scope) = attempt(&t, "wallet", "a", 0).await;
+    t.store.recover(None, |_| 5, at(1_000)).await.unwrap();
+    assert!(matches!(scope.lock("ledger").await, Err(ScopeError::Unavailable(_))));
+    assert_eq!(t.store.locks("", at(1_000), 10).await.unwrap(), []);
+}
+
+async fn the_api_holds_a_lock_for_a_time(t: T) {
+    let (_, scope) = attempt(&t, "wallet", "a", 0).await;
+    assert_eq!(t.store.take_lock("ledger", "ada", at(10), at(0)).await.unwrap(), Taken::Token(1));
+    assert_eq!(scope.lock("ledger").await, Ok(None));
+    let Taken::Held(lock) = t.store.take_lock("ledger", "bob", at(10), at(1)).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((lock.holder.as_str(), lock.until), ("ada", Some(at(10))));
+    assert!(!t.store.renew_lock("ledger", 7, at(20), at(5)).await.unwrap(), "not her token");
+    assert!(t.store.renew_lock("ledger", 1, at(20), at(5)).await.unwrap());
+    assert!(!t.store.renew_lock("ledger", 1, at(30), at(20)).await.unwrap(), "its time is over");
+    assert_eq!(t.store.take_lock("ledger", "bob", at(40), at(20)).await.unwrap(), Taken::Token(2));
+    assert!(!t.store.release_lock("ledger", Some(1), "ada", at(21)).await.unwrap(), "it is bob's now");
+    assert!(t.store.release_lock("ledger", None, "ada", at(21)).await.unwrap());
+    assert_eq!(scope.lock("ledger").await, Ok(Some(3)));
+    assert!(!t.store.release_lock("ledger", None, "ada", at(22)).await.unwrap(), "an attempt's lock");
+    expect![[r#"
+        ada lock_taken ledger: token 1, until 2026-11-20T12:00:10Z
+        bob lock_taken ledger: token 2, until 2026-11-20T12:00:40Z
+        ada lock_released ledger: token 2
+    "#]]
+    .assert_eq(
+        &t.trail()
+            .await
+            .lines()
+            .filter(|line| line.contains(" lock_"))
+            .fold(String::new(), |all, line| all + line + "\n"),
+    );
+}
+
+async fn one_of_many_gets_it(t: T) {
+    for round in 0..5_i64 {
+        let takers = (0..8).map(|n| {
+            let store = t.store.clone();
+            tokio::spawn(async move {
+                store
+                    .take_lock("ledger", &format!("taker {n}"), at(10 * round + 9), at(10 * round))
+                    .await
+                    .unwrap()
+            })
+        });
+        let mut tokens = Vec::new();
+        for taker in takers.collect::<Vec<_>>() {
+            if let Taken::Token(token) = taker.await.unwrap() {
+                tokens.push(token);
+            }
+        }
+        assert_eq!(tokens, [round + 1]);
+    }
+}
+
+async fn nothing_goes_without_a_grant(t: T) {
+    let (_, scope) = attempt(&t, "wallet", "a", 0).await;
+    let mut limited = granted("wallet");
+    limited.limits.locks = 1;
+    let discovery = t.store.scope_of_discovery(Arc::new(limited), at(0), Hold::without_end());
+    let mut told = String::new();
+    for name in ["other", "wallet:*", &format!("wallet:{}", "x".repeat(200))] {
+        told.push_str(&format!("{}\n", scope.lock(name).await.unwrap_err()));
+    }
+    told.push_str(&format!("{}\n", discovery.lock("ledger").await.unwrap_err()));
+    for n in 0..16 {
+        assert_eq!(scope.lock(&format!("wallet:{n}")).await, Ok(Some(1)));
+    }
+    told.push_str(&format!("{}\n", scope.lock("wallet:16").await.unwrap_err()));
+    assert_eq!(scope.lock("wallet:3").await, Ok(Some(1)), "one that it has");
+    expect![[r#"
+        denied: job wallet is not granted lock "other"
+        limit: no name of a lock: '*' is not allowed in it
+        limit: no name of a lock: it has 207 bytes, 1 to 128 are allowed
+        denied: a discovery takes no locks
+        limit: more than 16 locks in an attempt
+    "#]]
+    .assert_eq(&told);
+}
+
+async fn a_lock_that_is_forgotten_keeps_its_token(t: T) {
+    for second in 0..3 {
+        let taken = t.store.take_lock("old", "ada", at(second + 1), at(second)).await.unwrap();
+        assert_eq!(taken, Taken::Token(second + 1));
+    }
+    t.store.take_lock("held", "ada", at(1_000), at(0)).await.unwrap();
+    let (_, scope) = attempt(&t, "wallet", "a", 0).await;
+    scope.lock("ledger").await.unwrap();
+    assert_eq!(t.store.prune_locks_and_keys(at(100), at(200)).await.unwrap(), 1);
+    assert_eq!(t.store.prune_locks_and_keys(at(100), at(200)).await.unwrap(), 0);
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM named_lock").await, 3);
+    assert_eq!(t.store.take_lock("old", "ada", at(300), at(200)).await.unwrap(), Taken::Token(4));
+    assert_eq!(t.store.take_lock("new", "ada", at(300), at(200)).await.unwrap(), Taken::Token(4));
+    assert_eq!(t.store.locks("held", at(200), 10).await.unwrap().len(), 3, "names after it");
+}

@@ -10,6 +10,7 @@ mod config_edits;
 mod delivery;
 mod locks;
 mod operations;
+mod secrets;
 mod stock;
 mod trade;
 mod wallet;

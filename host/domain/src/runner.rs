@@ -74,5 +74,10 @@ pub struct Report<T> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub wall_us: u64,
+    /// Of it, the guest's own code.
+    pub cpu_us: u64,
     pub memory_bytes_max: u64,
+    /// Calls that reached a database or a service, and what went there and came back.
+    pub host_calls: u64,
+    pub host_bytes: u64,
 }

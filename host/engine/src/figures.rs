@@ -81,6 +81,10 @@ impl Figures {
 pub fn call_ended(job: &JobName, usage: &Usage) {
     let seconds = Duration::from_micros(usage.wall_us).as_secs_f64();
     histogram!("job_duration_seconds", "job" => job.to_string()).record(seconds);
+    let cpu = usage.cpu_us;
+    counter!("tidemill_guest_cpu_microseconds_total", "job" => job.to_string()).increment(cpu);
+    counter!("tidemill_host_calls_total", "job" => job.to_string()).increment(usage.host_calls);
+    counter!("tidemill_host_bytes_total", "job" => job.to_string()).increment(usage.host_bytes);
 }
 
 /// A loop of the engine did its round: one that hangs or fails shows an old time.

@@ -76,9 +76,13 @@ impl Room {
             Ok(Err(_panic)) => Err(trap::host_panic()),
             Err(_elapsed) => Err(trap::wall_timeout(wall_time)),
         };
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let usage = Usage {
-            wall_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            wall_us: micros(started.elapsed()),
+            cpu_us: micros(state.meter.used()),
             memory_bytes_max: state.limiter.memory_bytes_high(),
+            host_calls: state.tally.calls_so_far(),
+            host_bytes: state.tally.bytes_so_far(),
         };
         let log = state.log().take();
         Ran { result, usage, log }

@@ -5,6 +5,8 @@ use domain::clock::Clock;
 use domain::limits::MIB;
 use rustls::pki_types::CertificateDer;
 
+use crate::signature::Signatures;
+
 /// What the sandbox is told, checked.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
@@ -12,6 +14,8 @@ pub struct SandboxConfig {
     pub plugins_dir: PathBuf,
     /// Certificates that HTTPS trusts in place of the roots of browsers, if there are any.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// Who may sign plugins, and whether somebody has to.
+    pub signatures: Signatures,
     /// What guests read as the time.
     pub clock: Clock,
     /// Components that are compiled at the same time.
@@ -33,6 +37,7 @@ impl SandboxConfig {
         SandboxConfig {
             plugins_dir: plugins_dir.into(),
             certificates: Vec::new(),
+            signatures: Signatures::default(),
             clock,
             compiles_max: 1,
             component_bytes_max: 16 * MIB,

@@ -22,7 +22,9 @@ mod limiter;
 mod log;
 mod meter;
 mod output;
+pub mod signature;
 mod state;
+mod tally;
 mod trap;
 
 mod bindings;

@@ -17,6 +17,7 @@ use crate::limiter::Limiter;
 use crate::log::{Log, Speaker, Stream};
 use crate::meter::CpuMeter;
 use crate::output::{GuestOutput, SharedLog};
+use crate::tally::{Counted, Tally};
 
 /// What an attempt may touch. While a plugin describes itself there is none of it.
 pub struct Granted {
@@ -46,6 +47,7 @@ pub struct State {
     pub table: ResourceTable,
     pub limiter: Limiter,
     pub meter: CpuMeter,
+    pub tally: Tally,
     pub http: Http,
     log: SharedLog,
     outputs: [GuestOutput; 2],
@@ -67,7 +69,12 @@ impl State {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let who = granted.as_ref().map(Caller::of);
+        let tally = Tally::default();
+        let granted = granted.map(|granted| Granted {
+            scope: Arc::new(Counted::new(granted.scope, tally.clone())),
+            ..granted
+        });
+        let who = granted.as_ref().map(|granted| Caller::of(granted, tally.clone()));
         State {
             http: Http::new(outside.clients.clone(), who, limits, log.clone()),
             granted,
@@ -75,6 +82,7 @@ impl State {
             table,
             limiter: Limiter::new(limits.memory_bytes),
             meter: CpuMeter::default(),
+            tally,
             log,
             outputs: [stdout, stderr],
             wasi,

@@ -61,6 +61,7 @@ impl App {
         let mut settings = SandboxConfig::new(&config.plugins_dir, clock.clone());
         settings.attempts_max = engine.attempts_max;
         settings.certificates.clone_from(&config.tls.certificates);
+        settings.signatures.clone_from(&config.signatures);
         let sandbox = Sandbox::new(settings, Some(check))?;
 
         let current = at_start(&source, &store, config.clone(), clock.now()).await?;

@@ -263,8 +263,8 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
     let AttemptEnd { item, ending, .. } = end;
     let code = ending.error.as_ref().map(|e| e.code.as_str());
     let message = ending.error.as_ref().map(|e| e.message.as_str());
-    let wall_us = i64::try_from(end.usage.wall_us).unwrap_or(i64::MAX);
-    let memory = i64::try_from(end.usage.memory_bytes_max).unwrap_or(i64::MAX);
+    let Usage { wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes } = end.usage;
+    let used = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let args = args![
         item.id.to_string(),
         item.epoch,
@@ -281,9 +281,12 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         end.digest.map(|digest| digest.to_string()),
         item.claimed_at,
         end.ended_at,
-        wall_us,
-        memory,
+        used(wall_us),
+        used(memory_bytes_max),
         item.found_by.map(|run| run.to_string()),
+        used(cpu_us),
+        used(host_calls),
+        used(host_bytes),
     ];
     tx.execute(items::ATTEMPT_ADD, &args).await.map(|_| ())
 }

@@ -288,7 +288,11 @@ pub struct AttemptView {
     pub ended_at: Timestamp,
     /// Time in the sandbox, in microseconds.
     pub wall_us: i64,
+    /// Of it, the guest's own code.
+    pub cpu_us: i64,
     pub memory_bytes_max: i64,
+    pub host_calls: i64,
+    pub host_bytes: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -348,7 +352,10 @@ fn attempt_view(row: &Row) -> Result<AttemptView, StoreError> {
         started_at: row.time("started_at_ms")?,
         ended_at: row.time("ended_at_ms")?,
         wall_us: row.int("wall_us")?,
+        cpu_us: row.int("cpu_us")?,
         memory_bytes_max: row.int("memory_bytes_max")?,
+        host_calls: row.int("host_calls")?,
+        host_bytes: row.int("host_bytes")?,
     })
 }
 

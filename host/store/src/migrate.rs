@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 13] = [
+const SQLITE: [Source; 14] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -30,8 +30,9 @@ const SQLITE: [Source; 13] = [
     migration!(11, "job edits", "common/0011_job_edits.sql"),
     migration!(12, "history", "common/0012_history.sql"),
     migration!(13, "locks", "common/0013_locks.sql"),
+    migration!(14, "usage", "common/0014_usage.sql"),
 ];
-const POSTGRES: [Source; 13] = [
+const POSTGRES: [Source; 14] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -45,6 +46,7 @@ const POSTGRES: [Source; 13] = [
     migration!(11, "job edits", "common/0011_job_edits.sql"),
     migration!(12, "history", "common/0012_history.sql"),
     migration!(13, "locks", "common/0013_locks.sql"),
+    migration!(14, "usage", "common/0014_usage.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

@@ -92,7 +92,10 @@ async fn put_back(
         now,
         0_i64,
         0_i64,
-        row.opt_text("seen_run_id")?
+        row.opt_text("seen_run_id")?,
+        0_i64,
+        0_i64,
+        0_i64,
     ];
     tx.execute(items::ATTEMPT_ADD, &args).await?;
     if let Some(run) = row.opt_text("run_id")?.filter(|_| poisoned) {

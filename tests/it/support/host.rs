@@ -177,6 +177,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
             ]),
         },
         plugins_dir: plugins.to_owned(),
+        signatures: Default::default(),
         engine: EngineConfig::new(name),
         sinks: Vec::new(),
         tls: Default::default(),

@@ -203,6 +203,6 @@ impl Runner for Fake {
 }
 
 fn report<T>(result: Result<T, Failure>) -> Report<T> {
-    let usage = Usage { wall_us: 1, memory_bytes_max: 2 };
+    let usage = Usage { wall_us: 1, memory_bytes_max: 2, ..Usage::default() };
     Report { result, digest: Some(Digest([7; 32])), usage, log: String::new() }
 }

@@ -19,6 +19,7 @@ use crate::http::{Bounds, Clients, HttpClient, send};
 use crate::log::Level;
 use crate::output::SharedLog;
 use crate::state::{Fence, Granted, State};
+use crate::tally::Tally;
 
 /// `wasi:http`: requests to the origins that the job is granted, within its limits.
 pub struct Http {
@@ -43,12 +44,13 @@ pub struct Caller {
     job: Arc<JobSpec>,
     scope: Arc<dyn Scope>,
     fence: Option<Fence>,
+    tally: Tally,
 }
 
 impl Caller {
-    pub fn of(granted: &Granted) -> Caller {
+    pub fn of(granted: &Granted, tally: Tally) -> Caller {
         let Granted { job, scope, fence, .. } = granted;
-        Caller { job: job.clone(), scope: scope.clone(), fence: fence.clone() }
+        Caller { job: job.clone(), scope: scope.clone(), fence: fence.clone(), tally }
     }
 }
 
@@ -106,7 +108,7 @@ impl Door {
             log.lock().unwrap_or_else(PoisonError::into_inner).push(Level::Warn, "http", &line);
             error
         };
-        let Some(Caller { job, scope, fence }) = &self.caller else {
+        let Some(Caller { job, scope, fence, tally }) = &self.caller else {
             return Err(refused(NOTHING_YET, Error::HttpRequestDenied));
         };
         if [Method::CONNECT, Method::TRACE].contains(&method) {
@@ -144,6 +146,7 @@ impl Door {
         if let Some(fence) = fence {
             mark(request, fence, *alike);
         }
+        tally.call(0);
         let mask = add_secrets(request, job, &origin);
         let time = self.limits.http_time;
         let head_time =
@@ -154,6 +157,7 @@ impl Door {
             request_bytes: self.limits.http_request_bytes,
             response_bytes: self.limits.http_response_bytes,
             mask,
+            tally: tally.clone(),
             permit,
         };
         Ok((self.clients.of(job.grants.http_private), bounds))

@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::client::HttpClient;
 use super::trouble;
+use crate::tally::Tally;
 
 pub struct Bounds {
     /// From the start to the answer's last byte.
@@ -25,6 +26,7 @@ pub struct Bounds {
     pub response_bytes: usize,
     /// What the answer must not tell.
     pub mask: Mask,
+    pub tally: Tally,
     /// Given back when the answer is read or dropped.
     pub permit: OwnedSemaphorePermit,
 }
@@ -36,7 +38,7 @@ pub async fn send(
 ) -> Result<Response<WasiBody>, Error> {
     let started = Instant::now();
     let deadline = started + bounds.time;
-    let request = request.map(|body| bounded_request(body, bounds.request_bytes));
+    let request = request.map(|body| bounded_request(body, bounds.request_bytes, bounds.tally.clone()));
     let sent = tokio::time::timeout_at(started + bounds.head_time, client.request(request)).await;
     let answer = match sent {
         Ok(Ok(answer)) => answer,
@@ -52,8 +54,9 @@ pub async fn send(
         head.headers.values_mut().for_each(|value| mask_header(&bounds.mask, value));
     }
     let deadline = Box::pin(tokio::time::sleep_until(deadline));
-    let mask = bounds.mask;
-    let body = Answer { body, bytes_left: bytes_max, mask, deadline, last: None, _permit: bounds.permit };
+    let (mask, tally) = (bounds.mask, bounds.tally);
+    let body =
+        Answer { body, bytes_left: bytes_max, mask, tally, deadline, last: None, _permit: bounds.permit };
     Ok(Response::from_parts(head, body.boxed_unsync()))
 }
 
@@ -65,7 +68,11 @@ fn mask_header(mask: &Mask, value: &mut HeaderValue) {
     }
 }
 
-fn bounded_request(body: WasiBody, bytes_max: usize) -> WasiBody {
+fn bounded_request(body: WasiBody, bytes_max: usize, tally: Tally) -> WasiBody {
+    let body = body.map_frame(move |frame| {
+        tally.bytes(frame.data_ref().map_or(0, Bytes::len));
+        frame
+    });
     let limited = Limited::new(body, bytes_max).map_err(|error| match error.downcast::<Error>() {
         Ok(own) => *own,
         Err(other) if other.is::<LengthLimitError>() => Error::HttpRequestBodySize(None),
@@ -79,6 +86,7 @@ struct Answer {
     body: Incoming,
     bytes_left: usize,
     mask: Mask,
+    tally: Tally,
     /// What came behind the body, until that is handed over whole.
     last: Option<Frame<Bytes>>,
     deadline: Pin<Box<Sleep>>,
@@ -105,6 +113,7 @@ impl Body for Answer {
             None => return Poll::Ready(self.rest().map(Ok)),
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.tally.bytes(bytes);
         match self.bytes_left.checked_sub(bytes) {
             Some(left) => self.bytes_left = left,
             None => return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None)))),

@@ -15,7 +15,10 @@ async fn a_guest_reaches_its_scope_through_every_capability() {
     assert_eq!(calls[..2], ["execute witness 4", "publish witness item-1"]);
     assert!(calls[2].starts_with("set ") && calls[2].ends_with("/item-1"), "{calls:?}");
     assert_eq!(report.digest, bench.digest("witness"));
-    assert!(report.usage.memory_bytes_max > 0 && report.usage.wall_us > 0);
+    let usage = report.usage;
+    assert!(usage.memory_bytes_max > 0 && (1..=usage.wall_us).contains(&usage.cpu_us), "{usage:?}");
+    assert_eq!(usage.host_calls, 3, "{usage:?}");
+    assert!(usage.host_bytes > 100, "{usage:?}");
 }
 
 #[tokio::test]

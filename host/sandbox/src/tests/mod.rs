@@ -5,6 +5,7 @@ mod capabilities;
 mod http;
 mod http_headers;
 mod jobs;
+mod signatures;
 mod swap;
 mod text;
 

@@ -147,6 +147,9 @@ fn attempt(attempt: AttemptView) -> Attempt {
         started_at: attempt.started_at,
         ended_at: attempt.ended_at,
         wall_us: attempt.wall_us,
+        cpu_us: attempt.cpu_us,
         memory_bytes_max: attempt.memory_bytes_max,
+        host_calls: attempt.host_calls,
+        host_bytes: attempt.host_bytes,
     }
 }

@@ -154,8 +154,13 @@ pub struct Attempt {
     pub digest: Option<String>,
     pub started_at: Timestamp,
     pub ended_at: Timestamp,
+    /// Time in the sandbox, and of it the guest's own code, in microseconds.
     pub wall_us: i64,
+    pub cpu_us: i64,
     pub memory_bytes_max: i64,
+    /// Calls that reached a database or a service, and bytes that went there and came back.
+    pub host_calls: i64,
+    pub host_bytes: i64,
 }
 
 /// The body of a decision on an item.

@@ -133,7 +133,19 @@ fn show(args: &ItemArgs) -> Result<(), Failure> {
         line(&format!("{name:<17} {}", plain(value)))?;
     }
     line("")?;
-    let header = ["EPOCH", "ATTEMPT", "STARTED", "TOOK", "VERDICT", "VERSION", "ERROR OR NOTE"];
+    let header = [
+        "EPOCH",
+        "ATTEMPT",
+        "STARTED",
+        "TOOK",
+        "CPU",
+        "MEMORY",
+        "CALLS",
+        "BYTES",
+        "VERDICT",
+        "VERSION",
+        "ERROR OR NOTE",
+    ];
     print_table(&header, found.attempts.iter().map(attempt_row).collect())?;
     match found.attempts.first() {
         Some(last) if !last.log.is_empty() => {
@@ -149,6 +161,10 @@ fn attempt_row(attempt: &Attempt) -> Vec<String> {
         attempt.number.to_string(),
         time(attempt.started_at),
         format!("{:.1} ms", attempt.wall_us as f64 / 1_000.0),
+        format!("{:.1} ms", attempt.cpu_us as f64 / 1_000.0),
+        format!("{} KiB", attempt.memory_bytes_max / 1_024),
+        attempt.host_calls.to_string(),
+        attempt.host_bytes.to_string(),
         attempt.verdict.clone(),
         short(attempt.digest.as_ref()),
         words(attempt.error.as_ref()).or_else(|| attempt.note.clone()).unwrap_or_default(),

@@ -15,7 +15,7 @@ use super::job::ON_STORE_LOSS;
 use super::limits::LIMITS;
 use super::schedule::OVERLAP;
 use super::text::show_bytes;
-use super::{Config, SecretSource, To};
+use super::{Config, POLICIES, SecretSource, To};
 use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
@@ -40,7 +40,14 @@ pub fn settings(config: &Config) -> String {
     if !secrets.is_empty() {
         section(&mut out, "secrets", &secrets);
     }
-    section(&mut out, "plugins", &[("dir", quoted(config.plugins_dir.display()))]);
+    let policy = POLICIES.iter().find(|(_, policy)| *policy == config.signatures.policy);
+    let keys: Vec<String> = config.signatures.keys.iter().map(quoted).collect();
+    let plugins = [
+        ("dir", quoted(config.plugins_dir.display())),
+        ("signatures", quoted(policy.map_or("", |(word, _)| word))),
+        ("keys", format!("[{}]", keys.join(", "))),
+    ];
+    section(&mut out, "plugins", &plugins);
     section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
     let engine = &config.engine;
     let times = [

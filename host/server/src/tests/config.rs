@@ -214,6 +214,22 @@ fn secrets_are_named_and_stand_elsewhere() {
 }
 
 #[test]
+fn signatures() {
+    check(
+        "[plugins]\nsignatures = \"required\"\nkeys = [\"RW\"]\n[jobs.a]\nplugin = \"a\"\n",
+        expect![[r#"
+        tidemill.toml:2: plugins.signatures: there is no key that could have signed a plugin; add keys = ["RW…"], from minisign.pub
+        tidemill.toml:3: plugins.keys: "RW" is no public key of minisign's: Invalid encoding in minisign data; copy the second line of minisign.pub"#]],
+    );
+    check(
+        "[plugins]\nsignatures = \"yes\"\n[jobs.a]\nplugin = \"a\"\n",
+        expect![[
+            r#"tidemill.toml:2: plugins.signatures: "yes" is not known; use "off" or "warn" or "required""#
+        ]],
+    );
+}
+
+#[test]
 fn grants_of_locks_and_methods() {
     check(
         concat!(
@@ -426,6 +442,8 @@ fn variables_lie_over_the_file() {
 
         [plugins]
         dir = "/etc/tidemill/plugins"
+        signatures = "off"
+        keys = []
 
         [log]
         format = "text"

@@ -232,7 +232,7 @@ impl World {
             host: self.host,
             failed_alert: Default::default(),
             digest: Some(Digest([7; 32])),
-            usage: Usage { wall_us: 1_500, memory_bytes_max: 1 << 20 },
+            usage: Usage { wall_us: 1_500, memory_bytes_max: 1 << 20, ..Usage::default() },
             log: "a line".to_owned(),
             ended_at: self.now(),
         };

@@ -48,8 +48,9 @@ pub const ITEM_RECOVER: Sql = Sql::same(
 
 pub const ATTEMPT_ADD: Sql = Sql::same(
     "INSERT INTO attempt (item_id, epoch, attempt_id, job, item_key, number, verdict, error_code, error_message,
-        note, log, host_id, digest, started_at_ms, ended_at_ms, wall_us, memory_bytes_max, run_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+        note, log, host_id, digest, started_at_ms, ended_at_ms, wall_us, memory_bytes_max, run_id,
+        cpu_us, host_calls, host_bytes)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
 );
 
 pub const ITEM_ADD: Sql = Sql::same(

@@ -87,6 +87,7 @@ async fn attempt_is_recorded(t: T) {
     assert_eq!((attempt.epoch, attempt.number, attempt.verdict.as_str()), (1, 1, "failed"));
     assert_eq!((attempt.started_at, attempt.ended_at, attempt.host), (at(3), at(5), host(1)));
     assert_eq!((attempt.wall_us, attempt.memory_bytes_max, attempt.log.as_str()), (1_500, 65_536, "a line"));
+    assert_eq!((attempt.cpu_us, attempt.host_calls, attempt.host_bytes), (700, 3, 99));
     assert_eq!(attempt.error.unwrap().code, "flaky");
 }
 

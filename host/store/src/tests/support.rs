@@ -224,7 +224,7 @@ pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> Attem
         host: host(1),
         failed_alert: Default::default(),
         digest: None,
-        usage: Usage { wall_us: 1_500, memory_bytes_max: 65_536 },
+        usage: Usage { wall_us: 1_500, cpu_us: 700, memory_bytes_max: 65_536, host_calls: 3, host_bytes: 99 },
         log: "a line".to_owned(),
         ended_at: at(now),
     }

@@ -1,0 +1,142 @@
+//! What an attempt asks of its host, counted on the way: calls that reach a database or a service, and the bytes that go
+//! there and come back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use domain::alert::Alert;
+use domain::effect::{Deed, Figure, NewItem};
+use domain::id::EventId;
+use domain::plugin::Statement;
+use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
+use jiff::SignedDuration;
+
+#[derive(Debug, Clone, Default)]
+pub struct Tally(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    calls: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Tally {
+    pub fn call(&self, bytes: usize) {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        self.bytes(bytes);
+    }
+
+    pub fn bytes(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn calls_so_far(&self) -> u64 {
+        self.0.calls.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes_so_far(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A scope whose use is counted.
+pub struct Counted {
+    scope: Arc<dyn Scope>,
+    tally: Tally,
+}
+
+impl Counted {
+    pub fn new(scope: Arc<dyn Scope>, tally: Tally) -> Counted {
+        Counted { scope, tally }
+    }
+}
+
+fn weight(values: &[Value]) -> usize {
+    values.iter().map(Value::bytes).sum()
+}
+
+#[async_trait]
+impl Scope for Counted {
+    fn held(&self) -> Result<(), ScopeError> {
+        self.scope.held()
+    }
+
+    async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
+        self.tally.call(key.len());
+        let value = self.scope.kv_get(bucket, key).await?;
+        self.tally.bytes(value.as_ref().map_or(0, Vec::len));
+        Ok(value)
+    }
+
+    async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError> {
+        self.tally.call(key.len() + value.as_ref().map_or(0, Vec::len));
+        self.scope.kv_set(bucket, key, value).await
+    }
+
+    async fn kv_set_for(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Vec<u8>,
+        ttl: SignedDuration,
+    ) -> Result<(), ScopeError> {
+        self.tally.call(key.len() + value.len());
+        self.scope.kv_set_for(bucket, key, value, ttl).await
+    }
+
+    async fn kv_compare_and_set(&self, bucket: &str, key: &str, swap: Swap) -> Result<bool, ScopeError> {
+        let bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+        self.tally.call(key.len() + bytes(&swap.expected) + bytes(&swap.value));
+        self.scope.kv_compare_and_set(bucket, key, swap).await
+    }
+
+    async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
+        self.tally.call(0);
+        let keys = self.scope.kv_keys(bucket, from).await?;
+        self.tally.bytes(keys.keys.iter().map(String::len).sum());
+        Ok(keys)
+    }
+
+    async fn sql_query(&self, statement: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError> {
+        self.tally.call(weight(&params));
+        let rows = self.scope.sql_query(statement, params).await?;
+        self.tally.bytes(rows.rows.iter().map(|row| weight(row)).sum());
+        Ok(rows)
+    }
+
+    async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError> {
+        self.tally.call(weight(&params));
+        self.scope.sql_execute(statement, params).await
+    }
+
+    async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError> {
+        self.tally.call(name.len());
+        self.scope.lock(name).await
+    }
+
+    async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError> {
+        self.tally.call(key.len() + payload.len());
+        self.scope.publish(topic, key, payload).await
+    }
+
+    async fn alert(&self, alert: Alert) -> Result<(), ScopeError> {
+        self.tally.call(alert.message.len() + alert.metadata.len());
+        self.scope.alert(alert).await
+    }
+
+    async fn record(&self, deed: Deed) -> Result<(), ScopeError> {
+        self.tally.call(deed.subject.len() + deed.detail.len());
+        self.scope.record(deed).await
+    }
+
+    async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
+        self.tally.call(item.key.len() + item.payload.len());
+        self.scope.enqueue(item).await
+    }
+
+    async fn measure(&self, figure: Figure) -> Result<(), ScopeError> {
+        self.tally.call(figure.name.len());
+        self.scope.measure(figure).await
+    }
+}

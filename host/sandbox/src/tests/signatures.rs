@@ -1,0 +1,64 @@
+//! Signatures made by minisign's own library, over files in every state.
+
+use std::io::Cursor;
+
+use minisign::KeyPair;
+
+use crate::signature::{Key, Policy, Signatures};
+
+const BYTES: &[u8] = b"\0asm and so on";
+
+fn pair() -> KeyPair {
+    KeyPair::generate_unencrypted_keypair().unwrap()
+}
+
+fn sign(pair: &KeyPair, bytes: &[u8]) -> String {
+    minisign::sign(Some(&pair.pk), &pair.sk, Cursor::new(bytes), Some("of a test"), None).unwrap().to_string()
+}
+
+fn trusting(policy: Policy, pairs: &[&KeyPair]) -> Signatures {
+    let keys = pairs.iter().map(|pair| Key::parse(&pair.pk.to_base64()).unwrap());
+    Signatures { policy, keys: keys.collect() }
+}
+
+#[test]
+fn what_a_trusted_key_signed_is_trusted() {
+    let (first, second, stranger) = (pair(), pair(), pair());
+    let trusted = trusting(Policy::Required, &[&first, &second]);
+    assert_eq!(trusted.refuse(BYTES, Some(&sign(&second, BYTES))), None);
+    let refused = |signature: Option<&str>, bytes: &[u8]| trusted.refuse(bytes, signature).unwrap();
+    assert!(refused(None, BYTES).starts_with("it is not signed: "));
+    assert!(refused(Some("RW"), BYTES).starts_with("its signature is not one of minisign's: "));
+    let by_stranger = refused(Some(&sign(&stranger, BYTES)), BYTES);
+    assert_eq!(by_stranger, "it is signed by a key that is not in plugins.keys");
+    let of_other = "its signature is not of these bytes: sign the file anew";
+    assert_eq!(refused(Some(&sign(&first, b"other bytes")), BYTES), of_other);
+    assert_eq!(trusting(Policy::Off, &[]).refuse(BYTES, None), None);
+}
+
+#[test]
+fn no_changed_byte_of_file_or_signature_passes() {
+    let key = pair();
+    let trusted = trusting(Policy::Required, &[&key]);
+    let signature = sign(&key, BYTES);
+    for at in 0..BYTES.len() {
+        let mut bytes = BYTES.to_vec();
+        bytes[at] ^= 1;
+        assert!(trusted.refuse(&bytes, Some(&signature)).is_some(), "byte {at}");
+    }
+    // The first line is a comment that anyone may change.
+    let start = signature.find('\n').unwrap() + 1;
+    for at in (start..signature.len()).filter(|at| signature.as_bytes()[*at].is_ascii_alphanumeric()) {
+        let mut changed = signature.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).unwrap();
+        assert!(trusted.refuse(BYTES, Some(&changed)).is_some(), "character {at} of the signature");
+    }
+}
+
+#[test]
+fn what_is_no_key_is_told() {
+    for text in ["", "RW", "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO", "ü"] {
+        assert!(Key::parse(text).is_err(), "{text:?}");
+    }
+}

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::bench::swap;
 use crate::steps::Steps;
 use crate::{chaos, deny, host, rules, sh, simulate, test, tidy};
 
 pub fn run(root: &Path) -> Result<()> {
-    let mut steps = Steps::new(6 + test::STEPS + chaos::STEPS);
+    let mut steps = Steps::new(6 + test::STEPS + swap::STEPS + chaos::STEPS);
     let result = run_steps(root, &mut steps);
     steps.print_summary();
     result
@@ -35,5 +36,6 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     })?;
     test::run_steps(root, &test::Args::default(), steps)?;
     steps.run("simulation", || simulate::run(root, &simulate::Args::default()))?;
+    swap::measure(root, swap::SWAPS_SHORT, &host::binary(root), steps)?;
     chaos::torment(root, &chaos::Args::default(), steps)
 }

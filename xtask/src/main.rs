@@ -53,7 +53,7 @@ enum Command {
     },
     /// Kill, stop and cut off real hosts under load, then check that nothing was lost or done twice
     Chaos(chaos::Args),
-    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, chaos
+    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, swaps, chaos
     Ci,
 }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask bench …`: figures from an optimised build, one JSON line each.
 
+pub mod swap;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -16,10 +18,18 @@ pub enum Bench {
         #[arg(long, default_value_t = 20_000)]
         items: u64,
     },
+    /// Swaps of a plugin while its host works as hard as it can: what is lost, and how soon the new version does an item
+    Swap(swap::Args),
 }
 
 pub fn run(root: &Path, bench: &Bench) -> Result<()> {
-    let Bench::Engine { items } = bench;
+    match bench {
+        Bench::Engine { items } => engine(root, *items),
+        Bench::Swap(args) => swap::run(root, args),
+    }
+}
+
+fn engine(root: &Path, items: u64) -> Result<()> {
     let mut steps = Steps::new(5);
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;

@@ -1,0 +1,64 @@
+//! What was measured, as one line for machines.
+
+use std::time::Duration;
+
+use crate::check::Verdict;
+
+#[derive(Default)]
+pub struct Figures {
+    /// From each rename to the first item that the new version did.
+    first_item: Vec<Duration>,
+    rss_kib: Vec<i64>,
+    backlog: Vec<i64>,
+}
+
+impl Figures {
+    pub fn note(&mut self, first_item: Duration, rss_kib: i64, backlog: i64) {
+        self.first_item.push(first_item);
+        self.rss_kib.push(rss_kib);
+        self.backlog.push(backlog);
+    }
+
+    pub fn print(&self, verdict: &Verdict) {
+        // By hand, so that the fields keep their order.
+        println!(
+            "{{\"swaps\":{},\"lost\":{},\"twice\":{},\"rename_to_first_item_ms_p50\":{},\
+             \"rename_to_first_item_ms_p99\":{},\"rss_growth_kib\":{}}}",
+            self.first_item.len(),
+            verdict.lost.len(),
+            verdict.twice.len(),
+            self.percentile_ms(50),
+            self.percentile_ms(99),
+            self.rss_growth_kib(),
+        );
+        let first = (self.rss_kib.first(), self.rss_kib.last());
+        eprintln!("{} items, RSS {first:?} KiB, {:?} items waited", verdict.items, self.backlog.iter().min());
+    }
+
+    /// Why this run proves nothing.
+    pub fn failures(&self) -> Vec<String> {
+        let idle = self.backlog.iter().filter(|backlog| **backlog == 0).count();
+        let idle = (idle > 0).then(|| format!("after {idle} swaps nothing waited: this was not full load"));
+        idle.into_iter().collect()
+    }
+
+    fn percentile_ms(&self, percent: usize) -> u128 {
+        let mut sorted = self.first_item.clone();
+        sorted.sort();
+        let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+        sorted.get(at).map_or(0, Duration::as_millis)
+    }
+
+    /// From the second tenth of the swaps, when all is warm, to the last one; the median of each.
+    fn rss_growth_kib(&self) -> i64 {
+        let tenth = (self.rss_kib.len() / 10).max(1);
+        let tenths: Vec<&[i64]> = self.rss_kib.chunks(tenth).collect();
+        let median = |tenth: &[i64]| {
+            let mut sorted = tenth.to_vec();
+            sorted.sort();
+            sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+        };
+        let (warm, last) = (tenths.get(1).or(tenths.first()), tenths.last());
+        last.map_or(0, |tenth| median(tenth)) - warm.map_or(0, |tenth| median(tenth))
+    }
+}

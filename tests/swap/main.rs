@@ -1,0 +1,80 @@
+//! One host under full load whose plugin is swapped again and again, by rename. Prints one JSON line: whether an item was
+//! lost or done twice, and how soon the first item was done by the new version. Started by `cargo xtask bench swap`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod check;
+mod figures;
+mod load;
+mod site;
+
+#[path = "../it/support"]
+#[expect(dead_code, reason = "the scenario tests use the rest")]
+mod support {
+    pub mod database;
+    pub mod plugins;
+    pub mod process;
+    pub mod random;
+    pub mod trail;
+}
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use check::check;
+use figures::Figures;
+use site::{Site, Swapped};
+use support::random::Random;
+
+/// Between a swap and the next one: for some attempts to begin on each version, and out of step with the host's own looks.
+const REST_MAX: Duration = Duration::from_millis(200);
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let swaps = std::env::var("SWAPS").expect("SWAPS is not set: start this as `cargo xtask bench swap`");
+    let swaps = swaps.parse().expect("SWAPS is a number");
+    tokio::select! {
+        good = run(swaps) => ExitCode::from(u8::from(!good)),
+        _ = abandoned() => ExitCode::FAILURE,
+    }
+}
+
+/// Whoever started this holds the other end of stdin: when it closes, nobody waits for the figures any more.
+async fn abandoned() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = sender.send(());
+    });
+    let _ = receiver.await;
+}
+
+async fn run(swaps: usize) -> bool {
+    let mut random = Random::new();
+    let site = Site::start().await;
+    let mut figures = Figures::default();
+    let first = site.swap(0).digest;
+    let mut digests = vec![first];
+    let swapping = async {
+        site.first_item(&digests[0]).await;
+        for n in 1..=swaps {
+            random.moment(REST_MAX).await;
+            let Swapped { renamed, digest } = site.swap(n);
+            site.first_item(&digest).await;
+            figures.note(renamed.elapsed(), site.rss_kib(), site.backlog().await);
+            digests.push(digest);
+        }
+    };
+    tokio::select! {
+        never = load::keep_busy(&site) => match never {},
+        _ = swapping => {}
+    }
+    load::settle(&site).await;
+    let verdict = check(&site, &digests).await;
+    site.stop().await;
+    figures.print(&verdict);
+    let failures = [figures.failures(), verdict.failures()].concat();
+    failures.iter().for_each(|failure| eprintln!("{failure}"));
+    failures.is_empty()
+}

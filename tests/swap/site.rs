@@ -1,0 +1,160 @@
+//! The host, its databases, and the file that is swapped.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use domain::id::Digest;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use tokio::sync::Mutex;
+
+use crate::support::database::{Databases, Kind};
+use crate::support::plugins;
+use crate::support::process::{Process, free_port};
+
+pub const JOB: &str = "witness";
+/// More than the machine has cores, so that there is always an attempt to begin.
+const CONFIG: &str = "
+[jobs.witness]
+plugin = \"witness\"
+concurrency = 16
+grants = { sql = { witness = \"read-write\" }, events = [\"witness\"], keyvalue = true }
+";
+/// Nothing in it keeps a second row of the same item away.
+const TABLE: &str = "PRAGMA journal_mode = WAL;
+CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT);
+CREATE INDEX witness_by_key ON witness (idempotency_key)";
+/// Two plugins that are swapped for one another; what they write says which it was.
+pub const PAIR: [&str; 2] = ["witness", "witness-b"];
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(2);
+
+/// A file that took the place of another.
+pub struct Swapped {
+    pub renamed: Instant,
+    pub digest: String,
+}
+
+pub struct Site {
+    pub databases: Databases,
+    host: Process,
+    store: Mutex<SqliteConnection>,
+}
+
+impl Site {
+    pub async fn start() -> Site {
+        let databases = Databases::new(Kind::Sqlite).await;
+        databases.business(TABLE).await;
+        let folder = databases.dir.path();
+        fs::create_dir(folder.join("plugins")).unwrap();
+        let address = ([127, 0, 0, 1], free_port()).into();
+        let text = format!(
+            "[server]\nlisten = \"{address}\"\n[store]\nurl = \"{}\"\n[datasources.witness]\nurl = \"{}\"\n{CONFIG}",
+            databases.store_url, databases.business_url
+        );
+        let config = folder.join("tidemill.toml");
+        fs::write(&config, text).unwrap();
+        let mut host = Process::spawn(&config, address);
+        host.ready().await;
+        let store = SqliteConnection::connect(&databases.store_url).await.unwrap();
+        Site { databases, host, store: Mutex::new(store) }
+    }
+
+    /// Puts a version that never was in place of the one before.
+    pub fn swap(&self, n: usize) -> Swapped {
+        let bytes = version(n);
+        let digest = Digest(Sha256::digest(&bytes).into()).to_string();
+        let folder = self.databases.dir.path().join("plugins");
+        let draft = folder.join(".draft");
+        fs::write(&draft, bytes).unwrap();
+        let renamed = Instant::now();
+        fs::rename(&draft, folder.join(format!("{JOB}.wasm"))).unwrap();
+        Swapped { renamed, digest }
+    }
+
+    /// Waits until an item is done by this version, and it is in the store for everyone to see.
+    pub async fn first_item(&self, digest: &str) {
+        let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM attempt WHERE job = 'witness' AND ended_at_ms >= $1 AND digest = $2
+            AND verdict = 'resolved' LIMIT 1)";
+        let since = (Timestamp::now() - SignedDuration::from_secs(10)).as_millisecond();
+        let seen = async {
+            loop {
+                let mut store = self.store.lock().await;
+                let query = sqlx::query_scalar(sql).bind(since).bind(digest);
+                let seen: i64 = query.fetch_one(&mut *store).await.unwrap();
+                drop(store);
+                if seen > 0 {
+                    return;
+                }
+                // tidy: sleep because another process gives no signal of its progress
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, seen).await;
+        assert!(
+            waited.is_ok(),
+            "no item was done by {digest} within {PATIENCE:?}; the host said:\n{}",
+            self.log()
+        );
+    }
+
+    /// Items that wait.
+    pub async fn backlog(&self) -> i64 {
+        self.count("SELECT COUNT(*) FROM item WHERE job = 'witness' AND state = 'waiting'").await
+    }
+
+    /// Runs that still look for items.
+    pub async fn discovering(&self) -> i64 {
+        self.count("SELECT COUNT(*) FROM run WHERE job = 'witness' AND state = 'discovering'").await
+    }
+
+    /// Runs that are not over.
+    pub async fn open(&self) -> i64 {
+        self.count("SELECT COUNT(*) FROM run WHERE job = 'witness' AND state IN ('discovering', 'running')")
+            .await
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut *self.store.lock().await).await.unwrap()
+    }
+
+    pub async fn store_texts(&self, sql: &str) -> Vec<String> {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+        query.fetch_all(&mut *self.store.lock().await).await.unwrap()
+    }
+
+    /// Starts a run that finds these items.
+    pub async fn find(&self, first: i64, last: i64) {
+        let url = format!("http://{}/api/v1/jobs/{JOB}", self.host.address);
+        let post = move || ureq::post(&url).send_json(json!({ "params": { "first": first, "last": last } }));
+        tokio::task::spawn_blocking(post).await.unwrap().unwrap();
+    }
+
+    /// Memory of the host that is not swapped out.
+    pub fn rss_kib(&self) -> i64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.host.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    pub async fn stop(self) {
+        self.store.into_inner().close().await.unwrap();
+        self.host.terminate().await;
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.databases.dir.path().join("tidemill.log")).unwrap()
+    }
+}
+
+/// The same component with its number at its end, so that no version is known from before, compiled or otherwise.
+fn version(n: usize) -> Vec<u8> {
+    let mut bytes = fs::read(plugins::file(PAIR[n % 2])).unwrap();
+    let note = format!("\u{5}trial{n:06}");
+    // A custom section: its kind, its length, the length of its name and the name, and what it holds.
+    bytes.extend([0, u8::try_from(note.len()).unwrap()]);
+    bytes.extend(note.as_bytes());
+    bytes
+}

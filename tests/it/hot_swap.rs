@@ -314,7 +314,7 @@ async fn a_file_that_is_not_read_changes_nothing_but_what_is_told() {
     let bad = [
         (large, "it is larger than 16777216 bytes"),
         (pipe, "it is not a regular file"),
-        (link, "outside of the plugins folder"),
+        (link, "it is a link that leaves the plugins folder"),
         (broken, "it cannot be read: "),
         (folder.clone(), "it is not a regular file"),
     ];

@@ -13,7 +13,7 @@ use domain::plugin::{PluginVersion, VersionState};
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert::shown;
-use crate::folder::{self, Candidate, Listing, PluginFile};
+use crate::folder::{Folder, Listing, PluginFile};
 
 /// What a rescan changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct ScanReport {
 pub struct Trouble {
     /// Why the folder could not be read; then nothing has changed.
     pub problem: Option<String>,
+    /// What an admin should change about the folder; nothing else depends on it.
+    pub warning: Option<String>,
     /// Files that were not even read.
     pub skipped: Vec<Skipped>,
 }
@@ -112,8 +114,8 @@ impl Catalog {
 
     async fn take_over(&self, present: &mut BTreeMap<PluginName, Seen>, jobs: &[Arc<JobSpec>]) -> ScanReport {
         let mut report = ScanReport::default();
-        let listing = match self.list().await {
-            Ok(listing) => listing,
+        let (folder, listing) = match self.open().await {
+            Ok(opened) => opened,
             Err(e) => {
                 let dir = self.config.plugins_dir.display();
                 report.trouble.problem = Some(format!("cannot read the plugins folder {dir}: {e}"));
@@ -123,10 +125,10 @@ impl Catalog {
         let skipped = |(file, reason)| Skipped { file, reason };
         report.trouble.skipped = listing.misnamed.into_iter().map(skipped).collect();
         let mut found = BTreeSet::new();
-        for candidate in listing.candidates {
-            let plugin = candidate.plugin.clone();
+        report.trouble.warning = self.warning(&folder);
+        for plugin in listing.plugins {
             found.insert(plugin.clone());
-            match self.read(candidate).await {
+            match self.read(&folder, &plugin).await {
                 Ok(file) => {
                     let seen = self.see(present.get(&plugin), file).await;
                     present.insert(plugin.clone(), seen.clone());
@@ -143,15 +145,29 @@ impl Catalog {
         report
     }
 
-    async fn list(&self) -> std::io::Result<Listing> {
+    async fn open(&self) -> std::io::Result<(Arc<Folder>, Listing)> {
         let dir = self.config.plugins_dir.clone();
-        let listed = tokio::task::spawn_blocking(move || folder::list(&dir)).await;
-        listed.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+        let open = move || {
+            let folder = Folder::open(&dir)?;
+            let listing = folder.list()?;
+            Ok((Arc::new(folder), listing))
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        opened.unwrap_or_else(|e| Err(std::io::Error::other(e)))
     }
 
-    async fn read(&self, candidate: Candidate) -> Result<PluginFile, String> {
-        let (dir, bytes_max) = (self.config.plugins_dir.clone(), self.config.component_bytes_max);
-        let read = tokio::task::spawn_blocking(move || folder::read(&dir, &candidate, bytes_max));
+    fn warning(&self, folder: &Folder) -> Option<String> {
+        let dir = self.config.plugins_dir.display();
+        folder.is_open_to_all().is_ok_and(|open| open).then(|| {
+            format!(
+                "everyone on this machine may put a plugin into {dir}: take that right away (chmod o-w {dir})"
+            )
+        })
+    }
+
+    async fn read(&self, folder: &Arc<Folder>, plugin: &PluginName) -> Result<PluginFile, String> {
+        let (folder, plugin, bytes_max) = (folder.clone(), plugin.clone(), self.config.component_bytes_max);
+        let read = tokio::task::spawn_blocking(move || folder.read(&plugin, bytes_max));
         read.await.unwrap_or_else(|e| Err(e.to_string()))
     }
 

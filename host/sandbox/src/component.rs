@@ -9,11 +9,11 @@ use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
 use domain::plugin::{Describe, Statement};
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 
 use crate::attempt::{Room, Visit};
 use crate::bindings::PluginPre;
+use crate::compile::Foundry;
 use crate::config::SandboxConfig;
 use crate::contract;
 use crate::convert::shown;
@@ -47,7 +47,7 @@ pub struct Workshop {
     config: SandboxConfig,
     room: Arc<Room>,
     linker: Arc<Linker<State>>,
-    compiles: Arc<Semaphore>,
+    foundry: Foundry,
 }
 
 /// Imports that are granted by a name of their own.
@@ -61,8 +61,9 @@ const NAMED: [(&str, &str); 5] = [
 
 impl Workshop {
     pub fn new(config: SandboxConfig, room: Arc<Room>, linker: Arc<Linker<State>>) -> Workshop {
-        let compiles = Arc::new(Semaphore::new(config.compiles_max.max(1)));
-        Workshop { config, room, linker, compiles }
+        let (engine, compiler) = (room.engine().clone(), config.compiler.clone());
+        let foundry = Foundry::new(engine, compiler, config.data_dir.as_deref(), config.compiles_max);
+        Workshop { config, room, linker, foundry }
     }
 
     /// The version, or why it cannot be one.
@@ -70,7 +71,10 @@ impl Workshop {
         check_preamble(&file.bytes)?;
         let (plugin, digest) = (file.plugin.clone(), file.digest);
         let size_bytes = file.bytes.len() as u64;
-        let (pre, imports) = self.compile(file).await?;
+        let component = self.foundry.component(file).await?;
+        let imports = check_contract(&component)?;
+        let pre = self.linker.instantiate_pre(&component).and_then(PluginPre::new);
+        let pre = pre.map_err(|e| format!("it does not fit this host: {e:#}"))?;
         let describe = self.describe(&plugin, &pre).await?;
         let config_schema = match &describe.config {
             Some(schema) => Some(
@@ -81,34 +85,6 @@ impl Workshop {
         };
         let describe = Arc::new(describe);
         Ok(Version { plugin, digest, size_bytes, describe, pre, imports, config_schema })
-    }
-
-    /// A compile that takes too long cannot be stopped: it keeps its permit until it is through.
-    async fn compile(&self, file: PluginFile) -> Result<(PluginPre<State>, Vec<String>), String> {
-        let engine = self.room.engine().clone();
-        let linker = self.linker.clone();
-        let compiles = self.compiles.clone();
-        let work = async move {
-            let permit = compiles.acquire_owned().await;
-            let compile = move || {
-                let _permit = permit;
-                let component = Component::from_binary(&engine, &file.bytes)
-                    .map_err(|e| format!("it is not a valid component: {e:#}"))?;
-                let imports = check_contract(&component)?;
-                let pre = linker
-                    .instantiate_pre(&component)
-                    .and_then(PluginPre::new)
-                    .map_err(|e| format!("it does not fit this host: {e:#}"))?;
-                Ok((pre, imports))
-            };
-            tokio::task::spawn_blocking(compile).await
-        };
-        let limit = self.config.compile_time;
-        match tokio::time::timeout(limit, work).await {
-            Ok(Ok(compiled)) => compiled,
-            Ok(Err(panic)) => Err(format!("the compiler failed: {panic}")),
-            Err(_elapsed) => Err(format!("it could not be compiled within {limit:?}")),
-        }
     }
 
     /// Asks the plugin what it is, with nothing granted.

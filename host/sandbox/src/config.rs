@@ -6,6 +6,7 @@ use domain::limits::MIB;
 use rustls::pki_types::CertificateDer;
 
 use crate::signature::Signatures;
+use crate::compile::Compiler;
 
 /// What the sandbox is told, checked.
 #[derive(Debug, Clone)]
@@ -18,11 +19,13 @@ pub struct SandboxConfig {
     pub signatures: Signatures,
     /// What guests read as the time.
     pub clock: Clock,
+    pub compiler: Compiler,
+    /// Where compiled components are kept; without it each start compiles them anew.
+    pub data_dir: Option<PathBuf>,
     /// Components that are compiled at the same time.
     pub compiles_max: usize,
     /// The largest file that is read.
     pub component_bytes_max: usize,
-    pub compile_time: Duration,
     /// What a new version may take to describe itself; its memory is that of `Limits::DEFAULT`.
     pub describe_cpu_time: Duration,
     pub describe_wall_time: Duration,
@@ -39,9 +42,10 @@ impl SandboxConfig {
             certificates: Vec::new(),
             signatures: Signatures::default(),
             clock,
+            compiler: Compiler::InProcess,
+            data_dir: None,
             compiles_max: 1,
             component_bytes_max: 16 * MIB,
-            compile_time: Duration::from_secs(30),
             describe_cpu_time: Duration::from_secs(1),
             describe_wall_time: Duration::from_secs(5),
             attempts_max: 256,

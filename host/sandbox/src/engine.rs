@@ -59,6 +59,11 @@ fn engine(config: &SandboxConfig) -> wasmtime::Result<(Engine, &'static str)> {
     }
 }
 
+/// Makes code for the engine above, and runs none: it needs no pool.
+pub fn for_compiler() -> wasmtime::Result<Engine> {
+    Engine::new(&base())
+}
+
 /// Threads, GC, exceptions, stack switching, the async ABI and the text format are not even compiled in:
 /// see the features of `wasmtime` in the workspace's Cargo.toml.
 fn base() -> Config {

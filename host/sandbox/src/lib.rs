@@ -9,6 +9,7 @@ mod engine;
 mod sandbox;
 
 mod catalog;
+mod compile;
 mod component;
 mod contract;
 mod folder;
@@ -34,6 +35,7 @@ mod capabilities;
 mod tests;
 
 pub use catalog::{ScanReport, Skipped, Trouble};
+pub use compile::{Bounds, Child, Compiler, compile_stdin};
 pub use component::StatementCheck;
 pub use config::SandboxConfig;
 pub use sandbox::{Sandbox, SandboxError};

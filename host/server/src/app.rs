@@ -59,6 +59,8 @@ impl App {
 
         let check: Arc<dyn StatementCheck> = Arc::new(StoreCheck(store.clone()));
         let mut settings = SandboxConfig::new(&config.plugins_dir, clock.clone());
+        settings.compiler = config.compiler.clone();
+        settings.data_dir = Some(config.data_dir.clone());
         settings.attempts_max = engine.attempts_max;
         settings.certificates.clone_from(&config.tls.certificates);
         settings.signatures.clone_from(&config.signatures);

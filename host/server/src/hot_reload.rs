@@ -90,6 +90,9 @@ fn tell_trouble(now: &Trouble, before: &Trouble) {
     if let Some(problem) = now.problem.as_ref().filter(|_| now.problem != before.problem) {
         tracing::error!("{problem}");
     }
+    if let Some(warning) = now.warning.as_ref().filter(|_| now.warning != before.warning) {
+        tracing::warn!("{warning}");
+    }
     for skipped in now.skipped.iter().filter(|skipped| !before.skipped.contains(skipped)) {
         tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
     }

@@ -15,6 +15,7 @@ use domain::schedule::Schedule;
 use engine::EngineConfig;
 use engine::feed::Happening;
 use jiff::{SignedDuration, Timestamp};
+use sandbox::{Child, Compiler};
 use server::app::App;
 use server::config::{Config, Environment, Source};
 use server::telemetry::LogConfig;
@@ -24,6 +25,7 @@ use store::items::ItemView;
 use tokio::sync::broadcast::Receiver;
 
 use super::database::Databases;
+use super::process::binary;
 
 /// Longest wait for something that must happen; hitting it fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -178,6 +180,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
         },
         plugins_dir: plugins.to_owned(),
         signatures: Default::default(),
+        compiler: Compiler::Child(Child::of(binary())),
         engine: EngineConfig::new(name),
         sinks: Vec::new(),
         tls: Default::default(),

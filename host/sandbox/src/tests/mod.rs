@@ -2,6 +2,8 @@
 
 mod bad_guests;
 mod capabilities;
+mod compile;
+mod folder;
 mod http;
 mod http_headers;
 mod jobs;

@@ -21,6 +21,7 @@ async fn list(State(state): State<AppState>) -> Json<Plugins> {
         .map(|skipped| SkippedFile { file: skipped.file.clone(), reason: skipped.reason.clone() });
     Json(Plugins {
         problem: trouble.problem.clone(),
+        warning: trouble.warning.clone(),
         skipped: skipped.collect(),
         allocator: state.sandbox.allocator().to_owned(),
         plugins,

@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod batches;
 mod client;
+mod compile;
 mod config;
 pub mod demo;
 mod edits;
@@ -91,6 +92,9 @@ pub enum Command {
         #[command(subcommand)]
         command: schedule::ScheduleCommand,
     },
+    /// Compile the component on stdin; the host starts this itself
+    #[command(hide = true)]
+    CompilePlugin(compile::CompileArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -165,6 +169,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Token(args) => token::run(args),
         Command::Audit(args) => audit::run(&args),
         Command::Schedule { command } => schedule::run(&command),
+        Command::CompilePlugin(args) => return compile::run(&args),
     };
     let (code, text) = match result {
         Ok(()) => return ExitCode::SUCCESS,

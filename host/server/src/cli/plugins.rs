@@ -17,6 +17,9 @@ pub fn run(remote: &Remote) -> Result<(), Failure> {
         let (file, reason) = (plain(&skipped.file), plain(&skipped.reason));
         line(&format!("skipped {file}: {reason}"))?;
     }
+    if let Some(warning) = &plugins.warning {
+        line(&format!("warning: {}", plain(warning)))?;
+    }
     plugins.problem.map_or(Ok(()), |problem| line(&plain(&problem)))
 }
 

@@ -28,6 +28,7 @@ use domain::secret::Secret;
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::signature::{Key, Policy, Signatures};
+use sandbox::{Child, Compiler};
 use store::StoreConfig;
 use store::config::DatasourceConfig;
 use store::edits::Edit;
@@ -44,6 +45,8 @@ use crate::archive::AuditConfig;
 use crate::telemetry::{LogConfig, LogFormat};
 
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
+/// The very program that runs, also when its file was replaced meanwhile.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 const FILE_BYTES_MAX: usize = 4 << 20;
 const HOST_NAME_BYTES_MAX: usize = 64;
 /// Shortest time between two looks, and shortest time that something is kept.
@@ -59,6 +62,8 @@ pub struct Config {
     pub store: StoreConfig,
     pub plugins_dir: PathBuf,
     pub signatures: Signatures,
+    /// By whom plugins are compiled.
+    pub compiler: Compiler,
     pub engine: EngineConfig,
     pub jobs: Vec<Arc<JobSpec>>,
     pub sinks: Vec<Arc<Sink>>,
@@ -169,6 +174,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
         store: StoreConfig { url: url?, password, datasources: datasources.collect() },
         plugins_dir,
         signatures,
+        compiler: Compiler::Child(Child::of(PathBuf::from(THIS_PROGRAM))),
         engine,
         jobs,
         sinks,

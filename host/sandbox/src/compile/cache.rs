@@ -1,0 +1,143 @@
+//! Compiled plugins, kept from one start of the host to the next. Whoever could put code there would have the host run it,
+//! so each file bears a seal that only the key of this host makes, over the code and all that it was made of.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use domain::id::Digest;
+use domain::limits::MIB;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+
+/// The size that HMAC-SHA256 takes as it is.
+const KEY_BYTES: usize = 64;
+const SEAL_BYTES: usize = 32;
+/// What was used longest ago goes first.
+const FILES_MAX: usize = 256;
+const BYTES_MAX: u64 = 512 * MIB as u64;
+
+pub struct Cache {
+    folder: PathBuf,
+    key: [u8; KEY_BYTES],
+    /// wasmtime's version and all settings that the code depends on.
+    settings: [u8; 32],
+}
+
+impl Cache {
+    pub fn open(data_dir: &Path, engine: &Engine) -> io::Result<Cache> {
+        let folder = data_dir.join("compiled");
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => fs::set_permissions(&folder, Permissions::from_mode(0o700))?,
+        }
+        let key = key(&data_dir.join("compiled.key"))?;
+        let mut settings = Settings(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut settings);
+        Ok(Cache { folder, key, settings: settings.0.finalize().into() })
+    }
+
+    /// The code of this component, if it is here, and as it was when it was put here.
+    pub fn get(&self, component: Digest) -> Option<Vec<u8>> {
+        let path = self.path(component);
+        let mut bytes = fs::read(&path).ok()?;
+        let Some((artefact, seal)) = bytes.split_last_chunk::<SEAL_BYTES>() else {
+            return self.refuse(&path);
+        };
+        if self.seal("code", component).chain_update(artefact).verify_slice(seal).is_err() {
+            return self.refuse(&path);
+        }
+        // Only by its time is it known what is still in use.
+        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        bytes.truncate(bytes.len() - SEAL_BYTES);
+        Some(bytes)
+    }
+
+    fn refuse(&self, path: &Path) -> Option<Vec<u8>> {
+        tracing::warn!(file = %path.display(), "a compiled plugin was changed; it is compiled anew");
+        let _ = fs::remove_file(path);
+        None
+    }
+
+    pub fn put(&self, component: Digest, artefact: Vec<u8>) -> io::Result<()> {
+        let seal = self.seal("code", component).chain_update(&artefact).finalize().into_bytes();
+        let path = self.path(component);
+        let draft = path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let written = file.write_all(&artefact).and_then(|()| file.write_all(&seal));
+        written.and_then(|()| fs::rename(&draft, &path)).inspect_err(|_| {
+            let _ = fs::remove_file(&draft);
+        })?;
+        self.make_room()
+    }
+
+    fn make_room(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let about = entry.metadata()?;
+            files.push((about.modified()?, about.size(), entry.path()));
+        }
+        files.sort();
+        let (mut count, mut bytes) = (files.len(), files.iter().map(|(_, bytes, _)| bytes).sum::<u64>());
+        for (_, size, path) in files {
+            if count <= FILES_MAX && bytes <= BYTES_MAX {
+                break;
+            }
+            fs::remove_file(path)?;
+            (count, bytes) = (count - 1, bytes - size);
+        }
+        Ok(())
+    }
+
+    /// The name says nothing to those who do not have the key, and another version of the host does not look for it.
+    fn path(&self, component: Digest) -> PathBuf {
+        let name = Digest(self.seal("name", component).finalize().into_bytes().into());
+        self.folder.join(name.to_string())
+    }
+
+    fn seal(&self, purpose: &str, component: Digest) -> Hmac<Sha256> {
+        let mac = Hmac::<Sha256>::new(&self.key.into());
+        mac.chain_update(purpose).chain_update(component.0).chain_update(self.settings)
+    }
+}
+
+/// The key of this host, made at its first start, and anew if others could have read or changed it.
+fn key(file: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    if let Ok(mut held) = File::open(file) {
+        let about = held.metadata()?;
+        let mut key = [0; KEY_BYTES];
+        let own = about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o077 == 0;
+        if own && about.size() == KEY_BYTES as u64 && held.read_exact(&mut key).is_ok() {
+            return Ok(key);
+        }
+        tracing::warn!(file = %file.display(), "others could use this key: it is replaced, and plugins are compiled anew");
+    }
+    let mut key = [0; KEY_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut key)?;
+    let draft = file.with_extension("new");
+    let _ = fs::remove_file(&draft);
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    made.write_all(&key)?;
+    made.sync_all()?;
+    fs::rename(&draft, file)?;
+    Ok(key)
+}
+
+/// What wasmtime hashes about its settings, as a digest that nobody can find a second text for.
+struct Settings(Sha256);
+
+impl Hasher for Settings {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Not asked for.
+    fn finish(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,87 @@
+//! A look at a component's outline, before anything is made of it: what no compiler of plugins makes is not compiled.
+
+use domain::limits::{KIB, MIB};
+use wasmparser::{FunctionBody, Parser, Payload};
+
+/// Functions of all modules. Python's interpreter has 15,000.
+const FUNCTIONS_MAX: u32 = 100_000;
+const FUNCTION_BYTES_MAX: usize = MIB;
+/// Local variables of one function.
+const LOCALS_MAX: u32 = 10 * KIB as u32;
+/// Types of all modules and components.
+const TYPES_MAX: u32 = 50_000;
+/// Modules and components in one another.
+const DEPTH_MAX: u32 = 16;
+/// Modules and components in all.
+const PARTS_MAX: u32 = 256;
+
+#[derive(Default)]
+struct Outline {
+    functions: u32,
+    types: u32,
+    parts: u32,
+    depth: u32,
+}
+
+/// Reads only what stands at the head of each section and each function.
+pub fn check(component: &[u8]) -> Result<(), String> {
+    let mut outline = Outline::default();
+    for payload in Parser::new(0).parse_all(component) {
+        outline.add(&payload.map_err(invalid)?)?;
+    }
+    Ok(())
+}
+
+fn invalid(error: wasmparser::BinaryReaderError) -> String {
+    format!("it is not a valid component: {error}")
+}
+
+impl Outline {
+    fn add(&mut self, payload: &Payload<'_>) -> Result<(), String> {
+        match payload {
+            Payload::Version { .. } => {
+                self.depth += 1;
+                within("modules and components in one another", self.depth, DEPTH_MAX)?;
+                count("modules and components", &mut self.parts, 1, PARTS_MAX)
+            }
+            Payload::End(_) => {
+                self.depth = self.depth.saturating_sub(1);
+                Ok(())
+            }
+            Payload::TypeSection(types) => self.add_types(types.count()),
+            Payload::CoreTypeSection(types) => self.add_types(types.count()),
+            Payload::ComponentTypeSection(types) => self.add_types(types.count()),
+            Payload::CodeSectionStart { count: functions, .. } => {
+                count("functions", &mut self.functions, *functions, FUNCTIONS_MAX)
+            }
+            Payload::CodeSectionEntry(body) => check_function(body),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_types(&mut self, types: u32) -> Result<(), String> {
+        count("types", &mut self.types, types, TYPES_MAX)
+    }
+}
+
+fn check_function(body: &FunctionBody<'_>) -> Result<(), String> {
+    let bytes = body.range().len();
+    if bytes > FUNCTION_BYTES_MAX {
+        return Err(format!("it has a function of {bytes} bytes; {FUNCTION_BYTES_MAX} are the most"));
+    }
+    let mut locals = 0;
+    for declared in body.get_locals_reader().map_err(invalid)? {
+        let (more, _) = declared.map_err(invalid)?;
+        count("local variables in one function", &mut locals, more, LOCALS_MAX)?;
+    }
+    Ok(())
+}
+
+fn count(what: &str, sum: &mut u32, more: u32, max: u32) -> Result<(), String> {
+    *sum = sum.saturating_add(more);
+    within(what, *sum, max)
+}
+
+fn within(what: &str, number: u32, max: u32) -> Result<(), String> {
+    if number > max { Err(format!("it has {number} {what}; {max} are the most")) } else { Ok(()) }
+}

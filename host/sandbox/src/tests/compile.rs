@@ -1,0 +1,251 @@
+//! Compiled plugins and where they are kept.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use domain::clock::Clock;
+use domain::id::Digest;
+use sha2::{Digest as _, Sha256};
+
+use super::{Bench, guest_path, job};
+use crate::compile::cache::Cache;
+use crate::compile::{Child, Compiler, Foundry, scan};
+use crate::folder::PluginFile;
+use crate::{Sandbox, SandboxConfig, engine};
+
+/// As many as a cache keeps.
+const FILES_MAX: usize = 256;
+
+fn file(guest: &str) -> PluginFile {
+    let bytes = fs::read(guest_path(guest)).unwrap();
+    PluginFile { plugin: guest.parse().unwrap(), digest: Digest(Sha256::digest(&bytes).into()), bytes }
+}
+
+/// Whatever this takes over was compiled before: its own compiler is not there.
+fn without_compiler(data_dir: &Path) -> Foundry {
+    let compiler = Compiler::Child(Child::of("/no/such/compiler".into()));
+    Foundry::new(engine::for_compiler().unwrap(), compiler, Some(data_dir), 1)
+}
+
+fn with_compiler(data_dir: &Path) -> Foundry {
+    Foundry::new(engine::for_compiler().unwrap(), Compiler::InProcess, Some(data_dir), 1)
+}
+
+/// The one file that is kept.
+fn kept(data_dir: &Path) -> PathBuf {
+    let mut files = fs::read_dir(data_dir.join("compiled")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.next().unwrap();
+    assert_eq!(files.next(), None);
+    file
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn what_was_compiled_once_is_not_compiled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = without_compiler(dir.path()).component(file("noop")).await.err().unwrap();
+    assert!(none.starts_with("the compiler /no/such/compiler cannot be started: "), "{none}");
+    with_compiler(dir.path()).component(file("noop")).await.unwrap();
+    without_compiler(dir.path()).component(file("noop")).await.unwrap();
+    assert!(
+        without_compiler(dir.path()).component(file("panics")).await.is_err(),
+        "it is not taken for another"
+    );
+
+    assert_eq!(mode(&dir.path().join("compiled")), 0o700);
+    assert_eq!(mode(&dir.path().join("compiled.key")), 0o600);
+    assert_eq!(mode(&kept(dir.path())), 0o600);
+}
+
+#[tokio::test]
+async fn a_changed_byte_is_seen_and_compiled_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    with_compiler(dir.path()).component(file("noop")).await.unwrap();
+    let good = fs::read(kept(dir.path())).unwrap();
+    let foundry = without_compiler(dir.path());
+    for n in 0..64 {
+        let mut bad = good.clone();
+        let at = n * (good.len() - 1) / 63;
+        bad[at] ^= 1 << (n % 8);
+        fs::write(kept_or(dir.path(), &good), &bad).unwrap();
+        assert!(foundry.component(file("noop")).await.is_err(), "byte {at} was changed");
+    }
+    for bad in [&good[..0], &good[..31], &good[..good.len() - 1]] {
+        fs::write(kept_or(dir.path(), &good), bad).unwrap();
+        assert!(foundry.component(file("noop")).await.is_err(), "{} bytes are left", bad.len());
+    }
+    with_compiler(dir.path()).component(file("noop")).await.unwrap();
+    assert_eq!(fs::read(kept(dir.path())).unwrap().len(), good.len());
+    foundry.component(file("noop")).await.unwrap();
+}
+
+/// What was refused is removed: the file is made again, to be changed again.
+fn kept_or(data_dir: &Path, good: &[u8]) -> PathBuf {
+    let engine = engine::for_compiler().unwrap();
+    let cache = Cache::open(data_dir, &engine).unwrap();
+    cache.put(file("noop").digest, good[..good.len() - 32].to_vec()).unwrap();
+    kept(data_dir)
+}
+
+#[tokio::test]
+async fn a_seal_of_another_host_or_of_another_component_opens_nothing() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    with_compiler(there.path()).component(file("noop")).await.unwrap();
+    let theirs = fs::read(kept(there.path())).unwrap();
+    with_compiler(here.path()).component(file("noop")).await.unwrap();
+    let ours = kept(here.path());
+    fs::write(&ours, &theirs).unwrap();
+    assert!(without_compiler(here.path()).component(file("noop")).await.is_err());
+
+    with_compiler(there.path()).component(file("panics")).await.unwrap();
+    let files = fs::read_dir(there.path().join("compiled")).unwrap().map(|entry| entry.unwrap().path());
+    let [one, other] = files.collect::<Vec<_>>().try_into().unwrap();
+    fs::copy(&one, &other).unwrap();
+    let foundry = without_compiler(there.path());
+    let taken = [foundry.component(file("noop")).await, foundry.component(file("panics")).await];
+    assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_others_could_read_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    with_compiler(dir.path()).component(file("noop")).await.unwrap();
+    let key = dir.path().join("compiled.key");
+    let before = fs::read(&key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(without_compiler(dir.path()).component(file("noop")).await.is_err());
+    assert_ne!(fs::read(&key).unwrap(), before);
+    assert_eq!(mode(&key), 0o600);
+}
+
+#[test]
+fn only_so_many_are_kept_and_those_in_use_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), &engine::for_compiler().unwrap()).unwrap();
+    let digest = |n: usize| Digest(Sha256::digest(n.to_string()).into());
+    for n in 0..FILES_MAX + 20 {
+        cache.put(digest(n), n.to_string().into_bytes()).unwrap();
+        assert_eq!(cache.get(digest(0)), Some(b"0".to_vec()), "it is in use all the time");
+    }
+    let files = fs::read_dir(dir.path().join("compiled")).unwrap().count();
+    assert_eq!(files, FILES_MAX);
+    assert_eq!(cache.get(digest(1)), None);
+    assert!(cache.get(digest(FILES_MAX + 19)).is_some());
+}
+
+#[tokio::test]
+async fn a_data_folder_that_cannot_be_used_costs_only_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let not_a_folder = dir.path().join("file");
+    fs::write(&not_a_folder, "").unwrap();
+    with_compiler(&not_a_folder).component(file("noop")).await.unwrap();
+}
+
+/// What the host's own compiler made, sealed or not, does not begin as a component does.
+#[tokio::test]
+async fn compiled_code_in_the_plugins_folder_is_never_loaded() {
+    let bench = Bench::with_jobs(&["noop"], vec![job("noop")]).await;
+    let data = tempfile::tempdir().unwrap();
+    with_compiler(data.path()).component(file("noop")).await.unwrap();
+    let sealed = fs::read(kept(data.path())).unwrap();
+    assert_eq!(&sealed[..4], b"\x7fELF", "it is what wasmtime would take");
+    for bytes in [&sealed[..], &sealed[..sealed.len() - 32]] {
+        fs::write(bench.path("elf"), bytes).unwrap();
+        fs::write(bench.dir.path().join("noop.cwasm"), bytes).unwrap();
+        let report = bench.rescan().await;
+        assert_eq!(report.activated, []);
+        let domain::plugin::VersionState::Rejected(reason) = &report.rejected[0].state else { panic!() };
+        assert_eq!(reason, "it is not a WebAssembly component: its first 8 bytes are wrong");
+        assert_eq!((report.rejected.len(), report.trouble.skipped.len()), (1, 0));
+    }
+    bench.still_works().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_with_a_data_folder_starts_from_what_it_kept() {
+    let (plugins, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::copy(guest_path("noop"), plugins.path().join("noop.wasm")).unwrap();
+    for compiler in [Compiler::InProcess, Compiler::Child(Child::of("/no/such/compiler".into()))] {
+        let config = SandboxConfig::new(plugins.path(), Clock::steady());
+        let config = SandboxConfig { compiler, data_dir: Some(data.path().to_owned()), ..config };
+        let sandbox = Sandbox::new(config, None).unwrap();
+        assert_eq!(sandbox.rescan(&[Arc::new(job("noop"))]).await.activated.len(), 1);
+    }
+}
+
+/// A number as WebAssembly writes it.
+fn leb(mut n: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while n >= 0x80 {
+        bytes.push((n & 0x7f) as u8 | 0x80);
+        n >>= 7;
+    }
+    bytes.push(n as u8);
+    bytes
+}
+
+/// Something with its length before it.
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [leb(bytes.len()).as_slice(), bytes].concat()
+}
+
+fn section(id: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[id], sized(bytes).as_slice()].concat()
+}
+
+fn component(sections: &[Vec<u8>]) -> Vec<u8> {
+    [b"\0asm\x0d\0\x01\0".to_vec(), sections.concat()].concat()
+}
+
+fn module(sections: &[Vec<u8>]) -> Vec<u8> {
+    section(1, &[b"\0asm\x01\0\0\0".to_vec(), sections.concat()].concat())
+}
+
+/// Core modules with these functions, each as its locals and its code.
+fn functions(count: usize, body: &[u8]) -> Vec<u8> {
+    let (types, bodies) = (vec![0; count], sized(body).repeat(count));
+    let counted = |bytes: &[u8]| [leb(count).as_slice(), bytes].concat();
+    module(&[section(1, b"\x01\x60\0\0"), section(3, &counted(&types)), section(10, &counted(&bodies))])
+}
+
+#[test]
+fn what_no_compiler_of_plugins_makes_is_refused_at_a_glance() {
+    let nop = b"\0\x0b";
+    let long = [vec![0], vec![1; (1 << 20) - 1], vec![0x0b]].concat();
+    let locals = [b"\x01".as_slice(), &leb(10_241), b"\x7f\x0b"].concat();
+    let types = |count: usize| section(1, &[leb(count), b"\x60\0\0".repeat(count)].concat());
+    let nested = |depth: usize| (1..depth).fold(component(&[]), |inner, _| component(&[section(4, &inner)]));
+    let bad = [
+        (
+            component(&[functions(60_000, nop), functions(40_001, nop)]),
+            "it has 100001 functions; 100000 are the most",
+        ),
+        (component(&[functions(1, &long)]), "it has a function of 1048577 bytes; 1048576 are the most"),
+        (
+            component(&[functions(1, &locals)]),
+            "it has 10241 local variables in one function; 10240 are the most",
+        ),
+        (
+            component(&[module(&[types(25_000)]), module(&[types(25_001)])]),
+            "it has 50001 types; 50000 are the most",
+        ),
+        (nested(17), "it has 17 modules and components in one another; 16 are the most"),
+        (component(&vec![module(&[]); 256]), "it has 257 modules and components; 256 are the most"),
+        (component(&[vec![1, 0xff]]), "it is not a valid component: "),
+    ];
+    for (bytes, why) in bad {
+        let refused = scan::check(&bytes).unwrap_err();
+        assert!(refused.starts_with(why), "{refused}");
+    }
+    for good in [component(&[functions(60_000, nop), functions(40_000, nop)]), nested(16)] {
+        assert_eq!(scan::check(&good), Ok(()));
+    }
+    for guest in ["noop", "caller", "stock-replenish"] {
+        assert_eq!(scan::check(&file(guest).bytes), Ok(()));
+    }
+}

@@ -1,0 +1,114 @@
+//! What is read from the plugins folder, while somebody turns links under it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Bench, job};
+use crate::folder::Folder;
+
+const SWAPS: usize = 1_000;
+
+/// What was read, and how often.
+type Seen = BTreeMap<Result<Vec<u8>, String>, usize>;
+
+/// Reads as often as it can, while a link is put in place of another, by rename, again and again.
+fn read_while_links_turn(plugins: &Path, link: &Path, targets: [&Path; 2]) -> Seen {
+    let done = AtomicBool::new(false);
+    let (folder, plugin) = (Folder::open(plugins).unwrap(), "turning".parse().unwrap());
+    let mut seen = BTreeMap::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..SWAPS {
+                let draft = plugins.join(".draft");
+                symlink(targets[n % 2], &draft).unwrap();
+                fs::rename(&draft, link).unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            let read = folder.read(&plugin, 1_000).map(|file| file.bytes);
+            *seen.entry(read).or_insert(0) += 1;
+        }
+    });
+    seen
+}
+
+/// All that was read came from inside; and both ways of the link were met.
+fn check(seen: &Seen) {
+    let refused = "it is a link that leaves the plugins folder (links inside of it have to be relative)";
+    let expected = [Ok(b"inside".to_vec()), Err(refused.to_owned())];
+    assert_eq!(seen.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>(), "{seen:?}");
+}
+
+#[test]
+fn a_link_that_turns_between_inside_and_outside_opens_nothing_outside() {
+    let (plugins, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let secret = outside.path().join("turning.wasm");
+    fs::write(&secret, "outside").unwrap();
+    fs::write(plugins.path().join("..real"), "inside").unwrap();
+    let link = plugins.path().join("turning.wasm");
+    symlink("..real", &link).unwrap();
+    check(&read_while_links_turn(plugins.path(), &link, [Path::new("..real"), &secret]));
+}
+
+#[test]
+fn a_folder_on_the_way_that_turns_opens_nothing_outside() {
+    let parent = tempfile::tempdir().unwrap();
+    let plugins = parent.path().join("plugins");
+    for (folder, text) in [("outside", "outside"), ("plugins/..v1", "inside")] {
+        fs::create_dir_all(parent.path().join(folder)).unwrap();
+        fs::write(parent.path().join(folder).join("turning.wasm"), text).unwrap();
+    }
+    symlink("..data/turning.wasm", plugins.join("turning.wasm")).unwrap();
+    let link = plugins.join("..data");
+    symlink("..v1", &link).unwrap();
+    check(&read_while_links_turn(&plugins, &link, [Path::new("..v1"), Path::new("../outside")]));
+}
+
+#[tokio::test]
+async fn what_is_not_a_file_is_not_waited_for() {
+    let bench = Bench::with(&["noop"]).await;
+    let dir = bench.dir.path().to_owned();
+    assert!(Command::new("mkfifo").arg(dir.join("pipe.wasm")).status().unwrap().success());
+    let _socket = UnixListener::bind(dir.join("socket.wasm")).unwrap();
+    symlink("/dev/zero", dir.join("device.wasm")).unwrap();
+    symlink("/proc/self/fd/0", dir.join("magic.wasm")).unwrap();
+    symlink("loop.wasm", dir.join("loop.wasm")).unwrap();
+    symlink("..", dir.join("up.wasm")).unwrap();
+    let report = bench.rescan().await;
+    let skipped = report.trouble.skipped.iter().map(|s| (s.file.as_str(), &s.reason[..14]));
+    let expected = [
+        ("device.wasm", "it is a link t"),
+        ("loop.wasm", "it is a link t"),
+        ("magic.wasm", "it is a link t"),
+        ("pipe.wasm", "it is not a re"),
+        ("socket.wasm", "it is not a re"),
+        ("up.wasm", "it is a link t"),
+    ];
+    assert_eq!(skipped.collect::<Vec<_>>(), expected);
+    bench.still_works().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_everyone_may_write_to_is_told_and_read() {
+    let bench = Bench::with_jobs(&["noop"], vec![job("noop")]).await;
+    assert_eq!(bench.sandbox.trouble().warning, None);
+    let dir = bench.dir.path();
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let warning = bench.rescan().await.trouble.warning.unwrap();
+    assert_eq!(
+        warning,
+        format!(
+            "everyone on this machine may put a plugin into {0}: take that right away (chmod o-w {0})",
+            dir.display()
+        )
+    );
+    bench.still_works().await;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(bench.rescan().await.trouble.warning, None);
+}

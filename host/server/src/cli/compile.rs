@@ -1,0 +1,28 @@
+//! `tidemill compile-plugin`: the compiler's own process, see `sandbox::compile_stdin`.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use sandbox::Bounds;
+
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// Seconds that it may take
+    seconds: u64,
+    /// Bytes of address space
+    bytes: u64,
+}
+
+/// What is wrong with the component goes to stderr as it is: the host tells it.
+pub fn run(args: &CompileArgs) -> ExitCode {
+    let bounds = Bounds { time: Duration::from_secs(args.seconds), address_space_bytes: args.bytes };
+    match sandbox::compile_stdin(&bounds) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            let _ = write!(std::io::stderr(), "{reason}");
+            ExitCode::from(super::EXIT_FAILED)
+        }
+    }
+}

@@ -14,6 +14,7 @@ use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert::shown;
 use crate::folder::{Folder, Listing, PluginFile};
+use crate::signature::Policy;
 
 /// What a rescan changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Trouble {
     pub warning: Option<String>,
     /// Files that were not even read.
     pub skipped: Vec<Skipped>,
+    /// Files that run although nobody trusted has signed them.
+    pub unsigned: Vec<Skipped>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +69,9 @@ struct Shelf {
 struct Seen {
     digest: Digest,
     size_bytes: u64,
+    signature: Option<String>,
+    /// Why nobody trusted has signed it.
+    unsigned: Option<String>,
     loaded: Result<Arc<Version>, String>,
 }
 
@@ -131,6 +137,9 @@ impl Catalog {
             match self.read(&folder, &plugin).await {
                 Ok(file) => {
                     let seen = self.see(present.get(&plugin), file).await;
+                    if let Some(reason) = seen.unsigned.clone().filter(|_| seen.loaded.is_ok()) {
+                        report.trouble.unsigned.push(Skipped { file: format!("{plugin}.wasm"), reason });
+                    }
                     present.insert(plugin.clone(), seen.clone());
                     self.judge(&plugin, &seen, jobs, &mut report).await;
                 }
@@ -173,16 +182,21 @@ impl Catalog {
 
     /// Compiles and describes the file, unless these bytes have been through that already.
     async fn see(&self, before: Option<&Seen>, file: PluginFile) -> Seen {
-        let (digest, size_bytes) = (file.digest, file.bytes.len() as u64);
-        if let Some(seen) = before.filter(|seen| seen.digest == digest) {
+        let (digest, size_bytes, signature) = (file.digest, file.bytes.len() as u64, file.signature.clone());
+        if let Some(seen) = before.filter(|seen| seen.digest == digest && seen.signature == signature) {
             return seen.clone();
+        }
+        let signatures = &self.config.signatures;
+        let unsigned = signatures.refuse(&file.bytes, signature.as_deref());
+        if let Some(why) = unsigned.clone().filter(|_| signatures.policy == Policy::Required) {
+            return Seen { digest, size_bytes, signature, unsigned, loaded: Err(why) };
         }
         let active = self.active(&file.plugin).filter(|version| version.digest == digest);
         let loaded = match active {
             Some(version) => Ok(version),
             None => self.workshop.load(file).await.map(Arc::new),
         };
-        Seen { digest, size_bytes, loaded }
+        Seen { digest, size_bytes, signature, unsigned, loaded }
     }
 
     /// Whether this version runs from now on, stays what runs, or is refused.

@@ -5,8 +5,8 @@ use domain::clock::Clock;
 use domain::limits::MIB;
 use rustls::pki_types::CertificateDer;
 
-use crate::signature::Signatures;
 use crate::compile::Compiler;
+use crate::signature::Signatures;
 
 /// What the sandbox is told, checked.
 #[derive(Debug, Clone)]

@@ -13,6 +13,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+/// Four lines.
+const SIGNATURE_BYTES_MAX: usize = 4 << 10;
 /// Tries to open a file while folders on its way are being moved.
 const TRIES_MAX: u32 = 16;
 
@@ -25,6 +27,8 @@ pub struct PluginFile {
     pub plugin: PluginName,
     pub digest: Digest,
     pub bytes: Vec<u8>,
+    /// The text of the file beside it, if there is one.
+    pub signature: Option<String>,
 }
 
 pub struct Listing {
@@ -66,7 +70,19 @@ impl Folder {
 
     /// Reads the file once, whole. It is looked at after it was opened, so nothing can be put in its place in between.
     pub fn read(&self, plugin: &PluginName, bytes_max: usize) -> Result<PluginFile, String> {
-        let file = self.open_beneath(&format!("{plugin}.wasm")).map_err(unopened)?;
+        let bytes = self.bytes(&format!("{plugin}.wasm"), bytes_max)?;
+        let digest = Digest(Sha256::digest(&bytes).into());
+        Ok(PluginFile { plugin: plugin.clone(), digest, bytes, signature: self.signature(plugin) })
+    }
+
+    /// One that cannot be read is as good as none.
+    fn signature(&self, plugin: &PluginName) -> Option<String> {
+        let bytes = self.bytes(&format!("{plugin}.wasm.minisig"), SIGNATURE_BYTES_MAX).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+
+    fn bytes(&self, file: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let file = self.open_beneath(file).map_err(unopened)?;
         let unreadable = |e: io::Error| format!("it cannot be read: {e}");
         let kind = fstat(&file).map_err(|e| unreadable(e.into()))?.st_mode;
         if FileType::from_raw_mode(kind) != FileType::RegularFile {
@@ -78,8 +94,7 @@ impl Folder {
         if bytes.len() > bytes_max {
             return Err(format!("it is larger than {bytes_max} bytes"));
         }
-        let digest = Digest(Sha256::digest(&bytes).into());
-        Ok(PluginFile { plugin: plugin.clone(), digest, bytes })
+        Ok(bytes)
     }
 
     /// Follows links, as long as none of them leaves the folder. Not blocking: a pipe would wait for its other end.

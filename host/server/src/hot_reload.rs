@@ -96,6 +96,9 @@ fn tell_trouble(now: &Trouble, before: &Trouble) {
     for skipped in now.skipped.iter().filter(|skipped| !before.skipped.contains(skipped)) {
         tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
     }
+    for unsigned in now.unsigned.iter().filter(|unsigned| !before.unsigned.contains(unsigned)) {
+        tracing::warn!(file = %unsigned.file, reason = %unsigned.reason, "nobody trusted has signed what runs");
+    }
 }
 
 /// Which folder stands at this path now.

@@ -20,7 +20,12 @@ const FILES_MAX: usize = 256;
 
 fn file(guest: &str) -> PluginFile {
     let bytes = fs::read(guest_path(guest)).unwrap();
-    PluginFile { plugin: guest.parse().unwrap(), digest: Digest(Sha256::digest(&bytes).into()), bytes }
+    PluginFile {
+        plugin: guest.parse().unwrap(),
+        digest: Digest(Sha256::digest(&bytes).into()),
+        bytes,
+        signature: None,
+    }
 }
 
 /// Whatever this takes over was compiled before: its own compiler is not there.

@@ -63,6 +63,10 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut config = SandboxConfig::new(dir.path(), Clock::steady());
         config.certificates = certificates.to_vec();
+        Bench::of(dir, config, guests, jobs).await
+    }
+
+    async fn of(dir: TempDir, config: SandboxConfig, guests: &[&str], jobs: Vec<JobSpec>) -> Bench {
         let sandbox = Sandbox::new(config, None).unwrap();
         let jobs = jobs.into_iter().map(Arc::new).collect();
         let bench = Bench { dir, sandbox, scope: Arc::default(), jobs };

@@ -2,8 +2,12 @@
 
 use std::io::Cursor;
 
+use domain::clock::Clock;
+use domain::plugin::VersionState;
 use minisign::KeyPair;
 
+use super::{Bench, guest_path, job};
+use crate::SandboxConfig;
 use crate::signature::{Key, Policy, Signatures};
 
 const BYTES: &[u8] = b"\0asm and so on";
@@ -61,4 +65,58 @@ fn what_is_no_key_is_told() {
     for text in ["", "RW", "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO", "ü"] {
         assert!(Key::parse(text).is_err(), "{text:?}");
     }
+}
+
+/// A sandbox that asks for signatures of this key.
+async fn bench(policy: Policy, key: &KeyPair) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = SandboxConfig::new(dir.path(), Clock::steady());
+    config.signatures = trusting(policy, &[key]);
+    Bench::of(dir, config, &[], vec![job("versioned")]).await
+}
+
+impl Bench {
+    fn put_signature(&self, of: &str, key: &KeyPair) {
+        let bytes = std::fs::read(guest_path(of)).unwrap();
+        std::fs::write(self.dir.path().join("versioned.wasm.minisig"), sign(key, &bytes)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_required_stands_before_the_compiler() {
+    let key = pair();
+    let bench = bench(Policy::Required, &key).await;
+    bench.drop_in("versioned-a", "versioned");
+    let report = bench.rescan().await;
+    let VersionState::Rejected(reason) = &report.rejected[0].state else { panic!() };
+    assert!(reason.starts_with("it is not signed: "), "{reason}");
+    bench.put_signature("versioned-a", &key);
+    assert_eq!(bench.rescan().await.activated.len(), 1, "the same bytes, signed");
+    let a = bench.digest("versioned");
+    assert!(a.is_some());
+
+    // The next version comes before its signature: the one before goes on.
+    bench.drop_in("versioned-b", "versioned");
+    let report = bench.rescan().await;
+    let VersionState::Rejected(reason) = &report.rejected[0].state else { panic!() };
+    assert_eq!(reason, "its signature is not of these bytes: sign the file anew");
+    assert_eq!(bench.digest("versioned"), a);
+    bench.put_signature("versioned-b", &key);
+    assert_eq!(bench.rescan().await.activated[0].version, "b");
+
+    // A signature that is taken away takes its version along.
+    std::fs::remove_file(bench.dir.path().join("versioned.wasm.minisig")).unwrap();
+    assert_eq!(bench.rescan().await.rejected.len(), 1);
+    assert_eq!(bench.digest("versioned"), None);
+}
+
+#[tokio::test]
+async fn what_is_only_warned_of_runs() {
+    let bench = bench(Policy::Warn, &pair()).await;
+    bench.drop_in("versioned-a", "versioned");
+    let report = bench.rescan().await;
+    assert_eq!((report.activated.len(), report.trouble.unsigned.len()), (1, 1));
+    assert!(bench.digest("versioned").is_some());
+    // As long as it is so.
+    assert_eq!(bench.rescan().await.trouble.unsigned.len(), 1);
 }

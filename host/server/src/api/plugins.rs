@@ -5,6 +5,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use domain::plugin::{PluginVersion, VersionState};
 
+use sandbox::Skipped;
+
 use super::AppState;
 use super::types::{Plugin, Plugins, SkippedFile};
 
@@ -15,14 +17,14 @@ pub fn router() -> Router<AppState> {
 async fn list(State(state): State<AppState>) -> Json<Plugins> {
     let plugins = state.sandbox.versions().into_iter().map(view).collect();
     let trouble = state.sandbox.trouble();
-    let skipped = trouble
-        .skipped
-        .iter()
-        .map(|skipped| SkippedFile { file: skipped.file.clone(), reason: skipped.reason.clone() });
+    let files = |files: &[Skipped]| {
+        files.iter().map(|one| SkippedFile { file: one.file.clone(), reason: one.reason.clone() }).collect()
+    };
     Json(Plugins {
         problem: trouble.problem.clone(),
         warning: trouble.warning.clone(),
-        skipped: skipped.collect(),
+        skipped: files(&trouble.skipped),
+        unsigned: files(&trouble.unsigned),
         allocator: state.sandbox.allocator().to_owned(),
         plugins,
     })

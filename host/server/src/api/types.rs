@@ -277,6 +277,9 @@ pub struct Plugins {
     /// Files of the folder that are not even read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedFile>,
+    /// Files that run although nobody trusted has signed them.
+    #[serde(default)]
+    pub unsigned: Vec<SkippedFile>,
     pub plugins: Vec<Plugin>,
 }
 

@@ -17,6 +17,10 @@ pub fn run(remote: &Remote) -> Result<(), Failure> {
         let (file, reason) = (plain(&skipped.file), plain(&skipped.reason));
         line(&format!("skipped {file}: {reason}"))?;
     }
+    for unsigned in &plugins.unsigned {
+        let (file, reason) = (plain(&unsigned.file), plain(&unsigned.reason));
+        line(&format!("not trusted {file}, although it runs: {reason}"))?;
+    }
     if let Some(warning) = &plugins.warning {
         line(&format!("warning: {}", plain(warning)))?;
     }

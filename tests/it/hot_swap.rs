@@ -3,6 +3,7 @@
 
 mod folder;
 mod load;
+mod pins;
 
 use std::collections::BTreeMap;
 use std::fs;

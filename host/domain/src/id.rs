@@ -119,6 +119,24 @@ impl Digest {
     }
 }
 
+impl FromStr for Digest {
+    type Err = &'static str;
+
+    /// 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Digest, Self::Err> {
+        const FORM: &str = "a digest has 64 hexadecimal digits";
+        let mut bytes = [0; 32];
+        if text.len() != 2 * bytes.len() || !text.is_ascii() {
+            return Err(FORM);
+        }
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| FORM)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| FORM)?;
+        }
+        Ok(Digest(bytes))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -135,6 +135,8 @@ pub struct PluginVersion {
     /// What it calls itself; empty if it could not be asked.
     pub version: String,
     pub summary: String,
+    /// What it asks for, in JSON; empty if it could not be asked.
+    pub asks: String,
     pub state: VersionState,
     pub seen_at: Timestamp,
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::limits::Limits;
@@ -46,6 +47,21 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// Versions beside those in the folder: a person may have decided for one of them.
+#[async_trait]
+pub trait KeptVersions: Send + Sync {
+    /// Called for each version that is whole, before it is decided whether it runs.
+    async fn keep(&self, file: &PluginFile);
+    async fn kept(&self, plugin: &PluginName, digest: Digest) -> Result<PluginFile, String>;
+}
+
+/// Which versions run whatever the folder holds.
+#[derive(Clone, Default)]
+pub struct Pins {
+    pub wanted: BTreeMap<PluginName, Digest>,
+    pub versions: Option<Arc<dyn KeptVersions>>,
+}
+
 pub struct Catalog {
     config: SandboxConfig,
     workshop: Workshop,
@@ -65,6 +81,12 @@ struct Shelf {
 }
 
 /// What became of a file's bytes; it holds as long as they stay the same.
+/// What is to run of a plugin.
+enum Wanted {
+    File(PluginFile),
+    Seen(Seen),
+}
+
 #[derive(Clone)]
 struct Seen {
     digest: Digest,
@@ -111,14 +133,19 @@ impl Catalog {
         self.trouble.load_full()
     }
 
-    pub async fn rescan(&self, jobs: &[Arc<JobSpec>]) -> ScanReport {
+    pub async fn rescan(&self, jobs: &[Arc<JobSpec>], pins: &Pins) -> ScanReport {
         let mut present = self.present.lock().await;
-        let report = self.take_over(&mut present, jobs).await;
+        let report = self.take_over(&mut present, jobs, pins).await;
         self.trouble.store(Arc::new(report.trouble.clone()));
         report
     }
 
-    async fn take_over(&self, present: &mut BTreeMap<PluginName, Seen>, jobs: &[Arc<JobSpec>]) -> ScanReport {
+    async fn take_over(
+        &self,
+        present: &mut BTreeMap<PluginName, Seen>,
+        jobs: &[Arc<JobSpec>],
+        pins: &Pins,
+    ) -> ScanReport {
         let mut report = ScanReport::default();
         let (folder, listing) = match self.open().await {
             Ok(opened) => opened,
@@ -132,11 +159,20 @@ impl Catalog {
         report.trouble.skipped = listing.misnamed.into_iter().map(skipped).collect();
         let mut found = BTreeSet::new();
         report.trouble.warning = self.warning(&folder);
-        for plugin in listing.plugins {
+        let pinned = pins.wanted.keys().filter(|plugin| !listing.plugins.contains(plugin)).cloned();
+        let plugins: Vec<PluginName> = listing.plugins.iter().cloned().chain(pinned).collect();
+        for plugin in plugins {
             found.insert(plugin.clone());
-            match self.read(&folder, &plugin).await {
-                Ok(file) => {
-                    let seen = self.see(present.get(&plugin), file).await;
+            let file = match pins.wanted.get(&plugin) {
+                Some(digest) => self.pinned(present.get(&plugin), &plugin, *digest, pins).await,
+                None => self.read(&folder, &plugin).await.map(Wanted::File),
+            };
+            match file {
+                Ok(wanted) => {
+                    let seen = match wanted {
+                        Wanted::Seen(seen) => seen,
+                        Wanted::File(file) => self.see(present.get(&plugin), file, pins).await,
+                    };
                     if let Some(reason) = seen.unsigned.clone().filter(|_| seen.loaded.is_ok()) {
                         report.trouble.unsigned.push(Skipped { file: format!("{plugin}.wasm"), reason });
                     }
@@ -181,7 +217,7 @@ impl Catalog {
     }
 
     /// Compiles and describes the file, unless these bytes have been through that already.
-    async fn see(&self, before: Option<&Seen>, file: PluginFile) -> Seen {
+    async fn see(&self, before: Option<&Seen>, file: PluginFile, pins: &Pins) -> Seen {
         let (digest, size_bytes, signature) = (file.digest, file.bytes.len() as u64, file.signature.clone());
         if let Some(seen) = before.filter(|seen| seen.digest == digest && seen.signature == signature) {
             return seen.clone();
@@ -194,9 +230,32 @@ impl Catalog {
         let active = self.active(&file.plugin).filter(|version| version.digest == digest);
         let loaded = match active {
             Some(version) => Ok(version),
-            None => self.workshop.load(file).await.map(Arc::new),
+            None => self.load(file, pins).await,
         };
         Seen { digest, size_bytes, signature, unsigned, loaded }
+    }
+
+    async fn load(&self, file: PluginFile, pins: &Pins) -> Result<Arc<Version>, String> {
+        let loaded = self.workshop.load(file.clone()).await.map(Arc::new);
+        if let (Ok(_), Some(versions)) = (&loaded, &pins.versions) {
+            versions.keep(&file).await;
+        }
+        loaded
+    }
+
+    /// What a person decided for; its bytes are asked for once.
+    async fn pinned(
+        &self,
+        before: Option<&Seen>,
+        plugin: &PluginName,
+        digest: Digest,
+        pins: &Pins,
+    ) -> Result<Wanted, String> {
+        if let Some(seen) = before.filter(|seen| seen.digest == digest) {
+            return Ok(Wanted::Seen(seen.clone()));
+        }
+        let versions = pins.versions.as_ref().ok_or("no versions are kept")?;
+        versions.kept(plugin, digest).await.map(Wanted::File)
     }
 
     /// Whether this version runs from now on, stays what runs, or is refused.
@@ -228,7 +287,12 @@ impl Catalog {
                 self.block(plugin, &format!("rejected: {reason}"), Some(seen.digest));
                 let facts = match &seen.loaded {
                     Ok(version) => Facts::of(version),
-                    Err(_) => Facts { digest: seen.digest, size_bytes: seen.size_bytes, said: ("", "") },
+                    Err(_) => Facts {
+                        digest: seen.digest,
+                        size_bytes: seen.size_bytes,
+                        said: ("", ""),
+                        asks: String::new(),
+                    },
                 };
                 match self.record(plugin, &facts, VersionState::Rejected(reason)) {
                     Some(version) => report.rejected.push(version),
@@ -303,6 +367,7 @@ impl Catalog {
             size_bytes: facts.size_bytes,
             version: facts.said.0.to_owned(),
             summary: facts.said.1.to_owned(),
+            asks: facts.asks.clone(),
             state,
             seen_at: seen_at.unwrap_or_else(|| self.config.clock.now()),
         };
@@ -326,11 +391,12 @@ struct Facts<'a> {
     size_bytes: u64,
     /// Its version and its summary.
     said: (&'a str, &'a str),
+    asks: String,
 }
 
 impl<'a> Facts<'a> {
     fn of(version: &'a Version) -> Facts<'a> {
         let said = (version.describe.version.as_str(), version.describe.summary.as_str());
-        Facts { digest: version.digest, size_bytes: version.size_bytes, said }
+        Facts { digest: version.digest, size_bytes: version.size_bytes, said, asks: version.asks() }
     }
 }

@@ -8,7 +8,7 @@ use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
 use domain::plugin::{Describe, Statement};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use wasmtime::component::{Component, Linker};
 
 use crate::attempt::{Room, Visit};
@@ -140,6 +140,24 @@ fn check_contract(component: &Component) -> Result<Vec<String>, String> {
 }
 
 impl Version {
+    /// What it imports and declares, in JSON.
+    pub fn asks(&self) -> String {
+        let describe = &self.describe;
+        let statement = |(name, one): (&String, &Statement)| {
+            let shown = json!({ "datasource": one.datasource, "writes": one.writes, "sql": one.sql });
+            (name.clone(), shown)
+        };
+        let statements: Map<String, Value> = describe.statements.iter().map(statement).collect();
+        json!({
+            "imports": self.imports,
+            "statements": statements,
+            "topics": describe.topics,
+            "capabilities": describe.capabilities,
+            "config": describe.config,
+        })
+        .to_string()
+    }
+
     /// Why this version may not run as `job`, and what to do about it.
     pub fn refused_by(&self, job: &JobSpec) -> Option<String> {
         let name = &job.name;

@@ -23,12 +23,20 @@ pub struct Folder {
     handle: OwnedFd,
 }
 
+#[derive(Clone)]
 pub struct PluginFile {
     pub plugin: PluginName,
     pub digest: Digest,
     pub bytes: Vec<u8>,
     /// The text of the file beside it, if there is one.
     pub signature: Option<String>,
+}
+
+impl PluginFile {
+    pub fn of(plugin: PluginName, bytes: Vec<u8>, signature: Option<String>) -> PluginFile {
+        let digest = Digest(Sha256::digest(&bytes).into());
+        PluginFile { plugin, digest, bytes, signature }
+    }
 }
 
 pub struct Listing {
@@ -71,8 +79,7 @@ impl Folder {
     /// Reads the file once, whole. It is looked at after it was opened, so nothing can be put in its place in between.
     pub fn read(&self, plugin: &PluginName, bytes_max: usize) -> Result<PluginFile, String> {
         let bytes = self.bytes(&format!("{plugin}.wasm"), bytes_max)?;
-        let digest = Digest(Sha256::digest(&bytes).into());
-        Ok(PluginFile { plugin: plugin.clone(), digest, bytes, signature: self.signature(plugin) })
+        Ok(PluginFile::of(plugin.clone(), bytes, self.signature(plugin)))
     }
 
     /// One that cannot be read is as good as none.

@@ -34,8 +34,9 @@ mod capabilities;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{ScanReport, Skipped, Trouble};
+pub use catalog::{KeptVersions, Pins, ScanReport, Skipped, Trouble};
 pub use compile::{Bounds, Child, Compiler, compile_stdin};
 pub use component::StatementCheck;
 pub use config::SandboxConfig;
+pub use folder::PluginFile;
 pub use sandbox::{Sandbox, SandboxError};

@@ -12,7 +12,7 @@ use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
 use jiff::SignedDuration;
 
 use crate::attempt::{Ran, Room, Visit};
-use crate::catalog::{Catalog, ScanReport, Trouble};
+use crate::catalog::{Catalog, Pins, ScanReport, Trouble};
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert;
@@ -56,8 +56,8 @@ impl Sandbox {
     }
 
     /// Takes over what is in the plugins folder now, checked against these jobs.
-    pub async fn rescan(&self, jobs: &[Arc<JobSpec>]) -> ScanReport {
-        self.catalog.rescan(jobs).await
+    pub async fn rescan(&self, jobs: &[Arc<JobSpec>], pins: &Pins) -> ScanReport {
+        self.catalog.rescan(jobs, pins).await
     }
 
     /// All that are known, those that changed last first.

@@ -125,6 +125,7 @@ impl Background {
             engine: engine.clone(),
             store: store.clone(),
             nudge: nudge.clone(),
+            clock: clock.clone(),
             stop: stop.clone(),
         };
         let settings =

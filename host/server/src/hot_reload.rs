@@ -6,13 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::clock::Clock;
 use engine::Engine;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sandbox::{Sandbox, ScanReport, Trouble};
 use store::Store;
+use store::plugins::Pin;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::versions::SharedVersions;
 
 /// A file that changed may change again at once: wait until it rests.
 const REST: Duration = Duration::from_millis(50);
@@ -23,12 +27,16 @@ const RESCAN_PERIOD: Duration = Duration::from_secs(30);
 /// The same while the folder cannot be watched.
 const UNWATCHED_PERIOD: Duration = Duration::from_secs(2);
 
+/// How often it is asked whether somebody pinned a version.
+const PINS_PERIOD: Duration = Duration::from_secs(1);
+
 pub struct HotReload {
     pub sandbox: Arc<Sandbox>,
     pub engine: Arc<Engine>,
     pub store: Arc<Store>,
     /// Has it look at once.
     pub nudge: Arc<Notify>,
+    pub clock: Clock,
     pub stop: CancellationToken,
 }
 
@@ -38,6 +46,8 @@ impl HotReload {
         let mut watcher = None;
         let mut watched = None;
         let mut before = Trouble::default();
+        let versions = Arc::new(SharedVersions { store: self.store.clone(), clock: self.clock.clone() });
+        let mut pins = self.store.plugin_pins().await.unwrap_or_default();
         loop {
             // A watch stays with its folder, also when that is moved away and another takes its name.
             let folder = identity(&plugins_dir);
@@ -45,7 +55,7 @@ impl HotReload {
                 watcher = watch(&plugins_dir, nudge.clone());
                 watched = folder;
             }
-            let report = self.sandbox.rescan(&self.engine.jobs()).await;
+            let report = self.sandbox.rescan(&self.engine.jobs(), &versions.pins(&pins)).await;
             tell_trouble(&report.trouble, &before);
             before.clone_from(&report.trouble);
             self.tell(&report).await;
@@ -54,6 +64,19 @@ impl HotReload {
                 _ = self.stop.cancelled() => return,
                 _ = nudge.notified() => settle(&nudge).await,
                 _ = tokio::time::sleep(period) => {}
+                now = self.other_pins(&pins) => pins = now,
+            }
+        }
+    }
+
+    /// Resolves when somebody decided for another version, here or on another host. While the store is away nobody can.
+    async fn other_pins(&self, pins: &[Pin]) -> Vec<Pin> {
+        loop {
+            tokio::time::sleep(PINS_PERIOD).await;
+            if let Ok(now) = self.store.plugin_pins().await
+                && now != pins
+            {
+                return now;
             }
         }
     }

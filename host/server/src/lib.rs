@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 mod delivery;
 pub mod telemetry;
+mod versions;
 
 pub mod app;
 mod config_reload;

@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 14] = [
+const SQLITE: [Source; 15] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -31,8 +31,9 @@ const SQLITE: [Source; 14] = [
     migration!(12, "history", "common/0012_history.sql"),
     migration!(13, "locks", "common/0013_locks.sql"),
     migration!(14, "usage", "common/0014_usage.sql"),
+    migration!(15, "plugin files", "common/0015_plugin_files.sql"),
 ];
-const POSTGRES: [Source; 14] = [
+const POSTGRES: [Source; 15] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -47,6 +48,7 @@ const POSTGRES: [Source; 14] = [
     migration!(12, "history", "common/0012_history.sql"),
     migration!(13, "locks", "common/0013_locks.sql"),
     migration!(14, "usage", "common/0014_usage.sql"),
+    migration!(15, "plugin files", "common/0015_plugin_files.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

@@ -1,13 +1,52 @@
-//! Which version of a plugin was seen when, and what became of it.
+//! Versions of plugins: which was seen when and what became of it, what the last of them are made of, and which of them
+//! a person decided for.
 
-use domain::id::HostId;
+use domain::id::{Digest, HostId, PluginName};
 use domain::plugin::{PluginVersion, VersionState};
+use jiff::Timestamp;
 
 use crate::audit::{Entry, write};
-use crate::db::args;
+use crate::db::{Row, args};
 use crate::error::StoreError;
-use crate::sql::hosts;
+use crate::sql::plugins;
 use crate::store::Store;
+
+/// Files of one plugin that are kept beside the one that runs and the one that is pinned.
+pub const FILES_KEPT: u32 = 10;
+
+/// A version as the hosts have known it.
+#[derive(Debug, Clone)]
+pub struct KnownVersion {
+    pub digest: String,
+    pub size_bytes: i64,
+    pub version: String,
+    pub summary: String,
+    pub state: String,
+    pub reason: Option<String>,
+    /// Who saw it in this state, and when.
+    pub host: String,
+    pub seen_at: Timestamp,
+    /// What it asks for, in JSON; empty if it could not be asked.
+    pub asks: String,
+    /// Whether it can run again.
+    pub kept: bool,
+}
+
+/// What a version is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFile {
+    pub bytes: Vec<u8>,
+    pub signature: Option<String>,
+}
+
+/// Somebody's word on which version runs, on all hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    pub plugin: PluginName,
+    pub digest: Digest,
+    pub by: String,
+    pub since: Timestamp,
+}
 
 impl Store {
     /// Keeps a version's state, and who saw it, with its line in the trail.
@@ -28,10 +67,11 @@ impl Store {
             state,
             reason,
             host.to_string(),
-            version.seen_at
+            version.seen_at,
+            version.asks.as_str(),
         ];
         let mut tx = self.db.begin().await?;
-        tx.execute(hosts::PLUGIN_PUT, &args).await?;
+        tx.execute(plugins::VERSION_PUT, &args).await?;
         let actor = format!("host:{host}");
         let action = format!("plugin_{state}");
         let detail = format!("{digest} {}", reason.unwrap_or_default());
@@ -40,4 +80,106 @@ impl Store {
         write(&mut tx, &entry, version.seen_at).await?;
         tx.commit().await
     }
+
+    /// What is known of a plugin's versions, those that changed last first.
+    pub async fn plugin_versions(
+        &self,
+        plugin: &PluginName,
+        limit: u32,
+    ) -> Result<Vec<KnownVersion>, StoreError> {
+        let rows = self.db.fetch(plugins::VERSIONS, &args![plugin.as_str(), limit]).await?;
+        rows.iter().map(known).collect()
+    }
+
+    /// Keeps what a version is made of; old ones leave.
+    pub async fn keep_plugin_file(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        file: KeptFile,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let args = args![plugin.as_str(), digest.to_string(), file.bytes, file.signature, now];
+        tx.execute(plugins::FILE_KEEP, &args).await?;
+        tx.execute(plugins::FILES_FORGET, &args![plugin.as_str(), FILES_KEPT]).await?;
+        tx.commit().await
+    }
+
+    pub async fn plugin_file(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+    ) -> Result<Option<KeptFile>, StoreError> {
+        let rows = self.db.fetch(plugins::FILE_GET, &args![plugin.as_str(), digest.to_string()]).await?;
+        let file =
+            |row: &Row| Ok(KeptFile { bytes: row.blob("bytes")?, signature: row.opt_text("signature")? });
+        rows.first().map(file).transpose()
+    }
+
+    pub async fn plugin_pins(&self) -> Result<Vec<Pin>, StoreError> {
+        let pin = |row: &Row| {
+            Ok(Pin {
+                plugin: row.parse("plugin")?,
+                digest: row.parse("digest")?,
+                by: row.text("by_whom")?,
+                since: row.time("since_ms")?,
+            })
+        };
+        self.db.fetch(plugins::PINS, &args![]).await?.iter().map(pin).collect()
+    }
+
+    /// Has all hosts run this version until the plugin is unpinned, whatever their folders hold.
+    pub async fn pin_plugin(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (name, digest) = (plugin.as_str(), digest.to_string());
+        let mut tx = self.db.begin().await?;
+        if tx.fetch(plugins::FILE_GET, &args![name, digest.as_str()]).await?.is_empty() {
+            let text =
+                format!("version {digest} of plugin {name} that is kept: it was never whole, or is too old");
+            return Err(StoreError::NotFound(text));
+        }
+        tx.execute(plugins::PIN_PUT, &args![name, digest.as_str(), actor, now]).await?;
+        let entry = Entry { actor, action: "plugin_pinned", job: None, subject: name, detail: &digest };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await
+    }
+
+    /// Lets the folders decide again. `false` says that it was not pinned.
+    pub async fn unpin_plugin(
+        &self,
+        plugin: &PluginName,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let name = plugin.as_str();
+        let mut tx = self.db.begin().await?;
+        let removed = tx.execute(plugins::PIN_REMOVE, &args![name]).await?;
+        if removed > 0 {
+            let entry = Entry { actor, action: "plugin_unpinned", job: None, subject: name, detail: "" };
+            write(&mut tx, &entry, now).await?;
+        }
+        tx.commit().await?;
+        Ok(removed > 0)
+    }
+}
+
+fn known(row: &Row) -> Result<KnownVersion, StoreError> {
+    Ok(KnownVersion {
+        digest: row.text("digest")?,
+        size_bytes: row.int("size_bytes")?,
+        version: row.text("version")?,
+        summary: row.text("summary")?,
+        state: row.text("state")?,
+        reason: row.opt_text("reason")?,
+        host: row.text("host_id")?,
+        seen_at: row.time("seen_at_ms")?,
+        asks: row.text("asks")?,
+        kept: row.opt_int("kept_at_ms")?.is_some(),
+    })
 }

@@ -13,19 +13,14 @@ use super::{Bench, guest_path, job};
 use crate::compile::cache::Cache;
 use crate::compile::{Child, Compiler, Foundry, scan};
 use crate::folder::PluginFile;
-use crate::{Sandbox, SandboxConfig, engine};
+use crate::{Pins, Sandbox, SandboxConfig, engine};
 
 /// As many as a cache keeps.
 const FILES_MAX: usize = 256;
 
 fn file(guest: &str) -> PluginFile {
     let bytes = fs::read(guest_path(guest)).unwrap();
-    PluginFile {
-        plugin: guest.parse().unwrap(),
-        digest: Digest(Sha256::digest(&bytes).into()),
-        bytes,
-        signature: None,
-    }
+    PluginFile::of(guest.parse().unwrap(), bytes, None)
 }
 
 /// Whatever this takes over was compiled before: its own compiler is not there.
@@ -179,7 +174,7 @@ async fn a_sandbox_with_a_data_folder_starts_from_what_it_kept() {
         let config = SandboxConfig::new(plugins.path(), Clock::steady());
         let config = SandboxConfig { compiler, data_dir: Some(data.path().to_owned()), ..config };
         let sandbox = Sandbox::new(config, None).unwrap();
-        assert_eq!(sandbox.rescan(&[Arc::new(job("noop"))]).await.activated.len(), 1);
+        assert_eq!(sandbox.rescan(&[Arc::new(job("noop"))], &Pins::default()).await.activated.len(), 1);
     }
 }
 

@@ -7,6 +7,7 @@ mod folder;
 mod http;
 mod http_headers;
 mod jobs;
+mod pins;
 mod signatures;
 mod swap;
 mod text;
@@ -33,6 +34,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
+use crate::Pins;
 use crate::config::SandboxConfig;
 use crate::http::Clients;
 use crate::sandbox::Sandbox;
@@ -87,7 +89,7 @@ impl Bench {
     }
 
     async fn rescan(&self) -> crate::ScanReport {
-        self.sandbox.rescan(&self.jobs).await
+        self.sandbox.rescan(&self.jobs, &Pins::default()).await
     }
 
     fn job(&self, plugin: &str) -> Arc<JobSpec> {

@@ -1,17 +1,29 @@
 //! Versions of plugins as this host knows them.
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use domain::id::PluginName;
 use domain::plugin::{PluginVersion, VersionState};
 
 use sandbox::Skipped;
+use serde::Deserialize;
+use store::plugins::KnownVersion;
 
 use super::AppState;
-use super::types::{Plugin, Plugins, SkippedFile};
+use super::actor::Actor;
+use super::error::ApiError;
+use super::extract::{Body, Segments};
+use super::types::{self, Nothing, Plugin, PluginPin, PluginVersions, Plugins, SkippedFile};
 
 pub fn router() -> Router<AppState> {
-    Router::new().route("/api/v1/plugins", get(list))
+    Router::new()
+        .route("/api/v1/plugins", get(list))
+        .route("/api/v1/plugins/{plugin}", get(versions))
+        .route("/api/v1/plugins/{plugin}/pin", post(pin))
+        .route("/api/v1/plugins/{plugin}/rollback", post(roll_back))
+        .route("/api/v1/plugins/{plugin}/unpin", post(unpin))
 }
 
 async fn list(State(state): State<AppState>) -> Json<Plugins> {
@@ -45,5 +57,126 @@ fn view(version: PluginVersion) -> Plugin {
         state: state.to_owned(),
         reason,
         seen_at: version.seen_at,
+    }
+}
+
+/// Versions of one plugin that are shown, and looked through for one that is meant.
+const VERSIONS_MAX: u32 = 100;
+/// Digits that are enough to name a version.
+const DIGITS_MIN: usize = 6;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    /// Its digest, or the first digits of it.
+    digest: String,
+}
+
+async fn versions(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    Ok(Json(of(&state, &named(&plugin)?).await?))
+}
+
+async fn pin(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+    actor: Actor,
+    Body(which): Body<Which>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let plugin = named(&plugin)?;
+    let known = state.store.plugin_versions(&plugin, VERSIONS_MAX).await?;
+    let digest = which.digest.to_ascii_lowercase();
+    let mut meant = known.iter().filter(|version| version.digest.starts_with(&digest));
+    let found = match (meant.next(), meant.next()) {
+        _ if digest.len() < DIGITS_MIN => {
+            return Err(ApiError::bad_body(format!(
+                "{digest:?} is too short: give {DIGITS_MIN} digits or more"
+            )));
+        }
+        (Some(one), None) => one,
+        (None, _) => {
+            return Err(ApiError::not_found(format!("plugin {plugin} has no version {digest:?}")));
+        }
+        (Some(_), Some(_)) => {
+            return Err(ApiError::bad_body(format!(
+                "{digest:?} can mean several versions: give more digits"
+            )));
+        }
+    };
+    pinned(&state, &plugin, found, &actor).await
+}
+
+/// To the version that ran before the one that runs.
+async fn roll_back(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+    actor: Actor,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let plugin = named(&plugin)?;
+    let known = state.store.plugin_versions(&plugin, VERSIONS_MAX).await?;
+    let ran = |version: &&KnownVersion| version.state == "retired" && version.kept;
+    match known.iter().find(ran) {
+        Some(before) => pinned(&state, &plugin, before, &actor).await,
+        None => {
+            let detail = format!("plugin {plugin} has no version that ran before and is kept");
+            Err(ApiError::new(StatusCode::CONFLICT, "no-version-before", detail))
+        }
+    }
+}
+
+async fn unpin(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+    actor: Actor,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let plugin = named(&plugin)?;
+    state.store.unpin_plugin(&plugin, &actor.0, state.clock.now()).await?;
+    Ok(Json(of(&state, &plugin).await?))
+}
+
+fn named(plugin: &str) -> Result<PluginName, ApiError> {
+    plugin.parse().map_err(|_| ApiError::not_found(format!("there is no plugin {plugin:?}")))
+}
+
+async fn pinned(
+    state: &AppState,
+    plugin: &PluginName,
+    version: &KnownVersion,
+    actor: &Actor,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let digest = version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))?;
+    state.store.pin_plugin(plugin, digest, &actor.0, state.clock.now()).await?;
+    Ok(Json(of(state, plugin).await?))
+}
+
+async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions, ApiError> {
+    let versions = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
+    if versions.is_empty() {
+        return Err(ApiError::not_found(format!("there is no plugin {:?}", plugin.as_str())));
+    }
+    let pin = state.store.plugin_pins().await?.into_iter().find(|pin| pin.plugin == *plugin);
+    Ok(PluginVersions {
+        plugin: plugin.to_string(),
+        pin: pin.map(|pin| PluginPin { digest: pin.digest.to_string(), by: pin.by, since: pin.since }),
+        versions: versions.into_iter().map(known_view).collect(),
+    })
+}
+
+fn known_view(version: KnownVersion) -> types::KnownVersion {
+    types::KnownVersion {
+        digest: version.digest,
+        size_bytes: version.size_bytes,
+        version: version.version,
+        summary: version.summary,
+        state: version.state,
+        reason: version.reason,
+        host: version.host,
+        seen_at: version.seen_at,
+        kept: version.kept,
+        asks: serde_json::from_str(&version.asks).ok(),
     }
 }

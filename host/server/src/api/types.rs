@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 mod batch;
 mod lock;
+mod plugin;
 mod result;
 mod schedule;
 
 pub use self::batch::{AddBatch, AddBatchItem, Batch, BatchWithItems, Batches, InBatch, Processed};
 pub use self::lock::{Lock, Locks};
+pub use self::plugin::{KnownVersion, PluginPin, PluginVersions};
 pub use self::result::{EndedItem, FailedItem, RunResult, RunWithResult};
 pub use self::schedule::{Edits, Pause, Paused, Preview, Setting, Tick, Ticks};
 

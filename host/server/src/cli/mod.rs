@@ -66,8 +66,9 @@ pub enum Command {
     /// Batches: items that were handed in together
     #[command(args_conflicts_with_subcommands = true)]
     Batches(batches::BatchesArgs),
-    /// Versions of plugins
-    Plugins(Remote),
+    /// Versions of plugins: what runs, what ran, and which is pinned
+    #[command(args_conflicts_with_subcommands = true)]
+    Plugins(plugins::PluginsArgs),
     /// Hosts that share the store
     Hosts(hosts::HostsArgs),
     /// Named locks: who holds them
@@ -158,7 +159,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Jobs(args) => jobs::run(args),
         Command::Runs(args) => runs::run(&args),
         Command::Items(args) => items::run(args),
-        Command::Plugins(remote) => plugins::run(&remote),
+        Command::Plugins(args) => plugins::run(args),
         Command::Hosts(args) => hosts::run(&args),
         Command::Locks(args) => locks::run(args),
         Command::Alerts(args) => alerts::run(args),

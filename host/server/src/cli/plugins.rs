@@ -1,12 +1,80 @@
-//! `tidemill plugins`.
+//! `tidemill plugins`: what runs; `show`, `inspect`, `pin`, `rollback`, `unpin`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{Output, line, plain, print, short, time};
-use crate::api::types::{Plugin, Plugins};
+use super::output::{Output, line, plain, plain_lines, print, short, time};
+use crate::api::types::{KnownVersion, Plugin, PluginVersions, Plugins};
 use crate::config::text::show_bytes;
 
-pub fn run(remote: &Remote) -> Result<(), Failure> {
+#[derive(Debug, Args)]
+pub struct PluginsArgs {
+    #[command(subcommand)]
+    command: Option<PluginsCommand>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginsCommand {
+    /// All versions of a plugin that are known, those that changed last first
+    Show {
+        plugin: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// What a version asks for: imports, statements, topics, the config's schema
+    Inspect {
+        plugin: String,
+        /// Its digest, or the first digits of it
+        digest: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Have all hosts run this version, whatever their folders hold
+    Pin {
+        plugin: String,
+        /// Its digest, or the first digits of it
+        digest: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Pin the version that ran before the one that runs
+    Rollback {
+        plugin: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Let the folders decide again
+    Unpin {
+        plugin: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+pub fn run(args: PluginsArgs) -> Result<(), Failure> {
+    match args.command {
+        None => list(&args.remote),
+        Some(PluginsCommand::Show { plugin, remote }) => {
+            show(&remote, &remote.get(&["plugins", &plugin], &[])?)
+        }
+        Some(PluginsCommand::Inspect { plugin, digest, remote }) => inspect(&remote, &plugin, &digest),
+        Some(PluginsCommand::Pin { plugin, digest, remote }) => {
+            show(&remote, &remote.post(&["plugins", &plugin, "pin"], &json!({ "digest": digest }))?)
+        }
+        Some(PluginsCommand::Rollback { plugin, remote }) => {
+            show(&remote, &remote.post(&["plugins", &plugin, "rollback"], &json!({}))?)
+        }
+        Some(PluginsCommand::Unpin { plugin, remote }) => {
+            show(&remote, &remote.post(&["plugins", &plugin, "unpin"], &json!({}))?)
+        }
+    }
+}
+
+fn list(remote: &Remote) -> Result<(), Failure> {
     let plugins: Plugins = remote.get(&["plugins"], &[])?;
     let header = ["PLUGIN", "VERSION", "DIGEST", "SIZE", "STATE", "SEEN", "REASON OR SUMMARY"];
     print(remote.output, &plugins, &header, |plugins| plugins.plugins.iter().map(row).collect())?;
@@ -37,4 +105,41 @@ fn row(plugin: &Plugin) -> Vec<String> {
         time(plugin.seen_at),
         plugin.reason.clone().unwrap_or_else(|| plugin.summary.clone()),
     ]
+}
+
+fn show(remote: &Remote, plugin: &PluginVersions) -> Result<(), Failure> {
+    let header = ["VERSION", "DIGEST", "SIZE", "STATE", "SINCE", "HOST", "KEPT", "REASON OR SUMMARY"];
+    print(remote.output, plugin, &header, |plugin| plugin.versions.iter().map(version_row).collect())?;
+    match &plugin.pin {
+        Some(pin) if remote.output != Output::Json => {
+            let (digest, by) = (short(Some(&pin.digest)), plain(&pin.by));
+            line(&format!("pinned to {digest} since {} by {by}", time(pin.since)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn version_row(version: &KnownVersion) -> Vec<String> {
+    let size = u64::try_from(version.size_bytes).unwrap_or_default();
+    vec![
+        version.version.clone(),
+        short(Some(&version.digest)),
+        show_bytes(size.next_multiple_of(1 << 10)),
+        version.state.clone(),
+        time(version.seen_at),
+        version.host.chars().take(8).collect(),
+        if version.kept { "yes" } else { "no" }.to_owned(),
+        version.reason.clone().unwrap_or_else(|| version.summary.clone()),
+    ]
+}
+
+fn inspect(remote: &Remote, plugin: &str, digest: &str) -> Result<(), Failure> {
+    let known: PluginVersions = remote.get(&["plugins", plugin], &[])?;
+    let digest = digest.to_ascii_lowercase();
+    let found = known.versions.iter().find(|version| version.digest.starts_with(&digest));
+    let Some(version) = found else {
+        return Err(Failure::failed(format!("plugin {plugin} has no version {digest:?}")));
+    };
+    let shown = serde_json::to_value(version).unwrap_or(Value::Null);
+    line(&plain_lines(&format!("{shown:#}")))
 }

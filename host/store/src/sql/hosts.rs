@@ -28,13 +28,6 @@ pub const TOKEN_REMOVE: Sql = Sql::same("DELETE FROM token WHERE name = $1");
 pub const TOKENS_LIST: Sql = Sql::same("SELECT name, created_at_ms FROM token ORDER BY name");
 pub const TOKEN_HOLDER: Sql = Sql::same("SELECT name FROM token WHERE hash = $1");
 
-pub const PLUGIN_PUT: Sql = Sql::same(
-    "INSERT INTO plugin_version (plugin, digest, size_bytes, version, summary, state, reason, host_id, seen_at_ms)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-    ON CONFLICT (plugin, digest) DO UPDATE SET state = excluded.state, reason = excluded.reason,
-        host_id = excluded.host_id, seen_at_ms = excluded.seen_at_ms",
-);
-
 pub const AUDIT_ADD: Sql = Sql::same(
     "INSERT INTO audit (id, at_ms, actor, action, job, subject, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
 );

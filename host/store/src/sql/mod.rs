@@ -9,6 +9,7 @@ pub mod hosts;
 pub mod items;
 pub mod jobs;
 pub mod locks;
+pub mod plugins;
 pub mod runs;
 
 mod postgres;

@@ -31,6 +31,7 @@ mod full;
 mod effects;
 
 mod outbox;
+mod plugins;
 
 mod audit;
 

@@ -1,0 +1,108 @@
+//! What versions are made of, and which one a person decided for.
+
+use domain::id::{Digest, PluginName};
+use domain::plugin::{PluginVersion, VersionState};
+use expect_test::expect;
+
+use super::support::{T, at, conformance, host};
+use crate::StoreError;
+use crate::plugins::{FILES_KEPT, KeptFile};
+
+conformance! {
+    a_version_is_kept_and_known,
+    only_what_is_kept_is_pinned,
+    old_files_leave_but_not_what_runs_or_is_pinned,
+}
+
+fn plugin() -> PluginName {
+    "wallet".parse().unwrap()
+}
+
+fn digest(n: u8) -> Digest {
+    Digest([n; 32])
+}
+
+fn file(n: u8) -> KeptFile {
+    KeptFile { bytes: vec![n, 0, 255], signature: (n == 1).then(|| "signed".to_owned()) }
+}
+
+async fn seen(t: &T, n: u8, state: VersionState, now: i64) {
+    let version = PluginVersion {
+        plugin: plugin(),
+        digest: digest(n),
+        size_bytes: 3,
+        version: format!("{n}.0"),
+        summary: String::new(),
+        asks: if n == 1 { r#"{"imports":[]}"#.to_owned() } else { String::new() },
+        state,
+        seen_at: at(now),
+    };
+    t.store.put_plugin_version(&version, host(1)).await.unwrap();
+}
+
+async fn a_version_is_kept_and_known(t: T) {
+    t.store.keep_plugin_file(&plugin(), digest(1), file(1), at(0)).await.unwrap();
+    t.store.keep_plugin_file(&plugin(), digest(1), file(1), at(1)).await.unwrap();
+    assert_eq!(t.store.plugin_file(&plugin(), digest(1)).await.unwrap(), Some(file(1)));
+    assert_eq!(t.store.plugin_file(&plugin(), digest(2)).await.unwrap(), None);
+    assert_eq!(t.store.plugin_file(&"other".parse().unwrap(), digest(1)).await.unwrap(), None);
+    seen(&t, 1, VersionState::Active, 0).await;
+    seen(&t, 2, VersionState::Rejected("no".to_owned()), 1).await;
+    seen(&t, 1, VersionState::Retired, 2).await;
+    let known = t.store.plugin_versions(&plugin(), 10).await.unwrap();
+    let lines: Vec<String> = known
+        .iter()
+        .map(|one| {
+            format!("{} {} kept={} asks={:?} {:?}", one.version, one.state, one.kept, one.asks, one.reason)
+        })
+        .collect();
+    expect![[r#"
+        1.0 retired kept=true asks="{\"imports\":[]}" None
+        2.0 rejected kept=false asks="" Some("no")"#]]
+    .assert_eq(&lines.join("\n"));
+    assert_eq!(t.store.plugin_versions(&"other".parse().unwrap(), 10).await.unwrap().len(), 0);
+}
+
+async fn only_what_is_kept_is_pinned(t: T) {
+    let missing = t.store.pin_plugin(&plugin(), digest(1), "ada", at(0)).await;
+    assert!(matches!(missing, Err(StoreError::NotFound(_))));
+    for n in [1, 2] {
+        t.store.keep_plugin_file(&plugin(), digest(n), file(n), at(0)).await.unwrap();
+        t.store.pin_plugin(&plugin(), digest(n), "ada", at(i64::from(n))).await.unwrap();
+    }
+    let pins = t.store.plugin_pins().await.unwrap();
+    assert_eq!(
+        (pins.len(), pins[0].digest, pins[0].since, pins[0].by.as_str()),
+        (1, digest(2), at(2), "ada")
+    );
+    assert!(t.store.unpin_plugin(&plugin(), "bob", at(3)).await.unwrap());
+    assert!(!t.store.unpin_plugin(&plugin(), "bob", at(4)).await.unwrap());
+    assert_eq!(t.store.plugin_pins().await.unwrap(), []);
+    let trail = t.trail().await;
+    let short: Vec<String> = trail.lines().map(|line| line.chars().take(40).collect()).collect();
+    expect![[r#"
+        ada plugin_pinned wallet: 01010101010101
+        ada plugin_pinned wallet: 02020202020202
+        bob plugin_unpinned wallet: "#]]
+    .assert_eq(&short.join("\n"));
+}
+
+async fn old_files_leave_but_not_what_runs_or_is_pinned(t: T) {
+    let last = u8::try_from(FILES_KEPT).unwrap() + 5;
+    for n in 1..=last {
+        t.store.keep_plugin_file(&plugin(), digest(n), file(n), at(i64::from(n))).await.unwrap();
+        match n {
+            1 => t.store.pin_plugin(&plugin(), digest(1), "ada", at(1)).await.unwrap(),
+            2 => seen(&t, 2, VersionState::Active, 2).await,
+            _ => {}
+        }
+    }
+    let mut kept = Vec::new();
+    for n in 1..=last {
+        if t.store.plugin_file(&plugin(), digest(n)).await.unwrap().is_some() {
+            kept.push(n);
+        }
+    }
+    let expected: Vec<u8> = [1, 2].into_iter().chain(6..=last).collect();
+    assert_eq!(kept, expected);
+}

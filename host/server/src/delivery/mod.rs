@@ -1,4 +1,7 @@
-//! Sends events to their sinks: at least once, those of a key in their order.
+//! Sends events to their sinks: at least once, those of a key in their order. One file for each kind of sink.
+
+mod table;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +9,11 @@ use std::time::Duration;
 use domain::clock::Clock;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 use store::Store;
 use store::alerts::NOTICE_TOPIC;
 use store::delivery::DueEvent;
 use tokio_util::sync::CancellationToken;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::Certificate;
 
 use crate::config::{Sink, To};
 
@@ -25,8 +27,6 @@ const BACKOFF_BASE: SignedDuration = SignedDuration::from_secs(1);
 const BACKOFF_CAP: SignedDuration = SignedDuration::from_mins(5);
 /// How long an alert is gathered before it is told: a service that is away fails many items at once.
 const NOTICE_AFTER: SignedDuration = SignedDuration::from_secs(10);
-/// Of an answer that is no success, this much is told.
-const ANSWER_BYTES_SHOWN: u64 = 200;
 
 pub struct Delivery {
     pub store: Arc<Store>,
@@ -86,14 +86,8 @@ impl Delivery {
 
     async fn send(&self, sink: Arc<Sink>, due: DueEvent) {
         let sent = match &sink.to {
-            To::Table { datasource, table } => {
-                self.store.event_into_table(datasource, table, &due.event).await
-            }
-            To::Webhook(_) => {
-                let (sink, due, certificates) = (sink.clone(), due.clone(), self.certificates.clone());
-                let posted = tokio::task::spawn_blocking(move || post(&sink, &due, &certificates));
-                posted.await.unwrap_or_else(|e| Err(format!("the host failed while it sent this: {e}")))
-            }
+            To::Table { datasource, table } => table::send(&self.store, datasource, table, &due).await,
+            To::Webhook(_) => webhook::send(sink.clone(), due.clone(), self.certificates.clone()).await,
         };
         let now = self.clock.now();
         let told = match sent {
@@ -116,45 +110,4 @@ impl Delivery {
 fn backoff(tries: u32) -> SignedDuration {
     let factor = 1_i32.checked_shl(tries.saturating_sub(1).min(20)).unwrap_or(i32::MAX);
     BACKOFF_BASE.checked_mul(factor).unwrap_or(BACKOFF_CAP).min(BACKOFF_CAP)
-}
-
-/// One request: any 2xx says that the event is taken.
-fn post(sink: &Sink, due: &DueEvent, certificates: &[Certificate<'static>]) -> Result<(), String> {
-    let To::Webhook(url) = &sink.to else { return Ok(()) };
-    let roots = match certificates {
-        [] => RootCerts::WebPki,
-        own => RootCerts::new_with_certs(own),
-    };
-    let config = ureq::Agent::config_builder()
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
-        .http_status_as_error(false)
-        .timeout_global(Some(sink.timeout))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .build();
-    let agent: ureq::Agent = config.into();
-    let event = &due.event;
-    let request = agent.post(url).header("idempotency-key", event.id.to_string());
-    let mut answer = request.send_json(document(due)).map_err(|e| e.to_string())?;
-    if answer.status().is_success() {
-        return Ok(());
-    }
-    let said = answer.body_mut().with_config().limit(ANSWER_BYTES_SHOWN).read_to_string().unwrap_or_default();
-    Err(format!("it answered with status {}: {}", answer.status().as_u16(), said.trim()))
-}
-
-fn document(due: &DueEvent) -> Value {
-    let event = &due.event;
-    let payload =
-        serde_json::from_str(&event.payload).unwrap_or_else(|_| Value::String(event.payload.clone()));
-    json!({
-        "id": event.id.to_string(),
-        "topic": event.topic,
-        "key": event.key,
-        "job": event.job.as_str(),
-        "created_at": event.created_at.to_string(),
-        "try": due.tries,
-        "payload": payload,
-    })
 }

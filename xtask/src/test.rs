@@ -38,7 +38,7 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;
     let binary = steps.run("building the host", || host::build(root))?;
-    steps.run("strace", strace)?;
+    steps.run("programs of the tests", programs)?;
     let postgres = steps.run("starting Postgres", Postgres::start)?;
 
     let mut tests = host::cargo(root);
@@ -88,11 +88,25 @@ fn pass(tests: &mut Command) -> Result<()> {
     Err(Failed(code.unwrap_or(1)).into())
 }
 
-/// By it the tests of failing and slow disks change what the kernel answers.
-fn strace() -> Result<()> {
-    if sh::output(Command::new("strace").arg("-V")).is_ok() {
-        return Ok(());
+/// Programs of Debian's that tests start, with the argument by which they tell their version. The package has the
+/// program's name.
+const PROGRAMS: [(&str, &str); 3] = [
+    // By it the tests of failing and slow disks change what the kernel answers.
+    ("strace", "-V"),
+    // To these events are delivered.
+    ("nats-server", "--version"),
+    ("redis-server", "--version"),
+];
+
+/// The packages of servers start one of their own, if the machine lets them; it is not used.
+fn programs() -> Result<()> {
+    // Debian keeps servers where not everybody looks.
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+    for (program, version) in PROGRAMS {
+        if sh::output(Command::new(program).env("PATH", &path).arg(version)).is_err() {
+            eprintln!("no {program}: installing Debian's");
+            sh::install(program)?;
+        }
     }
-    eprintln!("no strace: installing Debian's");
-    sh::install("strace")
+    Ok(())
 }

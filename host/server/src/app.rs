@@ -16,13 +16,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use ureq::tls::Certificate;
 
 use crate::api::{AppState, router};
 use crate::archive::Archiver;
 use crate::config::{Config, Source};
 use crate::config_reload::{ConfigReload, Live, at_start};
-use crate::delivery::Delivery;
+use crate::delivery::{self, Courier, Delivery};
 use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
 
@@ -66,6 +65,15 @@ impl App {
         settings.signatures.clone_from(&config.signatures);
         let sandbox = Sandbox::new(settings, Some(check))?;
 
+        let stopping = CancellationToken::new();
+        let delivery = Delivery {
+            store: store.clone(),
+            sinks: config.sinks.clone(),
+            tls: config.tls.clone(),
+            clock: clock.clone(),
+            stop: stopping.clone(),
+        };
+        let couriers = delivery.couriers()?;
         let current = at_start(&source, &store, config.clone(), clock.now()).await?;
         let jobs = current.jobs.clone();
         let engine = Engine::start(engine, host, store.clone(), sandbox.clone(), clock.clone(), jobs).await?;
@@ -76,9 +84,9 @@ impl App {
             sandbox,
             clock,
             listen: address,
-            stopping: CancellationToken::new(),
+            stopping,
         };
-        let background = Background::start(&state, config, current);
+        let background = Background::start(&state, config, current, couriers);
         let http = tokio::spawn(serve_http(listener, state.clone()));
         let AppState { store, engine, sandbox, clock, stopping, .. } = state;
         Ok(App { store, engine, sandbox, clock, address, stop: stopping, http, background, _lock: lock })
@@ -107,19 +115,11 @@ struct Background {
 
 impl Background {
     /// `config` is what the host was started with, `current` what is in effect.
-    fn start(state: &AppState, config: Config, current: Config) -> Background {
+    fn start(state: &AppState, config: Config, current: Config, couriers: Vec<Courier>) -> Background {
         let AppState { store, engine, sandbox, clock, stopping, .. } = state.clone();
         let (stop, nudge) = (stopping, Arc::new(Notify::new()));
         let archiver =
             Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
-        let certificates = config.tls.certificates.iter().map(|one| Certificate::from_der(one).to_owned());
-        let delivery = Delivery {
-            store: store.clone(),
-            sinks: config.sinks,
-            certificates: certificates.collect(),
-            clock: clock.clone(),
-            stop: stop.clone(),
-        };
         let plugins = HotReload {
             sandbox,
             engine: engine.clone(),
@@ -133,7 +133,7 @@ impl Background {
         Background {
             plugins: tokio::spawn(plugins.run(config.plugins_dir)),
             settings: tokio::spawn(settings.run(current)),
-            delivery: tokio::spawn(delivery.run()),
+            delivery: tokio::spawn(delivery::run(couriers)),
             archiver: tokio::spawn(archiver.run()),
         }
     }

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod broker;
 pub mod database;
 pub mod host;
 pub mod http;

@@ -26,6 +26,7 @@ struct State {
     moods: VecDeque<Mood>,
     refused_key: Option<String>,
     taken: Vec<Value>,
+    hanging: usize,
 }
 
 /// Dropped, it is gone.
@@ -79,6 +80,11 @@ impl Webhook {
         self.state.lock().unwrap().refused_key = key.map(str::to_owned);
     }
 
+    /// Requests that get no answer.
+    pub fn hanging(&self) -> usize {
+        self.state.lock().unwrap().hanging
+    }
+
     pub fn taken(&self) -> Vec<Value> {
         self.state.lock().unwrap().taken.clone()
     }
@@ -104,7 +110,12 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         }
         // Until the other side has had enough.
-        Some(Mood::Hangs) => return drop(socket.read_to_end(&mut Vec::new()).await),
+        Some(Mood::Hangs) => {
+            state.lock().unwrap().hanging += 1;
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+            state.lock().unwrap().hanging -= 1;
+            return;
+        }
     };
     let _ = socket.write_all(text.as_bytes()).await;
     let _ = socket.shutdown().await;

@@ -16,12 +16,14 @@ const FLOORS: [(&str, &[&str]); 9] = [
 ];
 
 /// A crate (or all whose names begin with it and a dash), and who may name it.
-const HEAVY: [(&str, &[&str]); 5] = [
+const HEAVY: [(&str, &[&str]); 7] = [
     ("sqlx", &["store", "demo", "it"]),
     ("libsqlite3-sys", &["store"]),
     ("wasmtime", &["sandbox"]),
     ("axum", &["server", "demo"]),
     ("clap", &["server", "xtask"]),
+    ("async-nats", &["server", "it"]),
+    ("redis", &["server", "it"]),
 ];
 
 const WORLD: &str = "wit/world.wit";

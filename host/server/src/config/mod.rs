@@ -39,7 +39,7 @@ use self::grants::Known;
 pub use self::job::NAME_REMEDY;
 use self::reader::{Found, Mistakes, Section};
 pub use self::secret::{Named, SecretSource, Secrets};
-pub use self::sink::{Sink, To};
+pub use self::sink::{Nats, Redis, Sink, Subject, To};
 pub use self::tls::Trusted;
 use crate::archive::AuditConfig;
 use crate::telemetry::{LogConfig, LogFormat};

@@ -79,6 +79,13 @@ impl<'m> Section<'m> {
         self.asked.push(name);
     }
 
+    /// The key exists, but not together with the others here.
+    pub fn refuse(&mut self, name: &'static str, what: &str, remedy: &str) {
+        if let Some(found) = self.take(name) {
+            self.blame_found(&found, what, remedy);
+        }
+    }
+
     pub fn mistakes(&self) -> &'m Mistakes {
         self.mistakes
     }

@@ -15,7 +15,7 @@ use super::job::ON_STORE_LOSS;
 use super::limits::LIMITS;
 use super::schedule::OVERLAP;
 use super::text::show_bytes;
-use super::{Config, POLICIES, SecretSource, To};
+use super::{Config, POLICIES, SecretSource, Sink, Subject, To};
 use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
@@ -72,19 +72,7 @@ pub fn settings(config: &Config) -> String {
     for (name, datasource) in &config.store.datasources {
         section(&mut out, &format!("datasources.{name}"), &[("url", quoted(hide_password(&datasource.url)))]);
     }
-    for sink in &config.sinks {
-        let topics: Vec<String> = sink.topics.iter().map(quoted).collect();
-        let mut entries = vec![("topics", format!("[{}]", topics.join(", ")))];
-        match &sink.to {
-            To::Webhook(url) => entries.push(("webhook", quoted(hide_password(url)))),
-            To::Table { datasource, table } => {
-                entries.extend([("table", quoted(table)), ("datasource", quoted(datasource))]);
-            }
-        }
-        let timeout = SignedDuration::try_from(sink.timeout).unwrap_or(SignedDuration::MAX);
-        entries.extend([("tries_max", sink.tries_max.to_string()), ("timeout", quoted(show(timeout)))]);
-        section(&mut out, &format!("sinks.{}", sink.name), &entries);
-    }
+    config.sinks.iter().for_each(|sink| show_sink(&mut out, sink));
     out
 }
 
@@ -95,6 +83,32 @@ fn section(out: &mut String, name: &str, entries: &[(&str, String)]) {
     for (key, value) in entries {
         let _ = writeln!(out, "{key} = {value}");
     }
+}
+
+fn show_sink(out: &mut String, sink: &Sink) {
+    let topics: Vec<String> = sink.topics.iter().map(quoted).collect();
+    let mut entries = vec![("topics", format!("[{}]", topics.join(", ")))];
+    match &sink.to {
+        To::Webhook(url) => entries.push(("webhook", quoted(hide_password(url)))),
+        To::Table { datasource, table } => {
+            entries.extend([("table", quoted(table)), ("datasource", quoted(datasource))]);
+        }
+        To::Nats(nats) => {
+            entries.push(("nats", quoted(&nats.address)));
+            entries.push(match &nats.subject {
+                Subject::Topic(prefix) => ("subject_prefix", quoted(prefix)),
+                Subject::Fixed(subject) => ("subject", quoted(subject)),
+            });
+        }
+        To::Redis(redis) => {
+            entries.push(("redis", quoted(&redis.address)));
+            entries.extend(redis.stream.as_ref().map(|stream| ("stream", quoted(stream))));
+            entries.extend(redis.length_max.map(|length| ("stream_length_max", length.to_string())));
+        }
+    }
+    let timeout = SignedDuration::try_from(sink.timeout).unwrap_or(SignedDuration::MAX);
+    entries.extend([("tries_max", sink.tries_max.to_string()), ("timeout", quoted(show(timeout)))]);
+    section(out, &format!("sinks.{}", sink.name), &entries);
 }
 
 fn show_job(out: &mut String, job: &JobSpec) {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::ServerAddr;
 use jiff::SignedDuration;
+use redis::IntoConnectionInfo;
+use store::store::hide_password;
 
 use super::reader::Section;
 
@@ -28,8 +31,50 @@ pub enum To {
         datasource: String,
         table: String,
     },
+    Nats(Nats),
+    Redis(Redis),
 }
 
+/// A stream of NATS JetStream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nats {
+    pub address: String,
+    pub subject: Subject,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The topic, after these letters.
+    Topic(String),
+    Fixed(String),
+}
+
+impl Subject {
+    pub fn of(&self, topic: &str) -> String {
+        match self {
+            Subject::Topic(prefix) => format!("{prefix}{topic}"),
+            Subject::Fixed(subject) => subject.clone(),
+        }
+    }
+}
+
+/// A stream of Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    pub address: String,
+    /// The topic unless given.
+    pub stream: Option<String>,
+    /// About how many entries the stream keeps; all of them unless given.
+    pub length_max: Option<u64>,
+}
+
+/// Each kind by the key that names where events go, with what else it takes.
+const KINDS: [(&str, &[&str]); 4] = [
+    ("webhook", &[]),
+    ("table", &["datasource"]),
+    ("nats", &["subject", "subject_prefix"]),
+    ("redis", &["stream", "stream_length_max"]),
+];
 const TRIES_DEFAULT: u32 = 10;
 const TIMEOUT_DEFAULT: SignedDuration = SignedDuration::from_secs(10);
 const TIMEOUT_MAX: SignedDuration = SignedDuration::from_mins(5);
@@ -66,7 +111,7 @@ fn one(
             None => topics.push(topic.value),
         }
     }
-    let to = to(&mut section, datasources);
+    let to = to(&mut section, &topics, datasources);
     let tries = section.count("tries_max", 1..=1_000);
     let timeout = section.duration("timeout");
     if let Some(found) = &timeout
@@ -86,51 +131,56 @@ fn one(
     })
 }
 
-fn to(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To> {
-    let (webhook, table) = (section.text("webhook"), section.text("table"));
-    let datasource = section.text("datasource");
-    match (webhook, table) {
-        (Some(webhook), None) => {
-            if let Some(datasource) = datasource {
-                section.blame_found(&datasource, "a webhook has no datasource", "remove it, or name a table");
-            }
-            if !["http://", "https://"].iter().any(|scheme| webhook.value.starts_with(scheme)) {
-                let what = format!("{:?} is not an address that events can be sent to", webhook.value);
-                section.blame_found(&webhook, what, "use https://… or http://…");
-                return None;
-            }
-            Some(To::Webhook(webhook.value))
+fn to(section: &mut Section<'_>, topics: &[String], datasources: &BTreeSet<String>) -> Option<To> {
+    let mut given = KINDS.into_iter().filter(|(kind, _)| section.has(kind));
+    let (Some((kind, own)), None) = (given.next(), given.next()) else {
+        for key in KINDS.into_iter().flat_map(|(kind, keys)| [&[kind], keys].concat()) {
+            section.asked(key);
         }
-        (None, Some(table)) => {
-            if !is_identifier(&table.value) {
-                let what = format!("{:?} is not a table's name", table.value);
-                section.blame_found(&table, what, "use a-z, 0-9 and _, like \"event_inbox\"");
-                return None;
-            }
-            let Some(datasource) = datasource else {
-                section.blame("datasource", "the table stands in no datasource", "add datasource = \"name\"");
-                return None;
-            };
-            if !datasources.contains(&datasource.value) {
-                let what = format!("there is no datasource {:?}", datasource.value);
-                section.blame_found(
-                    &datasource,
-                    what,
-                    format!("add [datasources.{}] with its url", datasource.value),
-                );
-                return None;
-            }
-            Some(To::Table { datasource: datasource.value, table: table.value })
-        }
-        _ => {
-            section.blame(
-                "",
-                "it says not where events go, or says it twice",
-                "give webhook, or table and datasource",
-            );
-            None
-        }
+        let remedy = "give one of webhook, table (with datasource), nats and redis";
+        section.blame("", "it says not where events go, or says it twice", remedy);
+        return None;
+    };
+    for key in KINDS.into_iter().flat_map(|(_, keys)| keys).filter(|key| !own.contains(key)) {
+        section.refuse(key, &format!("a sink with {kind} has no {key}"), "remove it");
     }
+    match kind {
+        "webhook" => webhook(section),
+        "table" => table(section, datasources),
+        "nats" => nats(section, topics),
+        _ => redis(section),
+    }
+}
+
+fn webhook(section: &mut Section<'_>) -> Option<To> {
+    let found = section.text("webhook")?;
+    if !["http://", "https://"].iter().any(|scheme| found.value.starts_with(scheme)) {
+        let what = format!("{:?} is not an address that events can be sent to", found.value);
+        section.blame_found(&found, what, "use https://… or http://…");
+        return None;
+    }
+    Some(To::Webhook(found.value))
+}
+
+fn table(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To> {
+    let (table, datasource) = (section.text("table"), section.text("datasource"));
+    let table = table?;
+    if !is_identifier(&table.value) {
+        let what = format!("{:?} is not a table's name", table.value);
+        section.blame_found(&table, what, "use a-z, 0-9 and _, like \"event_inbox\"");
+        return None;
+    }
+    let Some(datasource) = datasource else {
+        section.blame("datasource", "the table stands in no datasource", "add datasource = \"name\"");
+        return None;
+    };
+    if !datasources.contains(&datasource.value) {
+        let what = format!("there is no datasource {:?}", datasource.value);
+        let remedy = format!("add [datasources.{}] with its url", datasource.value);
+        section.blame_found(&datasource, what, remedy);
+        return None;
+    }
+    Some(To::Table { datasource: datasource.value, table: table.value })
 }
 
 /// It becomes part of a statement.
@@ -139,4 +189,74 @@ fn is_identifier(text: &str) -> bool {
     start
         && text.len() <= 63
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn nats(section: &mut Section<'_>, topics: &[String]) -> Option<To> {
+    let remedy = "use nats://host:4222 or tls://host:4222";
+    let address = section.parsed("nats", remedy, |text| {
+        let parsed: ServerAddr = text.parse().map_err(|e| format!("{:?}: {e}", hide_password(text)))?;
+        let known = matches!(parsed.scheme(), "nats" | "tls") && text.contains("://");
+        if !known || parsed.host().is_empty() {
+            return Err(format!("{:?} is not the address of a NATS server", hide_password(text)));
+        }
+        without_password(parsed.password())?;
+        Ok(text.to_owned())
+    });
+    let subject = match (section.text("subject"), section.text("subject_prefix")) {
+        (Some(_), Some(prefix)) => {
+            section.blame_found(
+                &prefix,
+                "a subject that is given whole has no prefix",
+                "keep one of the two",
+            );
+            return None;
+        }
+        (Some(subject), None) => (Subject::Fixed(subject.value.clone()), Some(subject)),
+        (None, Some(prefix)) => (Subject::Topic(prefix.value.clone()), Some(prefix)),
+        (None, None) => (Subject::Topic(String::new()), None),
+    };
+    let (subject, found) = subject;
+    if let Some(bad) = topics.iter().map(|topic| subject.of(topic)).find(|subject| !is_subject(subject)) {
+        let what = format!("{bad:?} is no subject that can be published to");
+        let remedy = "use words with a dot between them, like \"events.ledger\", without spaces, * and >";
+        match found {
+            Some(found) => section.blame_found(&found, what, remedy),
+            None => section.blame("topics", what, "rename the topic, or give subject"),
+        }
+        return None;
+    }
+    Some(To::Nats(Nats { address: address?.value, subject }))
+}
+
+/// One that names a place: no wildcard, no empty word.
+fn is_subject(text: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>';
+    text.split('.').all(|word| !word.is_empty() && !word.contains(bad))
+}
+
+fn redis(section: &mut Section<'_>) -> Option<To> {
+    let remedy = "use redis://host:6379 or rediss://host:6379";
+    let address = section.parsed("redis", remedy, |text| {
+        let bad = || format!("{:?} is not the address of a Redis server", hide_password(text));
+        if !["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)) || text.contains('#') {
+            return Err(bad());
+        }
+        let parsed = text.into_connection_info().map_err(|e| format!("{}: {e}", bad()))?;
+        without_password(parsed.redis_settings().password())?;
+        Ok(text.to_owned())
+    });
+    let stream = section.text("stream");
+    if let Some(stream) = stream.as_ref().filter(|stream| stream.value.is_empty()) {
+        section.blame_found(stream, "the stream has no name", "name it, or remove it to use the topic");
+    }
+    let length_max = section.count("stream_length_max", 1..=1_000_000_000_000);
+    Some(To::Redis(Redis {
+        address: address?.value,
+        stream: stream.map(|found| found.value),
+        length_max: length_max.map(|found| found.value),
+    }))
+}
+
+fn without_password(password: Option<&str>) -> Result<(), String> {
+    password.map_or(Ok(()), |_| Err("a password stands in the address, for all to read".to_owned()))
 }

@@ -1,10 +1,11 @@
-//! `[tls]`: whom HTTPS believes, in requests of plugins and in webhooks.
+//! `[tls]`: whom TLS believes, in requests of plugins and in sinks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 
 use super::reader::Section;
 use super::text;
@@ -14,6 +15,22 @@ use super::text;
 pub struct Trusted {
     pub ca_file: Option<PathBuf>,
     pub certificates: Vec<CertificateDer<'static>>,
+    /// The same as they stand in the file.
+    pub pem: Option<Vec<u8>>,
+}
+
+impl Trusted {
+    /// For a client that believes these, or else the built-in roots.
+    pub fn client(&self) -> Result<ClientConfig, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.certificates.iter().cloned());
+        if self.certificates.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(tls.with_root_certificates(roots).with_no_client_auth())
+    }
 }
 
 pub fn trusted(mut section: Section<'_>, folder: &Path) -> Trusted {
@@ -22,7 +39,9 @@ pub fn trusted(mut section: Section<'_>, folder: &Path) -> Trusted {
     if let Some(found) = &found {
         let file = text::clean(&folder.join(&found.value));
         match read(&file) {
-            Ok(certificates) => trusted = Trusted { ca_file: Some(file), certificates },
+            Ok((certificates, pem)) => {
+                trusted = Trusted { ca_file: Some(file), certificates, pem: Some(pem) };
+            }
             Err(what) => {
                 let remedy = "name a PEM file, like \"/etc/ssl/certs/ca-certificates.crt\"";
                 section.blame_found(found, what, remedy);
@@ -33,7 +52,7 @@ pub fn trusted(mut section: Section<'_>, folder: &Path) -> Trusted {
     trusted
 }
 
-fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn read(file: &Path) -> Result<(Vec<CertificateDer<'static>>, Vec<u8>), String> {
     let shown = file.display();
     let pem = std::fs::read(file).map_err(|e| format!("{shown} cannot be read: {e}"))?;
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
@@ -46,5 +65,5 @@ fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         let added = roots.add(certificate.clone());
         added.map_err(|e| format!("certificate {number} in {shown} is not valid: {e}"))?;
     }
-    Ok(certificates)
+    Ok((certificates, pem))
 }

@@ -1,23 +1,32 @@
-//! Sends events to their sinks: at least once, those of a key in their order. One file for each kind of sink.
+//! Sends events to their sinks: at least once, those of a key in their order. Each sink is a task of its own, so that one
+//! that is down holds up no other. One file for each kind of sink.
 
+mod nats;
+mod redis;
 mod table;
 mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use domain::clock::Clock;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use store::Store;
 use store::alerts::NOTICE_TOPIC;
 use store::delivery::DueEvent;
+use store::{Store, StoreError};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use ureq::tls::Certificate;
 
-use crate::config::{Sink, To};
+use self::nats::Nats;
+use self::redis::Redis;
+use self::table::Table;
+use self::webhook::Webhook;
+use crate::config::{Sink, To, Trusted};
 
-/// Events that are on their way at the same time.
+/// Events of a sink that are on their way at the same time.
 const BATCH: u32 = 32;
 /// How often it looks when nothing tells of work, in real time.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
@@ -31,23 +40,96 @@ const NOTICE_AFTER: SignedDuration = SignedDuration::from_secs(10);
 pub struct Delivery {
     pub store: Arc<Store>,
     pub sinks: Vec<Arc<Sink>>,
-    /// What HTTPS trusts in place of the built-in roots, if anything.
-    pub certificates: Arc<[Certificate<'static>]>,
+    pub tls: Trusted,
     pub clock: Clock,
     pub stop: CancellationToken,
 }
 
 impl Delivery {
-    pub async fn run(self) {
-        if self.sinks.is_empty() {
-            return;
+    /// Its couriers, for a start that fails if one cannot be.
+    pub fn couriers(self) -> anyhow::Result<Vec<Courier>> {
+        let courier = |sink: &Arc<Sink>| {
+            let way = Way::to(sink, &self.store, &self.tls);
+            let way = way.with_context(|| format!("the sink {:?} cannot be set up", sink.name))?;
+            let (store, clock, stop) = (self.store.clone(), self.clock.clone(), self.stop.clone());
+            Ok(Courier { sink: sink.clone(), way, store, clock, stop })
+        };
+        self.sinks.iter().map(courier).collect()
+    }
+}
+
+pub async fn run(couriers: Vec<Courier>) {
+    let mut running: JoinSet<()> = couriers.into_iter().map(Courier::run).collect();
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a sink gets no more events until the next start");
         }
+    }
+}
+
+/// How events get to a sink.
+enum Way {
+    Webhook(Webhook),
+    Table(Table),
+    Nats(Nats),
+    Redis(Redis),
+}
+
+impl Way {
+    fn to(sink: &Sink, store: &Arc<Store>, tls: &Trusted) -> anyhow::Result<Way> {
+        Ok(match &sink.to {
+            To::Webhook(url) => Way::Webhook(Webhook::new(url, sink.timeout, tls)),
+            To::Table { datasource, table } => Way::Table(Table::new(store.clone(), datasource, table)),
+            To::Nats(to) => Way::Nats(Nats::new(to, sink.timeout, tls.client()?)),
+            To::Redis(to) => Way::Redis(Redis::new(to, sink.timeout, tls)?),
+        })
+    }
+
+    /// Connects, unless it is.
+    async fn open(&mut self, until: Instant) -> Result<(), String> {
+        match self {
+            Way::Webhook(_) | Way::Table(_) => Ok(()),
+            Way::Nats(nats) => nats.open(until).await,
+            Way::Redis(redis) => redis.open(until).await,
+        }
+    }
+
+    async fn send(&self, due: &DueEvent, until: Instant) -> Result<(), String> {
+        match self {
+            Way::Webhook(webhook) => webhook.send(due).await,
+            Way::Table(table) => table.send(due).await,
+            Way::Nats(nats) => nats.send(due, until).await,
+            Way::Redis(redis) => redis.send(due, until).await,
+        }
+    }
+
+    /// After a failure: what is wrong with a connection need not be known.
+    fn close(&mut self) {
+        match self {
+            Way::Webhook(_) | Way::Table(_) => {}
+            Way::Nats(nats) => nats.close(),
+            Way::Redis(redis) => redis.close(),
+        }
+    }
+}
+
+/// One sink at work.
+pub struct Courier {
+    sink: Arc<Sink>,
+    way: Way,
+    store: Arc<Store>,
+    clock: Clock,
+    stop: CancellationToken,
+}
+
+impl Courier {
+    async fn run(mut self) {
         loop {
             let woken = self.store.woken();
             match self.round().await {
                 Ok(true) if !self.stop.is_cancelled() => continue,
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "events wait for the store"),
+                Err(error) => tracing::warn!(sink = self.sink.name, %error, "events wait for the store"),
             }
             tokio::select! {
                 _ = self.stop.cancelled() => return,
@@ -57,9 +139,25 @@ impl Delivery {
         }
     }
 
-    /// Tells of alerts, if a sink takes that. What happens in the first moments is told together.
-    async fn notices(&self) -> Result<(), store::StoreError> {
-        if self.sinks.iter().any(|sink| sink.topics.iter().any(|topic| topic == NOTICE_TOPIC)) {
+    /// One batch; says whether there was anything to send.
+    async fn round(&mut self) -> Result<bool, StoreError> {
+        self.notices().await?;
+        let due = self.claim().await?;
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let until = Instant::now() + self.sink.timeout;
+        let opened = self.way.open(until).await;
+        let sent = join_all(due.iter().map(|due| self.send(due, &opened, until))).await;
+        if sent.contains(&false) {
+            self.way.close();
+        }
+        Ok(true)
+    }
+
+    /// Tells of alerts, if the sink takes that. What happens in the first moments is told together.
+    async fn notices(&self) -> Result<(), StoreError> {
+        if self.sink.topics.iter().any(|topic| topic == NOTICE_TOPIC) {
             let now = self.clock.now();
             let until = now.checked_sub(NOTICE_AFTER).unwrap_or(Timestamp::MIN);
             self.store.alert_notices(until, now).await?;
@@ -67,43 +165,40 @@ impl Delivery {
         Ok(())
     }
 
-    /// One batch of each sink; says whether there was anything to send.
-    async fn round(&self) -> Result<bool, store::StoreError> {
-        self.notices().await?;
-        let mut any = false;
-        for sink in &self.sinks {
-            let now = self.clock.now();
-            let timeout = SignedDuration::try_from(sink.timeout).unwrap_or(CLAIM_MARGIN);
-            let claim = self.clock.shown(timeout + CLAIM_MARGIN);
-            let until = now.checked_add(claim).unwrap_or(Timestamp::MAX);
-            let topics: Vec<&str> = sink.topics.iter().map(String::as_str).collect();
-            let due = self.store.events_claim(&topics, BATCH, until, now).await?;
-            any |= !due.is_empty();
-            join_all(due.into_iter().map(|due| self.send(sink.clone(), due))).await;
-        }
-        Ok(any)
+    async fn claim(&self) -> Result<Vec<DueEvent>, StoreError> {
+        let now = self.clock.now();
+        let timeout = SignedDuration::try_from(self.sink.timeout).unwrap_or(CLAIM_MARGIN);
+        let claim = self.clock.shown(timeout + CLAIM_MARGIN);
+        let until = now.checked_add(claim).unwrap_or(Timestamp::MAX);
+        let topics: Vec<&str> = self.sink.topics.iter().map(String::as_str).collect();
+        self.store.events_claim(&topics, BATCH, until, now).await
     }
 
-    async fn send(&self, sink: Arc<Sink>, due: DueEvent) {
-        let sent = match &sink.to {
-            To::Table { datasource, table } => table::send(&self.store, datasource, table, &due).await,
-            To::Webhook(_) => webhook::send(sink.clone(), due.clone(), self.certificates.clone()).await,
+    /// Says whether it was taken.
+    async fn send(&self, due: &DueEvent, opened: &Result<(), String>, until: Instant) -> bool {
+        let sent = match opened {
+            Ok(()) => self.way.send(due, until).await,
+            Err(error) => Err(error.clone()),
         };
         let now = self.clock.now();
-        let told = match sent {
+        let told = match &sent {
             Ok(()) => self.store.event_delivered(due.event.id, now).await,
-            Err(error) => {
-                let again_at = (due.tries < sink.tries_max).then(|| now.saturating_add(backoff(due.tries)));
-                let (topic, key, attempt) = (&due.event.topic, &due.event.key, due.tries);
-                let code = if again_at.is_some() { "event-not-taken" } else { "event-dead" };
-                tracing::warn!(job = %due.event.job, sink = sink.name, %topic, %key, attempt, code, %error, "event not delivered");
-                let again_at = again_at.map(|at| at.unwrap_or(Timestamp::MAX));
-                self.store.event_failed(&due, &error, again_at, now).await
-            }
+            Err(error) => self.failed(due, error, now).await,
         };
         if let Err(error) = told {
             tracing::warn!(%error, "an event is sent again: the store did not hear what became of it");
         }
+        sent.is_ok()
+    }
+
+    async fn failed(&self, due: &DueEvent, error: &str, now: Timestamp) -> Result<(), StoreError> {
+        let again_at = (due.tries < self.sink.tries_max).then(|| now.saturating_add(backoff(due.tries)));
+        let (topic, key, attempt) = (&due.event.topic, &due.event.key, due.tries);
+        let code = if again_at.is_some() { "event-not-taken" } else { "event-dead" };
+        let (job, sink) = (&due.event.job, &self.sink.name);
+        tracing::warn!(%job, sink, %topic, %key, attempt, code, %error, "event not delivered");
+        let again_at = again_at.map(|at| at.unwrap_or(Timestamp::MAX));
+        self.store.event_failed(due, error, again_at, now).await
     }
 }
 

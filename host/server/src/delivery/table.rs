@@ -1,8 +1,22 @@
 //! Events into a table of a datasource: one row each.
 
+use std::sync::Arc;
+
 use store::Store;
 use store::delivery::DueEvent;
 
-pub async fn send(store: &Store, datasource: &str, table: &str, due: &DueEvent) -> Result<(), String> {
-    store.event_into_table(datasource, table, &due.event).await
+pub struct Table {
+    store: Arc<Store>,
+    datasource: String,
+    table: String,
+}
+
+impl Table {
+    pub fn new(store: Arc<Store>, datasource: &str, table: &str) -> Table {
+        Table { store, datasource: datasource.to_owned(), table: table.to_owned() }
+    }
+
+    pub async fn send(&self, due: &DueEvent) -> Result<(), String> {
+        self.store.event_into_table(&self.datasource, &self.table, &due.event).await
+    }
 }

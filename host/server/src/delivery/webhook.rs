@@ -1,49 +1,56 @@
 //! Events to a webhook: one POST each.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use store::delivery::DueEvent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::config::{Sink, To};
+use crate::config::Trusted;
 
 /// Of an answer that is no success, this much is told.
 const ANSWER_BYTES_SHOWN: u64 = 200;
 
-pub async fn send(
-    sink: Arc<Sink>,
-    due: DueEvent,
-    certificates: Arc<[Certificate<'static>]>,
-) -> Result<(), String> {
-    let posted = tokio::task::spawn_blocking(move || post(&sink, &due, &certificates));
-    posted.await.unwrap_or_else(|e| Err(format!("the host failed while it sent this: {e}")))
+#[derive(Clone)]
+pub struct Webhook {
+    url: String,
+    agent: ureq::Agent,
 }
 
-/// One request: any 2xx says that the event is taken.
-fn post(sink: &Sink, due: &DueEvent, certificates: &[Certificate<'static>]) -> Result<(), String> {
-    let To::Webhook(url) = &sink.to else { return Ok(()) };
-    let roots = match certificates {
-        [] => RootCerts::WebPki,
-        own => RootCerts::new_with_certs(own),
-    };
-    let config = ureq::Agent::config_builder()
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
-        .http_status_as_error(false)
-        .timeout_global(Some(sink.timeout))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .build();
-    let agent: ureq::Agent = config.into();
-    let event = &due.event;
-    let request = agent.post(url).header("idempotency-key", event.id.to_string());
-    let mut answer = request.send_json(document(due)).map_err(|e| e.to_string())?;
-    if answer.status().is_success() {
-        return Ok(());
+impl Webhook {
+    pub fn new(url: &str, timeout: Duration, tls: &Trusted) -> Webhook {
+        let own: Vec<_> = tls.certificates.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
+        let roots = if own.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&own) };
+        let config = ureq::Agent::config_builder()
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .http_status_as_error(false)
+            .timeout_global(Some(timeout))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            // A connection that the receiver closed meanwhile would cost a try.
+            .max_idle_connections(0)
+            .build();
+        Webhook { url: url.to_owned(), agent: config.into() }
     }
-    let said = answer.body_mut().with_config().limit(ANSWER_BYTES_SHOWN).read_to_string().unwrap_or_default();
-    Err(format!("it answered with status {}: {}", answer.status().as_u16(), said.trim()))
+
+    pub async fn send(&self, due: &DueEvent) -> Result<(), String> {
+        let (webhook, due) = (self.clone(), due.clone());
+        let posted = tokio::task::spawn_blocking(move || webhook.post(&due));
+        posted.await.unwrap_or_else(|e| Err(format!("the host failed while it sent this: {e}")))
+    }
+
+    /// One request: any 2xx says that the event is taken.
+    fn post(&self, due: &DueEvent) -> Result<(), String> {
+        let request = self.agent.post(&self.url).header("idempotency-key", due.event.id.to_string());
+        let mut answer = request.send_json(document(due)).map_err(|e| e.to_string())?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        let said =
+            answer.body_mut().with_config().limit(ANSWER_BYTES_SHOWN).read_to_string().unwrap_or_default();
+        Err(format!("it answered with status {}: {}", answer.status().as_u16(), said.trim()))
+    }
 }
 
 fn document(due: &DueEvent) -> Value {

@@ -447,7 +447,7 @@ fn variables_lie_over_the_file() {
 
         [log]
         format = "text"
-        filter = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn"
+        filter = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn,async_nats=off"
 
         [engine]
         recovery_every = "5s"

@@ -1,4 +1,7 @@
-//! Events on their way out: at least once, in order per key, to a webhook or a table; dead letters and their redrive.
+//! Events on their way out: at least once, in order per key; dead letters and their redrive. Here to a webhook or a
+//! table.
+
+mod brokers;
 
 use serde_json::{Value, json};
 
@@ -14,7 +17,7 @@ on_both!(
     events_go_into_a_table_once,
 );
 
-const JOB: &str = "[jobs.ledger-outbox]\nplugin = \"ledger-outbox\"\nconcurrency = 1\n\
+const JOB: &str = "[jobs.ledger-outbox]\nplugin = \"ledger-outbox\"\nconcurrency = 1\nconfig = { batch_size = 500 }\n\
     grants = { sql = { business = \"read-write\" }, events = [\"LedgerPosting\"] }\n";
 
 fn posting(n: u32, account: &str) -> String {
@@ -24,8 +27,8 @@ fn posting(n: u32, account: &str) -> String {
     )
 }
 
-/// A host with these postings and this sink, their events published.
-async fn published(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (Site, Process) {
+/// A host with these postings and this sink, its job begun.
+async fn begun(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (Site, Process) {
     demo::World::create(&databases.business_url).await.unwrap();
     let rows: String = postings.iter().map(|(n, account)| posting(*n, account)).collect();
     databases.business(&rows).await;
@@ -37,8 +40,22 @@ async fn published(databases: &Databases, postings: &[(u32, &str)], sink: &str) 
     let host = site.serve().await;
     site.until_active("ledger-outbox").await;
     assert_eq!(http::post(site.address, "/api/v1/jobs/ledger-outbox", "{}").await.status, 201);
+    (site, host)
+}
+
+/// The same, their events published.
+async fn published(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (Site, Process) {
+    let (site, host) = begun(databases, postings, sink).await;
     site.until_items("resolved", u64::try_from(postings.len()).unwrap()).await;
     (site, host)
+}
+
+async fn dead_letter(site: &Site) -> Value {
+    let dead = || async {
+        let dead = http::get(site.address, "/api/v1/outbox/dead").await.json();
+        (!dead["events"].as_array().unwrap().is_empty()).then(|| dead["events"][0].clone())
+    };
+    eventually("a dead letter", dead).await
 }
 
 fn to(webhook: &Webhook, more: &str) -> String {
@@ -46,6 +63,11 @@ fn to(webhook: &Webhook, more: &str) -> String {
         "topics = [\"LedgerPosting\"]\nwebhook = \"http://{}/hook\"\ntimeout = \"2s\"\n{more}",
         webhook.address
     )
+}
+
+/// Postings of three accounts in turn.
+fn in_turn(count: u32) -> Vec<(u32, &'static str)> {
+    (0..count).map(|n| (n, ["acme", "blue", "cedar"][n as usize % 3])).collect()
 }
 
 async fn until_delivered(databases: &Databases, events: i64) {
@@ -70,12 +92,10 @@ async fn f1_events_of_a_key_arrive_in_their_order(kind: Kind) {
     let databases = Databases::new(kind).await;
     let moods = [Mood::Refuses, Mood::Rubbish, Mood::Closes, Mood::Redirects, Mood::Hangs];
     let webhook = Webhook::start(&moods).await;
-    let accounts = ["acme", "blue", "cedar"];
-    let postings: Vec<(u32, &str)> = (0..30).map(|n| (n, accounts[n as usize % 3])).collect();
-    let (_site, host) = published(&databases, &postings, &to(&webhook, "")).await;
+    let (_site, host) = published(&databases, &in_turn(30), &to(&webhook, "")).await;
     until_delivered(&databases, 30).await;
     let taken = webhook.taken();
-    for (at, account) in accounts.into_iter().enumerate() {
+    for (at, account) in ["acme", "blue", "cedar"].into_iter().enumerate() {
         let expected: Vec<String> = (0..10).map(|n| format!("p-{:03}", n * 3 + at)).collect();
         assert_eq!(keys(&taken, account), expected, "all, in order");
     }
@@ -112,12 +132,7 @@ async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
     webhook.refuse_key(Some("blue"));
     let postings = [(1, "acme"), (2, "blue"), (3, "acme")];
     let (site, host) = published(&databases, &postings, &to(&webhook, "tries_max = 2\n")).await;
-    let dead = || async {
-        let dead = http::get(site.address, "/api/v1/outbox/dead").await.json();
-        (!dead["events"].as_array().unwrap().is_empty()).then_some(dead)
-    };
-    let dead = eventually("a dead letter", dead).await;
-    let letter = &dead["events"][0];
+    let letter = dead_letter(&site).await;
     assert_eq!((&letter["key"], &letter["tries"]), (&json!("blue"), &json!(2)));
     assert_eq!(letter["error"], "it answered with status 503: not now");
     until_delivered(&databases, 2).await;
@@ -143,6 +158,25 @@ async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
     let unknown = http::post(site.address, "/api/v1/outbox/redrive", "{\"ids\": [\"7\"]}").await;
     assert_eq!((unknown.status, unknown.code().as_str()), (400, "bad-body"));
     host.terminate().await;
+}
+
+/// The receiver of one sink takes the request and never answers; what goes to another sink arrives meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_hangs_holds_up_no_other() {
+    let databases = Databases::new(Kind::Sqlite).await;
+    let webhook = Webhook::start(&[Mood::Hangs, Mood::Hangs]).await;
+    let sinks = format!(
+        "topics = [\"LedgerPosting\"]\nwebhook = \"http://{}/hook\"\ntimeout = \"5m\"\n\
+         [sinks.other]\ntopics = [\"Other\"]\ntable = \"event_inbox\"\ndatasource = \"business\"\n",
+        webhook.address
+    );
+    let (_site, host) = published(&databases, &[(1, "acme"), (2, "blue")], &sinks).await;
+    eventually("two requests that hang", || async { (webhook.hanging() == 2).then_some(()) }).await;
+    databases.store("UPDATE event SET topic = 'Other', due_at_ms = 0 WHERE event_key = 'blue'").await;
+    until_delivered(&databases, 1).await;
+    assert_eq!(databases.business_texts("SELECT event_key FROM event_inbox").await, ["blue"]);
+    assert_eq!(webhook.hanging(), 2, "still");
+    host.kill9().await;
 }
 
 async fn events_go_into_a_table_once(kind: Kind) {

@@ -1,0 +1,121 @@
+//! Events to a stream of NATS JetStream: published, and taken when the stream says that it has them.
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::header::{HeaderMap, HeaderValue, NATS_MESSAGE_ID};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event};
+use rustls::ClientConfig;
+use store::delivery::DueEvent;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config;
+
+pub struct Nats {
+    to: config::Nats,
+    timeout: Duration,
+    tls: ClientConfig,
+    stream: Option<Context>,
+}
+
+impl Nats {
+    pub fn new(to: &config::Nats, timeout: Duration, tls: ClientConfig) -> Nats {
+        Nats { to: to.clone(), timeout, tls, stream: None }
+    }
+
+    /// A connection that works, as far as one can tell.
+    pub async fn open(&mut self, until: Instant) -> Result<(), String> {
+        let connected = |stream: &Context| stream.client().connection_state() == State::Connected;
+        if self.stream.as_ref().is_some_and(connected) {
+            return Ok(());
+        }
+        self.stream = None;
+        let options = ConnectOptions::new()
+            .name("tidemill")
+            .tls_client_config(self.tls.clone())
+            .connection_timeout(self.timeout)
+            // One that is lost is given up, and with it what waits in it: an event is only sent when its turn is.
+            .max_reconnects(1)
+            .event_callback(|event| async move {
+                // What it refuses without an answer, like a publish that the user may not do.
+                if let Event::ServerError(error) = event {
+                    tracing::warn!(%error, "a NATS server refuses something");
+                }
+            });
+        let connect = timeout_at(until, options.connect(&self.to.address)).await;
+        let client = match connect {
+            Ok(connected) => connected.map_err(|error| self.not_connected(&error))?,
+            Err(_) => return Err(self.not_connected(&ConnectErrorKind::TimedOut.into())),
+        };
+        let stream = ContextBuilder::new().timeout(self.timeout).ack_timeout(self.timeout);
+        self.stream = Some(stream.build(client));
+        Ok(())
+    }
+
+    pub fn close(&mut self) {
+        self.stream = None;
+    }
+
+    pub async fn send(&self, due: &DueEvent, until: Instant) -> Result<(), String> {
+        let Some(stream) = &self.stream else { return Err("the connection is lost".to_owned()) };
+        let (event, subject) = (&due.event, self.to.subject.of(&due.event.topic));
+        let headers = headers(due)?;
+        let publish = async {
+            let sent = stream.publish_with_headers(subject.clone(), headers, event.payload.clone().into());
+            sent.await?.await
+        };
+        match timeout_at(until, publish).await {
+            // One that the stream has already is a duplicate, and taken.
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.not_taken(&error, &subject)),
+            Err(_) => Err(self.not_taken(&PublishErrorKind::TimedOut.into(), &subject)),
+        }
+    }
+
+    fn not_connected(&self, error: &ConnectError) -> String {
+        let address = &self.to.address;
+        match error.kind() {
+            ConnectErrorKind::TimedOut => format!("{address} gave no answer within {:?}", self.timeout),
+            ConnectErrorKind::AuthorizationViolation => {
+                format!("{address} refuses the user: {error}; check user and password")
+            }
+            _ => format!("no connection to {address}: {error}; check the address, and that the server runs"),
+        }
+    }
+
+    fn not_taken(&self, error: &PublishError, subject: &str) -> String {
+        match error.kind() {
+            PublishErrorKind::StreamNotFound => format!(
+                "no JetStream stream takes the subject {subject:?}; make one that does, like \
+                 `nats stream add EVENTS --subjects {subject}`, and check that the server runs with JetStream"
+            ),
+            PublishErrorKind::TimedOut => format!(
+                "no stream said within {:?} that it has it; may the user publish to {subject:?}?",
+                self.timeout
+            ),
+            PublishErrorKind::BrokenPipe => "the connection was lost before an answer came".to_owned(),
+            _ => format!("not taken: {error}"),
+        }
+    }
+}
+
+/// By its id the stream knows an event that comes again.
+fn headers(due: &DueEvent) -> Result<HeaderMap, String> {
+    let event = &due.event;
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, event.id.to_string());
+    let own = [
+        ("Tidemill-Topic", event.topic.as_str()),
+        ("Tidemill-Key", &event.key),
+        ("Tidemill-Job", event.job.as_str()),
+        ("Tidemill-Created-At", &event.created_at.to_string()),
+    ];
+    for (name, text) in own {
+        let value: HeaderValue =
+            text.parse().map_err(|e| format!("{text:?} cannot stand in a header: {e}"))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}

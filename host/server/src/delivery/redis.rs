@@ -1,0 +1,79 @@
+//! Events to a stream of Redis: one entry each.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, TlsCertificates};
+use store::delivery::DueEvent;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{self, Trusted};
+
+pub struct Redis {
+    to: config::Redis,
+    timeout: Duration,
+    client: Client,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl Redis {
+    pub fn new(to: &config::Redis, timeout: Duration, tls: &Trusted) -> Result<Redis, RedisError> {
+        let address = to.address.as_str().into_connection_info()?;
+        let client = if to.address.starts_with("rediss:") {
+            Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert: tls.pem.clone() })
+        } else {
+            Client::open(address)
+        };
+        Ok(Redis { to: to.clone(), timeout, client: client?, connection: None })
+    }
+
+    /// A connection that works: one that was idle is asked first, for a server closes what is idle, or starts anew.
+    pub async fn open(&mut self, until: Instant) -> Result<(), String> {
+        if let Some(connection) = &mut self.connection
+            && let Ok(Ok(())) = timeout_at(until, redis::cmd("PING").exec_async(connection)).await
+        {
+            return Ok(());
+        }
+        self.connection = None;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
+        let address = &self.to.address;
+        let connection = match timeout_at(until, connect).await {
+            Err(_) => return Err(format!("{address} gave no answer within {:?}", self.timeout)),
+            Ok(Err(error)) => {
+                let remedy = "check the address, user and password, and that the server runs";
+                return Err(format!("no connection to {address}: {error}; {remedy}"));
+            }
+            Ok(Ok(connection)) => connection,
+        };
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    pub fn close(&mut self) {
+        self.connection = None;
+    }
+
+    pub async fn send(&self, due: &DueEvent, until: Instant) -> Result<(), String> {
+        let Some(mut connection) = self.connection.clone() else {
+            return Err("the connection is lost".to_owned());
+        };
+        let event = &due.event;
+        let stream = self.to.stream.as_deref().unwrap_or(&event.topic);
+        let mut add = redis::cmd("XADD");
+        add.arg(stream);
+        if let Some(length) = self.to.length_max {
+            add.arg("MAXLEN").arg("~").arg(length);
+        }
+        add.arg("*").arg("id").arg(event.id.to_string());
+        add.arg("topic").arg(&event.topic).arg("key").arg(&event.key).arg("job").arg(event.job.as_str());
+        add.arg("created_at").arg(event.created_at.to_string()).arg("payload").arg(&event.payload);
+        match timeout_at(until, add.exec_async(&mut connection)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("not taken by the stream {stream:?}: {error}")),
+            Err(_) => Err(format!("the stream {stream:?} gave no answer within {:?}", self.timeout)),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Events to NATS JetStream and to Redis Streams, with real servers that are killed, hung, empty or away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::{begun, dead_letter, in_turn, published, until_delivered};
+use crate::support::broker::{Arrived, Broker, Sort};
+use crate::support::database::{Databases, Kind};
+use crate::support::on_both;
+use crate::support::site::{eventually, text};
+
+on_both!(
+    nats_gets_each_event_once,
+    redis_gets_each_event_at_least_once,
+    nats_is_killed,
+    redis_is_killed,
+    nats_hangs,
+    redis_hangs,
+);
+
+const TOPIC: &str = "LedgerPosting";
+
+fn to(broker: &Broker, more: &str) -> String {
+    let address = broker.address();
+    let kind = address.split(':').next().unwrap();
+    format!("topics = [\"{TOPIC}\"]\n{kind} = \"{address}\"\n{more}")
+}
+
+/// Postings by account, in the order in which they arrived first.
+fn by_account(arrived: &[Arrived]) -> BTreeMap<String, Vec<String>> {
+    let (mut seen, mut postings) = (BTreeSet::new(), BTreeMap::<String, Vec<String>>::new());
+    for one in arrived.iter().filter(|one| seen.insert(one.fields["id"].clone())) {
+        let posting = one.payload["posting_key"].as_str().unwrap().to_owned();
+        postings.entry(one.fields["key"].clone()).or_default().push(posting);
+    }
+    postings
+}
+
+/// What three accounts posted in turn.
+fn expected(count: u32) -> BTreeMap<String, Vec<String>> {
+    let mut expected = BTreeMap::<String, Vec<String>>::new();
+    for (n, account) in in_turn(count) {
+        expected.entry(account.to_owned()).or_default().push(format!("p-{n:03}"));
+    }
+    expected
+}
+
+fn ids(arrived: &[Arrived]) -> BTreeSet<String> {
+    arrived.iter().map(|one| one.fields["id"].clone()).collect()
+}
+
+/// JetStream knows by its id what it has; Redis keeps what comes.
+fn no_doubles(sort: Sort, arrived: &[Arrived]) {
+    if sort == Sort::Nats {
+        assert_eq!(arrived.len(), ids(arrived).len());
+    }
+}
+
+async fn nats_gets_each_event_once(kind: Kind) {
+    arrives(Sort::Nats, kind).await;
+}
+
+async fn redis_gets_each_event_at_least_once(kind: Kind) {
+    arrives(Sort::Redis, kind).await;
+}
+
+async fn arrives(sort: Sort, kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let broker = Broker::start_new(sort).await;
+    broker.make_stream(&[TOPIC]).await;
+    let (_site, host) = published(&databases, &in_turn(12), &to(&broker, "")).await;
+    until_delivered(&databases, 12).await;
+    let arrived = broker.arrived(TOPIC).await;
+    assert_eq!((arrived.len(), by_account(&arrived)), (12, expected(12)), "all, in order");
+    for one in &arrived {
+        let fields: Vec<&str> = one.fields.keys().map(String::as_str).collect();
+        assert_eq!(fields, ["created_at", "id", "job", "key", "topic"]);
+        let told = (one.place.as_str(), one.fields["topic"].as_str(), one.fields["job"].as_str());
+        assert_eq!(told, (TOPIC, TOPIC, "ledger-outbox"));
+        assert_eq!(one.payload["account"], one.fields["key"]);
+    }
+    let own: BTreeSet<String> = databases.store_texts("SELECT id FROM event").await.into_iter().collect();
+    assert_eq!(ids(&arrived), own);
+
+    // What was delivered and not heard of comes again, under the same id.
+    databases.store("UPDATE event SET delivered_at_ms = NULL, due_at_ms = 0").await;
+    until_delivered(&databases, 12).await;
+    let again = broker.arrived(TOPIC).await;
+    assert_eq!(again.len(), if sort == Sort::Nats { 12 } else { 24 });
+    assert_eq!(ids(&again), own);
+    host.terminate().await;
+}
+
+async fn nats_is_killed(kind: Kind) {
+    killed(Sort::Nats, kind).await;
+}
+
+async fn redis_is_killed(kind: Kind) {
+    killed(Sort::Redis, kind).await;
+}
+
+/// kill -9 with events on their way, and a new process on the same port and data.
+async fn killed(sort: Sort, kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let mut broker = Broker::start_new(sort).await;
+    broker.make_stream(&[TOPIC]).await;
+    let (site, host) = begun(&databases, &in_turn(90), &to(&broker, "timeout = \"2s\"\n")).await;
+    eventually("the first events", || async { (broker.arrived(TOPIC).await.len() >= 9).then_some(()) }).await;
+    broker.kill9().await;
+    eventually("a try that fails", || async { site.log().contains("event-not-taken").then_some(()) }).await;
+    broker.start().await;
+    until_delivered(&databases, 90).await;
+    let arrived = broker.arrived(TOPIC).await;
+    assert_eq!(by_account(&arrived), expected(90), "nothing is lost, nothing overtakes");
+    no_doubles(sort, &arrived);
+    host.terminate().await;
+}
+
+async fn nats_hangs(kind: Kind) {
+    hangs(Sort::Nats, kind).await;
+}
+
+async fn redis_hangs(kind: Kind) {
+    hangs(Sort::Redis, kind).await;
+}
+
+/// It takes what is sent, and works on it when the host has long given up and sent it again.
+async fn hangs(sort: Sort, kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let broker = Broker::start_new(sort).await;
+    broker.make_stream(&[TOPIC]).await;
+    let sink = to(&broker, "timeout = \"500ms\"\n");
+    let (site, host) = begun(&databases, &in_turn(60), &sink).await;
+    eventually("the first events", || async { (broker.arrived(TOPIC).await.len() >= 6).then_some(()) }).await;
+    broker.signal("STOP").await;
+    eventually("a try that fails", || async { site.log().contains("event-not-taken").then_some(()) }).await;
+    broker.signal("CONT").await;
+    until_delivered(&databases, 60).await;
+    let arrived = broker.arrived(TOPIC).await;
+    assert_eq!(by_account(&arrived), expected(60), "nothing is lost, nothing overtakes");
+    no_doubles(sort, &arrived);
+    assert!(site.log().contains("within 500ms"), "{}", site.log());
+    host.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_without_a_stream_says_what_to_do() {
+    let databases = Databases::new(Kind::Sqlite).await;
+    let broker = Broker::start_new(Sort::Nats).await;
+    let (site, host) = published(&databases, &[(1, "acme")], &to(&broker, "tries_max = 1\n")).await;
+    let letter = dead_letter(&site).await;
+    assert_eq!(
+        letter["error"],
+        "no JetStream stream takes the subject \"LedgerPosting\"; make one that does, like `nats stream add EVENTS \
+         --subjects LedgerPosting`, and check that the server runs with JetStream"
+    );
+    broker.make_stream(&[TOPIC]).await;
+    let said = text(&site.ask(&["outbox", "redrive"]).await.stdout);
+    assert_eq!(said, "1 dead events are sent again\n");
+    until_delivered(&databases, 1).await;
+    assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], ["p-001"]);
+    host.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_with_another_kind_of_value_says_so() {
+    let databases = Databases::new(Kind::Sqlite).await;
+    let broker = Broker::start_new(Sort::Redis).await;
+    let mut redis = broker.redis_connection().await;
+    redis::cmd("SET").arg(TOPIC).arg("no stream").exec_async(&mut redis).await.unwrap();
+    let (site, host) = published(&databases, &[(1, "acme")], &to(&broker, "tries_max = 1\n")).await;
+    let letter = dead_letter(&site).await;
+    let error = letter["error"].as_str().unwrap();
+    assert!(error.starts_with("not taken by the stream \"LedgerPosting\": "), "{error}");
+    assert!(error.contains("WRONGTYPE") || error.contains("wrong kind of value"), "{error}");
+    redis::cmd("DEL").arg(TOPIC).exec_async(&mut redis).await.unwrap();
+    site.ask(&["outbox", "redrive"]).await;
+    until_delivered(&databases, 1).await;
+    assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], ["p-001"]);
+    host.terminate().await;
+}
+
+/// Until it is there: dead letters say which address was tried, and a redrive needs no restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_away_is_told_of() {
+    for sort in [Sort::Nats, Sort::Redis] {
+        let databases = Databases::new(Kind::Sqlite).await;
+        let mut broker = Broker::start_new(sort).await;
+        broker.make_stream(&[TOPIC]).await;
+        broker.kill9().await;
+        let (site, host) = published(&databases, &[(1, "acme")], &to(&broker, "tries_max = 2\n")).await;
+        let letter = dead_letter(&site).await;
+        let error = letter["error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("no connection to {}: ", broker.address())), "{error}");
+        assert!(error.contains("Connection refused"), "{error}");
+        assert!(error.contains("; check the address"), "{error}");
+        assert_eq!(letter["tries"], json!(2));
+        broker.start().await;
+        site.ask(&["outbox", "redrive"]).await;
+        until_delivered(&databases, 1).await;
+        assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], ["p-001"]);
+        host.terminate().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subjects_and_streams_have_names_of_their_own() {
+    let nats = Broker::start_new(Sort::Nats).await;
+    nats.make_stream(&["events.>"]).await;
+    for (more, place) in [
+        ("subject_prefix = \"events.\"\n", "events.LedgerPosting"),
+        ("subject = \"events.all\"\n", "events.all"),
+    ] {
+        let databases = Databases::new(Kind::Sqlite).await;
+        let (_site, host) = published(&databases, &[(1, "acme")], &to(&nats, more)).await;
+        until_delivered(&databases, 1).await;
+        assert_eq!(nats.arrived("").await.last().unwrap().place, place);
+        host.terminate().await;
+    }
+
+    // Redis cuts a stream by whole blocks of entries.
+    let redis = Broker::start_with(Sort::Redis, &["--stream-node-max-entries", "5"]).await;
+    let databases = Databases::new(Kind::Sqlite).await;
+    let sink = to(&redis, "stream = \"postings\"\nstream_length_max = 10\n");
+    let (_site, host) = published(&databases, &in_turn(40), &sink).await;
+    until_delivered(&databases, 40).await;
+    let kept = redis.arrived("postings").await.len();
+    assert!((10..=15).contains(&kept), "{kept} entries");
+    host.terminate().await;
+}

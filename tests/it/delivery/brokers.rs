@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::{begun, dead_letter, in_turn, published, until_delivered};
+use super::{begun, dead_letter, in_turn, post, published, until_delivered};
 use crate::support::broker::{Arrived, Broker, Sort};
 use crate::support::database::{Databases, Kind};
 use crate::support::on_both;
-use crate::support::site::{eventually, text};
+use crate::support::site::{Site, eventually, text};
 
 on_both!(
     nats_gets_each_event_once,
@@ -27,21 +28,28 @@ fn to(broker: &Broker, more: &str) -> String {
     format!("topics = [\"{TOPIC}\"]\n{kind} = \"{address}\"\n{more}")
 }
 
-/// Postings by account, in the order in which they arrived first.
-fn by_account(arrived: &[Arrived]) -> BTreeMap<String, Vec<String>> {
-    let (mut seen, mut postings) = (BTreeSet::new(), BTreeMap::<String, Vec<String>>::new());
+/// Postings by account. Those of an account must have arrived in the order in which they were published, each time first.
+fn by_account(arrived: &[Arrived]) -> BTreeMap<String, BTreeSet<String>> {
+    let (mut seen, mut postings) = (BTreeSet::new(), BTreeMap::<String, BTreeSet<String>>::new());
+    let mut latest = BTreeMap::<&str, Timestamp>::new();
     for one in arrived.iter().filter(|one| seen.insert(one.fields["id"].clone())) {
+        let (key, at) = (one.fields["key"].as_str(), one.fields["created_at"].parse().unwrap());
+        let before = latest.insert(key, at);
+        assert!(
+            before.is_none_or(|before| before <= at),
+            "{one:?} was published before what arrived before it"
+        );
         let posting = one.payload["posting_key"].as_str().unwrap().to_owned();
-        postings.entry(one.fields["key"].clone()).or_default().push(posting);
+        postings.entry(key.to_owned()).or_default().insert(posting);
     }
     postings
 }
 
 /// What three accounts posted in turn.
-fn expected(count: u32) -> BTreeMap<String, Vec<String>> {
-    let mut expected = BTreeMap::<String, Vec<String>>::new();
+fn expected(count: u32) -> BTreeMap<String, BTreeSet<String>> {
+    let mut expected = BTreeMap::<String, BTreeSet<String>>::new();
     for (n, account) in in_turn(count) {
-        expected.entry(account.to_owned()).or_default().push(format!("p-{n:03}"));
+        expected.entry(account.to_owned()).or_default().insert(format!("p-{n:03}"));
     }
     expected
 }
@@ -72,7 +80,7 @@ async fn arrives(sort: Sort, kind: Kind) {
     let (_site, host) = published(&databases, &in_turn(12), &to(&broker, "")).await;
     until_delivered(&databases, 12).await;
     let arrived = broker.arrived(TOPIC).await;
-    assert_eq!((arrived.len(), by_account(&arrived)), (12, expected(12)), "all, in order");
+    assert_eq!((arrived.len(), by_account(&arrived)), (12, expected(12)));
     for one in &arrived {
         let fields: Vec<&str> = one.fields.keys().map(String::as_str).collect();
         assert_eq!(fields, ["created_at", "id", "job", "key", "topic"]);
@@ -105,16 +113,38 @@ async fn killed(sort: Sort, kind: Kind) {
     let databases = Databases::new(kind).await;
     let mut broker = Broker::start_new(sort).await;
     broker.make_stream(&[TOPIC]).await;
-    let (site, host) = begun(&databases, &in_turn(90), &to(&broker, "timeout = \"2s\"\n")).await;
-    eventually("the first events", || async { (broker.arrived(TOPIC).await.len() >= 9).then_some(()) }).await;
+    let postings = in_turn(90);
+    let (site, host) = begun(&databases, &postings[..60], &to(&broker, "timeout = \"1s\"\n")).await;
+    until_some_delivered(&databases).await;
     broker.kill9().await;
-    eventually("a try that fails", || async { site.log().contains("event-not-taken").then_some(()) }).await;
+    broker.start().await;
+    until_delivered(&databases, 60).await;
+
+    // What it has in hand and did not look at goes down with it.
+    broker.signal("STOP").await;
+    post(&databases, &site, &postings[60..]).await;
+    until_a_try_fails(&site, "within 1s").await;
+    broker.kill9().await;
     broker.start().await;
     until_delivered(&databases, 90).await;
     let arrived = broker.arrived(TOPIC).await;
-    assert_eq!(by_account(&arrived), expected(90), "nothing is lost, nothing overtakes");
+    assert_eq!(by_account(&arrived), expected(90), "nothing is lost");
     no_doubles(sort, &arrived);
     host.terminate().await;
+}
+
+async fn until_some_delivered(databases: &Databases) {
+    let some = || async {
+        let delivered = "SELECT COUNT(*) FROM event WHERE delivered_at_ms IS NOT NULL";
+        (databases.store_number(delivered).await > 0).then_some(())
+    };
+    eventually("the first events", some).await;
+}
+
+/// With these words.
+async fn until_a_try_fails(site: &Site, why: &str) {
+    let failed = |line: &str| line.contains("event-not-taken") && line.contains(why);
+    eventually("a try that fails", || async { site.log().lines().any(failed).then_some(()) }).await;
 }
 
 async fn nats_hangs(kind: Kind) {
@@ -130,17 +160,17 @@ async fn hangs(sort: Sort, kind: Kind) {
     let databases = Databases::new(kind).await;
     let broker = Broker::start_new(sort).await;
     broker.make_stream(&[TOPIC]).await;
-    let sink = to(&broker, "timeout = \"500ms\"\n");
-    let (site, host) = begun(&databases, &in_turn(60), &sink).await;
-    eventually("the first events", || async { (broker.arrived(TOPIC).await.len() >= 6).then_some(()) }).await;
+    let postings = in_turn(60);
+    let (site, host) = begun(&databases, &postings[..30], &to(&broker, "timeout = \"500ms\"\n")).await;
+    until_delivered(&databases, 30).await;
     broker.signal("STOP").await;
-    eventually("a try that fails", || async { site.log().contains("event-not-taken").then_some(()) }).await;
+    post(&databases, &site, &postings[30..]).await;
+    until_a_try_fails(&site, "within 500ms").await;
     broker.signal("CONT").await;
     until_delivered(&databases, 60).await;
     let arrived = broker.arrived(TOPIC).await;
-    assert_eq!(by_account(&arrived), expected(60), "nothing is lost, nothing overtakes");
+    assert_eq!(by_account(&arrived), expected(60), "nothing is lost");
     no_doubles(sort, &arrived);
-    assert!(site.log().contains("within 500ms"), "{}", site.log());
     host.terminate().await;
 }
 
@@ -159,7 +189,28 @@ async fn nats_without_a_stream_says_what_to_do() {
     let said = text(&site.ask(&["outbox", "redrive"]).await.stdout);
     assert_eq!(said, "1 dead events are sent again\n");
     until_delivered(&databases, 1).await;
-    assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], ["p-001"]);
+    assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], BTreeSet::from(["p-001".to_owned()]));
+    host.terminate().await;
+}
+
+/// NATS answers nothing to a publish that it refuses; the log has its words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_that_refuses_the_subject_is_told_of() {
+    let databases = Databases::new(Kind::Sqlite).await;
+    let rules = databases.dir.path().join("rules.conf");
+    let text = "authorization { users = [{ user: all, password: all, permissions: { publish: { deny: LedgerPosting } } }] }\n\
+        no_auth_user: all\n";
+    std::fs::write(&rules, text).unwrap();
+    let broker = Broker::start_with(Sort::Nats, &["-c", rules.to_str().unwrap()]).await;
+    broker.make_stream(&[TOPIC]).await;
+    let sink = to(&broker, "tries_max = 1\ntimeout = \"300ms\"\n");
+    let (site, host) = published(&databases, &[(1, "acme")], &sink).await;
+    assert_eq!(
+        dead_letter(&site).await["error"],
+        "no stream said within 300ms that it has it; may the user publish to \"LedgerPosting\"?"
+    );
+    let log = site.log();
+    assert!(log.contains("a NATS server refuses something") && log.contains("LedgerPosting"), "{log}");
     host.terminate().await;
 }
 
@@ -177,7 +228,7 @@ async fn redis_with_another_kind_of_value_says_so() {
     redis::cmd("DEL").arg(TOPIC).exec_async(&mut redis).await.unwrap();
     site.ask(&["outbox", "redrive"]).await;
     until_delivered(&databases, 1).await;
-    assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], ["p-001"]);
+    assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], BTreeSet::from(["p-001".to_owned()]));
     host.terminate().await;
 }
 
@@ -199,7 +250,7 @@ async fn a_broker_that_is_away_is_told_of() {
         broker.start().await;
         site.ask(&["outbox", "redrive"]).await;
         until_delivered(&databases, 1).await;
-        assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], ["p-001"]);
+        assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], BTreeSet::from(["p-001".to_owned()]));
         host.terminate().await;
     }
 }
@@ -228,4 +279,47 @@ async fn subjects_and_streams_have_names_of_their_own() {
     let kept = redis.arrived("postings").await.len();
     assert!((10..=15).contains(&kept), "{kept} entries");
     host.terminate().await;
+}
+
+/// A wrong password is a dead letter that says so, until it is the right one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_ask_for_a_password_over_tls() {
+    for (sort, scheme, refused) in [
+        (Sort::Nats, "tls", "authorization violation"),
+        (Sort::Redis, "rediss", "Password authentication failed"),
+    ] {
+        let databases = Databases::new(Kind::Sqlite).await;
+        let mut broker = Broker::start_new(sort).await;
+        broker.make_stream(&[TOPIC]).await;
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (certificate, password) =
+            (databases.dir.path().join("own.pem"), databases.dir.path().join("password"));
+        std::fs::write(&certificate, own.cert.pem()).unwrap();
+        std::fs::write(certificate.with_extension("key"), own.signing_key.serialize_pem()).unwrap();
+        std::fs::write(&password, "a-wrong-password").unwrap();
+        broker.guard(Some((&certificate, "the-right-password"))).await;
+
+        let kind = broker.address().split(':').next().unwrap().to_owned();
+        let address =
+            broker.address().replace(&format!("{kind}://127.0.0.1"), &format!("{scheme}://tide@localhost"));
+        let sink = format!(
+            "topics = [\"{TOPIC}\"]\n{kind} = \"{address}\"\npassword = \"broker\"\ntries_max = 1\n\
+             [secrets]\nbroker = {{ file = {password:?} }}\n[tls]\nca_file = {certificate:?}\n"
+        );
+        let (site, host) = published(&databases, &[(1, "acme")], &sink).await;
+        let letter = dead_letter(&site).await;
+        let error = letter["error"].as_str().unwrap();
+        assert!(error.contains(&address) && error.contains(refused) && error.contains("password"), "{error}");
+        host.terminate().await;
+
+        std::fs::write(&password, "the-right-password\n").unwrap();
+        let host = site.serve().await;
+        site.ask(&["outbox", "redrive"]).await;
+        until_delivered(&databases, 1).await;
+        host.terminate().await;
+        let log = site.log();
+        assert!(!log.contains("a-wrong-password") && !log.contains("the-right-password"), "{log}");
+        broker.guard(None).await;
+        assert_eq!(by_account(&broker.arrived(TOPIC).await)["acme"], BTreeSet::from(["p-001".to_owned()]));
+    }
 }

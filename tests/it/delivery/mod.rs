@@ -30,8 +30,6 @@ fn posting(n: u32, account: &str) -> String {
 /// A host with these postings and this sink, its job begun.
 async fn begun(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (Site, Process) {
     demo::World::create(&databases.business_url).await.unwrap();
-    let rows: String = postings.iter().map(|(n, account)| posting(*n, account)).collect();
-    databases.business(&rows).await;
     let site = Site::with_store(
         &databases.store_url,
         &format!("[datasources.business]\nurl = \"{}\"\n{JOB}[sinks.ledger]\n{sink}", databases.business_url),
@@ -39,8 +37,15 @@ async fn begun(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (
     site.install("ledger-outbox", "ledger-outbox");
     let host = site.serve().await;
     site.until_active("ledger-outbox").await;
-    assert_eq!(http::post(site.address, "/api/v1/jobs/ledger-outbox", "{}").await.status, 201);
+    post(databases, &site, postings).await;
     (site, host)
+}
+
+/// Postings, and a run that publishes them.
+async fn post(databases: &Databases, site: &Site, postings: &[(u32, &str)]) {
+    let rows: String = postings.iter().map(|(n, account)| posting(*n, account)).collect();
+    databases.business(&rows).await;
+    assert_eq!(http::post(site.address, "/api/v1/jobs/ledger-outbox", "{}").await.status, 201);
 }
 
 /// The same, their events published.
@@ -157,6 +162,34 @@ async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
     assert_eq!(none["events"], json!([]));
     let unknown = http::post(site.address, "/api/v1/outbox/redrive", "{\"ids\": [\"7\"]}").await;
     assert_eq!((unknown.status, unknown.code().as_str()), (400, "bad-body"));
+    host.terminate().await;
+}
+
+/// The receiver checks as those of others do; a wrong key is a dead letter that says so, until it is the right one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_signed() {
+    let databases = Databases::new(Kind::Sqlite).await;
+    let (old, new) = ("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNk");
+    let webhook = Webhook::start(&[]).await;
+    webhook.demand_signature(new);
+    let key = databases.dir.path().join("key");
+    std::fs::write(&key, old).unwrap();
+    let sink = to(
+        &webhook,
+        &format!("signed_with = \"key\"\ntries_max = 1\n[secrets]\nkey = {{ file = {key:?} }}\n"),
+    );
+    let (site, host) = published(&databases, &[(1, "acme")], &sink).await;
+    let letter = dead_letter(&site).await;
+    assert_eq!(letter["error"], "it answered with status 401: signature invalid");
+    host.terminate().await;
+
+    std::fs::write(&key, format!("{new}\n")).unwrap();
+    let host = site.serve().await;
+    site.ask(&["outbox", "redrive"]).await;
+    until_delivered(&databases, 1).await;
+    assert_eq!(keys(&webhook.taken(), "acme"), ["p-001"]);
+    let log = site.log();
+    assert!(!log.contains(&old[6..]) && !log.contains(&new[6..]), "{log}");
     host.terminate().await;
 }
 

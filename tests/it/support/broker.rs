@@ -2,6 +2,7 @@
 //! started again. Dropped, it is killed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub struct Broker {
     port: u16,
     dir: TempDir,
     words: Vec<String>,
+    guard: Vec<String>,
     child: Option<Child>,
 }
 
@@ -51,30 +53,41 @@ impl Broker {
 
     pub async fn start_with(sort: Sort, more: &[&str]) -> Broker {
         let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
-        let (number, folder) = (port.to_string(), dir.path().to_str().unwrap());
-        let words: &[&str] = match sort {
-            Sort::Nats => &["nats-server", "-a", "127.0.0.1", "-p", &number, "-js", "-sd", folder],
+        let folder = dir.path().display();
+        let words = match sort {
+            Sort::Nats => format!("nats-server -a 127.0.0.1 -p {port} -js -sd {folder}"),
             // What it acknowledges is on the disk.
-            Sort::Redis => &[
-                "redis-server",
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &number,
-                "--dir",
-                folder,
-                "--save",
-                "",
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-            ],
+            Sort::Redis => format!(
+                "redis-server --bind 127.0.0.1 --port {port} --dir {folder} --appendonly yes --appendfsync always"
+            ),
         };
-        let words = [words, more].concat().into_iter().map(str::to_owned).collect();
-        let mut broker = Broker { sort, port, dir, words, child: None };
+        let words = words.split(' ').chain(more.iter().copied()).map(str::to_owned).collect();
+        let mut broker = Broker { sort, port, dir, words, guard: Vec::new(), child: None };
         broker.start().await;
         broker
+    }
+
+    /// Starts again with the same data; only over TLS as `localhost` with this certificate (a file, its key beside it), and
+    /// only for the user `tide` with this password. Without, as before.
+    pub async fn guard(&mut self, guard: Option<(&Path, &str)>) {
+        self.kill9().await;
+        self.guard = Vec::new();
+        if let Some((certificate, password)) = guard {
+            let key = certificate.with_extension("key").display().to_string();
+            let (certificate, port) = (certificate.display().to_string(), self.port.to_string());
+            let words = match self.sort {
+                Sort::Nats => {
+                    format!("--tls --tlscert {certificate} --tlskey {key} --user tide --pass {password}")
+                }
+                Sort::Redis => format!(
+                    "--port 0 --tls-port {port} --tls-cert-file {certificate} --tls-key-file {key} \
+                     --tls-ca-cert-file {certificate} --tls-auth-clients no \
+                     --user tide on >{password} ~* +@all --user default off"
+                ),
+            };
+            self.guard = words.split(' ').map(str::to_owned).collect();
+        }
+        self.start().await;
     }
 
     pub fn address(&self) -> String {
@@ -114,6 +127,7 @@ impl Broker {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .args(&self.words)
+            .args(&self.guard)
             // Debian keeps servers where not everybody looks.
             .env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()))
             .stdin(Stdio::null())

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ServerConfig};
+use ureq::http::{HeaderMap, HeaderName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
@@ -27,6 +28,8 @@ struct State {
     refused_key: Option<String>,
     taken: Vec<Value>,
     hanging: usize,
+    /// The secret that it wants requests to be signed with.
+    secret: Option<String>,
 }
 
 /// Dropped, it is gone.
@@ -80,6 +83,11 @@ impl Webhook {
         self.state.lock().unwrap().refused_key = key.map(str::to_owned);
     }
 
+    /// From now on it refuses what is not signed with this secret.
+    pub fn demand_signature(&self, secret: &str) {
+        self.state.lock().unwrap().secret = Some(secret.to_owned());
+    }
+
     /// Requests that get no answer.
     pub fn hanging(&self) -> usize {
         self.state.lock().unwrap().hanging
@@ -97,7 +105,18 @@ impl Drop for Webhook {
 }
 
 async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
-    let Some(event) = read(&mut socket).await else { return };
+    let Some((head, body)) = read(&mut socket).await else { return };
+    let secret = state.lock().unwrap().secret.clone();
+    if let Some(Err(why)) = secret.map(|secret| verify(&head, &body, &secret)) {
+        let text = format!(
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{why}",
+            why.len()
+        );
+        let _ = socket.write_all(text.as_bytes()).await;
+        let _ = socket.shutdown().await;
+        return;
+    }
+    let Ok(event) = serde_json::from_str(&body) else { return };
     let mood = answer(&state, event);
     let text = match mood {
         None => "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n",
@@ -134,8 +153,17 @@ fn answer(state: &Mutex<State>, event: Value) -> Option<Mood> {
     None
 }
 
-/// The JSON body of a whole request.
-async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Option<Value> {
+/// With the library that the specification gives to receivers.
+fn verify(head: &str, body: &str, secret: &str) -> Result<(), String> {
+    let headers = head.lines().filter_map(|line| line.split_once(": "));
+    let headers: HeaderMap =
+        headers.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
+    let receiver = standardwebhooks::Webhook::new(secret).unwrap();
+    receiver.verify(body.as_bytes(), &headers).map_err(|e| e.to_string())
+}
+
+/// Head and body of a whole request; names of headers in small letters.
+async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     loop {
         if socket.read_buf(&mut bytes).await.ok()? == 0 {
@@ -143,11 +171,12 @@ async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Option<Value> {
         }
         let text = String::from_utf8_lossy(&bytes);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.to_ascii_lowercase();
-        let length =
-            length.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok())?;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().ok())?
+        })?;
         if body.len() >= length {
-            return serde_json::from_str(body).ok();
+            return Some((head.to_owned(), body.to_owned()));
         }
     }
 }

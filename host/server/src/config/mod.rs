@@ -162,7 +162,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
         .filter_map(|(name, section)| job::read(&name, section, &known, engine.memory_bytes, now))
         .map(Arc::new)
         .collect();
-    let sinks = sink::read(root.section("sinks").sections(), &names);
+    let sinks = sink::read(root.section("sinks").sections(), &known);
     let tls = tls::trusted(root.section("tls"), folder);
     root.finish();
     // A datasource whose address is wrong has been told; it is left out only here.

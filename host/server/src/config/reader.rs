@@ -76,7 +76,14 @@ impl<'m> Section<'m> {
 
     /// The key exists, though nothing reads it now.
     pub fn asked(&mut self, name: &'static str) {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
+    }
+
+    /// The key exists, and what it says does not matter any more.
+    pub fn skip(&mut self, name: &'static str) {
+        self.take(name);
     }
 
     /// The key exists, but not together with the others here.
@@ -91,7 +98,7 @@ impl<'m> Section<'m> {
     }
 
     fn take(&mut self, name: &'static str) -> Option<Found<Value>> {
-        self.asked.push(name);
+        self.asked(name);
         let Entry { at, value } = self.entries.remove(name)?;
         Some(Found { value, at, key: self.key(name) })
     }

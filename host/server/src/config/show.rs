@@ -89,12 +89,16 @@ fn show_sink(out: &mut String, sink: &Sink) {
     let topics: Vec<String> = sink.topics.iter().map(quoted).collect();
     let mut entries = vec![("topics", format!("[{}]", topics.join(", ")))];
     match &sink.to {
-        To::Webhook(url) => entries.push(("webhook", quoted(hide_password(url)))),
+        To::Webhook { url, signed_with } => {
+            entries.push(("webhook", quoted(hide_password(url))));
+            entries.extend(signed_with.as_ref().map(|named| ("signed_with", quoted(&named.name))));
+        }
         To::Table { datasource, table } => {
             entries.extend([("table", quoted(table)), ("datasource", quoted(datasource))]);
         }
         To::Nats(nats) => {
             entries.push(("nats", quoted(&nats.address)));
+            entries.extend(nats.password.as_ref().map(|named| ("password", quoted(&named.name))));
             entries.push(match &nats.subject {
                 Subject::Topic(prefix) => ("subject_prefix", quoted(prefix)),
                 Subject::Fixed(subject) => ("subject", quoted(subject)),
@@ -102,6 +106,7 @@ fn show_sink(out: &mut String, sink: &Sink) {
         }
         To::Redis(redis) => {
             entries.push(("redis", quoted(&redis.address)));
+            entries.extend(redis.password.as_ref().map(|named| ("password", quoted(&named.name))));
             entries.extend(redis.stream.as_ref().map(|stream| ("stream", quoted(stream))));
             entries.extend(redis.length_max.map(|length| ("stream_length_max", length.to_string())));
         }

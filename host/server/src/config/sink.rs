@@ -9,7 +9,10 @@ use jiff::SignedDuration;
 use redis::IntoConnectionInfo;
 use store::store::hide_password;
 
+use super::grants::Known;
 use super::reader::Section;
+use super::secret::{Named, Secrets};
+use crate::delivery::signature::SigningKey;
 
 /// Where the events of some topics go.
 #[derive(Debug, Clone)]
@@ -25,8 +28,11 @@ pub struct Sink {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
-    /// The address that takes a POST of each event.
-    Webhook(String),
+    Webhook {
+        /// The address that takes a POST of each event.
+        url: String,
+        signed_with: Option<Named>,
+    },
     Table {
         datasource: String,
         table: String,
@@ -39,6 +45,7 @@ pub enum To {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nats {
     pub address: String,
+    pub password: Option<Named>,
     pub subject: Subject,
 }
 
@@ -62,6 +69,7 @@ impl Subject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redis {
     pub address: String,
+    pub password: Option<Named>,
     /// The topic unless given.
     pub stream: Option<String>,
     /// About how many entries the stream keeps; all of them unless given.
@@ -70,21 +78,21 @@ pub struct Redis {
 
 /// Each kind by the key that names where events go, with what else it takes.
 const KINDS: [(&str, &[&str]); 4] = [
-    ("webhook", &[]),
+    ("webhook", &["signed_with"]),
     ("table", &["datasource"]),
-    ("nats", &["subject", "subject_prefix"]),
-    ("redis", &["stream", "stream_length_max"]),
+    ("nats", &["password", "subject", "subject_prefix"]),
+    ("redis", &["password", "stream", "stream_length_max"]),
 ];
 const TRIES_DEFAULT: u32 = 10;
 const TIMEOUT_DEFAULT: SignedDuration = SignedDuration::from_secs(10);
 const TIMEOUT_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// All sinks; each topic goes to one of them at most.
-pub fn read(sections: Vec<(String, Section<'_>)>, datasources: &BTreeSet<String>) -> Vec<Arc<Sink>> {
+pub fn read(sections: Vec<(String, Section<'_>)>, known: &Known<'_>) -> Vec<Arc<Sink>> {
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
     let mut sinks = Vec::new();
     for (name, section) in sections {
-        if let Some(sink) = one(name, section, datasources, &mut taken) {
+        if let Some(sink) = one(name, section, known, &mut taken) {
             sinks.push(Arc::new(sink));
         }
     }
@@ -94,7 +102,7 @@ pub fn read(sections: Vec<(String, Section<'_>)>, datasources: &BTreeSet<String>
 fn one(
     name: String,
     mut section: Section<'_>,
-    datasources: &BTreeSet<String>,
+    known: &Known<'_>,
     taken: &mut BTreeMap<String, String>,
 ) -> Option<Sink> {
     let mut topics = Vec::new();
@@ -111,7 +119,7 @@ fn one(
             None => topics.push(topic.value),
         }
     }
-    let to = to(&mut section, &topics, datasources);
+    let to = to(&mut section, &topics, known);
     let tries = section.count("tries_max", 1..=1_000);
     let timeout = section.duration("timeout");
     if let Some(found) = &timeout
@@ -131,12 +139,13 @@ fn one(
     })
 }
 
-fn to(section: &mut Section<'_>, topics: &[String], datasources: &BTreeSet<String>) -> Option<To> {
+fn to(section: &mut Section<'_>, topics: &[String], known: &Known<'_>) -> Option<To> {
+    let all: Vec<&'static str> =
+        KINDS.into_iter().flat_map(|(kind, keys)| [&[kind], keys].concat()).collect();
+    all.iter().for_each(|key| section.asked(key));
     let mut given = KINDS.into_iter().filter(|(kind, _)| section.has(kind));
     let (Some((kind, own)), None) = (given.next(), given.next()) else {
-        for key in KINDS.into_iter().flat_map(|(kind, keys)| [&[kind], keys].concat()) {
-            section.asked(key);
-        }
+        all.iter().for_each(|key| section.skip(key));
         let remedy = "give one of webhook, table (with datasource), nats and redis";
         section.blame("", "it says not where events go, or says it twice", remedy);
         return None;
@@ -145,21 +154,29 @@ fn to(section: &mut Section<'_>, topics: &[String], datasources: &BTreeSet<Strin
         section.refuse(key, &format!("a sink with {kind} has no {key}"), "remove it");
     }
     match kind {
-        "webhook" => webhook(section),
-        "table" => table(section, datasources),
-        "nats" => nats(section, topics),
-        _ => redis(section),
+        "webhook" => webhook(section, known.secrets),
+        "table" => table(section, known.datasources),
+        "nats" => nats(section, topics, known.secrets),
+        _ => redis(section, known.secrets),
     }
 }
 
-fn webhook(section: &mut Section<'_>) -> Option<To> {
-    let found = section.text("webhook")?;
+fn webhook(section: &mut Section<'_>, secrets: &Secrets) -> Option<To> {
+    let (found, signed_with) = (section.text("webhook"), section.text("signed_with"));
+    let named = signed_with.as_ref().and_then(|key| secrets.find(section, key));
+    if let (Some(found), Some(named)) = (&signed_with, &named)
+        && let Err(what) = SigningKey::new(&named.secret)
+    {
+        let what = format!("the secret {:?} is no key to sign with: {what}", named.name);
+        section.blame_found(found, what, "make one by `echo whsec_$(openssl rand -base64 32)`");
+    }
+    let found = found?;
     if !["http://", "https://"].iter().any(|scheme| found.value.starts_with(scheme)) {
         let what = format!("{:?} is not an address that events can be sent to", found.value);
         section.blame_found(&found, what, "use https://… or http://…");
         return None;
     }
-    Some(To::Webhook(found.value))
+    Some(To::Webhook { url: found.value, signed_with: named })
 }
 
 fn table(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To> {
@@ -191,8 +208,8 @@ fn is_identifier(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-fn nats(section: &mut Section<'_>, topics: &[String]) -> Option<To> {
-    let remedy = "use nats://host:4222 or tls://host:4222";
+fn nats(section: &mut Section<'_>, topics: &[String], secrets: &Secrets) -> Option<To> {
+    let remedy = "use nats://host:4222 or tls://host:4222; for a user nats://user@host:4222 and password = \"name of a secret\"";
     let address = section.parsed("nats", remedy, |text| {
         let parsed: ServerAddr = text.parse().map_err(|e| format!("{:?}: {e}", hide_password(text)))?;
         let known = matches!(parsed.scheme(), "nats" | "tls") && text.contains("://");
@@ -202,6 +219,7 @@ fn nats(section: &mut Section<'_>, topics: &[String]) -> Option<To> {
         without_password(parsed.password())?;
         Ok(text.to_owned())
     });
+    let password = secrets.named(section, "password");
     let subject = match (section.text("subject"), section.text("subject_prefix")) {
         (Some(_), Some(prefix)) => {
             section.blame_found(
@@ -225,7 +243,13 @@ fn nats(section: &mut Section<'_>, topics: &[String]) -> Option<To> {
         }
         return None;
     }
-    Some(To::Nats(Nats { address: address?.value, subject }))
+    let address = address?;
+    let user = address.value.parse::<ServerAddr>().is_ok_and(|parsed| parsed.has_user_pass());
+    if user != password.is_some() {
+        let what = "a user and a password belong together";
+        section.blame_found(&address, what, "use nats://user@host:4222 and password = \"name of a secret\"");
+    }
+    Some(To::Nats(Nats { address: address.value, password, subject }))
 }
 
 /// One that names a place: no wildcard, no empty word.
@@ -234,8 +258,9 @@ fn is_subject(text: &str) -> bool {
     text.split('.').all(|word| !word.is_empty() && !word.contains(bad))
 }
 
-fn redis(section: &mut Section<'_>) -> Option<To> {
-    let remedy = "use redis://host:6379 or rediss://host:6379";
+fn redis(section: &mut Section<'_>, secrets: &Secrets) -> Option<To> {
+    let remedy =
+        "use redis://host:6379 or rediss://host:6379, and password = \"name of a secret\" if it asks for one";
     let address = section.parsed("redis", remedy, |text| {
         let bad = || format!("{:?} is not the address of a Redis server", hide_password(text));
         if !["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)) || text.contains('#') {
@@ -245,6 +270,7 @@ fn redis(section: &mut Section<'_>) -> Option<To> {
         without_password(parsed.redis_settings().password())?;
         Ok(text.to_owned())
     });
+    let password = secrets.named(section, "password");
     let stream = section.text("stream");
     if let Some(stream) = stream.as_ref().filter(|stream| stream.value.is_empty()) {
         section.blame_found(stream, "the stream has no name", "name it, or remove it to use the topic");
@@ -252,11 +278,12 @@ fn redis(section: &mut Section<'_>) -> Option<To> {
     let length_max = section.count("stream_length_max", 1..=1_000_000_000_000);
     Some(To::Redis(Redis {
         address: address?.value,
+        password,
         stream: stream.map(|found| found.value),
         length_max: length_max.map(|found| found.value),
     }))
 }
 
 fn without_password(password: Option<&str>) -> Result<(), String> {
-    password.map_or(Ok(()), |_| Err("a password stands in the address, for all to read".to_owned()))
+    password.map_or(Ok(()), |_| Err("a password stands in the address, where all can read it".to_owned()))
 }

@@ -3,6 +3,7 @@
 
 mod nats;
 mod redis;
+pub mod signature;
 mod table;
 mod webhook;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::nats::Nats;
 use self::redis::Redis;
+use self::signature::SigningKey;
 use self::table::Table;
 use self::webhook::Webhook;
 use crate::config::{Sink, To, Trusted};
@@ -78,9 +80,13 @@ enum Way {
 impl Way {
     fn to(sink: &Sink, store: &Arc<Store>, tls: &Trusted) -> anyhow::Result<Way> {
         Ok(match &sink.to {
-            To::Webhook(url) => Way::Webhook(Webhook::new(url, sink.timeout, tls)),
+            To::Webhook { url, signed_with } => {
+                let key = signed_with.as_ref().map(|named| SigningKey::new(&named.secret));
+                let key = key.transpose().map_err(anyhow::Error::msg)?;
+                Way::Webhook(Webhook::new(url, key, sink.timeout, tls))
+            }
             To::Table { datasource, table } => Way::Table(Table::new(store.clone(), datasource, table)),
-            To::Nats(to) => Way::Nats(Nats::new(to, sink.timeout, tls.client()?)),
+            To::Nats(to) => Way::Nats(Nats::new(to, sink.timeout, tls.client()?)?),
             To::Redis(to) => Way::Redis(Redis::new(to, sink.timeout, tls)?),
         })
     }

@@ -1,12 +1,13 @@
 //! Events to a stream of NATS JetStream: published, and taken when the stream says that it has them.
 
+use std::io;
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::header::{HeaderMap, HeaderValue, NATS_MESSAGE_ID};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
-use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use rustls::ClientConfig;
 use store::delivery::DueEvent;
 use tokio::time::{Instant, timeout_at};
@@ -15,14 +16,15 @@ use crate::config;
 
 pub struct Nats {
     to: config::Nats,
+    address: ServerAddr,
     timeout: Duration,
     tls: ClientConfig,
     stream: Option<Context>,
 }
 
 impl Nats {
-    pub fn new(to: &config::Nats, timeout: Duration, tls: ClientConfig) -> Nats {
-        Nats { to: to.clone(), timeout, tls, stream: None }
+    pub fn new(to: &config::Nats, timeout: Duration, tls: ClientConfig) -> io::Result<Nats> {
+        Ok(Nats { to: to.clone(), address: to.address.parse()?, timeout, tls, stream: None })
     }
 
     /// A connection that works, as far as one can tell.
@@ -32,7 +34,7 @@ impl Nats {
             return Ok(());
         }
         self.stream = None;
-        let options = ConnectOptions::new()
+        let mut options = ConnectOptions::new()
             .name("tidemill")
             .tls_client_config(self.tls.clone())
             .connection_timeout(self.timeout)
@@ -44,7 +46,10 @@ impl Nats {
                     tracing::warn!(%error, "a NATS server refuses something");
                 }
             });
-        let connect = timeout_at(until, options.connect(&self.to.address)).await;
+        if let (Some(user), Some(password)) = (self.address.username(), &self.to.password) {
+            options = options.user_and_password(user.to_owned(), password.secret.reveal().to_owned());
+        }
+        let connect = timeout_at(until, options.connect(&self.address)).await;
         let client = match connect {
             Ok(connected) => connected.map_err(|error| self.not_connected(&error))?,
             Err(_) => return Err(self.not_connected(&ConnectErrorKind::TimedOut.into())),

@@ -18,7 +18,11 @@ pub struct Redis {
 
 impl Redis {
     pub fn new(to: &config::Redis, timeout: Duration, tls: &Trusted) -> Result<Redis, RedisError> {
-        let address = to.address.as_str().into_connection_info()?;
+        let mut address = to.address.as_str().into_connection_info()?;
+        if let Some(password) = &to.password {
+            let settings = address.redis_settings().clone().set_password(password.secret.reveal());
+            address = address.set_redis_settings(settings);
+        }
         let client = if to.address.starts_with("rediss:") {
             Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert: tls.pem.clone() })
         } else {

@@ -1,11 +1,13 @@
-//! Events to a webhook: one POST each.
+//! Events to a webhook: one POST each, signed if there is a key.
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::delivery::DueEvent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use super::signature::SigningKey;
 use crate::config::Trusted;
 
 /// Of an answer that is no success, this much is told.
@@ -14,11 +16,12 @@ const ANSWER_BYTES_SHOWN: u64 = 200;
 #[derive(Clone)]
 pub struct Webhook {
     url: String,
+    key: Option<SigningKey>,
     agent: ureq::Agent,
 }
 
 impl Webhook {
-    pub fn new(url: &str, timeout: Duration, tls: &Trusted) -> Webhook {
+    pub fn new(url: &str, key: Option<SigningKey>, timeout: Duration, tls: &Trusted) -> Webhook {
         let own: Vec<_> = tls.certificates.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
         let roots = if own.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&own) };
         let config = ureq::Agent::config_builder()
@@ -31,7 +34,7 @@ impl Webhook {
             // A connection that the receiver closed meanwhile would cost a try.
             .max_idle_connections(0)
             .build();
-        Webhook { url: url.to_owned(), agent: config.into() }
+        Webhook { url: url.to_owned(), key, agent: config.into() }
     }
 
     pub async fn send(&self, due: &DueEvent) -> Result<(), String> {
@@ -42,8 +45,15 @@ impl Webhook {
 
     /// One request: any 2xx says that the event is taken.
     fn post(&self, due: &DueEvent) -> Result<(), String> {
-        let request = self.agent.post(&self.url).header("idempotency-key", due.event.id.to_string());
-        let mut answer = request.send_json(document(due)).map_err(|e| e.to_string())?;
+        let (id, body) = (due.event.id.to_string(), document(due).to_string());
+        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        request = request.header("idempotency-key", &id);
+        // Receivers refuse what was signed long ago by their clock, so it is the real time, whatever ours shows.
+        let signed = self.key.as_ref().map(|key| key.headers(&id, Timestamp::now(), &body));
+        for (name, value) in signed.into_iter().flatten() {
+            request = request.header(name, value);
+        }
+        let mut answer = request.send(body).map_err(|e| e.to_string())?;
         if answer.status().is_success() {
             return Ok(());
         }

@@ -604,26 +604,3 @@ fn mapped_variables() {
         environment variable LIMIT: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 256"#]],
     );
 }
-
-#[test]
-fn sinks() {
-    check(
-        "[datasources.shop]\nurl = \"sqlite://shop.db\"\n[jobs.a]\nplugin = \"a\"\n\
-        [sinks.one]\ntopics = [\"A\", \"B\"]\nwebhook = \"ftp://example/hook\"\n\
-        [sinks.two]\ntopics = [\"B\"]\nwebhook = \"http://x/\"\ntable = \"t\"\n\
-        [sinks.three]\ntopics = []\ntable = \"drop table\"\ndatasource = \"shop\"\n\
-        [sinks.four]\ntopics = [\"D\"]\ntable = \"t\"\ntimeout = \"1h\"\ntries_max = 0\n\
-        [sinks.five]\ntopics = [\"E\"]\ntable = \"t\"\ndatasource = \"other\"\nurl = 1\n",
-        expect![[r#"
-            tidemill.toml:7: sinks.one.webhook: "ftp://example/hook" is not an address that events can be sent to; use https://… or http://…
-            tidemill.toml:8: sinks.two: it says not where events go, or says it twice; give webhook, or table and datasource
-            tidemill.toml:9: sinks.two.topics: topic "B" goes to the sink "one" already; name each topic once
-            tidemill.toml:12: sinks.three.topics: the sink takes no topic; name them, like topics = ["LedgerPosting"]
-            tidemill.toml:14: sinks.three.table: "drop table" is not a table's name; use a-z, 0-9 and _, like "event_inbox"
-            tidemill.toml:16: sinks.four.datasource: the table stands in no datasource; add datasource = "name"
-            tidemill.toml:19: sinks.four.timeout: 1h is no time for one try; use 1ms to 5m
-            tidemill.toml:20: sinks.four.tries_max: 0 is out of range; use a whole number from 1 to 1000
-            tidemill.toml:24: sinks.five.datasource: there is no datasource "other"; add [datasources.other] with its url
-            tidemill.toml:25: sinks.five.url: there is no such key; remove it; known here: topics, webhook, table, datasource, tries_max, timeout"#]],
-    );
-}

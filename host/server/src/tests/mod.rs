@@ -6,4 +6,5 @@ mod cli;
 mod config;
 mod page;
 mod schedules;
+mod sinks;
 mod world;

@@ -54,5 +54,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         _ => (config.engine.clone(), Clock::steady()),
     };
     let serve = app::serve(source, config, engine, clock);
-    runtime.block_on(serve).map_err(Failure::from)
+    let served = runtime.block_on(serve).map_err(Failure::from);
+    // What still blocks a thread, like a webhook that does not answer, has been left already.
+    runtime.shutdown_background();
+    served
 }

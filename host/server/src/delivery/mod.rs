@@ -34,6 +34,8 @@ const BATCH: u32 = 32;
 const POLL_PERIOD: Duration = Duration::from_secs(1);
 /// On top of a sink's own time, until another host may send what this one claimed; both are real times.
 const CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(30);
+/// How long events that are on their way may take after the stop signal; then they are left, and sent again later.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 const BACKOFF_BASE: SignedDuration = SignedDuration::from_secs(1);
 const BACKOFF_CAP: SignedDuration = SignedDuration::from_mins(5);
 /// How long an alert is gathered before it is told: a service that is away fails many items at once.
@@ -132,7 +134,16 @@ impl Courier {
     async fn run(mut self) {
         loop {
             let woken = self.store.woken();
-            match self.round().await {
+            let stop = self.stop.clone();
+            let late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(STOP_GRACE).await;
+            };
+            let round = tokio::select! {
+                round = self.round() => round,
+                _ = late => return,
+            };
+            match round {
                 Ok(true) if !self.stop.is_cancelled() => continue,
                 Ok(_) => {}
                 Err(error) => tracing::warn!(sink = self.sink.name, %error, "events wait for the store"),

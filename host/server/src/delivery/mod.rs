@@ -75,8 +75,8 @@ pub async fn run(couriers: Vec<Courier>) {
 enum Way {
     Webhook(Webhook),
     Table(Table),
-    Nats(Nats),
-    Redis(Redis),
+    Nats(Box<Nats>),
+    Redis(Box<Redis>),
 }
 
 impl Way {
@@ -88,8 +88,8 @@ impl Way {
                 Way::Webhook(Webhook::new(url, key, sink.timeout, tls))
             }
             To::Table { datasource, table } => Way::Table(Table::new(store.clone(), datasource, table)),
-            To::Nats(to) => Way::Nats(Nats::new(to, sink.timeout, tls.client()?)?),
-            To::Redis(to) => Way::Redis(Redis::new(to, sink.timeout, tls)?),
+            To::Nats(to) => Way::Nats(Box::new(Nats::new(to, sink.timeout, tls.client()?)?)),
+            To::Redis(to) => Way::Redis(Box::new(Redis::new(to, sink.timeout, tls)?)),
         })
     }
 

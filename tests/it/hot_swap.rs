@@ -1,9 +1,11 @@
 //! Plugins that change while work runs: what runs ends on its version, what comes after takes the new one,
 //! and whatever else lies in the folder changes nothing but what is told about it.
 
+mod bomb;
 mod folder;
 mod load;
 mod pins;
+mod unseen;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -103,11 +105,34 @@ impl Scene {
 
     /// One more attempt of the job's one item: its note.
     async fn note(&mut self) -> String {
+        let attempt = self.attempt().await;
+        assert_eq!(attempt.digest, self.digest().map(|digest| digest.to_string()));
+        attempt.note.unwrap()
+    }
+
+    /// The same, on whichever version it is.
+    async fn attempt(&mut self) -> AttemptView {
         run_to_its_end(&self.host.app.engine, &self.host.app.store, &self.job).await;
         let attempt = self.attempts("run").await.remove(0);
         assert_eq!(attempt.verdict, "resolved", "{attempt:?}");
-        assert_eq!(attempt.digest, self.digest().map(|digest| digest.to_string()));
-        attempt.note.unwrap()
+        attempt
+    }
+
+    /// The note once all changes are seen: a look that began before the last one may put back what it saw,
+    /// and the next look mends it.
+    async fn note_at_rest(&mut self, first: Option<Digest>) -> String {
+        let mut seen = Some(self.swapped(first).await);
+        let rest = async {
+            let mut since = Instant::now();
+            while since.elapsed() < Duration::from_secs(1) {
+                self.host.something().await;
+                if self.digest() != seen {
+                    (since, seen) = (Instant::now(), self.digest());
+                }
+            }
+        };
+        tokio::time::timeout(SOON, rest).await.expect("it comes to rest");
+        self.note().await
     }
 
     /// The newest first.
@@ -385,19 +410,7 @@ async fn fifty_renames_in_a_row_end_on_the_last() {
         scene.install(["versioned-a", "versioned-b"][n % 2]);
         tokio::task::yield_now().await;
     }
-    let b = scene.swapped(a).await;
-    // A look that began before the last rename may still put back what it saw; the next one mends it.
-    let steady = async {
-        let mut since = Instant::now();
-        while since.elapsed() < Duration::from_secs(1) {
-            scene.host.something().await;
-            if scene.digest() != Some(b) {
-                since = Instant::now();
-            }
-        }
-    };
-    tokio::time::timeout(SOON, steady).await.expect("it comes to rest");
-    assert_eq!(scene.note().await, "b");
+    assert_eq!(scene.note_at_rest(a).await, "b");
     assert_eq!(scene.host.app.sandbox.versions().iter().filter(|version| is_active(version)).count(), 1);
     scene.host.app.stop().await;
 }

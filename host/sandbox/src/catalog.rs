@@ -11,11 +11,15 @@ use domain::job::JobSpec;
 use domain::limits::Limits;
 use domain::plugin::{PluginVersion, VersionState};
 
+use crate::compile::Refusal;
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert::shown;
 use crate::folder::{Folder, Listing, PluginFile};
 use crate::signature::Policy;
+
+/// How often bytes are tried that failed for a reason that may pass; a look is 30 s after the other, or sooner.
+const TRIES_MAX: u32 = 5;
 
 /// What a rescan changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,6 +99,8 @@ struct Seen {
     /// Why nobody trusted has signed it.
     unsigned: Option<String>,
     loaded: Result<Arc<Version>, String>,
+    /// How often it may still be tried: none, unless it is not these bytes' fault that it failed.
+    tries_left: u32,
 }
 
 impl Catalog {
@@ -219,23 +225,27 @@ impl Catalog {
     /// Compiles and describes the file, unless these bytes have been through that already.
     async fn see(&self, before: Option<&Seen>, file: PluginFile, pins: &Pins) -> Seen {
         let (digest, size_bytes, signature) = (file.digest, file.bytes.len() as u64, file.signature.clone());
-        if let Some(seen) = before.filter(|seen| seen.digest == digest && seen.signature == signature) {
+        let before = before.filter(|seen| seen.digest == digest && seen.signature == signature);
+        if let Some(seen) = before.filter(|seen| seen.tries_left == 0) {
             return seen.clone();
         }
         let signatures = &self.config.signatures;
         let unsigned = signatures.refuse(&file.bytes, signature.as_deref());
         if let Some(why) = unsigned.clone().filter(|_| signatures.policy == Policy::Required) {
-            return Seen { digest, size_bytes, signature, unsigned, loaded: Err(why) };
+            return Seen { digest, size_bytes, signature, unsigned, loaded: Err(why), tries_left: 0 };
         }
         let active = self.active(&file.plugin).filter(|version| version.digest == digest);
         let loaded = match active {
             Some(version) => Ok(version),
             None => self.load(file, pins).await,
         };
-        Seen { digest, size_bytes, signature, unsigned, loaded }
+        let passing = loaded.as_ref().is_err_and(|refusal| refusal.passing);
+        let tries_left = if passing { before.map_or(TRIES_MAX, |seen| seen.tries_left) - 1 } else { 0 };
+        let loaded = loaded.map_err(|refusal| refusal.reason);
+        Seen { digest, size_bytes, signature, unsigned, loaded, tries_left }
     }
 
-    async fn load(&self, file: PluginFile, pins: &Pins) -> Result<Arc<Version>, String> {
+    async fn load(&self, file: PluginFile, pins: &Pins) -> Result<Arc<Version>, Refusal> {
         let loaded = self.workshop.load(file.clone()).await.map(Arc::new);
         if let (Ok(_), Some(versions)) = (&loaded, &pins.versions) {
             versions.keep(&file).await;
@@ -251,7 +261,7 @@ impl Catalog {
         digest: Digest,
         pins: &Pins,
     ) -> Result<Wanted, String> {
-        if let Some(seen) = before.filter(|seen| seen.digest == digest) {
+        if let Some(seen) = before.filter(|seen| seen.digest == digest && seen.tries_left == 0) {
             return Ok(Wanted::Seen(seen.clone()));
         }
         let versions = pins.versions.as_ref().ok_or("no versions are kept")?;

@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::attempt::{Room, Visit};
 use crate::bindings::PluginPre;
-use crate::compile::Foundry;
+use crate::compile::{Foundry, Refusal};
 use crate::config::SandboxConfig;
 use crate::contract;
 use crate::convert::shown;
@@ -67,7 +67,7 @@ impl Workshop {
     }
 
     /// The version, or why it cannot be one.
-    pub async fn load(&self, file: PluginFile) -> Result<Version, String> {
+    pub async fn load(&self, file: PluginFile) -> Result<Version, Refusal> {
         check_preamble(&file.bytes)?;
         let (plugin, digest) = (file.plugin.clone(), file.digest);
         let size_bytes = file.bytes.len() as u64;

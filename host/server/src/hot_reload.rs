@@ -4,11 +4,12 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use domain::clock::Clock;
 use engine::Engine;
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sandbox::{Sandbox, ScanReport, Trouble};
 use store::Store;
@@ -42,7 +43,7 @@ pub struct HotReload {
 
 impl HotReload {
     pub async fn run(self, plugins_dir: std::path::PathBuf) {
-        let nudge = self.nudge.clone();
+        let (nudge, renamed) = (self.nudge.clone(), Arc::new(AtomicBool::new(false)));
         let mut watcher = None;
         let mut watched = None;
         let mut before = Trouble::default();
@@ -52,17 +53,23 @@ impl HotReload {
             // A watch stays with its folder, also when that is moved away and another takes its name.
             let folder = identity(&plugins_dir);
             if watcher.is_none() || folder != watched {
-                watcher = watch(&plugins_dir, nudge.clone());
+                watcher = watch(&plugins_dir, nudge.clone(), renamed.clone());
                 watched = folder;
             }
-            let report = self.sandbox.rescan(&self.engine.jobs(), &versions.pins(&pins)).await;
+            let looked_at = Instant::now();
+            let (jobs, wanted) = (self.engine.jobs(), versions.pins(&pins));
+            // A compiler that is at work ends with the look that it belongs to.
+            let report = tokio::select! {
+                _ = self.stop.cancelled() => return,
+                report = self.sandbox.rescan(&jobs, &wanted) => report,
+            };
             tell_trouble(&report.trouble, &before);
             before.clone_from(&report.trouble);
             self.tell(&report).await;
             let period = if watcher.is_some() { RESCAN_PERIOD } else { UNWATCHED_PERIOD };
             tokio::select! {
                 _ = self.stop.cancelled() => return,
-                _ = nudge.notified() => settle(&nudge).await,
+                _ = nudge.notified() => settle(&nudge, &renamed, looked_at).await,
                 _ = tokio::time::sleep(period) => {}
                 now = self.other_pins(&pins) => pins = now,
             }
@@ -130,17 +137,24 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Waits until no nudge came for a moment.
-async fn settle(nudge: &Notify) {
-    let rested = async { while tokio::time::timeout(REST, nudge.notified()).await.is_ok() {} };
+/// Waits until no nudge came for a moment, or until a file was put there by rename: that one is whole.
+/// But in a storm of renames, too, it is looked at only so often.
+async fn settle(nudge: &Notify, renamed: &AtomicBool, looked_at: Instant) {
+    let whole = || renamed.swap(false, Ordering::AcqRel) && looked_at.elapsed() >= REST_MAX;
+    let rested = async { while !whole() && tokio::time::timeout(REST, nudge.notified()).await.is_ok() {} };
     let _ = tokio::time::timeout(REST_MAX, rested).await;
 }
 
-fn watch(folder: &Path, nudge: Arc<Notify>) -> Option<RecommendedWatcher> {
+fn watch(folder: &Path, nudge: Arc<Notify>, renamed: Arc<AtomicBool>) -> Option<RecommendedWatcher> {
     let on_event = move |event: notify::Result<Event>| match event {
         Ok(event) if !matters(&event) => {}
         // An error may have swallowed an event: look.
-        _ => nudge.notify_one(),
+        event => {
+            if event.is_ok_and(|event| matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)))) {
+                renamed.store(true, Ordering::Release);
+            }
+            nudge.notify_one();
+        }
     };
     let watched = notify::recommended_watcher(on_event)
         .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));

@@ -15,7 +15,7 @@ use domain::schedule::Schedule;
 use engine::EngineConfig;
 use engine::feed::Happening;
 use jiff::{SignedDuration, Timestamp};
-use sandbox::{Child, Compiler};
+use sandbox::{Bounds, Child, Compiler};
 use server::app::App;
 use server::config::{Config, Environment, Source};
 use server::telemetry::LogConfig;
@@ -59,14 +59,25 @@ impl Host {
         clock: &Manual,
         jobs: Vec<JobSpec>,
     ) -> anyhow::Result<Host> {
-        let dir = databases.dir.path();
-        let plugins = dir.join("plugins");
-        let config = config(name, databases, &plugins, jobs);
+        let config = config(name, databases, &databases.dir.path().join("plugins"), jobs);
+        Host::with(config, databases, clock).await
+    }
+
+    /// A host that gives the compiler other bounds.
+    pub async fn start_bounded(databases: &Databases, jobs: Vec<JobSpec>, bounds: Bounds) -> Host {
+        let mut config = config("one", databases, &databases.dir.path().join("plugins"), jobs);
+        config.compiler = Compiler::Child(Child { bounds, ..Child::of(binary()) });
+        Host::with(config, databases, &manual()).await.unwrap()
+    }
+
+    async fn with(config: Config, databases: &Databases, clock: &Manual) -> anyhow::Result<Host> {
+        let (name, plugins) = (config.host_name.clone(), config.plugins_dir.clone());
         // Virtual time jumps further than any lease should last.
         let engine =
-            EngineConfig { lease_ttl: SignedDuration::from_hours(24 * 365), ..EngineConfig::new(name) };
+            EngineConfig { lease_ttl: SignedDuration::from_hours(24 * 365), ..EngineConfig::new(&name) };
         // Their jobs are not from a file, and never edited.
-        let source = Source { file: dir.join("no.toml"), environment: Environment::default() };
+        let source =
+            Source { file: databases.dir.path().join("no.toml"), environment: Environment::default() };
         let app = App::start(source, config, engine, Clock::Manual(clock.clone())).await?;
         let feed = app.engine.feed();
         let mut host = Host { app, clock: clock.clone(), plugins, feed };

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::artefact;
+use super::{Refusal, artefact};
 use crate::convert::shown;
 use crate::engine;
 
@@ -22,9 +22,12 @@ const SUBCOMMAND: &str = "compile-plugin";
 const THREADS_MAX: usize = 4;
 const ARTEFACT_BYTES_MAX: usize = 256 * MIB;
 const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
-/// Signals of `setrlimit`'s bound on time, and of a process that gives up because it gets no memory.
+/// Of `setrlimit`'s bound on time.
 const SIGXCPU: i32 = 24;
+/// Of a process that gives up, as Rust's do that get no memory.
 const SIGABRT: i32 = 6;
+
+const SIGKILL: i32 = 9;
 
 /// What one compilation may take.
 #[derive(Debug, Clone)]
@@ -36,9 +39,10 @@ pub struct Bounds {
 impl Bounds {
     pub const DEFAULT: Bounds = Bounds { time: Duration::from_secs(30), address_space_bytes: 1 << 30 };
 
-    /// From here on, for this process.
+    /// From here on, for this process. Where memory runs out, it is the one to go.
     fn apply(&self) -> rustix::io::Result<()> {
         let set = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         set(Resource::Core, 0)?;
         set(Resource::Fsize, 0)?;
         set(Resource::As, self.address_space_bytes)?;
@@ -50,7 +54,7 @@ impl Bounds {
 /// Compiles in a process of its own.
 #[derive(Debug, Clone)]
 pub struct Child {
-    program: PathBuf,
+    pub program: PathBuf,
     pub bounds: Bounds,
 }
 
@@ -60,10 +64,11 @@ impl Child {
         Child { program, bounds: Bounds::DEFAULT }
     }
 
-    pub async fn compile(&self, component: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub async fn compile(&self, component: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         let started = self.command().spawn();
-        let mut process =
-            started.map_err(|e| format!("the compiler {} cannot be started: {e}", self.program.display()))?;
+        let mut process = started.map_err(|e| {
+            Refusal::passing(format!("the compiler {} cannot be started: {e}", self.program.display()))
+        })?;
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         let talk = async {
             let hand_over = async move {
@@ -76,13 +81,14 @@ impl Child {
         };
         let Ok(((), artefact, complaint)) = tokio::time::timeout(self.bounds.time, talk).await else {
             let _ = process.kill().await;
-            return Err(format!("it could not be compiled within {:?}", self.bounds.time));
+            return Err(format!("it could not be compiled within {:?}", self.bounds.time).into());
         };
         if artefact.len() > ARTEFACT_BYTES_MAX {
             let _ = process.kill().await;
-            return Err(format!("compiled it is larger than {ARTEFACT_BYTES_MAX} bytes"));
+            return Err(format!("compiled it is larger than {ARTEFACT_BYTES_MAX} bytes").into());
         }
-        let ended = process.wait().await.map_err(|e| format!("the compiler was lost: {e}"))?;
+        let ended =
+            process.wait().await.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
         if ended.success() { Ok(artefact) } else { Err(self.why(ended, &complaint)) }
     }
 
@@ -103,26 +109,28 @@ impl Child {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // What a terminal sends to the host is not for it.
+            .process_group(0)
             .kill_on_drop(true);
         command
     }
 
-    fn why(&self, ended: ExitStatus, complaint: &[u8]) -> String {
+    fn why(&self, ended: ExitStatus, complaint: &[u8]) -> Refusal {
         let Bounds { time, address_space_bytes } = self.bounds;
         let complaint = shown(String::from_utf8_lossy(complaint).trim(), COMPLAINT_BYTES_MAX);
-        match (ended.code(), ended.signal()) {
+        let reason = match (ended.code(), ended.signal()) {
             (Some(1), _) => complaint,
             (_, Some(SIGXCPU)) => {
                 format!("its compilation took more than {time:?} of CPU time on {THREADS_MAX} cores")
             }
-            (_, Some(SIGABRT)) => {
-                format!(
-                    "its compilation took more than {} MiB of memory: {complaint}",
-                    address_space_bytes >> 20
-                )
+            (_, Some(SIGABRT)) if complaint.starts_with("memory allocation of") => {
+                format!("its compilation took more than {} MiB of memory", address_space_bytes >> 20)
             }
+            // Not by us: memory ran out, or somebody did it.
+            (_, Some(SIGKILL)) => return Refusal::passing("its compiler was killed".to_owned()),
             _ => format!("the compiler ended with {ended}: {complaint}"),
-        }
+        };
+        reason.into()
     }
 }
 

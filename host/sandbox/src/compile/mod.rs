@@ -27,6 +27,26 @@ pub enum Compiler {
     Child(Child),
 }
 
+/// Why there is no code of a component.
+#[derive(Debug)]
+pub struct Refusal {
+    pub reason: String,
+    /// It is not the component's fault, and may go better another time.
+    pub passing: bool,
+}
+
+impl Refusal {
+    fn passing(reason: String) -> Refusal {
+        Refusal { reason, passing: true }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Refusal {
+        Refusal { reason, passing: false }
+    }
+}
+
 /// Where components are compiled, or are found compiled.
 pub struct Foundry {
     engine: Engine,
@@ -50,7 +70,7 @@ impl Foundry {
         Foundry { engine, compiler, cache, permits: Semaphore::new(compiles_max.max(1)) }
     }
 
-    pub async fn component(&self, file: PluginFile) -> Result<Component, String> {
+    pub async fn component(&self, file: PluginFile) -> Result<Component, Refusal> {
         let began = Instant::now();
         let (plugin, digest) = (file.plugin.clone(), file.digest);
         let told = |from: &str| {
@@ -88,13 +108,13 @@ impl Foundry {
         in_background(load).await.ok()
     }
 
-    async fn compile(&self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    async fn compile(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         let bytes = in_background(move || scan::check(&bytes).map(|()| bytes)).await?;
         match &self.compiler {
             Compiler::Child(child) => child.compile(bytes).await,
             Compiler::InProcess => {
                 let engine = self.engine.clone();
-                in_background(move || artefact::make(&engine, &bytes)).await
+                Ok(in_background(move || artefact::make(&engine, &bytes)).await?)
             }
         }
     }

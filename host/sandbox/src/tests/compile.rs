@@ -49,7 +49,7 @@ fn mode(path: &Path) -> u32 {
 async fn what_was_compiled_once_is_not_compiled_again() {
     let dir = tempfile::tempdir().unwrap();
     let none = without_compiler(dir.path()).component(file("noop")).await.err().unwrap();
-    assert!(none.starts_with("the compiler /no/such/compiler cannot be started: "), "{none}");
+    assert!(none.reason.starts_with("the compiler /no/such/compiler cannot be started: "), "{none:?}");
     with_compiler(dir.path()).component(file("noop")).await.unwrap();
     without_compiler(dir.path()).component(file("noop")).await.unwrap();
     assert!(
@@ -164,6 +164,30 @@ async fn compiled_code_in_the_plugins_folder_is_never_loaded() {
         assert_eq!((report.rejected.len(), report.trouble.skipped.len()), (1, 0));
     }
     bench.still_works().await;
+}
+
+/// A compiler that is missing at first, as when memory or processes run out.
+#[tokio::test]
+async fn what_may_pass_is_tried_again_but_not_for_ever() {
+    let (plugins, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::copy(guest_path("noop"), plugins.path().join("noop.wasm")).unwrap();
+    let jobs = [Arc::new(job("noop"))];
+    let sandbox = || {
+        let config = SandboxConfig::new(plugins.path(), Clock::steady());
+        let compiler = Compiler::Child(Child::of("/no/such/compiler".into()));
+        Sandbox::new(SandboxConfig { compiler, data_dir: Some(data.path().to_owned()), ..config }, None)
+            .unwrap()
+    };
+    let (in_time, too_late) = (sandbox(), sandbox());
+    for _ in 0..4 {
+        assert_eq!(in_time.rescan(&jobs).await.activated, []);
+    }
+    for _ in 0..5 {
+        assert_eq!(too_late.rescan(&jobs).await.activated, []);
+    }
+    with_compiler(data.path()).component(file("noop")).await.unwrap();
+    assert_eq!(in_time.rescan(&jobs).await.activated.len(), 1, "the fifth time it is there");
+    assert_eq!(too_late.rescan(&jobs).await.activated, [], "it was given up");
 }
 
 #[tokio::test]

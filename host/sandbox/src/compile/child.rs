@@ -26,7 +26,7 @@ const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
 const SIGXCPU: i32 = 24;
 /// Of a process that gives up, as Rust's do that get no memory.
 const SIGABRT: i32 = 6;
-
+/// Of the kernel's, where memory ran out.
 const SIGKILL: i32 = 9;
 
 /// What one compilation may take.
@@ -77,18 +77,19 @@ impl Child {
                     let _ = stdin.write_all(&component).await;
                 }
             };
-            tokio::join!(hand_over, all_of(stdout, ARTEFACT_BYTES_MAX), all_of(stderr, COMPLAINT_BYTES_MAX))
+            let (artefact, complaint) =
+                (all_of(stdout, ARTEFACT_BYTES_MAX), all_of(stderr, COMPLAINT_BYTES_MAX));
+            let ((), artefact, complaint) = tokio::join!(hand_over, artefact, complaint);
+            (artefact, complaint, process.wait().await)
         };
-        let Ok(((), artefact, complaint)) = tokio::time::timeout(self.bounds.time, talk).await else {
+        let Ok((artefact, complaint, ended)) = tokio::time::timeout(self.bounds.time, talk).await else {
             let _ = process.kill().await;
             return Err(format!("it could not be compiled within {:?}", self.bounds.time).into());
         };
         if artefact.len() > ARTEFACT_BYTES_MAX {
-            let _ = process.kill().await;
             return Err(format!("compiled it is larger than {ARTEFACT_BYTES_MAX} bytes").into());
         }
-        let ended =
-            process.wait().await.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
+        let ended = ended.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
         if ended.success() { Ok(artefact) } else { Err(self.why(ended, &complaint)) }
     }
 
@@ -126,7 +127,6 @@ impl Child {
             (_, Some(SIGABRT)) if complaint.starts_with("memory allocation of") => {
                 format!("its compilation took more than {} MiB of memory", address_space_bytes >> 20)
             }
-            // Not by us: memory ran out, or somebody did it.
             (_, Some(SIGKILL)) => return Refusal::passing("its compiler was killed".to_owned()),
             _ => format!("the compiler ended with {ended}: {complaint}"),
         };

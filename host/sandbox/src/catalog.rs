@@ -1,8 +1,8 @@
 //! Which version of each plugin runs. A rescan reads the folder whole and goes by the bytes' digest;
 //! what it decides becomes visible by one pointer, and attempts that run keep what they started with.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert::shown;
 use crate::folder::{Folder, Listing, PluginFile};
+use crate::history::{Facts, History};
 use crate::signature::Policy;
 
 /// How often bytes are tried that failed for a reason that may pass; a look is 30 s after the other, or sooner.
@@ -71,7 +72,7 @@ pub struct Catalog {
     workshop: Workshop,
     statements: Option<Arc<dyn StatementCheck>>,
     shelf: ArcSwap<Shelf>,
-    history: Mutex<VecDeque<PluginVersion>>,
+    history: History,
     trouble: ArcSwap<Trouble>,
     /// What the folder held at the last rescan. Held through a rescan: there is one at a time.
     present: tokio::sync::Mutex<BTreeMap<PluginName, Seen>>,
@@ -109,12 +110,13 @@ impl Catalog {
         workshop: Workshop,
         statements: Option<Arc<dyn StatementCheck>>,
     ) -> Catalog {
+        let history = History::new(config.versions_max, config.clock.clone());
         Catalog {
             config,
             workshop,
             statements,
             shelf: ArcSwap::default(),
-            history: Mutex::default(),
+            history,
             trouble: ArcSwap::default(),
             present: tokio::sync::Mutex::default(),
         }
@@ -132,7 +134,7 @@ impl Catalog {
     }
 
     pub fn versions(&self) -> Vec<PluginVersion> {
-        self.history().iter().cloned().collect()
+        self.history.versions()
     }
 
     pub fn trouble(&self) -> Arc<Trouble> {
@@ -287,10 +289,14 @@ impl Catalog {
             Ok(version) => {
                 self.unblock(version);
                 if let Some(old) = active {
-                    report.retired.extend(self.record(plugin, &Facts::of(&old), VersionState::Retired));
+                    report.retired.extend(self.history.record(
+                        plugin,
+                        &Facts::of(&old),
+                        VersionState::Retired,
+                    ));
                 }
                 let state = VersionState::Active;
-                report.activated.extend(self.record(plugin, &Facts::of(version), state));
+                report.activated.extend(self.history.record(plugin, &Facts::of(version), state));
             }
             Err(reason) => {
                 let reason = shown(&reason, Limits::DEFAULT.text_bytes);
@@ -304,7 +310,7 @@ impl Catalog {
                         asks: String::new(),
                     },
                 };
-                match self.record(plugin, &facts, VersionState::Rejected(reason)) {
+                match self.history.record(plugin, &facts, VersionState::Rejected(reason)) {
                     Some(version) => report.rejected.push(version),
                     None => report.unchanged += 1,
                 }
@@ -347,7 +353,7 @@ impl Catalog {
         let gone = before.active.values().filter(|version| !found.contains(&version.plugin));
         for version in gone {
             let facts = Facts::of(version);
-            report.retired.extend(self.record(&version.plugin, &facts, VersionState::Retired));
+            report.retired.extend(self.history.record(&version.plugin, &facts, VersionState::Retired));
         }
         self.change_shelf(|shelf| {
             shelf.active.retain(|plugin, _| found.contains(plugin));
@@ -360,53 +366,5 @@ impl Catalog {
         let mut shelf = Shelf::clone(&self.shelf.load());
         change(&mut shelf);
         self.shelf.store(Arc::new(shelf));
-    }
-
-    /// Notes a version's state; answers with it if it is new.
-    fn record(&self, plugin: &PluginName, facts: &Facts, state: VersionState) -> Option<PluginVersion> {
-        let mut history = self.history();
-        let same = |version: &PluginVersion| version.plugin == *plugin && version.digest == facts.digest;
-        let seen_at = match history.iter().position(same) {
-            Some(at) if history[at].state == state => return None,
-            Some(at) => history.remove(at).map(|version| version.seen_at),
-            None => None,
-        };
-        let version = PluginVersion {
-            plugin: plugin.clone(),
-            digest: facts.digest,
-            size_bytes: facts.size_bytes,
-            version: facts.said.0.to_owned(),
-            summary: facts.said.1.to_owned(),
-            asks: facts.asks.clone(),
-            state,
-            seen_at: seen_at.unwrap_or_else(|| self.config.clock.now()),
-        };
-        history.push_front(version.clone());
-        if history.len() > self.config.versions_max {
-            let old = history.iter().rposition(|version| version.state != VersionState::Active);
-            let last = history.len() - 1;
-            history.remove(old.unwrap_or(last));
-        }
-        Some(version)
-    }
-
-    fn history(&self) -> MutexGuard<'_, VecDeque<PluginVersion>> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is known of a version, whether it can run or not.
-struct Facts<'a> {
-    digest: Digest,
-    size_bytes: u64,
-    /// Its version and its summary.
-    said: (&'a str, &'a str),
-    asks: String,
-}
-
-impl<'a> Facts<'a> {
-    fn of(version: &'a Version) -> Facts<'a> {
-        let said = (version.describe.version.as_str(), version.describe.summary.as_str());
-        Facts { digest: version.digest, size_bytes: version.size_bytes, said, asks: version.asks() }
     }
 }

@@ -13,6 +13,7 @@ mod compile;
 mod component;
 mod contract;
 mod folder;
+mod history;
 
 mod http;
 

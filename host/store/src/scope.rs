@@ -9,7 +9,7 @@ use domain::alert::Alert;
 use domain::effect::{Deed, Figure, NewItem};
 use domain::id::{EventId, KEY_BYTES_MAX};
 use domain::item::Claimed;
-use domain::job::{Access, JobSpec};
+use domain::job::JobSpec;
 use domain::lease::Hold;
 use domain::lock::check_name;
 use domain::plugin::Statement;
@@ -19,17 +19,18 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::bounds::{check_count, check_key, check_text, check_word};
 use crate::commit::NewEvent;
-use crate::datasource::explain;
-use crate::db::{Db, Most, Tx, args};
-use crate::error::{StoreError, with_remedy};
+use crate::db::{Tx, args};
+use crate::error::StoreError;
 use crate::kv::{self, Found, KvWrite, Pending};
 use crate::locks::Taken;
 use crate::sql::events;
 use crate::store::Store;
 
 mod end;
+mod sql;
 
 pub use self::end::{Ended, OwnTx};
+use self::sql::Ran;
 
 pub struct AttemptScope {
     store: Arc<Store>,
@@ -127,79 +128,6 @@ impl AttemptScope {
         }
         Ok(state)
     }
-
-    /// Runs one declared statement in this attempt's transaction on its datasource, within the limits.
-    async fn run(&self, statement: &Statement, params: Vec<Value>, rows: bool) -> Result<Ran, ScopeError> {
-        let Statement { datasource, writes, .. } = statement;
-        if let Some(why) = self.job.grants.refuses_sql(datasource, *writes) {
-            return Err(ScopeError::Denied(why));
-        }
-        let limits = &self.job.limits;
-        let mut state = self.state.lock().await;
-        self.check_open(&state)?;
-        state.statements += 1;
-        if state.statements > limits.sql_statements {
-            let text = format!("more than {} statements in an attempt", limits.sql_statements);
-            return Err(ScopeError::Limit(text));
-        }
-        if params.iter().map(Value::bytes).sum::<usize>() > limits.sql_bytes {
-            return Err(ScopeError::Limit(format!("parameters of more than {} bytes", limits.sql_bytes)));
-        }
-        if state.undone.contains(datasource) {
-            let text = format!("a statement of this attempt on datasource {datasource:?} failed");
-            return Err(ScopeError::Database(format!("{text}: its transaction is undone")));
-        }
-        let db = self.store.datasources.get(datasource)?;
-        // SQLite has one write lock. What an attempt reads before it writes must not hold it, nor anything else:
-        // a plugin may ask a slow service before it goes on.
-        let early = !*writes
-            && matches!(db, Db::Sqlite { .. })
-            && self.may_write(datasource)
-            && !state.open.contains_key(datasource);
-        let mut tx = match state.open.remove(datasource) {
-            Some(tx) => tx,
-            None => self.begin(db, datasource, !early).await?,
-        };
-        // Until it is known to have worked: whoever drops this call has undone it too.
-        state.undone.insert(datasource.clone());
-        let most = Most { rows: limits.sql_rows, bytes: limits.sql_bytes.saturating_sub(state.bytes) };
-        let work = async {
-            tx.cut_off_after(limits.sql_time).await?;
-            if rows {
-                tx.fetch_declared(&statement.sql, &params, most).await.map(Ran::Rows)
-            } else {
-                tx.execute_declared(&statement.sql, &params).await.map(Ran::Changed)
-            }
-        };
-        // A statement that failed or was cut off leaves its transaction unusable: it is not put back.
-        let ran = tokio::time::timeout(limits.sql_time, work)
-            .await
-            .map_err(|_| ScopeError::Limit(format!("the statement took longer than {:?}", limits.sql_time)))?
-            .map_err(explain)?;
-        state.undone.remove(datasource);
-        if *writes {
-            state.wrote.insert(datasource.clone());
-        }
-        if !early {
-            state.open.insert(datasource.clone(), tx);
-        }
-        Ok(ran)
-    }
-
-    fn may_write(&self, datasource: &str) -> bool {
-        self.item.is_some() && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite)
-    }
-
-    async fn begin(&self, db: &Db, datasource: &str, to_write: bool) -> Result<Tx, ScopeError> {
-        let writes = to_write && self.may_write(datasource);
-        let began = db.begin_declared(writes, self.job.limits.sql_time).await;
-        began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {}", with_remedy(&e))))
-    }
-}
-
-enum Ran {
-    Rows(Vec<crate::db::Row>),
-    Changed(u64),
 }
 
 #[async_trait]

@@ -6,7 +6,7 @@ use crate::support::database::{Databases, Kind};
 use crate::support::http;
 use crate::support::on_both;
 use crate::support::process::{Process, free_port};
-use crate::support::site::{Site, ask, eventually, text};
+use crate::support::site::{Site, eventually, text};
 
 on_both!(a_version_is_rolled_back_and_stays_until_it_is_unpinned);
 

@@ -180,14 +180,18 @@ async fn what_may_pass_is_tried_again_but_not_for_ever() {
     };
     let (in_time, too_late) = (sandbox(), sandbox());
     for _ in 0..4 {
-        assert_eq!(in_time.rescan(&jobs).await.activated, []);
+        assert_eq!(in_time.rescan(&jobs, &Pins::default()).await.activated, []);
     }
     for _ in 0..5 {
-        assert_eq!(too_late.rescan(&jobs).await.activated, []);
+        assert_eq!(too_late.rescan(&jobs, &Pins::default()).await.activated, []);
     }
     with_compiler(data.path()).component(file("noop")).await.unwrap();
-    assert_eq!(in_time.rescan(&jobs).await.activated.len(), 1, "the fifth time it is there");
-    assert_eq!(too_late.rescan(&jobs).await.activated, [], "it was given up");
+    assert_eq!(
+        in_time.rescan(&jobs, &Pins::default()).await.activated.len(),
+        1,
+        "the fifth time it is there"
+    );
+    assert_eq!(too_late.rescan(&jobs, &Pins::default()).await.activated, [], "it was given up");
 }
 
 #[tokio::test]

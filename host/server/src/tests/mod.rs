@@ -4,6 +4,7 @@ mod api;
 mod bad_requests;
 mod cli;
 mod config;
+mod config_grants;
 mod page;
 mod schedules;
 mod sinks;

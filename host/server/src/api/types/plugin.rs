@@ -1,8 +1,46 @@
-//! One plugin over the wire: its versions, and the one that a person decided for.
+//! Plugins over the wire: what runs on this host, the versions of one, and the one that a person decided for.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plugins {
+    /// How the sandbox gets memory for guests.
+    pub allocator: String,
+    /// Why the plugins folder cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// What an admin should change about the plugins folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+    /// Files of the folder that are not even read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+    /// Files that run although nobody trusted has signed them.
+    #[serde(default)]
+    pub unsigned: Vec<SkippedFile>,
+    pub plugins: Vec<Plugin>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SkippedFile {
+    pub file: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plugin {
+    pub plugin: String,
+    pub digest: String,
+    pub size_bytes: u64,
+    pub version: String,
+    pub summary: String,
+    pub state: String,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    pub seen_at: Timestamp,
+}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PluginVersions {

@@ -37,7 +37,11 @@ pub fn set_for(key: &str, value: &impl Serialize, ttl: Duration) -> Result<(), F
 
 /// Sets a key if its value is `expected`; nothing stands for no key. `false` says that it is not: read it again.
 /// If another attempt changes it before this one is committed, this one leaves nothing and is made again.
-pub fn compare_and_set<T: Serialize>(key: &str, expected: Option<&T>, value: Option<&T>) -> Result<bool, Failure> {
+pub fn compare_and_set<T: Serialize>(
+    key: &str,
+    expected: Option<&T>,
+    value: Option<&T>,
+) -> Result<bool, Failure> {
     let expected = expected.map(|value| json(key, value)).transpose()?;
     let value = value.map(|value| json(key, value)).transpose()?;
     beyond::compare_and_set(BUCKET, key, expected.as_deref(), value.as_deref(), None)

@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use crate::bench::swap;
 use crate::steps::Steps;
-use crate::{chaos, deny, host, rules, sh, simulate, test, tidy};
+use crate::{chaos, deny, host, rules, sh, simulate, test, tidy, zoo};
 
 pub fn run(root: &Path) -> Result<()> {
-    let mut steps = Steps::new(6 + test::STEPS + swap::STEPS + chaos::STEPS);
+    let mut steps = Steps::new(6 + test::STEPS + swap::STEPS + zoo::STEPS + chaos::STEPS);
     let result = run_steps(root, &mut steps);
     steps.print_summary();
     result
@@ -37,5 +37,6 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     test::run_steps(root, &test::Args::default(), steps)?;
     steps.run("simulation", || simulate::run(root, &simulate::Args::default()))?;
     swap::measure(root, swap::SWAPS_SHORT, &host::binary(root), steps)?;
+    zoo::show(root, &zoo::Args::default(), steps)?;
     chaos::torment(root, &chaos::Args::default(), steps)
 }

@@ -16,6 +16,7 @@ mod steps;
 mod test;
 mod tidy;
 mod toolchain;
+mod zoo;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,7 +54,9 @@ enum Command {
     },
     /// Kill, stop and cut off real hosts under load, then check that nothing was lost or done twice
     Chaos(chaos::Args),
-    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, swaps, chaos
+    /// Run malicious plugins on real hosts, and look whether host, neighbours and memory are left alone
+    Zoo(zoo::Args),
+    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, swaps, zoo, chaos
     Ci,
 }
 
@@ -81,6 +84,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::run(&root, &args),
         Command::Bench { bench } => bench::run(&root, &bench),
         Command::Chaos(args) => chaos::run(&root, &args),
+        Command::Zoo(args) => zoo::run(&root, &args),
         Command::Ci => ci::run(&root),
     }
 }

@@ -123,7 +123,7 @@ async fn fresh_postgres() -> String {
     format!("{server}/{name}")
 }
 
-async fn execute(url: &str, sql: &str) {
+pub async fn execute(url: &str, sql: &str) {
     let sql = AssertSqlSafe(sql.to_owned());
     if url.starts_with("sqlite") {
         let url = format!("{url}?mode=rwc");

@@ -20,8 +20,13 @@ pub fn file(name: &str) -> PathBuf {
 
 /// Puts a built component into a plugins folder under a name, by rename: never half there.
 pub fn install(folder: &Path, built_as: &str, name: &str) {
+    place(folder, &file(built_as), name);
+}
+
+/// The same with any file.
+pub fn place(folder: &Path, file: &Path, name: &str) {
     std::fs::create_dir_all(folder).unwrap();
     let draft = folder.join(format!(".{name}.new"));
-    std::fs::copy(file(built_as), &draft).unwrap();
+    std::fs::copy(file, &draft).unwrap();
     std::fs::rename(&draft, folder.join(format!("{name}.wasm"))).unwrap();
 }

@@ -1,0 +1,146 @@
+//! The host that all guests run on, the job that is their neighbour, and what can be seen of both from outside.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::guest::Guest;
+use crate::support::http;
+use crate::support::process::Process;
+use crate::support::site::Site;
+use crate::support::{database, plugins, site};
+
+/// Steady work, of which each attempt writes a row, an event and a key: a little less than the host could do.
+const NEIGHBOUR: &str = r#"
+[engine]
+memory = "768MiB"
+
+[datasources.witness]
+url = "sqlite://business.db"
+
+[jobs.neighbour]
+plugin = "witness"
+concurrency = 6
+grants = { sql = { witness = "read-write" }, events = ["witness"], keyvalue = true }
+config = { count = "60000", work_ms = "80" }
+"#;
+
+pub struct Host {
+    pub site: Site,
+    process: Process,
+}
+
+/// Kilobytes, as the kernel counts them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    /// What the process has for itself: without files.
+    pub own: i64,
+    /// The most it had in all since the peak was last reset.
+    pub peak: i64,
+    pub all: i64,
+}
+
+impl Host {
+    /// With a job for each guest, and the neighbour at work.
+    pub async fn start(guests: &[Guest]) -> Host {
+        let jobs: String = guests.iter().map(Guest::job).collect();
+        let site = Site::new(&format!("{NEIGHBOUR}{jobs}"));
+        let business = format!("sqlite://{}", site.path("business.db").display());
+        database::execute(
+            &business,
+            "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)",
+        )
+        .await;
+        site.install("witness", "witness");
+        let process = site.serve().await;
+        site.until_active("witness").await;
+        let host = Host { site, process };
+        host.post("/api/v1/jobs/neighbour", json!({})).await;
+        let found = || async { host.count("SELECT COUNT(*) FROM item").await.ge(&60_000).then_some(()) };
+        site::eventually("all of the neighbour's items are found", found).await;
+        host
+    }
+
+    /// Another one in place of one that is gone.
+    pub async fn start_again(&mut self) {
+        self.process = self.site.serve().await;
+    }
+
+    /// Whether the process is there and answers.
+    pub async fn alive(&mut self) -> bool {
+        let runs = self.process.child.try_wait().unwrap().is_none();
+        runs && self.process.get("/healthz").await.is_ok()
+    }
+
+    pub fn install(&self, guest: &Guest) {
+        let folder = self.site.path("plugins");
+        let made = made(guest.built_as);
+        if made.is_file() {
+            plugins::place(&folder, &made, guest.name);
+        } else {
+            plugins::install(&folder, guest.built_as, guest.name);
+        }
+    }
+
+    pub fn remove(&self, guest: &Guest) {
+        let _ = std::fs::remove_file(self.site.path("plugins").join(format!("{}.wasm", guest.name)));
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        http::get(self.site.address, path).await.json()
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let answer = http::post(self.site.address, path, &body.to_string()).await;
+        assert!(answer.status < 300, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        database::number(&format!("sqlite://{}", self.site.path("data/tidemill.db").display()), sql).await
+    }
+
+    /// Attempts of the neighbour that ended well in these milliseconds.
+    pub async fn done(&self, from: i64, until: i64) -> i64 {
+        let sql = format!(
+            "SELECT COUNT(*) FROM attempt WHERE job = 'neighbour' AND verdict = 'resolved'
+            AND ended_at_ms >= {from} AND ended_at_ms < {until}"
+        );
+        self.count(&sql).await
+    }
+
+    pub fn memory(&self) -> Memory {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
+        };
+        Memory { own: field("RssAnon"), peak: field("VmHWM"), all: field("VmRSS") }
+    }
+
+    /// From now on the peak is that of what follows.
+    pub fn reset_peak(&self) {
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5");
+    }
+
+    fn id(&self) -> u32 {
+        self.process.child.id().unwrap_or_default()
+    }
+}
+
+/// What `cargo xtask zoo` made of the texts.
+fn made(name: &str) -> PathBuf {
+    let folder =
+        std::env::var_os("ZOO_GUESTS").expect("ZOO_GUESTS is not set: start this as `cargo xtask zoo`");
+    PathBuf::from(folder).join(format!("{name}.wasm"))
+}
+
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+pub async fn pass(time: Duration) {
+    // tidy: sleep because a span of time is measured
+    tokio::time::sleep(time).await;
+}

@@ -1,0 +1,71 @@
+//! One malicious plugin after the other on a real host, beside a job that does its work; then the question whether the
+//! host, its neighbour and its memory were left alone. `cargo xtask zoo` runs this.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod guest;
+mod guests;
+mod host;
+mod trial;
+
+#[path = "../it/support"]
+#[expect(dead_code, reason = "the scenario tests use the rest")]
+mod support {
+    pub mod database;
+    pub mod http;
+    pub mod plugins;
+    pub mod process;
+    pub mod site;
+}
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use guest::Guest;
+use host::Host;
+use trial::{Verdict, try_out};
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    tokio::select! {
+        good = run() => ExitCode::from(u8::from(!good)),
+        () = abandoned() => ExitCode::FAILURE,
+    }
+}
+
+/// Whoever started this holds the other end of stdin: when it closes, nobody waits for the report any more.
+async fn abandoned() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = sender.send(());
+    });
+    let _ = receiver.await;
+}
+
+async fn run() -> bool {
+    let only = std::env::var("ZOO_ONLY").unwrap_or_default();
+    let all: Vec<Guest> = guests::all().into_iter().filter(|guest| guest.name.contains(&only)).collect();
+    let mut host = Host::start(&all).await;
+    let mut verdicts = Vec::new();
+    for (n, guest) in all.iter().enumerate() {
+        let verdict = try_out(&mut host, guest).await;
+        eprintln!("[{}/{}] {verdict}", n + 1, all.len());
+        verdicts.push(verdict);
+    }
+    report(&verdicts)
+}
+
+fn report(verdicts: &[Verdict]) -> bool {
+    let contained = verdicts.iter().filter(|verdict| verdict.wrong.is_empty()).count();
+    let alive = verdicts.iter().all(|verdict| verdict.alive);
+    let least = verdicts.iter().map(|verdict| verdict.neighbour).fold(f64::INFINITY, f64::min);
+    println!(
+        "{{\"guests\":{},\"contained\":{contained},\"host_alive\":{alive},\"neighbour_throughput_min\":{least:.2}}}",
+        verdicts.len()
+    );
+    for verdict in verdicts.iter().filter(|verdict| !verdict.wrong.is_empty()) {
+        eprintln!("not contained: {verdict}");
+    }
+    contained == verdicts.len() && contained > 0
+}

@@ -1,0 +1,215 @@
+//! One guest, from its file to its end, and what it cost.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::guest::{Attack, End, Guest};
+use crate::host::{Host, Memory, now_ms, pass};
+
+/// The neighbour is counted for this long before, and for no less while the guest runs.
+const SPAN: Duration = Duration::from_secs(1);
+/// What the neighbour has to keep of its throughput.
+const KEPT_MIN: f64 = 0.8;
+/// A machine has other things to do, so a loss has to show each time to be the guest's.
+const TRIES_MAX: u32 = 3;
+/// Longest wait for an end, and for memory to come back.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// What the process may hold more of its own after a guest than before it.
+const KEPT_KIB_MAX: i64 = 24 << 10;
+
+pub struct Verdict {
+    name: String,
+    /// How it ended.
+    end: String,
+    took: Duration,
+    pub neighbour: f64,
+    before: Memory,
+    after: Memory,
+    pub alive: bool,
+    pub wrong: Vec<String>,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |kib: i64| kib as f64 / 1024.0;
+        write!(
+            f,
+            "{}: {} after {} ms, neighbour {:.2}, memory at most {:+.1} MiB, then {:+.1} MiB",
+            self.name,
+            self.end,
+            self.took.as_millis(),
+            self.neighbour,
+            mib(self.after.peak - self.before.all),
+            mib(self.after.own - self.before.own),
+        )?;
+        self.wrong.iter().try_for_each(|wrong| write!(f, "; WRONG: {wrong}"))
+    }
+}
+
+pub async fn try_out(host: &mut Host, guest: &Guest) -> Verdict {
+    let mut tries = 1;
+    loop {
+        let verdict = attempt(host, guest, tries).await;
+        if !verdict.alive {
+            host.start_again().await;
+            return verdict;
+        }
+        if verdict.neighbour >= KEPT_MIN || tries == TRIES_MAX {
+            return verdict;
+        }
+        eprintln!("once more: {verdict}");
+        tries += 1;
+    }
+}
+
+async fn attempt(host: &mut Host, guest: &Guest, tries: u32) -> Verdict {
+    if !matches!(guest.attack, Attack::Load { .. }) {
+        host.install(guest);
+        host.site.until_active(guest.name).await;
+    }
+    let quiet = now_ms();
+    pass(SPAN).await;
+    let before = host.memory();
+    host.reset_peak();
+    let began = now_ms();
+    let ended = tokio::time::timeout(PATIENCE, attack(host, guest, tries)).await;
+    let end = ended.unwrap_or_else(|_| Err(format!("it did not end within {PATIENCE:?}")));
+    let took = Duration::from_millis(u64::try_from(now_ms() - began).unwrap_or_default());
+    pass(SPAN.saturating_sub(took)).await;
+    let until = now_ms();
+
+    let alive = host.alive().await;
+    let mut wrong: Vec<String> = end.as_ref().err().cloned().into_iter().collect();
+    if !alive {
+        wrong.push("the host is gone".to_owned());
+    }
+    let rate = |done: i64, from: i64, until: i64| done as f64 / (until - from).max(1) as f64;
+    let usual = rate(host.done(quiet, began).await, quiet, began);
+    let meanwhile = rate(host.done(began, until).await, began, until);
+    let neighbour = if usual > 0.0 { meanwhile / usual } else { 0.0 };
+    if neighbour < KEPT_MIN {
+        wrong.push(format!("its neighbour kept {neighbour:.2} of its throughput"));
+    }
+    host.remove(guest);
+    let mut after = host.memory();
+    let peak = after.peak;
+    while alive && after.own - before.own > KEPT_KIB_MAX && now_ms() < until + 5_000 {
+        pass(Duration::from_millis(100)).await;
+        after = Memory { peak, ..host.memory() };
+    }
+    if after.own - before.own > KEPT_KIB_MAX {
+        wrong.push(format!("{} KiB of memory did not come back", after.own - before.own));
+    }
+    let end = end.unwrap_or_else(|_| "not as it should".to_owned());
+    let name = format!("{} {}", guest.row, guest.name);
+    Verdict { name, end, took, neighbour, before, after, alive, wrong }
+}
+
+/// How it ended, if that is how it has to end.
+async fn attack(host: &mut Host, guest: &Guest, tries: u32) -> Result<String, String> {
+    match &guest.attack {
+        Attack::Load { says } => load(host, guest, says).await,
+        Attack::Items { count, payload, end } => items(host, guest, *count, payload, *end, tries).await,
+        Attack::Run { code } => run(host, guest, code).await,
+    }
+}
+
+async fn load(host: &mut Host, guest: &Guest, says: &str) -> Result<String, String> {
+    let began = Timestamp::now();
+    host.install(guest);
+    let file = format!("{}.wasm", guest.name);
+    loop {
+        if !host.alive().await {
+            return Err("refused by nobody".to_owned());
+        }
+        let told = host.get("/api/v1/plugins").await;
+        let find = |list: &str, key: &str, name: &str| {
+            let entry = told[list].as_array().into_iter().flatten().find(|entry| entry[key] == name);
+            entry.cloned().unwrap_or_default()
+        };
+        // What it was when it was tried before does not count.
+        let seen = |version: &Value| {
+            version["seen_at"].as_str().is_some_and(|at| at.parse::<Timestamp>().is_ok_and(|at| at >= began))
+        };
+        let version = Some(find("plugins", "plugin", guest.name)).filter(seen).unwrap_or_default();
+        if version["state"] == "active" {
+            return Err("it was taken".to_owned());
+        }
+        let reason = version["reason"].as_str().map(str::to_owned);
+        let skipped = find("skipped", "file", &file)["reason"].as_str().map(str::to_owned);
+        if let Some(reason) = skipped.or(reason) {
+            let short: String = reason.chars().take(100).collect();
+            return if reason.contains(says) { Ok(format!("refused ({short})")) } else { Err(reason) };
+        }
+        pass(Duration::from_millis(20)).await;
+    }
+}
+
+async fn items(
+    host: &mut Host,
+    guest: &Guest,
+    count: u32,
+    payload: &str,
+    end: End,
+    tries: u32,
+) -> Result<String, String> {
+    let keys: Vec<String> = (1..=count).map(|n| format!("{tries}-{n}")).collect();
+    for key in &keys {
+        let body = json!({ "key": key, "payload": payload });
+        host.post(&format!("/api/v1/jobs/{}/items", guest.name), body).await;
+    }
+    for key in &keys {
+        let item = ended_item(host, guest, key).await?;
+        check(&item, end)?;
+    }
+    Ok(match end {
+        End::Resolved => "resolved".to_owned(),
+        End::Failed(code, _) => code.to_owned(),
+    })
+}
+
+async fn ended_item(host: &mut Host, guest: &Guest, key: &str) -> Result<Value, String> {
+    loop {
+        if !host.alive().await {
+            return Err("nobody could say how it ended".to_owned());
+        }
+        let told = host.get(&format!("/api/v1/items/{}/{key}", guest.name)).await;
+        if told["item"]["state"] == "resolved" || told["item"]["state"] == "manual_required" {
+            return Ok(told);
+        }
+        pass(Duration::from_millis(20)).await;
+    }
+}
+
+fn check(told: &Value, end: End) -> Result<(), String> {
+    let (state, error) = (&told["item"]["state"], &told["item"]["error"]);
+    let holds = match end {
+        End::Resolved => state == "resolved",
+        End::Failed(code, says) => {
+            let message = error["message"].as_str().unwrap_or_default();
+            state == "manual_required" && error["code"] == code && message.contains(says)
+        }
+    };
+    if holds { Ok(()) } else { Err(format!("it should end as {end:?}, and is {state} with {error}")) }
+}
+
+async fn run(host: &mut Host, guest: &Guest, code: &str) -> Result<String, String> {
+    let run = host.post(&format!("/api/v1/jobs/{}", guest.name), json!({})).await;
+    let id = run["run_id"].as_str().unwrap_or_default().to_owned();
+    loop {
+        if !host.alive().await {
+            return Err("nobody could say how it ended".to_owned());
+        }
+        let told = host.get(&format!("/api/v1/runs/{id}")).await;
+        if told["state"] == "finished" || told["state"] == "failed" {
+            return match told["error"]["code"] == code {
+                true => Ok(format!("the run failed with {code}")),
+                false => Err(format!("the run is {} with {}", told["state"], told["error"])),
+            };
+        }
+        pass(Duration::from_millis(20)).await;
+    }
+}

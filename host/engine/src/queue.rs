@@ -122,7 +122,8 @@ struct Rooms {
 
 /// What a job is given of it.
 enum Room {
-    Permits(Vec<Permit>),
+    /// All that the job may have, or what the host has left of it.
+    Permits { permits: Vec<Permit>, all: bool },
     /// The job itself has enough for now.
     Job,
     /// The host has none, or not as much memory as an attempt may need.
@@ -140,9 +141,9 @@ impl Rooms {
     /// Up to as many permits as are free, if it is worth a claim. Only the loop takes any, so none is taken twice.
     fn take(&mut self, job: &JobSpec) -> Room {
         let running = self.running.entry(job.name.clone()).or_default();
-        let all = usize::try_from(job.flow.concurrency).unwrap_or(usize::MAX);
-        let free = all.saturating_sub(running.load(Ordering::Acquire));
-        if free == 0 || free < all / REFILL_SHARE {
+        let most = usize::try_from(job.flow.concurrency).unwrap_or(usize::MAX);
+        let free = most.saturating_sub(running.load(Ordering::Acquire));
+        if free == 0 || free < most / REFILL_SHARE {
             return Room::Job;
         }
         let memory = u32::try_from(job.limits.memory_bytes.div_ceil(MIB)).unwrap_or(u32::MAX);
@@ -153,7 +154,8 @@ impl Rooms {
             Some(Permit { running: running.clone(), _host: host, _memory: memory })
         };
         let permits: Vec<Permit> = std::iter::from_fn(permit).take(free).collect();
-        if permits.is_empty() { Room::Host } else { Room::Permits(permits) }
+        let all = permits.len() == free;
+        if permits.is_empty() { Room::Host } else { Room::Permits { permits, all } }
     }
 }
 
@@ -179,44 +181,48 @@ enum Filled {
     NoRoom,
 }
 
-/// Claims what there is room for; `due` is when the first of it is.
+/// Claims once what there is room for; `due` is when the first of it is. What is left after that comes when all others
+/// had their turn: where attempts end as fast as they are claimed there is always room, and no end.
 async fn fill(
     ctx: &Arc<Ctx>,
     job: &Arc<JobSpec>,
     due: Timestamp,
     rooms: &mut Rooms,
 ) -> Result<Filled, StoreError> {
-    let mut next = Some(due);
-    loop {
-        let now = ctx.clock.now();
-        if next.is_none_or(|next| next > now) || ctx.stop.is_cancelled() {
-            return Ok(Filled::Until(next));
-        }
-        let permits = match rooms.take(job) {
-            Room::Permits(permits) => permits,
-            Room::Job => return Ok(Filled::Until(None)),
-            Room::Host => return Ok(Filled::NoRoom),
-        };
-        let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
-        let leases = ctx.leases();
-        let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
-        if claimed.is_empty() {
-            // What keeps a shared limit full ends with a wake-up, or the rate's window does.
-            let window = job.flow.rate.and_then(|rate| rate.next_window(now));
-            return Ok(if job.flow.is_shared() { Filled::Until(window) } else { Filled::Held });
-        }
-        for (item, permit) in claimed.into_iter().zip(permits) {
-            let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());
-            let tracker = ctx.attempts.clone();
-            tracker.spawn(async move {
-                execute(&ctx, job.clone(), item, &leases).await;
-                drop(permit);
-                ctx.room.notify_one();
-                if job.flow.has_places() {
-                    ctx.store.wake();
-                }
-            });
-        }
-        next = ctx.store.next_due(&job.name).await?;
+    let now = ctx.clock.now();
+    if due > now || ctx.stop.is_cancelled() {
+        return Ok(Filled::Until(Some(due)));
     }
+    let (permits, all) = match rooms.take(job) {
+        Room::Permits { permits, all } => (permits, all),
+        Room::Job => return Ok(Filled::Until(None)),
+        Room::Host => return Ok(Filled::NoRoom),
+    };
+    let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
+    let leases = ctx.leases();
+    let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
+    if claimed.is_empty() {
+        // What keeps a shared limit full ends with a wake-up, or the rate's window does.
+        let window = job.flow.rate.and_then(|rate| rate.next_window(now));
+        return Ok(if job.flow.is_shared() { Filled::Until(window) } else { Filled::Held });
+    }
+    let used_up = claimed.len() >= permits.len();
+    for (item, permit) in claimed.into_iter().zip(permits) {
+        let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());
+        let tracker = ctx.attempts.clone();
+        tracker.spawn(async move {
+            execute(&ctx, job.clone(), item, &leases).await;
+            drop(permit);
+            ctx.room.notify_one();
+            if job.flow.has_places() {
+                ctx.store.wake();
+            }
+        });
+    }
+    Ok(match used_up {
+        // The end of an attempt tells of room.
+        true if all => Filled::Until(None),
+        true => Filled::NoRoom,
+        false => Filled::Until(ctx.store.next_due(&job.name).await?),
+    })
 }

@@ -12,9 +12,10 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{Plugin, PluginPre};
 use crate::log::Speaker;
-use crate::meter::Metered;
+use crate::meter::{CpuMeter, Metered};
 use crate::state::{Granted, Outside, State};
 use crate::trap::{self, CpuLimit};
+use crate::turns::{FREE, Turns};
 
 /// Where attempts run.
 pub struct Room {
@@ -22,6 +23,7 @@ pub struct Room {
     outside: Outside,
     /// As many as the pool has room for: whoever comes later waits here, at no cost to its own time.
     slots: Semaphore,
+    turns: Turns,
 }
 
 /// What is called, and for whom.
@@ -42,7 +44,7 @@ type Called<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + '
 
 impl Room {
     pub fn new(engine: Engine, outside: Outside, attempts_max: u32) -> Room {
-        Room { engine, outside, slots: Semaphore::new(attempts_max as usize) }
+        Room { engine, outside, slots: Semaphore::new(attempts_max as usize), turns: Turns::new() }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -94,14 +96,26 @@ impl Room {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
-        // Each tick the guest lets other tasks (and its own timeout) have a turn.
+        // Each tick the guest lets other tasks (and its own timeout) go ahead.
         let cpu_time = limits.cpu_time;
+        let turns = self.turns.clone();
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |store| match over(store.data(), cpu_time) {
             true => Err(CpuLimit(cpu_time).into()),
-            false => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
+            false => {
+                let aside = step_aside(turns.clone(), store.data().meter.clone());
+                Ok(UpdateDeadline::YieldCustom(1, Box::pin(aside)))
+            }
         });
         store
+    }
+}
+
+/// Whoever has computed for a while goes on when it is its turn.
+async fn step_aside(turns: Turns, meter: CpuMeter) {
+    tokio::task::yield_now().await;
+    if meter.used() > FREE {
+        meter.take_turn(turns.next().await);
     }
 }
 

@@ -206,15 +206,7 @@ impl Version {
     }
 
     fn refuses_config(&self, config: &BTreeMap<String, String>) -> Option<String> {
-        let validator = self.config_schema.as_ref()?;
-        let properties = self.describe.config.as_ref().and_then(|schema| schema.get("properties"));
-        let typed = config.iter().map(|(key, text)| {
-            let schema = properties.and_then(|properties| properties.get(key));
-            (key.clone(), typed(text, schema))
-        });
-        let document = Value::Object(typed.collect::<Map<_, _>>());
-        let error = validator.iter_errors(&document).next()?;
-        Some(shown(&format!("{}: {error}", error.instance_path()), Limits::DEFAULT.text_bytes))
+        refused_config(self.config_schema.as_ref()?, self.describe.config.as_ref()?, config)
     }
 
     /// Why a database would not take one of the statements.
@@ -226,6 +218,21 @@ impl Version {
         }
         None
     }
+}
+
+pub fn refused_config(
+    validator: &jsonschema::Validator,
+    schema: &Value,
+    config: &BTreeMap<String, String>,
+) -> Option<String> {
+    let properties = schema.get("properties");
+    let typed = config.iter().map(|(key, text)| {
+        let schema = properties.and_then(|properties| properties.get(key));
+        (key.clone(), typed(text, schema))
+    });
+    let document = Value::Object(typed.collect::<Map<_, _>>());
+    let error = validator.iter_errors(&document).next()?;
+    Some(shown(&format!("{}: {error}", error.instance_path()), Limits::DEFAULT.text_bytes))
 }
 
 /// A config value is text; the schema may want to see what the text stands for.

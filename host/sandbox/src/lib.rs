@@ -28,10 +28,13 @@ pub mod signature;
 mod state;
 mod tally;
 mod trap;
+mod turns;
 
 mod bindings;
 mod capabilities;
 
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

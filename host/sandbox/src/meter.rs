@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::turns::Turn;
+
 #[derive(Clone, Default)]
 pub struct CpuMeter(Arc<Mutex<Reading>>);
 
@@ -16,6 +18,8 @@ pub struct CpuMeter(Arc<Mutex<Reading>>);
 struct Reading {
     used: Duration,
     running_since: Option<Instant>,
+    /// Given back whenever the call waits.
+    turn: Option<Turn>,
 }
 
 impl CpuMeter {
@@ -25,13 +29,17 @@ impl CpuMeter {
         reading.used.saturating_add(running)
     }
 
+    pub fn take_turn(&self, turn: Option<Turn>) {
+        self.reading().turn = turn;
+    }
+
     fn resume(&self) {
         self.reading().running_since = Some(Instant::now());
     }
 
     fn pause(&self) {
         let used = self.used();
-        *self.reading() = Reading { used, running_since: None };
+        *self.reading() = Reading { used, running_since: None, turn: None };
     }
 
     fn reading(&self) -> std::sync::MutexGuard<'_, Reading> {

@@ -14,6 +14,8 @@ use crate::state::State;
 
 /// wasmtime keeps the type of this error to itself.
 const HOSTCALL_FUEL: &str = "fuel allocated for hostcalls";
+/// And that of this one: resources that the guest makes itself.
+const OWN_HANDLES: &str = "store handle limit exceeded";
 
 /// The guest is not to blame when the host has no memory left to give.
 const POOL_RETRY: SignedDuration = SignedDuration::from_secs(1);
@@ -51,7 +53,7 @@ fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, St
         );
         return ("hostcall-limit", message);
     }
-    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || whole.contains(OWN_HANDLES) {
         return (
             "handle-limit",
             format!("the guest holds more than {} handles (limits.handles of the job)", limits.handles),

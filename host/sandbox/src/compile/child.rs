@@ -95,7 +95,8 @@ impl Child {
 
     /// It is told nothing of this process but what it needs.
     fn command(&self) -> Command {
-        let threads = available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
+        // One core is left to the attempts that run meanwhile.
+        let threads = available_parallelism().map_or(1, |cores| (cores.get() - 1).clamp(1, THREADS_MAX));
         let mut command = Command::new(&self.program);
         command
             .arg(SUBCOMMAND)

@@ -201,3 +201,22 @@ async fn a_call_that_is_dropped_leaves_its_slot() {
     bench.still_works().await;
     assert_eq!(bench.scope.calls(), Vec::<String>::new());
 }
+
+/// Each on its own would let others go ahead at each tick; all together they would make them wait for as many ticks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_compute_leave_the_short_ones_their_time() {
+    const LOOPS: usize = 16;
+    let bench = Arc::new(Bench::with(&["loop-in-process", "noop"]).await);
+    let limits = Limits { cpu_time: Duration::from_millis(500), ..Limits::DEFAULT };
+    let job = limited("loop-in-process", limits);
+    let mut loops = tokio::task::JoinSet::new();
+    for _ in 0..LOOPS {
+        let (bench, job) = (bench.clone(), job.clone());
+        loops.spawn(async move { bench.process_as(job, "").await });
+    }
+    for _ in 0..60 {
+        bench.still_works().await;
+    }
+    let ended = std::iter::from_fn(|| loops.try_join_next()).count();
+    assert!(ended < LOOPS / 2, "{ended} of {LOOPS} loops came to their end before 60 short attempts did");
+}

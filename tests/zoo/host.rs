@@ -1,27 +1,31 @@
 //! The host that all guests run on, the job that is their neighbour, and what can be seen of both from outside.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::guest::Guest;
+use crate::guest::{File, Guest};
 use crate::support::http;
 use crate::support::process::Process;
 use crate::support::site::Site;
 use crate::support::{database, plugins, site};
 
-/// Steady work, of which each attempt writes a row, an event and a key: a little less than the host could do.
+/// Steady work, of which each attempt writes a row, an event and a key: far less than the host could do.
 const NEIGHBOUR: &str = r#"
 [engine]
-memory = "768MiB"
+memory = "1GiB"
 
 [datasources.witness]
 url = "sqlite://business.db"
 
+[datasources.storm]
+url = "sqlite://storm.db"
+
 [jobs.neighbour]
 plugin = "witness"
-concurrency = 6
+concurrency = 3
 grants = { sql = { witness = "read-write" }, events = ["witness"], keyvalue = true }
 config = { count = "60000", work_ms = "80" }
 "#;
@@ -46,12 +50,11 @@ impl Host {
     pub async fn start(guests: &[Guest]) -> Host {
         let jobs: String = guests.iter().map(Guest::job).collect();
         let site = Site::new(&format!("{NEIGHBOUR}{jobs}"));
-        let business = format!("sqlite://{}", site.path("business.db").display());
-        database::execute(
-            &business,
-            "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)",
-        )
-        .await;
+        let table =
+            "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)";
+        for name in ["business.db", "storm.db"] {
+            database::execute(&format!("sqlite://{}", site.path(name).display()), table).await;
+        }
         site.install("witness", "witness");
         let process = site.serve().await;
         site.until_active("witness").await;
@@ -73,18 +76,34 @@ impl Host {
         runs && self.process.get("/healthz").await.is_ok()
     }
 
-    pub fn install(&self, guest: &Guest) {
+    /// On a second try the same file is another version.
+    pub fn install(&self, guest: &Guest, tries: u32) {
         let folder = self.site.path("plugins");
-        let made = made(guest.built_as);
-        if made.is_file() {
-            plugins::place(&folder, &made, guest.name);
-        } else {
-            plugins::install(&folder, guest.built_as, guest.name);
+        let path = self.file(guest);
+        match guest.file {
+            File::Built(name) => {
+                let built = if made(name).is_file() { made(name) } else { plugins::file(name) };
+                let copy = self.site.path("copy.wasm");
+                let custom_section = [0, 2, 1, u8::try_from(tries).unwrap()];
+                std::fs::write(&copy, [&std::fs::read(built).unwrap()[..], &custom_section].concat())
+                    .unwrap();
+                plugins::place(&folder, &copy, guest.name);
+            }
+            File::Link => std::os::unix::fs::symlink(plugins::file("noop"), path).unwrap(),
+            File::Pipe => assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+            File::Folder => std::fs::create_dir(path).unwrap(),
+            File::Sparse => std::fs::File::create(path).unwrap().set_len(10 << 30).unwrap(),
         }
     }
 
     pub fn remove(&self, guest: &Guest) {
-        let _ = std::fs::remove_file(self.site.path("plugins").join(format!("{}.wasm", guest.name)));
+        let path = self.file(guest);
+        let removed = if path.is_dir() { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
+        removed.unwrap();
+    }
+
+    fn file(&self, guest: &Guest) -> PathBuf {
+        self.site.path("plugins").join(format!("{}.wasm", guest.name))
     }
 
     pub async fn get(&self, path: &str) -> Value {

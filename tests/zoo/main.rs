@@ -6,6 +6,9 @@
 mod guest;
 mod guests;
 mod host;
+mod nothing;
+mod random;
+mod servers;
 mod trial;
 
 #[path = "../it/support"]
@@ -20,6 +23,7 @@ mod support {
 
 use std::io::Read;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use guest::Guest;
 use host::Host;
@@ -44,8 +48,18 @@ async fn abandoned() {
 }
 
 async fn run() -> bool {
+    if let Some(folder) = std::env::var_os("ZOO_RANDOM") {
+        let tally = random::run(folder.as_ref()).await;
+        tally.print();
+        return tally.good();
+    }
     let only = std::env::var("ZOO_ONLY").unwrap_or_default();
-    let all: Vec<Guest> = guests::all().into_iter().filter(|guest| guest.name.contains(&only)).collect();
+    let servers = guests::Servers {
+        slow: servers::endless(b"x".to_vec(), Duration::from_millis(200)).await,
+        endless: servers::endless(vec![b'x'; 64 << 10], Duration::ZERO).await,
+    };
+    let all: Vec<Guest> =
+        guests::all(&servers).into_iter().filter(|guest| guest.name.contains(&only)).collect();
     let mut host = Host::start(&all).await;
     let mut verdicts = Vec::new();
     for (n, guest) in all.iter().enumerate() {

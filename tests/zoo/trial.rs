@@ -11,14 +11,10 @@ use crate::host::{Host, Memory, now_ms, pass};
 
 /// The neighbour is counted for this long before, and for no less while the guest runs.
 const SPAN: Duration = Duration::from_secs(1);
-/// What the neighbour has to keep of its throughput.
-const KEPT_MIN: f64 = 0.8;
 /// A machine has other things to do, so a loss has to show each time to be the guest's.
 const TRIES_MAX: u32 = 3;
 /// Longest wait for an end, and for memory to come back.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// What the process may hold more of its own after a guest than before it.
-const KEPT_KIB_MAX: i64 = 24 << 10;
 
 pub struct Verdict {
     name: String,
@@ -57,7 +53,7 @@ pub async fn try_out(host: &mut Host, guest: &Guest) -> Verdict {
             host.start_again().await;
             return verdict;
         }
-        if verdict.neighbour >= KEPT_MIN || tries == TRIES_MAX {
+        if verdict.neighbour >= guest.kept_min || tries == TRIES_MAX {
             return verdict;
         }
         eprintln!("once more: {verdict}");
@@ -66,8 +62,8 @@ pub async fn try_out(host: &mut Host, guest: &Guest) -> Verdict {
 }
 
 async fn attempt(host: &mut Host, guest: &Guest, tries: u32) -> Verdict {
-    if !matches!(guest.attack, Attack::Load { .. }) {
-        host.install(guest);
+    if !matches!(guest.attack, Attack::Load { .. } | Attack::Weigh) {
+        host.install(guest, tries);
         host.site.until_active(guest.name).await;
     }
     let quiet = now_ms();
@@ -90,17 +86,20 @@ async fn attempt(host: &mut Host, guest: &Guest, tries: u32) -> Verdict {
     let usual = rate(host.done(quiet, began).await, quiet, began);
     let meanwhile = rate(host.done(began, until).await, began, until);
     let neighbour = if usual > 0.0 { meanwhile / usual } else { 0.0 };
-    if neighbour < KEPT_MIN {
+    if neighbour < guest.kept_min {
         wrong.push(format!("its neighbour kept {neighbour:.2} of its throughput"));
     }
     host.remove(guest);
     let mut after = host.memory();
     let peak = after.peak;
-    while alive && after.own - before.own > KEPT_KIB_MAX && now_ms() < until + 5_000 {
+    if peak - before.all > guest.peak_mib_max << 10 {
+        wrong.push(format!("the host needed more than {} MiB more", guest.peak_mib_max));
+    }
+    while alive && after.own - before.own > guest.kept_mib_max << 10 && now_ms() < until + 5_000 {
         pass(Duration::from_millis(100)).await;
         after = Memory { peak, ..host.memory() };
     }
-    if after.own - before.own > KEPT_KIB_MAX {
+    if after.own - before.own > guest.kept_mib_max << 10 {
         wrong.push(format!("{} KiB of memory did not come back", after.own - before.own));
     }
     let end = end.unwrap_or_else(|_| "not as it should".to_owned());
@@ -111,15 +110,16 @@ async fn attempt(host: &mut Host, guest: &Guest, tries: u32) -> Verdict {
 /// How it ended, if that is how it has to end.
 async fn attack(host: &mut Host, guest: &Guest, tries: u32) -> Result<String, String> {
     match &guest.attack {
-        Attack::Load { says } => load(host, guest, says).await,
+        Attack::Load { says } => load(host, guest, Some(says), tries).await,
+        Attack::Weigh => load(host, guest, None, tries).await,
         Attack::Items { count, payload, end } => items(host, guest, *count, payload, *end, tries).await,
         Attack::Run { code } => run(host, guest, code).await,
     }
 }
 
-async fn load(host: &mut Host, guest: &Guest, says: &str) -> Result<String, String> {
+async fn load(host: &mut Host, guest: &Guest, says: Option<&str>, tries: u32) -> Result<String, String> {
     let began = Timestamp::now();
-    host.install(guest);
+    host.install(guest, tries);
     let file = format!("{}.wasm", guest.name);
     loop {
         if !host.alive().await {
@@ -136,13 +136,17 @@ async fn load(host: &mut Host, guest: &Guest, says: &str) -> Result<String, Stri
         };
         let version = Some(find("plugins", "plugin", guest.name)).filter(seen).unwrap_or_default();
         if version["state"] == "active" {
-            return Err("it was taken".to_owned());
+            return if says.is_none() { Ok("taken".to_owned()) } else { Err("it was taken".to_owned()) };
         }
         let reason = version["reason"].as_str().map(str::to_owned);
         let skipped = find("skipped", "file", &file)["reason"].as_str().map(str::to_owned);
         if let Some(reason) = skipped.or(reason) {
             let short: String = reason.chars().take(100).collect();
-            return if reason.contains(says) { Ok(format!("refused ({short})")) } else { Err(reason) };
+            return if says.is_none_or(|says| reason.contains(says)) {
+                Ok(format!("refused ({short})"))
+            } else {
+                Err(reason)
+            };
         }
         pass(Duration::from_millis(20)).await;
     }
@@ -162,22 +166,26 @@ async fn items(
         host.post(&format!("/api/v1/jobs/{}/items", guest.name), body).await;
     }
     for key in &keys {
-        let item = ended_item(host, guest, key).await?;
+        let item = ended_item(host, guest, key, end).await?;
         check(&item, end)?;
     }
     Ok(match end {
         End::Resolved => "resolved".to_owned(),
+        End::Waits => "put off".to_owned(),
         End::Failed(code, _) => code.to_owned(),
     })
 }
 
-async fn ended_item(host: &mut Host, guest: &Guest, key: &str) -> Result<Value, String> {
+async fn ended_item(host: &mut Host, guest: &Guest, key: &str, end: End) -> Result<Value, String> {
     loop {
         if !host.alive().await {
             return Err("nobody could say how it ended".to_owned());
         }
         let told = host.get(&format!("/api/v1/items/{}/{key}", guest.name)).await;
-        if told["item"]["state"] == "resolved" || told["item"]["state"] == "manual_required" {
+        let item = &told["item"];
+        let tried = told["attempts"].as_array().is_some_and(|attempts| !attempts.is_empty());
+        let waits = matches!(end, End::Waits) && tried && item["state"] == "waiting";
+        if item["state"] == "resolved" || item["state"] == "manual_required" || waits {
             return Ok(told);
         }
         pass(Duration::from_millis(20)).await;
@@ -188,6 +196,7 @@ fn check(told: &Value, end: End) -> Result<(), String> {
     let (state, error) = (&told["item"]["state"], &told["item"]["error"]);
     let holds = match end {
         End::Resolved => state == "resolved",
+        End::Waits => state == "waiting",
         End::Failed(code, says) => {
             let message = error["message"].as_str().unwrap_or_default();
             state == "manual_required" && error["code"] == code && message.contains(says)

@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use crate::bench::swap;
 use crate::steps::Steps;
-use crate::{chaos, deny, host, rules, sh, simulate, test, tidy, zoo};
+use crate::{chaos, deny, fuzz, host, rules, sh, simulate, test, tidy, zoo};
 
 pub fn run(root: &Path) -> Result<()> {
-    let mut steps = Steps::new(6 + test::STEPS + swap::STEPS + zoo::STEPS + chaos::STEPS);
+    let mut steps = Steps::new(6 + test::STEPS + swap::STEPS + fuzz::STEPS + zoo::STEPS + chaos::STEPS);
     let result = run_steps(root, &mut steps);
     steps.print_summary();
     result
@@ -18,7 +18,7 @@ pub fn run(root: &Path) -> Result<()> {
 /// Cheap checks first; the first failure ends the run.
 fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("format", || {
-        for manifest in ["Cargo.toml", "plugins/Cargo.toml"] {
+        for manifest in ["Cargo.toml", "plugins/Cargo.toml", zoo::MAKER] {
             sh::run(host::cargo(root).args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
         }
         Ok(())
@@ -37,6 +37,7 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     test::run_steps(root, &test::Args::default(), steps)?;
     steps.run("simulation", || simulate::run(root, &simulate::Args::default()))?;
     swap::measure(root, swap::SWAPS_SHORT, &host::binary(root), steps)?;
+    fuzz::feed(root, &fuzz::Args::default(), steps)?;
     zoo::show(root, &zoo::Args::default(), steps)?;
     chaos::torment(root, &chaos::Args::default(), steps)
 }

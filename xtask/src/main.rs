@@ -6,6 +6,7 @@ mod chaos;
 mod ci;
 mod demo;
 mod deny;
+mod fuzz;
 mod host;
 mod plugins;
 mod postgres;
@@ -56,7 +57,9 @@ enum Command {
     Chaos(chaos::Args),
     /// Run malicious plugins on real hosts, and look whether host, neighbours and memory are left alone
     Zoo(zoo::Args),
-    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, swaps, zoo, chaos
+    /// Feed inputs by chance to whatever reads what others wrote: descriptors, configurations, requests, values of guests
+    Fuzz(fuzz::Args),
+    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, swaps, fuzz, zoo, chaos
     Ci,
 }
 
@@ -84,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::run(&root, &args),
         Command::Bench { bench } => bench::run(&root, &bench),
         Command::Chaos(args) => chaos::run(&root, &args),
+        Command::Fuzz(args) => fuzz::run(&root, &args),
         Command::Zoo(args) => zoo::run(&root, &args),
         Command::Ci => ci::run(&root),
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask zoo`: malicious plugins on real hosts; one JSON line on stdout, all else on stderr.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -10,18 +11,33 @@ use crate::test::Failed;
 use crate::{host, plugins, sh, toolchain};
 
 /// How many steps `show` takes.
-pub const STEPS: usize = 3;
+pub const STEPS: usize = 4;
 
 /// Where the tools that make components are built, and what they make.
-const MAKER: &str = "tests/zoo/maker/Cargo.toml";
+pub const MAKER: &str = "tests/zoo/maker/Cargo.toml";
 const MAKER_TARGET: &str = "target/maker";
 const GUESTS: &str = "target/zoo/guests";
+const RANDOM: &str = "target/zoo/random";
+/// They are made and thrown away in portions: a thousand take 36 MiB.
+const PORTION: u64 = 2_000;
 
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub struct Args {
-    /// Only guests whose name contains this
+    /// Only guests whose name contains this, and no random components
     #[arg(long)]
     only: Option<String>,
+    /// Random components
+    #[arg(long, default_value_t = PORTION)]
+    random: u64,
+    /// Of an earlier run's random components
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Default for Args {
+    fn default() -> Args {
+        Args { only: None, random: PORTION, seed: 1 }
+    }
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
@@ -44,7 +60,22 @@ pub fn show(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     // The same targets as the tests have: with others, cargo would choose other features and compile wasmtime again.
     let build = ["test", "--workspace", "--lib", "--bins", "--test", "it", "--test", "zoo", "--no-run"];
     steps.run("building the driver of the zoo", || sh::run(host::cargo(root).args(build)))?;
-    steps.run("zoo", || drive(root, args))
+    steps.run("zoo", || {
+        let guests = [
+            ("ZOO_GUESTS", root.join(GUESTS).into()),
+            ("ZOO_ONLY", args.only.clone().unwrap_or_default().into()),
+        ];
+        drive(root, &guests)
+    })?;
+    let portions = if args.only.is_some() { 0 } else { args.random.div_ceil(PORTION) };
+    steps.run("random components", || (0..portions).try_for_each(|portion| random(root, args, portion)))
+}
+
+fn random(root: &Path, args: &Args, portion: u64) -> Result<()> {
+    let seed = (args.seed + portion * 2).to_string();
+    let count = PORTION.min(args.random - portion * PORTION).to_string();
+    make(root, &["random", &seed, &count, RANDOM])?;
+    drive(root, &[("ZOO_RANDOM", root.join(RANDOM).into())])
 }
 
 fn make(root: &Path, args: &[&str]) -> Result<()> {
@@ -53,16 +84,13 @@ fn make(root: &Path, args: &[&str]) -> Result<()> {
     sh::run(maker.args(args))
 }
 
-fn drive(root: &Path, args: &Args) -> Result<()> {
+fn drive(root: &Path, told: &[(&str, OsString)]) -> Result<()> {
     let mut driver = host::cargo(root);
     driver
         .args(["test", "--quiet", "--workspace", "--test", "zoo"])
-        .env("ZOO_GUESTS", root.join(GUESTS))
+        .envs(told.iter().cloned())
         .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
         .env("TIDEMILL_TEST_BIN", host::binary(root));
-    if let Some(only) = &args.only {
-        driver.env("ZOO_ONLY", only);
-    }
     // It ends when the other end of its stdin is gone, so with us, however we end.
     let mut running = driver.stdin(Stdio::piped()).spawn().context("failed to start `cargo test`")?;
     let end = running.stdin.take();

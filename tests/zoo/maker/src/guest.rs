@@ -78,11 +78,25 @@ fn whole(text: &str) -> String {
             module.push_str(default);
         }
     }
-    let length = u32::try_from(describe.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let length: String = length.iter().map(|byte| format!("\\{byte:02x}")).collect();
-    let escaped = describe.replace('\\', "\\\\").replace('"', "\\\"");
+    let (bytes, length) = encoded(describe, told(text, "strings") == Some("utf16"));
+    let length = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     module.push_str(&format!(
-        "(data (i32.const 64) \"\\00\\04\\00\\00{length}\")(data (i32.const 1024) \"{escaped}\"))"
+        "(data (i32.const 64) \"\\00\\04\\00\\00{}\")(data (i32.const 1024) \"{}\"))",
+        hex(&length),
+        hex(&bytes)
     ));
     module.replace("\"@", "\"tidemill:job/job@0.1.0#")
+}
+
+/// Its bytes, and its length as the encoding counts it.
+fn encoded(text: &str, utf16: bool) -> (Vec<u8>, usize) {
+    if utf16 {
+        let units: Vec<u16> = text.encode_utf16().collect();
+        return (units.iter().flat_map(|unit| unit.to_le_bytes()).collect(), units.len());
+    }
+    (text.as_bytes().to_vec(), text.len())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
 }

@@ -1,17 +1,21 @@
-//! Components that no compiler would make: `maker guests FOLDER` those of the zoo.
+//! Components that no compiler would make: `maker guests FOLDER` those of the zoo, `maker random SEED COUNT FOLDER`
+//! some by chance.
 
 mod bombs;
 mod guest;
+mod random;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use random::Random;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["guests", folder] => guests(Path::new(folder)),
-        _ => bail!("use: maker guests FOLDER"),
+        ["random", seed, count, folder] => random(seed.parse()?, count.parse()?, Path::new(folder)),
+        _ => bail!("use: maker guests FOLDER, or maker random SEED COUNT FOLDER"),
     }
 }
 
@@ -33,6 +37,31 @@ fn guests(folder: &Path) -> Result<()> {
         place(folder, name, &bytes)?;
     }
     Ok(())
+}
+
+fn random(seed: u64, count: usize, folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    let mut random = Random::new(seed)?;
+    let (mut made, mut last) = (0, None);
+    // What wasm-smith makes of an entropy is not always a component of our world.
+    for _ in 0..count.saturating_mul(2) {
+        match random.component() {
+            Ok(bytes) => {
+                place(folder, &format!("r-{made:06}"), &bytes)?;
+                made += 1;
+            }
+            Err(error) => last = Some(error),
+        }
+        if made == count {
+            return Ok(());
+        }
+    }
+    Err(last
+        .unwrap_or_else(|| anyhow::anyhow!("none"))
+        .context(format!("only {made} of {count} could be made")))
 }
 
 fn place(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {

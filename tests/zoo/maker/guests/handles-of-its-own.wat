@@ -1,0 +1,6 @@
+;; Makes a resource of its own, again and again.
+;; world: owner
+(import "[export]zoo:guest/things" "[resource-new]thing" (func $new (param i32) (result i32)))
+(func (export "@process") (type $process)
+    (loop $on (drop (call $new (i32.const 1))) (br $on))
+    i32.const 0)

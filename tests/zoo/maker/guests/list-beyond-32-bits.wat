@@ -1,0 +1,5 @@
+;; Hands over a list whose length in bytes is more than a number of 32 bits holds.
+(import "tidemill:job/sql@0.1.0" "query" (func $query (param i32 i32 i32 i32 i32)))
+(func (export "@process") (type $process)
+    (call $query (i32.const 1024) (i32.const 4) (i32.const 4096) (i32.const 0x10000001) (i32.const 2048))
+    i32.const 0)

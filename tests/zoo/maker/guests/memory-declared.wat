@@ -1,0 +1,2 @@
+;; Begins with four gigabytes.
+(memory (export "memory") 65536)

@@ -1,0 +1,5 @@
+;; Fills all of its memory again and again: each time is one instruction, which nothing interrupts.
+(memory (export "memory") 960)
+(func (export "@process") (type $process)
+    (loop $on (memory.fill (i32.const 65536) (i32.const 7) (i32.const 62000000)) (br $on))
+    i32.const 0)

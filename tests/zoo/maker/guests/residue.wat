@@ -1,0 +1,22 @@
+;; Looks for what others left in its memory, then leaves something in all of it.
+(memory (export "memory") 512)
+(table $t 10000 funcref)
+(global $used (mut i32) (i32.const 0))
+(func $mark)
+(elem declare func $mark)
+(func (export "@process") (type $process) (local $at i32)
+    (if (global.get $used) (then unreachable))
+    (global.set $used (i32.const 1))
+    (local.set $at (i32.const 131072))
+    (loop $on
+        (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
+        (local.set $at (i32.add (local.get $at) (i32.const 8)))
+        (br_if $on (i32.lt_u (local.get $at) (i32.const 33554432))))
+    (memory.fill (i32.const 131072) (i32.const 0xab) (i32.const 33423360))
+    (local.set $at (i32.const 0))
+    (loop $on
+        (if (i32.eqz (ref.is_null (table.get $t (local.get $at)))) (then unreachable))
+        (table.set $t (local.get $at) (ref.func $mark))
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (br_if $on (i32.lt_u (local.get $at) (i32.const 10000))))
+    i32.const 0)

@@ -1,0 +1,3 @@
+;; Is to be asked again in the last millisecond that a number holds.
+(data (i32.const 4096) "\00\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00\ff\ff\ff\ff\ff\ff\ff\ff")
+(func (export "@process") (type $process) i32.const 4096)

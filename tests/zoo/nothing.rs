@@ -1,0 +1,101 @@
+//! A job that may do all, and a scope that keeps nothing of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::effect::{Deed, Figure, NewItem};
+use domain::flow::Flow;
+use domain::id::EventId;
+use domain::job::{Access, Grants, JobSpec};
+use domain::limits::{Limits, MIB};
+use domain::plugin::Statement;
+use domain::retry::RetryPolicy;
+use domain::schedule::Schedule;
+use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
+use jiff::Timestamp;
+
+/// With all that can be granted, and little of everything.
+pub fn job_with_all(name: &str) -> JobSpec {
+    let grants = Grants {
+        datasources: BTreeMap::from([("any".to_owned(), Access::ReadWrite)]),
+        topics: ["any".to_owned()].into(),
+        items: [name.parse().unwrap()].into(),
+        http: ["http://127.0.0.1:9".parse().unwrap()].into(),
+        keyvalue: true,
+        alerts: true,
+        audit: true,
+        metrics: true,
+        ..Grants::default()
+    };
+    let limits = Limits {
+        cpu_time: Duration::from_millis(50),
+        wall_time: Duration::from_millis(500),
+        memory_bytes: 16 * MIB,
+        ..Limits::DEFAULT
+    };
+    JobSpec {
+        name: name.parse().unwrap(),
+        plugin: name.parse().unwrap(),
+        schedule: Schedule::Manual,
+        ticks: Default::default(),
+        config: BTreeMap::from([("key".to_owned(), "value".to_owned())]),
+        grants,
+        limits,
+        retry: RetryPolicy::DEFAULT,
+        flow: Flow::default(),
+        resolve_when_absent: false,
+        failed_alert: Default::default(),
+        on_store_loss: Default::default(),
+    }
+}
+
+/// Takes all that it is given, and keeps nothing.
+pub struct Nothing;
+
+#[async_trait]
+impl Scope for Nothing {
+    fn held(&self) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
+    async fn kv_get(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, ScopeError> {
+        Ok(Some(vec![0; 16]))
+    }
+
+    async fn kv_set(&self, _: &str, _: &str, _: Option<Vec<u8>>) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
+    async fn kv_keys(&self, _: &str, from: u64) -> Result<Keys, ScopeError> {
+        Ok(Keys { keys: vec!["key".to_owned(); 3], next: Some(from) })
+    }
+
+    async fn sql_query(&self, _: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError> {
+        Ok(Rows { columns: vec!["n".to_owned()], rows: vec![params] })
+    }
+
+    async fn sql_execute(&self, _: &Statement, _: Vec<Value>) -> Result<u64, ScopeError> {
+        Ok(u64::MAX)
+    }
+
+    async fn alert(&self, _: domain::alert::Alert) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
+    async fn record(&self, _: Deed) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
+    async fn enqueue(&self, _: NewItem) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
+    async fn measure(&self, _: Figure) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
+    async fn publish(&self, _: &str, _: &str, _: &str) -> Result<EventId, ScopeError> {
+        Ok(EventId::new(Timestamp::UNIX_EPOCH))
+    }
+}

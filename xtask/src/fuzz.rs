@@ -1,0 +1,71 @@
+//! `cargo xtask fuzz`: inputs by chance for whatever reads what others wrote; one JSON line on stdout, all else on stderr.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::steps::Steps;
+use crate::test::Failed;
+use crate::{host, plugins, sh, toolchain};
+
+/// How many steps `feed` takes.
+pub const STEPS: usize = 2;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Inputs of each target
+    #[arg(long, default_value_t = INPUTS)]
+    inputs: u64,
+    /// Requests to a real host
+    #[arg(long, default_value_t = REQUESTS)]
+    requests: u64,
+    /// The inputs of an earlier run
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+const INPUTS: u64 = 10_000;
+const REQUESTS: u64 = 1_000;
+
+impl Default for Args {
+    fn default() -> Args {
+        Args { inputs: INPUTS, requests: REQUESTS, seed: None }
+    }
+}
+
+pub fn run(root: &Path, args: &Args) -> Result<()> {
+    let mut steps = Steps::new(3 + STEPS);
+    let result = run_steps(root, args, &mut steps);
+    steps.print_summary();
+    result
+}
+
+fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
+    steps.run("wasm target", || toolchain::wasm_target(root))?;
+    steps.run("building plugins", || plugins::build(root))?;
+    steps.run("building the host", || host::build(root))?;
+    feed(root, args, steps)
+}
+
+/// The steps themselves, with plugins and host built; `cargo xtask ci` takes them, too.
+pub fn feed(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
+    // The same targets as the tests have: with others, cargo would choose other features and compile wasmtime again.
+    let build = ["test", "--workspace", "--lib", "--bins", "--test", "it", "--test", "fuzz", "--no-run"];
+    steps.run("building the fuzz targets", || sh::run(host::cargo(root).args(build)))?;
+    steps.run("fuzz", || drive(root, args))
+}
+
+fn drive(root: &Path, args: &Args) -> Result<()> {
+    let mut driver = host::cargo(root);
+    driver
+        .args(["test", "--quiet", "--workspace", "--test", "fuzz"])
+        .env("FUZZ_INPUTS", args.inputs.to_string())
+        .env("FUZZ_REQUESTS", args.requests.to_string())
+        .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
+        .env("TIDEMILL_TEST_BIN", host::binary(root));
+    if let Some(seed) = args.seed {
+        driver.env("TIDEMILL_TEST_SEED", seed.to_string());
+    }
+    let status = driver.status().context("failed to start `cargo test`")?;
+    if status.success() { Ok(()) } else { Err(Failed(1).into()) }
+}

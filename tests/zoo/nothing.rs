@@ -9,11 +9,12 @@ use domain::flow::Flow;
 use domain::id::EventId;
 use domain::job::{Access, Grants, JobSpec};
 use domain::limits::{Limits, MIB};
+use domain::origin::Methods;
 use domain::plugin::Statement;
 use domain::retry::RetryPolicy;
 use domain::schedule::Schedule;
-use domain::scope::{Keys, Rows, Scope, ScopeError, Value};
-use jiff::Timestamp;
+use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
+use jiff::{SignedDuration, Timestamp};
 
 /// With all that can be granted, and little of everything.
 pub fn job_with_all(name: &str) -> JobSpec {
@@ -21,7 +22,7 @@ pub fn job_with_all(name: &str) -> JobSpec {
         datasources: BTreeMap::from([("any".to_owned(), Access::ReadWrite)]),
         topics: ["any".to_owned()].into(),
         items: [name.parse().unwrap()].into(),
-        http: ["http://127.0.0.1:9".parse().unwrap()].into(),
+        http: BTreeMap::from([("http://127.0.0.1:9".parse().unwrap(), Methods::Any)]),
         keyvalue: true,
         alerts: true,
         audit: true,
@@ -65,6 +66,18 @@ impl Scope for Nothing {
 
     async fn kv_set(&self, _: &str, _: &str, _: Option<Vec<u8>>) -> Result<(), ScopeError> {
         Ok(())
+    }
+
+    async fn kv_set_for(&self, _: &str, _: &str, _: Vec<u8>, _: SignedDuration) -> Result<(), ScopeError> {
+        Ok(())
+    }
+
+    async fn kv_compare_and_set(&self, _: &str, _: &str, change: Swap) -> Result<bool, ScopeError> {
+        Ok(change.expected.is_some())
+    }
+
+    async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError> {
+        Ok((!name.is_empty()).then_some(u64::MAX))
     }
 
     async fn kv_keys(&self, _: &str, from: u64) -> Result<Keys, ScopeError> {

@@ -13,7 +13,7 @@ use domain::job::JobSpec;
 use domain::outcome::Failure;
 use domain::runner::{Call, PageRequest, Readiness, Report, Runner};
 use jiff::Timestamp;
-use sandbox::{Sandbox, SandboxConfig};
+use sandbox::{Pins, Sandbox, SandboxConfig};
 
 use crate::nothing::{Nothing, job_with_all};
 
@@ -69,7 +69,7 @@ pub async fn run(folder: &Path) -> Tally {
     let plugins = tempfile::tempdir().unwrap();
     let mut config = SandboxConfig::new(plugins.path(), Clock::steady());
     config.describe_cpu_time = Duration::from_millis(50);
-    config.compile_time = Duration::from_secs(10);
+    config.compiles_max = 2;
     let sandbox = Sandbox::new(config, None).unwrap();
     let (mut tally, mut begin) = (Tally::default(), None);
     for batch in files.chunks(BATCH) {
@@ -101,7 +101,7 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
     for file in batch {
         std::fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
     }
-    sandbox.rescan(&jobs).await;
+    sandbox.rescan(&jobs, &Pins::default()).await;
     for (job, file) in jobs.iter().zip(batch) {
         tally.components += 1;
         if matches!(sandbox.readiness(job), Readiness::Ready(_)) {
@@ -114,7 +114,7 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
         }
         std::fs::remove_file(folder.join(file.file_name().unwrap())).unwrap();
     }
-    sandbox.rescan(&jobs).await;
+    sandbox.rescan(&jobs, &Pins::default()).await;
 }
 
 async fn watch<T>(file: &Path, tally: &mut Tally, call: impl Future<Output = Report<T>>) {

@@ -29,9 +29,12 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("clippy", || {
         let lints = ["--", "-D", "warnings"];
         let all = ["--workspace", "--all-targets"];
+        // They are no tests of `cargo test`, and so none of all targets.
+        let drivers = ["--workspace", "--test", "chaos", "--test", "fuzz", "--test", "swap", "--test", "zoo"];
         // With the simulator, which is not built otherwise.
         let faults = ["--features", "simulation/faults"];
         sh::run(host::cargo(root).arg("clippy").args(all).args(faults).args(lints))?;
+        sh::run(host::cargo(root).arg("clippy").args(drivers).args(faults).args(lints))?;
         sh::run(host::cargo(root).arg("clippy").args(host::PLUGINS).args(all).args(lints))
     })?;
     test::run_steps(root, &test::Args::default(), steps)?;

@@ -15,6 +15,8 @@ use crate::bindings::config::Host as _;
 use crate::bindings::events::Host as _;
 use crate::bindings::items::Host as _;
 use crate::bindings::keyvalue::{Host as _, HostBucket as _};
+use crate::bindings::kv::Host as _;
+use crate::bindings::locks::Host as _;
 use crate::bindings::logging::{Host as _, Level};
 use crate::bindings::metrics::Host as _;
 use crate::bindings::sql::{self, Host as _};
@@ -24,7 +26,7 @@ use crate::convert;
 use crate::http::Clients;
 use crate::log::Speaker;
 use crate::sandbox::SandboxError;
-use crate::state::{Granted, Outside, State};
+use crate::state::{Fence, Granted, Outside, State};
 
 /// Texts are as long as that: beyond the limits of keys, codes and labels.
 const TEXT_MAX: usize = 700;
@@ -66,7 +68,8 @@ impl Attempt {
         let statements = BTreeMap::from([("a".to_owned(), statement)]);
         let describe = Arc::new(Describe { statements, ..Describe::default() });
         let limits = job.limits.clone();
-        let granted = Granted { job, describe, scope };
+        let fence = Some(Fence { epoch: 1, idempotency_key: "any".to_owned() });
+        let granted = Granted { job, describe, scope, fence };
         Ok(Attempt(State::new(Some(granted), &limits, &outside, Speaker::default())))
     }
 
@@ -82,7 +85,7 @@ impl Attempt {
 
     async fn call_one(&mut self, draw: &mut Draw<'_>) {
         let state = &mut self.0;
-        match draw.byte() % 14 {
+        match draw.byte() % 17 {
             0 => drop(sql::Host::query(state, draw.text(), draw.list(Draw::value)).await),
             1 => drop(state.execute(draw.text(), draw.list(Draw::value)).await),
             2 => drop(state.publish(draw.text(), draw.text(), draw.text()).await),
@@ -98,13 +101,26 @@ impl Attempt {
             9 => drop(crate::bindings::config::Host::get(state, draw.text())),
             10 => drop(state.get_all()),
             11 => bucket(state, draw).await,
-            12 => drop(convert::outcome(draw.outcome(), &state.limits)),
+            12 => drop(state.try_acquire(draw.text()).await),
+            13 => {
+                let (bucket, key, value) = (draw.text(), draw.text(), draw.text().into_bytes());
+                drop(state.set_for(bucket, key, value, draw.number()).await);
+            }
+            14 => compare_and_set(state, draw).await,
+            15 => drop(convert::outcome(draw.outcome(), &state.limits)),
             _ => {
                 drop(convert::page(draw.page(), 3, &state.limits));
                 drop(convert::failure(draw.failure(), &state.limits));
             }
         }
     }
+}
+
+async fn compare_and_set(state: &mut State, draw: &mut Draw<'_>) {
+    let (bucket, key) = (draw.text(), draw.text());
+    let (expected, value) = (draw.option().map(String::into_bytes), draw.option().map(String::into_bytes));
+    let ttl = draw.byte().is_multiple_of(2).then(|| draw.number());
+    drop(crate::bindings::kv::Host::compare_and_set(state, bucket, key, expected, value, ttl).await);
 }
 
 async fn bucket(state: &mut State, draw: &mut Draw<'_>) {

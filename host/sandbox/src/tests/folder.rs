@@ -11,29 +11,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{Bench, job};
 use crate::folder::Folder;
 
-const SWAPS: usize = 1_000;
+const READS: usize = 1_000;
+/// When a link that turns is never met both ways, something is wrong with the test.
+const READS_MAX: usize = 1_000_000;
 
 /// What was read, and how often.
 type Seen = BTreeMap<Result<Vec<u8>, String>, usize>;
 
-/// Reads as often as it can, while a link is put in place of another, by rename, again and again.
+/// Reads while a link is put in place of another, by rename, again and again: often enough to have met it both ways, however
+/// the two threads are given their time.
 fn read_while_links_turn(plugins: &Path, link: &Path, targets: [&Path; 2]) -> Seen {
     let done = AtomicBool::new(false);
     let (folder, plugin) = (Folder::open(plugins).unwrap(), "turning".parse().unwrap());
     let mut seen = BTreeMap::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for n in 0..SWAPS {
+            for target in targets.iter().cycle() {
                 let draft = plugins.join(".draft");
-                symlink(targets[n % 2], &draft).unwrap();
+                symlink(target, &draft).unwrap();
                 fs::rename(&draft, link).unwrap();
+                if done.load(Ordering::Acquire) {
+                    break;
+                }
             }
-            done.store(true, Ordering::Release);
         });
-        while !done.load(Ordering::Acquire) {
+        for reads in 1..READS_MAX {
             let read = folder.read(&plugin, 1_000).map(|file| file.bytes);
             *seen.entry(read).or_insert(0) += 1;
+            if reads >= READS && seen.len() >= targets.len() {
+                break;
+            }
         }
+        done.store(true, Ordering::Release);
     });
     seen
 }

@@ -5,6 +5,7 @@ mod bomb;
 mod folder;
 mod load;
 mod pins;
+mod releases;
 mod unseen;
 
 use std::collections::BTreeMap;

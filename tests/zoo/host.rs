@@ -33,6 +33,8 @@ config = { count = "60000", work_ms = "80" }
 pub struct Host {
     pub site: Site,
     process: Process,
+    /// What a neighbour has to keep of its throughput, at most.
+    neighbour: f64,
 }
 
 /// Kilobytes, as the kernel counts them.
@@ -58,7 +60,8 @@ impl Host {
         site.install("witness", "witness");
         let process = site.serve().await;
         site.until_active("witness").await;
-        let host = Host { site, process };
+        let neighbour = std::env::var("ZOO_NEIGHBOUR").ok().and_then(|text| text.parse().ok());
+        let host = Host { site, process, neighbour: neighbour.unwrap_or(1.0) };
         host.post("/api/v1/jobs/neighbour", json!({})).await;
         let found = || async { host.count("SELECT COUNT(*) FROM item").await.ge(&60_000).then_some(()) };
         site::eventually("all of the neighbour's items are found", found).await;
@@ -68,6 +71,11 @@ impl Host {
     /// Another one in place of one that is gone.
     pub async fn start_again(&mut self) {
         self.process = self.site.serve().await;
+    }
+
+    /// What this guest has to leave to its neighbour, as a share.
+    pub fn neighbour_keeps(&self, guest: &Guest) -> f64 {
+        guest.kept_min.min(self.neighbour)
     }
 
     /// Whether the process is there and answers.

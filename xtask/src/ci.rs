@@ -41,6 +41,6 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("simulation", || simulate::run(root, &simulate::Args::default()))?;
     swap::measure(root, swap::SWAPS_SHORT, &host::binary(root), steps)?;
     fuzz::feed(root, &fuzz::Args::default(), steps)?;
-    zoo::show(root, &zoo::Args::default(), steps)?;
+    zoo::show(root, &zoo::Args::of_ci(), steps)?;
     chaos::torment(root, &chaos::Args::default(), steps)
 }

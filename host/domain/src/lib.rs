@@ -11,6 +11,7 @@ pub mod lease;
 pub mod limits;
 pub mod lock;
 pub mod origin;
+pub mod release;
 pub mod retry;
 pub mod schedule;
 pub mod secret;

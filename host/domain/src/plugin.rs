@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, PluginName};
 use crate::job::JobSpec;
@@ -28,7 +28,7 @@ pub struct Describe {
 }
 
 /// One SQL statement that a plugin declares; nothing else can be run.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
     pub datasource: String,
@@ -115,15 +115,72 @@ fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
     outside
 }
 
+/// What a version asks for, as it is kept and compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asks {
+    pub imports: Vec<String>,
+    pub statements: BTreeMap<String, Statement>,
+    pub topics: Vec<String>,
+    pub capabilities: Vec<String>,
+    pub config: Option<serde_json::Value>,
+}
+
+impl Asks {
+    /// What it wants that the version before did not, a line each. Another release of an interface is the same interface.
+    pub fn beyond(&self, before: &Asks) -> Vec<String> {
+        let interface = |import: &str| import.split('@').next().unwrap_or_default().to_owned();
+        let had: Vec<String> = before.imports.iter().map(|import| interface(import)).collect();
+        let imports = self.imports.iter().filter(|import| !had.contains(&interface(import)));
+        let statements =
+            self.statements.iter().filter(|(name, one)| before.statements.get(*name) != Some(one));
+        let statement = |(name, one): (&String, &Statement)| {
+            let does = if one.writes { "writes to" } else { "reads" };
+            format!("statement {name:?} {does} {:?}: {}", one.datasource, one.sql)
+        };
+        let topics = self.topics.iter().filter(|topic| !before.topics.contains(topic));
+        let capabilities = self.capabilities.iter().filter(|name| !before.capabilities.contains(name));
+        let imports = imports.map(|import| format!("import {import}"));
+        imports
+            .chain(statements.map(statement))
+            .chain(topics.map(|topic| format!("topic {topic:?}")))
+            .chain(capabilities.map(|name| format!("capability {name:?}")))
+            .collect()
+    }
+}
+
 /// Where one version of a plugin stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionState {
     /// New attempts run on it.
     Active,
+    /// Attempts of some items run on it.
+    Canary,
+    /// It asks for more than the version that runs, a line each, and somebody has to approve.
+    Waiting(String),
     /// It was replaced or its file is gone; running attempts finish on it.
     Retired,
-    /// It never ran, and why.
+    /// It does not run, and why.
     Rejected(String),
+}
+
+impl VersionState {
+    pub fn word(&self) -> &'static str {
+        match self {
+            VersionState::Active => "active",
+            VersionState::Canary => "canary",
+            VersionState::Waiting(_) => "waiting",
+            VersionState::Retired => "retired",
+            VersionState::Rejected(_) => "rejected",
+        }
+    }
+
+    /// What it waits for, or why it does not run.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            VersionState::Waiting(reason) | VersionState::Rejected(reason) => Some(reason),
+            _ => None,
+        }
+    }
 }
 
 /// One version of a plugin as the host knows it.
@@ -135,8 +192,8 @@ pub struct PluginVersion {
     /// What it calls itself; empty if it could not be asked.
     pub version: String,
     pub summary: String,
-    /// What it asks for, in JSON; empty if it could not be asked.
-    pub asks: String,
+    /// None if it could not be asked.
+    pub asks: Option<Asks>,
     pub state: VersionState,
     pub seen_at: Timestamp,
 }

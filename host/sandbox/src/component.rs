@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
-use domain::plugin::{Describe, Statement};
-use serde_json::{Map, Value, json};
+use domain::plugin::{Asks, Describe, Statement};
+use serde_json::{Map, Value};
 use wasmtime::component::{Component, Linker};
 
 use crate::attempt::{Room, Visit};
@@ -140,22 +140,9 @@ fn check_contract(component: &Component) -> Result<Vec<String>, String> {
 }
 
 impl Version {
-    /// What it imports and declares, in JSON.
-    pub fn asks(&self) -> String {
-        let describe = &self.describe;
-        let statement = |(name, one): (&String, &Statement)| {
-            let shown = json!({ "datasource": one.datasource, "writes": one.writes, "sql": one.sql });
-            (name.clone(), shown)
-        };
-        let statements: Map<String, Value> = describe.statements.iter().map(statement).collect();
-        json!({
-            "imports": self.imports,
-            "statements": statements,
-            "topics": describe.topics,
-            "capabilities": describe.capabilities,
-            "config": describe.config,
-        })
-        .to_string()
+    pub fn asks(&self) -> Asks {
+        let Describe { statements, topics, capabilities, config, .. } = self.describe.as_ref().clone();
+        Asks { imports: self.imports.clone(), statements, topics, capabilities, config }
     }
 
     /// Why this version may not run as `job`, and what to do about it.

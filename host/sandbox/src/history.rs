@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::clock::Clock;
 use domain::id::{Digest, PluginName};
-use domain::plugin::{PluginVersion, VersionState};
+use domain::plugin::{Asks, PluginVersion, VersionState};
 
 use crate::component::Version;
 
@@ -33,16 +33,8 @@ impl History {
             Some(at) => history.remove(at).map(|version| version.seen_at),
             None => None,
         };
-        let version = PluginVersion {
-            plugin: plugin.clone(),
-            digest: facts.digest,
-            size_bytes: facts.size_bytes,
-            version: facts.said.0.to_owned(),
-            summary: facts.said.1.to_owned(),
-            asks: facts.asks.clone(),
-            state,
-            seen_at: seen_at.unwrap_or_else(|| self.clock.now()),
-        };
+        let mut version = self.version(plugin, facts, state);
+        version.seen_at = seen_at.unwrap_or(version.seen_at);
         history.push_front(version.clone());
         if history.len() > self.versions_max {
             let old = history.iter().rposition(|version| version.state != VersionState::Active);
@@ -50,6 +42,26 @@ impl History {
             history.remove(old.unwrap_or(last));
         }
         Some(version)
+    }
+
+    /// How it is told of, as if it were seen now for the first time.
+    pub fn version(&self, plugin: &PluginName, facts: &Facts, state: VersionState) -> PluginVersion {
+        PluginVersion {
+            plugin: plugin.clone(),
+            digest: facts.digest,
+            size_bytes: facts.size_bytes,
+            version: facts.said.0.to_owned(),
+            summary: facts.said.1.to_owned(),
+            asks: facts.asks.clone(),
+            state,
+            seen_at: self.clock.now(),
+        }
+    }
+
+    pub fn state(&self, plugin: &PluginName, digest: Digest) -> Option<VersionState> {
+        let list = self.list();
+        let version = list.iter().find(|version| version.plugin == *plugin && version.digest == digest)?;
+        Some(version.state.clone())
     }
 
     fn list(&self) -> MutexGuard<'_, VecDeque<PluginVersion>> {
@@ -63,12 +75,12 @@ pub struct Facts<'a> {
     pub size_bytes: u64,
     /// Its version and its summary.
     pub said: (&'a str, &'a str),
-    pub asks: String,
+    pub asks: Option<Asks>,
 }
 
 impl<'a> Facts<'a> {
     pub fn of(version: &'a Version) -> Facts<'a> {
         let said = (version.describe.version.as_str(), version.describe.summary.as_str());
-        Facts { digest: version.digest, size_bytes: version.size_bytes, said, asks: version.asks() }
+        Facts { digest: version.digest, size_bytes: version.size_bytes, said, asks: Some(version.asks()) }
     }
 }

@@ -12,8 +12,11 @@ mod catalog;
 mod compile;
 mod component;
 mod contract;
+mod decided;
 mod folder;
 mod history;
+mod round;
+mod shelf;
 
 mod http;
 
@@ -28,6 +31,7 @@ pub mod signature;
 mod state;
 mod tally;
 mod trap;
+mod trials;
 mod turns;
 
 mod bindings;
@@ -38,9 +42,10 @@ pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{KeptVersions, Pins, ScanReport, Skipped, Trouble};
+pub use catalog::{ScanReport, Skipped, Trouble};
 pub use compile::{Bounds, Child, Compiler, compile_stdin};
 pub use component::StatementCheck;
 pub use config::SandboxConfig;
+pub use decided::{Answer, Arrival, Candidate, Decided, Proposal, Standing, Versions};
 pub use folder::PluginFile;
 pub use sandbox::{Sandbox, SandboxError};

@@ -1,25 +1,31 @@
 //! The sandbox as the engine sees it: a `Runner`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use domain::id::{Digest, PluginName};
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::outcome::{ErrorInfo, Failure, Outcome};
 use domain::plugin::PluginVersion;
+use domain::release::Tried;
 use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
 use jiff::SignedDuration;
 
 use crate::attempt::{Ran, Room, Visit};
-use crate::catalog::{Catalog, Pins, ScanReport, Trouble};
+use crate::catalog::{Catalog, ScanReport, Trouble};
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert;
+use crate::decided::Decided;
 use crate::engine::Wasm;
 use crate::http::Clients;
 use crate::log::Speaker;
+use crate::shelf::Chosen;
 use crate::state::{Fence, Granted, Outside};
+use crate::trials::Trials;
 
 /// When to ask again for a plugin that has no version to run.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
@@ -37,6 +43,7 @@ pub enum SandboxError {
 pub struct Sandbox {
     room: Arc<Room>,
     catalog: Catalog,
+    trials: Trials,
     allocator: &'static str,
 }
 
@@ -52,12 +59,12 @@ impl Sandbox {
         let room = Arc::new(Room::new(engine, outside, config.attempts_max));
         let workshop = Workshop::new(config.clone(), room.clone(), linker);
         let catalog = Catalog::new(config, workshop, statements);
-        Ok(Arc::new(Sandbox { room, catalog, allocator }))
+        Ok(Arc::new(Sandbox { room, catalog, trials: Trials::default(), allocator }))
     }
 
     /// Takes over what is in the plugins folder now, checked against these jobs.
-    pub async fn rescan(&self, jobs: &[Arc<JobSpec>], pins: &Pins) -> ScanReport {
-        self.catalog.rescan(jobs, pins).await
+    pub async fn rescan(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
+        self.catalog.rescan(jobs, decided).await
     }
 
     /// All that are known, those that changed last first.
@@ -68,6 +75,11 @@ impl Sandbox {
     /// What is wrong with the plugins folder, as of the last rescan.
     pub fn trouble(&self) -> Arc<Trouble> {
         self.catalog.trouble()
+    }
+
+    /// What came of attempts on versions that ran side by side, since this was asked before.
+    pub fn take_tried(&self) -> BTreeMap<(PluginName, Digest), Tried> {
+        self.trials.take()
     }
 
     /// How memory for attempts is had: `pooling`, or `on-demand` where that was not possible.
@@ -127,7 +139,7 @@ impl Runner for Sandbox {
     }
 
     async fn process(&self, call: Call<Claimed>) -> Report<Outcome> {
-        let Some(version) = self.catalog.active(&call.job.plugin) else {
+        let Some(Chosen { version, counts }) = self.catalog.choose(&call.job, &call.input.key) else {
             return self.not_ready(&call.job);
         };
         let item = convert::item(&call.job, &call.input);
@@ -140,10 +152,14 @@ impl Runner for Sandbox {
             })
             .await;
         let limits = &call.job.limits;
-        report(&version, ran, |answer| match answer {
+        let report = report(&version, ran, |answer| match answer {
             Ok(outcome) => convert::outcome(outcome, limits),
             Err(failure) => Err(convert::failure(failure, limits)),
-        })
+        });
+        if counts {
+            self.trials.note(&version, &report);
+        }
+        report
     }
 }
 

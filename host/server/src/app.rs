@@ -24,6 +24,8 @@ use crate::config_reload::{ConfigReload, Live, at_start};
 use crate::delivery::{self, Courier, Delivery};
 use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
+use crate::rollout::Rollout;
+use crate::versions::SharedVersions;
 
 /// How long requests that are being answered may take after the stop signal.
 const HTTP_GRACE: Duration = Duration::from_secs(2);
@@ -57,12 +59,12 @@ impl App {
         let store = Arc::new(Store::open(&config.store).await?);
 
         let check: Arc<dyn StatementCheck> = Arc::new(StoreCheck(store.clone()));
-        let mut settings = SandboxConfig::new(&config.plugins_dir, clock.clone());
+        let mut settings = SandboxConfig::new(&config.plugins.dir, clock.clone());
         settings.compiler = config.compiler.clone();
         settings.data_dir = Some(config.data_dir.clone());
         settings.attempts_max = engine.attempts_max;
         settings.certificates.clone_from(&config.tls.certificates);
-        settings.signatures.clone_from(&config.signatures);
+        settings.signatures.clone_from(&config.plugins.signatures);
         let sandbox = Sandbox::new(settings, Some(check))?;
 
         let stopping = CancellationToken::new();
@@ -77,11 +79,19 @@ impl App {
         let current = at_start(&source, &store, config.clone(), clock.now()).await?;
         let jobs = current.jobs.clone();
         let engine = Engine::start(engine, host, store.clone(), sandbox.clone(), clock.clone(), jobs).await?;
+        let versions = Arc::new(SharedVersions {
+            store: store.clone(),
+            rules: config.plugins.release.clone(),
+            shared: config.plugins.shared && config.store.is_postgres(),
+            host,
+            clock: clock.clone(),
+        });
         let state = AppState {
             config: Arc::new(Live { source, edited: Arc::default() }),
             store,
             engine: Arc::new(engine),
             sandbox,
+            versions,
             clock,
             listen: address,
             stopping,
@@ -108,6 +118,7 @@ impl App {
 /// What goes on beside the engine and HTTP, until the stop.
 struct Background {
     plugins: JoinHandle<()>,
+    rollout: JoinHandle<()>,
     settings: JoinHandle<()>,
     delivery: JoinHandle<()>,
     archiver: JoinHandle<()>,
@@ -116,22 +127,24 @@ struct Background {
 impl Background {
     /// `config` is what the host was started with, `current` what is in effect.
     fn start(state: &AppState, config: Config, current: Config, couriers: Vec<Courier>) -> Background {
-        let AppState { store, engine, sandbox, clock, stopping, .. } = state.clone();
+        let AppState { store, engine, sandbox, versions, clock, stopping, .. } = state.clone();
         let (stop, nudge) = (stopping, Arc::new(Notify::new()));
         let archiver =
             Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
-        let plugins = HotReload {
-            sandbox,
+        let rollout = Rollout {
+            versions: versions.clone(),
+            sandbox: sandbox.clone(),
             engine: engine.clone(),
-            store: store.clone(),
             nudge: nudge.clone(),
-            clock: clock.clone(),
             stop: stop.clone(),
         };
+        let plugins =
+            HotReload { sandbox, engine: engine.clone(), versions, nudge: nudge.clone(), stop: stop.clone() };
         let settings =
             ConfigReload { live: state.config.clone(), engine, store, clock, plugins: nudge, stop };
         Background {
-            plugins: tokio::spawn(plugins.run(config.plugins_dir)),
+            plugins: tokio::spawn(plugins.run(config.plugins.dir)),
+            rollout: tokio::spawn(rollout.run()),
             settings: tokio::spawn(settings.run(current)),
             delivery: tokio::spawn(delivery::run(couriers)),
             archiver: tokio::spawn(archiver.run()),
@@ -139,8 +152,8 @@ impl Background {
     }
 
     async fn ended(self) {
-        let Background { plugins, settings, delivery, archiver } = self;
-        let _ = tokio::join!(plugins, settings, delivery, archiver);
+        let Background { plugins, rollout, settings, delivery, archiver } = self;
+        let _ = tokio::join!(plugins, rollout, settings, delivery, archiver);
     }
 }
 

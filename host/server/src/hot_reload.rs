@@ -7,17 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::clock::Clock;
 use engine::Engine;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sandbox::{Sandbox, ScanReport, Trouble};
-use store::Store;
-use store::plugins::Pin;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::versions::SharedVersions;
+use crate::versions::{SharedVersions, Standings};
 
 /// A file that changed may change again at once: wait until it rests.
 const REST: Duration = Duration::from_millis(50);
@@ -28,16 +25,15 @@ const RESCAN_PERIOD: Duration = Duration::from_secs(30);
 /// The same while the folder cannot be watched.
 const UNWATCHED_PERIOD: Duration = Duration::from_secs(2);
 
-/// How often it is asked whether somebody pinned a version.
-const PINS_PERIOD: Duration = Duration::from_secs(1);
+/// How often it is asked whether another version is to run.
+const STANDINGS_PERIOD: Duration = Duration::from_secs(1);
 
 pub struct HotReload {
     pub sandbox: Arc<Sandbox>,
     pub engine: Arc<Engine>,
-    pub store: Arc<Store>,
+    pub versions: Arc<SharedVersions>,
     /// Has it look at once.
     pub nudge: Arc<Notify>,
-    pub clock: Clock,
     pub stop: CancellationToken,
 }
 
@@ -47,8 +43,7 @@ impl HotReload {
         let mut watcher = None;
         let mut watched = None;
         let mut before = Trouble::default();
-        let versions = Arc::new(SharedVersions { store: self.store.clone(), clock: self.clock.clone() });
-        let mut pins = self.store.plugin_pins().await.unwrap_or_default();
+        let Some(mut standings) = self.standings().await else { return };
         loop {
             // A watch stays with its folder, also when that is moved away and another takes its name.
             let folder = identity(&plugins_dir);
@@ -57,11 +52,11 @@ impl HotReload {
                 watched = folder;
             }
             let looked_at = Instant::now();
-            let (jobs, wanted) = (self.engine.jobs(), versions.pins(&pins));
+            let (jobs, decided) = (self.engine.jobs(), self.versions.decided(&standings));
             // A compiler that is at work ends with the look that it belongs to.
             let report = tokio::select! {
                 _ = self.stop.cancelled() => return,
-                report = self.sandbox.rescan(&jobs, &wanted) => report,
+                report = self.sandbox.rescan(&jobs, &decided) => report,
             };
             tell_trouble(&report.trouble, &before);
             before.clone_from(&report.trouble);
@@ -71,19 +66,32 @@ impl HotReload {
                 _ = self.stop.cancelled() => return,
                 _ = nudge.notified() => settle(&nudge, &renamed, looked_at).await,
                 _ = tokio::time::sleep(period) => {}
-                now = self.other_pins(&pins) => pins = now,
+                _ = self.other_standings(&standings) => {}
+            }
+            let Some(now) = self.standings().await else { return };
+            standings = now;
+        }
+    }
+
+    /// What is decided now; nothing at the stop. While the store is away all goes on as it is.
+    async fn standings(&self) -> Option<Standings> {
+        loop {
+            if let Ok(standings) = self.versions.standings().await {
+                return Some(standings);
+            }
+            tokio::select! {
+                _ = self.stop.cancelled() => return None,
+                _ = tokio::time::sleep(STANDINGS_PERIOD) => {}
             }
         }
     }
 
-    /// Resolves when somebody decided for another version, here or on another host. While the store is away nobody can.
-    async fn other_pins(&self, pins: &[Pin]) -> Vec<Pin> {
+    /// Resolves when it was decided for another version, here or on another host.
+    async fn other_standings(&self, standings: &Standings) {
         loop {
-            tokio::time::sleep(PINS_PERIOD).await;
-            if let Ok(now) = self.store.plugin_pins().await
-                && now != pins
-            {
-                return now;
+            tokio::time::sleep(STANDINGS_PERIOD).await;
+            if self.versions.standings().await.is_ok_and(|now| now != *standings) {
+                return;
             }
         }
     }
@@ -103,9 +111,15 @@ impl HotReload {
                 tracing::error!(%plugin, %digest, %reason, "plugin rejected; nothing else changes");
             }
         }
-        let changed = || report.activated.iter().chain(&report.retired).chain(&report.rejected);
+        for version in &report.on_trial {
+            let (plugin, digest, state) = (&version.plugin, version.digest.short(), version.state.word());
+            let wants = version.state.reason().unwrap_or_default();
+            tracing::warn!(%plugin, %digest, state, wants, "a new version does not take over yet");
+        }
+        let changed =
+            || report.activated.iter().chain(&report.on_trial).chain(&report.retired).chain(&report.rejected);
         for version in changed() {
-            if let Err(error) = self.store.put_plugin_version(version, self.engine.host_id()).await {
+            if let Err(error) = self.versions.store.put_plugin_version(version, self.engine.host_id()).await {
                 tracing::warn!(plugin = %version.plugin, %error, "the plugin's history misses a line");
             }
         }

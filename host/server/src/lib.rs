@@ -12,6 +12,7 @@ pub mod app;
 mod config_reload;
 mod host_lock;
 mod hot_reload;
+mod rollout;
 
 pub mod api;
 pub mod dashboard;

@@ -1,52 +1,109 @@
-//! Versions of plugins as all hosts share them: what they are made of stands in the store, and so does whose version a
-//! person decided for.
+//! Versions of plugins as all hosts share them: what they are made of stands in the store, and so does which of them runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::clock::Clock;
-use domain::id::{Digest, PluginName};
-use sandbox::{KeptVersions, Pins, PluginFile};
-use store::Store;
+use domain::id::{Digest, HostId, PluginName};
+use domain::release::{Canary, ReleaseRules, Stage};
+use sandbox::{Answer, Arrival, Candidate, Decided, PluginFile, Proposal, Standing, Versions};
 use store::plugins::{KeptFile, Pin};
+use store::releases::{Decision, Found, Release};
+use store::{Store, StoreError};
 
 pub struct SharedVersions {
     pub store: Arc<Store>,
+    pub rules: ReleaseRules,
+    /// Several hosts go by the same decisions, though their folders may differ.
+    pub shared: bool,
+    pub host: HostId,
     pub clock: Clock,
 }
 
+/// What stands in the store on which versions run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Standings {
+    pins: Vec<Pin>,
+    releases: Vec<Release>,
+}
+
 impl SharedVersions {
-    /// What the sandbox needs of these pins.
-    pub fn pins(self: &Arc<Self>, pins: &[Pin]) -> Pins {
-        let wanted = pins.iter().map(|pin| (pin.plugin.clone(), pin.digest)).collect();
-        Pins { wanted, versions: Some(self.clone()) }
+    pub async fn standings(&self) -> Result<Standings, StoreError> {
+        Ok(Standings { pins: self.store.plugin_pins().await?, releases: self.store.releases().await? })
+    }
+
+    /// What the sandbox needs of it. A pin stands above all.
+    pub fn decided(self: &Arc<Self>, standings: &Standings) -> Decided {
+        let released =
+            standings.releases.iter().map(|release| (release.plugin.clone(), self.standing(release)));
+        let mut plugins: BTreeMap<PluginName, Standing> = released.collect();
+        for pin in &standings.pins {
+            let standing = Standing { stable: Some(pin.digest), pinned: true, candidate: None };
+            plugins.insert(pin.plugin.clone(), standing);
+        }
+        Decided { plugins, versions: Some(self.clone()), shared: self.shared }
+    }
+
+    fn standing(&self, release: &Release) -> Standing {
+        let candidate = release.candidate.as_ref().map(|candidate| Candidate {
+            digest: candidate.digest,
+            share: (candidate.stage == Stage::Canary).then(|| self.canary().share),
+        });
+        Standing { stable: release.stable, pinned: false, candidate }
+    }
+
+    /// Those of a trial that began under other rules, too.
+    pub fn canary(&self) -> Canary {
+        self.rules.canary.unwrap_or(Canary::DEFAULT)
     }
 }
 
 #[async_trait]
-impl KeptVersions for SharedVersions {
+impl Versions for SharedVersions {
     async fn keep(&self, file: &PluginFile) {
         let kept = KeptFile { bytes: file.bytes.clone(), signature: file.signature.clone() };
         let now = self.clock.now();
         if let Err(error) = self.store.keep_plugin_file(&file.plugin, file.digest, kept, now).await {
             let (plugin, digest) = (&file.plugin, file.digest.short());
-            tracing::warn!(%plugin, %digest, %error, "a version is not kept: it cannot be pinned later");
+            tracing::warn!(%plugin, %digest, %error, "a version is not kept: it cannot run again later");
         }
     }
 
     async fn kept(&self, plugin: &PluginName, digest: Digest) -> Result<PluginFile, String> {
-        let pinned = |why: &str| format!("it is pinned to {}: {why}", digest.short());
+        let decided = |why: &str| format!("version {} is to run: {why}", digest.short());
         match self.store.plugin_file(plugin, digest).await {
             Ok(Some(KeptFile { bytes, signature })) => {
                 let file = PluginFile::of(plugin.clone(), bytes, signature);
                 if file.digest == digest {
                     Ok(file)
                 } else {
-                    Err(pinned("what the store keeps of it is not whole"))
+                    Err(decided("what the store keeps of it is not whole"))
                 }
             }
-            Ok(None) => Err(pinned("the store does not keep it")),
-            Err(error) => Err(pinned(&format!("it cannot be read now: {error}"))),
+            Ok(None) => Err(decided("the store does not keep it")),
+            Err(error) => Err(decided(&format!("it cannot be read now: {error}"))),
         }
+    }
+
+    async fn propose(&self, proposal: Proposal<'_>) -> Result<Answer, String> {
+        let Proposal { version, wants, arrival } = proposal;
+        // A host alone goes by its folder also at its start; among many an old file is one that stayed behind.
+        let returns = match arrival {
+            Arrival::Fresh => true,
+            Arrival::AtStart => !self.shared,
+            Arrival::Old => false,
+        };
+        let found = Found { version, wants: &wants, returns, host: self.host };
+        let decided = self.store.decide_version(&found, &self.rules, self.clock.now()).await;
+        let decision =
+            decided.map_err(|error| format!("it cannot be decided now whether it runs: {error}"))?;
+        Ok(match decision {
+            Decision::Stable => Answer::Run,
+            Decision::On(Stage::Canary) => Answer::Try(self.canary().share),
+            Decision::On(Stage::Waiting) => Answer::Wait,
+            Decision::Replaced => Answer::Leave,
+            Decision::Quarantined(why) => Answer::Refuse(why),
+        })
     }
 }

@@ -15,6 +15,13 @@ pub struct StoreConfig {
     pub datasources: BTreeMap<String, DatasourceConfig>,
 }
 
+impl StoreConfig {
+    /// Several hosts can work on it.
+    pub fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres:") || self.url.starts_with("postgresql:")
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct DatasourceConfig {
     pub url: String,

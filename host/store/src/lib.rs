@@ -40,6 +40,7 @@ pub mod history;
 pub mod hosts;
 pub mod outbox;
 pub mod plugins;
+pub mod releases;
 pub mod tokens;
 
 pub use config::StoreConfig;

@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 15] = [
+const SQLITE: [Source; 16] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -32,8 +32,9 @@ const SQLITE: [Source; 15] = [
     migration!(13, "locks", "common/0013_locks.sql"),
     migration!(14, "usage", "common/0014_usage.sql"),
     migration!(15, "plugin files", "common/0015_plugin_files.sql"),
+    migration!(16, "releases", "common/0016_releases.sql"),
 ];
-const POSTGRES: [Source; 15] = [
+const POSTGRES: [Source; 16] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -49,6 +50,7 @@ const POSTGRES: [Source; 15] = [
     migration!(13, "locks", "common/0013_locks.sql"),
     migration!(14, "usage", "common/0014_usage.sql"),
     migration!(15, "plugin files", "common/0015_plugin_files.sql"),
+    migration!(16, "releases", "common/0016_releases.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

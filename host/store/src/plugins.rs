@@ -2,11 +2,11 @@
 //! a person decided for.
 
 use domain::id::{Digest, HostId, PluginName};
-use domain::plugin::{PluginVersion, VersionState};
+use domain::plugin::PluginVersion;
 use jiff::Timestamp;
 
 use crate::audit::{Entry, write};
-use crate::db::{Row, args};
+use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::sql::plugins;
 use crate::store::Store;
@@ -51,30 +51,11 @@ pub struct Pin {
 impl Store {
     /// Keeps a version's state, and who saw it, with its line in the trail.
     pub async fn put_plugin_version(&self, version: &PluginVersion, host: HostId) -> Result<(), StoreError> {
-        let (state, reason) = match &version.state {
-            VersionState::Active => ("active", None),
-            VersionState::Retired => ("retired", None),
-            VersionState::Rejected(reason) => ("rejected", Some(reason.as_str())),
-        };
-        let digest = version.digest.to_string();
-        let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
-        let args = args![
-            version.plugin.as_str(),
-            digest.as_str(),
-            size,
-            version.version.as_str(),
-            version.summary.as_str(),
-            state,
-            reason,
-            host.to_string(),
-            version.seen_at,
-            version.asks.as_str(),
-        ];
         let mut tx = self.db.begin().await?;
-        tx.execute(plugins::VERSION_PUT, &args).await?;
+        put_version(&mut tx, version, host).await?;
         let actor = format!("host:{host}");
-        let action = format!("plugin_{state}");
-        let detail = format!("{digest} {}", reason.unwrap_or_default());
+        let action = format!("plugin_{}", version.state.word());
+        let detail = format!("{} {}", version.digest, version.state.reason().unwrap_or_default());
         let subject = version.plugin.as_str();
         let entry = Entry { actor: &actor, action: &action, job: None, subject, detail: &detail };
         write(&mut tx, &entry, version.seen_at).await?;
@@ -167,6 +148,29 @@ impl Store {
         tx.commit().await?;
         Ok(removed > 0)
     }
+}
+
+pub(crate) async fn put_version(
+    tx: &mut Tx,
+    version: &PluginVersion,
+    host: HostId,
+) -> Result<(), StoreError> {
+    let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
+    let asks = version.asks.as_ref().map(serde_json::to_string).transpose();
+    let asks = asks.map_err(|e| StoreError::Corrupt(e.to_string()))?.unwrap_or_default();
+    let args = args![
+        version.plugin.as_str(),
+        version.digest.to_string(),
+        size,
+        version.version.as_str(),
+        version.summary.as_str(),
+        version.state.word(),
+        version.state.reason(),
+        host.to_string(),
+        version.seen_at,
+        asks,
+    ];
+    tx.execute(plugins::VERSION_PUT, &args).await.map(|_| ())
 }
 
 fn known(row: &Row) -> Result<KnownVersion, StoreError> {

@@ -81,7 +81,7 @@ async fn connect(config: &StoreConfig) -> Result<Db, StoreError> {
     if url.starts_with("sqlite:") {
         return sqlite(url, true).await;
     }
-    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+    if config.is_postgres() {
         return postgres(url, config.password.as_ref()).await;
     }
     Err(StoreError::Unusable(format!(

@@ -17,7 +17,7 @@ use engine::feed::Happening;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Bounds, Child, Compiler};
 use server::app::App;
-use server::config::{Config, Environment, Source};
+use server::config::{Config, Environment, PluginsConfig, Source};
 use server::telemetry::LogConfig;
 use store::StoreConfig;
 use store::config::DatasourceConfig;
@@ -71,7 +71,7 @@ impl Host {
     }
 
     async fn with(config: Config, databases: &Databases, clock: &Manual) -> anyhow::Result<Host> {
-        let (name, plugins) = (config.host_name.clone(), config.plugins_dir.clone());
+        let (name, plugins) = (config.host_name.clone(), config.plugins.dir.clone());
         // Virtual time jumps further than any lease should last.
         let engine =
             EngineConfig { lease_ttl: SignedDuration::from_hours(24 * 365), ..EngineConfig::new(&name) };
@@ -189,8 +189,12 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
                 ("witness".to_owned(), source),
             ]),
         },
-        plugins_dir: plugins.to_owned(),
-        signatures: Default::default(),
+        plugins: PluginsConfig {
+            dir: plugins.to_owned(),
+            signatures: Default::default(),
+            shared: true,
+            release: Default::default(),
+        },
         compiler: Compiler::Child(Child::of(binary())),
         engine: EngineConfig::new(name),
         sinks: Vec::new(),

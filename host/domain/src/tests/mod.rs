@@ -12,6 +12,7 @@ mod locks;
 mod names;
 mod odd_nights;
 mod origin;
+mod releases;
 mod schedules;
 mod secrets;
 mod states;

@@ -13,7 +13,7 @@ use super::{Bench, guest_path, job};
 use crate::compile::cache::Cache;
 use crate::compile::{Child, Compiler, Foundry, scan};
 use crate::folder::PluginFile;
-use crate::{Pins, Sandbox, SandboxConfig, engine};
+use crate::{Decided, Sandbox, SandboxConfig, engine};
 
 /// As many as a cache keeps.
 const FILES_MAX: usize = 256;
@@ -180,18 +180,18 @@ async fn what_may_pass_is_tried_again_but_not_for_ever() {
     };
     let (in_time, too_late) = (sandbox(), sandbox());
     for _ in 0..4 {
-        assert_eq!(in_time.rescan(&jobs, &Pins::default()).await.activated, []);
+        assert_eq!(in_time.rescan(&jobs, &Decided::default()).await.activated, []);
     }
     for _ in 0..5 {
-        assert_eq!(too_late.rescan(&jobs, &Pins::default()).await.activated, []);
+        assert_eq!(too_late.rescan(&jobs, &Decided::default()).await.activated, []);
     }
     with_compiler(data.path()).component(file("noop")).await.unwrap();
     assert_eq!(
-        in_time.rescan(&jobs, &Pins::default()).await.activated.len(),
+        in_time.rescan(&jobs, &Decided::default()).await.activated.len(),
         1,
         "the fifth time it is there"
     );
-    assert_eq!(too_late.rescan(&jobs, &Pins::default()).await.activated, [], "it was given up");
+    assert_eq!(too_late.rescan(&jobs, &Decided::default()).await.activated, [], "it was given up");
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn a_sandbox_with_a_data_folder_starts_from_what_it_kept() {
         let config = SandboxConfig::new(plugins.path(), Clock::steady());
         let config = SandboxConfig { compiler, data_dir: Some(data.path().to_owned()), ..config };
         let sandbox = Sandbox::new(config, None).unwrap();
-        assert_eq!(sandbox.rescan(&[Arc::new(job("noop"))], &Pins::default()).await.activated.len(), 1);
+        assert_eq!(sandbox.rescan(&[Arc::new(job("noop"))], &Decided::default()).await.activated.len(), 1);
     }
 }
 

@@ -34,7 +34,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use crate::Pins;
+use crate::Decided;
 use crate::config::SandboxConfig;
 use crate::http::Clients;
 use crate::sandbox::Sandbox;
@@ -89,7 +89,7 @@ impl Bench {
     }
 
     async fn rescan(&self) -> crate::ScanReport {
-        self.sandbox.rescan(&self.jobs, &Pins::default()).await
+        self.sandbox.rescan(&self.jobs, &Decided::default()).await
     }
 
     fn job(&self, plugin: &str) -> Arc<JobSpec> {

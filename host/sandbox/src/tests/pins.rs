@@ -9,20 +9,24 @@ use domain::id::{Digest, PluginName};
 use domain::outcome::Outcome;
 
 use super::{Bench, job};
-use crate::{KeptVersions, Pins, PluginFile, ScanReport};
+use crate::{Answer, Decided, PluginFile, Proposal, ScanReport, Standing, Versions};
 
 /// A shelf in memory: the real one is a table.
 #[derive(Default)]
 struct Kept(Mutex<BTreeMap<Digest, PluginFile>>);
 
 #[async_trait]
-impl KeptVersions for Kept {
+impl Versions for Kept {
     async fn keep(&self, file: &PluginFile) {
         self.0.lock().unwrap().insert(file.digest, file.clone());
     }
 
     async fn kept(&self, _plugin: &PluginName, digest: Digest) -> Result<PluginFile, String> {
         self.0.lock().unwrap().get(&digest).cloned().ok_or_else(|| "it is not kept".to_owned())
+    }
+
+    async fn propose(&self, _: Proposal<'_>) -> Result<Answer, String> {
+        Ok(Answer::Run)
     }
 }
 
@@ -40,8 +44,13 @@ impl Scene {
     }
 
     async fn rescan(&self) -> ScanReport {
-        let pins = Pins { wanted: self.wanted.clone(), versions: Some(self.kept.clone()) };
-        self.bench.sandbox.rescan(&self.bench.jobs, &pins).await
+        let pinned = |(plugin, digest): (&PluginName, &Digest)| {
+            let standing = Standing { stable: Some(*digest), pinned: true, candidate: None };
+            (plugin.clone(), standing)
+        };
+        let plugins = self.wanted.iter().map(pinned).collect();
+        let decided = Decided { plugins, versions: Some(self.kept.clone()), shared: false };
+        self.bench.sandbox.rescan(&self.bench.jobs, &decided).await
     }
 
     fn pin(&mut self, digest: Option<Digest>) {

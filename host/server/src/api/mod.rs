@@ -20,6 +20,7 @@ mod outbox;
 mod path;
 mod plugins;
 mod recover;
+mod releases;
 mod runs;
 mod schedules;
 pub mod types;
@@ -34,6 +35,7 @@ use domain::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::config_reload::Live;
+use crate::versions::SharedVersions;
 
 pub use self::actor::hash as hash_of_token;
 pub use self::error::ApiError;
@@ -53,6 +55,7 @@ pub struct AppState {
     pub store: Arc<store::Store>,
     pub engine: Arc<engine::Engine>,
     pub sandbox: Arc<sandbox::Sandbox>,
+    pub versions: Arc<SharedVersions>,
     pub clock: Clock,
     /// The address that is really listened on: its port is part of the allowed `Host`.
     pub listen: SocketAddr,
@@ -70,6 +73,7 @@ pub fn router(state: AppState) -> Router {
         .merge(edits::router())
         .merge(items::router())
         .merge(plugins::router())
+        .merge(releases::router())
         .merge(hosts::router())
         .merge(locks::router())
         .merge(alerts::router())

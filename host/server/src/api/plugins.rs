@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::id::PluginName;
-use domain::plugin::{PluginVersion, VersionState};
+use domain::plugin::PluginVersion;
 
 use sandbox::Skipped;
 use serde::Deserialize;
@@ -43,19 +43,14 @@ async fn list(State(state): State<AppState>) -> Json<Plugins> {
 }
 
 fn view(version: PluginVersion) -> Plugin {
-    let (state, reason) = match version.state {
-        VersionState::Active => ("active", None),
-        VersionState::Retired => ("retired", None),
-        VersionState::Rejected(reason) => ("rejected", Some(reason)),
-    };
     Plugin {
         plugin: version.plugin.to_string(),
         digest: version.digest.to_string(),
         size_bytes: version.size_bytes,
         version: version.version,
         summary: version.summary,
-        state: state.to_owned(),
-        reason,
+        state: version.state.word().to_owned(),
+        reason: version.state.reason().map(str::to_owned),
         seen_at: version.seen_at,
     }
 }
@@ -67,9 +62,9 @@ const DIGITS_MIN: usize = 6;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub struct Which {
     /// Its digest, or the first digits of it.
-    digest: String,
+    pub digest: String,
 }
 
 async fn versions(
@@ -86,26 +81,25 @@ async fn pin(
     Body(which): Body<Which>,
 ) -> Result<Json<PluginVersions>, ApiError> {
     let plugin = named(&plugin)?;
-    let known = state.store.plugin_versions(&plugin, VERSIONS_MAX).await?;
-    let digest = which.digest.to_ascii_lowercase();
+    let found = meant(&state, &plugin, &which.digest).await?;
+    pinned(&state, &plugin, &found, &actor).await
+}
+
+/// The version of this digest, or of one that begins so.
+pub async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<KnownVersion, ApiError> {
+    let known = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
+    let digest = digest.to_ascii_lowercase();
     let mut meant = known.iter().filter(|version| version.digest.starts_with(&digest));
-    let found = match (meant.next(), meant.next()) {
+    match (meant.next(), meant.next()) {
         _ if digest.len() < DIGITS_MIN => {
-            return Err(ApiError::bad_body(format!(
-                "{digest:?} is too short: give {DIGITS_MIN} digits or more"
-            )));
+            Err(ApiError::bad_body(format!("{digest:?} is too short: give {DIGITS_MIN} digits or more")))
         }
-        (Some(one), None) => one,
-        (None, _) => {
-            return Err(ApiError::not_found(format!("plugin {plugin} has no version {digest:?}")));
-        }
+        (Some(one), None) => Ok(one.clone()),
+        (None, _) => Err(ApiError::not_found(format!("plugin {plugin} has no version {digest:?}"))),
         (Some(_), Some(_)) => {
-            return Err(ApiError::bad_body(format!(
-                "{digest:?} can mean several versions: give more digits"
-            )));
+            Err(ApiError::bad_body(format!("{digest:?} can mean several versions: give more digits")))
         }
-    };
-    pinned(&state, &plugin, found, &actor).await
+    }
 }
 
 /// To the version that ran before the one that runs.
@@ -138,7 +132,7 @@ async fn unpin(
     Ok(Json(of(&state, &plugin).await?))
 }
 
-fn named(plugin: &str) -> Result<PluginName, ApiError> {
+pub fn named(plugin: &str) -> Result<PluginName, ApiError> {
     plugin.parse().map_err(|_| ApiError::not_found(format!("there is no plugin {plugin:?}")))
 }
 
@@ -153,7 +147,7 @@ async fn pinned(
     Ok(Json(of(state, plugin).await?))
 }
 
-async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions, ApiError> {
+pub async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions, ApiError> {
     let versions = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
     if versions.is_empty() {
         return Err(ApiError::not_found(format!("there is no plugin {:?}", plugin.as_str())));
@@ -162,6 +156,7 @@ async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions, Api
     Ok(PluginVersions {
         plugin: plugin.to_string(),
         pin: pin.map(|pin| PluginPin { digest: pin.digest.to_string(), by: pin.by, since: pin.since }),
+        release: super::releases::of(state, plugin).await?,
         versions: versions.into_iter().map(known_view).collect(),
     })
 }

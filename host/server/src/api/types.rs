@@ -12,7 +12,10 @@ mod schedule;
 
 pub use self::batch::{AddBatch, AddBatchItem, Batch, BatchWithItems, Batches, InBatch, Processed};
 pub use self::lock::{Lock, Locks};
-pub use self::plugin::{KnownVersion, Plugin, PluginPin, PluginVersions, Plugins, SkippedFile};
+pub use self::plugin::{
+    KnownVersion, Plugin, PluginCandidate, PluginPin, PluginRelease, PluginVersions, Plugins, SkippedFile,
+    VersionTried,
+};
 pub use self::result::{EndedItem, FailedItem, RunResult, RunWithResult};
 pub use self::schedule::{Edits, Pause, Paused, Preview, Setting, Tick, Ticks};
 

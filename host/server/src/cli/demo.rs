@@ -17,7 +17,7 @@ use store::StoreConfig;
 
 use super::DemoArgs;
 use crate::app::{App, stop_signal};
-use crate::config::{Config, Environment, Source};
+use crate::config::{Config, Environment, PluginsConfig, Source};
 use crate::telemetry::{self, LogConfig};
 
 const WALLETS: &str = "wallet-keygen-retry";
@@ -132,7 +132,7 @@ fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf, written: Config) -
         data_dir: data.to_owned(),
         host_name: "demo".to_owned(),
         store,
-        plugins_dir,
+        plugins: PluginsConfig { dir: plugins_dir, ..written.plugins },
         ..written
     }
 }

@@ -1,4 +1,4 @@
-//! `tidemill plugins`: what runs; `show`, `inspect`, `pin`, `rollback`, `unpin`.
+//! `tidemill plugins`: what runs, and what a person decides of it.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::client::Remote;
 use super::output::{Output, line, plain, plain_lines, print, short, time};
-use crate::api::types::{KnownVersion, Plugin, PluginVersions, Plugins};
+use crate::api::types::{KnownVersion, Plugin, PluginRelease, PluginVersions, Plugins, VersionTried};
 use crate::config::text::show_bytes;
 
 #[derive(Debug, Args)]
@@ -47,6 +47,39 @@ enum PluginsCommand {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Let a version go on that waits for approval, or that is in quarantine
+    Approve {
+        plugin: String,
+        /// Its digest, or the first digits of it
+        digest: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Have a version take over now, whatever it waits for
+    Promote {
+        plugin: String,
+        /// Its digest, or the first digits of it
+        digest: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Take a version out of the way: it does not come back by itself
+    Quarantine {
+        plugin: String,
+        /// Its digest, or the first digits of it
+        digest: String,
+        /// Why, for those who come later
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Take a plugin out of use on all hosts, until a new version is found or one is promoted
+    Retire {
+        plugin: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Let the folders decide again
     Unpin {
         plugin: String,
@@ -67,6 +100,19 @@ pub fn run(args: PluginsArgs) -> Result<(), Failure> {
         }
         Some(PluginsCommand::Rollback { plugin, remote }) => {
             show(&remote, &remote.post(&["plugins", &plugin, "rollback"], &json!({}))?)
+        }
+        Some(PluginsCommand::Approve { plugin, digest, remote }) => {
+            show(&remote, &remote.post(&["plugins", &plugin, "approve"], &json!({ "digest": digest }))?)
+        }
+        Some(PluginsCommand::Promote { plugin, digest, remote }) => {
+            show(&remote, &remote.post(&["plugins", &plugin, "promote"], &json!({ "digest": digest }))?)
+        }
+        Some(PluginsCommand::Quarantine { plugin, digest, reason, remote }) => {
+            let which = json!({ "digest": digest, "reason": reason });
+            show(&remote, &remote.post(&["plugins", &plugin, "quarantine"], &which)?)
+        }
+        Some(PluginsCommand::Retire { plugin, remote }) => {
+            show(&remote, &remote.post(&["plugins", &plugin, "retire"], &json!({}))?)
         }
         Some(PluginsCommand::Unpin { plugin, remote }) => {
             show(&remote, &remote.post(&["plugins", &plugin, "unpin"], &json!({}))?)
@@ -110,13 +156,34 @@ fn row(plugin: &Plugin) -> Vec<String> {
 fn show(remote: &Remote, plugin: &PluginVersions) -> Result<(), Failure> {
     let header = ["VERSION", "DIGEST", "SIZE", "STATE", "SINCE", "HOST", "KEPT", "REASON OR SUMMARY"];
     print(remote.output, plugin, &header, |plugin| plugin.versions.iter().map(version_row).collect())?;
-    match &plugin.pin {
-        Some(pin) if remote.output != Output::Json => {
-            let (digest, by) = (short(Some(&pin.digest)), plain(&pin.by));
-            line(&format!("pinned to {digest} since {} by {by}", time(pin.since)))
-        }
-        _ => Ok(()),
+    if remote.output == Output::Json {
+        return Ok(());
     }
+    if let Some(pin) = &plugin.pin {
+        let (digest, by) = (short(Some(&pin.digest)), plain(&pin.by));
+        line(&format!("pinned to {digest} since {} by {by}", time(pin.since)))?;
+    }
+    plugin.release.iter().try_for_each(show_release)
+}
+
+fn show_release(release: &PluginRelease) -> Result<(), Failure> {
+    if release.stable.is_none() {
+        line(&format!("taken out of use at {}", time(release.since)))?;
+    }
+    let Some(candidate) = &release.candidate else { return Ok(()) };
+    let (digest, since) = (short(Some(&candidate.digest)), time(candidate.since));
+    if candidate.stage == "canary" {
+        line(&format!("{digest} is on trial since {since}"))?;
+        line(&format!("  of its attempts    {}", tried(&candidate.tried)))?;
+        return line(&format!("  of those before it {}", tried(&candidate.stable_tried)));
+    }
+    line(&format!("{digest} waits for approval since {since}; it asks for more than what runs:"))?;
+    candidate.wants.iter().try_for_each(|wants| line(&format!("  + {}", plain(wants))))
+}
+
+fn tried(tried: &VersionTried) -> String {
+    let mean = tried.cpu_us / tried.attempts.max(1);
+    format!("{} of {} failed, {mean} µs of CPU time each", tried.failed, tried.attempts)
 }
 
 fn version_row(version: &KnownVersion) -> Vec<String> {

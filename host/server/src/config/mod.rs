@@ -9,6 +9,7 @@ mod grants;
 mod job;
 pub mod limits;
 mod nearest;
+mod plugins;
 mod raw;
 mod reader;
 pub mod schedule;
@@ -27,7 +28,6 @@ use domain::job::JobSpec;
 use domain::secret::Secret;
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
-use sandbox::signature::{Key, Policy, Signatures};
 use sandbox::{Child, Compiler};
 use store::StoreConfig;
 use store::config::DatasourceConfig;
@@ -37,6 +37,7 @@ pub use self::env::Environment;
 pub use self::error::ConfigError;
 use self::grants::Known;
 pub use self::job::NAME_REMEDY;
+pub use self::plugins::PluginsConfig;
 use self::reader::{Found, Mistakes, Section};
 pub use self::secret::{Named, SecretSource, Secrets};
 pub use self::sink::{Nats, Redis, Sink, Subject, To};
@@ -60,8 +61,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub host_name: String,
     pub store: StoreConfig,
-    pub plugins_dir: PathBuf,
-    pub signatures: Signatures,
+    pub plugins: PluginsConfig,
     /// By whom plugins are compiled.
     pub compiler: Compiler,
     pub engine: EngineConfig,
@@ -148,7 +148,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
     let listen = server(root.section("server"));
     let (data_dir, host_name) = host(root.section("host"), folder);
     let (url, password) = store(root.section("store"), folder, &secrets);
-    let (plugins_dir, signatures) = plugins(root.section("plugins"), folder);
+    let plugins = plugins::read(root.section("plugins"), folder);
     let engine = engine(root.section("engine"), &host_name);
     let audit = audit(root.section("audit"), folder, &data_dir);
     let log = log(root.section("log"));
@@ -172,8 +172,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
         data_dir,
         host_name,
         store: StoreConfig { url: url?, password, datasources: datasources.collect() },
-        plugins_dir,
-        signatures,
+        plugins,
         compiler: Compiler::Child(Child::of(PathBuf::from(THIS_PROGRAM))),
         engine,
         jobs,
@@ -257,30 +256,6 @@ fn database(section: &Section<'_>, found: &Found<String>, folder: &Path) -> Opti
         .map_err(|what| section.blame_found(found, what, text::STORE_REMEDY))
         .ok()
 }
-
-fn plugins(mut section: Section<'_>, folder: &Path) -> (PathBuf, Signatures) {
-    let dir = path(&mut section, "dir", "plugins", folder);
-    let policy = section.word("signatures", &POLICIES);
-    let mut keys = Vec::new();
-    for text in section.texts("keys") {
-        match Key::parse(&text.value) {
-            Ok(key) => keys.push(key),
-            Err(why) => {
-                let what = format!("{:?} is no public key of minisign's: {why}", text.value);
-                section.blame_found(&text, what, "copy the second line of minisign.pub");
-            }
-        }
-    }
-    if let Some(found) = policy.as_ref().filter(|found| found.value != Policy::Off && keys.is_empty()) {
-        let remedy = "add keys = [\"RW…\"], from minisign.pub";
-        section.blame_found(found, "there is no key that could have signed a plugin", remedy);
-    }
-    section.finish();
-    (dir, Signatures { policy: policy.map(|found| found.value).unwrap_or_default(), keys })
-}
-
-pub const POLICIES: [(&str, Policy); 3] =
-    [("off", Policy::Off), ("warn", Policy::Warn), ("required", Policy::Required)];
 
 /// Times of the engine that an admin may want otherwise.
 fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {

@@ -13,9 +13,10 @@ use store::store::hide_password;
 
 use super::job::ON_STORE_LOSS;
 use super::limits::LIMITS;
+use super::plugins::{APPROVALS, POLICIES, PluginsConfig};
 use super::schedule::OVERLAP;
 use super::text::show_bytes;
-use super::{Config, POLICIES, SecretSource, Sink, Subject, To};
+use super::{Config, SecretSource, Sink, Subject, To};
 use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
@@ -23,6 +24,32 @@ pub fn effective(config: &Config) -> String {
     let mut out = settings(config);
     config.jobs.iter().for_each(|job| show_job(&mut out, job));
     out
+}
+
+fn show_plugins(out: &mut String, plugins: &PluginsConfig) {
+    let PluginsConfig { dir, signatures, shared, release } = plugins;
+    let policy = POLICIES.iter().find(|(_, policy)| *policy == signatures.policy);
+    let approval = APPROVALS.iter().find(|(_, approval)| *approval == release.approval);
+    let keys: Vec<String> = signatures.keys.iter().map(quoted).collect();
+    let entries = [
+        ("dir", quoted(dir.display())),
+        ("signatures", quoted(policy.map_or("", |(word, _)| word))),
+        ("keys", format!("[{}]", keys.join(", "))),
+        ("shared", shared.to_string()),
+        ("approval", quoted(approval.map_or("", |(word, _)| word))),
+    ];
+    section(out, "plugins", &entries);
+    if let Some(canary) = &release.canary {
+        let entries = [
+            ("share", canary.share.to_string()),
+            ("promote_attempts", canary.promote_attempts.to_string()),
+            ("promote_after", quoted(show(canary.promote_after))),
+            ("failures_margin", canary.failures_margin.to_string()),
+            ("cost_margin", canary.cost_margin.to_string()),
+            ("attempts_min", canary.attempts_min.to_string()),
+        ];
+        section(out, "plugins.canary", &entries);
+    }
 }
 
 /// All but the jobs.
@@ -40,14 +67,7 @@ pub fn settings(config: &Config) -> String {
     if !secrets.is_empty() {
         section(&mut out, "secrets", &secrets);
     }
-    let policy = POLICIES.iter().find(|(_, policy)| *policy == config.signatures.policy);
-    let keys: Vec<String> = config.signatures.keys.iter().map(quoted).collect();
-    let plugins = [
-        ("dir", quoted(config.plugins_dir.display())),
-        ("signatures", quoted(policy.map_or("", |(word, _)| word))),
-        ("keys", format!("[{}]", keys.join(", "))),
-    ];
-    section(&mut out, "plugins", &plugins);
+    show_plugins(&mut out, &config.plugins);
     section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
     let engine = &config.engine;
     let times = [

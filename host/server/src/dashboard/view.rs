@@ -115,7 +115,8 @@ struct VersionRow {
     size: String,
     seen: String,
     state: &'static str,
-    rejected: Option<String>,
+    /// Why it does not run, or what it waits for.
+    reason: Option<String>,
 }
 
 #[derive(Default)]
@@ -271,26 +272,20 @@ fn failure_row(item: ItemView, now: Timestamp) -> FailureRow {
 /// Rejected ones first, as they need someone; then the newest.
 fn version_rows(mut versions: Vec<PluginVersion>, now: Timestamp) -> Vec<VersionRow> {
     let rank = |version: &PluginVersion| match version.state {
-        VersionState::Rejected(_) => 0,
-        VersionState::Active => 1,
-        VersionState::Retired => 2,
+        VersionState::Rejected(_) | VersionState::Waiting(_) => 0,
+        VersionState::Canary => 1,
+        VersionState::Active => 2,
+        VersionState::Retired => 3,
     };
     versions.sort_by_key(|version| (rank(version), std::cmp::Reverse(version.seen_at)));
-    let row = |version: PluginVersion| {
-        let (state, rejected) = match version.state {
-            VersionState::Active => ("active", None),
-            VersionState::Retired => ("retired", None),
-            VersionState::Rejected(reason) => ("rejected", Some(shorten(&reason))),
-        };
-        VersionRow {
-            plugin: version.plugin.to_string(),
-            version: shorten(&version.version),
-            digest: version.digest.short(),
-            size: show_bytes(version.size_bytes.next_multiple_of(1 << 10)),
-            seen: ago(now, version.seen_at),
-            state,
-            rejected,
-        }
+    let row = |version: PluginVersion| VersionRow {
+        plugin: version.plugin.to_string(),
+        version: shorten(&version.version),
+        digest: version.digest.short(),
+        size: show_bytes(version.size_bytes.next_multiple_of(1 << 10)),
+        seen: ago(now, version.seen_at),
+        state: version.state.word(),
+        reason: version.state.reason().map(shorten),
     };
     versions.into_iter().take(VERSIONS_SHOWN).map(row).collect()
 }

@@ -370,6 +370,8 @@ fn variables_lie_over_the_file() {
         dir = "/etc/tidemill/plugins"
         signatures = "off"
         keys = []
+        shared = true
+        approval = "off"
 
         [log]
         format = "text"

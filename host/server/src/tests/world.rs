@@ -14,6 +14,7 @@ use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
 use domain::outcome::{self, ErrorInfo, Failure, Outcome};
+use domain::release::ReleaseRules;
 use domain::retry::RetryPolicy;
 use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
 use domain::schedule::Schedule;
@@ -31,6 +32,7 @@ use tower::ServiceExt;
 use crate::api::{AppState, router};
 use crate::config::{Environment, Source};
 use crate::config_reload::Live;
+use crate::versions::SharedVersions;
 
 const BODY_BYTES_MAX: usize = 8 << 20;
 
@@ -143,10 +145,18 @@ impl World {
         let file = folder.path().join("tidemill.toml");
         std::fs::write(&file, format!("[jobs.{}]\nplugin = \"wallet-keygen\"\n", job.name)).unwrap();
         let source = Source { file, environment: Environment::default() };
+        let versions = Arc::new(SharedVersions {
+            store: store.clone(),
+            rules: ReleaseRules::default(),
+            shared: false,
+            host,
+            clock: clock.clone(),
+        });
         let state = AppState {
             config: Arc::new(Live { source, edited: Arc::default() }),
             engine: Arc::new(engine.unwrap()),
             sandbox: sandbox(),
+            versions,
             store,
             clock,
             listen: "127.0.0.1:7070".parse().unwrap(),

@@ -10,6 +10,7 @@ pub mod items;
 pub mod jobs;
 pub mod locks;
 pub mod plugins;
+pub mod releases;
 pub mod runs;
 
 mod postgres;

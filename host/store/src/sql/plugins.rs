@@ -27,6 +27,8 @@ pub const FILES_FORGET: Sql = Sql::same(
     "DELETE FROM plugin_file WHERE plugin = $1
         AND digest NOT IN (SELECT digest FROM plugin_file WHERE plugin = $1 ORDER BY kept_at_ms DESC, digest LIMIT $2)
         AND digest NOT IN (SELECT digest FROM plugin_pin WHERE plugin = $1)
+        AND digest NOT IN (SELECT stable FROM plugin_release WHERE plugin = $1 AND stable IS NOT NULL)
+        AND digest NOT IN (SELECT candidate FROM plugin_release WHERE plugin = $1 AND candidate IS NOT NULL)
         AND digest NOT IN (SELECT digest FROM plugin_version WHERE plugin = $1 AND state = 'active')",
 );
 

@@ -66,7 +66,7 @@ async fn plugin_versions_leave_a_row_and_a_line(t: T) {
         size_bytes: 9,
         version: "1.0".to_owned(),
         summary: String::new(),
-        asks: "{}".to_owned(),
+        asks: None,
         state: VersionState::Active,
         seen_at: at(0),
     };

@@ -32,6 +32,7 @@ mod effects;
 
 mod outbox;
 mod plugins;
+mod releases;
 
 mod audit;
 

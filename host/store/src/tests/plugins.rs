@@ -1,7 +1,7 @@
 //! What versions are made of, and which one a person decided for.
 
 use domain::id::{Digest, PluginName};
-use domain::plugin::{PluginVersion, VersionState};
+use domain::plugin::{Asks, PluginVersion, VersionState};
 use expect_test::expect;
 
 use super::support::{T, at, conformance, host};
@@ -33,7 +33,7 @@ async fn seen(t: &T, n: u8, state: VersionState, now: i64) {
         size_bytes: 3,
         version: format!("{n}.0"),
         summary: String::new(),
-        asks: if n == 1 { r#"{"imports":[]}"#.to_owned() } else { String::new() },
+        asks: (n == 1).then(Asks::default),
         state,
         seen_at: at(now),
     };
@@ -57,7 +57,7 @@ async fn a_version_is_kept_and_known(t: T) {
         })
         .collect();
     expect![[r#"
-        1.0 retired kept=true asks="{\"imports\":[]}" None
+        1.0 retired kept=true asks="{\"imports\":[],\"statements\":{},\"topics\":[],\"capabilities\":[],\"config\":null}" None
         2.0 rejected kept=false asks="" Some("no")"#]]
     .assert_eq(&lines.join("\n"));
     assert_eq!(t.store.plugin_versions(&"other".parse().unwrap(), 10).await.unwrap().len(), 0);

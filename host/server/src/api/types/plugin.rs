@@ -47,6 +47,8 @@ pub struct PluginVersions {
     pub plugin: String,
     /// The version that all hosts run, whatever their folders hold.
     pub pin: Option<PluginPin>,
+    /// What runs where nothing is pinned, and what is to take over.
+    pub release: Option<PluginRelease>,
     /// Those that changed last first.
     pub versions: Vec<KnownVersion>,
 }
@@ -56,6 +58,34 @@ pub struct PluginPin {
     pub digest: String,
     pub by: String,
     pub since: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginRelease {
+    /// Nothing, if a person took the plugin out of use.
+    pub stable: Option<String>,
+    pub since: Timestamp,
+    pub candidate: Option<PluginCandidate>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginCandidate {
+    pub digest: String,
+    /// `waiting` for somebody's approval, or `canary`: a share of the items goes to it.
+    pub stage: String,
+    pub since: Timestamp,
+    /// What it asks for that the stable version does not, a line each.
+    pub wants: Vec<String>,
+    /// What attempts came to since then, on all hosts.
+    pub tried: VersionTried,
+    pub stable_tried: VersionTried,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionTried {
+    pub attempts: u64,
+    pub failed: u64,
+    pub cpu_us: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,0 +1,112 @@
+//! When a version on trial takes over or leaves, and which items go to it.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::id::Digest;
+use crate::plugin::{Asks, Statement};
+use crate::release::{Canary, Tried, Verdict, goes_to, judge};
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+fn tried(attempts: u64, failed: u64, cpu_ms_each: u64) -> Tried {
+    Tried { attempts, failed, cpu_us: attempts * cpu_ms_each * 1_000 }
+}
+
+fn verdict(before: Tried, new: Tried, lasted: SignedDuration) -> &'static str {
+    match judge(&Canary::DEFAULT, &before, &new, lasted) {
+        Verdict::GoOn => "goes on",
+        Verdict::Promote => "promoted",
+        Verdict::RollBack(why) if why.starts_with("it fails") => "fails",
+        Verdict::RollBack(why) if why.starts_with("it costs") => "costs",
+        Verdict::RollBack(why) => panic!("{why}"),
+    }
+}
+
+#[test]
+fn a_version_that_fails_leaves_as_soon_as_it_is_no_chance() {
+    let good = tried(100, 0, 1);
+    let ends = [1, 2, 3, 4].map(|failed| verdict(good, tried(failed, failed, 1), MINUTE));
+    assert_eq!(ends, ["fails"; 4], "one failure of one is at least 0.2, and 0.05 is borne");
+    let ends = [1, 2, 3, 4].map(|failed| verdict(good, tried(20, failed, 1), MINUTE));
+    assert_eq!(ends, ["goes on", "goes on", "fails", "fails"]);
+    // What fails as often as before is no worse.
+    assert_eq!(verdict(tried(100, 50, 1), tried(20, 11, 1), MINUTE), "goes on");
+}
+
+#[test]
+fn a_version_that_costs_more_leaves_when_enough_was_measured() {
+    let before = tried(100, 0, 10);
+    assert_eq!(verdict(before, tried(19, 0, 21), MINUTE), "goes on");
+    assert_eq!(verdict(before, tried(20, 0, 20), MINUTE), "goes on");
+    assert_eq!(verdict(before, tried(20, 0, 21), MINUTE), "costs");
+    assert_eq!(verdict(tried(19, 0, 10), tried(100, 0, 21), MINUTE), "goes on");
+}
+
+#[test]
+fn a_version_that_proves_itself_takes_over() {
+    let before = tried(1_000, 10, 1);
+    assert_eq!(verdict(before, tried(199, 0, 1), MINUTE), "goes on");
+    assert_eq!(verdict(before, tried(200, 0, 1), MINUTE), "promoted");
+    assert_eq!(verdict(before, tried(201, 1, 1), MINUTE), "promoted");
+    let over = Canary::DEFAULT.promote_after;
+    assert_eq!(verdict(before, tried(0, 0, 0), over), "promoted");
+    assert_eq!(verdict(before, tried(30, 1, 1), over), "promoted");
+    // What looks worse, and may be chance: it has until the time is over.
+    let doubtful = tried(220, 18, 1);
+    assert_eq!(verdict(before, doubtful, MINUTE), "goes on");
+    assert_eq!(verdict(before, doubtful, over), "fails");
+}
+
+#[test]
+fn an_item_stays_with_its_version_and_the_share_is_kept() {
+    let (a, b) = (Digest([1; 32]), Digest([2; 32]));
+    let job = "wallets".parse().unwrap();
+    let keys: Vec<String> = (0..10_000).map(|n| format!("user-{n}")).collect();
+    let of =
+        |version, share| keys.iter().filter(|key| goes_to(version, share, &job, key)).collect::<Vec<_>>();
+    assert_eq!((of(a, 0.0).len(), of(a, 1.0).len()), (0, 10_000));
+    let tenth = of(a, 0.1);
+    assert!((900..1_100).contains(&tenth.len()), "{}", tenth.len());
+    assert_eq!(tenth, of(a, 0.1));
+    // A larger share takes more, and another version does not meet the same items again.
+    let fifth = of(a, 0.2);
+    assert!(tenth.iter().all(|key| fifth.contains(key)));
+    let both = of(b, 0.1).iter().filter(|key| tenth.contains(key)).count();
+    assert!(both < 200, "{both}");
+}
+
+#[test]
+fn what_a_version_wants_more_is_told() {
+    let statement =
+        |sql: &str, writes| Statement { datasource: "ledger".to_owned(), sql: sql.to_owned(), writes };
+    let before = Asks {
+        imports: vec!["wasi:clocks/wall-clock@0.2.6".to_owned()],
+        statements: BTreeMap::from([
+            ("find".to_owned(), statement("SELECT 1", false)),
+            ("same".to_owned(), statement("SELECT 2", false)),
+        ]),
+        topics: vec!["paid".to_owned()],
+        ..Asks::default()
+    };
+    let after = Asks {
+        imports: vec!["wasi:clocks/wall-clock@0.2.12".to_owned(), "tidemill:job/sql@0.1.0".to_owned()],
+        statements: BTreeMap::from([
+            ("find".to_owned(), statement("DELETE FROM account", true)),
+            ("same".to_owned(), statement("SELECT 2", false)),
+        ]),
+        topics: vec!["paid".to_owned(), "refunded".to_owned()],
+        capabilities: vec!["alerts".to_owned()],
+        config: None,
+    };
+    let expected = [
+        "import tidemill:job/sql@0.1.0",
+        r#"statement "find" writes to "ledger": DELETE FROM account"#,
+        r#"topic "refunded""#,
+        r#"capability "alerts""#,
+    ];
+    assert_eq!(after.beyond(&before), expected);
+    assert_eq!(before.beyond(&after), [r#"statement "find" reads "ledger": SELECT 1"#]);
+    assert!(after.beyond(&after).is_empty());
+}

@@ -1,0 +1,403 @@
+//! One look at the plugins folder: what is there, what of it could run, and what is decided of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use domain::id::{Digest, PluginName};
+use domain::job::JobSpec;
+use domain::limits::Limits;
+use domain::plugin::VersionState;
+
+use crate::catalog::{Catalog, ScanReport, Skipped};
+use crate::compile::Refusal;
+use crate::component::Version;
+use crate::convert::shown;
+use crate::decided::{Answer, Arrival, Decided, Proposal, Standing};
+use crate::folder::{Folder, Listing, PluginFile};
+use crate::history::Facts;
+use crate::shelf::OnTrial;
+use crate::signature::Policy;
+
+/// How often bytes are tried that failed for a reason that may pass; a look is 30 s after the other, or sooner.
+const TRIES_MAX: u32 = 5;
+
+/// What was found by the last look.
+#[derive(Default)]
+pub struct Present {
+    seen: BTreeMap<(PluginName, Digest), Seen>,
+    /// None before the first look.
+    folder: Option<BTreeMap<PluginName, Digest>>,
+}
+
+/// What became of a file's bytes; it holds as long as they stay the same.
+#[derive(Clone)]
+struct Seen {
+    digest: Digest,
+    size_bytes: u64,
+    signature: Option<String>,
+    /// Why nobody trusted has signed it.
+    unsigned: Option<String>,
+    loaded: Result<Arc<Version>, String>,
+    /// How often it may still be tried: none, unless it is not these bytes' fault that it failed.
+    tries_left: u32,
+}
+
+impl Seen {
+    fn facts(&self) -> Facts<'_> {
+        match &self.loaded {
+            Ok(version) => Facts::of(version),
+            Err(_) => Facts { digest: self.digest, size_bytes: self.size_bytes, said: ("", ""), asks: None },
+        }
+    }
+}
+
+pub struct Round<'a> {
+    catalog: &'a Catalog,
+    jobs: &'a [Arc<JobSpec>],
+    decided: &'a Decided,
+    present: &'a mut Present,
+    /// What this look found; it takes the place of `present`.
+    now: Present,
+    /// Plugins that have a version, or a file that is not one.
+    found: BTreeSet<PluginName>,
+    report: ScanReport,
+}
+
+impl<'a> Round<'a> {
+    pub fn new(
+        catalog: &'a Catalog,
+        jobs: &'a [Arc<JobSpec>],
+        decided: &'a Decided,
+        present: &'a mut Present,
+    ) -> Round<'a> {
+        let now = Present { seen: BTreeMap::new(), folder: Some(BTreeMap::new()) };
+        Round { catalog, jobs, decided, present, now, found: BTreeSet::new(), report: ScanReport::default() }
+    }
+
+    pub async fn run(mut self) -> ScanReport {
+        let (folder, listing) = match self.open().await {
+            Ok(opened) => opened,
+            Err(e) => {
+                let dir = self.catalog.config.plugins_dir.display();
+                self.report.trouble.problem = Some(format!("cannot read the plugins folder {dir}: {e}"));
+                return self.report;
+            }
+        };
+        let skipped = |(file, reason)| Skipped { file, reason };
+        self.report.trouble.skipped = listing.misnamed.into_iter().map(skipped).collect();
+        self.report.trouble.warning = self.warning(&folder);
+        let decided = self.decided.plugins.keys().filter(|plugin| !listing.plugins.contains(plugin));
+        let plugins =
+            listing.plugins.iter().map(|plugin| (plugin, true)).chain(decided.map(|plugin| (plugin, false)));
+        for (plugin, listed) in plugins {
+            if let Err(reason) = self.take_over(&folder, plugin, listed).await {
+                self.block(plugin, &reason, None);
+                self.report.trouble.skipped.push(Skipped { file: format!("{plugin}.wasm"), reason });
+            }
+        }
+        *self.present = std::mem::take(&mut self.now);
+        self.retire_missing();
+        self.report
+    }
+
+    async fn open(&self) -> std::io::Result<(Arc<Folder>, Listing)> {
+        let dir = self.catalog.config.plugins_dir.clone();
+        let open = move || {
+            let folder = Folder::open(&dir)?;
+            let listing = folder.list()?;
+            Ok((Arc::new(folder), listing))
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        opened.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+    }
+
+    fn warning(&self, folder: &Folder) -> Option<String> {
+        let dir = self.catalog.config.plugins_dir.display();
+        folder.is_open_to_all().is_ok_and(|open| open).then(|| {
+            format!(
+                "everyone on this machine may put a plugin into {dir}: take that right away (chmod o-w {dir})"
+            )
+        })
+    }
+
+    /// What is to run of one plugin from now on. Whatever fails, what ran goes on.
+    async fn take_over(
+        &mut self,
+        folder: &Arc<Folder>,
+        plugin: &PluginName,
+        listed: bool,
+    ) -> Result<(), String> {
+        let standing = self.decided.plugins.get(plugin).cloned().unwrap_or_default();
+        if listed {
+            self.found.insert(plugin.clone());
+        }
+        if self.decided.plugins.contains_key(plugin) && standing.stable.is_none() {
+            self.take_out(plugin);
+        }
+        let file = match listed && !standing.pinned {
+            true => Some(self.file(folder, plugin).await?),
+            false => None,
+        };
+        let proposed = file.as_ref().filter(|file| standing.stable != Some(file.digest));
+        let held_by_all = self.decided.shared || standing.pinned || proposed.is_some();
+        match (standing.stable, &file) {
+            (Some(stable), Some(file)) if file.digest == stable => self.judge(plugin, file).await,
+            (Some(stable), _) if held_by_all => {
+                self.found.insert(plugin.clone());
+                let seen = self.kept(plugin, stable).await?;
+                self.judge(plugin, &seen).await;
+            }
+            _ => {}
+        }
+        let mut on_trial = match proposed {
+            Some(file) => self.propose(plugin, file).await?,
+            None => None,
+        };
+        if on_trial.is_none() && self.found.contains(plugin) {
+            on_trial = self.candidate(plugin, &standing, file.as_ref()).await?;
+        }
+        self.put_on_trial(plugin, on_trial);
+        Ok(())
+    }
+
+    async fn file(&mut self, folder: &Arc<Folder>, plugin: &PluginName) -> Result<Seen, String> {
+        let (folder, name) = (folder.clone(), plugin.clone());
+        let bytes_max = self.catalog.config.component_bytes_max;
+        let read = tokio::task::spawn_blocking(move || folder.read(&name, bytes_max)).await;
+        let file = read.unwrap_or_else(|e| Err(e.to_string()))?;
+        let seen = self.see(file).await;
+        self.now.folder.get_or_insert_default().insert(plugin.clone(), seen.digest);
+        Ok(seen)
+    }
+
+    /// A version that is not in the folder; its bytes are asked for once.
+    async fn kept(&mut self, plugin: &PluginName, digest: Digest) -> Result<Seen, String> {
+        let key = (plugin.clone(), digest);
+        if let Some(seen) = self.present.seen.get(&key).filter(|seen| seen.tries_left == 0) {
+            let seen = seen.clone();
+            self.note(plugin, &seen);
+            return Ok(seen);
+        }
+        let versions = self.decided.versions.as_ref().ok_or("no versions are kept")?;
+        let file = versions.kept(plugin, digest).await?;
+        Ok(self.see(file).await)
+    }
+
+    /// Compiles and describes it, unless these bytes have been through that already.
+    async fn see(&mut self, file: PluginFile) -> Seen {
+        let plugin = file.plugin.clone();
+        let before = self.present.seen.get(&(plugin.clone(), file.digest)).cloned();
+        let seen = match before.filter(|seen| seen.signature == file.signature) {
+            Some(seen) if seen.tries_left == 0 => seen,
+            before => self.try_out(file, before.map(|seen| seen.tries_left)).await,
+        };
+        self.note(&plugin, &seen);
+        seen
+    }
+
+    fn note(&mut self, plugin: &PluginName, seen: &Seen) {
+        if let Some(reason) = seen.unsigned.clone().filter(|_| seen.loaded.is_ok()) {
+            self.report.trouble.unsigned.push(Skipped { file: format!("{plugin}.wasm"), reason });
+        }
+        self.now.seen.insert((plugin.clone(), seen.digest), seen.clone());
+    }
+
+    async fn try_out(&self, file: PluginFile, tries_left: Option<u32>) -> Seen {
+        let (digest, size_bytes, signature) = (file.digest, file.bytes.len() as u64, file.signature.clone());
+        let signatures = &self.catalog.config.signatures;
+        let unsigned = signatures.refuse(&file.bytes, signature.as_deref());
+        if let Some(why) = unsigned.clone().filter(|_| signatures.policy == Policy::Required) {
+            return Seen { digest, size_bytes, signature, unsigned, loaded: Err(why), tries_left: 0 };
+        }
+        let loaded = match self.catalog.shelf().holds(&file.plugin, digest) {
+            Some(version) => Ok(version),
+            None => self.load(file).await,
+        };
+        let passing = loaded.as_ref().is_err_and(|refusal| refusal.passing);
+        let tries_left = if passing { tries_left.unwrap_or(TRIES_MAX) - 1 } else { 0 };
+        let loaded = loaded.map_err(|refusal| refusal.reason);
+        Seen { digest, size_bytes, signature, unsigned, loaded, tries_left }
+    }
+
+    async fn load(&self, file: PluginFile) -> Result<Arc<Version>, Refusal> {
+        let loaded = self.catalog.workshop.load(file.clone()).await.map(Arc::new);
+        if let (Ok(_), Some(versions)) = (&loaded, &self.decided.versions) {
+            versions.keep(&file).await;
+        }
+        loaded
+    }
+
+    /// The version, if it is whole and these jobs let it run; else it is told why not.
+    async fn fit(&mut self, plugin: &PluginName, seen: &Seen) -> Option<Arc<Version>> {
+        let refused = match &seen.loaded {
+            Ok(version) => match self.refusal(version).await {
+                None => return Some(version.clone()),
+                Some(reason) => reason,
+            },
+            Err(reason) => reason.clone(),
+        };
+        self.reject(plugin, seen, &refused);
+        None
+    }
+
+    /// Why a whole version may not run. The databases are asked once, before its first attempt.
+    async fn refusal(&self, version: &Version) -> Option<String> {
+        let mut users = self.jobs.iter().filter(|job| job.plugin == version.plugin);
+        if let Some(why) = users.find_map(|job| version.refused_by(job)) {
+            return Some(why);
+        }
+        let runs = self.catalog.shelf().holds(&version.plugin, version.digest).is_some();
+        match &self.catalog.statements {
+            Some(check) if !runs => version.refused_statement(check.as_ref()).await,
+            _ => None,
+        }
+    }
+
+    /// Whether what is to run runs from now on, or goes on, or is refused.
+    async fn judge(&mut self, plugin: &PluginName, seen: &Seen) {
+        if let Some(version) = self.fit(plugin, seen).await {
+            self.activate(&version);
+        }
+    }
+
+    /// What is to become of a file that is not what runs.
+    async fn propose(&mut self, plugin: &PluginName, seen: &Seen) -> Result<Option<OnTrial>, String> {
+        let Some(version) = self.fit(plugin, seen).await else { return Ok(None) };
+        let Some(versions) = self.decided.versions.clone() else {
+            self.activate(&version);
+            return Ok(None);
+        };
+        let facts = Facts::of(&version);
+        let before = self.catalog.active(plugin).map(|active| active.asks());
+        let wants = before.map_or_else(Vec::new, |before| version.asks().beyond(&before));
+        let arrival = match &self.present.folder {
+            None => Arrival::AtStart,
+            Some(folder) if folder.get(plugin) == Some(&version.digest) => Arrival::Old,
+            Some(_) => Arrival::Fresh,
+        };
+        let known = self.catalog.history.version(plugin, &facts, VersionState::Waiting(wants.join("\n")));
+        let proposal = Proposal { version: &known, wants, arrival };
+        match versions.propose(proposal).await? {
+            Answer::Run => self.activate(&version),
+            Answer::Try(share) => return Ok(Some(OnTrial { version, share })),
+            Answer::Wait => {
+                let told = self.catalog.history.record(plugin, &facts, known.state);
+                self.report.on_trial.extend(told);
+            }
+            Answer::Leave => self.report.unchanged += 1,
+            Answer::Refuse(reason) => self.reject(plugin, seen, &reason),
+        }
+        Ok(None)
+    }
+
+    /// A version on trial that another host found.
+    async fn candidate(
+        &mut self,
+        plugin: &PluginName,
+        standing: &Standing,
+        file: Option<&Seen>,
+    ) -> Result<Option<OnTrial>, String> {
+        let Some(candidate) = standing.candidate.filter(|_| !standing.pinned) else { return Ok(None) };
+        if file.is_some_and(|file| file.digest == candidate.digest) {
+            return Ok(None);
+        }
+        let Some(share) = candidate.share else { return Ok(None) };
+        let seen = self.kept(plugin, candidate.digest).await?;
+        let version = self.fit(plugin, &seen).await;
+        Ok(version.map(|version| OnTrial { version, share }))
+    }
+
+    fn activate(&mut self, version: &Arc<Version>) {
+        let plugin = &version.plugin;
+        let old = self.catalog.active(plugin);
+        self.catalog.change_shelf(|shelf| {
+            shelf.blocked.remove(plugin);
+            shelf.active.insert(plugin.clone(), version.clone());
+        });
+        if old.as_ref().is_some_and(|old| old.digest == version.digest) {
+            self.report.unchanged += 1;
+            return;
+        }
+        if let Some(old) = old {
+            self.retire(&old);
+        }
+        let told = self.catalog.history.record(plugin, &Facts::of(version), VersionState::Active);
+        self.report.activated.extend(told);
+    }
+
+    /// From now on this, or nothing, runs beside what is active.
+    fn put_on_trial(&mut self, plugin: &PluginName, on_trial: Option<OnTrial>) {
+        let before = self.catalog.shelf().canaries.get(plugin).map(|canary| canary.version.clone());
+        if let Some(OnTrial { version, .. }) = &on_trial {
+            let told = self.catalog.history.record(plugin, &Facts::of(version), VersionState::Canary);
+            self.report.on_trial.extend(told);
+        }
+        let goes_on =
+            |old: &Arc<Version>| on_trial.as_ref().is_some_and(|new| new.version.digest == old.digest);
+        if let Some(old) = before.filter(|old| !goes_on(old)) {
+            self.leave_trial(&old);
+        }
+        self.catalog.change_shelf(|shelf| match on_trial {
+            Some(on_trial) => drop(shelf.canaries.insert(plugin.clone(), on_trial)),
+            None => drop(shelf.canaries.remove(plugin)),
+        });
+    }
+
+    /// Unless it was promoted, or what became of it is told already.
+    fn leave_trial(&mut self, old: &Arc<Version>) {
+        if self.catalog.history.state(&old.plugin, old.digest) == Some(VersionState::Canary) {
+            self.retire(old);
+        }
+    }
+
+    fn retire(&mut self, old: &Arc<Version>) {
+        let told = self.catalog.history.record(&old.plugin, &Facts::of(old), VersionState::Retired);
+        self.report.retired.extend(told);
+    }
+
+    fn reject(&mut self, plugin: &PluginName, seen: &Seen, reason: &str) {
+        let reason = shown(reason, Limits::DEFAULT.text_bytes);
+        self.block(plugin, &format!("rejected: {reason}"), Some(seen.digest));
+        match self.catalog.history.record(plugin, &seen.facts(), VersionState::Rejected(reason)) {
+            Some(version) => self.report.rejected.push(version),
+            None => self.report.unchanged += 1,
+        }
+    }
+
+    /// The last good version goes on, unless it is the one that may not run any more.
+    fn block(&self, plugin: &PluginName, reason: &str, digest: Option<Digest>) {
+        self.catalog.change_shelf(|shelf| {
+            shelf.blocked.insert(plugin.clone(), reason.to_owned());
+            let stops = |version: &Arc<Version>| digest == Some(version.digest);
+            if shelf.active.get(plugin).is_some_and(stops) {
+                shelf.active.remove(plugin);
+            }
+        });
+    }
+
+    /// A person took it out of use.
+    fn take_out(&mut self, plugin: &PluginName) {
+        if let Some(active) = self.catalog.active(plugin) {
+            self.retire(&active);
+        }
+        self.catalog.change_shelf(|shelf| {
+            shelf.active.remove(plugin);
+            shelf.blocked.insert(plugin.clone(), "it was taken out of use".to_owned());
+        });
+    }
+
+    fn retire_missing(&mut self) {
+        let shelf = self.catalog.shelf();
+        for version in shelf.active.values() {
+            if !self.found.contains(&version.plugin) {
+                self.retire(version);
+            }
+        }
+        let found = &self.found;
+        self.catalog.change_shelf(|shelf| {
+            shelf.active.retain(|plugin, _| found.contains(plugin));
+            shelf.canaries.retain(|plugin, _| found.contains(plugin));
+            shelf.blocked.retain(|plugin, _| found.contains(plugin));
+        });
+    }
+}

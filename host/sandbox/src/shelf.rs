@@ -1,0 +1,49 @@
+//! What runs now: decided by the catalog, read at the beginning of each attempt.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use domain::id::{Digest, JobName, PluginName};
+use domain::release;
+
+use crate::component::Version;
+
+#[derive(Clone, Default)]
+pub struct Shelf {
+    pub active: BTreeMap<PluginName, Arc<Version>>,
+    pub canaries: BTreeMap<PluginName, OnTrial>,
+    /// Why the plugin's file is not what runs.
+    pub blocked: BTreeMap<PluginName, String>,
+}
+
+#[derive(Clone)]
+pub struct OnTrial {
+    pub version: Arc<Version>,
+    pub share: f64,
+}
+
+/// A version for one attempt.
+pub struct Chosen {
+    pub version: Arc<Version>,
+    /// Two versions run side by side, so it counts what becomes of it.
+    pub counts: bool,
+}
+
+impl Shelf {
+    pub fn choose(&self, plugin: &PluginName, job: &JobName, key: &str) -> Option<Chosen> {
+        let active = self.active.get(plugin)?;
+        let Some(canary) = self.canaries.get(plugin) else {
+            return Some(Chosen { version: active.clone(), counts: false });
+        };
+        let tries = release::goes_to(canary.version.digest, canary.share, job, key);
+        let version = if tries { &canary.version } else { active };
+        Some(Chosen { version: version.clone(), counts: true })
+    }
+
+    /// One of those that run.
+    pub fn holds(&self, plugin: &PluginName, digest: Digest) -> Option<Arc<Version>> {
+        let canary = self.canaries.get(plugin).map(|canary| &canary.version);
+        let mut versions = self.active.get(plugin).into_iter().chain(canary);
+        versions.find(|version| version.digest == digest).cloned()
+    }
+}

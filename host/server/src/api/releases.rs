@@ -1,0 +1,123 @@
+//! Which version of a plugin is to run, where a person decides instead of the host.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use domain::id::{Digest, PluginName};
+use domain::release::Tried;
+use serde::Deserialize;
+
+use super::AppState;
+use super::actor::Actor;
+use super::error::ApiError;
+use super::extract::{Body, Segments};
+use super::plugins::{Which, meant, named, of as versions_of};
+use super::types::{Nothing, PluginCandidate, PluginRelease, PluginVersions, VersionTried};
+
+pub fn router() -> Router<AppState> {
+    Router::new()
+        .route("/api/v1/plugins/{plugin}/approve", post(approve))
+        .route("/api/v1/plugins/{plugin}/promote", post(promote))
+        .route("/api/v1/plugins/{plugin}/quarantine", post(quarantine))
+        .route("/api/v1/plugins/{plugin}/retire", post(retire))
+}
+
+/// What waits goes on: to its share of the items, or to all of them; what is in quarantine may come back.
+async fn approve(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+    actor: Actor,
+    Body(which): Body<Which>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
+    let rules = &state.versions.rules;
+    state.store.approve_version(&plugin, digest, rules, &actor.0, state.clock.now()).await?;
+    Ok(Json(versions_of(&state, &plugin).await?))
+}
+
+/// A version takes over at once.
+async fn promote(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+    actor: Actor,
+    Body(which): Body<Which>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
+    state.store.promote_version(&plugin, digest, &actor.0, state.clock.now()).await?;
+    Ok(Json(versions_of(&state, &plugin).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichAndWhy {
+    digest: String,
+    reason: String,
+}
+
+/// A version does not come back by itself.
+async fn quarantine(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+    actor: Actor,
+    Body(which): Body<WhichAndWhy>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
+    let why = domain::limits::cut(&which.reason, domain::limits::Limits::DEFAULT.text_bytes);
+    let told = (actor.0.as_str(), why.as_str());
+    if !state.store.quarantine_version(&plugin, digest, told, state.clock.now()).await? {
+        let detail =
+            format!("version {} of plugin {plugin} is what runs: promote another one first", digest.short());
+        return Err(ApiError::new(StatusCode::CONFLICT, "version-runs", detail));
+    }
+    Ok(Json(versions_of(&state, &plugin).await?))
+}
+
+/// No version runs any more, on no host, until a new one is found or one is promoted.
+async fn retire(
+    State(state): State<AppState>,
+    Segments(plugin): Segments<String>,
+    actor: Actor,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<PluginVersions>, ApiError> {
+    let plugin = named(&plugin)?;
+    if !state.store.retire_plugin(&plugin, &actor.0, state.clock.now()).await? {
+        return Err(ApiError::not_found(format!("no version of plugin {plugin} is in use")));
+    }
+    Ok(Json(versions_of(&state, &plugin).await?))
+}
+
+async fn named_version(
+    state: &AppState,
+    plugin: &str,
+    digest: &str,
+) -> Result<(PluginName, Digest), ApiError> {
+    let plugin = named(plugin)?;
+    let version = meant(state, &plugin, digest).await?;
+    let digest = version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))?;
+    Ok((plugin, digest))
+}
+
+pub async fn of(state: &AppState, plugin: &PluginName) -> Result<Option<PluginRelease>, ApiError> {
+    let releases = state.store.releases().await?;
+    let Some(release) = releases.into_iter().find(|release| release.plugin == *plugin) else {
+        return Ok(None);
+    };
+    let tried = state.store.tried(plugin).await?;
+    let of = |digest: Option<Digest>| view(digest.and_then(|digest| tried.get(&digest)));
+    let candidate = release.candidate.map(|candidate| PluginCandidate {
+        digest: candidate.digest.to_string(),
+        stage: candidate.stage.word().to_owned(),
+        since: candidate.since,
+        wants: candidate.wants,
+        tried: of(Some(candidate.digest)),
+        stable_tried: of(release.stable),
+    });
+    let stable = release.stable.map(|digest| digest.to_string());
+    Ok(Some(PluginRelease { stable, since: release.since, candidate }))
+}
+
+fn view(tried: Option<&Tried>) -> VersionTried {
+    let Tried { attempts, failed, cpu_us } = tried.copied().unwrap_or_default();
+    VersionTried { attempts, failed, cpu_us }
+}

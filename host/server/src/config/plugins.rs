@@ -1,0 +1,77 @@
+//! `[plugins]`: where they are, whose signatures count, and how new versions come into use.
+
+use std::path::{Path, PathBuf};
+
+use domain::release::{Approval, Canary, ReleaseRules};
+use sandbox::signature::{Key, Policy, Signatures};
+
+use super::path;
+use super::reader::Section;
+
+#[derive(Debug, Clone)]
+pub struct PluginsConfig {
+    pub dir: PathBuf,
+    pub signatures: Signatures,
+    /// With Postgres: what one host found runs on all.
+    pub shared: bool,
+    pub release: ReleaseRules,
+}
+
+pub const POLICIES: [(&str, Policy); 3] =
+    [("off", Policy::Off), ("warn", Policy::Warn), ("required", Policy::Required)];
+
+pub const APPROVALS: [(&str, Approval); 2] = [("off", Approval::Off), ("wider", Approval::Wider)];
+
+pub fn read(mut section: Section<'_>, folder: &Path) -> PluginsConfig {
+    let dir = path(&mut section, "dir", "plugins", folder);
+    let signatures = signatures(&mut section);
+    let shared = section.flag("shared").is_none_or(|found| found.value);
+    let approval = section.word("approval", &APPROVALS).map(|found| found.value).unwrap_or_default();
+    let canary = section.section_if("canary").map(canary);
+    section.finish();
+    PluginsConfig { dir, signatures, shared, release: ReleaseRules { approval, canary } }
+}
+
+fn signatures(section: &mut Section<'_>) -> Signatures {
+    let policy = section.word("signatures", &POLICIES);
+    let mut keys = Vec::new();
+    for text in section.texts("keys") {
+        match Key::parse(&text.value) {
+            Ok(key) => keys.push(key),
+            Err(why) => {
+                let what = format!("{:?} is no public key of minisign's: {why}", text.value);
+                section.blame_found(&text, what, "copy the second line of minisign.pub");
+            }
+        }
+    }
+    if let Some(found) = policy.as_ref().filter(|found| found.value != Policy::Off && keys.is_empty()) {
+        let remedy = "add keys = [\"RW…\"], from minisign.pub";
+        section.blame_found(found, "there is no key that could have signed a plugin", remedy);
+    }
+    Signatures { policy: policy.map(|found| found.value).unwrap_or_default(), keys }
+}
+
+fn canary(mut section: Section<'_>) -> Canary {
+    let mut canary = Canary::DEFAULT;
+    let numbers = [
+        ("share", 0.001..=1.0, &mut canary.share),
+        ("failures_margin", 0.0..=1.0, &mut canary.failures_margin),
+        ("cost_margin", 0.0..=100.0, &mut canary.cost_margin),
+    ];
+    for (key, range, number) in numbers {
+        *number = section.number(key, range).map_or(*number, |found| found.value);
+    }
+    let counts =
+        [("promote_attempts", &mut canary.promote_attempts), ("attempts_min", &mut canary.attempts_min)];
+    for (key, count) in counts {
+        *count = section.count(key, 1..=1_000_000_000).map_or(*count, |found| found.value);
+    }
+    if let Some(found) = section.duration("promote_after") {
+        if !found.value.is_positive() {
+            section.blame_found(&found, "a version cannot prove itself in no time", "use \"15m\" or so");
+        }
+        canary.promote_after = found.value;
+    }
+    section.finish();
+    canary
+}

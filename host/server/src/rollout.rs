@@ -1,0 +1,93 @@
+//! Watches versions on trial: adds up what their attempts came to, and promotes them or rolls them back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::{JobName, PluginName};
+use domain::release::{Stage, Verdict, judge};
+use engine::Engine;
+use sandbox::Sandbox;
+use store::StoreError;
+use store::releases::{Candidate, Release};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::versions::SharedVersions;
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+pub struct Rollout {
+    pub versions: Arc<SharedVersions>,
+    pub sandbox: Arc<Sandbox>,
+    pub engine: Arc<Engine>,
+    /// Has the plugins looked at.
+    pub nudge: Arc<Notify>,
+    pub stop: CancellationToken,
+}
+
+impl Rollout {
+    pub async fn run(self) {
+        loop {
+            tokio::select! {
+                _ = self.stop.cancelled() => return,
+                _ = tokio::time::sleep(PERIOD) => {}
+            }
+            // While the store is away nothing runs that could be counted.
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "versions on trial could not be looked at");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let store = &self.versions.store;
+        for ((plugin, digest), tried) in self.sandbox.take_tried() {
+            store.add_tried(&plugin, digest, &tried).await?;
+        }
+        for release in store.releases().await? {
+            let Release { plugin, stable: Some(stable), candidate: Some(candidate), .. } = release else {
+                continue;
+            };
+            if candidate.stage == Stage::Canary {
+                self.decide(&plugin, stable, &candidate).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All hosts look; the first one decides.
+    async fn decide(
+        &self,
+        plugin: &PluginName,
+        stable: domain::id::Digest,
+        candidate: &Candidate,
+    ) -> Result<(), StoreError> {
+        let store = &self.versions.store;
+        let tried = store.tried(plugin).await?;
+        let of = |digest| tried.get(&digest).copied().unwrap_or_default();
+        let (before, new, now) = (of(stable), of(candidate.digest), self.versions.clock.now());
+        let (actor, digest) = (format!("host:{}", self.versions.host), candidate.digest);
+        let decided = match judge(&self.versions.canary(), &before, &new, now.duration_since(candidate.since))
+        {
+            Verdict::GoOn => false,
+            Verdict::Promote => {
+                let why = format!("{new}; before it: {before}");
+                tracing::info!(%plugin, digest = %digest.short(), %why, "a version on trial takes over");
+                store.promote_candidate(plugin, digest, (&actor, &why), now).await?
+            }
+            Verdict::RollBack(why) => {
+                tracing::error!(%plugin, digest = %digest.short(), %why, "a version on trial is rolled back");
+                store.roll_back_candidate(plugin, digest, (&actor, &why), &self.jobs_of(plugin), now).await?
+            }
+        };
+        if decided {
+            self.nudge.notify_one();
+        }
+        Ok(())
+    }
+
+    fn jobs_of(&self, plugin: &PluginName) -> Vec<JobName> {
+        let jobs = self.engine.jobs();
+        jobs.iter().filter(|job| job.plugin == *plugin).map(|job| job.name.clone()).collect()
+    }
+}

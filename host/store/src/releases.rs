@@ -1,0 +1,358 @@
+//! Which version of each plugin runs on all hosts, and which one is to take over: decided here, in one transaction each.
+
+use std::collections::BTreeMap;
+
+use domain::alert::{Alert, Severity};
+use domain::id::{Digest, HostId, JobName, PluginName};
+use domain::plugin::PluginVersion;
+use domain::release::{Approval, ReleaseRules, Stage, Tried};
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::plugins::put_version;
+use crate::sql::{plugins, releases};
+use crate::store::Store;
+
+/// Where a plugin's versions stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    pub plugin: PluginName,
+    /// None: a person took the plugin out of use.
+    pub stable: Option<Digest>,
+    pub since: Timestamp,
+    pub candidate: Option<Candidate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub digest: Digest,
+    pub stage: Stage,
+    pub since: Timestamp,
+    /// What it asks for that the stable version does not.
+    pub wants: Vec<String>,
+}
+
+/// A version that a host found in its folder, and could run.
+pub struct Found<'a> {
+    pub version: &'a PluginVersion,
+    pub wants: &'a [String],
+    /// It may come back, if it ran before and was replaced.
+    pub returns: bool,
+    pub host: HostId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Stable,
+    On(Stage),
+    /// It ran before, and was replaced.
+    Replaced,
+    Quarantined(String),
+}
+
+impl Store {
+    pub async fn releases(&self) -> Result<Vec<Release>, StoreError> {
+        self.db.fetch(releases::ALL, &args![]).await?.iter().map(release).collect()
+    }
+
+    /// What becomes of a version that a host found, by these rules. Said once, it holds for all hosts.
+    pub async fn decide_version(
+        &self,
+        found: &Found<'_>,
+        rules: &ReleaseRules,
+        now: Timestamp,
+    ) -> Result<Decision, StoreError> {
+        let (plugin, digest) = (&found.version.plugin, found.version.digest);
+        let mut tx = self.db.begin().await?;
+        let known = known(&mut tx, plugin, digest).await?;
+        if let Some(why) = known.quarantine {
+            return Ok(Decision::Quarantined(why));
+        }
+        let release = locked(&mut tx, plugin).await?;
+        let stable = release.as_ref().and_then(|release| release.stable);
+        if stable == Some(digest) {
+            return Ok(Decision::Stable);
+        }
+        let candidate = release.as_ref().and_then(|release| release.candidate.as_ref());
+        if let Some(candidate) = candidate.filter(|candidate| candidate.digest == digest) {
+            return Ok(Decision::On(candidate.stage));
+        }
+        if release.is_some() && known.released && !found.returns {
+            return Ok(Decision::Replaced);
+        }
+        put_version(&mut tx, found.version, found.host).await?;
+        let stage = match stable {
+            Some(_) if rules.approval == Approval::Wider && !found.wants.is_empty() => Some(Stage::Waiting),
+            Some(_) if rules.canary.is_some() => Some(Stage::Canary),
+            _ => None,
+        };
+        let decision = match stage {
+            None => {
+                make_stable(&mut tx, plugin, digest, now).await?;
+                Decision::Stable
+            }
+            Some(stage) => {
+                put_candidate(&mut tx, plugin, digest, stage, found.wants, now).await?;
+                let actor = format!("host:{}", found.host);
+                let detail = format!("{digest} {}", found.wants.join("; "));
+                let action = if stage == Stage::Waiting { "plugin_waits" } else { "plugin_canary_began" };
+                tell(&mut tx, &actor, action, plugin, detail.trim_end(), now).await?;
+                Decision::On(stage)
+            }
+        };
+        tx.commit().await?;
+        Ok(decision)
+    }
+
+    /// Adds what attempts came to on one host.
+    pub async fn add_tried(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        tried: &Tried,
+    ) -> Result<(), StoreError> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (attempts, failed) = (number(tried.attempts), number(tried.failed));
+        let args = args![plugin.as_str(), digest.to_string(), attempts, failed, number(tried.cpu_us)];
+        self.db.execute(releases::TRIED_ADD, &args).await.map(|_| ())
+    }
+
+    /// What attempts came to on all hosts, since the trial began.
+    pub async fn tried(&self, plugin: &PluginName) -> Result<BTreeMap<Digest, Tried>, StoreError> {
+        let one = |row: &Row| {
+            let number = |column| row.int(column).map(|n| u64::try_from(n).unwrap_or_default());
+            let (attempts, failed) = (number("attempts")?, number("failed")?);
+            Ok((row.parse("digest")?, Tried { attempts, failed, cpu_us: number("cpu_us")? }))
+        };
+        self.db.fetch(releases::TRIED, &args![plugin.as_str()]).await?.iter().map(one).collect()
+    }
+
+    /// The candidate takes over. `false` says that it is the candidate no more.
+    pub async fn promote_candidate(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        told: (&str, &str),
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        if !is_candidate(&mut tx, plugin, digest, Stage::Canary).await? {
+            return Ok(false);
+        }
+        make_stable(&mut tx, plugin, digest, now).await?;
+        let (actor, why) = told;
+        tell(&mut tx, actor, "plugin_promoted", plugin, &format!("{digest} {why}"), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The candidate leaves, and does not come back by itself; an alert of each job says why. `false` says that it is the
+    /// candidate no more.
+    pub async fn roll_back_candidate(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        (actor, why): (&str, &str),
+        jobs: &[JobName],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        if !is_candidate(&mut tx, plugin, digest, Stage::Canary).await? {
+            return Ok(false);
+        }
+        quarantine(&mut tx, plugin, digest, why, now).await?;
+        tell(&mut tx, actor, "plugin_rolled_back", plugin, &format!("{digest} {why}"), now).await?;
+        let alert = Alert {
+            kind: "plugin-rolled-back".to_owned(),
+            key: digest.short(),
+            severity: Severity::Critical,
+            message: format!("version {} of plugin {plugin} was rolled back: {why}", digest.short()),
+            metadata: serde_json::json!({ "plugin": plugin.as_str(), "digest": digest.to_string() })
+                .to_string(),
+        };
+        for job in jobs {
+            crate::alerts::raise(&mut tx, job, &alert, now).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Somebody approves of a version: what waits goes on, and what is in quarantine may be found again.
+    pub async fn approve_version(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        rules: &ReleaseRules,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let waits = is_candidate(&mut tx, plugin, digest, Stage::Waiting).await?;
+        let freed = tx
+            .execute(releases::QUARANTINE, &args![plugin.as_str(), digest.to_string(), None::<&str>])
+            .await?;
+        if !waits && freed == 0 {
+            return Err(StoreError::NotFound(format!("version {digest} of plugin {plugin}")));
+        }
+        match (waits, rules.canary) {
+            (true, Some(_)) => put_candidate(&mut tx, plugin, digest, Stage::Canary, &[], now).await?,
+            (true, None) => make_stable(&mut tx, plugin, digest, now).await?,
+            (false, _) => {}
+        }
+        tell(&mut tx, actor, "plugin_approved", plugin, &digest.to_string(), now).await?;
+        tx.commit().await
+    }
+
+    /// Somebody has a kept version take over now, whatever stage it is in.
+    pub async fn promote_version(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        let name = plugin.as_str();
+        if tx.fetch(plugins::FILE_GET, &args![name, digest.to_string()]).await?.is_empty() {
+            return Err(StoreError::NotFound(format!("version {digest} of plugin {plugin} that is kept")));
+        }
+        locked(&mut tx, plugin).await?;
+        tx.execute(releases::QUARANTINE, &args![name, digest.to_string(), None::<&str>]).await?;
+        make_stable(&mut tx, plugin, digest, now).await?;
+        tell(&mut tx, actor, "plugin_promoted", plugin, &digest.to_string(), now).await?;
+        tx.commit().await
+    }
+
+    /// Somebody takes a version out of the way. `false` says that it is what runs.
+    pub async fn quarantine_version(
+        &self,
+        plugin: &PluginName,
+        digest: Digest,
+        (actor, why): (&str, &str),
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let release = locked(&mut tx, plugin).await?;
+        if release.is_some_and(|release| release.stable == Some(digest)) {
+            return Ok(false);
+        }
+        quarantine(&mut tx, plugin, digest, why, now).await?;
+        tell(&mut tx, actor, "plugin_quarantined", plugin, &format!("{digest} {why}"), now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Somebody takes a plugin out of use, on all hosts. `false` says that it is not in use.
+    pub async fn retire_plugin(
+        &self,
+        plugin: &PluginName,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let retired = tx.execute(releases::RETIRE, &args![plugin.as_str(), now]).await?;
+        if retired > 0 {
+            tell(&mut tx, actor, "plugin_taken_out", plugin, "", now).await?;
+        }
+        tx.commit().await?;
+        Ok(retired > 0)
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    released: bool,
+    quarantine: Option<String>,
+}
+
+async fn known(tx: &mut Tx, plugin: &PluginName, digest: Digest) -> Result<Known, StoreError> {
+    let rows = tx.fetch(releases::KNOWN, &args![plugin.as_str(), digest.to_string()]).await?;
+    let Some(row) = rows.first() else { return Ok(Known::default()) };
+    let released = row.opt_int("released_at_ms")?.is_some();
+    Ok(Known { released, quarantine: row.opt_text("quarantine")? })
+}
+
+/// The row, and nobody else changes it until the end of the transaction.
+async fn locked(tx: &mut Tx, plugin: &PluginName) -> Result<Option<Release>, StoreError> {
+    tx.fetch(releases::ONE, &args![plugin.as_str()]).await?.first().map(release).transpose()
+}
+
+async fn is_candidate(
+    tx: &mut Tx,
+    plugin: &PluginName,
+    digest: Digest,
+    stage: Stage,
+) -> Result<bool, StoreError> {
+    let candidate = locked(tx, plugin).await?.and_then(|release| release.candidate);
+    Ok(candidate.is_some_and(|candidate| candidate.digest == digest && candidate.stage == stage))
+}
+
+async fn make_stable(
+    tx: &mut Tx,
+    plugin: &PluginName,
+    digest: Digest,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (name, digest) = (plugin.as_str(), digest.to_string());
+    tx.execute(releases::STABLE_PUT, &args![name, digest.as_str(), now]).await?;
+    tx.execute(releases::RELEASED, &args![name, digest.as_str(), now]).await.map(|_| ())
+}
+
+async fn put_candidate(
+    tx: &mut Tx,
+    plugin: &PluginName,
+    digest: Digest,
+    stage: Stage,
+    wants: &[String],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let args = args![plugin.as_str(), digest.to_string(), stage.word(), now, wants.join("\n")];
+    tx.execute(releases::CANDIDATE_PUT, &args).await?;
+    tx.execute(releases::TRIED_FORGET, &args![plugin.as_str()]).await.map(|_| ())
+}
+
+/// It leaves, if it is the candidate.
+async fn quarantine(
+    tx: &mut Tx,
+    plugin: &PluginName,
+    digest: Digest,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (name, digest) = (plugin.as_str(), digest.to_string());
+    let why = format!("in quarantine since {}: {why}", now.strftime("%Y-%m-%d %H:%M:%SZ"));
+    tx.execute(releases::QUARANTINE, &args![name, digest.as_str(), Some(why.as_str())]).await?;
+    tx.execute(releases::CANDIDATE_REMOVE, &args![name, digest.as_str()]).await.map(|_| ())
+}
+
+async fn tell(
+    tx: &mut Tx,
+    actor: &str,
+    action: &str,
+    plugin: &PluginName,
+    detail: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let entry = Entry { actor, action, job: None, subject: plugin.as_str(), detail };
+    write(tx, &entry, now).await
+}
+
+fn release(row: &Row) -> Result<Release, StoreError> {
+    let candidate = match row.opt_parse("candidate")? {
+        None => None,
+        Some(digest) => Some(Candidate {
+            digest,
+            stage: row.parse("stage")?,
+            since: row.time("stage_since_ms")?,
+            wants: row.text("wants")?.lines().map(str::to_owned).collect(),
+        }),
+    };
+    Ok(Release {
+        plugin: row.parse("plugin")?,
+        stable: row.opt_parse("stable")?,
+        since: row.time("since_ms")?,
+        candidate,
+    })
+}

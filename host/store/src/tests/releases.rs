@@ -1,0 +1,181 @@
+//! Which version of a plugin runs, and how it came to that.
+
+use domain::id::{Digest, PluginName};
+use domain::plugin::{PluginVersion, VersionState};
+use domain::release::{Approval, Canary, ReleaseRules, Stage, Tried};
+
+use super::support::{T, at, conformance, host};
+use crate::plugins::KeptFile;
+use crate::releases::{Decision, Found};
+
+conformance! {
+    without_rules_a_new_version_takes_over,
+    a_version_that_wants_more_waits_for_approval,
+    a_version_on_trial_takes_over_once,
+    a_version_that_was_rolled_back_stays_away_until_it_is_approved,
+    what_was_replaced_returns_only_if_it_may,
+    a_plugin_that_is_taken_out_comes_back_by_a_new_version,
+    what_runs_and_what_is_tried_is_kept,
+}
+
+fn plugin() -> PluginName {
+    "wallet".parse().unwrap()
+}
+
+fn digest(n: u8) -> Digest {
+    Digest([n; 32])
+}
+
+fn version(n: u8) -> PluginVersion {
+    PluginVersion {
+        plugin: plugin(),
+        digest: digest(n),
+        size_bytes: 3,
+        version: format!("{n}.0"),
+        summary: String::new(),
+        asks: None,
+        state: VersionState::Active,
+        seen_at: at(0),
+    }
+}
+
+const TRIAL: ReleaseRules = ReleaseRules { approval: Approval::Off, canary: Some(Canary::DEFAULT) };
+const AT_ONCE: ReleaseRules = ReleaseRules { approval: Approval::Off, canary: None };
+const APPROVED: ReleaseRules = ReleaseRules { approval: Approval::Wider, canary: Some(Canary::DEFAULT) };
+
+async fn decide(t: &T, n: u8, rules: &ReleaseRules, wants: &[&str], returns: bool) -> Decision {
+    let wants: Vec<String> = wants.iter().map(|want| (*want).to_owned()).collect();
+    let found = Found { version: &version(n), wants: &wants, returns, host: host(1) };
+    t.store.decide_version(&found, rules, at(i64::from(n))).await.unwrap()
+}
+
+/// `stable`, or `stable<candidate(stage)`.
+async fn standing(t: &T) -> String {
+    let releases = t.store.releases().await.unwrap();
+    let [release] = releases.as_slice() else { panic!("{releases:?}") };
+    let number = |digest: Digest| digest.0[0];
+    let stable = release.stable.map_or("none".to_owned(), |digest| number(digest).to_string());
+    match &release.candidate {
+        None => stable,
+        Some(one) => format!("{stable}<{}({})", number(one.digest), one.stage.word()),
+    }
+}
+
+async fn actions(t: &T) -> String {
+    let trail = t.store.audit(20).await.unwrap();
+    let actions: Vec<_> = trail.iter().rev().map(|entry| entry.action.clone()).collect();
+    actions.join(" ")
+}
+
+async fn without_rules_a_new_version_takes_over(t: T) {
+    assert_eq!(decide(&t, 1, &AT_ONCE, &["all"], true).await, Decision::Stable);
+    assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], true).await, Decision::Stable);
+    assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], false).await, Decision::Stable);
+    assert_eq!(standing(&t).await, "2");
+    // The first one has nothing beside it that it could be tried against.
+    assert_eq!(t.store.tried(&plugin()).await.unwrap().len(), 0);
+}
+
+async fn a_version_that_wants_more_waits_for_approval(t: T) {
+    assert_eq!(decide(&t, 1, &APPROVED, &[], true).await, Decision::Stable);
+    assert_eq!(
+        decide(&t, 2, &APPROVED, &["topic \"a\"", "import b"], true).await,
+        Decision::On(Stage::Waiting)
+    );
+    assert_eq!(standing(&t).await, "1<2(waiting)");
+    let wants = t.store.releases().await.unwrap()[0].candidate.clone().unwrap().wants;
+    assert_eq!(wants, ["topic \"a\"", "import b"]);
+    // It cannot be promoted by a host meanwhile, nor rolled back.
+    assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", ""), at(3)).await.unwrap());
+    assert!(!t.store.roll_back_candidate(&plugin(), digest(2), ("h", ""), &[], at(3)).await.unwrap());
+    t.store.approve_version(&plugin(), digest(2), &APPROVED, "ada", at(3)).await.unwrap();
+    assert_eq!(standing(&t).await, "1<2(canary)");
+    assert!(t.store.approve_version(&plugin(), digest(3), &APPROVED, "ada", at(3)).await.is_err());
+    // One that wants no more waits for nobody.
+    assert_eq!(decide(&t, 3, &APPROVED, &[], true).await, Decision::On(Stage::Canary));
+    assert_eq!(standing(&t).await, "1<3(canary)");
+    assert_eq!(actions(&t).await, "plugin_waits plugin_approved plugin_canary_began");
+}
+
+async fn a_version_on_trial_takes_over_once(t: T) {
+    decide(&t, 1, &TRIAL, &[], true).await;
+    assert_eq!(decide(&t, 2, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
+    let tried = Tried { attempts: 3, failed: 1, cpu_us: 30 };
+    for _ in 0..2 {
+        t.store.add_tried(&plugin(), digest(2), &tried).await.unwrap();
+    }
+    let sum = Tried { attempts: 6, failed: 2, cpu_us: 60 };
+    assert_eq!(t.store.tried(&plugin()).await.unwrap().get(&digest(2)), Some(&sum));
+    assert!(t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
+    assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
+    assert_eq!(standing(&t).await, "2");
+    // The next trial begins with nothing.
+    assert_eq!(decide(&t, 3, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
+    assert!(t.store.tried(&plugin()).await.unwrap().is_empty());
+    assert_eq!(actions(&t).await, "plugin_canary_began plugin_promoted plugin_canary_began");
+}
+
+async fn a_version_that_was_rolled_back_stays_away_until_it_is_approved(t: T) {
+    decide(&t, 1, &TRIAL, &[], true).await;
+    decide(&t, 2, &TRIAL, &[], true).await;
+    let jobs = ["wallets".parse().unwrap(), "payouts".parse().unwrap()];
+    let told = ("host:1", "it fails");
+    assert!(t.store.roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
+    assert!(!t.store.roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
+    assert_eq!(standing(&t).await, "1");
+    let alerts = t.store.alerts(true, 10).await.unwrap();
+    let shown: Vec<_> =
+        alerts.iter().map(|one| (one.job.as_str(), one.alert.kind.as_str(), one.times)).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown.iter().all(|(_, kind, times)| (*kind, *times) == ("plugin-rolled-back", 1)));
+    let Decision::Quarantined(why) = decide(&t, 2, &TRIAL, &[], true).await else { panic!() };
+    assert!(why.starts_with("in quarantine since 2026-11-20 12:00:03Z: it fails"), "{why}");
+
+    t.store.approve_version(&plugin(), digest(2), &TRIAL, "ada", at(4)).await.unwrap();
+    assert_eq!(decide(&t, 2, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
+    // By hand, too; but not what runs.
+    assert!(t.store.quarantine_version(&plugin(), digest(2), ("ada", "no"), at(5)).await.unwrap());
+    assert!(!t.store.quarantine_version(&plugin(), digest(1), ("ada", "no"), at(5)).await.unwrap());
+    assert_eq!(standing(&t).await, "1");
+    // In the order of their times: it was found at the same one twice.
+    let expected =
+        "plugin_canary_began plugin_canary_began plugin_rolled_back plugin_approved plugin_quarantined";
+    assert_eq!(actions(&t).await, expected);
+}
+
+async fn what_was_replaced_returns_only_if_it_may(t: T) {
+    for n in [1, 2] {
+        assert_eq!(decide(&t, n, &AT_ONCE, &[], false).await, Decision::Stable, "it never ran before");
+    }
+    assert_eq!(decide(&t, 1, &AT_ONCE, &[], false).await, Decision::Replaced);
+    assert_eq!(standing(&t).await, "2");
+    assert_eq!(decide(&t, 1, &AT_ONCE, &[], true).await, Decision::Stable);
+    assert_eq!(standing(&t).await, "1");
+}
+
+async fn a_plugin_that_is_taken_out_comes_back_by_a_new_version(t: T) {
+    assert!(!t.store.retire_plugin(&plugin(), "ada", at(0)).await.unwrap());
+    decide(&t, 1, &TRIAL, &[], true).await;
+    assert!(t.store.retire_plugin(&plugin(), "ada", at(1)).await.unwrap());
+    assert!(!t.store.retire_plugin(&plugin(), "ada", at(1)).await.unwrap());
+    assert_eq!(standing(&t).await, "none");
+    assert_eq!(decide(&t, 1, &TRIAL, &[], false).await, Decision::Replaced);
+    assert_eq!(decide(&t, 2, &TRIAL, &[], false).await, Decision::Stable);
+    assert_eq!(actions(&t).await, "plugin_taken_out");
+}
+
+async fn what_runs_and_what_is_tried_is_kept(t: T) {
+    decide(&t, 1, &TRIAL, &[], true).await;
+    decide(&t, 2, &TRIAL, &[], true).await;
+    for n in 1..30 {
+        let file = KeptFile { bytes: vec![n], signature: None };
+        t.store.keep_plugin_file(&plugin(), digest(n), file, at(i64::from(n))).await.unwrap();
+    }
+    for n in [1, 2] {
+        assert!(t.store.plugin_file(&plugin(), digest(n)).await.unwrap().is_some(), "{n}");
+    }
+    assert!(t.store.plugin_file(&plugin(), digest(3)).await.unwrap().is_none());
+    assert!(t.store.promote_version(&plugin(), digest(3), "ada", at(50)).await.is_err());
+    t.store.promote_version(&plugin(), digest(29), "ada", at(50)).await.unwrap();
+    assert_eq!(standing(&t).await, "29");
+}

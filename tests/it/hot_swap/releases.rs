@@ -1,0 +1,225 @@
+//! How new versions come into use: on trial first, after approval, and on all hosts, by real processes.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::support::database::{Databases, Kind};
+use crate::support::http;
+use crate::support::on_both;
+use crate::support::process::{Process, free_port};
+use crate::support::site::{Site, eventually, text};
+
+on_both!(
+    a_version_that_fails_is_rolled_back_and_loses_nothing,
+    a_version_that_proves_itself_takes_over,
+    a_version_that_wants_more_waits_for_approval,
+);
+
+const CANARY: &str = "[plugins]\ncanary = { share = 0.5, promote_attempts = 30, promote_after = \"1h\" }\n";
+const JOB: &str = "[jobs.versioned]\nplugin = \"versioned\"\nretry = { max_attempts = \"unbounded\", base = \"100ms\", cap = \"100ms\" }\n";
+
+async fn add_items(address: SocketAddr, keys: std::ops::Range<u32>) {
+    for n in keys {
+        let body = json!({ "key": format!("item-{n}"), "payload": "" });
+        let answer = http::post(address, "/api/v1/jobs/versioned/items", &body.to_string()).await;
+        assert!(answer.status < 300, "{answer:?}");
+    }
+}
+
+async fn plugin(address: SocketAddr) -> Value {
+    http::get(address, "/api/v1/plugins/versioned").await.json()
+}
+
+/// Waits until a version of the plugin is in this state, and answers with it.
+async fn until(address: SocketAddr, state: &str, version: &str) -> Value {
+    let look = || async {
+        let plugin = plugin(address).await;
+        let is_it = |one: &&Value| one["state"] == state && one["version"] == version;
+        plugin["versions"].as_array().into_iter().flatten().find(is_it).cloned()
+    };
+    eventually(&format!("{version} is {state}"), look).await
+}
+
+/// What runs on this host, by its own name.
+async fn until_runs(address: SocketAddr, version: &str) {
+    let look = || async {
+        let plugins = http::get(address, "/api/v1/plugins").await.json();
+        let is_it = |one: &Value| one["state"] == "active" && one["version"] == version;
+        plugins["plugins"].as_array().unwrap().iter().any(is_it).then_some(())
+    };
+    eventually(&format!("{version} runs"), look).await;
+}
+
+async fn a_version_that_fails_is_rolled_back_and_loses_nothing(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let site = Site::with_store(&databases.store_url, &format!("{CANARY}{JOB}"));
+    site.install("versioned-a", "versioned");
+    let host = site.serve().await;
+    until(site.address, "active", "a").await;
+    site.install("panics", "versioned");
+    let bad = until(site.address, "canary", "0.1.0").await;
+    // What is on trial stays on trial when its host dies.
+    host.kill9().await;
+    let host = site.serve().await;
+    until(site.address, "canary", "0.1.0").await;
+    add_items(site.address, 0..40).await;
+    let rejected = until(site.address, "rejected", "0.1.0").await;
+    let reason = rejected["reason"].as_str().unwrap();
+    assert!(reason.contains("in quarantine") && reason.contains("it fails more often"), "{reason}");
+    site.until_items("resolved", 40).await;
+
+    // Some failed on the new one, and ended on the old one; the others never saw it.
+    let digest = bad["digest"].as_str().unwrap();
+    let failed = format!("SELECT COUNT(DISTINCT item_id) FROM attempt WHERE digest = '{digest}'");
+    let failed = databases.store_number(&failed).await;
+    assert!((1..40).contains(&failed), "{failed} of 40 items went to the version on trial");
+    let odd = format!("SELECT COUNT(*) FROM attempt WHERE digest = '{digest}' AND verdict = 'resolved'");
+    assert_eq!(databases.store_number(&odd).await, 0);
+    let alert = "SELECT message FROM alert WHERE kind = 'plugin-rolled-back' AND job = 'versioned'";
+    assert_eq!(databases.store_texts(alert).await.len(), 1);
+    assert_eq!(
+        databases.store_number("SELECT COUNT(*) FROM audit WHERE action = 'plugin_rolled_back'").await,
+        1
+    );
+
+    // It does not come back by itself, not even by a restart; approved, it is on trial again.
+    host.terminate().await;
+    let host = site.serve().await;
+    until(site.address, "rejected", "0.1.0").await;
+    until_runs(site.address, "a").await;
+    let approved = site.ask(&["plugins", "approve", "versioned", &digest[..12]]).await;
+    assert!(approved.status.success(), "{}", text(&approved.stderr));
+    until(site.address, "canary", "0.1.0").await;
+    host.terminate().await;
+}
+
+async fn a_version_that_proves_itself_takes_over(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let site = Site::with_store(&databases.store_url, &format!("{CANARY}{JOB}"));
+    site.install("versioned-a", "versioned");
+    let host = site.serve().await;
+    until(site.address, "active", "a").await;
+    site.install("versioned-b", "versioned");
+    until(site.address, "canary", "b").await;
+    add_items(site.address, 0..20).await;
+    site.until_items("resolved", 20).await;
+    let shown = text(&site.ask(&["plugins", "show", "versioned"]).await.stdout);
+    assert!(shown.contains("is on trial since"), "{shown}");
+    // What was tried is told within a second or two; then there is enough.
+    let told = || async {
+        plugin(site.address).await["release"]["candidate"]["tried"]["attempts"].as_u64().filter(|n| *n > 0)
+    };
+    let tried = eventually("attempts are counted", told).await;
+    let on_b = "SELECT COUNT(*) FROM attempt WHERE note = 'b'";
+    assert!(tried < 20 && databases.store_number(on_b).await < 20);
+    add_items(site.address, 20..120).await;
+    until(site.address, "active", "b").await;
+    until(site.address, "retired", "a").await;
+    site.until_items("resolved", 120).await;
+    assert_eq!(
+        databases.store_number("SELECT COUNT(*) FROM attempt").await,
+        120,
+        "each item was attempted once"
+    );
+    let trail = "SELECT action FROM audit WHERE action IN ('plugin_canary_began', 'plugin_promoted') ORDER BY at_ms, id";
+    assert_eq!(databases.store_texts(trail).await, ["plugin_canary_began", "plugin_promoted"]);
+    host.terminate().await;
+}
+
+async fn a_version_that_wants_more_waits_for_approval(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    databases
+        .business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)")
+        .await;
+    let granted = format!(
+        "[plugins]\napproval = \"wider\"\n[datasources.witness]\nurl = \"{}\"\n{JOB}\
+        [jobs.versioned.grants]\nsql = {{ witness = \"read-write\" }}\nevents = [\"witness\"]\nkeyvalue = true\n",
+        databases.business_url
+    );
+    let site = Site::with_store(&databases.store_url, &granted);
+    site.install("versioned-a", "versioned");
+    let host = site.serve().await;
+    until(site.address, "active", "a").await;
+    site.install("witness", "versioned");
+    let waits = until(site.address, "waiting", "0.1.0").await;
+    assert!(waits["reason"].as_str().unwrap().contains("topic \"witness\""), "{waits}");
+    add_items(site.address, 0..3).await;
+    site.until_items("resolved", 3).await;
+    assert_eq!(databases.business_number("SELECT COUNT(*) FROM witness").await, 0);
+
+    let shown = text(&site.ask(&["plugins", "show", "versioned"]).await.stdout);
+    assert!(shown.contains("waits for approval") && shown.contains("+ import tidemill:job/sql@"), "{shown}");
+    assert!(shown.contains("writes to \"witness\": INSERT INTO witness"), "{shown}");
+    let page = http::get(site.address, "/").await.body;
+    assert!(page.contains("waiting: import "), "{page}");
+    let digest = waits["digest"].as_str().unwrap();
+    let approved = site.ask(&["plugins", "approve", "versioned", &digest[..12]]).await;
+    assert!(approved.status.success(), "{}", text(&approved.stderr));
+    until(site.address, "active", "0.1.0").await;
+    add_items(site.address, 3..6).await;
+    site.until_items("resolved", 6).await;
+    assert_eq!(databases.business_number("SELECT COUNT(*) FROM witness").await, 3);
+    host.terminate().await;
+}
+
+/// Another host on the same store, with a folder of its own.
+async fn host_beside(site: &Site, name: &str, databases: &Databases) -> (Process, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let text = format!(
+        "server.listen = \"{address}\"\nhost.data_dir = \"{name}-data\"\nplugins.dir = \"{name}\"\nstore.url = \"{}\"\n{JOB}",
+        databases.store_url
+    );
+    let file = site.path(&format!("{name}.toml"));
+    std::fs::write(&file, text).unwrap();
+    let mut process = Process::spawn(&file, address);
+    process.ready().await;
+    (process, address)
+}
+
+#[tokio::test]
+async fn what_one_host_finds_runs_on_all() {
+    let databases = Databases::new(Kind::Postgres).await;
+    let site = Site::with_store(&databases.store_url, JOB);
+    let own = site.path("own");
+    for folder in [&own, &site.path("empty")] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    crate::support::plugins::install(&own, "versioned-a", "versioned");
+    site.install("versioned-a", "versioned");
+    let first = site.serve().await;
+    until_runs(site.address, "a").await;
+    let (behind, behind_at) = host_beside(&site, "own", &databases).await;
+    let (empty, empty_at) = host_beside(&site, "empty", &databases).await;
+    until_runs(behind_at, "a").await;
+    until_runs(empty_at, "a").await;
+
+    site.install("versioned-b", "versioned");
+    for address in [site.address, behind_at, empty_at] {
+        until_runs(address, "b").await;
+    }
+    // A host that starts with the file of before follows the others, and does not lead them back.
+    behind.kill9().await;
+    let (behind, behind_at) = host_beside(&site, "own", &databases).await;
+    until_runs(behind_at, "b").await;
+    until_runs(site.address, "b").await;
+    // But put there while it runs, the same file is somebody's decision.
+    crate::support::plugins::install(&own, "noop", "versioned");
+    until_runs(site.address, "0.1.0").await;
+    crate::support::plugins::install(&own, "versioned-a", "versioned");
+    for address in [site.address, behind_at, empty_at] {
+        until_runs(address, "a").await;
+    }
+
+    assert!(site.ask(&["plugins", "retire", "versioned"]).await.status.success());
+    for address in [site.address, behind_at, empty_at] {
+        let gone = || async {
+            let jobs = http::get(address, "/api/v1/jobs").await.json();
+            jobs["jobs"][0]["digest"].is_null().then_some(())
+        };
+        eventually("nothing runs any more", gone).await;
+    }
+    for host in [first, behind, empty] {
+        host.terminate().await;
+    }
+}

@@ -12,8 +12,14 @@ use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::decided::Decided;
 use crate::history::History;
-use crate::round::{Present, Round};
-use crate::shelf::{Chosen, Shelf};
+
+mod round;
+mod seen;
+mod shelf;
+
+use self::round::{Present, Round};
+pub use self::shelf::Chosen;
+use self::shelf::Shelf;
 
 /// What a rescan changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,10 +54,10 @@ pub struct Skipped {
 }
 
 pub struct Catalog {
-    pub config: SandboxConfig,
-    pub workshop: Workshop,
-    pub statements: Option<Arc<dyn StatementCheck>>,
-    pub history: History,
+    config: SandboxConfig,
+    workshop: Workshop,
+    statements: Option<Arc<dyn StatementCheck>>,
+    history: History,
     shelf: ArcSwap<Shelf>,
     trouble: ArcSwap<Trouble>,
     /// What was there at the last rescan. Held through a rescan: there is one at a time.
@@ -107,12 +113,25 @@ impl Catalog {
         report
     }
 
-    pub fn shelf(&self) -> Arc<Shelf> {
+    fn shelf(&self) -> Arc<Shelf> {
         self.shelf.load_full()
     }
 
+    /// Why a whole version may not run. The databases are asked once, before its first attempt.
+    async fn refusal(&self, version: &Version, jobs: &[Arc<JobSpec>]) -> Option<String> {
+        let mut users = jobs.iter().filter(|job| job.plugin == version.plugin);
+        if let Some(why) = users.find_map(|job| version.refused_by(job)) {
+            return Some(why);
+        }
+        let runs = self.shelf().holds(&version.plugin, version.digest).is_some();
+        match &self.statements {
+            Some(check) if !runs => version.refused_statement(check.as_ref()).await,
+            _ => None,
+        }
+    }
+
     /// Only called under the lock of `present`.
-    pub fn change_shelf(&self, change: impl FnOnce(&mut Shelf)) {
+    fn change_shelf(&self, change: impl FnOnce(&mut Shelf)) {
         let mut shelf = Shelf::clone(&self.shelf.load());
         change(&mut shelf);
         self.shelf.store(Arc::new(shelf));

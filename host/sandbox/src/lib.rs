@@ -15,12 +15,11 @@ mod contract;
 mod decided;
 mod folder;
 mod history;
-mod round;
-mod shelf;
 
 mod http;
 
 mod attempt;
+mod canaries;
 mod clocks;
 mod convert;
 mod limiter;
@@ -31,7 +30,6 @@ pub mod signature;
 mod state;
 mod tally;
 mod trap;
-mod trials;
 mod turns;
 
 mod bindings;

@@ -15,7 +15,8 @@ use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
 use jiff::SignedDuration;
 
 use crate::attempt::{Ran, Room, Visit};
-use crate::catalog::{Catalog, ScanReport, Trouble};
+use crate::canaries::Canaries;
+use crate::catalog::{Catalog, Chosen, ScanReport, Trouble};
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert;
@@ -23,9 +24,7 @@ use crate::decided::Decided;
 use crate::engine::Wasm;
 use crate::http::Clients;
 use crate::log::Speaker;
-use crate::shelf::Chosen;
 use crate::state::{Fence, Granted, Outside};
-use crate::trials::Trials;
 
 /// When to ask again for a plugin that has no version to run.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
@@ -43,7 +42,7 @@ pub enum SandboxError {
 pub struct Sandbox {
     room: Arc<Room>,
     catalog: Catalog,
-    trials: Trials,
+    canaries: Canaries,
     allocator: &'static str,
 }
 
@@ -59,7 +58,7 @@ impl Sandbox {
         let room = Arc::new(Room::new(engine, outside, config.attempts_max));
         let workshop = Workshop::new(config.clone(), room.clone(), linker);
         let catalog = Catalog::new(config, workshop, statements);
-        Ok(Arc::new(Sandbox { room, catalog, trials: Trials::default(), allocator }))
+        Ok(Arc::new(Sandbox { room, catalog, canaries: Canaries::default(), allocator }))
     }
 
     /// Takes over what is in the plugins folder now, checked against these jobs.
@@ -79,7 +78,7 @@ impl Sandbox {
 
     /// What came of attempts on versions that ran side by side, since this was asked before.
     pub fn take_tried(&self) -> BTreeMap<(PluginName, Digest), Tried> {
-        self.trials.take()
+        self.canaries.take()
     }
 
     /// How memory for attempts is had: `pooling`, or `on-demand` where that was not possible.
@@ -157,7 +156,7 @@ impl Runner for Sandbox {
             Err(failure) => Err(convert::failure(failure, limits)),
         });
         if counts {
-            self.trials.note(&version, &report);
+            self.canaries.note(&version, &report);
         }
         report
     }

@@ -11,9 +11,9 @@ use domain::runner::Report;
 use crate::component::Version;
 
 #[derive(Default)]
-pub struct Trials(Mutex<BTreeMap<(PluginName, Digest), Tried>>);
+pub struct Canaries(Mutex<BTreeMap<(PluginName, Digest), Tried>>);
 
-impl Trials {
+impl Canaries {
     pub fn note(&self, version: &Version, report: &Report<Outcome>) {
         // Nobody's fault, and often the host's own.
         if matches!(report.result, Err(Failure::Throttled { .. })) {

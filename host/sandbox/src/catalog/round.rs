@@ -8,18 +8,14 @@ use domain::job::JobSpec;
 use domain::limits::Limits;
 use domain::plugin::VersionState;
 
-use crate::catalog::{Catalog, ScanReport, Skipped};
-use crate::compile::Refusal;
+use super::seen::Seen;
+use super::shelf::OnTrial;
+use super::{Catalog, ScanReport, Skipped};
 use crate::component::Version;
 use crate::convert::shown;
 use crate::decided::{Answer, Arrival, Decided, Proposal, Standing};
 use crate::folder::{Folder, Listing, PluginFile};
 use crate::history::Facts;
-use crate::shelf::OnTrial;
-use crate::signature::Policy;
-
-/// How often bytes are tried that failed for a reason that may pass; a look is 30 s after the other, or sooner.
-const TRIES_MAX: u32 = 5;
 
 /// What was found by the last look.
 #[derive(Default)]
@@ -27,28 +23,8 @@ pub struct Present {
     seen: BTreeMap<(PluginName, Digest), Seen>,
     /// None before the first look.
     folder: Option<BTreeMap<PluginName, Digest>>,
-}
-
-/// What became of a file's bytes; it holds as long as they stay the same.
-#[derive(Clone)]
-struct Seen {
-    digest: Digest,
-    size_bytes: u64,
-    signature: Option<String>,
-    /// Why nobody trusted has signed it.
-    unsigned: Option<String>,
-    loaded: Result<Arc<Version>, String>,
-    /// How often it may still be tried: none, unless it is not these bytes' fault that it failed.
-    tries_left: u32,
-}
-
-impl Seen {
-    fn facts(&self) -> Facts<'_> {
-        match &self.loaded {
-            Ok(version) => Facts::of(version),
-            Err(_) => Facts { digest: self.digest, size_bytes: self.size_bytes, said: ("", ""), asks: None },
-        }
-    }
+    /// Plugins whose file was taken away while this host ran, and what was to run then: here it does not any more.
+    taken_away: BTreeMap<PluginName, Digest>,
 }
 
 pub struct Round<'a> {
@@ -70,7 +46,7 @@ impl<'a> Round<'a> {
         decided: &'a Decided,
         present: &'a mut Present,
     ) -> Round<'a> {
-        let now = Present { seen: BTreeMap::new(), folder: Some(BTreeMap::new()) };
+        let now = Present { folder: Some(BTreeMap::new()), ..Present::default() };
         Round { catalog, jobs, decided, present, now, found: BTreeSet::new(), report: ScanReport::default() }
     }
 
@@ -142,7 +118,7 @@ impl<'a> Round<'a> {
         let held_by_all = self.decided.shared || standing.pinned || proposed.is_some();
         match (standing.stable, &file) {
             (Some(stable), Some(file)) if file.digest == stable => self.judge(plugin, file).await,
-            (Some(stable), _) if held_by_all => {
+            (Some(stable), _) if held_by_all && !self.is_taken_away(plugin, &standing, listed) => {
                 self.found.insert(plugin.clone());
                 let seen = self.kept(plugin, stable).await?;
                 self.judge(plugin, &seen).await;
@@ -158,6 +134,17 @@ impl<'a> Round<'a> {
         }
         self.put_on_trial(plugin, on_trial);
         Ok(())
+    }
+
+    /// Other hosts may go on with it; this one does, too, when it starts again, or when another version is to run.
+    fn is_taken_away(&mut self, plugin: &PluginName, standing: &Standing, listed: bool) -> bool {
+        let (Some(stable), false) = (standing.stable, listed || standing.pinned) else { return false };
+        let was_there = self.present.folder.as_ref().is_some_and(|folder| folder.contains_key(plugin));
+        let taken_away = was_there || self.present.taken_away.get(plugin) == Some(&stable);
+        if taken_away {
+            self.now.taken_away.insert(plugin.clone(), stable);
+        }
+        taken_away
     }
 
     async fn file(&mut self, folder: &Arc<Folder>, plugin: &PluginName) -> Result<Seen, String> {
@@ -189,7 +176,10 @@ impl<'a> Round<'a> {
         let before = self.present.seen.get(&(plugin.clone(), file.digest)).cloned();
         let seen = match before.filter(|seen| seen.signature == file.signature) {
             Some(seen) if seen.tries_left == 0 => seen,
-            before => self.try_out(file, before.map(|seen| seen.tries_left)).await,
+            before => {
+                let tries_left = before.map(|seen| seen.tries_left);
+                Seen::load(self.catalog, self.decided, file, tries_left).await
+            }
         };
         self.note(&plugin, &seen);
         seen
@@ -202,35 +192,10 @@ impl<'a> Round<'a> {
         self.now.seen.insert((plugin.clone(), seen.digest), seen.clone());
     }
 
-    async fn try_out(&self, file: PluginFile, tries_left: Option<u32>) -> Seen {
-        let (digest, size_bytes, signature) = (file.digest, file.bytes.len() as u64, file.signature.clone());
-        let signatures = &self.catalog.config.signatures;
-        let unsigned = signatures.refuse(&file.bytes, signature.as_deref());
-        if let Some(why) = unsigned.clone().filter(|_| signatures.policy == Policy::Required) {
-            return Seen { digest, size_bytes, signature, unsigned, loaded: Err(why), tries_left: 0 };
-        }
-        let loaded = match self.catalog.shelf().holds(&file.plugin, digest) {
-            Some(version) => Ok(version),
-            None => self.load(file).await,
-        };
-        let passing = loaded.as_ref().is_err_and(|refusal| refusal.passing);
-        let tries_left = if passing { tries_left.unwrap_or(TRIES_MAX) - 1 } else { 0 };
-        let loaded = loaded.map_err(|refusal| refusal.reason);
-        Seen { digest, size_bytes, signature, unsigned, loaded, tries_left }
-    }
-
-    async fn load(&self, file: PluginFile) -> Result<Arc<Version>, Refusal> {
-        let loaded = self.catalog.workshop.load(file.clone()).await.map(Arc::new);
-        if let (Ok(_), Some(versions)) = (&loaded, &self.decided.versions) {
-            versions.keep(&file).await;
-        }
-        loaded
-    }
-
     /// The version, if it is whole and these jobs let it run; else it is told why not.
     async fn fit(&mut self, plugin: &PluginName, seen: &Seen) -> Option<Arc<Version>> {
         let refused = match &seen.loaded {
-            Ok(version) => match self.refusal(version).await {
+            Ok(version) => match self.catalog.refusal(version, self.jobs).await {
                 None => return Some(version.clone()),
                 Some(reason) => reason,
             },
@@ -238,19 +203,6 @@ impl<'a> Round<'a> {
         };
         self.reject(plugin, seen, &refused);
         None
-    }
-
-    /// Why a whole version may not run. The databases are asked once, before its first attempt.
-    async fn refusal(&self, version: &Version) -> Option<String> {
-        let mut users = self.jobs.iter().filter(|job| job.plugin == version.plugin);
-        if let Some(why) = users.find_map(|job| version.refused_by(job)) {
-            return Some(why);
-        }
-        let runs = self.catalog.shelf().holds(&version.plugin, version.digest).is_some();
-        match &self.catalog.statements {
-            Some(check) if !runs => version.refused_statement(check.as_ref()).await,
-            _ => None,
-        }
     }
 
     /// Whether what is to run runs from now on, or goes on, or is refused.

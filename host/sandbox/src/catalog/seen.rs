@@ -1,0 +1,69 @@
+//! What became of a file's bytes: compiled and described, or why not.
+
+use std::sync::Arc;
+
+use domain::id::Digest;
+
+use super::Catalog;
+use crate::compile::Refusal;
+use crate::component::Version;
+use crate::decided::Decided;
+use crate::folder::PluginFile;
+use crate::history::Facts;
+use crate::signature::Policy;
+
+/// How often bytes are tried that failed for a reason that may pass; a look is 30 s after the other, or sooner.
+const TRIES_MAX: u32 = 5;
+
+/// What became of a file's bytes; it holds as long as they stay the same.
+#[derive(Clone)]
+pub struct Seen {
+    pub digest: Digest,
+    pub size_bytes: u64,
+    pub signature: Option<String>,
+    /// Why nobody trusted has signed it.
+    pub unsigned: Option<String>,
+    pub loaded: Result<Arc<Version>, String>,
+    /// How often it may still be tried: none, unless it is not these bytes' fault that it failed.
+    pub tries_left: u32,
+}
+
+impl Seen {
+    /// Compiles and describes it; `tries_left` is of an earlier failure that may have passed.
+    pub async fn load(
+        catalog: &Catalog,
+        decided: &Decided,
+        file: PluginFile,
+        tries_left: Option<u32>,
+    ) -> Seen {
+        let (digest, size_bytes, signature) = (file.digest, file.bytes.len() as u64, file.signature.clone());
+        let signatures = &catalog.config.signatures;
+        let unsigned = signatures.refuse(&file.bytes, signature.as_deref());
+        if let Some(why) = unsigned.clone().filter(|_| signatures.policy == Policy::Required) {
+            return Seen { digest, size_bytes, signature, unsigned, loaded: Err(why), tries_left: 0 };
+        }
+        let loaded = match catalog.shelf().holds(&file.plugin, digest) {
+            Some(version) => Ok(version),
+            None => whole(catalog, decided, file).await,
+        };
+        let passing = loaded.as_ref().is_err_and(|refusal| refusal.passing);
+        let tries_left = if passing { tries_left.unwrap_or(TRIES_MAX) - 1 } else { 0 };
+        let loaded = loaded.map_err(|refusal| refusal.reason);
+        Seen { digest, size_bytes, signature, unsigned, loaded, tries_left }
+    }
+
+    pub fn facts(&self) -> Facts<'_> {
+        match &self.loaded {
+            Ok(version) => Facts::of(version),
+            Err(_) => Facts { digest: self.digest, size_bytes: self.size_bytes, said: ("", ""), asks: None },
+        }
+    }
+}
+
+async fn whole(catalog: &Catalog, decided: &Decided, file: PluginFile) -> Result<Arc<Version>, Refusal> {
+    let loaded = catalog.workshop.load(file.clone()).await.map(Arc::new);
+    if let (Ok(_), Some(versions)) = (&loaded, &decided.versions) {
+        versions.keep(&file).await;
+    }
+    loaded
+}

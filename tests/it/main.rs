@@ -10,9 +10,11 @@ mod config_edits;
 mod delivery;
 mod locks;
 mod operations;
+mod replay;
 mod secrets;
 mod stock;
 mod trade;
+mod upload;
 mod wallet;
 
 mod bad_input;

@@ -72,6 +72,11 @@ pub trait Scope: Send + Sync {
     /// methods ask by themselves.
     fn held(&self) -> Result<(), ScopeError>;
 
+    /// Whether a request that is granted may leave now. `place` is its origin and path.
+    fn may_send(&self, _method: &str, _place: &str) -> Result<(), ScopeError> {
+        self.held()
+    }
+
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError>;
     /// Nothing as the value deletes the key.
     async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError>;

@@ -16,10 +16,12 @@ use crate::history::History;
 mod round;
 mod seen;
 mod shelf;
+mod trial;
 
 use self::round::{Present, Round};
 pub use self::shelf::Chosen;
 use self::shelf::Shelf;
+pub use self::trial::Trial;
 
 /// What a rescan changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -40,7 +40,7 @@ pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{ScanReport, Skipped, Trouble};
+pub use catalog::{ScanReport, Skipped, Trial, Trouble};
 pub use compile::{Bounds, Child, Compiler, compile_stdin};
 pub use component::StatementCheck;
 pub use config::SandboxConfig;

@@ -16,12 +16,13 @@ use jiff::SignedDuration;
 
 use crate::attempt::{Ran, Room, Visit};
 use crate::canaries::Canaries;
-use crate::catalog::{Catalog, Chosen, ScanReport, Trouble};
+use crate::catalog::{Catalog, Chosen, ScanReport, Trial, Trouble};
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::convert;
 use crate::decided::Decided;
 use crate::engine::Wasm;
+use crate::folder::PluginFile;
 use crate::http::Clients;
 use crate::log::Speaker;
 use crate::state::{Fence, Granted, Outside};
@@ -86,6 +87,45 @@ impl Sandbox {
         self.allocator
     }
 
+    /// The version that runs now, to try another one beside it.
+    pub fn running(&self, plugin: &PluginName) -> Option<Trial> {
+        self.catalog.active(plugin).map(Trial::of)
+    }
+
+    /// Loads a version apart from those that run, checked as if it were to run as these jobs: the reason if it may not.
+    /// Nothing knows of it but who holds it.
+    pub async fn try_out(&self, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Result<Trial, String> {
+        self.catalog.try_out(file, jobs).await
+    }
+
+    /// The largest file that may be a plugin.
+    pub fn component_bytes_max(&self) -> usize {
+        self.catalog.component_bytes_max()
+    }
+
+    /// One attempt on this version, whatever runs.
+    pub async fn replay(&self, trial: &Trial, call: Call<Claimed>) -> Report<Outcome> {
+        let subject = format!("replay of {}", call.input.key);
+        self.process_on(trial.version(), subject, call).await
+    }
+
+    async fn process_on(&self, version: &Version, subject: String, call: Call<Claimed>) -> Report<Outcome> {
+        let item = convert::item(&call.job, &call.input);
+        let fence = Fence { epoch: call.input.epoch, idempotency_key: call.input.idempotency_key() };
+        let visit = Sandbox::visit(version, &call, subject, Some(fence));
+        let ran = self
+            .room
+            .call(visit, |plugin, store| {
+                Box::pin(async move { plugin.tidemill_job_job().call_process(store, &item).await })
+            })
+            .await;
+        let limits = &call.job.limits;
+        report(version, ran, |answer| match answer {
+            Ok(outcome) => convert::outcome(outcome, limits),
+            Err(failure) => Err(convert::failure(failure, limits)),
+        })
+    }
+
     fn visit<'a, T>(
         version: &'a Version,
         call: &'a Call<T>,
@@ -141,20 +181,7 @@ impl Runner for Sandbox {
         let Some(Chosen { version, counts }) = self.catalog.choose(&call.job, &call.input.key) else {
             return self.not_ready(&call.job);
         };
-        let item = convert::item(&call.job, &call.input);
-        let fence = Fence { epoch: call.input.epoch, idempotency_key: call.input.idempotency_key() };
-        let visit = Sandbox::visit(&version, &call, call.input.key.clone(), Some(fence));
-        let ran = self
-            .room
-            .call(visit, |plugin, store| {
-                Box::pin(async move { plugin.tidemill_job_job().call_process(store, &item).await })
-            })
-            .await;
-        let limits = &call.job.limits;
-        let report = report(&version, ran, |answer| match answer {
-            Ok(outcome) => convert::outcome(outcome, limits),
-            Err(failure) => Err(convert::failure(failure, limits)),
-        });
+        let report = self.process_on(&version, call.input.key.clone(), call).await;
         if counts {
             self.canaries.note(&version, &report);
         }

@@ -62,6 +62,10 @@ impl Scope for Counted {
         self.scope.held()
     }
 
+    fn may_send(&self, method: &str, place: &str) -> Result<(), ScopeError> {
+        self.scope.may_send(method, place)
+    }
+
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
         self.tally.call(key.len());
         let value = self.scope.kv_get(bucket, key).await?;

@@ -5,6 +5,7 @@ pub mod archive;
 pub mod cli;
 pub mod config;
 mod delivery;
+mod replay;
 pub mod telemetry;
 mod versions;
 

@@ -223,7 +223,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
     })
 }
 
-fn in_batch(row: &Row) -> Result<Option<InBatch>, StoreError> {
+pub(crate) fn in_batch(row: &Row) -> Result<Option<InBatch>, StoreError> {
     let Some(batch) = row.opt_text("batch_id")? else { return Ok(None) };
     let max_attempts = match row.opt_int("max_attempts")? {
         Some(_) => Some(row.count("max_attempts")?),

@@ -41,7 +41,9 @@ pub mod hosts;
 pub mod outbox;
 pub mod plugins;
 pub mod releases;
+pub mod replay;
 pub mod tokens;
+pub mod uploads;
 
 pub use config::StoreConfig;
 pub use error::StoreError;

@@ -60,6 +60,12 @@ impl Store {
         Ok(Some(taken))
     }
 
+    /// The token that whoever takes the lock next would get.
+    pub(crate) async fn next_lock_token(&self, name: &str) -> Result<u64, StoreError> {
+        let rows = self.db.fetch(locks::LOCK_NEXT, &args![name]).await?;
+        Ok(token(&rows)?.and_then(|token| u64::try_from(token).ok()).unwrap_or_default())
+    }
+
     /// For somebody outside, until a time.
     pub async fn take_lock(
         &self,

@@ -156,8 +156,6 @@ pub(crate) async fn put_version(
     host: HostId,
 ) -> Result<(), StoreError> {
     let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
-    let asks = version.asks.as_ref().map(serde_json::to_string).transpose();
-    let asks = asks.map_err(|e| StoreError::Corrupt(e.to_string()))?.unwrap_or_default();
     let args = args![
         version.plugin.as_str(),
         version.digest.to_string(),
@@ -168,9 +166,15 @@ pub(crate) async fn put_version(
         version.state.reason(),
         host.to_string(),
         version.seen_at,
-        asks,
+        asks_of(version)?,
     ];
     tx.execute(plugins::VERSION_PUT, &args).await.map(|_| ())
+}
+
+/// In JSON; empty if it could not be asked.
+pub(crate) fn asks_of(version: &PluginVersion) -> Result<String, StoreError> {
+    let asks = version.asks.as_ref().map(serde_json::to_string).transpose();
+    Ok(asks.map_err(|e| StoreError::Corrupt(e.to_string()))?.unwrap_or_default())
 }
 
 fn known(row: &Row) -> Result<KnownVersion, StoreError> {

@@ -27,9 +27,11 @@ use crate::sql::events;
 use crate::store::Store;
 
 mod end;
+mod replay;
 mod sql;
 
 pub use self::end::{Ended, OwnTx};
+pub use self::replay::{Asked, HELD_MAX, ReplayScope, Request, SqlWrite};
 use self::sql::Ran;
 
 pub struct AttemptScope {
@@ -39,6 +41,8 @@ pub struct AttemptScope {
     item: Option<Claimed>,
     now: Timestamp,
     hold: Hold,
+    /// For a trial: nothing is taken from those who work, and it is never ended but undone.
+    replayed: bool,
     state: Mutex<State>,
 }
 
@@ -67,7 +71,8 @@ static SEQ: AtomicI64 = AtomicI64::new(0);
 impl Store {
     pub fn scope_of_attempt(self: &Arc<Self>, job: Arc<JobSpec>, item: Claimed, hold: Hold) -> AttemptScope {
         let now = item.claimed_at;
-        AttemptScope { store: self.clone(), job, item: Some(item), now, hold, state: Mutex::default() }
+        let (item, replayed) = (Some(item), false);
+        AttemptScope { store: self.clone(), job, item, now, hold, replayed, state: Mutex::default() }
     }
 
     pub fn scope_of_discovery(
@@ -76,7 +81,8 @@ impl Store {
         now: Timestamp,
         hold: Hold,
     ) -> AttemptScope {
-        AttemptScope { store: self.clone(), job, item: None, now, hold, state: Mutex::default() }
+        let (item, replayed) = (None, false);
+        AttemptScope { store: self.clone(), job, item, now, hold, replayed, state: Mutex::default() }
     }
 }
 
@@ -235,6 +241,10 @@ impl Scope for AttemptScope {
         self.check_open(&state)?;
         if !state.locks.contains(name) {
             check_count("locks", state.locks.len(), self.job.limits.locks)?;
+        }
+        if self.replayed {
+            state.locks.insert(name.to_owned());
+            return self.store.next_lock_token(name).await.map(Some).map_err(unavailable);
         }
         match self.store.take_lock_for(item, name, self.now()).await.map_err(unavailable)? {
             Some(Taken::Token(token)) => {

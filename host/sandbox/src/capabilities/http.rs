@@ -136,7 +136,8 @@ impl Door {
             let why = format!("{max} are on their way already (limits.http_concurrent)");
             return Err(refused(&why, Error::ConnectionLimitReached));
         };
-        if let Err(error) = scope.held() {
+        let place = format!("{origin}{}", uri.path());
+        if let Err(error) = scope.may_send(method.as_str(), &place) {
             return Err(refused(&error.to_string(), Error::HttpRequestDenied));
         }
         self.sent += 1;

@@ -11,6 +11,7 @@ mod pins;
 mod signatures;
 mod swap;
 mod text;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::fs;

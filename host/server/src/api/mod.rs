@@ -5,6 +5,7 @@ mod actor;
 mod alerts;
 mod audit;
 mod batches;
+mod component;
 mod edits;
 mod error;
 mod events;
@@ -23,6 +24,7 @@ mod recover;
 mod releases;
 mod runs;
 mod schedules;
+mod trials;
 pub mod types;
 
 use std::net::SocketAddr;
@@ -38,6 +40,7 @@ use crate::config_reload::Live;
 use crate::versions::SharedVersions;
 
 pub use self::actor::hash as hash_of_token;
+pub(crate) use self::component::{KIND as COMPONENT_KIND, SIGNATURE as COMPONENT_SIGNATURE};
 pub use self::error::ApiError;
 pub(crate) use self::events::{STREAMS_MAX, Streams};
 pub(crate) use self::path::path;
@@ -74,6 +77,7 @@ pub fn router(state: AppState) -> Router {
         .merge(items::router())
         .merge(plugins::router())
         .merge(releases::router())
+        .merge(trials::router())
         .merge(hosts::router())
         .merge(locks::router())
         .merge(alerts::router())

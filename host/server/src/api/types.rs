@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 mod batch;
 mod lock;
 mod plugin;
+mod replay;
 mod result;
 mod schedule;
 
@@ -15,6 +16,9 @@ pub use self::lock::{Lock, Locks};
 pub use self::plugin::{
     KnownVersion, Plugin, PluginCandidate, PluginPin, PluginRelease, PluginVersions, Plugins, SkippedFile,
     VersionTried,
+};
+pub use self::replay::{
+    Replay, ReplayAttempt, ReplayCost, ReplayEnd, ReplayRecorded, ReplaySummary, ReplayVersion, Replayed,
 };
 pub use self::result::{EndedItem, FailedItem, RunResult, RunWithResult};
 pub use self::schedule::{Edits, Pause, Paused, Preview, Setting, Tick, Ticks};

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
+use ureq::http::{Method, Response};
 use ureq::{Agent, Body};
 
 use super::Failure;
 use super::output::{Output, plain};
+use super::trials::Component;
 use crate::api::types::Problem;
+use crate::api::{COMPONENT_KIND, COMPONENT_SIGNATURE};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// For what is compiled and tried before the answer.
+const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 /// How to reach the host, and how to show its answer.
@@ -45,10 +51,37 @@ impl Remote {
         self.answer(request.send_json(body))
     }
 
+    /// A plugin's file, with its signature if there is one. The host is asked first whether it wants all of it.
+    pub fn send_component<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        component: &Component,
+    ) -> Result<T, Failure> {
+        let (agent, url) = (self.agent_for(TRIAL_TIME_MAX), self.url(path)?);
+        let mut request = if method == Method::PUT { agent.put(url) } else { agent.post(url) };
+        request = request.header("content-type", COMPONENT_KIND).header("expect", "100-continue");
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        if let Some(signature) = &component.signature {
+            request = request.header(COMPONENT_SIGNATURE, BASE64_STANDARD.encode(signature));
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.send(component.bytes.as_slice()))
+    }
+
     fn agent(&self) -> Agent {
+        self.agent_for(ANSWER_TIME_MAX)
+    }
+
+    fn agent_for(&self, time_max: Duration) -> Agent {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(ANSWER_TIME_MAX))
+            .timeout_global(Some(time_max))
             // The host is on this machine: a proxy of the environment would not reach it.
             .proxy(None)
             .build();

@@ -21,6 +21,7 @@ mod runs;
 mod schedule;
 pub(crate) mod serve;
 mod token;
+mod trials;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -130,6 +131,8 @@ fn positive(text: &str) -> Result<f64, String> {
 pub enum Failure {
     Usage(String),
     Failed(String),
+    /// All was said on stdout.
+    Told,
 }
 
 impl Failure {
@@ -176,6 +179,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => (EXIT_USAGE, text),
         Err(Failure::Failed(text)) => (EXIT_FAILED, text),
+        Err(Failure::Told) => return ExitCode::from(EXIT_FAILED),
     };
     output::complain(&text);
     ExitCode::from(code)

@@ -3,9 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::client::Remote;
 use super::output::{Output, line, plain, plain_lines, print, short, time};
+use super::{Failure, trials};
 use crate::api::types::{KnownVersion, Plugin, PluginRelease, PluginVersions, Plugins, VersionTried};
 use crate::config::text::show_bytes;
 
@@ -80,6 +80,11 @@ enum PluginsCommand {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Make the last attempts of a job again on the version that runs and on the one in FILE, and keep nothing of it;
+    /// the exit code is 0 if nothing differs, 1 if something does
+    Replay(trials::ReplayArgs),
+    /// Have all hosts run the version in FILE, as if it had been pinned
+    Upload(trials::UploadArgs),
     /// Let the folders decide again
     Unpin {
         plugin: String,
@@ -114,6 +119,8 @@ pub fn run(args: PluginsArgs) -> Result<(), Failure> {
         Some(PluginsCommand::Retire { plugin, remote }) => {
             show(&remote, &remote.post(&["plugins", &plugin, "retire"], &json!({}))?)
         }
+        Some(PluginsCommand::Replay(args)) => trials::replay(&args),
+        Some(PluginsCommand::Upload(args)) => trials::upload(&args),
         Some(PluginsCommand::Unpin { plugin, remote }) => {
             show(&remote, &remote.post(&["plugins", &plugin, "unpin"], &json!({}))?)
         }
@@ -153,7 +160,7 @@ fn row(plugin: &Plugin) -> Vec<String> {
     ]
 }
 
-fn show(remote: &Remote, plugin: &PluginVersions) -> Result<(), Failure> {
+pub fn show(remote: &Remote, plugin: &PluginVersions) -> Result<(), Failure> {
     let header = ["VERSION", "DIGEST", "SIZE", "STATE", "SINCE", "HOST", "KEPT", "REASON OR SUMMARY"];
     print(remote.output, plugin, &header, |plugin| plugin.versions.iter().map(version_row).collect())?;
     if remote.output == Output::Json {

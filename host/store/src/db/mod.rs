@@ -188,6 +188,11 @@ impl Tx {
         self.set_local("idle_in_transaction_session_timeout", &time.as_millis().to_string()).await
     }
 
+    /// Has Postgres wait for others' locks no longer than this.
+    pub async fn wait_for_locks(&mut self, time: Duration) -> Result<(), sqlx::Error> {
+        self.set_local("lock_timeout", &time.as_millis().to_string()).await
+    }
+
     /// Has statements of ours find their tables in this transaction, which began on a datasource of the same database.
     pub async fn among_own_tables(&mut self) -> Result<(), sqlx::Error> {
         self.set_local("search_path", SCHEMA).await
@@ -205,6 +210,23 @@ impl Tx {
         match self {
             Tx::Sqlite(tx) => sqlite::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
             Tx::Postgres(tx) => postgres::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
+        }
+    }
+
+    /// Has Postgres check now what it would check at the commit.
+    pub async fn check_constraints(&mut self) -> Result<(), sqlx::Error> {
+        let Tx::Postgres(tx) = self else { return Ok(()) };
+        answered(sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut **tx)).await.map(|_| ())
+    }
+
+    /// At once: dropped, it is undone when its connection is used next.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        match self {
+            Tx::Sqlite(mut tx) => {
+                tx.lock_handle().await?.remove_progress_handler();
+                Ok(tx.rollback().await?)
+            }
+            Tx::Postgres(tx) => Ok(answered(tx.rollback()).await?),
         }
     }
 

@@ -52,6 +52,10 @@ impl Writing {
         Writing { tx, _gates: Vec::new() }
     }
 
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.tx.rollback().await
+    }
+
     /// The gates open when the commit is over, however it ended.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.tx.commit().await

@@ -43,10 +43,7 @@ impl AttemptScope {
         let mut state = self.state.lock().await;
         state.ended = true;
         let mut open = std::mem::take(&mut state.open);
-        if let Some(name) = state.undone.intersection(&state.wrote).next() {
-            let text = "a statement failed after others had written, so all are undone";
-            return Err(StoreError::Conflict(format!("datasource {name:?}: {text}")));
-        }
+        state.check_whole()?;
         if !open.is_empty() {
             // From here on the databases themselves end what is not committed soon: the lease outlasts that, so a host
             // that is stopped before its commit cannot commit beside another one.
@@ -92,7 +89,14 @@ impl AttemptScope {
 }
 
 impl State {
-    fn effects(&mut self) -> Effects {
+    /// Whether all is there that the attempt believes to have written.
+    pub(super) fn check_whole(&self) -> Result<(), StoreError> {
+        let Some(name) = self.undone.intersection(&self.wrote).next() else { return Ok(()) };
+        let text = "a statement failed after others had written, so all are undone";
+        Err(StoreError::Conflict(format!("datasource {name:?}: {text}")))
+    }
+
+    pub(super) fn effects(&mut self) -> Effects {
         Effects {
             kv: self.kv.take(),
             events: std::mem::take(&mut self.events),
@@ -104,7 +108,7 @@ impl State {
     }
 }
 
-fn explain_commit(datasource: &str, error: StoreError) -> StoreError {
+pub(super) fn explain_commit(datasource: &str, error: StoreError) -> StoreError {
     match error {
         StoreError::Corrupt(why) => {
             StoreError::Conflict(format!("datasource {datasource:?} refused the commit: {why}"))

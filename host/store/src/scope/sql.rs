@@ -4,7 +4,7 @@ use domain::job::Access;
 use domain::plugin::Statement;
 use domain::scope::{ScopeError, Value};
 
-use super::AttemptScope;
+use super::{AttemptScope, replay};
 use crate::datasource::explain;
 use crate::db::{Db, Most, Tx};
 use crate::error::with_remedy;
@@ -73,13 +73,14 @@ impl AttemptScope {
         Ok(ran)
     }
 
-    fn may_write(&self, datasource: &str) -> bool {
+    pub(super) fn may_write(&self, datasource: &str) -> bool {
         self.item.is_some() && self.job.grants.datasources.get(datasource) == Some(&Access::ReadWrite)
     }
 
     async fn begin(&self, db: &Db, datasource: &str, to_write: bool) -> Result<Tx, ScopeError> {
         let writes = to_write && self.may_write(datasource);
-        let began = db.begin_declared(writes, self.job.limits.sql_time).await;
+        let began = db.begin_declared(writes, self.job.limits.sql_time);
+        let began = if self.replayed && writes { replay::briefly(db, began).await } else { began.await };
         began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {}", with_remedy(&e))))
     }
 }

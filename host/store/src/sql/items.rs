@@ -141,3 +141,17 @@ pub const ITEM_NEXT_DUE: Sql = Sql::same(
 
 pub const ATTEMPTS_OF_ITEM: Sql =
     Sql::same("SELECT * FROM attempt WHERE job = $1 AND item_key = $2 ORDER BY epoch DESC LIMIT $3");
+
+/// Attempts that came to an end of their own, the newest first: as what the item's row and the attempt before it tell.
+pub const ATTEMPTS_TO_REPLAY: Sql = Sql::same(
+    "SELECT a.item_id, a.job, a.item_key, a.number, a.epoch, a.attempt_id, a.run_id, a.verdict, a.note, a.digest,
+        a.error_code AS recorded_code, a.error_message AS recorded_message, a.started_at_ms, a.ended_at_ms,
+        a.wall_us, a.cpu_us, a.memory_bytes_max, a.host_calls, a.host_bytes,
+        i.payload, i.series, i.first_attempt_at_ms, i.batch_id, i.batch_index, i.operation, i.created_by, i.max_attempts,
+        b.started_at_ms AS last_attempt_at_ms, b.error_code, b.error_message
+    FROM attempt AS a JOIN item AS i ON i.id = a.item_id
+    LEFT JOIN attempt AS b ON b.item_id = a.item_id
+        AND b.epoch = (SELECT MAX(e.epoch) FROM attempt AS e WHERE e.item_id = a.item_id AND e.epoch < a.epoch)
+    WHERE a.job = $1 AND a.verdict NOT IN ('lost', 'interrupted')
+    ORDER BY a.ended_at_ms DESC, a.item_id, a.epoch DESC LIMIT $2",
+);

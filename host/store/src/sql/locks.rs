@@ -28,6 +28,9 @@ pub const LOCK_TAKE: Sql = Sql::same(held!(
     " RETURNING token"
 ));
 pub const LOCK_SEE: Sql = Sql::same(held!("SELECT * FROM named_lock WHERE name = $1 AND ", ""));
+/// What [`LOCK_TAKE`] would answer next.
+pub const LOCK_NEXT: Sql =
+    Sql::same("SELECT COALESCE(MAX(token), 0) + 1 AS token FROM named_lock WHERE name IN ($1, '')");
 pub const LOCK_RENEW: Sql = Sql::same(
     "UPDATE named_lock SET until_ms = $4 WHERE name = $1 AND token = $3 AND until_ms > $2 RETURNING token",
 );

@@ -9,6 +9,11 @@ pub const VERSION_PUT: Sql = Sql::same(
         host_id = excluded.host_id, seen_at_ms = excluded.seen_at_ms,
         asks = CASE WHEN excluded.asks = '' THEN plugin_version.asks ELSE excluded.asks END",
 );
+/// A version that does not run yet; what is known of it stays.
+pub const VERSION_NOTE: Sql = Sql::same(
+    "INSERT INTO plugin_version (plugin, digest, size_bytes, version, summary, state, host_id, seen_at_ms, asks)
+    VALUES ($1, $2, $3, $4, $5, 'retired', $6, $7, $8) ON CONFLICT (plugin, digest) DO NOTHING",
+);
 pub const VERSIONS: Sql = Sql::same(
     "SELECT v.*, f.kept_at_ms FROM plugin_version AS v
     LEFT JOIN plugin_file AS f ON f.plugin = v.plugin AND f.digest = v.digest

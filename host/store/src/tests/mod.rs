@@ -17,6 +17,7 @@ mod keys;
 mod locks;
 
 mod recovery;
+mod replay;
 
 mod by_hand;
 

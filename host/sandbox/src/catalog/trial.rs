@@ -1,0 +1,81 @@
+//! Versions that are tried before they run: loaded apart, passed through every check, and put on no shelf.
+
+use std::sync::Arc;
+
+use domain::id::Digest;
+use domain::job::JobSpec;
+use domain::plugin::{Describe, PluginVersion, Statement, VersionState};
+use jiff::Timestamp;
+
+use super::Catalog;
+use crate::component::Version;
+use crate::folder::PluginFile;
+use crate::signature::Policy;
+
+/// A version that can be called, whether it is what runs or not.
+#[derive(Clone)]
+pub struct Trial(Arc<Version>);
+
+impl Trial {
+    pub(crate) fn of(version: Arc<Version>) -> Trial {
+        Trial(version)
+    }
+
+    pub(crate) fn version(&self) -> &Version {
+        &self.0
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    pub fn describe(&self) -> &Describe {
+        &self.0.describe
+    }
+
+    /// By which name this version declared the statement.
+    pub fn name_of(&self, statement: &Statement) -> Option<&str> {
+        let mut statements = self.0.describe.statements.iter();
+        statements.find(|(_, one)| *one == statement).map(|(name, _)| name.as_str())
+    }
+
+    /// What is noted of it before a host runs it.
+    pub fn noted(&self, now: Timestamp) -> PluginVersion {
+        let version = &self.0;
+        PluginVersion {
+            plugin: version.plugin.clone(),
+            digest: version.digest,
+            size_bytes: version.size_bytes,
+            version: version.describe.version.clone(),
+            summary: version.describe.summary.clone(),
+            asks: Some(version.asks()),
+            state: VersionState::Retired,
+            seen_at: now,
+        }
+    }
+}
+
+impl Catalog {
+    pub fn component_bytes_max(&self) -> usize {
+        self.config.component_bytes_max
+    }
+
+    /// The version of these bytes, or why it may not run as these jobs.
+    pub async fn try_out(&self, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Result<Trial, String> {
+        let bytes_max = self.config.component_bytes_max;
+        if file.bytes.len() > bytes_max {
+            return Err(format!("it is larger than {bytes_max} bytes"));
+        }
+        let signatures = &self.config.signatures;
+        if signatures.policy == Policy::Required
+            && let Some(why) = signatures.refuse(&file.bytes, file.signature.as_deref())
+        {
+            return Err(why);
+        }
+        let version = self.workshop.load(file).await.map_err(|refusal| refusal.reason)?;
+        match self.refusal(&version, jobs).await {
+            Some(why) => Err(why),
+            None => Ok(Trial(Arc::new(version))),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A component as a request's body, and its signature in a header.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::AppState;
+use super::error::ApiError;
+
+pub const KIND: &str = "application/wasm";
+/// The text of the file `NAME.wasm.minisig`, in base64.
+pub const SIGNATURE: HeaderName = HeaderName::from_static("tidemill-signature");
+
+/// How long a component may take to come in: others wait for its turn to end.
+const SENT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Whose turn it is: components are large and are compiled, so that one is looked at at a time.
+#[derive(Clone)]
+pub struct Turn(Arc<Semaphore>);
+
+impl Turn {
+    pub fn new() -> Turn {
+        Turn(Arc::new(Semaphore::new(1)))
+    }
+
+    fn take(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let busy = "another version is being tried on this host: ask again when that is done";
+        let taken = self.0.clone().try_acquire_owned();
+        taken.map_err(|_| ApiError::new(StatusCode::CONFLICT, "trial-running", busy))
+    }
+}
+
+pub struct Component {
+    pub bytes: Vec<u8>,
+    pub signature: Option<String>,
+    /// Given back when the request is answered.
+    pub turn: OwnedSemaphorePermit,
+}
+
+impl FromRequest<AppState> for Component {
+    type Rejection = ApiError;
+
+    async fn from_request(mut request: Request, state: &AppState) -> Result<Component, ApiError> {
+        check_kind(request.headers())?;
+        let signature = signature(request.headers())?;
+        let bytes_max = state.sandbox.component_bytes_max();
+        // Told before the body is sent, if its sender waits to be told.
+        if length(request.headers()).is_some_and(|length| length > bytes_max as u64) {
+            return Err(too_large(bytes_max));
+        }
+        let turn = request.extensions().get::<Turn>().cloned().unwrap_or_else(Turn::new).take()?;
+        DefaultBodyLimit::max(bytes_max).apply(&mut request);
+        let read = tokio::time::timeout(SENT_WITHIN, Bytes::from_request(request, state)).await;
+        let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the plugin came too slowly");
+        let bytes = read.map_err(late)?.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(bytes_max),
+            _ => ApiError::bad_body(rejection.body_text()),
+        })?;
+        Ok(Component { bytes: bytes.into(), signature, turn })
+    }
+}
+
+/// A page of another site could send anything else without asking.
+fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.eq_ignore_ascii_case(KIND) {
+        return Ok(());
+    }
+    let detail = format!("send the component's bytes, with content-type: {KIND}");
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-wasm", detail))
+}
+
+fn signature(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(header) = headers.get(SIGNATURE) else { return Ok(None) };
+    let decoded = BASE64_STANDARD.decode(header.as_bytes()).ok();
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let bad = || ApiError::bad_body(format!("{SIGNATURE}: send the text of the .minisig file, in base64"));
+    text.map(Some).ok_or_else(bad)
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large(bytes_max: usize) -> ApiError {
+    let detail = format!("a plugin has at most {bytes_max} bytes");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+}

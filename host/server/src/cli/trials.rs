@@ -1,0 +1,125 @@
+//! `tidemill plugins replay` and `upload`: a version in a file, before it runs.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ureq::http::Method;
+
+use super::Failure;
+use super::client::Remote;
+use super::output::{Output, line, print_json, print_table, short};
+use super::plugins::show;
+use crate::api::types::{Jobs, PluginVersions, Replay, ReplayAttempt, ReplayEnd};
+
+const HEADER: [&str; 6] = ["ITEM", "RECORDED", "NOW", "NEW", "EFFECTS", "CPU"];
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The component; its signature lies beside it, as FILE.minisig, if there is one
+    file: PathBuf,
+    /// Whose attempts
+    #[arg(long)]
+    job: String,
+    /// How many of them at most, up to 200
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    last: u32,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub struct UploadArgs {
+    /// The component; its signature lies beside it, as FILE.minisig, if there is one
+    file: PathBuf,
+    /// The plugin's name; that of the file, unless given
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// A plugin's file, and the text of the one beside it.
+pub struct Component {
+    pub bytes: Vec<u8>,
+    pub signature: Option<String>,
+}
+
+impl Component {
+    fn read(file: &Path) -> Result<Component, Failure> {
+        let unreadable =
+            |file: &Path, e: std::io::Error| Failure::Usage(format!("cannot read {}: {e}", file.display()));
+        let bytes = std::fs::read(file).map_err(|e| unreadable(file, e))?;
+        let mut beside = file.as_os_str().to_owned();
+        beside.push(".minisig");
+        let beside = PathBuf::from(beside);
+        let signature = match std::fs::read_to_string(&beside) {
+            Ok(text) => Some(text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(unreadable(&beside, e)),
+        };
+        Ok(Component { bytes, signature })
+    }
+}
+
+pub fn upload(args: &UploadArgs) -> Result<(), Failure> {
+    let component = Component::read(&args.file)?;
+    let stem = args.file.file_stem().unwrap_or_default().to_string_lossy();
+    let name = args.name.as_deref().unwrap_or(&stem);
+    let uploaded: PluginVersions =
+        args.remote.send_component(Method::PUT, &["plugins", name], &[], &component)?;
+    show(&args.remote, &uploaded)
+}
+
+pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
+    let component = Component::read(&args.file)?;
+    let jobs: Jobs = args.remote.get(&["jobs"], &[])?;
+    let Some(job) = jobs.jobs.iter().find(|job| job.name == args.job) else {
+        return Err(Failure::failed(format!("there is no job {:?}", args.job)));
+    };
+    let path = ["plugins", &job.plugin, "replay"];
+    let query = [("job", args.job.clone()), ("last", args.last.to_string())];
+    let replay: Replay = args.remote.send_component(Method::POST, &path, &query, &component)?;
+    match args.remote.output {
+        Output::Json => print_json(&replay)?,
+        Output::Table => {
+            print_table(&HEADER, replay.attempts.iter().map(row).collect())?;
+            line(&summary(&replay))?;
+        }
+    }
+    if replay.summary.differs() { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn row(attempt: &ReplayAttempt) -> Vec<String> {
+    let effects = match attempt.effects_differ.as_slice() {
+        [] => "same".to_owned(),
+        kinds => kinds.join(", "),
+    };
+    vec![
+        attempt.item.clone(),
+        end(&attempt.recorded.end),
+        end(&attempt.now.end),
+        end(&attempt.new.end),
+        effects,
+        format!("{} -> {}", millis(attempt.now.cost.cpu_us), millis(attempt.new.cost.cpu_us)),
+    ]
+}
+
+fn end(end: &ReplayEnd) -> String {
+    let more = end.code.as_ref().or(end.note.as_ref());
+    more.map_or_else(|| end.outcome.clone(), |more| format!("{}: {more}", end.outcome))
+}
+
+fn millis(micros: u64) -> String {
+    format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
+}
+
+fn summary(replay: &Replay) -> String {
+    let told = &replay.summary;
+    let versions = format!("{} -> {}", short(Some(&replay.now.digest)), short(Some(&replay.new.digest)));
+    let cpu = told.cpu_ratio.map_or(String::new(), |ratio| format!(", CPU x {ratio:.2}"));
+    let cut = if replay.cut_short { "; the time was over before the others" } else { "" };
+    format!(
+        "{versions}: {} attempts, {} with another outcome, {} with other effects{cpu}{cut}",
+        told.attempts, told.different_outcomes, told.different_effects
+    )
+}

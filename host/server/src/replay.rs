@@ -1,0 +1,182 @@
+//! Attempts that were, made again on two versions of a plugin: on the one that runs and on one that may follow it. Both
+//! meet what is there today, and nothing that they do is kept; so what differs is the versions' doing.
+
+mod effects;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::clock::Clock;
+use domain::item::Claimed;
+use domain::job::JobSpec;
+use domain::outcome::{Ending, ErrorInfo, Failure, SQL_COMMIT, Verdict, decide};
+use domain::runner::{Call, Report, Usage};
+use jiff::Timestamp;
+use sandbox::{Sandbox, Trial};
+use serde_json::Value;
+use store::Store;
+use store::replay::Recorded;
+use store::scope::{Asked, HELD_MAX};
+use tokio::time::Instant;
+
+use crate::api::types::{
+    ReplayAttempt, ReplayCost, ReplayEnd, ReplayRecorded, ReplaySummary, ReplayVersion, Replayed,
+};
+
+/// Of all attempts together.
+pub const TIME_MAX: Duration = Duration::from_secs(60);
+/// Effects of one attempt that are listed.
+const LISTED_MAX: usize = 100;
+/// What two ends of the same length may differ by: each is counted from its own call.
+const PUT_OFF_SLACK_MS: u64 = 2_000;
+
+pub struct Replayer {
+    pub store: Arc<Store>,
+    pub sandbox: Arc<Sandbox>,
+    pub clock: Clock,
+    pub job: Arc<JobSpec>,
+    pub now: Trial,
+    pub new: Trial,
+}
+
+/// What one version did.
+struct Made {
+    end: ReplayEnd,
+    effects: Vec<Value>,
+    usage: Usage,
+}
+
+impl Replayer {
+    /// One after the other; `true` says that the time was over before all were made.
+    pub async fn run(&self, recorded: Vec<Recorded>) -> (Vec<ReplayAttempt>, bool) {
+        let until = Instant::now() + TIME_MAX;
+        let mut attempts = Vec::with_capacity(recorded.len());
+        for (number, one) in recorded.into_iter().enumerate() {
+            match tokio::time::timeout_at(until, self.again(one, number % 2 == 1)).await {
+                Ok(attempt) => attempts.push(attempt),
+                Err(_elapsed) => return (attempts, true),
+            }
+        }
+        (attempts, false)
+    }
+
+    /// Whoever goes first finds memory and databases cold, so they take turns.
+    async fn again(&self, recorded: Recorded, new_first: bool) -> ReplayAttempt {
+        let (first, second) = if new_first { (&self.new, &self.now) } else { (&self.now, &self.new) };
+        let first = self.made(first, &recorded.item).await;
+        let second = self.made(second, &recorded.item).await;
+        let (now, new) = if new_first { (second, first) } else { (first, second) };
+        let same_outcome = same(&now.end, &new.end);
+        let effects_differ = effects::differing(&now.effects, &new.effects);
+        ReplayAttempt {
+            item: recorded.item.key.clone(),
+            number: recorded.item.number(),
+            ended_at: recorded.ended_at,
+            recorded: known(recorded),
+            now: now.shown(),
+            new: new.shown(),
+            same_outcome,
+            effects_differ,
+        }
+    }
+
+    async fn made(&self, version: &Trial, item: &Claimed) -> Made {
+        let began = self.clock.now();
+        let scope = Arc::new(self.store.scope_of_replay(self.job.clone(), item.clone(), began));
+        let call = Call { job: self.job.clone(), input: item.clone(), scope: scope.clone() };
+        let report = tokio::select! {
+            report = self.sandbox.replay(version, call) => report,
+            _ = scope.held_too_long() => held_too_long(),
+        };
+        let (asked, whole) = scope.finish().await;
+        let result = report.result.and_then(|outcome| match whole {
+            Ok(()) => Ok(outcome),
+            Err(error) => Err(Failure::transient(SQL_COMMIT, error.to_string())),
+        });
+        let asked = match &result {
+            Ok(_) => asked,
+            Err(_) => Asked { locks: asked.locks, requests: asked.requests, ..Asked::default() },
+        };
+        let ending = decide(&result, item, &self.job.retry, began);
+        Made { end: end(ending, began), effects: effects::of(version, asked), usage: report.usage }
+    }
+}
+
+impl Made {
+    fn shown(self) -> Replayed {
+        let Made { end, mut effects, usage } = self;
+        let unlisted = effects.len().saturating_sub(LISTED_MAX);
+        effects.truncate(LISTED_MAX);
+        Replayed { end, effects, unlisted, cost: cost(usage) }
+    }
+}
+
+fn held_too_long<T>() -> Report<T> {
+    let text =
+        format!("a replay holds what it may write for {HELD_MAX:?} at most: work that runs may wait for it");
+    Report {
+        result: Err(Failure::transient("replay-cut-off", text)),
+        digest: None,
+        usage: Usage::default(),
+        log: String::new(),
+    }
+}
+
+fn end(ending: Ending, began: Timestamp) -> ReplayEnd {
+    let put_off = matches!(ending.verdict, Verdict::Snoozed | Verdict::Throttled);
+    let millis = || i64::try_from(ending.due_at.duration_since(began).as_millis()).unwrap_or(i64::MAX);
+    let put_off_ms = put_off.then(millis);
+    let (code, message) = told(ending.error);
+    ReplayEnd { outcome: ending.verdict.as_str().to_owned(), code, message, note: ending.note, put_off_ms }
+}
+
+fn known(recorded: Recorded) -> ReplayRecorded {
+    let Recorded { verdict, error, note, digest, usage, .. } = recorded;
+    let (code, message) = told(error);
+    let end = ReplayEnd { outcome: verdict, code, message, note, put_off_ms: None };
+    ReplayRecorded { end, digest, cost: cost(usage) }
+}
+
+fn told(error: Option<ErrorInfo>) -> (Option<String>, Option<String>) {
+    error.map(|error| (error.code, error.message)).unzip()
+}
+
+fn cost(usage: Usage) -> ReplayCost {
+    let Usage { wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes } = usage;
+    ReplayCost { wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes }
+}
+
+/// Messages are for people: they may tell of times and addresses.
+fn same(now: &ReplayEnd, new: &ReplayEnd) -> bool {
+    let put_off = match (now.put_off_ms, new.put_off_ms) {
+        (Some(now), Some(new)) => now.abs_diff(new) <= PUT_OFF_SLACK_MS,
+        (now, new) => now == new,
+    };
+    put_off && (&now.outcome, &now.code, &now.note) == (&new.outcome, &new.code, &new.note)
+}
+
+pub fn version(trial: &Trial) -> ReplayVersion {
+    ReplayVersion { digest: trial.digest().to_string(), version: trial.describe().version.clone() }
+}
+
+pub fn summary(attempts: &[ReplayAttempt]) -> ReplaySummary {
+    let different_outcomes = attempts.iter().filter(|one| !one.same_outcome).count();
+    ReplaySummary {
+        attempts: attempts.len(),
+        same_outcomes: attempts.len() - different_outcomes,
+        different_outcomes,
+        different_effects: attempts.iter().filter(|one| !one.effects_differ.is_empty()).count(),
+        cpu_ratio: cpu_ratio(attempts),
+    }
+}
+
+/// The geometric mean of the attempts' own ratios: one that was interrupted by chance does not decide.
+#[allow(clippy::cast_precision_loss, reason = "microseconds of a minute are exact")]
+fn cpu_ratio(attempts: &[ReplayAttempt]) -> Option<f64> {
+    let ratio = |one: &ReplayAttempt| {
+        let (now, new) = (one.now.cost.cpu_us, one.new.cost.cpu_us);
+        (now > 0 && new > 0).then(|| (new as f64 / now as f64).ln())
+    };
+    let ratios: Vec<f64> = attempts.iter().filter_map(ratio).collect();
+    (!ratios.is_empty()).then(|| (ratios.iter().sum::<f64>() / ratios.len() as f64).exp())
+}

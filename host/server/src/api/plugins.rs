@@ -111,14 +111,36 @@ async fn roll_back(
 ) -> Result<Json<PluginVersions>, ApiError> {
     let plugin = named(&plugin)?;
     let known = state.store.plugin_versions(&plugin, VERSIONS_MAX).await?;
-    let ran = |version: &&KnownVersion| version.state == "retired" && version.kept;
-    match known.iter().find(ran) {
+    match before(&state, &plugin, &known).await? {
         Some(before) => pinned(&state, &plugin, before, &actor).await,
         None => {
             let detail = format!("plugin {plugin} has no version that ran before and is kept");
             Err(ApiError::new(StatusCode::CONFLICT, "no-version-before", detail))
         }
     }
+}
+
+/// The store hears a moment later than this host what runs, and what was uploaded is noted there before it runs. So what
+/// was decided for is not the version before, and what ran here is one even if the store has not heard of its end.
+async fn before<'a>(
+    state: &AppState,
+    plugin: &PluginName,
+    known: &'a [KnownVersion],
+) -> Result<Option<&'a KnownVersion>, ApiError> {
+    let pins = state.store.plugin_pins().await?;
+    let pinned = pins.iter().find(|pin| pin.plugin == *plugin).map(|pin| pin.digest);
+    let decided = pinned.or_else(|| state.sandbox.running(plugin).map(|version| version.digest()));
+    let decided = decided.map(|digest| digest.to_string());
+    let here = state.sandbox.versions();
+    let ran_here = |digest: &str| {
+        let ran = |one: &&PluginVersion| !matches!(one.state, VersionState::Rejected(_));
+        here.iter().filter(ran).any(|one| one.plugin == *plugin && one.digest.to_string() == digest)
+    };
+    let ran = |one: &&KnownVersion| {
+        let over = one.state == "retired" || ran_here(&one.digest);
+        over && one.kept && Some(&one.digest) != decided.as_ref()
+    };
+    Ok(known.iter().find(ran))
 }
 
 async fn unpin(

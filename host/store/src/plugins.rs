@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
-use crate::sql::plugins;
+use crate::sql::{plugins, releases};
 use crate::store::Store;
 
 /// Files of one plugin that are kept beside the one that runs and the one that is pinned.
@@ -28,6 +28,8 @@ pub struct KnownVersion {
     pub seen_at: Timestamp,
     /// What it asks for, in JSON; empty if it could not be asked.
     pub asks: String,
+    /// When it last became what runs.
+    pub released_at: Option<Timestamp>,
     /// Whether it can run again.
     pub kept: bool,
 }
@@ -126,6 +128,7 @@ impl Store {
             return Err(StoreError::NotFound(text));
         }
         tx.execute(plugins::PIN_PUT, &args![name, digest.as_str(), actor, now]).await?;
+        tx.execute(releases::RELEASED, &args![name, digest.as_str(), now]).await?;
         let entry = Entry { actor, action: "plugin_pinned", job: None, subject: name, detail: &digest };
         write(&mut tx, &entry, now).await?;
         tx.commit().await
@@ -188,6 +191,7 @@ fn known(row: &Row) -> Result<KnownVersion, StoreError> {
         host: row.text("host_id")?,
         seen_at: row.time("seen_at_ms")?,
         asks: row.text("asks")?,
+        released_at: row.opt_time("released_at_ms")?,
         kept: row.opt_int("kept_at_ms")?.is_some(),
     })
 }

@@ -7,7 +7,7 @@ use crate::audit::{Entry, write};
 use crate::db::args;
 use crate::error::StoreError;
 use crate::plugins::{FILES_KEPT, KeptFile, asks_of};
-use crate::sql::plugins;
+use crate::sql::{plugins, releases};
 use crate::store::Store;
 
 impl Store {
@@ -31,6 +31,7 @@ impl Store {
             .await?;
         tx.execute(plugins::VERSION_NOTE, &note).await?;
         tx.execute(plugins::PIN_PUT, &args![name, digest.as_str(), actor, *now]).await?;
+        tx.execute(releases::RELEASED, &args![name, digest.as_str(), *now]).await?;
         tx.execute(plugins::FILES_FORGET, &args![name, FILES_KEPT]).await?;
         for action in ["plugin_uploaded", "plugin_pinned"] {
             let entry = Entry { actor, action, job: None, subject: name, detail: &digest };

@@ -120,27 +120,19 @@ async fn roll_back(
     }
 }
 
-/// The store hears a moment later than this host what runs, and what was uploaded is noted there before it runs. So what
-/// was decided for is not the version before, and what ran here is one even if the store has not heard of its end.
+/// The one that ran last of those that were decided for, beside the one that is now.
 async fn before<'a>(
     state: &AppState,
     plugin: &PluginName,
     known: &'a [KnownVersion],
 ) -> Result<Option<&'a KnownVersion>, ApiError> {
     let pins = state.store.plugin_pins().await?;
-    let pinned = pins.iter().find(|pin| pin.plugin == *plugin).map(|pin| pin.digest);
-    let decided = pinned.or_else(|| state.sandbox.running(plugin).map(|version| version.digest()));
-    let decided = decided.map(|digest| digest.to_string());
-    let here = state.sandbox.versions();
-    let ran_here = |digest: &str| {
-        let ran = |one: &&PluginVersion| !matches!(one.state, VersionState::Rejected(_));
-        here.iter().filter(ran).any(|one| one.plugin == *plugin && one.digest.to_string() == digest)
-    };
-    let ran = |one: &&KnownVersion| {
-        let over = one.state == "retired" || ran_here(&one.digest);
-        over && one.kept && Some(&one.digest) != decided.as_ref()
-    };
-    Ok(known.iter().find(ran))
+    let pinned = pins.into_iter().find(|pin| pin.plugin == *plugin).map(|pin| pin.digest);
+    let releases = state.store.releases().await?;
+    let released = releases.into_iter().find(|release| release.plugin == *plugin);
+    let now = pinned.or_else(|| released.and_then(|release| release.stable)).map(|digest| digest.to_string());
+    let ran = known.iter().filter(|one| one.kept && Some(&one.digest) != now.as_ref());
+    Ok(ran.filter(|one| one.released_at.is_some()).max_by_key(|one| one.released_at))
 }
 
 async fn unpin(

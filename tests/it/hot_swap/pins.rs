@@ -37,11 +37,17 @@ async fn a_version_is_rolled_back_and_stays_until_it_is_unpinned(kind: Kind) {
     let back = text(&site.ask(&["plugins", "rollback", "versioned"]).await.stdout);
     assert!(back.contains("pinned to "), "{back}");
     until_runs(site.address, "a").await;
-    let shown = text(&site.ask(&["plugins", "show", "versioned", "--output", "json"]).await.stdout);
-    let shown: Value = serde_json::from_str(&shown).unwrap();
-    let states: Vec<_> = shown["versions"].as_array().unwrap().iter().collect();
-    let state = |version: &str| states.iter().find(|one| one["version"] == version).unwrap()["state"].clone();
-    assert_eq!((state("a"), state("b")), ("active".into(), "retired".into()), "{shown}");
+    // The store hears of it a moment later.
+    let shown = eventually("a is active, b is retired", || async {
+        let shown = text(&site.ask(&["plugins", "show", "versioned", "--output", "json"]).await.stdout);
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        let versions = shown["versions"].as_array().unwrap();
+        let is = |version: &str, state: &str| {
+            versions.iter().any(|one| one["version"] == version && one["state"] == state)
+        };
+        (is("a", "active") && is("b", "retired")).then(|| shown.clone())
+    })
+    .await;
     let pinned = shown["pin"]["digest"].as_str().unwrap().to_owned();
     let inspected = text(&site.ask(&["plugins", "inspect", "versioned", &pinned[..8]]).await.stdout);
     assert!(inspected.contains("\"imports\"") && inspected.contains(&pinned), "{inspected}");

@@ -101,16 +101,24 @@ impl Tried {
         if self.attempts == 0 { 0.0 } else { self.failed as f64 / self.attempts as f64 }
     }
 
-    /// What the rate of failures is at least, in 39 of 40 cases: the lower end of Wilson's score interval
-    /// (E. B. Wilson, 1927). Five failures of five say more than one of one.
-    fn failure_rate_at_least(&self) -> f64 {
+    /// Within which the rate of failures lies in 19 of 20 cases: Wilson's score interval (E. B. Wilson, 1927).
+    fn failure_rates(&self) -> (f64, f64) {
         const Z: f64 = 1.96;
         if self.attempts == 0 {
-            return 0.0;
+            return (0.0, 0.0);
         }
         let (n, p) = (self.attempts as f64, self.failure_rate());
         let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-        ((p + Z * Z / (2.0 * n) - spread) / (1.0 + Z * Z / n)).max(0.0)
+        let (middle, scale) = (p + Z * Z / (2.0 * n), 1.0 + Z * Z / n);
+        ((middle - spread) / scale, (middle + spread) / scale)
+    }
+
+    /// By how much it fails more often than another, at least: the lower end of the interval for a difference of two
+    /// rates (R. G. Newcombe, 1998, method 10). Five failures of five say more than one of one.
+    fn fails_more_by(&self, other: &Tried) -> f64 {
+        let (own, others) = (self.failure_rate(), other.failure_rate());
+        let (low, high) = (self.failure_rates().0, other.failure_rates().1);
+        own - others - ((own - low).powi(2) + (high - others).powi(2)).sqrt()
     }
 
     fn mean_cpu_us(&self) -> f64 {
@@ -134,11 +142,14 @@ pub enum Verdict {
     RollBack(String),
 }
 
+/// One failure, or two, may be bad luck.
+const FAILURES_MIN: u64 = 3;
+
 /// `lasted` is how long both have run side by side.
 pub fn judge(canary: &Canary, before: &Tried, new: &Tried, lasted: SignedDuration) -> Verdict {
     let bearable = before.failure_rate() + canary.failures_margin;
     let fails_more = || Verdict::RollBack(format!("it fails more often: {new}; before it: {before}"));
-    if new.failure_rate_at_least() > bearable {
+    if new.failed >= FAILURES_MIN && new.fails_more_by(before) > canary.failures_margin {
         return fails_more();
     }
     let measured = new.attempts.min(before.attempts) >= canary.attempts_min.max(1);

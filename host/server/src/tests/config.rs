@@ -386,8 +386,14 @@ fn variables_lie_over_the_file() {
 
         [datasources.business]
         url = "postgres://b@db/business?sslmode=require"
+    "#]]
+    .assert_eq(wallet_retry().split_once("\n[jobs.").unwrap().0);
+}
 
-        [jobs.wallet-retry]
+#[test]
+fn variables_lie_over_a_job() {
+    expect![[r#"
+        wallet-retry]
         plugin = "a"
         # schedule = cron @daily (Europe/Berlin); overlap skip, catch_up last
         concurrency = 9
@@ -424,7 +430,7 @@ fn variables_lie_over_the_file() {
         when_exhausted = "manual"
         crashes_max = 5
     "#]]
-    .assert_eq(&wallet_retry());
+    .assert_eq(wallet_retry().split_once("\n[jobs.").unwrap().1);
 }
 
 #[test]

@@ -64,6 +64,37 @@ fn signatures() {
 }
 
 #[test]
+fn releases() {
+    check(
+        concat!(
+            "[plugins]\napproval = \"all\"\nshared = \"yes\"\n[plugins.canary]\nshare = 10\npromote_attempts = 0\n",
+            "promote_after = \"0s\"\nfailures_margin = -0.1\ncost = 2\n[jobs.a]\nplugin = \"a\"\n",
+        ),
+        expect![[r#"
+            tidemill.toml:2: plugins.approval: "all" is not known; use "off" or "wider"
+            tidemill.toml:3: plugins.shared: expected true or false, found text; use true or false, without quotes
+            tidemill.toml:5: plugins.canary.share: 10 is out of range; use a number from 0.001 to 1
+            tidemill.toml:6: plugins.canary.promote_attempts: 0 is out of range; use a whole number from 1 to 1000000000
+            tidemill.toml:7: plugins.canary.promote_after: a version cannot prove itself in no time; use "15m" or so
+            tidemill.toml:8: plugins.canary.failures_margin: -0.1 is out of range; use a number from 0 to 1
+            tidemill.toml:9: plugins.canary.cost: there is no such key; remove it; known here: share, failures_margin, cost_margin, promote_attempts, attempts_min, promote_after"#]],
+    );
+    let toml = "[plugins]\napproval = \"wider\"\ncanary = { share = 0.25, promote_after = \"1h\" }\n[jobs.a]\nplugin = \"a\"\n";
+    let shown = show::effective(&load(toml.as_bytes(), &[]).unwrap());
+    expect![[r#"
+
+        share = 0.25
+        promote_attempts = 200
+        promote_after = "1h"
+        failures_margin = 0.05
+        cost_margin = 1
+        attempts_min = 20
+
+    "#]]
+    .assert_eq(shown.split_once("[plugins.canary]").unwrap().1.split_once("[log]").unwrap().0);
+}
+
+#[test]
 fn grants_of_locks_and_methods() {
     check(
         concat!(

@@ -96,6 +96,59 @@ async fn a_secret_reaches_its_service_and_stands_nowhere_else(kind: Kind) {
     }
 }
 
+/// Postgres asks this user for a password (xtask/src/postgres.rs), and trusts all others.
+const ASKED: &str = "asked_for_password";
+
+#[tokio::test]
+async fn a_postgres_that_asks_for_a_password_is_told_it() {
+    let databases = Databases::new(Kind::Postgres).await;
+    let (as_asked, database) = asked(&databases.store_url);
+    let role = format!(
+        "DO $$ BEGIN CREATE ROLE {ASKED} LOGIN PASSWORD '{CANARY}'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+        ALTER DATABASE {database} OWNER TO {ASKED};"
+    );
+    databases.store(&role).await;
+    let table = "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)";
+    databases.business(&format!("{table}; GRANT ALL ON witness TO {ASKED}")).await;
+    let config = format!(
+        r#"
+        store.password = "postgres"
+        [secrets]
+        postgres = {{ file = "token" }}
+        [datasources.witness]
+        url = "{}"
+        password = "postgres"
+        [jobs.witness]
+        plugin = "witness"
+        grants = {{ sql = {{ witness = "read-write" }}, events = ["witness"], keyvalue = true }}
+        "#,
+        asked(&databases.business_url).0
+    );
+    let site = Site::with_store(&as_asked, &config);
+    site.install("witness", "witness");
+    std::fs::write(site.path("token"), "wrong-5b81").unwrap();
+    let (code, said) = site.refusal(&site.path("tidemill.toml")).await;
+    assert_eq!(code, Some(1), "{said}");
+    let expected = format!("password authentication failed for user \"{ASKED}\"");
+    assert!(said.contains(&expected) && said.contains("the user and the password"), "{said}");
+    assert!(!said.contains("wrong-5b81"), "{said}");
+
+    std::fs::write(site.path("token"), CANARY).unwrap();
+    let host = site.serve().await;
+    host.post("/api/v1/jobs/witness").await.unwrap();
+    let written = || async {
+        (databases.business_number("SELECT COUNT(*) FROM witness").await > 0).then_some(())
+    };
+    eventually("the datasource took a row", written).await;
+    host.terminate().await;
+    without_the_canary(site.dir.path());
+}
+
+/// The same database as that user, and its name.
+fn asked(url: &str) -> (String, &str) {
+    (url.replace("//postgres@", &format!("//{ASKED}@")), url.rsplit('/').next().unwrap())
+}
+
 /// No file but the secret's own holds it, whatever its format.
 fn without_the_canary(folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -64,6 +64,7 @@ impl Postgres {
         initdb.args(["-A", "trust", "-U", "postgres", "--encoding", "UTF8", "--locale", "C.UTF-8"]);
         initdb.args(["--no-sync", "-D"]).arg(&data).current_dir(folder);
         sh::output(&mut initdb).inspect_err(|_| remove(folder))?;
+        ask_one_for_a_password(&data).inspect_err(|_| remove(folder))?;
 
         let mut keeper = command(as_root, "sh");
         keeper.args(["-c", KEEPER, "keeper"]).arg(folder).arg(binaries.join("postgres"));
@@ -118,6 +119,14 @@ pub fn foreground() -> Result<()> {
 }
 
 /// The newest version below `root` that has a server.
+/// It trusts everybody on this machine, but for one user: tests log in as that one by a password.
+fn ask_one_for_a_password(data: &Path) -> Result<()> {
+    let rules = data.join("pg_hba.conf");
+    let trusting = std::fs::read_to_string(&rules).context("cannot read pg_hba.conf")?;
+    let asking = format!("host all asked_for_password 127.0.0.1/32 scram-sha-256\n{trusting}");
+    std::fs::write(&rules, asking).context("cannot write pg_hba.conf")
+}
+
 fn newest_binaries(root: &Path) -> Option<PathBuf> {
     let versions = std::fs::read_dir(root).ok()?.filter_map(Result::ok);
     let with_server = versions.filter_map(|entry| {

@@ -190,12 +190,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         let waits = is_candidate(&mut tx, plugin, digest, Stage::Waiting).await?;
-        let freed = tx
-            .execute(releases::QUARANTINE, &args![plugin.as_str(), digest.to_string(), None::<&str>])
-            .await?;
-        if !waits && freed == 0 {
-            return Err(StoreError::NotFound(format!("version {digest} of plugin {plugin}")));
+        if !waits && known(&mut tx, plugin, digest).await?.quarantine.is_none() {
+            let what = format!("version {} of plugin {plugin} waits for no approval", digest.short());
+            return Err(StoreError::Conflict(what));
         }
+        tx.execute(releases::QUARANTINE, &args![plugin.as_str(), digest.to_string(), None::<&str>]).await?;
         match (waits, rules.canary) {
             (true, Some(_)) => put_candidate(&mut tx, plugin, digest, Stage::Canary, &[], now).await?,
             (true, None) => make_stable(&mut tx, plugin, digest, now).await?,

@@ -1,6 +1,6 @@
 //! Adds items one after another, and keeps its own list of what it was told.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -19,6 +19,20 @@ pub struct Client {
     pub refused: Mutex<Vec<Answer>>,
 }
 
+/// Clients at work.
+pub struct Load {
+    tasks: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// Each has the answer to its last request then: no host accepts anything more.
+    pub async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.join_all().await;
+    }
+}
+
 impl Client {
     pub fn new(site: Arc<Site>, job: &'static str) -> Arc<Client> {
         Arc::new(Client {
@@ -30,20 +44,20 @@ impl Client {
         })
     }
 
-    /// So many at the same time, until the set is dropped; each rests that long between two.
-    pub fn start(self: &Arc<Client>, count: usize, rest_ms: u64) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
+    /// So many at the same time; each rests that long between two.
+    pub fn start(self: &Arc<Client>, count: usize, rest_ms: u64) -> Load {
+        let (mut tasks, stop) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
         for _ in 0..count {
-            let client = self.clone();
+            let (client, stop) = (self.clone(), stop.clone());
             tasks.spawn(async move {
-                loop {
+                while !stop.load(Ordering::Relaxed) {
                     client.add().await;
                     // tidy: sleep because a client has its own pace
                     tokio::time::sleep(std::time::Duration::from_millis(rest_ms)).await;
                 }
             });
         }
-        tasks
+        Load { tasks, stop }
     }
 
     async fn add(&self) {

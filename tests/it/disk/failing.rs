@@ -37,7 +37,7 @@ async fn a_failed_sync_is_never_a_success() {
         );
         assert!(failed > 0 && took < BACK_WITHIN);
     }
-    drop(load);
+    load.end().await;
     for refused in bench.client.refused.lock().unwrap().iter() {
         assert_eq!((refused.status, refused.code().as_str()), (503, "store-unavailable"));
         says(

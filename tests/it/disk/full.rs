@@ -48,7 +48,7 @@ async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
         eprintln!("full for {full_for:?}, back after {took:?}: {:?}", bench.client.count());
         assert!(took < BACK_WITHIN, "it goes on by itself, not after {took:?}");
     }
-    drop(load);
+    load.end().await;
     for refused in bench.client.refused.lock().unwrap().iter() {
         assert_eq!((refused.status, refused.code().as_str()), (503, "store-unavailable"));
         says(&refused.body, &["make room on the disk of the database: the host goes on by itself"]);
@@ -88,7 +88,9 @@ async fn a_full_disk_of_a_datasource_fails_those_that_need_it() {
     until("items say that the disk is full", no_room).await;
     bench.until_resolved("noop", 100).await;
     assert_eq!(http::get(bench.site.address, "/readyz").await.status, 200);
-    drop(load);
+    for load in load {
+        load.end().await;
+    }
     let failed = "SELECT COUNT(*) FROM item WHERE state NOT IN ('resolved', 'waiting', 'running')";
     assert_eq!(bench.databases.store_number(failed).await, 0, "none is given up");
 

@@ -27,7 +27,7 @@ async fn a_slow_disk_costs_no_lease() {
     assert_eq!(run.status, 201, "{run:?}");
     let load = bench.client.start(CLIENTS, 20);
     pass(TIME).await;
-    drop(load);
+    load.end().await;
     let (acknowledged, refused) = bench.client.count();
     let ended = "SELECT COUNT(*) FROM attempt";
     let attempts = bench.databases.store_number(ended).await;

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use super::process::{Process, free_port, tidemill};
 use super::{http, plugins};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Long, since a broker or database that comes back is tried again after ever longer waits.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Site {
     pub dir: TempDir,

@@ -8,14 +8,22 @@ use crate::check::Verdict;
 pub struct Figures {
     /// From each rename to the first item that the new version did.
     first_item: Vec<Duration>,
-    rss_kib: Vec<i64>,
+    memory: Vec<Memory>,
     backlog: Vec<i64>,
 }
 
+/// Of the host's process.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    pub all_kib: i64,
+    /// Without files that are mapped.
+    pub own_kib: i64,
+}
+
 impl Figures {
-    pub fn note(&mut self, first_item: Duration, rss_kib: i64, backlog: i64) {
+    pub fn note(&mut self, first_item: Duration, memory: Memory, backlog: i64) {
         self.first_item.push(first_item);
-        self.rss_kib.push(rss_kib);
+        self.memory.push(memory);
         self.backlog.push(backlog);
     }
 
@@ -29,10 +37,11 @@ impl Figures {
             verdict.twice.len(),
             self.percentile_ms(50),
             self.percentile_ms(99),
-            self.rss_growth_kib(),
+            self.growth_kib(|memory| memory.all_kib),
         );
-        let first = (self.rss_kib.first(), self.rss_kib.last());
-        eprintln!("{} items, RSS {first:?} KiB, {:?} items waited", verdict.items, self.backlog.iter().min());
+        let own = self.growth_kib(|memory| memory.own_kib);
+        let (ends, least) = ((self.memory.first(), self.memory.last()), self.backlog.iter().min());
+        eprintln!("{} items, {ends:?}, {own} KiB of the growth its own, {least:?} items waited", verdict.items);
     }
 
     /// Why this run proves nothing.
@@ -50,9 +59,10 @@ impl Figures {
     }
 
     /// From the second tenth of the swaps, when all is warm, to the last one; the median of each.
-    fn rss_growth_kib(&self) -> i64 {
-        let tenth = (self.rss_kib.len() / 10).max(1);
-        let tenths: Vec<&[i64]> = self.rss_kib.chunks(tenth).collect();
+    fn growth_kib(&self, of: fn(&Memory) -> i64) -> i64 {
+        let kib: Vec<i64> = self.memory.iter().map(of).collect();
+        let tenth = (kib.len() / 10).max(1);
+        let tenths: Vec<&[i64]> = kib.chunks(tenth).collect();
         let median = |tenth: &[i64]| {
             let mut sorted = tenth.to_vec();
             sorted.sort();

@@ -62,7 +62,7 @@ async fn run(swaps: usize) -> bool {
             random.moment(REST_MAX).await;
             let Swapped { renamed, digest } = site.swap(n);
             site.first_item(&digest).await;
-            figures.note(renamed.elapsed(), site.rss_kib(), site.backlog().await);
+            figures.note(renamed.elapsed(), site.memory(), site.backlog().await);
             digests.push(digest);
         }
     };

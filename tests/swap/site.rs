@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
+use crate::figures::Memory;
 use crate::support::database::{Databases, Kind};
 use crate::support::plugins;
 use crate::support::process::{Process, free_port};
@@ -133,10 +134,13 @@ impl Site {
     }
 
     /// Memory of the host that is not swapped out.
-    pub fn rss_kib(&self) -> i64 {
+    pub fn memory(&self) -> Memory {
         let status = fs::read_to_string(format!("/proc/{}/status", self.host.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let kib = |name: &str| -> i64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        Memory { all_kib: kib("VmRSS:"), own_kib: kib("RssAnon:") }
     }
 
     pub async fn stop(self) {

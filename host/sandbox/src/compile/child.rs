@@ -20,6 +20,8 @@ use crate::engine;
 const SUBCOMMAND: &str = "compile-plugin";
 /// A machine may have hundreds of cores, and each thread takes some address space.
 const THREADS_MAX: usize = 4;
+/// Most plugins are smaller: they are compiled in a moment, and somebody waits for it.
+const SMALL_BYTES: usize = 256 * KIB;
 const ARTEFACT_BYTES_MAX: usize = 256 * MIB;
 const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
 /// Of `setrlimit`'s bound on time.
@@ -65,7 +67,7 @@ impl Child {
     }
 
     pub async fn compile(&self, component: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-        let started = self.command().spawn();
+        let started = self.command(component.len()).spawn();
         let mut process = started.map_err(|e| {
             Refusal::passing(format!("the compiler {} cannot be started: {e}", self.program.display()))
         })?;
@@ -94,9 +96,10 @@ impl Child {
     }
 
     /// It is told nothing of this process but what it needs.
-    fn command(&self) -> Command {
-        // One core is left to the attempts that run meanwhile.
-        let threads = available_parallelism().map_or(1, |cores| (cores.get() - 1).clamp(1, THREADS_MAX));
+    fn command(&self, bytes: usize) -> Command {
+        let cores = available_parallelism().map_or(1, usize::from);
+        // What takes long leaves one core to the attempts that run meanwhile.
+        let threads = if bytes > SMALL_BYTES { cores - 1 } else { cores }.clamp(1, THREADS_MAX);
         let mut command = Command::new(&self.program);
         command
             .arg(SUBCOMMAND)

@@ -59,7 +59,7 @@ pub struct Proposal<'a> {
 /// Since when the folder holds a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// It was there when this host started.
+    /// It was there when this host started, or when it was unpinned.
     AtStart,
     /// It was put there since the last look.
     Fresh,

@@ -14,6 +14,7 @@ on_both!(
     a_version_that_fails_is_rolled_back_and_loses_nothing,
     a_version_that_proves_itself_takes_over,
     a_version_that_wants_more_waits_for_approval,
+    a_start_with_a_broken_file_runs_the_version_before,
 );
 
 const CANARY: &str = "[plugins]\ncanary = { share = 0.5, promote_attempts = 30, promote_after = \"1h\" }\n";
@@ -160,6 +161,33 @@ async fn a_version_that_wants_more_waits_for_approval(kind: Kind) {
     add_items(site.address, 3..6).await;
     site.until_items("resolved", 6).await;
     assert_eq!(databases.business_number("SELECT COUNT(*) FROM witness").await, 3);
+    host.terminate().await;
+}
+
+async fn a_start_with_a_broken_file_runs_the_version_before(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let site = Site::with_store(&databases.store_url, JOB);
+    site.install("versioned-a", "versioned");
+    let host = site.serve().await;
+    until(site.address, "active", "a").await;
+    host.kill9().await;
+    let file = site.path("plugins/versioned.wasm");
+    std::fs::write(&file, "rubbish").unwrap();
+    let host = site.serve().await;
+    until_runs(site.address, "a").await;
+    site.until_said(&["plugins"], "it is not a WebAssembly component").await;
+    host.kill9().await;
+    // Nor does one that cannot even be read stop anything.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let host = site.serve().await;
+    until_runs(site.address, "a").await;
+    site.until_said(&["plugins"], "skipped versioned.wasm: it is not a regular file").await;
+    add_items(site.address, 0..3).await;
+    site.until_items("resolved", 3).await;
+    std::fs::remove_dir(&file).unwrap();
+    site.install("versioned-b", "versioned");
+    until_runs(site.address, "b").await;
     host.terminate().await;
 }
 

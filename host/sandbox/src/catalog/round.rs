@@ -25,6 +25,8 @@ pub struct Present {
     folder: Option<BTreeMap<PluginName, Digest>>,
     /// Plugins whose file was taken away while this host ran, and what was to run then: here it does not any more.
     taken_away: BTreeMap<PluginName, Digest>,
+    /// Plugins whose file did not count.
+    pinned: BTreeSet<PluginName>,
 }
 
 pub struct Round<'a> {
@@ -110,15 +112,21 @@ impl<'a> Round<'a> {
         if self.decided.plugins.contains_key(plugin) && standing.stable.is_none() {
             self.take_out(plugin);
         }
-        let file = match listed && !standing.pinned {
-            true => Some(self.file(folder, plugin).await?),
-            false => None,
+        if standing.pinned {
+            self.now.pinned.insert(plugin.clone());
+        }
+        let (file, unread) = match listed && !standing.pinned {
+            true => match self.file(folder, plugin).await {
+                Ok(file) => (Some(file), Ok(())),
+                Err(reason) => (None, Err(reason)),
+            },
+            false => (None, Ok(())),
         };
         let proposed = file.as_ref().filter(|file| standing.stable != Some(file.digest));
-        let held_by_all = self.decided.shared || standing.pinned || proposed.is_some();
+        let wanted = self.decided.shared || standing.pinned || proposed.is_some() || unread.is_err();
         match (standing.stable, &file) {
             (Some(stable), Some(file)) if file.digest == stable => self.judge(plugin, file).await,
-            (Some(stable), _) if held_by_all && !self.is_taken_away(plugin, &standing, listed) => {
+            (Some(stable), _) if wanted && !self.is_taken_away(plugin, &standing, listed) => {
                 self.found.insert(plugin.clone());
                 let seen = self.kept(plugin, stable).await?;
                 self.judge(plugin, &seen).await;
@@ -133,7 +141,7 @@ impl<'a> Round<'a> {
             on_trial = self.candidate(plugin, &standing, file.as_ref()).await?;
         }
         self.put_on_trial(plugin, on_trial);
-        Ok(())
+        unread
     }
 
     /// Other hosts may go on with it; this one does, too, when it starts again, or when another version is to run.
@@ -151,10 +159,13 @@ impl<'a> Round<'a> {
         let (folder, name) = (folder.clone(), plugin.clone());
         let bytes_max = self.catalog.config.component_bytes_max;
         let read = tokio::task::spawn_blocking(move || folder.read(&name, bytes_max)).await;
-        let file = read.unwrap_or_else(|e| Err(e.to_string()))?;
-        let seen = self.see(file).await;
-        self.now.folder.get_or_insert_default().insert(plugin.clone(), seen.digest);
-        Ok(seen)
+        let read = read.unwrap_or_else(|e| Err(e.to_string()));
+        // What cannot be read now is still what it was.
+        let before = self.present.folder.as_ref().and_then(|folder| folder.get(plugin).copied());
+        if let Some(digest) = read.as_ref().map_or(before, |file| Some(file.digest)) {
+            self.now.folder.get_or_insert_default().insert(plugin.clone(), digest);
+        }
+        Ok(self.see(read?).await)
     }
 
     /// A version that is not in the folder; its bytes are asked for once.
@@ -224,6 +235,7 @@ impl<'a> Round<'a> {
         let wants = before.map_or_else(Vec::new, |before| version.asks().beyond(&before));
         let arrival = match &self.present.folder {
             None => Arrival::AtStart,
+            Some(_) if self.present.pinned.contains(plugin) => Arrival::AtStart,
             Some(folder) if folder.get(plugin) == Some(&version.digest) => Arrival::Old,
             Some(_) => Arrival::Fresh,
         };

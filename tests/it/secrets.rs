@@ -136,9 +136,8 @@ async fn a_postgres_that_asks_for_a_password_is_told_it() {
     std::fs::write(site.path("token"), CANARY).unwrap();
     let host = site.serve().await;
     host.post("/api/v1/jobs/witness").await.unwrap();
-    let written = || async {
-        (databases.business_number("SELECT COUNT(*) FROM witness").await > 0).then_some(())
-    };
+    let written =
+        || async { (databases.business_number("SELECT COUNT(*) FROM witness").await > 0).then_some(()) };
     eventually("the datasource took a row", written).await;
     host.terminate().await;
     without_the_canary(site.dir.path());

@@ -41,7 +41,10 @@ impl Figures {
         );
         let own = self.growth_kib(|memory| memory.own_kib);
         let (ends, least) = ((self.memory.first(), self.memory.last()), self.backlog.iter().min());
-        eprintln!("{} items, {ends:?}, {own} KiB of the growth its own, {least:?} items waited", verdict.items);
+        eprintln!(
+            "{} items, {ends:?}, {own} KiB of the growth its own, {least:?} items waited",
+            verdict.items
+        );
     }
 
     /// Why this run proves nothing.

@@ -23,6 +23,7 @@ pub fn job_with_all(name: &str) -> JobSpec {
         topics: ["any".to_owned()].into(),
         items: [name.parse().unwrap()].into(),
         http: BTreeMap::from([("http://127.0.0.1:9".parse().unwrap(), Methods::Any)]),
+        locks: ["any*".parse().unwrap()].into(),
         keyvalue: true,
         alerts: true,
         audit: true,

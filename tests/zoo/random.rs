@@ -24,6 +24,9 @@ const CALL_MAX: Duration = Duration::from_secs(5);
 /// What this process may hold more at the end than after the first tenth.
 const KEPT_MIB_MAX: i64 = 64;
 
+/// Characters of a reason: enough to tell it from others.
+const REASON_SHOWN: usize = 60;
+
 #[derive(Default)]
 pub struct Tally {
     components: u32,
@@ -36,6 +39,8 @@ pub struct Tally {
     kept_mib: i64,
     /// How calls ended, and how often.
     ends: BTreeMap<String, u32>,
+    /// Why components were refused, by the beginning of it.
+    refused: BTreeMap<String, u32>,
 }
 
 impl Tally {
@@ -79,7 +84,7 @@ pub async fn run(folder: &Path) -> Tally {
         }
         eprintln!("{} of {} components, {} loaded", tally.components, files.len(), tally.loaded);
     }
-    eprintln!("calls ended as {:?}", tally.ends);
+    eprintln!("calls ended as {:?}, refused as {:#?}", tally.ends, tally.refused);
     tally.kept_mib = own_mib() - begin.unwrap_or_default();
     tally.panics = PANICS.load(Ordering::Relaxed);
     tally
@@ -104,6 +109,11 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
     sandbox.rescan(&jobs, &Decided::default()).await;
     for (job, file) in jobs.iter().zip(batch) {
         tally.components += 1;
+        if let Readiness::Blocked(why) = sandbox.readiness(job) {
+            let why = why.split("rejected: ").last().unwrap_or_default();
+            let why = why.strip_prefix(&format!("job {}: ", job.name)).unwrap_or(why);
+            *tally.refused.entry(why.chars().take(REASON_SHOWN).collect()).or_default() += 1;
+        }
         if matches!(sandbox.readiness(job), Readiness::Ready(_)) {
             tally.loaded += 1;
             let input = page_request();

@@ -40,7 +40,7 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     test::run_steps(root, &test::Args::default(), steps)?;
     steps.run("simulation", || simulate::run(root, &simulate::Args::default()))?;
     swap::measure(root, swap::SWAPS_SHORT, &host::binary(root), steps)?;
-    fuzz::feed(root, &fuzz::Args::default(), steps)?;
+    fuzz::feed(root, &fuzz::Args::of_ci(), steps)?;
     zoo::show(root, &zoo::Args::of_ci(), steps)?;
     chaos::torment(root, &chaos::Args::default(), steps)
 }

@@ -135,7 +135,8 @@ impl Asks {
             self.statements.iter().filter(|(name, one)| before.statements.get(*name) != Some(one));
         let statement = |(name, one): (&String, &Statement)| {
             let does = if one.writes { "writes to" } else { "reads" };
-            format!("statement {name:?} {does} {:?}: {}", one.datasource, one.sql)
+            let sql = one.sql.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("statement {name:?} {does} {:?}: {sql}", one.datasource)
         };
         let topics = self.topics.iter().filter(|topic| !before.topics.contains(topic));
         let capabilities = self.capabilities.iter().filter(|name| !before.capabilities.contains(name));

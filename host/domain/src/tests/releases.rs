@@ -95,7 +95,7 @@ fn what_a_version_wants_more_is_told() {
     let after = Asks {
         imports: vec!["wasi:clocks/wall-clock@0.2.12".to_owned(), "tidemill:job/sql@0.1.0".to_owned()],
         statements: BTreeMap::from([
-            ("find".to_owned(), statement("DELETE FROM account", true)),
+            ("find".to_owned(), statement("DELETE\n  FROM account", true)),
             ("same".to_owned(), statement("SELECT 2", false)),
         ]),
         topics: vec!["paid".to_owned(), "refunded".to_owned()],

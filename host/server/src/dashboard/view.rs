@@ -31,6 +31,8 @@ const VERSIONS_SHOWN: usize = 20;
 const FAILURES_LOOKED_AT: u32 = 50;
 /// Longer texts are cut in tables.
 const TEXT_BYTES_SHOWN: usize = 300;
+/// Of what a version waits for, a line each, or why it does not run.
+const REASON_BYTES_SHOWN: usize = 4_000;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -285,7 +287,7 @@ fn version_rows(mut versions: Vec<PluginVersion>, now: Timestamp) -> Vec<Version
         size: show_bytes(version.size_bytes.next_multiple_of(1 << 10)),
         seen: ago(now, version.seen_at),
         state: version.state.word(),
-        reason: version.state.reason().map(shorten),
+        reason: version.state.reason().map(|text| domain::limits::cut(text, REASON_BYTES_SHOWN)),
     };
     versions.into_iter().take(VERSIONS_SHOWN).map(row).collect()
 }

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::postgres::Postgres;
 use crate::steps::Steps;
 use crate::test::Failed;
-use crate::{host, plugins, sh, toolchain};
+use crate::{built, host, sh};
 
 /// How many steps `torment` takes.
 pub const STEPS: usize = 3;
@@ -97,17 +97,7 @@ impl Args {
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let mut steps = Steps::new(3 + STEPS);
-    let result = run_steps(root, args, &mut steps);
-    steps.print_summary();
-    result
-}
-
-fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
-    steps.run("wasm target", || toolchain::wasm_target(root))?;
-    steps.run("building plugins", || plugins::build(root))?;
-    steps.run("building the host", || host::build(root))?;
-    torment(root, args, steps)
+    built::first(root, STEPS, |steps| torment(root, args, steps))
 }
 
 /// The steps themselves, with plugins and host built; `cargo xtask ci` ends with them.

@@ -2,6 +2,7 @@
 //! One file per command; this one only dispatches. Nothing of the product is imported.
 
 mod bench;
+mod built;
 mod chaos;
 mod ci;
 mod demo;

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use domain::id::PluginName;
+use domain::id::{Digest, PluginName};
 use domain::plugin::PluginVersion;
 
 use sandbox::Skipped;
@@ -80,13 +80,27 @@ async fn pin(
     actor: Actor,
     Body(which): Body<Which>,
 ) -> Result<Json<PluginVersions>, ApiError> {
-    let plugin = named(&plugin)?;
-    let found = meant(&state, &plugin, &which.digest).await?;
-    pinned(&state, &plugin, &found, &actor).await
+    let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
+    pinned(&state, &plugin, digest, &actor).await
+}
+
+/// The plugin, and the version that the first digits mean.
+pub async fn named_version(
+    state: &AppState,
+    plugin: &str,
+    digits: &str,
+) -> Result<(PluginName, Digest), ApiError> {
+    let plugin = named(plugin)?;
+    let digest = digest_of(&meant(state, &plugin, digits).await?)?;
+    Ok((plugin, digest))
+}
+
+fn digest_of(version: &KnownVersion) -> Result<Digest, ApiError> {
+    version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))
 }
 
 /// The version of this digest, or of one that begins so.
-pub async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<KnownVersion, ApiError> {
+async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<KnownVersion, ApiError> {
     let known = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
     let digest = digest.to_ascii_lowercase();
     let mut meant = known.iter().filter(|version| version.digest.starts_with(&digest));
@@ -112,7 +126,7 @@ async fn roll_back(
     let plugin = named(&plugin)?;
     let known = state.store.plugin_versions(&plugin, VERSIONS_MAX).await?;
     match before(&state, &plugin, &known).await? {
-        Some(before) => pinned(&state, &plugin, before, &actor).await,
+        Some(before) => pinned(&state, &plugin, digest_of(before)?, &actor).await,
         None => {
             let detail = format!("plugin {plugin} has no version that ran before and is kept");
             Err(ApiError::new(StatusCode::CONFLICT, "no-version-before", detail))
@@ -153,10 +167,9 @@ pub fn named(plugin: &str) -> Result<PluginName, ApiError> {
 async fn pinned(
     state: &AppState,
     plugin: &PluginName,
-    version: &KnownVersion,
+    digest: Digest,
     actor: &Actor,
 ) -> Result<Json<PluginVersions>, ApiError> {
-    let digest = version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))?;
     state.store.pin_plugin(plugin, digest, &actor.0, state.clock.now()).await?;
     Ok(Json(of(state, plugin).await?))
 }

@@ -12,7 +12,7 @@ use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
-use super::plugins::{Which, meant, named, of as versions_of};
+use super::plugins::{Which, named, named_version, of as versions_of};
 use super::types::{Nothing, PluginCandidate, PluginRelease, PluginVersions, VersionTried};
 
 pub fn router() -> Router<AppState> {
@@ -85,17 +85,6 @@ async fn retire(
         return Err(ApiError::not_found(format!("no version of plugin {plugin} is in use")));
     }
     Ok(Json(versions_of(&state, &plugin).await?))
-}
-
-async fn named_version(
-    state: &AppState,
-    plugin: &str,
-    digest: &str,
-) -> Result<(PluginName, Digest), ApiError> {
-    let plugin = named(plugin)?;
-    let version = meant(state, &plugin, digest).await?;
-    let digest = version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))?;
-    Ok((plugin, digest))
 }
 
 pub async fn of(state: &AppState, plugin: &PluginName) -> Result<Option<PluginRelease>, ApiError> {

@@ -1,0 +1,22 @@
+//! What needs the plugins and the host to be built first, when it runs by itself.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::steps::Steps;
+use crate::{host, plugins, toolchain};
+
+/// Builds both, then does the rest, which takes so many steps.
+pub fn first(root: &Path, steps: usize, rest: impl FnOnce(&mut Steps) -> Result<()>) -> Result<()> {
+    let mut steps = Steps::new(3 + steps);
+    let result = build(root, &mut steps).and_then(|()| rest(&mut steps));
+    steps.print_summary();
+    result
+}
+
+fn build(root: &Path, steps: &mut Steps) -> Result<()> {
+    steps.run("wasm target", || toolchain::wasm_target(root))?;
+    steps.run("building plugins", || plugins::build(root))?;
+    steps.run("building the host", || host::build(root)).map(|_| ())
+}

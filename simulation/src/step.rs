@@ -133,7 +133,7 @@ impl World {
                         let wait = self.dice.below(4_000);
                         self.after(wait, Event::Page(process, run, None));
                     } else {
-                        self.hosts[host].store.did_not_hear(run.attempt_id);
+                        self.hosts[host].store.let_go(run.attempt_id);
                     }
                 }
             }
@@ -179,7 +179,7 @@ impl World {
         for item in claimed {
             self.model.claimed(&item);
             if wire != Wire::Answered {
-                self.hosts[host].store.did_not_hear(item.attempt_id);
+                self.hosts[host].store.let_go(item.attempt_id);
                 continue;
             }
             self.note(|| format!("host {host} begins {} epoch {}", item.key, item.epoch));

@@ -47,6 +47,9 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
         .env("TIDEMILL_TEST_POSTGRES", postgres.url())
         .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
         .env("TIDEMILL_TEST_BIN", binary);
+    if std::env::var_os(TEST_THREADS).is_none() {
+        tests.env(TEST_THREADS, test_threads().to_string());
+    }
     if args.package.is_empty() {
         tests.arg("--workspace");
     }
@@ -65,6 +68,14 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
         let wanted = args.package.is_empty();
         if wanted { pass(plugins.arg("--").args(&args.filter)) } else { Ok(()) }
     })
+}
+
+/// What the test harness goes by.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
+/// Most tests wait for another process most of the time.
+fn test_threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The tests ran and said no; xtask ends with their exit code.

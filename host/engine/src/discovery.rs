@@ -17,6 +17,7 @@ use crate::engine::Ctx;
 use crate::executor::guarded;
 use crate::feed::Happening;
 use crate::figures;
+use crate::heartbeat::Held;
 use crate::seldom::Seldom;
 
 static WAITS: Seldom = Seldom::new();
@@ -34,7 +35,8 @@ pub async fn run(ctx: Arc<Ctx>) {
             match ctx.store.claim_run(&job.name, ctx.lease()).await {
                 Ok(Some(run)) => {
                     busy.jobs().insert(job.name.clone());
-                    let turn = Turn { ctx: ctx.clone(), busy: busy.clone(), job: job.clone() };
+                    let held = Held::new(&ctx, run.attempt_id);
+                    let turn = Turn { ctx: ctx.clone(), busy: busy.clone(), job: job.clone(), _held: held };
                     ctx.attempts.spawn(async move { discover(&turn.ctx, &turn.job, run).await });
                 }
                 Ok(None) => {}
@@ -68,6 +70,7 @@ struct Turn {
     ctx: Arc<Ctx>,
     busy: Busy,
     job: Arc<JobSpec>,
+    _held: Held,
 }
 
 impl Drop for Turn {
@@ -109,8 +112,7 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     }
 }
 
-/// Frees the run as soon as the store answers. It cannot be left to its lease: this host renews that
-/// with all others that it holds.
+/// Frees the run as soon as the store answers: sooner than its lease ends.
 async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
     loop {
         tokio::select! {

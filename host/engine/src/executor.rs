@@ -31,9 +31,10 @@ pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &
     let scope = Arc::new(ctx.store.scope_of_attempt(job.clone(), item.clone(), hold));
     let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone() };
     let report = tokio::select! {
-        report = guarded(ctx, ctx.runner.process(call)) => report,
-        // Someone else will hold it soon: whatever this attempt did is dropped.
+        biased;
+        // Someone else will hold it soon: whatever this attempt did is dropped. It may be so from the start.
         _ = leases.cancelled() => return scope.abort().await,
+        report = guarded(ctx, ctx.runner.process(call)) => report,
     };
     let Some((end, own)) = settle(ctx, &job, item, &scope, report).await else { return };
     let end = Arc::new(end);

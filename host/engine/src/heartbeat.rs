@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use domain::clock::{Clock, SLACK};
-use domain::id::JobName;
+use domain::id::{AttemptId, JobName};
 use domain::job::{JobSpec, OnStoreLoss};
 use jiff::{SignedDuration, Timestamp};
 use store::{Store, StoreError};
@@ -18,6 +18,25 @@ use crate::timer::until;
 
 /// A connection can hang without an error: past this, in real time, the store counts as away.
 const RENEWAL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// What was claimed together: its lease is renewed for as long as someone works on a part of it.
+pub struct Held {
+    ctx: Arc<Ctx>,
+    attempt: AttemptId,
+}
+
+impl Held {
+    pub fn new(ctx: &Arc<Ctx>, attempt: AttemptId) -> Held {
+        Held { ctx: ctx.clone(), attempt }
+    }
+}
+
+impl Drop for Held {
+    /// However the work ended: what is still open lapses, and is found.
+    fn drop(&mut self) {
+        self.ctx.store.let_go(self.attempt);
+    }
+}
 
 /// Runs until the last attempt has ended, so that a slow end keeps its lease.
 pub async fn run(ctx: Arc<Ctx>) {

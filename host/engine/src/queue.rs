@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::execute;
+use crate::heartbeat::Held;
 use crate::seldom::Seldom;
 use crate::timer::until;
 
@@ -199,20 +200,22 @@ async fn fill(
         Room::Host => return Ok(Filled::NoRoom),
     };
     let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
+    // From before the claim: leases that are lost meanwhile are lost for it too.
     let leases = ctx.leases();
     let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
-    if claimed.is_empty() {
+    let Some(attempt) = claimed.first().map(|item| item.attempt_id) else {
         // What keeps a shared limit full ends with a wake-up, or the rate's window does.
         let window = job.flow.rate.and_then(|rate| rate.next_window(now));
         return Ok(if job.flow.is_shared() { Filled::Until(window) } else { Filled::Held });
-    }
+    };
+    let held = Arc::new(Held::new(ctx, attempt));
     let used_up = claimed.len() >= permits.len();
     for (item, permit) in claimed.into_iter().zip(permits) {
-        let (ctx, job, leases) = (ctx.clone(), job.clone(), leases.clone());
+        let (ctx, job, leases, held) = (ctx.clone(), job.clone(), leases.clone(), held.clone());
         let tracker = ctx.attempts.clone();
         tracker.spawn(async move {
             execute(&ctx, job.clone(), item, &leases).await;
-            drop(permit);
+            drop((permit, held));
             ctx.room.notify_one();
             if job.flow.has_places() {
                 ctx.store.wake();

@@ -56,15 +56,17 @@ impl Store {
             tx.fetch(items::ITEM_CLAIM, &holder).await?
         };
         allowed.spent(&mut tx, job, rows.len()).await?;
-        tx.commit().await?;
-        if !rows.is_empty() {
-            self.taken.add(lease.host, &job.name, attempt);
-        }
         // RETURNING has no order of its own.
         let order = |row: &Row| Some((row.int("priority").ok()?, row.int("due_at_ms").ok()?));
         rows.sort_by_key(order);
         let remembered = |row| Ok(claimed(row)?.remembered(&job.retry));
-        rows.iter().map(remembered).collect()
+        // Read before it counts: what cannot be read would be held by nobody.
+        let claimed: Vec<Claimed> = rows.iter().map(remembered).collect::<Result<_, StoreError>>()?;
+        tx.commit().await?;
+        if !claimed.is_empty() {
+            self.taken.add(lease.host, &job.name, attempt);
+        }
+        Ok(claimed)
     }
 
     /// When the next item of `job` is due, if any waits.
@@ -89,10 +91,16 @@ impl Store {
         Ok(())
     }
 
+    /// Nobody works on what was claimed under this id any more. Its lease is not renewed, so that what was not ended is
+    /// found.
+    pub fn let_go(&self, attempt: AttemptId) {
+        self.taken.let_go(attempt);
+    }
+
     /// Attempts of these jobs are stopped: their leases are not renewed any more, so that their items are found. The
     /// others go on, and this process does not count them as lost. Says whether there were any.
     pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
-        self.taken.let_go(host, jobs)
+        self.taken.let_lapse(host, jobs)
     }
 
     /// A person's decision on one item.

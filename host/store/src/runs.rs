@@ -26,11 +26,7 @@ impl Store {
         let args =
             args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lease.now];
         let rows = tx.fetch(runs::RUN_CLAIM, &args).await?;
-        tx.commit().await?;
-        if !rows.is_empty() {
-            self.taken.add(lease.host, job, attempt_id);
-        }
-        let claimed = |row: &Row| {
+        let claimed = |row: &Row| -> Result<ClaimedRun, StoreError> {
             Ok(ClaimedRun {
                 id: row.parse("id")?,
                 job: row.parse("job")?,
@@ -42,7 +38,13 @@ impl Store {
                 claimed_at: lease.now,
             })
         };
-        rows.first().map(claimed).transpose()
+        // Read before it counts: what cannot be read would be held by nobody.
+        let run = rows.first().map(claimed).transpose()?;
+        tx.commit().await?;
+        if run.is_some() {
+            self.taken.add(lease.host, job, attempt_id);
+        }
+        Ok(run)
     }
 
     /// Where a run's discovery goes on: after a crash at the page that was not committed.

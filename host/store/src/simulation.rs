@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use domain::id::AttemptId;
 use domain::scope::Value;
 
 use crate::db::{Db, Most};
@@ -168,11 +167,6 @@ impl Store {
         let mut tx = self.datasources.get(datasource).map_err(away)?.begin().await?;
         tx.execute_declared(sql, &[]).await?;
         tx.commit().await
-    }
-
-    /// A claim of which the answer was lost: this process does not know of it.
-    pub fn did_not_hear(&self, attempt: AttemptId) {
-        self.taken.lock().remove(&attempt.to_string());
     }
 
     /// As a process that was killed and started again: it knows nothing of what it claimed.

@@ -36,8 +36,12 @@ impl Taken {
         });
     }
 
+    pub fn let_go(&self, attempt: AttemptId) {
+        self.lock().remove(&attempt.to_string());
+    }
+
     /// The leases cannot be renewed: what was taken for these jobs is let go, the rest goes on without.
-    pub fn let_go(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
+    pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
         let mut taken = self.lock();
         let before = taken.len();
         taken.retain(|_, taker| {

@@ -73,7 +73,8 @@ impl Bench {
         let look = || async {
             let answer = http::get(self.site.address, "/api/v1/jobs").await;
             let jobs = (answer.status == 200).then(|| answer.json())?;
-            (items(&jobs, "waiting") + items(&jobs, "running") == 0).then_some(())
+            let open = ["pending", "retrying", "running"].map(|state| items(&jobs, state));
+            (open == [0; 3]).then_some(())
         };
         eventually("all items are done", look).await;
     }

@@ -1,12 +1,15 @@
 //! The store goes away: guests end before another host may hold their items, and nothing of them is kept.
 
+use std::sync::atomic::Ordering;
+
+use domain::effect::NewItem;
 use domain::item::State;
 use domain::job::{JobSpec, OnStoreLoss};
 use domain::outcome::Outcome;
 use jiff::SignedDuration;
 
 use super::fake::{Act, Look, page};
-use super::world::{Host, World, at, each_minute, job};
+use super::world::{Host, World, at, each_minute, job, job_name};
 use crate::EngineConfig;
 
 fn fifteen_seconds(config: EngineConfig) -> EngineConfig {
@@ -79,6 +82,32 @@ async fn guests_end_when_their_host_slept_through_its_leases() {
     world.until_state(&host, "a", State::Resolved).await;
     assert!(!world.seen.has("h1 store-lost"), "the store was there all the time");
     assert_eq!(host.events().await, ["a"]);
+}
+
+/// Leases are lost while a claim is on its way: what it brings is nobody's, and is found.
+#[tokio::test]
+async fn a_claim_that_comes_when_leases_are_lost_is_put_back() {
+    let world = World::postgres();
+    let database = world.database().unwrap();
+    let host = works_on_a(&world).await;
+    world.script.blocked.store(true, Ordering::Relaxed);
+    let item = NewItem { job: job_name(), key: "b".to_owned(), payload: "{}".to_owned() };
+    host.store.item_add(&item, "test", world.clock.now()).await.unwrap();
+    let locked = database.lock_items();
+    world.advance(9);
+    world.script.blocked.store(false, Ordering::Relaxed);
+    host.store.wake();
+    database.until_waits("UPDATE item SET state = ''running''").await;
+    world.advance(5);
+    world.until_seen("dropped h1 a").await;
+    drop(locked);
+    world.until_seen("h1 store-back").await;
+    for _ in 0..6 {
+        world.advance(5);
+        world.until_renewed(&host).await;
+    }
+    world.until_seen("h1 recovered b").await;
+    world.until_state(&host, "b", State::Resolved).await;
 }
 
 /// An attempt that ended while the store was away is written when it is back, not repeated.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,6 +160,15 @@ impl World {
     pub async fn until_run(&self, host: &Host, run: RunId, state: &str) -> RunView {
         let look = || async { host.store.run(run).await.unwrap().filter(|run| run.state == state) };
         self.until(&format!("run {run} to be {state}"), look).await
+    }
+
+    /// Until the host's leases were renewed at this time of the clock. Nothing tells of it: the store is asked.
+    pub async fn until_renewed(&self, host: &Host) {
+        let renewed = async {
+            while host.store.hosts(1).await.unwrap().iter().all(|view| view.heartbeat_at < self.clock.now()) {
+            }
+        };
+        tokio::time::timeout(PATIENCE, renewed).await.expect("the leases are renewed");
     }
 
     pub fn database(&self) -> Option<&Database> {
@@ -327,12 +337,56 @@ impl Database {
         self.psql(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name));
     }
 
+    /// Items can be read, and not be written, until this is dropped.
+    pub fn lock_items(&self) -> Locked {
+        let url = self.url();
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", &url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut psql = psql.spawn().unwrap();
+        let lock = "BEGIN; LOCK TABLE tidemill.item IN EXCLUSIVE MODE; SELECT 'locked';\n";
+        psql.stdin.as_mut().unwrap().write_all(lock.as_bytes()).unwrap();
+        let mut said = String::new();
+        BufReader::new(psql.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "locked\n");
+        Locked { psql }
+    }
+
+    /// Until a statement that begins so waits for a lock.
+    pub async fn until_waits(&self, statement: &str) {
+        let waits = format!(
+            "SELECT FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock' AND query LIKE '{statement}%'",
+            self.name
+        );
+        let wait = format!(
+            "DO $$ BEGIN FOR i IN 1..3000 LOOP IF EXISTS ({waits}) THEN RETURN; END IF;
+                PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot(); END LOOP; RAISE 'none waits'; END $$"
+        );
+        let server = self.server.clone();
+        // Connections of the host may have been made by this thread, and need it.
+        tokio::task::spawn_blocking(move || psql(&server, &wait)).await.unwrap();
+    }
+
     fn psql(&self, sql: &str) {
-        let psql = Command::new("psql")
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.server])
-            .output();
-        let output = psql.expect("the client `psql` is needed (Debian: postgresql-client)");
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        psql(&self.server, sql);
+    }
+}
+
+fn psql(server: &str, sql: &str) {
+    let psql = Command::new("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, server]).output();
+    let output = psql.expect("the client `psql` is needed (Debian: postgresql-client)");
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub struct Locked {
+    psql: Child,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        drop(self.psql.stdin.take());
+        self.psql.wait().unwrap();
     }
 }
 

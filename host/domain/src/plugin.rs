@@ -78,6 +78,10 @@ fn check_single(sql: &str) -> Result<(), String> {
     if text.contains("--") || text.contains("/*") {
         return Err("comments are not allowed".to_owned());
     }
+    let small = text.to_lowercase();
+    if small.contains("u&\"") || small.contains("u&'") {
+        return Err("names and texts in code points (U&) are not allowed".to_owned());
+    }
     if text.contains("\\'") {
         return Err("a backslash before a quote is not allowed: pass the text as a parameter".to_owned());
     }
@@ -89,10 +93,39 @@ fn check_single(sql: &str) -> Result<(), String> {
     if !["select", "insert", "update", "delete", "with"].contains(&first.as_str()) {
         return Err(format!("{first:?} is not allowed: select, insert, update, delete and with are"));
     }
+    if let Some(word) = small.split(|c: char| !c.is_alphanumeric() && c != '_').find(|word| is_reserved(word))
+    {
+        return Err(format!("{word:?} is not for plugins: it reaches past the tables of a business"));
+    }
+    let names: String = small.chars().filter(|c| !c.is_whitespace() && *c != '"').collect();
+    if names.contains(OWN_SCHEMA) {
+        return Err(format!("{OWN_SCHEMA:?} is the host's own schema"));
+    }
     if plain.split('$').skip(1).any(|after| !after.starts_with(|c: char| c.is_ascii_digit())) {
         return Err("`$` is for parameters only, as in $1: pass the text as one".to_owned());
     }
     Ok(())
+}
+
+/// Where the host keeps its own tables, if the datasource is its own Postgres.
+const OWN_SCHEMA: &str = "tidemill.";
+
+/// What reaches past the tables of a business: files, other connections, locks and settings that outlast an attempt,
+/// and functions that run a text. Also inside quotes: where one ends is not the same in all databases. What a role of
+/// the database may do is its admin's to bound; this saves those who gave it too much.
+fn is_reserved(word: &str) -> bool {
+    const STARTS: [&str; 5] = ["pg_", "sqlite_", "pragma_", "dblink", "lo_"];
+    const WORDS: [&str; 8] = [
+        "set_config",
+        "current_setting",
+        "load_extension",
+        "fts3_tokenizer",
+        "ts_stat",
+        "ts_rewrite",
+        "lowrite",
+        "loread",
+    ];
+    STARTS.iter().any(|start| word.starts_with(start)) || WORDS.contains(&word) || word.contains("_to_xml")
 }
 
 const QUOTES: [(char, char); 2] = [('\'', '\''), ('"', '"')];

@@ -102,6 +102,7 @@ fn statements_that_are_fine() {
         "SELECT '''; DROP TABLE x; SELECT '",
         "SELECT $12::text FROM t",
         "SELECT [a b], `c` FROM t",
+        "SELECT page_size, log_id, sqlite FROM tidemill_orders WHERE by = 'tidemill'",
     ];
     for sql in texts {
         assert_eq!(with_sql(sql).map(|_| ()), Ok(()), "{sql}");
@@ -130,6 +131,15 @@ fn statements_that_are_refused() {
         "CREATE TABLE t (a)",
         "EXPLAIN SELECT 1",
         "REPLACE INTO t VALUES (1)",
+        "SELECT pg_sleep(9)",
+        "SELECT \"PG_Sleep\"(9)",
+        "SELECT \"'\", pg_catalog.pg_sleep(9), \"'\"",
+        "SELECT U&\"\\0070g_sleep\"(9)",
+        "SELECT set_config('role', 'x', true)",
+        "SELECT query_to_xml('SELECT 1', true, true, '')",
+        "SELECT load_extension('x')",
+        "UPDATE tidemill.item SET state = 'resolved'",
+        "DELETE FROM \"tidemill\" . \"item\"",
     ];
     expect![[r#"
         "": it is empty
@@ -151,6 +161,15 @@ fn statements_that_are_refused() {
         "CREATE TABLE t (a)": "create" is not allowed: select, insert, update, delete and with are
         "EXPLAIN SELECT 1": "explain" is not allowed: select, insert, update, delete and with are
         "REPLACE INTO t VALUES (1)": "replace" is not allowed: select, insert, update, delete and with are
+        "SELECT pg_sleep(9)": "pg_sleep" is not for plugins: it reaches past the tables of a business
+        "SELECT \"PG_Sleep\"(9)": "pg_sleep" is not for plugins: it reaches past the tables of a business
+        "SELECT \"'\", pg_catalog.pg_sleep(9), \"'\"": "pg_catalog" is not for plugins: it reaches past the tables of a business
+        "SELECT U&\"\\0070g_sleep\"(9)": names and texts in code points (U&) are not allowed
+        "SELECT set_config('role', 'x', true)": "set_config" is not for plugins: it reaches past the tables of a business
+        "SELECT query_to_xml('SELECT 1', true, true, '')": "query_to_xml" is not for plugins: it reaches past the tables of a business
+        "SELECT load_extension('x')": "load_extension" is not for plugins: it reaches past the tables of a business
+        "UPDATE tidemill.item SET state = 'resolved'": "tidemill." is the host's own schema
+        "DELETE FROM \"tidemill\" . \"item\"": "tidemill." is the host's own schema
     "#]]
     .assert_eq(&verdicts(&texts));
 }

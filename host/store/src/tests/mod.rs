@@ -12,6 +12,7 @@ mod runs;
 mod reconcile;
 
 mod history;
+mod hostile;
 mod items;
 mod keys;
 mod locks;

@@ -303,3 +303,40 @@ fn one_address_that_is_not_allowed_spoils_the_name() {
     let none = reached(&[], true).unwrap_err().to_string();
     assert_eq!(none, "the name stock.example.com cannot be resolved");
 }
+
+/// A name that is asked for again and again, and whose owner answers differently each time: with addresses of both
+/// families, the bad one anywhere among them. What is connected to is what was looked at.
+#[test]
+fn a_name_that_changes_its_meaning_never_leads_inside() {
+    const INSIDE: [&str; 10] = [
+        "127.0.0.1",
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "100.64.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "fd00::1",
+        "fe80::1",
+    ];
+    const OUTSIDE: [&str; 4] = ["1.1.1.1", "8.8.8.8", "2606:4700::1", "2001:4860::8"];
+    let at = |text: &str| SocketAddr::from((text.parse::<IpAddr>().unwrap(), 0));
+    let mut refused = 0;
+    for change in 0..1_000 {
+        let mut answer: Vec<SocketAddr> =
+            (0..change % 5).map(|n| at(OUTSIDE[(change + n) % OUTSIDE.len()])).collect();
+        let bad = change % 2 == 1;
+        if bad {
+            answer.insert(change / 5 % (answer.len() + 1), at(INSIDE[change / 2 % INSIDE.len()]));
+        }
+        match resolver::checked("stock.example.com", answer.clone(), false) {
+            Ok(reached) => assert!(!bad && reached.eq(answer)),
+            Err(error) => {
+                assert!(bad || answer.is_empty(), "{answer:?}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 500 + 100, "the bad ones, and those without any address");
+}

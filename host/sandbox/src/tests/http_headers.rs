@@ -124,3 +124,60 @@ async fn only_granted_methods_are_sent() {
     assert!(heard.lock().unwrap().is_empty());
     assert!(call(&reading, serde_json::json!({"url": url})).await.result.is_ok());
 }
+
+/// A request is one request, to the granted host, whatever a plugin puts into its headers.
+#[tokio::test]
+async fn no_header_smuggles_a_request() {
+    let (address, heard) = parrot().await;
+    let url = format!("http://{address}/");
+    let job = caller(address, "");
+    let bench = Bench::with_jobs(&["caller"], vec![job]).await;
+    for (name, value) in [
+        ("x-a", "1\r\nx-smuggled: 1"),
+        ("x-a", "1\nx-smuggled: 1"),
+        ("x-a", "1\rx-smuggled: 1"),
+        ("x-a", "1\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+        ("x-a", "1\0x-smuggled"),
+        ("x-a\r\nx-smuggled", "1"),
+        ("x-a: 1\r\nx-smuggled", "1"),
+        ("x-smuggled x", "1"),
+        ("x-smuggled:", "1"),
+        (":x-smuggled", "1"),
+        ("", "x-smuggled"),
+        ("host", "smuggled.example.com"),
+        ("Host", "smuggled.example.com"),
+        ("transfer-encoding", "smuggled, chunked"),
+        ("connection", "x-smuggled"),
+        ("keep-alive", "x-smuggled"),
+        ("upgrade", "x-smuggled"),
+        ("http2-settings", "x-smuggled"),
+        ("proxy-authorization", "x-smuggled"),
+        ("proxy-connection", "x-smuggled"),
+        ("content-length", "1"),
+        ("content-length", "99999"),
+        ("content-length", "3, 0"),
+    ] {
+        for body_bytes in [0, 3] {
+            let headers = serde_json::json!({name: value});
+            let payload = serde_json::json!({"url": url, "headers": headers, "body_bytes": body_bytes});
+            let report = bench.process("caller", &payload.to_string()).await;
+            let heard: Vec<String> = heard.lock().unwrap().drain(..).collect();
+            let told =
+                format!("{name:?}: {value:?}, {body_bytes} bytes: {:?}, heard {heard:#?}", report.result);
+            // A connection may have been opened before the length was found to be wrong.
+            let heard: Vec<&String> = heard.iter().filter(|head| !head.is_empty()).collect();
+            if name == "content-length" && body_bytes > 0 {
+                let lengths: Vec<&str> =
+                    heard.iter().flat_map(|head| head.matches("content-length: ")).collect();
+                assert!(lengths.len() == heard.len(), "{told}");
+                assert!(heard.iter().all(|head| head.contains("content-length: 3\r\n")), "{told}");
+            } else {
+                assert!(report.result.is_err() && heard.is_empty(), "{told}");
+            }
+        }
+    }
+    let path = serde_json::json!({"url": format!("{url} HTTP/1.1\r\nx-smuggled: 1\r\n\r\n")});
+    assert!(bench.process("caller", &path.to_string()).await.result.is_err());
+    assert!(heard.lock().unwrap().is_empty());
+    assert!(bench.process("caller", &serde_json::json!({"url": url}).to_string()).await.result.is_ok());
+}

@@ -8,6 +8,7 @@ mod http;
 mod http_headers;
 mod jobs;
 mod pins;
+mod residue;
 mod signatures;
 mod swap;
 mod text;

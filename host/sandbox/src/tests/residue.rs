@@ -1,0 +1,23 @@
+//! What one attempt leaves in its memory, no other finds.
+
+use domain::clock::Clock;
+use domain::outcome::Outcome;
+
+use super::{Bench, job};
+use crate::config::SandboxConfig;
+
+/// One slot of the pool for all: each attempt gets what the one before has just given back, of its own plugin or not.
+#[tokio::test]
+async fn ten_thousand_attempts_find_nothing_of_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::steady()) };
+    let bench = Bench::of(dir, config, &["residue", "noop"], vec![job("residue"), job("noop")]).await;
+    assert_eq!(bench.sandbox.allocator(), "pooling");
+    for attempt in 0..10_000 {
+        let report = bench.process("residue", "").await;
+        assert_eq!(report.result, Ok(Outcome::Resolved { note: None }), "{attempt}: {}", report.log);
+        if attempt % 8 == 0 {
+            bench.still_works().await;
+        }
+    }
+}

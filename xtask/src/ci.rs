@@ -18,7 +18,7 @@ pub fn run(root: &Path) -> Result<()> {
 /// Cheap checks first; the first failure ends the run.
 fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("format", || {
-        for manifest in ["Cargo.toml", "plugins/Cargo.toml", zoo::MAKER] {
+        for manifest in host::WORKSPACES {
             sh::run(host::cargo(root).args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
         }
         Ok(())

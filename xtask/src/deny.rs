@@ -9,13 +9,12 @@ use crate::{host, sh};
 
 /// The newest that Rust 1.95 builds; its own folder below target/tools, so that a change installs anew.
 const VERSION: &str = "0.20.2";
-const MANIFESTS: [&str; 2] = ["Cargo.toml", "plugins/Cargo.toml"];
 /// A network that swallows packets must not hang CI.
 const FETCH_LIMIT_S: &str = "60";
 
 pub fn run(root: &Path) -> Result<()> {
     let tool = install(root)?;
-    for manifest in MANIFESTS {
+    for manifest in host::WORKSPACES {
         eprintln!("{manifest}:");
         sh::run(deny(root, &tool, manifest).args(["check", "bans", "licenses", "sources"]))?;
     }
@@ -23,7 +22,7 @@ pub fn run(root: &Path) -> Result<()> {
         eprintln!("advisories: NOT CHECKED: {why:#}");
         return Ok(());
     }
-    for manifest in MANIFESTS {
+    for manifest in host::WORKSPACES {
         let check = ["check", "--disable-fetch", "advisories"];
         sh::run(deny(root, &tool, manifest).args(check))?;
     }

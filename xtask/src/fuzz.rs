@@ -1,5 +1,7 @@
 //! `cargo xtask fuzz`: inputs by chance for whatever reads what others wrote; one JSON line on stdout, all else on stderr.
 
+pub mod guided;
+
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -22,6 +24,9 @@ pub struct Args {
     /// The inputs of an earlier run
     #[arg(long)]
     seed: Option<u64>,
+    /// Instead: so many seconds for each target but the requests, guided by coverage; the first build takes a quarter of an hour
+    #[arg(long, value_name = "SECONDS")]
+    guided: Option<u64>,
 }
 
 const INPUTS: u64 = 10_000;
@@ -30,11 +35,14 @@ const REQUESTS: u64 = 1_000;
 impl Args {
     /// The same inputs each time, so that what fails is the change and not chance.
     pub fn of_ci() -> Args {
-        Args { inputs: INPUTS, requests: REQUESTS, seed: Some(1) }
+        Args { inputs: INPUTS, requests: REQUESTS, seed: Some(1), guided: None }
     }
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
+    if let Some(seconds) = args.guided {
+        return guided::run(root, seconds);
+    }
     built::first(root, STEPS, |steps| feed(root, args, steps))
 }
 

@@ -5,7 +5,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::sh;
+use crate::{fuzz, sh, zoo};
+
+/// Each builds for another purpose, with features of its own: the product, its guests, the zoo's tools, counters in all.
+pub const WORKSPACES: [&str; 4] = ["Cargo.toml", "plugins/Cargo.toml", zoo::MAKER, fuzz::guided::MANIFEST];
 
 /// Arguments with which this machine's own toolchain works in the plugins' workspace.
 pub const PLUGINS: [&str; 4] = ["--manifest-path", "plugins/Cargo.toml", "--target-dir", "target/guests"];

@@ -10,6 +10,7 @@ use crate::commit::Committed;
 conformance! {
     renewed_lease_is_not_taken,
     host_renews_its_own_leases_only,
+    what_nobody_works_on_is_not_renewed,
     lost_item_is_put_back,
     restarted_host_gets_its_items_back_at_once,
     what_a_former_life_took_is_not_renewed,
@@ -36,6 +37,18 @@ async fn host_renews_its_own_leases_only(t: T) {
     t.store.renew(lease(2, 10)).await.unwrap();
     assert_eq!(t.store.recover(None, |_| 5, at(20)).await.unwrap().len(), 1);
     assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_some());
+}
+
+/// A claim whose attempts ended without a word, beside one that goes on.
+async fn what_nobody_works_on_is_not_renewed(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    let left = t.claim_one(0).await;
+    t.discover(&job(), &["b"], 0).await;
+    t.claim_one(0).await;
+    t.store.let_go(left.attempt_id);
+    t.store.renew(lease(1, 10)).await.unwrap();
+    let recovered = t.store.recover(None, |_| 5, at(20)).await.unwrap();
+    assert_eq!(recovered.iter().map(|item| item.key.as_str()).collect::<Vec<_>>(), ["a"]);
 }
 
 async fn lost_item_is_put_back(t: T) {

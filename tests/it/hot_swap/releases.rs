@@ -155,8 +155,14 @@ async fn a_version_that_wants_more_waits_for_approval(kind: Kind) {
     let page = http::get(site.address, "/").await.body;
     assert!(page.contains("waiting: import "), "{page}");
     let digest = waits["digest"].as_str().unwrap();
-    let approved = site.ask(&["plugins", "approve", "versioned", &digest[..12]]).await;
-    assert!(approved.status.success(), "{}", text(&approved.stderr));
+    // What the page's button asks for.
+    let button = format!(
+        r#"data-post="/api/v1/plugins/versioned/approve" data-body="{{&quot;digest&quot;: &quot;{digest}&quot;}}""#
+    );
+    assert!(page.contains(&button), "{page}");
+    let body = format!(r#"{{"digest": "{digest}"}}"#);
+    let approved = http::post(site.address, "/api/v1/plugins/versioned/approve", &body).await;
+    assert_eq!(approved.status, 200, "{}", approved.body);
     until(site.address, "active", "0.1.0").await;
     add_items(site.address, 3..6).await;
     site.until_items("resolved", 6).await;

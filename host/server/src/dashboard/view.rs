@@ -119,6 +119,10 @@ struct VersionRow {
     state: &'static str,
     /// Why it does not run, or what it waits for.
     reason: Option<String>,
+    /// Where it is let through, if it waits for that.
+    approve: Option<String>,
+    /// The whole of it, for that request.
+    named: String,
 }
 
 #[derive(Default)]
@@ -288,6 +292,9 @@ fn version_rows(mut versions: Vec<PluginVersion>, now: Timestamp) -> Vec<Version
         seen: ago(now, version.seen_at),
         state: version.state.word(),
         reason: version.state.reason().map(|text| domain::limits::cut(text, REASON_BYTES_SHOWN)),
+        approve: matches!(version.state, VersionState::Waiting(_))
+            .then(|| path(&["plugins", version.plugin.as_str(), "approve"])),
+        named: version.digest.to_string(),
     };
     versions.into_iter().take(VERSIONS_SHOWN).map(row).collect()
 }

@@ -39,11 +39,12 @@ impl Figures {
             self.percentile_ms(99),
             self.growth_kib(|memory| memory.all_kib),
         );
-        let own = self.growth_kib(|memory| memory.own_kib);
-        let (ends, least) = ((self.memory.first(), self.memory.last()), self.backlog.iter().min());
         eprintln!(
-            "{} items, {ends:?}, {own} KiB of the growth its own, {least:?} items waited",
-            verdict.items
+            "{} items; {} and more waited; KiB of memory, and of that the host's own, by tenths: {:?}, {:?}",
+            verdict.items,
+            self.backlog.iter().min().copied().unwrap_or_default(),
+            self.tenths_kib(|memory| memory.all_kib),
+            self.tenths_kib(|memory| memory.own_kib),
         );
     }
 
@@ -61,17 +62,21 @@ impl Figures {
         sorted.get(at).map_or(0, Duration::as_millis)
     }
 
-    /// From the second tenth of the swaps, when all is warm, to the last one; the median of each.
+    /// From the second tenth of the swaps, when all is warm, to the last one.
     fn growth_kib(&self, of: fn(&Memory) -> i64) -> i64 {
+        let tenths = self.tenths_kib(of);
+        let warm = tenths.get(1).or(tenths.first()).copied().unwrap_or_default();
+        tenths.last().map_or(0, |last| last - warm)
+    }
+
+    /// The median of each tenth of the swaps.
+    fn tenths_kib(&self, of: fn(&Memory) -> i64) -> Vec<i64> {
         let kib: Vec<i64> = self.memory.iter().map(of).collect();
-        let tenth = (kib.len() / 10).max(1);
-        let tenths: Vec<&[i64]> = kib.chunks(tenth).collect();
         let median = |tenth: &[i64]| {
             let mut sorted = tenth.to_vec();
             sorted.sort();
             sorted.get(sorted.len() / 2).copied().unwrap_or_default()
         };
-        let (warm, last) = (tenths.get(1).or(tenths.first()), tenths.last());
-        last.map_or(0, |tenth| median(tenth)) - warm.map_or(0, |tenth| median(tenth))
+        kib.chunks((kib.len() / 10).max(1)).map(median).collect()
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use check::check;
 use figures::Figures;
-use site::{Site, Swapped};
+use site::Site;
 use support::random::Random;
 
 /// Between a swap and the next one: for some attempts to begin on each version, and out of step with the host's own looks.
@@ -54,16 +54,16 @@ async fn run(swaps: usize) -> bool {
     let mut random = Random::new();
     let site = Site::start().await;
     let mut figures = Figures::default();
-    let first = site.swap(0).digest;
-    let mut digests = vec![first];
+    let first = site.swap(0);
+    let mut digests = vec![first.digest.clone()];
     let swapping = async {
-        site.first_item(&digests[0]).await;
+        site.first_item(&first).await;
         for n in 1..=swaps {
             random.moment(REST_MAX).await;
-            let Swapped { renamed, digest } = site.swap(n);
-            site.first_item(&digest).await;
-            figures.note(renamed.elapsed(), site.memory(), site.backlog().await);
-            digests.push(digest);
+            let swapped = site.swap(n);
+            site.first_item(&swapped).await;
+            figures.note(swapped.renamed.elapsed(), site.memory(), site.backlog().await);
+            digests.push(swapped.digest);
         }
     };
     tokio::select! {

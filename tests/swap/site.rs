@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use domain::id::Digest;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_millis(2);
 /// A file that took the place of another.
 pub struct Swapped {
     pub renamed: Instant,
+    /// The same by the clock that items are noted with.
+    pub at: Timestamp,
     pub digest: String,
 }
 
@@ -70,16 +72,17 @@ impl Site {
         let folder = self.databases.dir.path().join("plugins");
         let draft = folder.join(".draft");
         fs::write(&draft, bytes).unwrap();
-        let renamed = Instant::now();
+        let (renamed, at) = (Instant::now(), Timestamp::now());
         fs::rename(&draft, folder.join(format!("{JOB}.wasm"))).unwrap();
-        Swapped { renamed, digest }
+        Swapped { renamed, at, digest }
     }
 
-    /// Waits until an item is done by this version, and it is in the store for everyone to see.
-    pub async fn first_item(&self, digest: &str) {
+    /// Waits until an item is done by this version, and it is in the store for everyone to see. Looks at what ended since
+    /// then only: the host has to share its cores with this.
+    pub async fn first_item(&self, Swapped { at, digest, .. }: &Swapped) {
         let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM attempt WHERE job = 'witness' AND ended_at_ms >= $1 AND digest = $2
             AND verdict = 'resolved' LIMIT 1)";
-        let since = (Timestamp::now() - SignedDuration::from_secs(10)).as_millisecond();
+        let since = at.as_millisecond();
         let seen = async {
             loop {
                 let mut store = self.store.lock().await;

@@ -20,6 +20,8 @@ use crate::versions::{SharedVersions, Standings};
 const REST: Duration = Duration::from_millis(50);
 /// Then look, even if it goes on changing.
 const REST_MAX: Duration = Duration::from_millis(500);
+/// A file that was renamed is whole; after a look, a storm of renames has to wait for so long all the same.
+const LOOK_REST: Duration = Duration::from_millis(250);
 /// Rescan without a nudge: events can be missed, and some file systems send none.
 const RESCAN_PERIOD: Duration = Duration::from_secs(30);
 /// The same while the folder cannot be watched.
@@ -154,7 +156,7 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
 /// Waits until no nudge came for a moment, or until a file was put there by rename: that one is whole.
 /// But in a storm of renames, too, it is looked at only so often.
 async fn settle(nudge: &Notify, renamed: &AtomicBool, looked_at: Instant) {
-    let whole = || renamed.swap(false, Ordering::AcqRel) && looked_at.elapsed() >= REST_MAX;
+    let whole = || renamed.swap(false, Ordering::AcqRel) && looked_at.elapsed() >= LOOK_REST;
     let rested = async { while !whole() && tokio::time::timeout(REST, nudge.notified()).await.is_ok() {} };
     let _ = tokio::time::timeout(REST_MAX, rested).await;
 }

@@ -4,7 +4,6 @@
 #![no_main]
 
 #[path = "../../tests/zoo/nothing.rs"]
-#[allow(dead_code, reason = "the zoo uses the rest")]
 mod nothing;
 #[path = "../../tests/fuzz/targets.rs"]
 mod targets;

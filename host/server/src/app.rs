@@ -122,6 +122,7 @@ struct Background {
     settings: JoinHandle<()>,
     delivery: JoinHandle<()>,
     archiver: JoinHandle<()>,
+    figures: JoinHandle<()>,
 }
 
 impl Background {
@@ -129,6 +130,7 @@ impl Background {
     fn start(state: &AppState, config: Config, current: Config, couriers: Vec<Courier>) -> Background {
         let AppState { store, engine, sandbox, versions, clock, stopping, .. } = state.clone();
         let (stop, nudge) = (stopping, Arc::new(Notify::new()));
+        let figures = crate::api::metrics::count(stop.clone());
         let archiver =
             Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
         let rollout = Rollout {
@@ -148,12 +150,13 @@ impl Background {
             settings: tokio::spawn(settings.run(current)),
             delivery: tokio::spawn(delivery::run(couriers)),
             archiver: tokio::spawn(archiver.run()),
+            figures: tokio::spawn(figures),
         }
     }
 
     async fn ended(self) {
-        let Background { plugins, rollout, settings, delivery, archiver } = self;
-        let _ = tokio::join!(plugins, rollout, settings, delivery, archiver);
+        let Background { plugins, rollout, settings, delivery, archiver, figures } = self;
+        let _ = tokio::join!(plugins, rollout, settings, delivery, archiver, figures);
     }
 }
 

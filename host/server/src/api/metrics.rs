@@ -1,6 +1,7 @@
 //! `/metrics` in Prometheus's text format: what the engine counted, and what the store holds now.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -8,6 +9,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::AppState;
 use super::error::ApiError;
@@ -16,6 +18,9 @@ use super::error::ApiError;
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Upper bounds of `job_duration_seconds`, from a no-op component to the longest wall time.
 const SECONDS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0];
+
+/// At 10,000 attempts a second they take some MiB until then.
+const COUNT_PERIOD: Duration = Duration::from_secs(5);
 
 /// As people see them: `waiting` is told apart by whether it was ever tried.
 const STATES: [&str; 7] =
@@ -34,6 +39,15 @@ pub fn install() {
         metrics::set_global_recorder(recorder).ok()?;
         Some(handle)
     });
+}
+
+/// Until the stop. What is measured is kept one by one until it is counted into its buckets; where nobody asks for the
+/// figures, that is now and then.
+pub async fn count(stop: CancellationToken) {
+    let Some(handle) = RECORDER.get().and_then(Option::as_ref) else { return };
+    while tokio::time::timeout(COUNT_PERIOD, stop.cancelled()).await.is_err() {
+        handle.run_upkeep();
+    }
 }
 
 pub fn router() -> Router<AppState> {

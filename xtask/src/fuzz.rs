@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Instead: so many seconds for each target but the requests, guided by coverage; the first build takes a quarter of an hour
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     guided: Option<u64>,
 }
 

@@ -97,9 +97,11 @@ fn check_single(sql: &str) -> Result<(), String> {
     {
         return Err(format!("{word:?} is not for plugins: it reaches past the tables of a business"));
     }
-    let names: String = small.chars().filter(|c| !c.is_whitespace() && *c != '"').collect();
-    if names.contains(OWN_SCHEMA) {
+    if names_own_schema(&small) {
         return Err(format!("{OWN_SCHEMA:?} is the host's own schema"));
+    }
+    if selects_into(&plain.to_lowercase()) {
+        return Err("a select that makes a table (into) is not allowed".to_owned());
     }
     if plain.split('$').skip(1).any(|after| !after.starts_with(|c: char| c.is_ascii_digit())) {
         return Err("`$` is for parameters only, as in $1: pass the text as one".to_owned());
@@ -108,14 +110,57 @@ fn check_single(sql: &str) -> Result<(), String> {
 }
 
 /// Where the host keeps its own tables, if the datasource is its own Postgres.
-const OWN_SCHEMA: &str = "tidemill.";
+const OWN_SCHEMA: &str = "tidemill";
+
+/// Whether the schema qualifies a name, quoted or not.
+fn names_own_schema(small: &str) -> bool {
+    let text = small.replace('"', " ");
+    let part_of_a_name = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(OWN_SCHEMA).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + OWN_SCHEMA.len()..]);
+        !before.ends_with(part_of_a_name) && after.trim_start().starts_with('.')
+    })
+}
+
+/// `SELECT … INTO t` makes a table, and `INTO TEMP t` one that hides another of its name from whoever has the connection
+/// next. An insert names its table before it selects anything between the same parentheses.
+fn selects_into(plain: &str) -> bool {
+    let (mut selected, mut outside) = (false, Vec::new());
+    let spaced = plain.replace('(', " ( ").replace(')', " ) ");
+    for word in spaced.split(|c: char| !(c.is_alphanumeric() || "_()".contains(c))) {
+        // A number may stand right before a word.
+        let word = if word.ends_with("into") && word.starts_with(|c: char| c.is_ascii_digit()) {
+            "into"
+        } else {
+            word
+        };
+        match word {
+            "(" => outside.push(std::mem::take(&mut selected)),
+            ")" => selected = outside.pop().unwrap_or(selected),
+            "select" => selected = true,
+            "into" if selected => return true,
+            _ => {}
+        }
+    }
+    false
+}
 
 /// What reaches past the tables of a business: files, other connections, locks and settings that outlast an attempt,
 /// and functions that run a text. Also inside quotes: where one ends is not the same in all databases. What a role of
 /// the database may do is its admin's to bound; this saves those who gave it too much.
 fn is_reserved(word: &str) -> bool {
-    const STARTS: [&str; 5] = ["pg_", "sqlite_", "pragma_", "dblink", "lo_"];
-    const WORDS: [&str; 8] = [
+    const STARTS: [&str; 9] = [
+        "pg_",
+        "sqlite_",
+        "pragma_",
+        "dblink",
+        "query_to_xml",
+        "cursor_to_xml",
+        "table_to_xml",
+        "schema_to_xml",
+        "database_to_xml",
+    ];
+    const WORDS: [&str; 20] = [
         "set_config",
         "current_setting",
         "load_extension",
@@ -124,14 +169,26 @@ fn is_reserved(word: &str) -> bool {
         "ts_rewrite",
         "lowrite",
         "loread",
+        "lo_import",
+        "lo_export",
+        "lo_get",
+        "lo_put",
+        "lo_open",
+        "lo_close",
+        "lo_creat",
+        "lo_create",
+        "lo_unlink",
+        "lo_from_bytea",
+        "lo_truncate",
+        "lo_lseek",
     ];
-    STARTS.iter().any(|start| word.starts_with(start)) || WORDS.contains(&word) || word.contains("_to_xml")
+    STARTS.iter().any(|start| word.starts_with(start)) || WORDS.contains(&word)
 }
 
 const QUOTES: [(char, char); 2] = [('\'', '\''), ('"', '"')];
 const SQLITE_QUOTES: [(char, char); 4] = [('\'', '\''), ('"', '"'), ('`', '`'), ('[', ']')];
 
-/// The text without what stands between quotes.
+/// The text with a space in place of what stands between quotes.
 fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
     let mut outside = String::with_capacity(text.len());
     let mut until: Option<char> = None;
@@ -140,7 +197,10 @@ fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
             Some(close) if c == close => until = None,
             Some(_) => {}
             None => match quotes.iter().find(|(open, _)| *open == c) {
-                Some((_, close)) => until = Some(*close),
+                Some((_, close)) => {
+                    until = Some(*close);
+                    outside.push(' ');
+                }
                 None => outside.push(c),
             },
         }

@@ -112,14 +112,14 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     }
 }
 
-/// Frees the run as soon as the store answers: sooner than its lease ends.
+/// Frees the run as soon as the store answers: sooner than its lease ends, which it is left to if the store refuses.
 async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
     loop {
         tokio::select! {
             _ = tokio::time::sleep(STORE_REST) => {}
             _ = ctx.cut.cancelled() => return,
         }
-        if ctx.store.release_run(run).await.is_ok() {
+        if !matches!(ctx.store.release_run(run).await, Err(StoreError::Unavailable(_))) {
             return;
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::Engine;
-use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sandbox::{Sandbox, ScanReport, Trouble};
 use tokio::sync::Notify;
@@ -20,7 +20,7 @@ use crate::versions::{SharedVersions, Standings};
 const REST: Duration = Duration::from_millis(50);
 /// Then look, even if it goes on changing.
 const REST_MAX: Duration = Duration::from_millis(500);
-/// A file that was renamed is whole; after a look, a storm of renames has to wait for so long all the same.
+/// A file that was renamed is whole, and looked at at once; but in a storm of renames not so soon after the last look began.
 const LOOK_REST: Duration = Duration::from_millis(250);
 /// Rescan without a nudge: events can be missed, and some file systems send none.
 const RESCAN_PERIOD: Duration = Duration::from_secs(30);
@@ -166,7 +166,9 @@ fn watch(folder: &Path, nudge: Arc<Notify>, renamed: Arc<AtomicBool>) -> Option<
         Ok(event) if !matters(&event) => {}
         // An error may have swallowed an event: look.
         event => {
-            if event.is_ok_and(|event| matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)))) {
+            if event.is_ok_and(|event| {
+                matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)))
+            }) {
                 renamed.store(true, Ordering::Release);
             }
             nudge.notify_one();

@@ -11,7 +11,7 @@ use domain::scope::ScopeError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-use crate::config::{DatasourceConfig, SQLITE_READERS, WAIT_MAX};
+use crate::config::{DatasourceConfig, SCHEMA, SQLITE_READERS, WAIT_MAX};
 use crate::db::{Db, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::store::{Store, hide_password, postgres_options};
@@ -96,7 +96,17 @@ fn lazy(config: &DatasourceConfig) -> Result<Db, sqlx::Error> {
     }
     let options = postgres_options(url, config.password.as_ref())?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
-    Ok(Db::Postgres(pool.connect_lazy_with(options.application_name("tidemill job"))))
+    Ok(Db::Postgres(pool.connect_lazy_with(beside_own_tables(options).application_name("tidemill job"))))
+}
+
+/// Postgres looks for tables in the schema that is called like the role first: for a role that is called like the host's
+/// schema, these would be the host's.
+fn beside_own_tables(options: PgConnectOptions) -> PgConnectOptions {
+    let is_told = options.get_options().is_some_and(|told| told.contains("search_path"));
+    if options.get_username() == SCHEMA && !is_told {
+        return options.options([("search_path", "public")]);
+    }
+    options
 }
 
 /// A file that was put back from a copy has its old name and is another one: a connection from before

@@ -100,5 +100,7 @@ fn tally(said: &str, ended_well: bool) -> Tally {
     let number = |text: Option<&str>| text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let inputs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     let reached = said.lines().rev().find_map(|line| line.split("cov: ").nth(1)?.split(' ').next());
-    Tally { inputs: number(inputs), reached: number(reached), bad: u64::from(!ended_well) }
+    let inputs = number(inputs);
+    // Without any it proves nothing.
+    Tally { inputs, reached: number(reached), bad: u64::from(!ended_well || inputs == 0) }
 }

@@ -102,7 +102,12 @@ fn statements_that_are_fine() {
         "SELECT '''; DROP TABLE x; SELECT '",
         "SELECT $12::text FROM t",
         "SELECT [a b], `c` FROM t",
-        "SELECT page_size, log_id, sqlite FROM tidemill_orders WHERE by = 'tidemill'",
+        "SELECT page_size, lo_revenue, sqlite FROM tidemill_orders WHERE by = 'tidemill'",
+        "SELECT my_tidemill.id, \"orders_tidemill\".id FROM my_tidemill",
+        "INSERT INTO t SELECT a FROM (SELECT 1 AS a) AS x",
+        "INSERT OR REPLACE INTO t VALUES ((SELECT 1), 2)",
+        "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
+        "WITH x AS (INSERT INTO t SELECT 1 RETURNING id) SELECT * FROM x",
     ];
     for sql in texts {
         assert_eq!(with_sql(sql).map(|_| ()), Ok(()), "{sql}");
@@ -131,15 +136,6 @@ fn statements_that_are_refused() {
         "CREATE TABLE t (a)",
         "EXPLAIN SELECT 1",
         "REPLACE INTO t VALUES (1)",
-        "SELECT pg_sleep(9)",
-        "SELECT \"PG_Sleep\"(9)",
-        "SELECT \"'\", pg_catalog.pg_sleep(9), \"'\"",
-        "SELECT U&\"\\0070g_sleep\"(9)",
-        "SELECT set_config('role', 'x', true)",
-        "SELECT query_to_xml('SELECT 1', true, true, '')",
-        "SELECT load_extension('x')",
-        "UPDATE tidemill.item SET state = 'resolved'",
-        "DELETE FROM \"tidemill\" . \"item\"",
     ];
     expect![[r#"
         "": it is empty
@@ -161,6 +157,32 @@ fn statements_that_are_refused() {
         "CREATE TABLE t (a)": "create" is not allowed: select, insert, update, delete and with are
         "EXPLAIN SELECT 1": "explain" is not allowed: select, insert, update, delete and with are
         "REPLACE INTO t VALUES (1)": "replace" is not allowed: select, insert, update, delete and with are
+    "#]]
+    .assert_eq(&verdicts(&texts));
+}
+
+#[test]
+fn statements_that_reach_past_the_tables_of_a_business() {
+    let texts = [
+        "SELECT pg_sleep(9)",
+        "SELECT \"PG_Sleep\"(9)",
+        "SELECT \"'\", pg_catalog.pg_sleep(9), \"'\"",
+        "SELECT U&\"\\0070g_sleep\"(9)",
+        "SELECT set_config('role', 'x', true)",
+        "SELECT query_to_xml('SELECT 1', true, true, '')",
+        "SELECT load_extension('x')",
+        "UPDATE tidemill.item SET state = 'resolved'",
+        "DELETE FROM \"tidemill\" . \"item\"",
+        "WITH x AS (SELECT 1) UPDATE\"tidemill\".item SET a = 1",
+        "SELECT 1 AS id INTO goods",
+        "SELECT 1 AS\"id\"INTO TEMP goods",
+        "SELECT (1) insert INTO TEMP goods",
+        "SELECT 1INTO TEMP goods",
+        "SELECT $1INTO TEMP goods",
+        "WITH x AS (SELECT 1) SELECT 1 AS insert INTO TEMP goods FROM x",
+        "WITH x AS (SELECT 1 INTO goods) SELECT 1",
+    ];
+    expect![[r#"
         "SELECT pg_sleep(9)": "pg_sleep" is not for plugins: it reaches past the tables of a business
         "SELECT \"PG_Sleep\"(9)": "pg_sleep" is not for plugins: it reaches past the tables of a business
         "SELECT \"'\", pg_catalog.pg_sleep(9), \"'\"": "pg_catalog" is not for plugins: it reaches past the tables of a business
@@ -168,10 +190,17 @@ fn statements_that_are_refused() {
         "SELECT set_config('role', 'x', true)": "set_config" is not for plugins: it reaches past the tables of a business
         "SELECT query_to_xml('SELECT 1', true, true, '')": "query_to_xml" is not for plugins: it reaches past the tables of a business
         "SELECT load_extension('x')": "load_extension" is not for plugins: it reaches past the tables of a business
-        "UPDATE tidemill.item SET state = 'resolved'": "tidemill." is the host's own schema
-        "DELETE FROM \"tidemill\" . \"item\"": "tidemill." is the host's own schema
-    "#]]
-    .assert_eq(&verdicts(&texts));
+        "UPDATE tidemill.item SET state = 'resolved'": "tidemill" is the host's own schema
+        "DELETE FROM \"tidemill\" . \"item\"": "tidemill" is the host's own schema
+        "WITH x AS (SELECT 1) UPDATE\"tidemill\".item SET a = 1": "tidemill" is the host's own schema
+        "SELECT 1 AS id INTO goods": a select that makes a table (into) is not allowed
+        "SELECT 1 AS\"id\"INTO TEMP goods": a select that makes a table (into) is not allowed
+        "SELECT (1) insert INTO TEMP goods": a select that makes a table (into) is not allowed
+        "SELECT 1INTO TEMP goods": a select that makes a table (into) is not allowed
+        "SELECT $1INTO TEMP goods": a select that makes a table (into) is not allowed
+        "WITH x AS (SELECT 1) SELECT 1 AS insert INTO TEMP goods FROM x": a select that makes a table (into) is not allowed
+        "WITH x AS (SELECT 1 INTO goods) SELECT 1": a select that makes a table (into) is not allowed
+    "#]].assert_eq(&verdicts(&texts));
 }
 
 /// Each of these is two statements to SQLite or to Postgres, made to look like one.

@@ -195,7 +195,8 @@ impl Tx {
 
     /// Has statements of ours find their tables in this transaction, which began on a datasource of the same database.
     pub async fn among_own_tables(&mut self) -> Result<(), sqlx::Error> {
-        self.set_local("search_path", SCHEMA).await
+        // Named last: else a temporary table of the same name would come first.
+        self.set_local("search_path", &format!("{SCHEMA}, pg_temp")).await
     }
 
     /// A setting of Postgres for the rest of this transaction.

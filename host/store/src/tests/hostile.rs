@@ -10,10 +10,12 @@ use domain::plugin::{Describe, Statement};
 use domain::scope::Scope;
 use serde_json::json;
 
-use super::support::{Kind, SHOP, T, conformance, execute, job, lease};
+use super::support::{Kind, SHOP, T, config, conformance, execute, job, lease};
+use crate::Store;
 
 conformance! {
     hostile_statements_come_to_nothing,
+    a_role_called_as_the_hosts_schema_does_not_lead_there,
 }
 
 /// How long a statement may take, and how much later it may be noticed on a busy machine.
@@ -114,6 +116,12 @@ const HOSTILE: &[&str] = &[
     "SELECT * FROM pragma_database_list",
     "INSERT INTO sqlite_schema VALUES ('table', 'x', 'x', 0, 'x')",
     "UPDATE \"sqlite_master\" SET sql = 'x'",
+    // A table, one that hides another from whoever has the connection next among them.
+    "SELECT 1 AS id, 'x' AS name INTO stolen",
+    "SELECT 1 AS id, 'x' AS name INTO TEMP goods",
+    "SELECT 1 AS id, 'x' AS\"name\"INTO TEMPORARY goods",
+    "SELECT 1 AS insert INTO TEMP goods",
+    "WITH x AS (SELECT 1) SELECT (1) insert INTO TEMP goods FROM x",
     // The host's own tables.
     "UPDATE tidemill.item SET state = 'resolved'",
     "DELETE FROM \"tidemill\".\"audit\"",
@@ -176,4 +184,21 @@ async fn hostile_statements_come_to_nothing(t: T) {
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         assert_eq!(t.number(locks).await, 0);
     }
+}
+
+/// As docs/operating.md has it: one role for the host and, here, for a datasource in the same database.
+async fn a_role_called_as_the_hosts_schema_does_not_lead_there(t: T) {
+    if t.kind == Kind::Sqlite {
+        return; // It has neither roles nor schemas.
+    }
+    let role = "DO $$ BEGIN CREATE ROLE tidemill LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+        GRANT USAGE ON SCHEMA tidemill TO tidemill; GRANT ALL ON ALL TABLES IN SCHEMA tidemill TO tidemill";
+    t.tamper(role).await.unwrap();
+    let shop = t.url.replacen("//postgres@", "//tidemill@", 1);
+    assert_ne!(shop, t.url, "the server's own role is another one");
+    let store = Store::open(&config(&t.url, &shop)).await.unwrap();
+    let refused = store.check_statement(&declared("UPDATE item SET state = 'resolved'").unwrap()).await;
+    assert_eq!(refused, Err("relation \"item\" does not exist".to_owned()));
+    assert_eq!(store.check_statement(&declared("SELECT 1").unwrap()).await, Ok(()));
+    store.close().await;
 }

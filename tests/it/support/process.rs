@@ -1,6 +1,6 @@
 //! The real binary as a process of its own, that can be killed.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -30,7 +30,8 @@ pub fn free_port() -> u16 {
     let port = |n: u16| 12_000 + (first + n) % 20_000;
     std::iter::repeat_with(|| port(NEXT.fetch_add(1, Ordering::Relaxed) % 20_000))
         .take(1_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        // Asked, not tried: what listened here for a moment would go on in a process that another thread is just starting.
+        .find(|port| TcpStream::connect(("127.0.0.1", *port)).is_err())
         .expect("one of a thousand ports is free")
 }
 

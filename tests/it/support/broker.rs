@@ -187,8 +187,13 @@ async fn messages(broker: &Broker) -> Vec<Arrived> {
 /// All entries of one stream of Redis, the oldest first.
 async fn entries(broker: &Broker, stream: &str) -> Vec<Arrived> {
     let mut connection = broker.redis_connection().await;
-    let range = redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query_async(&mut connection).await;
-    let range: Vec<(String, BTreeMap<String, String>)> = range.unwrap();
+    let range: Vec<(String, BTreeMap<String, String>)> = loop {
+        match redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query_async(&mut connection).await {
+            // It listens before it has read its data again.
+            Err(error) if error.code() == Some("LOADING") => tokio::task::yield_now().await,
+            range => break range.unwrap(),
+        }
+    };
     let arrived = |(_, mut fields): (String, BTreeMap<String, String>)| {
         let payload = serde_json::from_str(&fields.remove("payload").unwrap()).unwrap();
         Arrived { place: stream.to_owned(), fields, payload }

@@ -109,8 +109,8 @@ fn check_single(sql: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the host keeps its own tables, if the datasource is its own Postgres.
-const OWN_SCHEMA: &str = "tidemill";
+/// Where the host keeps its own tables on Postgres.
+pub const OWN_SCHEMA: &str = "tidemill";
 
 /// Whether the schema qualifies a name, quoted or not.
 fn names_own_schema(small: &str) -> bool {

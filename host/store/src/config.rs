@@ -32,7 +32,7 @@ pub struct DatasourceConfig {
 /// Readers of an SQLite file beside its one writer.
 pub const SQLITE_READERS: u32 = 4;
 /// Where our tables are on Postgres.
-pub const SCHEMA: &str = "tidemill";
+pub const SCHEMA: &str = domain::plugin::OWN_SCHEMA;
 pub const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// Longest wait for a connection, and for a lock of SQLite.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::job::{Access, Grants, JobSpec};
+use domain::job::{Access, JobSpec};
 use domain::lease::Hold;
 use domain::plugin::{Describe, Statement};
 use domain::scope::Scope;
 use serde_json::json;
 
-use super::support::{Kind, SHOP, T, config, conformance, execute, job, lease};
+use super::sql::granted;
+use super::support::{Kind, SHOP, T, config, conformance, execute, lease};
 use crate::Store;
 
 conformance! {
@@ -141,8 +142,7 @@ const HOSTILE: &[&str] = &[
 ];
 
 fn with_a_grant_to_write() -> JobSpec {
-    let mut job = job();
-    job.grants = Grants { datasources: [(SHOP.to_owned(), Access::ReadWrite)].into(), ..Grants::default() };
+    let mut job = granted(Access::ReadWrite);
     job.limits.sql_time = TIME_MAX;
     job
 }

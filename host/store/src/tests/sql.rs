@@ -61,7 +61,7 @@ fn write(sql: &str) -> Statement {
     Statement { writes: true, ..read(sql) }
 }
 
-fn granted(access: Access) -> JobSpec {
+pub fn granted(access: Access) -> JobSpec {
     let grants = Grants { datasources: [(SHOP.to_owned(), access)].into(), ..Grants::default() };
     JobSpec { grants, ..job() }
 }

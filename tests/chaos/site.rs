@@ -24,7 +24,7 @@ concurrency = 16
 config = { work_ms = 400, hold_ms = HOLD }
 grants = { sql = { witness = \"read-write\" }, events = [\"witness\"], keyvalue = true }
 retry = { base = \"1s\", cap = \"5s\", crashes_max = 1000 }
-limits = { items_per_page = 10 }
+limits = { items_per_page = 10, kv_keys = 1000000 }
 ";
 const GOES_ON: &str = "on_store_loss = \"continue-idempotent\"\n";
 /// Nothing in it keeps a second row of the same item away.

@@ -22,6 +22,7 @@ const CONFIG: &str = "
 plugin = \"witness\"
 concurrency = 16
 grants = { sql = { witness = \"read-write\" }, events = [\"witness\"], keyvalue = true }
+limits = { kv_keys = 1000000 }
 ";
 /// Nothing in it keeps a second row of the same item away.
 const TABLE: &str = "PRAGMA journal_mode = WAL;

@@ -15,8 +15,6 @@ pub struct Guest {
     pub peak_mib_max: i64,
     /// And what it may keep of that.
     pub kept_mib_max: i64,
-    /// What its neighbour has to keep of its throughput.
-    pub kept_min: f64,
 }
 
 /// What is put into the plugins folder.
@@ -57,7 +55,6 @@ pub enum End {
 const LIMITS: &str = "cpu_time = \"300ms\", wall_time = \"5s\"";
 /// The memory that an attempt may have, and as much again for what the host does with what it hands over.
 const PEAK_MIB_MAX: i64 = 128;
-const KEPT_MIN: f64 = 0.8;
 /// The allocator keeps some of what was freed, for the next who asks.
 const KEPT_MIB_MAX: i64 = 32;
 /// The same for what the compiler takes: as much again is not taken for the next component.
@@ -74,7 +71,6 @@ impl Guest {
             limits: LIMITS,
             peak_mib_max: PEAK_MIB_MAX,
             kept_mib_max: KEPT_MIB_MAX,
-            kept_min: KEPT_MIN,
         }
     }
 
@@ -113,13 +109,13 @@ impl Guest {
         self
     }
 
-    pub fn neighbour_keeps(mut self, kept_min: f64) -> Guest {
-        self.kept_min = kept_min;
+    pub fn peak_mib(mut self, max: i64) -> Guest {
+        self.peak_mib_max = max;
         self
     }
 
-    pub fn peak_mib(mut self, max: i64) -> Guest {
-        self.peak_mib_max = max;
+    pub fn kept_mib(mut self, max: i64) -> Guest {
+        self.kept_mib_max = max;
         self
     }
 

@@ -67,8 +67,8 @@ fn memory() -> Vec<Guest> {
             .settings("concurrency = 24")
             .limits("cpu_time = \"5s\"")
             .peak_mib(1_100)
-            // All that they compute is page faults, which the kernel serves one after the other.
-            .neighbour_keeps(0.3),
+            // The pool keeps up to 2 MiB of each of their slots for the next ones.
+            .kept_mib(24 * 2),
         Guest::resolves("M26", "residue").times(20).settings("concurrency = 1").limits("cpu_time = \"2s\""),
     ]
 }
@@ -144,10 +144,8 @@ fn outside(servers: &Servers) -> Vec<Guest> {
         storm("sql-many-values", "many-values", "sql-limit"),
         Guest::load("M22", "two-statements", "more than one statement"),
         Guest::load("M22", "attach", "\"attach\" is not allowed"),
-        // Not to be tried again: what is left of it would wait in front of the second try.
-        Guest::resolves("M35", "fork-bomb")
-            .settings("grants = { items = [\"fork-bomb\"] }")
-            .neighbour_keeps(0.5),
+        // What is left of it waits in front of a second try, so the first has to do.
+        Guest::resolves("M35", "fork-bomb").settings("grants = { items = [\"fork-bomb\"] }"),
     ]
 }
 

@@ -27,14 +27,15 @@ url = "sqlite://storm.db"
 plugin = "witness"
 concurrency = 3
 grants = { sql = { witness = "read-write" }, events = ["witness"], keyvalue = true }
+limits = { kv_keys = 1000000 }
 config = { count = "60000", work_ms = "80" }
 "#;
 
 pub struct Host {
     pub site: Site,
     process: Process,
-    /// What a neighbour has to keep of its throughput, at most.
-    neighbour: f64,
+    /// What each guest has to leave to its neighbour of its throughput, as a share.
+    pub neighbour_keeps: f64,
 }
 
 /// Kilobytes, as the kernel counts them.
@@ -61,7 +62,7 @@ impl Host {
         let process = site.serve().await;
         site.until_active("witness").await;
         let neighbour = std::env::var("ZOO_NEIGHBOUR").ok().and_then(|text| text.parse().ok());
-        let host = Host { site, process, neighbour: neighbour.unwrap_or(1.0) };
+        let host = Host { site, process, neighbour_keeps: neighbour.expect("ZOO_NEIGHBOUR is a number") };
         host.post("/api/v1/jobs/neighbour", json!({})).await;
         let found = || async { host.count("SELECT COUNT(*) FROM item").await.ge(&60_000).then_some(()) };
         site::eventually("all of the neighbour's items are found", found).await;
@@ -71,11 +72,6 @@ impl Host {
     /// Another one in place of one that is gone.
     pub async fn start_again(&mut self) {
         self.process = self.site.serve().await;
-    }
-
-    /// What this guest has to leave to its neighbour, as a share.
-    pub fn neighbour_keeps(&self, guest: &Guest) -> f64 {
-        guest.kept_min.min(self.neighbour)
     }
 
     /// Whether the process is there and answers.

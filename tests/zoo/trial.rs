@@ -53,7 +53,7 @@ pub async fn try_out(host: &mut Host, guest: &Guest) -> Verdict {
             host.start_again().await;
             return verdict;
         }
-        if verdict.neighbour >= host.neighbour_keeps(guest) || tries == TRIES_MAX {
+        if verdict.neighbour >= host.neighbour_keeps || tries == TRIES_MAX {
             return verdict;
         }
         eprintln!("once more: {verdict}");
@@ -86,7 +86,7 @@ async fn attempt(host: &mut Host, guest: &Guest, tries: u32) -> Verdict {
     let usual = rate(host.done(quiet, began).await, quiet, began);
     let meanwhile = rate(host.done(began, until).await, began, until);
     let neighbour = if usual > 0.0 { meanwhile / usual } else { 0.0 };
-    if neighbour < host.neighbour_keeps(guest) {
+    if neighbour < host.neighbour_keeps {
         wrong.push(format!("its neighbour kept {neighbour:.2} of its throughput"));
     }
     host.remove(guest);

@@ -18,5 +18,5 @@ pub fn first(root: &Path, steps: usize, rest: impl FnOnce(&mut Steps) -> Result<
 fn build(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;
-    steps.run("building the host", || host::build(root)).map(|_| ())
+    steps.run("building host and tests", || host::build_with_tests(root)).map(|_| ())
 }

@@ -41,6 +41,13 @@ pub fn build(root: &Path) -> Result<PathBuf> {
     Ok(binary(root))
 }
 
+/// The same, and the tests: built together they need all that they share once, since cargo picks features for what is
+/// built together.
+pub fn build_with_tests(root: &Path) -> Result<PathBuf> {
+    sh::run(cargo(root).args(["build", "--workspace", "--bins", "--tests"]))?;
+    Ok(binary(root))
+}
+
 /// Where the binary is once it is built.
 pub fn binary(root: &Path) -> PathBuf {
     target(root).join("debug/tidemill")

@@ -37,7 +37,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
 pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;
-    let binary = steps.run("building the host", || host::build(root))?;
+    let binary = steps.run("building host and tests", || host::build_with_tests(root))?;
     steps.run("programs of the tests", programs)?;
     let postgres = steps.run("starting Postgres", Postgres::start)?;
 

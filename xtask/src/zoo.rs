@@ -29,7 +29,7 @@ pub struct Args {
     /// Random components
     #[arg(long, default_value_t = PORTION)]
     random: u64,
-    /// What each guest's neighbour has to keep of its throughput, at most; less where a guest says so
+    /// What each guest's neighbour has to keep of its throughput
     #[arg(long, default_value_t = 0.8)]
     neighbour: f64,
     /// Of an earlier run's random components

@@ -33,6 +33,8 @@ pub struct Limits {
     pub sql_bytes: usize,
     pub kv_value_bytes: usize,
     pub kv_keys_per_page: usize,
+    /// Keys that a job keeps in all.
+    pub kv_keys: usize,
     /// Locks that an attempt may hold.
     pub locks: usize,
     pub events: usize,
@@ -71,6 +73,7 @@ impl Limits {
         sql_bytes: 4 * MIB,
         kv_value_bytes: 64 * KIB,
         kv_keys_per_page: 1_000,
+        kv_keys: 10_000,
         locks: 16,
         events: 64,
         alerts: 16,

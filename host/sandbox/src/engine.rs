@@ -8,6 +8,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use crate::bindings;
+use crate::compile::Functions;
 use crate::config::SandboxConfig;
 use crate::sandbox::SandboxError;
 use crate::state::State;
@@ -60,8 +61,8 @@ fn engine(config: &SandboxConfig) -> wasmtime::Result<(Engine, &'static str)> {
 }
 
 /// Makes code for the engine above, and runs none: it needs no pool.
-pub fn for_compiler() -> wasmtime::Result<Engine> {
-    Engine::new(&base())
+pub fn for_compiler(functions: Arc<Functions>) -> wasmtime::Result<Engine> {
+    Engine::new(base().enable_incremental_compilation(functions)?)
 }
 
 /// Threads, GC, exceptions, stack switching, the async ABI and the text format are not even compiled in:

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is free: most attempts have ended by then.
-pub const FREE: Duration = Duration::from_millis(20);
+/// What is free: nearly all attempts have ended by then.
+pub const FREE: Duration = Duration::from_millis(5);
 
 #[derive(Clone)]
 pub struct Turns(Arc<Semaphore>);

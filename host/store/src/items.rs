@@ -9,6 +9,7 @@ use domain::item::{ByHand, Claimed, Event, State, next};
 use domain::job::JobSpec;
 use domain::outcome::ErrorInfo;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use crate::audit::{Entry, write};
 use crate::db::{Row, Turn, Tx, args};
@@ -144,7 +145,7 @@ impl Store {
     /// Adds an item by hand: `false` says that it is there already, open or with a person.
     pub async fn item_add(&self, item: &NewItem, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
-        let added = enqueue(&mut tx, item, actor, now).await?;
+        let added = enqueue(&mut tx, std::slice::from_ref(item), actor, now).await? == 1;
         if added {
             let (job, detail) = (item.job.as_str(), item.payload.as_str());
             let entry = Entry { actor, action: "item_added", job: Some(job), subject: &item.key, detail };
@@ -198,17 +199,18 @@ impl Store {
     }
 }
 
-/// Says whether an item was added, or begun anew.
+/// Says how many were added, or begun anew. Of two with one key the first counts, as it does if the second comes later.
 pub(crate) async fn enqueue(
     tx: &mut Tx,
-    item: &NewItem,
+    added: &[NewItem],
     by: &str,
     now: Timestamp,
-) -> Result<bool, StoreError> {
-    let NewItem { job, key, payload } = item;
-    let id = ItemId::new(now).to_string();
-    let args = args![id, job.as_str(), key.as_str(), payload.as_str(), now, by];
-    Ok(tx.execute(items::ITEM_ENQUEUE, &args).await? == 1)
+) -> Result<u64, StoreError> {
+    let object = |NewItem { job, key, payload }: &NewItem| json!({ "id": ItemId::new(now).to_string(), "job": job.as_str(), "key": key, "payload": payload });
+    let mut keys = BTreeSet::new();
+    let first = added.iter().filter(|item| keys.insert((&item.job, &item.key)));
+    let array: Value = first.map(object).collect();
+    tx.execute(items::ITEMS_ENQUEUE, &args![array.to_string(), now, by]).await
 }
 
 fn claimed(row: &Row) -> Result<Claimed, StoreError> {

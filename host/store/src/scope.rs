@@ -131,6 +131,12 @@ impl AttemptScope {
         self.check_open(&state)?;
         if state.kv.get(bucket, key).is_none() {
             check_count("keys written", state.kv.len(), limits.kv_keys_per_page)?;
+            let keep = || self.store.may_keep(&self.job, bucket, key, self.now());
+            if value.is_some() && !keep().await.map_err(unavailable)? {
+                let (job, most) = (&self.job.name, limits.kv_keys);
+                let text = format!("job {job} keeps {most} keys: delete some, or raise limits.kv_keys");
+                return Err(ScopeError::Limit(text));
+            }
         }
         Ok(state)
     }

@@ -10,11 +10,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use crate::commit::Committer;
 use crate::config::{
-    POSTGRES_CONNECTIONS_MAX, SCHEMA, SQLITE_READERS, STATEMENT_TIME_MAX, StoreConfig, WAIT_MAX,
+    POSTGRES_CONNECTIONS_MAX, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, STATEMENT_TIME_MAX,
+    StoreConfig, WAIT_MAX,
 };
 use crate::datasource::Datasources;
 use crate::db::{Db, Turn, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
+use crate::keys::Keys;
 use crate::taken::Taken;
 use crate::wake::Wake;
 use crate::{migrate, sql};
@@ -27,6 +29,7 @@ pub struct Store {
     pub(crate) datasources: Datasources,
     pub(crate) committer: Committer,
     pub(crate) taken: Taken,
+    pub(crate) keys: Keys,
     wake: Wake,
 }
 
@@ -40,6 +43,7 @@ impl Store {
             datasources: Datasources::new(&config.datasources, &config.url)?,
             committer: Committer::start(db.clone()),
             taken: Taken::default(),
+            keys: Keys::default(),
             wake: Wake::start(&db),
             db,
         })
@@ -117,13 +121,14 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
     }
-    let writer = Writer::durable(options.clone()).await.map_err(|e| unusable(sqlite_hint(&e)))?;
+    let written = options.clone().pragma("cache_size", SQLITE_WRITER_CACHE);
+    let writer = Writer::durable(written).await.map_err(|e| unusable(sqlite_hint(&e)))?;
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(WAIT_MAX);
     let readers = readers.before_acquire(|connection, _| {
         let good = agrees(connection);
         Box::pin(async move { Ok(good) })
     });
-    let readers = readers.connect_lazy_with(options.read_only(true));
+    let readers = readers.connect_lazy_with(options.pragma("cache_size", SQLITE_CACHE).read_only(true));
     if durable {
         // A read-only file opens well, and even begins: only a write tells. It is rolled back.
         let write = async {

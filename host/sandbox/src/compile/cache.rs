@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use domain::id::Digest;
+use domain::id::{Digest, PluginName};
 use domain::limits::MIB;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
@@ -20,6 +20,15 @@ const SEAL_BYTES: usize = 32;
 /// What was used longest ago goes first.
 const FILES_MAX: usize = 256;
 const BYTES_MAX: u64 = 512 * MIB as u64;
+
+/// What is kept, and of whom.
+#[derive(Debug, Clone, Copy)]
+pub enum Kept<'a> {
+    /// The code of a component.
+    Code(Digest),
+    /// What the version of a plugin that was compiled last is made of.
+    Functions(&'a PluginName),
+}
 
 pub struct Cache {
     folder: PathBuf,
@@ -41,14 +50,14 @@ impl Cache {
         Ok(Cache { folder, key, settings: settings.0.finalize().into() })
     }
 
-    /// The code of this component, if it is here, and as it was when it was put here.
-    pub fn get(&self, component: Digest) -> Option<Vec<u8>> {
-        let path = self.path(component);
+    /// If it is here, and as it was when it was put here.
+    pub fn get(&self, kept: Kept<'_>) -> Option<Vec<u8>> {
+        let path = self.path(kept);
         let mut bytes = fs::read(&path).ok()?;
-        let Some((artefact, seal)) = bytes.split_last_chunk::<SEAL_BYTES>() else {
+        let Some((content, seal)) = bytes.split_last_chunk::<SEAL_BYTES>() else {
             return self.refuse(&path);
         };
-        if self.seal("code", component).chain_update(artefact).verify_slice(seal).is_err() {
+        if self.seal("content", kept).chain_update(content).verify_slice(seal).is_err() {
             return self.refuse(&path);
         }
         // Only by its time is it known what is still in use.
@@ -63,12 +72,12 @@ impl Cache {
         None
     }
 
-    pub fn put(&self, component: Digest, artefact: Vec<u8>) -> io::Result<()> {
-        let seal = self.seal("code", component).chain_update(&artefact).finalize().into_bytes();
-        let path = self.path(component);
+    pub fn put(&self, kept: Kept<'_>, content: Vec<u8>) -> io::Result<()> {
+        let seal = self.seal("content", kept).chain_update(&content).finalize().into_bytes();
+        let path = self.path(kept);
         let draft = path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        let written = file.write_all(&artefact).and_then(|()| file.write_all(&seal));
+        let written = file.write_all(&content).and_then(|()| file.write_all(&seal));
         written.and_then(|()| fs::rename(&draft, &path)).inspect_err(|_| {
             let _ = fs::remove_file(&draft);
         })?;
@@ -95,14 +104,23 @@ impl Cache {
     }
 
     /// The name says nothing to those who do not have the key, and another version of the host does not look for it.
-    fn path(&self, component: Digest) -> PathBuf {
-        let name = Digest(self.seal("name", component).finalize().into_bytes().into());
+    fn path(&self, kept: Kept<'_>) -> PathBuf {
+        let name = Digest(self.seal("name", kept).finalize().into_bytes().into());
         self.folder.join(name.to_string())
     }
 
-    fn seal(&self, purpose: &str, component: Digest) -> Hmac<Sha256> {
+    fn seal(&self, purpose: &str, kept: Kept<'_>) -> Hmac<Sha256> {
+        let (kind, of) = match kept {
+            Kept::Code(component) => ("code", component),
+            Kept::Functions(plugin) => ("functions", Digest(Sha256::digest(plugin.as_str()).into())),
+        };
         let mac = Hmac::<Sha256>::new(&self.key.into());
-        mac.chain_update(purpose).chain_update(component.0).chain_update(self.settings)
+        // No two of them are the same text with another border.
+        mac.chain_update(purpose)
+            .chain_update(" of ")
+            .chain_update(kind)
+            .chain_update(of.0)
+            .chain_update(self.settings)
     }
 }
 

@@ -1,18 +1,21 @@
 //! The compiler as a process of its own: what a component makes of it ends that process, and no attempt waits for it.
 
-use std::io::{Read, Write};
+use std::convert::Infallible;
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use domain::limits::{KIB, MIB};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, setpriority_pgrp, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::{Refusal, artefact};
+use super::functions::Functions;
+use super::{Compiled, Refusal, artefact};
 use crate::convert::shown;
 use crate::engine;
 
@@ -20,9 +23,13 @@ use crate::engine;
 const SUBCOMMAND: &str = "compile-plugin";
 /// A machine may have hundreds of cores, and each thread takes some address space.
 const THREADS_MAX: usize = 4;
-/// Most plugins are smaller: they are compiled in a moment, and somebody waits for it.
-const SMALL_BYTES: usize = 256 * KIB;
+/// Most plugins are compiled sooner. What takes longer goes on with what the attempts leave of the cores: no more than a
+/// tenth, if they can use them all.
+const URGENT: Duration = Duration::from_millis(250);
+const NICE: i32 = 10;
 const ARTEFACT_BYTES_MAX: usize = 256 * MIB;
+/// With the functions that it is made of.
+const ANSWER_BYTES_MAX: usize = 2 * ARTEFACT_BYTES_MAX;
 const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
 /// Of `setrlimit`'s bound on time.
 const SIGXCPU: i32 = 24;
@@ -66,46 +73,54 @@ impl Child {
         Child { program, bounds: Bounds::DEFAULT }
     }
 
-    pub async fn compile(&self, component: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    /// `functions` are those of the version before, if they are known.
+    pub async fn compile(&self, component: Vec<u8>, functions: Vec<u8>) -> Result<Compiled, Refusal> {
         let started = self.command(component.len()).spawn();
         let mut process = started.map_err(|e| {
             Refusal::passing(format!("the compiler {} cannot be started: {e}", self.program.display()))
         })?;
+        let id = process.id();
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         let talk = async {
             let hand_over = async move {
                 if let Some(mut stdin) = stdin {
                     // One that ends before it has read all says why on stderr.
                     let _ = stdin.write_all(&component).await;
+                    let _ = stdin.write_all(&functions).await;
                 }
             };
-            let (artefact, complaint) =
-                (all_of(stdout, ARTEFACT_BYTES_MAX), all_of(stderr, COMPLAINT_BYTES_MAX));
-            let ((), artefact, complaint) = tokio::join!(hand_over, artefact, complaint);
-            (artefact, complaint, process.wait().await)
+            let (answer, complaint) = (all_of(stdout, ANSWER_BYTES_MAX), all_of(stderr, COMPLAINT_BYTES_MAX));
+            let ((), answer, complaint) = tokio::join!(hand_over, answer, complaint);
+            (answer, complaint, process.wait().await)
         };
-        let Ok((artefact, complaint, ended)) = tokio::time::timeout(self.bounds.time, talk).await else {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(self.bounds.time, talk) => ended,
+            never = step_back(id) => match never {},
+        };
+        let Ok((answer, complaint, ended)) = ended else {
             let _ = process.kill().await;
             return Err(format!("it could not be compiled within {:?}", self.bounds.time).into());
         };
-        if artefact.len() > ARTEFACT_BYTES_MAX {
-            return Err(format!("compiled it is larger than {ARTEFACT_BYTES_MAX} bytes").into());
+        if answer.len() > ANSWER_BYTES_MAX {
+            return Err(format!("compiled it is larger than {ANSWER_BYTES_MAX} bytes").into());
         }
         let ended = ended.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
-        if ended.success() { Ok(artefact) } else { Err(self.why(ended, &complaint)) }
+        if !ended.success() {
+            return Err(self.why(ended, &complaint));
+        }
+        Compiled::of(answer).ok_or_else(|| "the compiler's answer is not whole".to_owned().into())
     }
 
     /// It is told nothing of this process but what it needs.
     fn command(&self, bytes: usize) -> Command {
-        let cores = available_parallelism().map_or(1, usize::from);
-        // What takes long leaves one core to the attempts that run meanwhile.
-        let threads = if bytes > SMALL_BYTES { cores - 1 } else { cores }.clamp(1, THREADS_MAX);
+        let threads = available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         let mut command = Command::new(&self.program);
         command
             .arg(SUBCOMMAND)
             .args([
                 self.bounds.time.as_secs().max(1).to_string(),
                 self.bounds.address_space_bytes.to_string(),
+                bytes.to_string(),
             ])
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string())
@@ -138,6 +153,18 @@ impl Child {
     }
 }
 
+/// Lets all others go first, when it is not done in a moment. A process group, because on Linux each thread has a
+/// priority of its own.
+async fn step_back(compiler: Option<u32>) -> Infallible {
+    tokio::time::sleep(URGENT).await;
+    let group = compiler.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(group) = group {
+        // If it has ended meanwhile, nothing is left to do.
+        let _ = setpriority_pgrp(Some(group), NICE);
+    }
+    std::future::pending().await
+}
+
 /// What is to be read, and one byte more than allowed if it is too much.
 async fn all_of(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -148,14 +175,37 @@ async fn all_of(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Vec<u
     bytes
 }
 
-/// The child's side: compiles the component on stdin, and writes what came of it to stdout.
-pub fn compile_stdin(bounds: &Bounds) -> Result<(), String> {
+/// The child's side: compiles the component on stdin, of so many bytes, with the functions that follow, and writes what
+/// came of it to stdout.
+pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), String> {
     bounds.apply().map_err(|e| format!("the compiler's bounds cannot be set: {e}"))?;
     let mut component = Vec::new();
     std::io::stdin().read_to_end(&mut component).map_err(|e| format!("the component cannot be read: {e}"))?;
-    let engine = engine::for_compiler().map_err(|e| format!("the compiler cannot be set up: {e:#}"))?;
+    let functions = Arc::new(Functions::of(component.split_off(component_bytes.min(component.len()))));
+    let engine = engine::for_compiler(functions.clone());
+    let engine = engine.map_err(|e| format!("the compiler cannot be set up: {e:#}"))?;
     let artefact = artefact::make(&engine, &component)?;
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(&artefact).and_then(|()| stdout.flush());
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    let written = Compiled::write(&artefact, &functions, &mut stdout);
     written.map_err(|e| format!("what was compiled cannot be handed over: {e}"))
+}
+
+impl Compiled {
+    /// The length of the first part comes last, so that it need not be moved when it is read.
+    fn write(artefact: &[u8], functions: &Functions, out: &mut impl Write) -> std::io::Result<()> {
+        out.write_all(artefact)?;
+        functions.write_to(out)?;
+        out.write_all(&(artefact.len() as u64).to_le_bytes())?;
+        out.flush()
+    }
+
+    fn of(mut answer: Vec<u8>) -> Option<Compiled> {
+        let (parts, length) = answer.split_last_chunk()?;
+        let length =
+            usize::try_from(u64::from_le_bytes(*length)).ok().filter(|length| *length <= parts.len())?;
+        let parts = parts.len();
+        answer.truncate(parts);
+        let functions = answer.split_off(length);
+        Some(Compiled { artefact: answer, functions })
+    }
 }

@@ -1,23 +1,26 @@
 //! From a component's bytes to code of this machine. Compilers are large and components are strangers, so it is done
 //! by another process, which can be stopped, and once for all starts of the host.
 
-mod artefact;
+pub mod artefact;
 pub mod cache;
 mod child;
+mod functions;
 pub mod scan;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use domain::id::{Digest, PluginName};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use self::cache::Cache;
+use self::cache::{Cache, Kept};
 use crate::folder::PluginFile;
 
 pub use self::child::{Bounds, Child, compile_stdin};
+pub use self::functions::Functions;
 
 /// By whom components are compiled.
 #[derive(Debug, Clone)]
@@ -25,6 +28,13 @@ pub enum Compiler {
     /// By this process, however long it takes and whatever it needs: for components that are known.
     InProcess,
     Child(Child),
+}
+
+/// What a compiler makes of a component.
+pub struct Compiled {
+    pub artefact: Vec<u8>,
+    /// For the compilation of the version after; none if this process was the compiler.
+    pub functions: Vec<u8>,
 }
 
 /// Why there is no code of a component.
@@ -77,46 +87,70 @@ impl Foundry {
             let ms = began.elapsed().as_millis();
             tracing::debug!(%plugin, digest = %digest.short(), ms, "{from}");
         };
-        if let Some(component) = self.kept(&file).await {
+        if let Some(component) = self.kept(digest).await {
             told("found compiled");
             return Ok(component);
         }
         // Never closed, so there is always a permit in the end.
         let permit = self.permits.acquire().await;
-        let artefact = self.compile(file.bytes).await?;
+        let compiled = self.compile(file).await?;
         drop(permit);
-        let (engine, cache) = (self.engine.clone(), self.cache.clone());
-        let component = in_background(move || {
-            let component = artefact::load(&engine, &artefact)?;
-            if let Some(Err(error)) = cache.map(|cache| cache.put(digest, artefact)) {
-                tracing::warn!(%error, "a compiled plugin is not kept: the next start compiles it anew");
-            }
-            Ok(component)
-        });
-        let component = component.await?;
+        let component = self.take_over(plugin.clone(), digest, compiled).await?;
         told("compiled");
         Ok(component)
     }
 
     /// What this host compiled before, unchanged.
-    async fn kept(&self, file: &PluginFile) -> Option<Component> {
-        let (engine, cache, digest) = (self.engine.clone(), self.cache.clone()?, file.digest);
+    async fn kept(&self, digest: Digest) -> Option<Component> {
+        let (engine, cache) = (self.engine.clone(), self.cache.clone()?);
         let load = move || {
-            let artefact = cache.get(digest).ok_or("it was not compiled before")?;
+            let artefact = cache.get(Kept::Code(digest)).ok_or("it was not compiled before")?;
             artefact::load(&engine, &artefact)
         };
         in_background(load).await.ok()
     }
 
-    async fn compile(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-        let bytes = in_background(move || scan::check(&bytes).map(|()| bytes)).await?;
+    async fn compile(&self, PluginFile { plugin, bytes, .. }: PluginFile) -> Result<Compiled, Refusal> {
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
         match &self.compiler {
-            Compiler::Child(child) => child.compile(bytes).await,
+            Compiler::Child(child) => {
+                let prepare = move || {
+                    scan::check(&bytes)?;
+                    let functions = cache.and_then(|cache| cache.get(Kept::Functions(&plugin)));
+                    Ok((bytes, functions.unwrap_or_default()))
+                };
+                let (bytes, functions) = in_background(prepare).await?;
+                child.compile(bytes, functions).await
+            }
             Compiler::InProcess => {
-                let engine = self.engine.clone();
-                Ok(in_background(move || artefact::make(&engine, &bytes)).await?)
+                let make = move || {
+                    scan::check(&bytes)?;
+                    artefact::make(&engine, &bytes)
+                };
+                Ok(Compiled { artefact: in_background(make).await?, functions: Vec::new() })
             }
         }
+    }
+
+    async fn take_over(
+        &self,
+        plugin: PluginName,
+        digest: Digest,
+        Compiled { artefact, functions }: Compiled,
+    ) -> Result<Component, String> {
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let load = move || {
+            let component = artefact::load(&engine, &artefact)?;
+            let keep = |cache: Arc<Cache>| {
+                cache.put(Kept::Code(digest), artefact)?;
+                if functions.is_empty() { Ok(()) } else { cache.put(Kept::Functions(&plugin), functions) }
+            };
+            if let Some(Err(error)) = cache.map(keep) {
+                tracing::warn!(%error, "a compiled plugin is not kept: the next start compiles it anew");
+            }
+            Ok(component)
+        };
+        in_background(load).await
     }
 }
 

@@ -10,8 +10,8 @@ use domain::id::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::{Bench, guest_path, job};
-use crate::compile::cache::Cache;
-use crate::compile::{Child, Compiler, Foundry, scan};
+use crate::compile::cache::{Cache, Kept};
+use crate::compile::{Child, Compiler, Foundry, Functions, artefact, scan};
 use crate::folder::PluginFile;
 use crate::{Decided, Sandbox, SandboxConfig, engine};
 
@@ -26,11 +26,11 @@ fn file(guest: &str) -> PluginFile {
 /// Whatever this takes over was compiled before: its own compiler is not there.
 fn without_compiler(data_dir: &Path) -> Foundry {
     let compiler = Compiler::Child(Child::of("/no/such/compiler".into()));
-    Foundry::new(engine::for_compiler().unwrap(), compiler, Some(data_dir), 1)
+    Foundry::new(engine::for_compiler(Arc::default()).unwrap(), compiler, Some(data_dir), 1)
 }
 
 fn with_compiler(data_dir: &Path) -> Foundry {
-    Foundry::new(engine::for_compiler().unwrap(), Compiler::InProcess, Some(data_dir), 1)
+    Foundry::new(engine::for_compiler(Arc::default()).unwrap(), Compiler::InProcess, Some(data_dir), 1)
 }
 
 /// The one file that is kept.
@@ -62,6 +62,34 @@ async fn what_was_compiled_once_is_not_compiled_again() {
     assert_eq!(mode(&kept(dir.path())), 0o600);
 }
 
+/// Compiles with the functions of an earlier compilation: the code, the functions, and how many of them were known.
+fn compile(guest: &str, before: &[u8]) -> (Vec<u8>, Vec<u8>, (usize, usize)) {
+    let functions = Arc::new(Functions::of(before.to_owned()));
+    let engine = engine::for_compiler(functions.clone()).unwrap();
+    let artefact = artefact::make(&engine, &file(guest).bytes).unwrap();
+    let mut after = Vec::new();
+    functions.write_to(&mut after).unwrap();
+    (artefact, after, functions.known())
+}
+
+#[test]
+fn the_functions_of_the_version_before_make_the_same_code() {
+    let (_, before, (known, all)) = compile("versioned-a", &[]);
+    assert!(known == 0 && all > 100, "{known} of {all}");
+    let (code, after, _) = compile("versioned-b", &[]);
+    let (same_code, same_after, (known, all)) = compile("versioned-b", &before);
+    assert!(same_code == code, "to the byte");
+    assert!(known * 10 > all * 9, "the two versions share most functions: {known} of {all}");
+    let (_, _, (known, all)) = compile("versioned-b", &same_after);
+    assert_eq!(known, all, "those that were known are handed on with those that are new");
+    assert!(same_after.len() < after.len() * 2, "what only the version before needs is not");
+
+    for cut in [1, 7, 8, 39, before.len() / 2, before.len() - 1] {
+        let (code_of_cut, _, (known, _)) = compile("versioned-b", &before[..cut]);
+        assert!(code_of_cut == code && known == 0, "{cut} bytes are nothing");
+    }
+}
+
 #[tokio::test]
 async fn a_changed_byte_is_seen_and_compiled_anew() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,9 +114,9 @@ async fn a_changed_byte_is_seen_and_compiled_anew() {
 
 /// What was refused is removed: the file is made again, to be changed again.
 fn kept_or(data_dir: &Path, good: &[u8]) -> PathBuf {
-    let engine = engine::for_compiler().unwrap();
+    let engine = engine::for_compiler(Arc::default()).unwrap();
     let cache = Cache::open(data_dir, &engine).unwrap();
-    cache.put(file("noop").digest, good[..good.len() - 32].to_vec()).unwrap();
+    cache.put(Kept::Code(file("noop").digest), good[..good.len() - 32].to_vec()).unwrap();
     kept(data_dir)
 }
 
@@ -126,16 +154,16 @@ async fn a_key_that_others_could_read_is_replaced() {
 #[test]
 fn only_so_many_are_kept_and_those_in_use_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &engine::for_compiler().unwrap()).unwrap();
+    let cache = Cache::open(dir.path(), &engine::for_compiler(Arc::default()).unwrap()).unwrap();
     let digest = |n: usize| Digest(Sha256::digest(n.to_string()).into());
     for n in 0..FILES_MAX + 20 {
-        cache.put(digest(n), n.to_string().into_bytes()).unwrap();
-        assert_eq!(cache.get(digest(0)), Some(b"0".to_vec()), "it is in use all the time");
+        cache.put(Kept::Code(digest(n)), n.to_string().into_bytes()).unwrap();
+        assert_eq!(cache.get(Kept::Code(digest(0))), Some(b"0".to_vec()), "it is in use all the time");
     }
     let files = fs::read_dir(dir.path().join("compiled")).unwrap().count();
     assert_eq!(files, FILES_MAX);
-    assert_eq!(cache.get(digest(1)), None);
-    assert!(cache.get(digest(FILES_MAX + 19)).is_some());
+    assert_eq!(cache.get(Kept::Code(digest(1))), None);
+    assert!(cache.get(Kept::Code(digest(FILES_MAX + 19))).is_some());
 }
 
 #[tokio::test]

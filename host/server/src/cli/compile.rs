@@ -13,12 +13,14 @@ pub struct CompileArgs {
     seconds: u64,
     /// Bytes of address space
     bytes: u64,
+    /// Bytes of the component; behind it come the functions that are compiled already
+    component: usize,
 }
 
 /// What is wrong with the component goes to stderr as it is: the host tells it.
 pub fn run(args: &CompileArgs) -> ExitCode {
     let bounds = Bounds { time: Duration::from_secs(args.seconds), address_space_bytes: args.bytes };
-    match sandbox::compile_stdin(&bounds) {
+    match sandbox::compile_stdin(&bounds, args.component) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             let _ = write!(std::io::stderr(), "{reason}");

@@ -49,7 +49,7 @@ macro_rules! time {
 }
 
 /// Each limit with the highest value that a job may ask for.
-pub const LIMITS: [LimitKey; 30] = [
+pub const LIMITS: [LimitKey; 31] = [
     number!("memory", Bytes, memory_bytes, CEILING.memory_bytes),
     time!("cpu_time", cpu_time, CEILING.cpu_time),
     time!("wall_time", wall_time, CEILING.wall_time),
@@ -69,6 +69,7 @@ pub const LIMITS: [LimitKey; 30] = [
     number!("sql_result", Bytes, sql_bytes, 64 * MIB),
     number!("kv_value", Bytes, kv_value_bytes, 4 * MIB),
     number!("kv_keys_per_page", Count, kv_keys_per_page, 10_000),
+    number!("kv_keys", Count, kv_keys, 1_000_000),
     number!("locks", Count, locks, 256),
     number!("events", Count, events, 4_096),
     number!("alerts", Count, alerts, 256),

@@ -59,14 +59,23 @@ pub const ITEM_ADD: Sql = Sql::same(
 );
 
 /// Added by a person or another job: begun anew if it was resolved; else what is there stays.
-pub const ITEM_ENQUEUE: Sql = Sql::same(
-    "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, created_by, created_at_ms, updated_at_ms)
-    VALUES ($1, $2, $3, $4, 'waiting', $5, $6, $5, $5)
-    ON CONFLICT (job, item_key) DO UPDATE SET payload = excluded.payload, state = 'waiting', attempts = 0,
-        series = item.series + 1, first_attempt_at_ms = NULL, due_at_ms = excluded.due_at_ms,
-        created_by = excluded.created_by, updated_at_ms = excluded.updated_at_ms, version = item.version + 1
-    WHERE item.state = 'resolved'",
-);
+// Items ($1, an array of objects) that somebody ($3) asked for now ($2); those that are resolved begin anew.
+macro_rules! enqueue {
+    ($array:literal) => {
+        concat!(
+            "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, created_by, created_at_ms, updated_at_ms)
+            SELECT value ->> 'id', value ->> 'job', value ->> 'key', value ->> 'payload', 'waiting', $2, $3, $2, $2 FROM ",
+            $array,
+            " WHERE true ON CONFLICT (job, item_key) DO UPDATE SET payload = excluded.payload, state = 'waiting',
+                attempts = 0, series = item.series + 1, first_attempt_at_ms = NULL, due_at_ms = excluded.due_at_ms,
+                created_by = excluded.created_by, updated_at_ms = excluded.updated_at_ms, version = item.version + 1
+            WHERE item.state = 'resolved'"
+        )
+    };
+}
+
+pub const ITEMS_ENQUEUE: Sql =
+    Sql::differs(enqueue!("json_each($1)"), enqueue!("json_array_elements(CAST($1 AS json))"));
 
 /// Found again while open: the payload is refreshed, the backoff is kept.
 pub const ITEM_REFRESH: Sql = Sql::same(

@@ -18,6 +18,8 @@ conformance! {
     of_two_that_swap_one_is_done_again,
     a_key_that_ended_is_no_key,
     what_was_swapped_by_another_is_found_before_sql_is_committed,
+    a_job_keeps_so_many_keys,
+    what_another_host_wrote_counts_a_minute_later,
 }
 
 fn granted() -> JobSpec {
@@ -31,7 +33,10 @@ struct Attempt {
 }
 
 async fn attempt(t: &T, key: &str, now: i64) -> Attempt {
-    let job = granted();
+    attempt_of(granted(), t, key, now).await
+}
+
+async fn attempt_of(job: JobSpec, t: &T, key: &str, now: i64) -> Attempt {
     t.discover(&job, &[key], now).await;
     let item = t.store.claim(&job, lease(1, now), 1).await.unwrap().remove(0);
     let end = end(&item, &resolved(), now);
@@ -48,6 +53,18 @@ impl Attempt {
         let bytes = |text: &str| text.as_bytes().to_vec();
         let swap = Swap { expected: expected.map(bytes), value: value.map(bytes), ttl: None };
         self.scope.kv_compare_and_set("b", "k", swap).await.unwrap()
+    }
+
+    /// Why these keys may not be set, of those that may not.
+    async fn refused(&self, keys: &[&str]) -> Vec<String> {
+        let mut refused = Vec::new();
+        for key in keys {
+            match self.scope.kv_set("b", key, Some(b"v".to_vec())).await {
+                Err(ScopeError::Limit(why)) => refused.push(format!("{key}: {why}")),
+                other => other.unwrap(),
+            }
+        }
+        refused
     }
 
     async fn get(&self) -> Option<String> {
@@ -146,4 +163,50 @@ async fn what_was_swapped_by_another_is_found_before_sql_is_committed(t: T) {
     let read =
         domain::plugin::Statement { sql: "SELECT id FROM shop_exists".to_owned(), writes: false, ..write };
     assert_eq!(three.scope.sql_query(&read, Vec::new()).await.unwrap().rows, Vec::<Vec<_>>::new());
+}
+
+/// A job that keeps three keys at most.
+fn frugal() -> JobSpec {
+    let mut job = granted();
+    job.limits.kv_keys = 3;
+    job
+}
+
+async fn a_job_keeps_so_many_keys(t: T) {
+    let full = |key: &str| format!("{key}: job wallet keeps 3 keys: delete some, or raise limits.kv_keys");
+    let first = attempt_of(frugal(), &t, "a", 0).await;
+    assert_eq!(first.refused(&["1", "2", "3", "4", "5"]).await, [full("4"), full("5")]);
+    first.commit(&t).await.unwrap();
+
+    let second = attempt_of(frugal(), &t, "b", 5).await;
+    assert_eq!(second.refused(&["1", "4", "3"]).await, [full("4")], "those that it keeps may change");
+    second.scope.kv_set("b", "2", None).await.unwrap();
+    second.scope.kv_set_for("b", "3", b"v".to_vec(), SignedDuration::from_secs(10)).await.unwrap();
+    second.commit(&t).await.unwrap();
+
+    let third = attempt_of(frugal(), &t, "c", 10).await;
+    assert_eq!(third.refused(&["4", "5"]).await, [full("5")], "one was deleted");
+    third.commit(&t).await.unwrap();
+    let fourth = attempt_of(frugal(), &t, "d", 20).await;
+    assert_eq!(fourth.refused(&["5", "6"]).await, [full("6")], "one has ended");
+    fourth.commit(&t).await.unwrap();
+
+    let mut other = frugal();
+    other.name = "other".parse().unwrap();
+    let other = attempt_of(other, &t, "e", 20).await;
+    assert_eq!(other.refused(&["4", "5", "6"]).await, [""; 0], "others have their own");
+}
+
+async fn what_another_host_wrote_counts_a_minute_later(t: T) {
+    let here = attempt_of(frugal(), &t, "a", 0).await;
+    assert_eq!(here.refused(&["1"]).await, [""; 0]);
+    here.commit(&t).await.unwrap();
+    for key in ["2", "3"] {
+        let sql = format!(
+            "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms) SELECT job, bucket, '{key}', value, 0 FROM kv WHERE kv_key = '1'"
+        );
+        t.tamper(&sql).await.unwrap();
+    }
+    assert_eq!(attempt_of(frugal(), &t, "b", 59).await.refused(&["4"]).await, [""; 0]);
+    assert_eq!(attempt_of(frugal(), &t, "c", 121).await.refused(&["5"]).await.len(), 1);
 }

@@ -135,7 +135,7 @@ fn leb(out: &mut Vec<u8>, mut number: usize) {
 fn hard_to_compile() -> Result<Vec<(&'static str, Vec<u8>)>> {
     let function =
         |body: &str| guest::component(&format!("(func (param i32) (result i32) {body} local.get 0)"));
-    let steps = "local.get 0 i32.const 77777 i32.mul i32.const 3 i32.rotl local.set 0 ".repeat(60_000);
+    let steps = "local.get 0 i32.const 77777 i32.mul i32.const 3 i32.rotl local.set 0 ".repeat(87_000);
     let locals = format!(
         "(local {}) {}",
         "i64 ".repeat(40_000),
@@ -149,7 +149,7 @@ fn hard_to_compile() -> Result<Vec<(&'static str, Vec<u8>)>> {
         format!("local.get 0 br_table {targets} end ").repeat(20),
         "end ".repeat(blocks - 20)
     );
-    let functions = "(func (param i32) (result i32) local.get 0 i32.const 7 i32.mul)".repeat(30_000);
+    let functions = "(func (param i32) (result i32) local.get 0 i32.const 7 i32.mul)".repeat(60_000);
     Ok(vec![
         ("long-function", function(&steps)?),
         ("many-locals", function(&locals)?),

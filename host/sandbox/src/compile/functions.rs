@@ -1,0 +1,89 @@
+//! The functions that a plugin was compiled to before. Its next version shares most of them, so only those that changed
+//! are compiled. Each is found by a digest that wasmtime makes of all that its code depends on, itself included.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use wasmtime::CacheStore;
+
+const LENGTH_BYTES: usize = size_of::<u64>();
+
+/// What one compilation finds, and leaves for the next one.
+#[derive(Debug, Default)]
+pub struct Functions {
+    bytes: Vec<u8>,
+    /// Where in the bytes the code of each is.
+    before: HashMap<Vec<u8>, Range<usize>>,
+    /// Those of this component; there is code with those that are new. What no version needs any more is left out.
+    now: Mutex<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+}
+
+impl Functions {
+    /// What an earlier compilation wrote; nothing of bytes that are no such thing.
+    pub fn of(bytes: Vec<u8>) -> Functions {
+        let before = places(&bytes).unwrap_or_default();
+        Functions { bytes, before, now: Mutex::default() }
+    }
+
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        for (key, code) in self.now().iter() {
+            let code = code.as_deref().or_else(|| self.code_before(key)).unwrap_or_default();
+            for part in [key, code] {
+                out.write_all(&(part.len() as u64).to_le_bytes())?;
+                out.write_all(part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of this component's were known before, and how many there are in all.
+    #[cfg(test)]
+    pub fn known(&self) -> (usize, usize) {
+        let now = self.now();
+        (now.values().filter(|code| code.is_none()).count(), now.len())
+    }
+
+    fn code_before(&self, key: &[u8]) -> Option<&[u8]> {
+        self.bytes.get(self.before.get(key)?.clone())
+    }
+
+    fn now(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CacheStore for Functions {
+    fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let code = self.code_before(key)?;
+        self.now().insert(key.to_owned(), None);
+        Some(Cow::Borrowed(code))
+    }
+
+    fn insert(&self, key: &[u8], code: Vec<u8>) -> bool {
+        self.now().insert(key.to_owned(), Some(code));
+        true
+    }
+}
+
+/// Keys and codes take turns, each with its length in front.
+fn places(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Range<usize>>> {
+    let mut places = HashMap::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let key = part(bytes, at)?;
+        let code = part(bytes, key.end)?;
+        at = code.end;
+        places.insert(bytes[key].to_owned(), code);
+    }
+    Some(places)
+}
+
+fn part(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let (length, rest) = bytes.get(at..)?.split_first_chunk::<LENGTH_BYTES>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|length| *length <= rest.len())?;
+    let start = at + LENGTH_BYTES;
+    Some(start..start + length)
+}

@@ -2,17 +2,20 @@
 //! what it decides becomes visible by one pointer, and attempts that run keep what they started with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use domain::id::PluginName;
 use domain::job::JobSpec;
 use domain::plugin::PluginVersion;
+use tokio::sync::Notify;
 
 use crate::component::{StatementCheck, Version, Workshop};
 use crate::config::SandboxConfig;
 use crate::decided::Decided;
 use crate::history::History;
 
+mod loads;
 mod round;
 mod seen;
 mod shelf;
@@ -33,6 +36,8 @@ pub struct ScanReport {
     pub rejected: Vec<PluginVersion>,
     pub retired: Vec<PluginVersion>,
     pub unchanged: usize,
+    /// Something takes longer to compile: [`Catalog::loaded`] tells when to look again.
+    pub loading: bool,
     pub trouble: Trouble,
 }
 
@@ -57,13 +62,14 @@ pub struct Skipped {
 
 pub struct Catalog {
     config: SandboxConfig,
-    workshop: Workshop,
+    workshop: Arc<Workshop>,
     statements: Option<Arc<dyn StatementCheck>>,
     history: History,
     shelf: ArcSwap<Shelf>,
     trouble: ArcSwap<Trouble>,
     /// What was there at the last rescan. Held through a rescan: there is one at a time.
     present: tokio::sync::Mutex<Present>,
+    loaded: Arc<Notify>,
 }
 
 impl Catalog {
@@ -75,12 +81,13 @@ impl Catalog {
         let history = History::new(config.versions_max, config.clock.clone());
         Catalog {
             config,
-            workshop,
+            workshop: Arc::new(workshop),
             statements,
             history,
             shelf: ArcSwap::default(),
             trouble: ArcSwap::default(),
             present: tokio::sync::Mutex::default(),
+            loaded: Arc::default(),
         }
     }
 
@@ -108,11 +115,27 @@ impl Catalog {
         self.trouble.load_full()
     }
 
-    pub async fn rescan(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
+    /// `patience` is for what is compiled: what takes longer is taken over by a later look. None waits for all.
+    pub async fn rescan(
+        &self,
+        jobs: &[Arc<JobSpec>],
+        decided: &Decided,
+        patience: Option<Duration>,
+    ) -> ScanReport {
         let mut present = self.present.lock().await;
-        let report = Round::new(self, jobs, decided, &mut present).run().await;
+        let report = Round::new(self, jobs, decided, patience, &mut present).run().await;
         self.trouble.store(Arc::new(report.trouble.clone()));
         report
+    }
+
+    /// Resolves when something was compiled that a look had left to a later one.
+    pub async fn loaded(&self) {
+        self.loaded.notified().await;
+    }
+
+    /// Ends what is being compiled.
+    pub async fn stop_loading(&self) {
+        self.present.lock().await.loads.clear();
     }
 
     fn shelf(&self) -> Arc<Shelf> {

@@ -22,7 +22,7 @@ pub struct SandboxConfig {
     pub compiler: Compiler,
     /// Where compiled components are kept; without it each start compiles them anew.
     pub data_dir: Option<PathBuf>,
-    /// Components that are compiled at the same time.
+    /// Components that are compiled at the same time: one that is hard to compile does not hold up the others.
     pub compiles_max: usize,
     /// The largest file that is read.
     pub component_bytes_max: usize,
@@ -44,7 +44,7 @@ impl SandboxConfig {
             clock,
             compiler: Compiler::InProcess,
             data_dir: None,
-            compiles_max: 1,
+            compiles_max: 2,
             component_bytes_max: 16 * MIB,
             describe_cpu_time: Duration::from_secs(1),
             describe_wall_time: Duration::from_secs(5),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::id::{Digest, PluginName};
@@ -29,6 +30,9 @@ use crate::state::{Fence, Granted, Outside};
 
 /// When to ask again for a plugin that has no version to run.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+/// Nearly all plugins are compiled sooner, and taken over by the look that found them.
+const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -64,7 +68,22 @@ impl Sandbox {
 
     /// Takes over what is in the plugins folder now, checked against these jobs.
     pub async fn rescan(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
-        self.catalog.rescan(jobs, decided).await
+        self.catalog.rescan(jobs, decided, None).await
+    }
+
+    /// The same, but what takes long to compile holds up nothing else: the report says that it is loading.
+    pub async fn look(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
+        self.catalog.rescan(jobs, decided, Some(LOAD_PATIENCE)).await
+    }
+
+    /// Resolves when another look takes over what was loading.
+    pub async fn loaded(&self) {
+        self.catalog.loaded().await;
+    }
+
+    /// Leaves no compiler behind.
+    pub async fn stop_loading(&self) {
+        self.catalog.stop_loading().await;
     }
 
     /// All that are known, those that changed last first.

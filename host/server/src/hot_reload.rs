@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use domain::job::JobSpec;
 use engine::Engine;
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use sandbox::{Sandbox, ScanReport, Trouble};
+use sandbox::{Decided, Sandbox, ScanReport, Trouble};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,25 +42,32 @@ pub struct HotReload {
 
 impl HotReload {
     pub async fn run(self, plugins_dir: std::path::PathBuf) {
+        self.keep_in_step(&plugins_dir).await;
+        self.sandbox.stop_loading().await;
+    }
+
+    /// Until the stop.
+    async fn keep_in_step(&self, plugins_dir: &Path) {
         let (nudge, renamed) = (self.nudge.clone(), Arc::new(AtomicBool::new(false)));
         let mut watcher = None;
         let mut watched = None;
         let mut before = Trouble::default();
+        let mut first = true;
         let Some(mut standings) = self.standings().await else { return };
         loop {
             // A watch stays with its folder, also when that is moved away and another takes its name.
-            let folder = identity(&plugins_dir);
+            let folder = identity(plugins_dir);
             if watcher.is_none() || folder != watched {
-                watcher = watch(&plugins_dir, nudge.clone(), renamed.clone());
+                watcher = watch(plugins_dir, nudge.clone(), renamed.clone());
                 watched = folder;
             }
             let looked_at = Instant::now();
             let (jobs, decided) = (self.engine.jobs(), self.versions.decided(&standings));
-            // A compiler that is at work ends with the look that it belongs to.
             let report = tokio::select! {
                 _ = self.stop.cancelled() => return,
-                report = self.sandbox.rescan(&jobs, &decided) => report,
+                report = self.look(&jobs, &decided, first) => report,
             };
+            first = false;
             tell_trouble(&report.trouble, &before);
             before.clone_from(&report.trouble);
             self.tell(&report).await;
@@ -69,9 +77,18 @@ impl HotReload {
                 _ = nudge.notified() => settle(&nudge, &renamed, looked_at).await,
                 _ = tokio::time::sleep(period) => {}
                 _ = self.other_standings(&standings) => {}
+                _ = self.sandbox.loaded(), if report.loading => {}
             }
             let Some(now) = self.standings().await else { return };
             standings = now;
+        }
+    }
+
+    /// A start waits for all that it finds.
+    async fn look(&self, jobs: &[Arc<JobSpec>], decided: &Decided, first: bool) -> ScanReport {
+        match first {
+            true => self.sandbox.rescan(jobs, decided).await,
+            false => self.sandbox.look(jobs, decided).await,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use domain::runner::Readiness;
 use sandbox::Bounds;
 
 use super::{SOON, Scene};
@@ -45,11 +46,11 @@ fn bomb(variables: usize, loops: usize, rounds: usize) -> Vec<u8> {
     component(&[declared, [0x03, 0x40].repeat(loops), round.repeat(rounds), vec![0x0b; loops + 1]].concat())
 }
 
-/// The job `versioned` on a host that gives its compiler these bounds.
+/// The job `versioned`, and another one without a plugin, on a host that gives its compiler these bounds.
 async fn scene_bounded(bounds: Bounds) -> Scene {
-    let (databases, job) = (Databases::new(Kind::Sqlite).await, job("versioned"));
+    let (databases, job, other) = (Databases::new(Kind::Sqlite).await, job("versioned"), job("noop"));
     plugins::install(&databases.dir.path().join("plugins"), "versioned-a", "versioned");
-    let host = Host::start_bounded(&databases, vec![job.clone()], bounds).await;
+    let host = Host::start_bounded(&databases, vec![job.clone(), other], bounds).await;
     Scene { databases, host, job }
 }
 
@@ -58,6 +59,16 @@ fn compiling(bounds: &Bounds) -> bool {
     let words = format!("compile-plugin\0{}\0{}\0", bounds.time.as_secs(), bounds.address_space_bytes);
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
     processes.filter_map(|words| fs::read_to_string(words).ok()).any(|said| said.contains(&words))
+}
+
+async fn until_no_compiler_runs(bounds: &Bounds) {
+    let gone = async {
+        while compiling(bounds) {
+            // tidy: sleep because another process gives no signal when it is gone
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("the compiler is gone");
 }
 
 /// A bomb takes the place of a job's plugin, and work goes on until and after its compiler is gone.
@@ -106,11 +117,27 @@ async fn a_host_that_is_stopped_leaves_no_compiler_behind() {
     let began = Instant::now();
     scene.host.app.stop().await;
     assert!(began.elapsed() < SOON, "it does not wait for the compiler");
-    let gone = async {
-        while compiling(&bounds) {
-            // tidy: sleep because another process gives no signal when it is gone
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(SOON, gone).await.expect("its compiler is gone");
+    until_no_compiler_runs(&bounds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_is_hard_to_compile_holds_up_no_other() {
+    let bounds = Bounds { time: Duration::from_secs(28), ..Bounds::DEFAULT };
+    let mut scene = scene_bounded(bounds.clone()).await;
+    let a = scene.digest();
+    scene.replace(&bomb(200, 200, 20));
+    scene.host.until("it is being compiled", |_| compiling(&bounds)).await;
+    plugins::install(&scene.host.plugins, "noop", "noop");
+    let noop = job("noop");
+    let ready = move |host: &Host| matches!(host.app.engine.readiness(&noop), Readiness::Ready(_));
+    scene.host.until("the other one runs", ready).await;
+    assert!(compiling(&bounds), "the bomb is not done yet");
+    assert_eq!(scene.digest(), a);
+
+    scene.install("versioned-b");
+    scene.swapped(a).await;
+    assert_eq!(scene.note().await, "b");
+    // Its file is gone, so nobody waits for it.
+    until_no_compiler_runs(&bounds).await;
+    scene.host.app.stop().await;
 }

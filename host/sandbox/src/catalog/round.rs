@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::limits::Limits;
 use domain::plugin::VersionState;
 
+use super::loads::{Load, Loads};
 use super::seen::Seen;
 use super::shelf::OnTrial;
 use super::{Catalog, ScanReport, Skipped};
@@ -27,12 +29,15 @@ pub struct Present {
     taken_away: BTreeMap<PluginName, Digest>,
     /// Plugins whose file did not count.
     pinned: BTreeSet<PluginName>,
+    pub loads: Loads,
 }
 
 pub struct Round<'a> {
     catalog: &'a Catalog,
     jobs: &'a [Arc<JobSpec>],
     decided: &'a Decided,
+    /// How long it waits for what is compiled, if there is a bound.
+    patience: Option<Duration>,
     present: &'a mut Present,
     /// What this look found; it takes the place of `present`.
     now: Present,
@@ -46,10 +51,12 @@ impl<'a> Round<'a> {
         catalog: &'a Catalog,
         jobs: &'a [Arc<JobSpec>],
         decided: &'a Decided,
+        patience: Option<Duration>,
         present: &'a mut Present,
     ) -> Round<'a> {
         let now = Present { folder: Some(BTreeMap::new()), ..Present::default() };
-        Round { catalog, jobs, decided, present, now, found: BTreeSet::new(), report: ScanReport::default() }
+        let (found, report) = (BTreeSet::new(), ScanReport::default());
+        Round { catalog, jobs, decided, patience, present, now, found, report }
     }
 
     pub async fn run(mut self) -> ScanReport {
@@ -73,6 +80,7 @@ impl<'a> Round<'a> {
                 self.report.trouble.skipped.push(Skipped { file: format!("{plugin}.wasm"), reason });
             }
         }
+        self.report.loading = !self.now.loads.is_empty();
         *self.present = std::mem::take(&mut self.now);
         self.retire_missing();
         self.report
@@ -117,7 +125,7 @@ impl<'a> Round<'a> {
         }
         let (file, unread) = match listed && !standing.pinned {
             true => match self.file(folder, plugin).await {
-                Ok(file) => (Some(file), Ok(())),
+                Ok(file) => (file, Ok(())),
                 Err(reason) => (None, Err(reason)),
             },
             false => (None, Ok(())),
@@ -128,8 +136,9 @@ impl<'a> Round<'a> {
             (Some(stable), Some(file)) if file.digest == stable => self.judge(plugin, file).await,
             (Some(stable), _) if wanted && !self.is_taken_away(plugin, &standing, listed) => {
                 self.found.insert(plugin.clone());
-                let seen = self.kept(plugin, stable).await?;
-                self.judge(plugin, &seen).await;
+                if let Some(seen) = self.kept(plugin, stable).await? {
+                    self.judge(plugin, &seen).await;
+                }
             }
             _ => {}
         }
@@ -155,45 +164,74 @@ impl<'a> Round<'a> {
         taken_away
     }
 
-    async fn file(&mut self, folder: &Arc<Folder>, plugin: &PluginName) -> Result<Seen, String> {
+    /// None while it is compiled: until then the folder holds what it held.
+    async fn file(&mut self, folder: &Arc<Folder>, plugin: &PluginName) -> Result<Option<Seen>, String> {
         let (folder, name) = (folder.clone(), plugin.clone());
         let bytes_max = self.catalog.config.component_bytes_max;
         let read = tokio::task::spawn_blocking(move || folder.read(&name, bytes_max)).await;
         let read = read.unwrap_or_else(|e| Err(e.to_string()));
+        let seen = match read {
+            Ok(file) => Ok(self.see(file).await),
+            Err(reason) => Err(reason),
+        };
         // What cannot be read now is still what it was.
         let before = self.present.folder.as_ref().and_then(|folder| folder.get(plugin).copied());
-        if let Some(digest) = read.as_ref().map_or(before, |file| Some(file.digest)) {
+        let found = seen.as_ref().ok().and_then(|seen| seen.as_ref());
+        if let Some(digest) = found.map(|seen| seen.digest).or(before) {
             self.now.folder.get_or_insert_default().insert(plugin.clone(), digest);
         }
-        Ok(self.see(read?).await)
+        if matches!(seen, Ok(None)) && self.present.pinned.contains(plugin) {
+            self.now.pinned.insert(plugin.clone());
+        }
+        seen
     }
 
     /// A version that is not in the folder; its bytes are asked for once.
-    async fn kept(&mut self, plugin: &PluginName, digest: Digest) -> Result<Seen, String> {
+    async fn kept(&mut self, plugin: &PluginName, digest: Digest) -> Result<Option<Seen>, String> {
         let key = (plugin.clone(), digest);
         if let Some(seen) = self.present.seen.get(&key).filter(|seen| seen.tries_left == 0) {
             let seen = seen.clone();
             self.note(plugin, &seen);
-            return Ok(seen);
+            return Ok(Some(seen));
         }
         let versions = self.decided.versions.as_ref().ok_or("no versions are kept")?;
         let file = versions.kept(plugin, digest).await?;
         Ok(self.see(file).await)
     }
 
-    /// Compiles and describes it, unless these bytes have been through that already.
-    async fn see(&mut self, file: PluginFile) -> Seen {
+    /// Compiles and describes it, unless these bytes have been through that already. None while that goes on.
+    async fn see(&mut self, file: PluginFile) -> Option<Seen> {
         let plugin = file.plugin.clone();
         let before = self.present.seen.get(&(plugin.clone(), file.digest)).cloned();
         let seen = match before.filter(|seen| seen.signature == file.signature) {
             Some(seen) if seen.tries_left == 0 => seen,
-            before => {
-                let tries_left = before.map(|seen| seen.tries_left);
-                Seen::load(self.catalog, self.decided, file, tries_left).await
-            }
+            before => self.load(file, before.map(|seen| seen.tries_left)).await?,
         };
         self.note(&plugin, &seen);
-        seen
+        Some(seen)
+    }
+
+    async fn load(&mut self, file: PluginFile, tries_left: Option<u32>) -> Option<Seen> {
+        let key = (file.plugin.clone(), file.digest);
+        if self.now.loads.contains_key(&key) {
+            return None;
+        }
+        let goes_on = self.present.loads.remove(&key).filter(|load| load.signature == file.signature);
+        // Another look has waited for it already.
+        let patience =
+            self.patience.map(|patience| if goes_on.is_some() { Duration::ZERO } else { patience });
+        let load = goes_on.unwrap_or_else(|| {
+            let (signature, ended) = (file.signature.clone(), self.catalog.loaded.clone());
+            Load::start(signature, Seen::load(self.catalog, self.decided, file, tries_left), ended)
+        });
+        match load.within(patience).await {
+            Ok(seen) => Some(seen),
+            Err(load) => {
+                self.block(&key.0, "it is being compiled", None);
+                self.now.loads.insert(key, load);
+                None
+            }
+        }
     }
 
     fn note(&mut self, plugin: &PluginName, seen: &Seen) {
@@ -266,7 +304,7 @@ impl<'a> Round<'a> {
             return Ok(None);
         }
         let Some(share) = candidate.share else { return Ok(None) };
-        let seen = self.kept(plugin, candidate.digest).await?;
+        let Some(seen) = self.kept(plugin, candidate.digest).await? else { return Ok(None) };
         let version = self.fit(plugin, &seen).await;
         Ok(version.map(|version| OnTrial { version, share }))
     }

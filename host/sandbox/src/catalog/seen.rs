@@ -6,8 +6,8 @@ use domain::id::Digest;
 
 use super::Catalog;
 use crate::compile::Refusal;
-use crate::component::Version;
-use crate::decided::Decided;
+use crate::component::{Version, Workshop};
+use crate::decided::{Decided, Versions};
 use crate::folder::PluginFile;
 use crate::history::Facts;
 use crate::signature::Policy;
@@ -30,26 +30,30 @@ pub struct Seen {
 
 impl Seen {
     /// Compiles and describes it; `tries_left` is of an earlier failure that may have passed.
-    pub async fn load(
+    pub fn load(
         catalog: &Catalog,
         decided: &Decided,
         file: PluginFile,
         tries_left: Option<u32>,
-    ) -> Seen {
-        let (digest, size_bytes, signature) = (file.digest, file.bytes.len() as u64, file.signature.clone());
+    ) -> impl Future<Output = Seen> + Send + use<> {
         let signatures = &catalog.config.signatures;
-        let unsigned = signatures.refuse(&file.bytes, signature.as_deref());
-        if let Some(why) = unsigned.clone().filter(|_| signatures.policy == Policy::Required) {
-            return Seen { digest, size_bytes, signature, unsigned, loaded: Err(why), tries_left: 0 };
+        let unsigned = signatures.refuse(&file.bytes, file.signature.as_deref());
+        let refused = unsigned.clone().filter(|_| signatures.policy == Policy::Required);
+        let held = catalog.shelf().holds(&file.plugin, file.digest);
+        let (workshop, versions) = (catalog.workshop.clone(), decided.versions.clone());
+        async move {
+            let (digest, size_bytes, signature) =
+                (file.digest, file.bytes.len() as u64, file.signature.clone());
+            let loaded = match (refused, held) {
+                (Some(why), _) => Err(Refusal::from(why)),
+                (None, Some(version)) => Ok(version),
+                (None, None) => whole(&workshop, versions, file).await,
+            };
+            let passing = loaded.as_ref().is_err_and(|refusal| refusal.passing);
+            let tries_left = if passing { tries_left.unwrap_or(TRIES_MAX) - 1 } else { 0 };
+            let loaded = loaded.map_err(|refusal| refusal.reason);
+            Seen { digest, size_bytes, signature, unsigned, loaded, tries_left }
         }
-        let loaded = match catalog.shelf().holds(&file.plugin, digest) {
-            Some(version) => Ok(version),
-            None => whole(catalog, decided, file).await,
-        };
-        let passing = loaded.as_ref().is_err_and(|refusal| refusal.passing);
-        let tries_left = if passing { tries_left.unwrap_or(TRIES_MAX) - 1 } else { 0 };
-        let loaded = loaded.map_err(|refusal| refusal.reason);
-        Seen { digest, size_bytes, signature, unsigned, loaded, tries_left }
     }
 
     pub fn facts(&self) -> Facts<'_> {
@@ -60,9 +64,13 @@ impl Seen {
     }
 }
 
-async fn whole(catalog: &Catalog, decided: &Decided, file: PluginFile) -> Result<Arc<Version>, Refusal> {
-    let loaded = catalog.workshop.load(file.clone()).await.map(Arc::new);
-    if let (Ok(_), Some(versions)) = (&loaded, &decided.versions) {
+async fn whole(
+    workshop: &Workshop,
+    versions: Option<Arc<dyn Versions>>,
+    file: PluginFile,
+) -> Result<Arc<Version>, Refusal> {
+    let loaded = workshop.load(file.clone()).await.map(Arc::new);
+    if let (Ok(_), Some(versions)) = (&loaded, versions) {
         versions.keep(&file).await;
     }
     loaded

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is free: nearly all attempts have ended by then.
+/// What is free: nearly all attempts have ended by then. It is looked at with each tick of the epoch.
 pub const FREE: Duration = Duration::from_millis(5);
 
 #[derive(Clone)]

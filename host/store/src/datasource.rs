@@ -11,7 +11,7 @@ use domain::scope::ScopeError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-use crate::config::{DatasourceConfig, SCHEMA, SQLITE_CACHE, SQLITE_READERS, WAIT_MAX};
+use crate::config::{DatasourceConfig, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, WAIT_MAX};
 use crate::db::{Db, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::store::{Store, hide_password, postgres_options};
@@ -87,11 +87,12 @@ fn lazy(config: &DatasourceConfig) -> Result<Db, sqlx::Error> {
     let url = config.url.as_str();
     if url.starts_with("sqlite:") {
         let options: SqliteConnectOptions = url.parse()?;
-        let options = options.busy_timeout(WAIT_MAX).pragma("cache_size", SQLITE_CACHE);
+        let options = options.busy_timeout(WAIT_MAX);
         let file = options.get_filename().to_owned();
         let pool = || only_this_file(SqlitePoolOptions::new().acquire_timeout(WAIT_MAX), &file);
-        let writer = Writer::lazy(pool(), options.clone());
-        let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options.read_only(true));
+        let writer = Writer::lazy(pool(), options.clone().pragma("cache_size", SQLITE_WRITER_CACHE));
+        let options = options.pragma("cache_size", SQLITE_CACHE).read_only(true);
+        let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options);
         return Ok(Db::Sqlite { writer, readers });
     }
     let options = postgres_options(url, config.password.as_ref())?;

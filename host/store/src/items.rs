@@ -7,9 +7,9 @@ use domain::effect::NewItem;
 use domain::id::{AttemptId, HostId, ItemId, JobName, RunId};
 use domain::item::{ByHand, Claimed, Event, State, next};
 use domain::job::JobSpec;
+use domain::limits::MIB;
 use domain::outcome::ErrorInfo;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
 use crate::audit::{Entry, write};
 use crate::db::{Row, Turn, Tx, args};
@@ -199,6 +199,9 @@ impl Store {
     }
 }
 
+/// What one statement adds: with what JSON makes of a text, far below what a value of SQLite may have.
+const ENQUEUE_BYTES: usize = MIB;
+
 /// Says how many were added, or begun anew. Of two with one key the first counts, as it does if the second comes later.
 pub(crate) async fn enqueue(
     tx: &mut Tx,
@@ -206,11 +209,26 @@ pub(crate) async fn enqueue(
     by: &str,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let object = |NewItem { job, key, payload }: &NewItem| json!({ "id": ItemId::new(now).to_string(), "job": job.as_str(), "key": key, "payload": payload });
     let mut keys = BTreeSet::new();
     let first = added.iter().filter(|item| keys.insert((&item.job, &item.key)));
-    let array: Value = first.map(object).collect();
-    tx.execute(items::ITEMS_ENQUEUE, &args![array.to_string(), now, by]).await
+    let (mut rows, mut bytes, mut count) = (Vec::new(), 0, 0);
+    for item in first {
+        rows.push((ItemId::new(now).to_string(), item.job.as_str(), &item.key, &item.payload));
+        bytes += item.payload.len();
+        if bytes >= ENQUEUE_BYTES {
+            count += enqueue_rows(tx, &rows, by, now).await?;
+            (rows, bytes) = (Vec::new(), 0);
+        }
+    }
+    Ok(count + enqueue_rows(tx, &rows, by, now).await?)
+}
+
+/// Id, job, key and payload.
+type NewRow<'a> = (String, &'a str, &'a String, &'a String);
+
+async fn enqueue_rows(tx: &mut Tx, rows: &[NewRow<'_>], by: &str, now: Timestamp) -> Result<u64, StoreError> {
+    let array = serde_json::to_string(rows).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    tx.execute(items::ITEMS_ENQUEUE, &args![array, now, by]).await
 }
 
 fn claimed(row: &Row) -> Result<Claimed, StoreError> {

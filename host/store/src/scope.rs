@@ -111,6 +111,13 @@ impl AttemptScope {
         kv::read(&self.store.db, job, bucket, key, self.now()).await.map_err(unavailable)
     }
 
+    /// While the store is away nobody can tell: the attempt does not fail for that, since it ends when the store is back.
+    /// What keeps nothing takes no room.
+    async fn may_keep(&self, bucket: &str, key: &str) -> bool {
+        let keeps = self.item.is_some() && !self.replayed;
+        !keeps || self.store.may_keep(&self.job, bucket, key, self.now()).await.unwrap_or(true)
+    }
+
     /// The state, if this may be written to the key.
     async fn writing(
         &self,
@@ -129,14 +136,15 @@ impl AttemptScope {
         }
         let state = self.state.lock().await;
         self.check_open(&state)?;
-        if state.kv.get(bucket, key).is_none() {
+        let before = state.kv.get(bucket, key);
+        if before.is_none() {
             check_count("keys written", state.kv.len(), limits.kv_keys_per_page)?;
-            let keep = || self.store.may_keep(&self.job, bucket, key, self.now());
-            if value.is_some() && !keep().await.map_err(unavailable)? {
-                let (job, most) = (&self.job.name, limits.kv_keys);
-                let text = format!("job {job} keeps {most} keys: delete some, or raise limits.kv_keys");
-                return Err(ScopeError::Limit(text));
-            }
+        }
+        let is_set = before.is_some_and(|write| write.value.is_some());
+        if value.is_some() && !is_set && !self.may_keep(bucket, key).await {
+            let (job, most) = (&self.job.name, limits.kv_keys);
+            let text = format!("job {job} keeps {most} keys: delete some, or raise limits.kv_keys");
+            return Err(ScopeError::Limit(text));
         }
         Ok(state)
     }

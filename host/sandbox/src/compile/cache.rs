@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use domain::id::{Digest, PluginName};
@@ -18,7 +19,7 @@ use wasmtime::Engine;
 const KEY_BYTES: usize = 64;
 const SEAL_BYTES: usize = 32;
 /// What was used longest ago goes first.
-const FILES_MAX: usize = 256;
+const FILES_MAX: usize = 512;
 const BYTES_MAX: u64 = 512 * MIB as u64;
 
 /// What is kept, and of whom.
@@ -35,6 +36,7 @@ pub struct Cache {
     key: [u8; KEY_BYTES],
     /// wasmtime's version and all settings that the code depends on.
     settings: [u8; 32],
+    drafts: AtomicU64,
 }
 
 impl Cache {
@@ -47,7 +49,7 @@ impl Cache {
         let key = key(&data_dir.join("compiled.key"))?;
         let mut settings = Settings(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut settings);
-        Ok(Cache { folder, key, settings: settings.0.finalize().into() })
+        Ok(Cache { folder, key, settings: settings.0.finalize().into(), drafts: AtomicU64::default() })
     }
 
     /// If it is here, and as it was when it was put here.
@@ -75,7 +77,8 @@ impl Cache {
     pub fn put(&self, kept: Kept<'_>, content: Vec<u8>) -> io::Result<()> {
         let seal = self.seal("content", kept).chain_update(&content).finalize().into_bytes();
         let path = self.path(kept);
-        let draft = path.with_extension("new");
+        // Two may be made of one plugin at the same time.
+        let draft = path.with_extension(format!("new-{}", self.drafts.fetch_add(1, Ordering::Relaxed)));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         let written = file.write_all(&content).and_then(|()| file.write_all(&seal));
         written.and_then(|()| fs::rename(&draft, &path)).inspect_err(|_| {

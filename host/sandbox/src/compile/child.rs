@@ -14,7 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, setpriority_pgrp, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::functions::Functions;
+use super::functions::{FUNCTIONS_BYTES_MAX, Functions};
 use super::{Compiled, Refusal, artefact};
 use crate::convert::shown;
 use crate::engine;
@@ -28,8 +28,8 @@ const THREADS_MAX: usize = 4;
 const URGENT: Duration = Duration::from_millis(250);
 const NICE: i32 = 10;
 const ARTEFACT_BYTES_MAX: usize = 256 * MIB;
-/// With the functions that it is made of.
-const ANSWER_BYTES_MAX: usize = 2 * ARTEFACT_BYTES_MAX;
+/// With its functions: their codes, and a little more for each.
+const ANSWER_BYTES_MAX: usize = ARTEFACT_BYTES_MAX + 2 * FUNCTIONS_BYTES_MAX;
 const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
 /// Of `setrlimit`'s bound on time.
 const SIGXCPU: i32 = 24;
@@ -99,16 +99,20 @@ impl Child {
         };
         let Ok((answer, complaint, ended)) = ended else {
             let _ = process.kill().await;
-            return Err(format!("it could not be compiled within {:?}", self.bounds.time).into());
+            // It steps back behind attempts, so that may be for want of a moment to spare.
+            let late = format!("it could not be compiled within {:?}", self.bounds.time);
+            return Err(Refusal::passing(late));
         };
-        if answer.len() > ANSWER_BYTES_MAX {
-            return Err(format!("compiled it is larger than {ANSWER_BYTES_MAX} bytes").into());
-        }
         let ended = ended.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
         if !ended.success() {
             return Err(self.why(ended, &complaint));
         }
-        Compiled::of(answer).ok_or_else(|| "the compiler's answer is not whole".to_owned().into())
+        let too_large = answer.len() > ANSWER_BYTES_MAX;
+        match Compiled::of(answer) {
+            Some(compiled) if compiled.artefact.len() <= ARTEFACT_BYTES_MAX => Ok(compiled),
+            None if !too_large => Err("the compiler's answer is not whole".to_owned().into()),
+            _ => Err(format!("compiled it is larger than {ARTEFACT_BYTES_MAX} bytes").into()),
+        }
     }
 
     /// It is told nothing of this process but what it needs.
@@ -179,9 +183,12 @@ async fn all_of(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Vec<u
 /// came of it to stdout.
 pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), String> {
     bounds.apply().map_err(|e| format!("the compiler's bounds cannot be set: {e}"))?;
-    let mut component = Vec::new();
-    std::io::stdin().read_to_end(&mut component).map_err(|e| format!("the component cannot be read: {e}"))?;
-    let functions = Arc::new(Functions::of(component.split_off(component_bytes.min(component.len()))));
+    let (mut component, mut functions) = (Vec::new(), Vec::new());
+    let mut stdin = std::io::stdin().lock();
+    let read = stdin.by_ref().take(component_bytes as u64).read_to_end(&mut component);
+    let read = read.and_then(|_| stdin.read_to_end(&mut functions));
+    read.map_err(|e| format!("the component cannot be read: {e}"))?;
+    let functions = Arc::new(Functions::of(functions));
     let engine = engine::for_compiler(functions.clone());
     let engine = engine.map_err(|e| format!("the compiler cannot be set up: {e:#}"))?;
     let artefact = artefact::make(&engine, &component)?;

@@ -5,10 +5,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use domain::limits::MIB;
 use wasmtime::CacheStore;
 
+/// New codes that are kept of one compilation: it has a bound of memory in all.
+pub const FUNCTIONS_BYTES_MAX: usize = 64 * MIB;
 const LENGTH_BYTES: usize = size_of::<u64>();
 
 /// What one compilation finds, and leaves for the next one.
@@ -19,13 +23,14 @@ pub struct Functions {
     before: HashMap<Vec<u8>, Range<usize>>,
     /// Those of this component; there is code with those that are new. What no version needs any more is left out.
     now: Mutex<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    new_bytes: AtomicUsize,
 }
 
 impl Functions {
     /// What an earlier compilation wrote; nothing of bytes that are no such thing.
     pub fn of(bytes: Vec<u8>) -> Functions {
         let before = places(&bytes).unwrap_or_default();
-        Functions { bytes, before, now: Mutex::default() }
+        Functions { bytes, before, ..Functions::default() }
     }
 
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
@@ -63,8 +68,11 @@ impl CacheStore for Functions {
     }
 
     fn insert(&self, key: &[u8], code: Vec<u8>) -> bool {
-        self.now().insert(key.to_owned(), Some(code));
-        true
+        let fits = self.new_bytes.fetch_add(code.len(), Ordering::Relaxed) < FUNCTIONS_BYTES_MAX;
+        if fits {
+            self.now().insert(key.to_owned(), Some(code));
+        }
+        fits
     }
 }
 

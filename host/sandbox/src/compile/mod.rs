@@ -1,7 +1,7 @@
 //! From a component's bytes to code of this machine. Compilers are large and components are strangers, so it is done
 //! by another process, which can be stopped, and once for all starts of the host.
 
-pub mod artefact;
+mod artefact;
 pub mod cache;
 mod child;
 mod functions;
@@ -19,6 +19,8 @@ use wasmtime::component::Component;
 use self::cache::{Cache, Kept};
 use crate::folder::PluginFile;
 
+#[cfg(test)]
+pub use self::artefact::make;
 pub use self::child::{Bounds, Child, compile_stdin};
 pub use self::functions::Functions;
 
@@ -146,7 +148,7 @@ impl Foundry {
                 if functions.is_empty() { Ok(()) } else { cache.put(Kept::Functions(&plugin), functions) }
             };
             if let Some(Err(error)) = cache.map(keep) {
-                tracing::warn!(%error, "a compiled plugin is not kept: the next start compiles it anew");
+                tracing::warn!(%error, "what was compiled is not kept: it is compiled anew another time");
             }
             Ok(component)
         };

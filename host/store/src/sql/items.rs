@@ -58,13 +58,13 @@ pub const ITEM_ADD: Sql = Sql::same(
     VALUES ($1, $2, $3, $4, 'waiting', $5, $6, $6, $5, $5) ON CONFLICT (job, item_key) DO NOTHING",
 );
 
-/// Added by a person or another job: begun anew if it was resolved; else what is there stays.
-// Items ($1, an array of objects) that somebody ($3) asked for now ($2); those that are resolved begin anew.
+// Items ($1: [[id, job, key, payload]]) that a person or another job ($3) adds now ($2): begun anew if they were resolved;
+// else what is there stays.
 macro_rules! enqueue {
     ($array:literal) => {
         concat!(
             "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, created_by, created_at_ms, updated_at_ms)
-            SELECT value ->> 'id', value ->> 'job', value ->> 'key', value ->> 'payload', 'waiting', $2, $3, $2, $2 FROM ",
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'waiting', $2, $3, $2, $2 FROM ",
             $array,
             " WHERE true ON CONFLICT (job, item_key) DO UPDATE SET payload = excluded.payload, state = 'waiting',
                 attempts = 0, series = item.series + 1, first_attempt_at_ms = NULL, due_at_ms = excluded.due_at_ms,

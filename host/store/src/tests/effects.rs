@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert, FailedItems, Severity};
-use domain::effect::{Change, Deed, Figure};
+use domain::effect::{Change, Deed, Figure, NewItem};
 use domain::id::RunId;
 use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
@@ -28,6 +28,7 @@ conformance! {
     one_alert_tells_of_all_that_a_run_lost,
     failed_items_of_two_hosts_at_once_are_all_told,
     item_that_may_be_retried_is_no_alert,
+    items_of_an_attempt_are_added_together,
 }
 
 fn granted() -> JobSpec {
@@ -264,4 +265,50 @@ async fn item_that_may_be_retried_is_no_alert(t: T) {
         }
     }
     assert!(open(&t).await.is_empty());
+}
+
+/// Also more than one statement takes, and what JSON and SQL would take for their own.
+async fn items_of_an_attempt_are_added_together(t: T) {
+    let mut job = job();
+    job.grants.items = ["wallet".parse().unwrap(), "other".parse().unwrap()].into();
+    t.discover(&job, &["done", "open"], 0).await;
+    t.attempt("done", resolved(), 0).await;
+    t.attempt("open", failed(), 0).await;
+    let large = "\u{1}\"\\'\u{1f980}é\n".repeat(20_000);
+    let wanted = [
+        ("wallet", "done", "again"),
+        ("wallet", "open", "ignored"),
+        ("wallet", "new", "first"),
+        ("wallet", "new", "second"),
+        ("other", "new", ""),
+        ("other", "it's \"so\" \\ 🦀", &large),
+        ("other", "large-2", &large),
+        ("other", "large-3", &large),
+        ("other", "large-4", &large),
+        ("other", "large-5", &large),
+        ("other", "last", "{}"),
+    ];
+    let (item, scope) = scope_of(&t, job, "parent", 1).await;
+    for (job, key, payload) in wanted {
+        let new = NewItem { job: job.parse().unwrap(), key: key.to_owned(), payload: payload.to_owned() };
+        scope.enqueue(new).await.unwrap();
+    }
+    let effects = scope.end().await.unwrap().unwrap();
+    let end = Arc::new(AttemptEnd { effects, ..end(&item, &resolved(), 2) });
+    assert_eq!(t.store.end_attempt(end.clone()).await.unwrap(), Committed::Applied);
+    let before = t.everything().await;
+    assert_eq!(t.store.end_attempt(end).await.unwrap(), Committed::Applied, "it is known");
+    assert_eq!(t.everything().await, before);
+
+    let payload = async |job: &str, key: &str| t.store.item(job, key).await.unwrap().unwrap().payload;
+    assert_eq!(payload("wallet", "done").await, "again");
+    assert_eq!(payload("wallet", "open").await, "{}");
+    assert_eq!(payload("wallet", "new").await, "first");
+    for (job, key, expected) in &wanted[4..] {
+        assert_eq!(payload(job, key).await, *expected);
+    }
+    assert_eq!(
+        t.number("SELECT COUNT(*) FROM item WHERE created_by = 'wallet' AND state = 'waiting'").await,
+        9
+    );
 }

@@ -19,6 +19,7 @@ conformance! {
     a_key_that_ended_is_no_key,
     what_was_swapped_by_another_is_found_before_sql_is_committed,
     a_job_keeps_so_many_keys,
+    what_is_written_again_takes_no_room,
     what_another_host_wrote_counts_a_minute_later,
 }
 
@@ -185,28 +186,47 @@ async fn a_job_keeps_so_many_keys(t: T) {
     second.commit(&t).await.unwrap();
 
     let third = attempt_of(frugal(), &t, "c", 10).await;
-    assert_eq!(third.refused(&["4", "5"]).await, [full("5")], "one was deleted");
+    assert_eq!(third.refused(&["1", "3", "4", "5"]).await, [full("5")], "one was deleted");
+    third.scope.kv_set("b", "5", None).await.unwrap();
+    assert_eq!(third.refused(&["5"]).await, [full("5")], "to delete it first does not help");
     third.commit(&t).await.unwrap();
     let fourth = attempt_of(frugal(), &t, "d", 20).await;
-    assert_eq!(fourth.refused(&["5", "6"]).await, [full("6")], "one has ended");
-    fourth.commit(&t).await.unwrap();
+    assert_eq!(fourth.refused(&["5"]).await, [full("5")], "one has ended, and is not removed yet");
+    t.store.prune_locks_and_keys(at(0), at(20)).await.unwrap();
+    let fifth = attempt_of(frugal(), &t, "e", 22).await;
+    assert_eq!(fifth.refused(&["5", "6"]).await, [full("6")]);
+    fifth.commit(&t).await.unwrap();
 
     let mut other = frugal();
     other.name = "other".parse().unwrap();
-    let other = attempt_of(other, &t, "e", 20).await;
+    let other = attempt_of(other, &t, "f", 22).await;
     assert_eq!(other.refused(&["4", "5", "6"]).await, [""; 0], "others have their own");
 }
 
+async fn what_is_written_again_takes_no_room(t: T) {
+    let first = attempt_of(frugal(), &t, "a", 0).await;
+    assert_eq!(first.refused(&["1", "2"]).await, [""; 0]);
+    first.commit(&t).await.unwrap();
+    let second = attempt_of(frugal(), &t, "b", 10).await;
+    assert_eq!(second.refused(&["1", "2", "3"]).await, [""; 0]);
+    let replayed = t.store.scope_of_discovery(Arc::new(frugal()), at(10), Hold::without_end());
+    replayed.kv_set("b", "4", Some(b"v".to_vec())).await.unwrap();
+    second.commit(&t).await.unwrap();
+    assert_eq!(t.number("SELECT COUNT(*) FROM kv").await, 3);
+}
+
 async fn what_another_host_wrote_counts_a_minute_later(t: T) {
-    let here = attempt_of(frugal(), &t, "a", 0).await;
+    let mut job = frugal();
+    (job.limits.kv_keys, job.limits.kv_keys_per_page) = (5, 1);
+    let here = attempt_of(job.clone(), &t, "a", 0).await;
     assert_eq!(here.refused(&["1"]).await, [""; 0]);
     here.commit(&t).await.unwrap();
-    for key in ["2", "3"] {
+    for key in ["2", "3", "4", "5", "6"] {
         let sql = format!(
             "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms) SELECT job, bucket, '{key}', value, 0 FROM kv WHERE kv_key = '1'"
         );
         t.tamper(&sql).await.unwrap();
     }
-    assert_eq!(attempt_of(frugal(), &t, "b", 59).await.refused(&["4"]).await, [""; 0]);
-    assert_eq!(attempt_of(frugal(), &t, "c", 121).await.refused(&["5"]).await.len(), 1);
+    assert_eq!(attempt_of(job.clone(), &t, "b", 59).await.refused(&["7"]).await, [""; 0]);
+    assert_eq!(attempt_of(job, &t, "c", 121).await.refused(&["7"]).await.len(), 1);
 }

@@ -1,0 +1,95 @@
+//! What a look sees of a plugin: bytes in the folder or among those that are kept, and what became of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::{Digest, PluginName};
+
+use super::Round;
+use crate::catalog::Skipped;
+use crate::catalog::loads::Load;
+use crate::catalog::seen::Seen;
+use crate::folder::{Folder, PluginFile};
+
+impl Round<'_> {
+    /// None while it is compiled: until then the folder holds what it held.
+    pub(super) async fn file(
+        &mut self,
+        folder: &Arc<Folder>,
+        plugin: &PluginName,
+    ) -> Result<Option<Seen>, String> {
+        let (folder, name) = (folder.clone(), plugin.clone());
+        let bytes_max = self.catalog.config.component_bytes_max;
+        let read = tokio::task::spawn_blocking(move || folder.read(&name, bytes_max)).await;
+        let read = read.unwrap_or_else(|e| Err(e.to_string()));
+        let seen = match read {
+            Ok(file) => Ok(self.see(file).await),
+            Err(reason) => Err(reason),
+        };
+        // What cannot be read now is still what it was.
+        let before = self.present.folder.as_ref().and_then(|folder| folder.get(plugin).copied());
+        let found = seen.as_ref().ok().and_then(|seen| seen.as_ref());
+        if let Some(digest) = found.map(|seen| seen.digest).or(before) {
+            self.now.folder.get_or_insert_default().insert(plugin.clone(), digest);
+        }
+        if matches!(seen, Ok(None)) && self.present.pinned.contains(plugin) {
+            self.now.pinned.insert(plugin.clone());
+        }
+        seen
+    }
+
+    /// A version that is not in the folder; its bytes are asked for once.
+    pub(super) async fn kept(&mut self, plugin: &PluginName, digest: Digest) -> Result<Option<Seen>, String> {
+        let key = (plugin.clone(), digest);
+        if let Some(seen) = self.present.seen.get(&key).filter(|seen| seen.tries_left == 0) {
+            let seen = seen.clone();
+            self.note(plugin, &seen);
+            return Ok(Some(seen));
+        }
+        let versions = self.decided.versions.as_ref().ok_or("no versions are kept")?;
+        let file = versions.kept(plugin, digest).await?;
+        Ok(self.see(file).await)
+    }
+
+    /// Compiles and describes it, unless these bytes have been through that already. None while that goes on.
+    async fn see(&mut self, file: PluginFile) -> Option<Seen> {
+        let plugin = file.plugin.clone();
+        let before = self.present.seen.get(&(plugin.clone(), file.digest)).cloned();
+        let seen = match before.filter(|seen| seen.signature == file.signature) {
+            Some(seen) if seen.tries_left == 0 => seen,
+            before => self.load(file, before.map(|seen| seen.tries_left)).await?,
+        };
+        self.note(&plugin, &seen);
+        Some(seen)
+    }
+
+    async fn load(&mut self, file: PluginFile, tries_left: Option<u32>) -> Option<Seen> {
+        let key = (file.plugin.clone(), file.digest);
+        if self.now.loads.contains_key(&key) {
+            return None;
+        }
+        let goes_on = self.present.loads.remove(&key).filter(|load| load.signature == file.signature);
+        // Another look has waited for it already.
+        let patience =
+            self.patience.map(|patience| if goes_on.is_some() { Duration::ZERO } else { patience });
+        let load = goes_on.unwrap_or_else(|| {
+            let (signature, ended) = (file.signature.clone(), self.catalog.loaded.clone());
+            Load::start(signature, Seen::load(self.catalog, self.decided, file, tries_left), ended)
+        });
+        match load.within(patience).await {
+            Ok(seen) => Some(seen),
+            Err(load) => {
+                self.block(&key.0, "it is being compiled", None);
+                self.now.loads.insert(key, load);
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, plugin: &PluginName, seen: &Seen) {
+        if let Some(reason) = seen.unsigned.clone().filter(|_| seen.loaded.is_ok()) {
+            self.report.trouble.unsigned.push(Skipped { file: format!("{plugin}.wasm"), reason });
+        }
+        self.now.seen.insert((plugin.clone(), seen.digest), seen.clone());
+    }
+}

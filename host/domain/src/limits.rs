@@ -43,6 +43,8 @@ pub struct Limits {
     pub figures: usize,
     /// Items that an attempt may add.
     pub items: usize,
+    /// Open items that a job may have for this one to add more.
+    pub items_open: usize,
     pub http_requests: u32,
     /// Requests that are on their way at the same time.
     pub http_concurrent: u32,
@@ -80,6 +82,7 @@ impl Limits {
         audit_records: 64,
         figures: 256,
         items: 64,
+        items_open: 100_000,
         http_requests: 32,
         http_concurrent: 6,
         http_time: Duration::from_secs(10),

@@ -22,10 +22,10 @@ pub mod runs;
 mod bounds;
 pub mod flow;
 pub mod items;
-mod keys;
 pub mod kv;
 pub mod locks;
 pub mod recovery;
+mod room;
 pub mod scope;
 mod taken;
 

@@ -113,9 +113,9 @@ impl AttemptScope {
 
     /// While the store is away nobody can tell: the attempt does not fail for that, since it ends when the store is back.
     /// What keeps nothing takes no room.
-    async fn may_keep(&self, bucket: &str, key: &str) -> bool {
+    async fn has_room(&self, room: impl Future<Output = Result<bool, StoreError>>) -> bool {
         let keeps = self.item.is_some() && !self.replayed;
-        !keeps || self.store.may_keep(&self.job, bucket, key, self.now()).await.unwrap_or(true)
+        !keeps || room.await.unwrap_or(true)
     }
 
     /// The state, if this may be written to the key.
@@ -141,7 +141,8 @@ impl AttemptScope {
             check_count("keys written", state.kv.len(), limits.kv_keys_per_page)?;
         }
         let is_set = before.is_some_and(|write| write.value.is_some());
-        if value.is_some() && !is_set && !self.may_keep(bucket, key).await {
+        let may_keep = self.store.may_keep(&self.job, bucket, key, self.now());
+        if value.is_some() && !is_set && !self.has_room(may_keep).await {
             let (job, most) = (&self.job.name, limits.kv_keys);
             let text = format!("job {job} keeps {most} keys: delete some, or raise limits.kv_keys");
             return Err(ScopeError::Limit(text));
@@ -335,6 +336,13 @@ impl Scope for AttemptScope {
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
         check_count("items", state.items.len(), self.job.limits.items)?;
+        if !self.has_room(self.store.may_add(&self.job, &item.job, self.now())).await {
+            let (to, most) = (&item.job, self.job.limits.items_open);
+            let text = format!(
+                "job {to} has {most} open items: add more when they are done, or raise limits.items_open"
+            );
+            return Err(ScopeError::Limit(text));
+        }
         state.items.push(item);
         Ok(())
     }

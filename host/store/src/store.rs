@@ -16,7 +16,7 @@ use crate::config::{
 use crate::datasource::Datasources;
 use crate::db::{Db, Turn, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
-use crate::keys::Keys;
+use crate::room::Room;
 use crate::taken::Taken;
 use crate::wake::Wake;
 use crate::{migrate, sql};
@@ -29,7 +29,7 @@ pub struct Store {
     pub(crate) datasources: Datasources,
     pub(crate) committer: Committer,
     pub(crate) taken: Taken,
-    pub(crate) keys: Keys,
+    pub(crate) room: Room,
     wake: Wake,
 }
 
@@ -43,7 +43,7 @@ impl Store {
             datasources: Datasources::new(&config.datasources, &config.url)?,
             committer: Committer::start(db.clone()),
             taken: Taken::default(),
-            keys: Keys::default(),
+            room: Room::default(),
             wake: Wake::start(&db),
             db,
         })

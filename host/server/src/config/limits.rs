@@ -49,7 +49,7 @@ macro_rules! time {
 }
 
 /// Each limit with the highest value that a job may ask for.
-pub const LIMITS: [LimitKey; 31] = [
+pub const LIMITS: [LimitKey; 32] = [
     number!("memory", Bytes, memory_bytes, CEILING.memory_bytes),
     time!("cpu_time", cpu_time, CEILING.cpu_time),
     time!("wall_time", wall_time, CEILING.wall_time),
@@ -76,6 +76,7 @@ pub const LIMITS: [LimitKey; 31] = [
     number!("audit_records", Count, audit_records, 4_096),
     number!("figures", Count, figures, 4_096),
     number!("items", Count, items, 4_096),
+    number!("items_open", Count, items_open, 10_000_000),
     number!("http_requests", Count, http_requests, 256),
     number!("http_concurrent", Count, http_concurrent, 16),
     time!("http_time", http_time, Duration::from_secs(60)),

@@ -53,7 +53,7 @@ pub const KV_TAKE: Sql = Sql::same(
 pub const KV_EXPIRED: Sql = Sql::same("DELETE FROM kv WHERE expires_at_ms <= $1");
 pub const KV_DELETE: Sql = Sql::same("DELETE FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
 pub const KV_COUNT: Sql =
-    Sql::same("SELECT COUNT(*) AS kept FROM (SELECT kv_key FROM kv WHERE job = $1 LIMIT $2) AS some_keys");
+    Sql::same("SELECT COUNT(*) AS number FROM (SELECT kv_key FROM kv WHERE job = $1 LIMIT $2) AS some_keys");
 pub const KV_KEYS: Sql = Sql::same(
     "SELECT kv_key FROM kv WHERE job = $1 AND bucket = $2 AND (expires_at_ms IS NULL OR expires_at_ms > $5)
     ORDER BY kv_key LIMIT $3 OFFSET $4",

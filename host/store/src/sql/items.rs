@@ -77,6 +77,11 @@ macro_rules! enqueue {
 pub const ITEMS_ENQUEUE: Sql =
     Sql::differs(enqueue!("json_each($1)"), enqueue!("json_array_elements(CAST($1 AS json))"));
 
+pub const ITEMS_OPEN_COUNT: Sql = Sql::same(
+    "SELECT COUNT(*) AS number FROM (SELECT state FROM item WHERE job = $1 AND state IN ('waiting', 'running', 'awaiting')
+        LIMIT $2) AS some_items",
+);
+
 /// Found again while open: the payload is refreshed, the backoff is kept.
 pub const ITEM_REFRESH: Sql = Sql::same(
     "UPDATE item SET payload = $3, seen_run_id = $4, run_id = COALESCE($5, run_id)

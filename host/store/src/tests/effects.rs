@@ -29,6 +29,7 @@ conformance! {
     failed_items_of_two_hosts_at_once_are_all_told,
     item_that_may_be_retried_is_no_alert,
     items_of_an_attempt_are_added_together,
+    jobs_add_items_up_to_a_bound,
 }
 
 fn granted() -> JobSpec {
@@ -311,4 +312,34 @@ async fn items_of_an_attempt_are_added_together(t: T) {
         t.number("SELECT COUNT(*) FROM item WHERE created_by = 'wallet' AND state = 'waiting'").await,
         9
     );
+}
+
+async fn jobs_add_items_up_to_a_bound(t: T) {
+    let mut job = job();
+    job.grants.items = ["wallet".parse().unwrap(), "other".parse().unwrap()].into();
+    (job.limits.items_open, job.limits.items) = (3, 2);
+    let add = async |scope: &AttemptScope, job: &str, key: &str| {
+        let new = NewItem { job: job.parse().unwrap(), key: key.to_owned(), payload: String::new() };
+        match scope.enqueue(new).await {
+            Ok(()) => "added".to_owned(),
+            Err(ScopeError::Limit(why)) => why,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let full = "job wallet has 3 open items: add more when they are done, or raise limits.items_open";
+    // It is open itself while it runs.
+    let (item, first) = scope_of(&t, job.clone(), "first", 0).await;
+    assert_eq!(add(&first, "wallet", "a").await, "added");
+    assert_eq!(add(&first, "wallet", "b").await, "added");
+    let effects = first.end().await.unwrap().unwrap();
+    t.store.end_attempt(Arc::new(AttemptEnd { effects, ..end(&item, &failed(), 0) })).await.unwrap();
+
+    let (_, second) = scope_of(&t, job.clone(), "second", 10).await;
+    assert_eq!(add(&second, "wallet", "c").await, full);
+    assert_eq!(add(&second, "other", "c").await, "added", "another job has its own");
+    let replayed = t.store.scope_of_discovery(Arc::new(job.clone()), at(10), Hold::without_end());
+    assert_eq!(add(&replayed, "wallet", "c").await, "added", "what keeps nothing takes no room");
+    t.tamper("UPDATE item SET state = 'resolved'").await.unwrap();
+    let (_, third) = scope_of(&t, job, "third", 30).await;
+    assert_eq!(add(&third, "wallet", "c").await, "added", "there is room again");
 }

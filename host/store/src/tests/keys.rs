@@ -186,7 +186,7 @@ async fn a_job_keeps_so_many_keys(t: T) {
     second.commit(&t).await.unwrap();
 
     let third = attempt_of(frugal(), &t, "c", 10).await;
-    assert_eq!(third.refused(&["1", "3", "4", "5"]).await, [full("5")], "one was deleted");
+    assert_eq!(third.refused(&["1", "4", "5"]).await, [full("5")], "one was deleted");
     third.scope.kv_set("b", "5", None).await.unwrap();
     assert_eq!(third.refused(&["5"]).await, [full("5")], "to delete it first does not help");
     third.commit(&t).await.unwrap();
@@ -212,7 +212,7 @@ async fn what_is_written_again_takes_no_room(t: T) {
     let replayed = t.store.scope_of_discovery(Arc::new(frugal()), at(10), Hold::without_end());
     replayed.kv_set("b", "4", Some(b"v".to_vec())).await.unwrap();
     second.commit(&t).await.unwrap();
-    assert_eq!(t.number("SELECT COUNT(*) FROM kv").await, 3);
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM kv").await, 3);
 }
 
 async fn what_another_host_wrote_counts_a_minute_later(t: T) {

@@ -162,6 +162,19 @@ impl World {
         self.until(&format!("run {run} to be {state}"), look).await
     }
 
+    /// Lets time pass, with all leases renewed, until there is this to see.
+    pub async fn until_passed(&self, host: &Host, line: &str) {
+        let passed = async {
+            while !self.seen.has(line) {
+                self.advance(5);
+                self.until_renewed(host).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, passed).await.is_err() {
+            panic!("{line} was not seen within {PATIENCE:?}; seen:\n{}", self.seen.lines().join("\n"));
+        }
+    }
+
     /// Until the host's leases were renewed at this time of the clock. Nothing tells of it: the store is asked.
     pub async fn until_renewed(&self, host: &Host) {
         let renewed = async {

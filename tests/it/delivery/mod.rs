@@ -205,11 +205,12 @@ async fn a_sink_that_hangs_holds_up_no_other() {
         webhook.address
     );
     let (_site, host) = published(&databases, &[(1, "acme"), (2, "blue")], &sinks).await;
-    eventually("two requests that hang", || async { (webhook.hanging() == 2).then_some(()) }).await;
+    // One or both: what was published a moment later waits for the sink that hangs.
+    eventually("a request that hangs", || async { (webhook.hanging() > 0).then_some(()) }).await;
     databases.store("UPDATE event SET topic = 'Other', due_at_ms = 0 WHERE event_key = 'blue'").await;
     until_delivered(&databases, 1).await;
     assert_eq!(databases.business_texts("SELECT event_key FROM event_inbox").await, ["blue"]);
-    assert_eq!(webhook.hanging(), 2, "still");
+    assert!(webhook.hanging() > 0, "still");
     host.terminate().await;
 }
 

@@ -126,6 +126,17 @@ pub async fn ask(address: SocketAddr, args: &[&str], folder: &Path) -> Output {
     tidemill(&[args, &["--server", &server]].concat(), folder).await
 }
 
+/// What a failed test is understood by; its folder is gone afterwards.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.path("tidemill.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the host said last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }

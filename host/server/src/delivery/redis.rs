@@ -39,9 +39,8 @@ impl Redis {
             return Ok(());
         }
         self.connection = None;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout));
+        // The client's own would race with ours, and its words do not say how long.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connect = self.client.get_multiplexed_async_connection_with_config(&config);
         let address = &self.to.address;
         let connection = match timeout_at(until, connect).await {

@@ -32,7 +32,7 @@ pub struct DatasourceConfig {
 /// Readers of an SQLite file beside its one writer.
 pub const SQLITE_READERS: u32 = 4;
 /// How much of a database a connection of SQLite remembers, as negative KiB. A build of SQLite that manages its memory, as
-/// this one does, lets one connection take the sum of all: with SQLite's own 2 MiB for each that was 20 MiB in the end.
+/// this one does, lets one connection take the sum of all: with SQLite's own 2 MiB for each that may be 20 MiB.
 pub const SQLITE_CACHE: &str = "-256";
 /// The same for the one connection that writes: what does not fit goes to the disk before its commit, and locks others out.
 pub const SQLITE_WRITER_CACHE: &str = "-2048";

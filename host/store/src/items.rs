@@ -227,6 +227,9 @@ pub(crate) async fn enqueue(
 type NewRow<'a> = (String, &'a str, &'a String, &'a String);
 
 async fn enqueue_rows(tx: &mut Tx, rows: &[NewRow<'_>], by: &str, now: Timestamp) -> Result<u64, StoreError> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
     let array = serde_json::to_string(rows).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     tx.execute(items::ITEMS_ENQUEUE, &args![array, now, by]).await
 }

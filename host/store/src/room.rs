@@ -29,7 +29,6 @@ pub(crate) struct Room {
 #[derive(Default)]
 struct Counts(Mutex<BTreeMap<JobName, Counted>>);
 
-#[derive(Clone, Copy)]
 struct Counted {
     number: usize,
     at: Timestamp,

@@ -113,23 +113,18 @@ impl Foundry {
     }
 
     async fn compile(&self, PluginFile { plugin, bytes, .. }: PluginFile) -> Result<Compiled, Refusal> {
-        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let bytes = in_background(move || scan::check(&bytes).map(|()| bytes)).await?;
         match &self.compiler {
             Compiler::Child(child) => {
-                let prepare = move || {
-                    scan::check(&bytes)?;
-                    let functions = cache.and_then(|cache| cache.get(Kept::Functions(&plugin)));
-                    Ok((bytes, functions.unwrap_or_default()))
-                };
-                let (bytes, functions) = in_background(prepare).await?;
+                let cache = self.cache.clone();
+                let known = move || Ok(cache.and_then(|cache| cache.get(Kept::Functions(&plugin))));
+                let functions = in_background(known).await?.unwrap_or_default();
                 child.compile(bytes, functions).await
             }
             Compiler::InProcess => {
-                let make = move || {
-                    scan::check(&bytes)?;
-                    artefact::make(&engine, &bytes)
-                };
-                Ok(Compiled { artefact: in_background(make).await?, functions: Vec::new() })
+                let engine = self.engine.clone();
+                let artefact = in_background(move || artefact::make(&engine, &bytes)).await?;
+                Ok(Compiled { artefact, functions: Vec::new() })
             }
         }
     }

@@ -35,6 +35,7 @@ pub mod alerts;
 pub mod archive;
 pub mod audit;
 pub mod batches;
+pub mod clock;
 pub mod datasource;
 pub mod delivery;
 pub mod history;

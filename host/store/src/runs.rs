@@ -21,10 +21,20 @@ use crate::store::Store;
 impl Store {
     /// The oldest run of `job` that waits for its discovery, or lost the host that did it.
     pub async fn claim_run(&self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
+        self.claim_run_lapsed(job, lease, lease.now).await
+    }
+
+    /// The same; only a lease that ended before `lapsed_before` is lost.
+    pub async fn claim_run_lapsed(
+        &self,
+        job: &JobName,
+        lease: Lease,
+        lapsed_before: Timestamp,
+    ) -> Result<Option<ClaimedRun>, StoreError> {
         let mut tx = self.db.begin_as(Turn::Work).await?;
         let attempt_id = AttemptId::new(lease.now);
         let args =
-            args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lease.now];
+            args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lapsed_before];
         let rows = tx.fetch(runs::RUN_CLAIM, &args).await?;
         let claimed = |row: &Row| -> Result<ClaimedRun, StoreError> {
             Ok(ClaimedRun {

@@ -167,7 +167,9 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         ctx.store.wake();
         cursor = page.next;
         if cursor.is_none() {
-            return Ok(Done::Complete);
+            // A page of it, here or on the host before, may have been refused.
+            let error = ctx.store.run(run.id).await?.and_then(|run| run.error);
+            return Ok(error.map_or(Done::Complete, Done::Failed));
         }
     }
     let text = format!("discover did not end after {} pages", job.limits.pages_per_run);

@@ -24,6 +24,7 @@ pub mod flow;
 pub mod items;
 pub mod kv;
 pub mod locks;
+mod reconcile;
 pub mod recovery;
 mod room;
 pub mod scope;

@@ -161,6 +161,7 @@ fn claimed(job: &JobSpec) -> Claimed {
         key: "item".to_owned(),
         payload: "{}".to_owned(),
         attempts: 0,
+        deferrals: 0,
         series: 1,
         epoch: 1,
         attempt_id: AttemptId::new(now),

@@ -53,7 +53,7 @@ impl Clock {
     }
 
     pub fn manual(now: Timestamp) -> Clock {
-        Clock::Manual(Manual(Arc::new(Mutex::new(Hands { now, sleepers: Vec::new() }))))
+        Clock::Manual(Manual(Arc::new(Mutex::new(Hands { now, sets: 0, sleepers: Vec::new() }))))
     }
 
     /// How much this clock shows while `real` passes; one that stands still is moved by as much as its test means.
@@ -78,6 +78,10 @@ impl Clock {
 /// How far a clock may be out before it is set: well below the margin of a lease, and more than the way to a
 /// database and back takes.
 pub const SLACK: SignedDuration = SignedDuration::from_millis(250);
+
+/// A recorded time that is further ahead of the present than this was written by a clock that was ahead: clocks of hosts
+/// differ by less, since each is set by the database's.
+pub const AHEAD_MIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// Microseconds since 1970 when it started, and what passed since.
 #[derive(Debug, Clone)]
@@ -108,13 +112,15 @@ impl Scaled {
     }
 }
 
-/// A clock that only [`Manual::advance`] moves.
+/// A clock that only [`Manual::advance`] and [`Manual::set`] move.
 #[derive(Debug, Clone)]
 pub struct Manual(Arc<Mutex<Hands>>);
 
 #[derive(Debug)]
 struct Hands {
     now: Timestamp,
+    /// How often it was set: what sleeps until a time of before has to look at the clock again.
+    sets: u64,
     sleepers: Vec<Waker>,
 }
 
@@ -129,9 +135,18 @@ impl Manual {
         hands.sleepers.drain(..).for_each(Waker::wake);
     }
 
-    /// Resolves when the clock shows `at` or later.
+    /// Sets the clock, also back. What sleeps wakes up, since real sleep ends whatever a clock shows.
+    pub fn set(&self, now: Timestamp) {
+        let mut hands = self.hands();
+        hands.now = now;
+        hands.sets += 1;
+        hands.sleepers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Resolves when the clock shows `at` or later, or was set.
     pub fn reaches(&self, at: Timestamp) -> impl Future<Output = ()> + Send + use<> {
-        Reaches { hands: self.0.clone(), at }
+        let sets = self.hands().sets;
+        Reaches { hands: self.0.clone(), at, sets }
     }
 
     fn hands(&self) -> std::sync::MutexGuard<'_, Hands> {
@@ -142,6 +157,7 @@ impl Manual {
 struct Reaches {
     hands: Arc<Mutex<Hands>>,
     at: Timestamp,
+    sets: u64,
 }
 
 impl Future for Reaches {
@@ -149,7 +165,7 @@ impl Future for Reaches {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut hands = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
-        if hands.now >= self.at {
+        if hands.now >= self.at || hands.sets != self.sets {
             return Poll::Ready(());
         }
         hands.sleepers.push(cx.waker().clone());

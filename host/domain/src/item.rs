@@ -188,6 +188,8 @@ pub struct Claimed {
     pub payload: String,
     /// Counted attempts before this one.
     pub attempts: u32,
+    /// Answers in a row, up to this attempt, that put it off and did not count.
+    pub deferrals: u32,
     /// Grows each time the item starts anew; part of the idempotency key.
     pub series: u32,
     pub epoch: i64,

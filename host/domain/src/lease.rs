@@ -43,8 +43,11 @@ impl Trust {
 
     /// Whether what was claimed at this instant is still this host's.
     fn covers(&self, claimed_at: Timestamp) -> bool {
+        let now = self.clock.now();
+        // A claim after the present was made before the clock was set back: only renewals tell how old it is.
+        let claimed_at = if claimed_at > now { Timestamp::MIN } else { claimed_at };
         let since = self.renewed_at.load(Ordering::Acquire).max(claimed_at.as_microsecond());
-        i128::from(self.clock.now().as_microsecond()) < i128::from(since) + self.lasts.as_micros()
+        i128::from(now.as_microsecond()) < i128::from(since) + self.lasts.as_micros()
     }
 }
 

@@ -4,6 +4,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::SignedDuration;
+
+/// Longest time for which somebody outside may take a lock, or renew it.
+pub const LOCK_TIME_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Bytes of a lock's name.
 pub const LOCK_NAME_BYTES_MAX: usize = 128;
 const ANY: char = '*';

@@ -22,6 +22,12 @@ pub enum Failure {
         error: ErrorInfo,
     },
     Permanent(ErrorInfo),
+    /// The host could not bring the attempt to its end, for a reason that is neither the guest's nor a service's: again
+    /// after this long. Not counted, and not bounded.
+    Postponed {
+        retry_after: SignedDuration,
+        error: ErrorInfo,
+    },
     /// The host is shutting down or lost its lease: not the guest's fault, not counted.
     Interrupted,
 }
@@ -33,6 +39,10 @@ pub struct ErrorInfo {
     pub message: String,
 }
 
+/// The code of an attempt that was snoozed until an instant before it began.
+pub const SNOOZED_TO_PAST: &str = "snoozed-to-past";
+/// The code of an item that was put off too often in a row.
+pub const DEFERRALS_EXHAUSTED: &str = "deferrals-exhausted";
 /// The code of a commit on a business database that failed, or of which nobody can tell whether it took place.
 pub const SQL_COMMIT: &str = "sql-commit";
 
@@ -49,9 +59,10 @@ impl Failure {
 
     pub fn error(&self) -> Option<&ErrorInfo> {
         match self {
-            Failure::Transient(error) | Failure::Permanent(error) | Failure::Throttled { error, .. } => {
-                Some(error)
-            }
+            Failure::Transient(error)
+            | Failure::Permanent(error)
+            | Failure::Throttled { error, .. }
+            | Failure::Postponed { error, .. } => Some(error),
             Failure::Interrupted => None,
         }
     }
@@ -67,6 +78,8 @@ pub struct Ending {
     pub due_at: Timestamp,
     /// Counted attempts, this one included if it counts.
     pub attempts: u32,
+    /// Answers in a row that did not count, this one included if it does not.
+    pub deferrals: u32,
     pub error: Option<ErrorInfo>,
     pub note: Option<String>,
 }
@@ -102,6 +115,22 @@ impl Verdict {
 /// Longest time that a guest can put an item off: a number it got wrong must not bury it for ever.
 pub const PUT_OFF_MAX: SignedDuration = SignedDuration::from_hours(24 * 366);
 
+impl Outcome {
+    /// The answer of an attempt that began at `claimed_at`: nothing can be put off until before that.
+    pub fn checked(self, claimed_at: Timestamp) -> Result<Outcome, Failure> {
+        match self {
+            Outcome::Snoozed { until } if until < claimed_at => {
+                let text = format!(
+                    "snoozed until {until}, which is before the attempt began: answer with an instant \
+                     (milliseconds since 1970), not with a duration"
+                );
+                Err(Failure::transient(SNOOZED_TO_PAST, text))
+            }
+            outcome => Ok(outcome),
+        }
+    }
+}
+
 /// The rule of every attempt's end.
 pub fn decide(
     result: &Result<Outcome, Failure>,
@@ -109,6 +138,7 @@ pub fn decide(
     policy: &RetryPolicy,
     now: Timestamp,
 ) -> Ending {
+    let result = result.clone().and_then(|outcome| outcome.checked(item.claimed_at));
     let before = item.attempts;
     let counted = before.saturating_add(1);
     let backoff = later(now, policy.delay(counted, &item.key));
@@ -117,10 +147,12 @@ pub fn decide(
         verdict,
         due_at,
         attempts,
+        deferrals: 0,
         error: None,
         note: None,
     };
-    match result {
+    let deferred = |verdict, wait, error| defer(item, policy, now, Deferral { verdict, wait, error });
+    match &result {
         Ok(Outcome::Resolved { note }) => {
             Ending { note: note.clone(), ..ending(Event::Resolved, Verdict::Resolved, now, counted) }
         }
@@ -133,17 +165,21 @@ pub fn decide(
         Ok(Outcome::Awaiting { note }) => {
             Ending { note: note.clone(), ..ending(Event::Await, Verdict::Awaiting, backoff, counted) }
         }
-        Ok(Outcome::Snoozed { until }) => {
-            let due_at = (*until).clamp(now, later(now, PUT_OFF_MAX));
-            ending(Event::Retry, Verdict::Snoozed, due_at, before)
+        Ok(Outcome::Snoozed { until }) => deferred(Verdict::Snoozed, until.duration_since(now), None),
+        Err(Failure::Interrupted) => {
+            let deferrals = item.deferrals;
+            Ending { deferrals, ..ending(Event::Interrupted, Verdict::Interrupted, now, before) }
         }
-        Err(Failure::Interrupted) => ending(Event::Interrupted, Verdict::Interrupted, now, before),
         Err(failure) => {
             let failure = policy.judged(failure, counted, &item.key);
             let ending = match &failure {
-                Failure::Throttled { retry_after, .. } => {
-                    let wait = (*retry_after).clamp(SignedDuration::ZERO, PUT_OFF_MAX);
-                    ending(Event::Retry, Verdict::Throttled, later(now, wait), before)
+                Failure::Throttled { retry_after, error } => {
+                    return deferred(Verdict::Throttled, *retry_after, Some(error.clone()));
+                }
+                Failure::Postponed { retry_after, .. } => {
+                    let due_at = later(now, (*retry_after).clamp(SignedDuration::ZERO, PUT_OFF_MAX));
+                    let deferrals = item.deferrals;
+                    Ending { deferrals, ..ending(Event::Retry, Verdict::Throttled, due_at, before) }
                 }
                 Failure::Permanent(_) => ending(Event::GiveUp, Verdict::Permanent, now, counted),
                 _ if item.exhausted(policy, counted) => {
@@ -153,6 +189,44 @@ pub fn decide(
             };
             Ending { error: failure.error().cloned(), ..ending }
         }
+    }
+}
+
+/// An answer that puts an item off without counting as an attempt.
+struct Deferral {
+    verdict: Verdict,
+    wait: SignedDuration,
+    error: Option<ErrorInfo>,
+}
+
+/// Such answers in a row back off whatever they ask for, and too many of them are left to a person: else a guest or a
+/// service sets the pace of the host.
+fn defer(item: &Claimed, policy: &RetryPolicy, now: Timestamp, asked: Deferral) -> Ending {
+    let number = item.deferrals.saturating_add(1);
+    let Deferral { verdict, wait, error } = asked;
+    if policy.too_many_deferrals(number) {
+        let last =
+            error.map_or_else(|| verdict.as_str().to_owned(), |e| format!("{}: {}", e.code, e.message));
+        let message = format!("put off {number} times in a row without a counted attempt; last: {last}");
+        return Ending {
+            event: Event::GiveUp,
+            verdict: Verdict::Exhausted,
+            due_at: now,
+            attempts: item.attempts,
+            deferrals: 0,
+            error: Some(ErrorInfo::new(DEFERRALS_EXHAUSTED, message)),
+            note: None,
+        };
+    }
+    let wait = wait.max(policy.deferral(number, &item.key)).min(PUT_OFF_MAX);
+    Ending {
+        event: Event::Retry,
+        verdict,
+        due_at: later(now, wait),
+        attempts: item.attempts,
+        deferrals: number,
+        error,
+        note: None,
     }
 }
 

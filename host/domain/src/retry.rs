@@ -15,6 +15,10 @@ pub struct RetryPolicy {
     pub jitter: f64,
     /// Counted attempts before a person has to decide; none is declared unbounded.
     pub max_attempts: Option<u32>,
+    /// Shortest wait after an answer that does not count; none is `base`.
+    pub min_delay: Option<SignedDuration>,
+    /// Answers in a row that do not count before a person has to decide; none is declared unbounded.
+    pub deferrals_max: Option<u32>,
     pub when_exhausted: WhenExhausted,
     /// An item that had no attempt for this long starts again at attempt 1.
     pub forget_after: Option<SignedDuration>,
@@ -67,6 +71,9 @@ impl RetryPolicy {
         cap: SignedDuration::from_mins(30),
         jitter: 0.1,
         max_attempts: Some(10),
+        min_delay: None,
+        // Ten days of such answers at the cap of half an hour, and three weeks of an hour each.
+        deferrals_max: Some(500),
         when_exhausted: WhenExhausted::Manual,
         forget_after: None,
         crashes_max: 5,
@@ -91,16 +98,26 @@ impl RetryPolicy {
 
     /// The wait after counted attempt number `attempt` (from 1) of the item `key`.
     pub fn delay(&self, attempt: u32, key: &str) -> SignedDuration {
-        if self.base.is_zero() {
+        self.grown(self.base, self.cap, attempt, key)
+    }
+
+    /// The shortest wait after the answer of this number (from 1) in a row that does not count.
+    pub fn deferral(&self, number: u32, key: &str) -> SignedDuration {
+        let least = self.min_delay.unwrap_or(self.base);
+        self.grown(least, self.cap.max(least), number, key).max(least)
+    }
+
+    fn grown(&self, base: SignedDuration, cap: SignedDuration, attempt: u32, key: &str) -> SignedDuration {
+        if base.is_zero() {
             // Nothing grows to nothing; further down, 0 times infinity would be no number.
             return SignedDuration::ZERO;
         }
         let exponent = f64::from(attempt.max(1) - 1);
-        let cap = self.cap.as_secs_f64();
+        let most = cap.as_secs_f64();
         // A factor of 2 overflows f64 after 1,024 attempts: infinity is still above the cap.
-        let grown = (self.base.as_secs_f64() * self.factor.powf(exponent)).min(cap);
+        let grown = (base.as_secs_f64() * self.factor.powf(exponent)).min(most);
         let kept = grown * (1.0 - self.jitter.clamp(0.0, 1.0) * share(key));
-        SignedDuration::try_from_secs_f64(kept).unwrap_or(self.cap)
+        SignedDuration::try_from_secs_f64(kept).unwrap_or(cap)
     }
 
     /// Whether the attempts of an item are forgotten, if the last one was at `last`.
@@ -109,6 +126,11 @@ impl RetryPolicy {
             (Some(span), Some(last)) => now.duration_since(last) >= span,
             _ => false,
         }
+    }
+
+    /// Whether so many answers in a row that do not count are too many.
+    pub fn too_many_deferrals(&self, number: u32) -> bool {
+        self.deferrals_max.is_some_and(|max| number >= max)
     }
 
     pub fn exhausted(&self, attempts: u32) -> bool {

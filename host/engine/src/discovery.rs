@@ -9,6 +9,7 @@ use domain::limits::cut;
 use domain::outcome::{ErrorInfo, Failure};
 use domain::run::ClaimedRun;
 use domain::runner::{Call, Page, PageRequest, Report};
+use jiff::Timestamp;
 use store::StoreError;
 use store::commit::Committed;
 
@@ -32,7 +33,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
                 continue;
             }
-            match ctx.store.claim_run(&job.name, ctx.lease()).await {
+            match claim(&ctx, job).await {
                 Ok(Some(run)) => {
                     busy.jobs().insert(job.name.clone());
                     let held = Held::new(&ctx, run.attempt_id);
@@ -53,6 +54,14 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = tokio::time::sleep(ctx.config.poll_period) => {}
         }
     }
+}
+
+async fn claim(ctx: &Ctx, job: &JobSpec) -> Result<Option<ClaimedRun>, StoreError> {
+    let lease = ctx.lease();
+    // Nothing tells which leases have ended: only runs that nobody holds.
+    let lapsed_before =
+        if ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) { lease.now } else { Timestamp::MIN };
+    ctx.store.claim_run_lapsed(&job.name, lease, lapsed_before).await
 }
 
 /// Jobs whose discovery goes on here.
@@ -158,7 +167,9 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         ctx.store.wake();
         cursor = page.next;
         if cursor.is_none() {
-            return Ok(Done::Complete);
+            // A page of it, here or on the host before, may have been refused.
+            let error = ctx.store.run(run.id).await?.and_then(|run| run.error);
+            return Ok(error.map_or(Done::Complete, Done::Failed));
         }
     }
     let text = format!("discover did not end after {} pages", job.limits.pages_per_run);

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
+use crate::watch::Steadiness;
 use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
 
 pub type Jobs = Arc<[Arc<JobSpec>]>;
@@ -36,6 +37,9 @@ pub(crate) struct Ctx {
     jobs: RwLock<Jobs>,
     /// The jobs are others.
     pub jobs_changed: Notify,
+    pub steadiness: Steadiness,
+    /// The clock was set: the scheduler looks again.
+    pub clock_set: Notify,
     pub feed: Feed,
     pub figures: Figures,
     /// No new work.
@@ -106,6 +110,7 @@ impl Engine {
         jobs: Vec<Arc<JobSpec>>,
     ) -> Result<Engine, StoreError> {
         heartbeat::set_clock(&clock, &store).await?;
+        let steadiness = Steadiness::at_start(&clock, &store).await?;
         let now = clock.now();
         store.host_started(host, &config.host_name, now).await?;
         for job in &jobs {
@@ -121,6 +126,8 @@ impl Engine {
             trust,
             jobs: RwLock::new(jobs.into()),
             jobs_changed: Notify::new(),
+            steadiness,
+            clock_set: Notify::new(),
             feed: Feed::new(),
             figures: Figures::default(),
             stop: CancellationToken::new(),
@@ -182,6 +189,11 @@ impl Engine {
     /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes.
     pub fn trouble(&self) -> Option<String> {
         self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether what is old by this host's clock may be removed: not soon after the clock was set.
+    pub fn clock_is_steady(&self) -> bool {
+        self.ctx.steadiness.is_steady()
     }
 
     pub fn host_id(&self) -> HostId {

@@ -90,7 +90,8 @@ async fn settle(
     report: Report<Outcome>,
 ) -> Option<(AttemptEnd, Option<OwnTx>)> {
     let mut own = None;
-    let (result, effects) = match report.result {
+    let answer = report.result.and_then(|outcome| outcome.checked(item.claimed_at));
+    let (result, effects) = match answer {
         Ok(outcome) => match scope.end_but_own().await {
             Ok(Some(ended)) => {
                 own = ended.own;
@@ -130,16 +131,17 @@ fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
     match error {
         StoreError::Unavailable(_) => {
             let retry_after = job.retry.delay(item.number(), &item.key);
-            Failure::Throttled { retry_after, error: said }
+            Failure::Postponed { retry_after, error: said }
         }
         StoreError::Raced(why) => raced(why.clone()),
         _ => Failure::Transient(said),
     }
 }
 
-/// The guest did nothing wrong, and nothing of it was written: it is done again with the same idempotency key.
+/// The guest did nothing wrong, and nothing of it was written: it is done again with the same idempotency key. The rest can be
+/// short: each race means that another attempt was committed, so races are no more frequent than commits.
 fn raced(why: String) -> Failure {
-    Failure::Throttled { retry_after: RACED_REST, error: ErrorInfo::new("kv-raced", why) }
+    Failure::Postponed { retry_after: RACED_REST, error: ErrorInfo::new("kv-raced", why) }
 }
 
 /// Writes the end; while the store is away, for as long as the lease lasts.

@@ -77,7 +77,14 @@ pub async fn run(ctx: Arc<Ctx>) {
 
 /// Answers with the instant, by the database's clock, from which the leases count.
 async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
-    ctx.trust.shift(set_clock(&ctx.clock, &ctx.store).await?);
+    let shown = ctx.clock.now();
+    let by = set_clock(&ctx.clock, &ctx.store).await?;
+    ctx.trust.shift(by);
+    if ctx.steadiness.was_set(by) {
+        ctx.clock_set.notify_one();
+        // What was written meanwhile is found by it.
+        ctx.store.keep_heartbeat(ctx.host, shown).await?;
+    }
     // From before the request is sent: its answer may be late.
     let lease = ctx.lease();
     ctx.store.renew(lease).await?;

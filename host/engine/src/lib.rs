@@ -22,6 +22,7 @@ mod figures;
 pub mod seldom;
 mod timer;
 mod upkeep;
+mod watch;
 
 pub use config::EngineConfig;
 pub use engine::Engine;

@@ -13,6 +13,7 @@ use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::figures;
 use crate::timer::{in_time, until};
+use crate::watch::Watch;
 
 /// Rounds in a row: each puts back a bounded number of items.
 const ROUNDS_MAX: usize = 1_000;
@@ -32,6 +33,7 @@ pub async fn at_start(ctx: &Ctx) {
 
 pub async fn run(ctx: Arc<Ctx>) {
     let mut looked_at = ctx.clock.now();
+    let mut watch = Watch::default();
     loop {
         let next = looked_at.checked_add(ctx.config.recovery_period).unwrap_or(Timestamp::MAX);
         tokio::select! {
@@ -39,6 +41,9 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = until(&ctx.clock, Some(next)) => {}
         }
         looked_at = ctx.clock.now();
+        if let Err(error) = in_time(watch.look(&ctx, looked_at)).await {
+            tracing::warn!(%error, "times after the present could not be corrected; it is tried again");
+        }
         match lapsed(&ctx, looked_at).await {
             Ok(_) => figures::round_done("recovery", looked_at),
             Err(error) => tracing::warn!(%error, "recovery failed; it is tried again"),
@@ -49,6 +54,9 @@ pub async fn run(ctx: Arc<Ctx>) {
 /// Puts back whatever lost its lease.
 pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
     let mut all = Vec::new();
+    if !ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) {
+        return Ok(all);
+    }
     for _ in 0..ROUNDS_MAX {
         let recovered = recover(ctx, None, now).await?;
         if recovered.is_empty() {

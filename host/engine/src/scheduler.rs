@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::clock::AHEAD_MIN;
 use domain::id::RunId;
 use domain::job::JobSpec;
 use domain::schedule::Schedule;
@@ -15,6 +16,7 @@ use crate::feed::Happening;
 use crate::figures;
 use crate::seldom::Seldom;
 use crate::timer::{in_time, until};
+use crate::watch;
 
 static WAITS: Seldom = Seldom::new();
 
@@ -46,6 +48,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
             _ = ctx.jobs_changed.notified() => warn_of_the_last(&ctx),
+            _ = ctx.clock_set.notified() => {}
             _ = until(&ctx.clock, Some(next)), if !failed => {}
             _ = tokio::time::sleep(STORE_REST), if failed => {}
         }
@@ -68,7 +71,7 @@ async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timesta
     // A job that begins later than its schedule says sees an earlier time.
     let offset = job.ticks.offset(job.name.as_str());
     let seen = now.checked_sub(offset).unwrap_or(now);
-    let after = ctx.store.ticked_at(&job.name).await?;
+    let after = place(ctx, job, seen, now).await?;
     if let Some(due) = job.schedule.due(after, seen)
         && let Some(ticked) = ctx.store.tick(job, &due, seen, now).await?
     {
@@ -80,6 +83,18 @@ async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timesta
     let next = job.next_after(now);
     let soon = waits.then(|| now.checked_add(BUFFER_REST).unwrap_or(Timestamp::MAX));
     Ok([next, soon].into_iter().flatten().min())
+}
+
+/// The instant up to which a job's schedule is decided. One that lies ahead was decided by a clock that was ahead: the
+/// schedule goes on from the time that it sees.
+async fn place(ctx: &Ctx, job: &JobSpec, seen: Timestamp, now: Timestamp) -> Result<Timestamp, StoreError> {
+    let place = ctx.store.ticked_at(&job.name).await?;
+    let ahead = place.duration_since(seen);
+    if ahead <= AHEAD_MIN || !ctx.store.rewind_schedule(&job.name, seen, now).await? {
+        return Ok(place);
+    }
+    watch::report(ctx, ahead, now).await?;
+    Ok(seen)
 }
 
 /// Starts what waited for an open run's end; says whether it still waits.

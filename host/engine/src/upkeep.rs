@@ -21,6 +21,7 @@ pub async fn run(ctx: Arc<Ctx>) {
     let mut looked_at = ctx.clock.now();
     // A machine that slept finds every job late, and a moment later none.
     let mut late = BTreeSet::new();
+    // Nothing old is removed soon after the clock was set: by the right clock it may be young.
     let mut pruned_at = looked_at;
     loop {
         let next = looked_at.checked_add(ctx.config.upkeep_period).unwrap_or(Timestamp::MAX);
@@ -33,7 +34,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             Ok(()) => figures::round_done("upkeep", looked_at),
             Err(error) => tracing::warn!(%error, "the upkeep failed; it is tried again"),
         }
-        if looked_at.duration_since(pruned_at) >= PRUNE_PERIOD {
+        if looked_at.duration_since(pruned_at) >= PRUNE_PERIOD && ctx.steadiness.is_steady() {
             pruned_at = looked_at;
             if let Err(error) = in_time(prune(&ctx, looked_at)).await {
                 tracing::warn!(%error, "old rows stay; they are removed later");
@@ -65,6 +66,9 @@ async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Resul
                 ctx.store.raise_alert(&job.name, &missed(job, since), now).await?;
             }
         }
+    }
+    if !ctx.steadiness.is_steady() {
+        return Ok(());
     }
     let before = |kept: SignedDuration| now.checked_sub(kept).unwrap_or(Timestamp::MIN);
     ctx.store.prune_alerts(before(ctx.config.alerts_kept)).await?;

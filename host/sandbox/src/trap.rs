@@ -27,7 +27,7 @@ pub struct CpuLimit(pub Duration);
 pub fn failure(error: &wasmtime::Error, state: &State) -> Failure {
     if error.is::<PoolConcurrencyLimitError>() {
         let error = ErrorInfo::new("pool-exhausted", format!("too many attempts at once: {error:#}"));
-        return Failure::Throttled { retry_after: POOL_RETRY, error };
+        return Failure::Postponed { retry_after: POOL_RETRY, error };
     }
     let (code, message) = code_and_message(error, state);
     Failure::transient(code, cut(&escape(&message), state.limits.text_bytes))

@@ -131,8 +131,13 @@ impl Background {
         let AppState { store, engine, sandbox, versions, clock, stopping, .. } = state.clone();
         let (stop, nudge) = (stopping, Arc::new(Notify::new()));
         let figures = crate::api::metrics::count(stop.clone());
-        let archiver =
-            Archiver { store: store.clone(), config: config.audit, clock: clock.clone(), stop: stop.clone() };
+        let archiver = Archiver {
+            store: store.clone(),
+            config: config.audit,
+            clock: clock.clone(),
+            engine: engine.clone(),
+            stop: stop.clone(),
+        };
         let rollout = Rollout {
             versions: versions.clone(),
             sandbox: sandbox.clone(),

@@ -252,7 +252,8 @@ async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {
             last,
             end.ended_at,
             item.series,
-            i64::from(ending.verdict == Verdict::Exhausted)
+            i64::from(ending.verdict == Verdict::Exhausted),
+            ending.deferrals
         ];
         tx.execute(items::ITEM_END, &args).await?
     };

@@ -241,6 +241,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         key: row.text("item_key")?,
         payload: row.text("payload")?,
         attempts: row.count("attempts")?,
+        deferrals: row.count("deferrals")?,
         series: row.count("series")?,
         epoch: row.int("epoch")?,
         attempt_id: row.parse("attempt_id")?,

@@ -66,6 +66,8 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         key: row.text("item_key")?,
         payload: row.text("payload")?,
         attempts: number.saturating_sub(1),
+        // Attempts do not record it: a replay is the first of its row.
+        deferrals: 0,
         series: row.count("series")?,
         epoch: row.int("epoch")?,
         attempt_id: row.parse("attempt_id")?,

@@ -2,29 +2,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::id::{AttemptId, ItemId, JobName, RunId};
-use domain::item::State;
+use domain::id::{AttemptId, JobName, RunId};
 use domain::job::JobSpec;
 use domain::outcome::{ErrorInfo, SQL_COMMIT};
-use domain::retry::WhenExhausted;
 use domain::run::{ClaimedRun, Discovered};
-use domain::runner::{Found, Page};
+use domain::runner::Page;
 use jiff::Timestamp;
 
 use crate::commit::Committed;
 use crate::db::{Row, Turn, Tx, args};
 use crate::error::StoreError;
 use crate::items::{Lease, error_of};
+use crate::reconcile::{Reconciler, known, room};
 use crate::sql::{items, runs};
 use crate::store::Store;
 
 impl Store {
     /// The oldest run of `job` that waits for its discovery, or lost the host that did it.
     pub async fn claim_run(&self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
+        self.claim_run_lapsed(job, lease, lease.now).await
+    }
+
+    /// The same; only a lease that ended before `lapsed_before` is lost.
+    pub async fn claim_run_lapsed(
+        &self,
+        job: &JobName,
+        lease: Lease,
+        lapsed_before: Timestamp,
+    ) -> Result<Option<ClaimedRun>, StoreError> {
         let mut tx = self.db.begin_as(Turn::Work).await?;
         let attempt_id = AttemptId::new(lease.now);
         let args =
-            args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lease.now];
+            args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lapsed_before];
         let rows = tx.fetch(runs::RUN_CLAIM, &args).await?;
         let claimed = |row: &Row| -> Result<ClaimedRun, StoreError> {
             Ok(ClaimedRun {
@@ -69,13 +78,17 @@ impl Store {
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;
         let left = job.flow.items_per_run_max.map(|max| max.saturating_sub(queued));
         let known = known(&mut tx, job, page).await?;
-        let mut reconciler = Reconciler { tx: &mut tx, job, run: run.id, now, left };
+        let room = room(&mut tx, job, page, &known).await?;
+        let mut reconciler = Reconciler { tx: &mut tx, job, run: run.id, now, left, room, refused: 0 };
         let mut sum = Discovered::default();
         let mut seen = BTreeSet::new();
         for found in page.items.iter().filter(|found| seen.insert(found.key.as_str())) {
             sum.found += 1;
             reconciler.one(found, known.get(&found.key), &mut sum).await?;
         }
+        let error = reconciler.error();
+        let code = error.as_ref().map(|error| error.code.as_str());
+        let message = error.as_ref().map(|error| error.message.as_str());
         let args = args![
             id,
             run.epoch,
@@ -86,7 +99,9 @@ impl Store {
             sum.waiting,
             sum.over_cap,
             sum.manual,
-            digest
+            digest,
+            code,
+            message
         ];
         if tx.execute(runs::RUN_PAGE, &args).await? != 1 {
             return Ok((Committed::Stale, Discovered::default()));
@@ -156,164 +171,6 @@ async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -
         tx.execute(runs::RUN_DONE, &args![run, resolved, 0_i64, now]).await?;
     }
     Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
-}
-
-/// An item that a discovery named and the store knows already.
-struct Known {
-    id: ItemId,
-    payload: String,
-    state: State,
-    due_at: Timestamp,
-    queued: bool,
-    last_attempt_at: Option<Timestamp>,
-    exhausted: bool,
-    version: i64,
-}
-
-async fn known(tx: &mut Tx, job: &JobSpec, page: &Page) -> Result<BTreeMap<String, Known>, StoreError> {
-    let keys: Vec<&str> = page.items.iter().map(|found| found.key.as_str()).collect();
-    let keys = serde_json::to_string(&keys).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-    let rows = tx.fetch(items::ITEMS_BY_KEYS, &args![job.name.as_str(), keys]).await?;
-    let known = |row: &Row| {
-        let known = Known {
-            id: row.parse("id")?,
-            payload: row.text("payload")?,
-            state: row.parse("state")?,
-            due_at: row.time("due_at_ms")?,
-            queued: row.opt_text("run_id")?.is_some(),
-            last_attempt_at: row.opt_time("last_attempt_at_ms")?,
-            exhausted: row.int("exhausted")? == 1,
-            version: row.int("version")?,
-        };
-        Ok((row.text("item_key")?, known))
-    };
-    rows.iter().map(known).collect()
-}
-
-struct Reconciler<'a> {
-    tx: &'a mut Tx,
-    job: &'a JobSpec,
-    run: RunId,
-    now: Timestamp,
-    /// Items that this run may still queue; none is no bound.
-    left: Option<u32>,
-}
-
-impl Reconciler<'_> {
-    async fn one(
-        &mut self,
-        found: &Found,
-        known: Option<&Known>,
-        sum: &mut Discovered,
-    ) -> Result<(), StoreError> {
-        let Some(known) = known else {
-            return self.add(found, sum).await;
-        };
-        match known.state {
-            State::Waiting | State::Running | State::Awaiting => self.refresh(found, known, sum).await,
-            State::Resolved => self.reopen(found, known, sum).await,
-            State::ManualRequired if self.begins_anew(known) => self.reopen(found, known, sum).await,
-            State::ManualRequired | State::Abandoned => {
-                sum.manual += 1;
-                Ok(())
-            }
-        }
-    }
-
-    fn begins_anew(&self, known: &Known) -> bool {
-        known.exhausted && self.job.retry.when_exhausted == WhenExhausted::NextRun
-    }
-
-    fn full(&self) -> bool {
-        self.left == Some(0)
-    }
-
-    fn count(&mut self, changed: u64, sum: &mut Discovered) {
-        if changed == 0 {
-            // Another host was faster: its run attempts it.
-            sum.waiting += 1;
-            return;
-        }
-        sum.queued += 1;
-        self.left = self.left.map(|left| left - 1);
-    }
-
-    async fn add(&mut self, found: &Found, sum: &mut Discovered) -> Result<(), StoreError> {
-        if self.full() {
-            sum.over_cap += 1;
-            return Ok(());
-        }
-        let args = args![
-            ItemId::new(self.now).to_string(),
-            self.job.name.as_str(),
-            found.key.as_str(),
-            found.payload.as_str(),
-            self.now,
-            self.run.to_string()
-        ];
-        let changed = self.tx.execute(items::ITEM_ADD, &args).await?;
-        self.count(changed, sum);
-        Ok(())
-    }
-
-    async fn refresh(
-        &mut self,
-        found: &Found,
-        known: &Known,
-        sum: &mut Discovered,
-    ) -> Result<(), StoreError> {
-        let due = known.state != State::Running && known.due_at <= self.now && !known.queued;
-        let queue = due && !self.full();
-        // Writing what is known already would cost a row a run; only absence needs to be seen.
-        if queue || self.job.resolve_when_absent || known.payload != found.payload {
-            let args = args![
-                known.id.to_string(),
-                known.version,
-                found.payload.as_str(),
-                self.run.to_string(),
-                queue.then(|| self.run.to_string())
-            ];
-            let changed = self.tx.execute(items::ITEM_REFRESH, &args).await?;
-            if changed == 0 {
-                // Its attempt ended just now. It was found all the same: it must not count as absent.
-                let args = args![known.id.to_string(), self.run.to_string()];
-                self.tx.execute(items::ITEM_SEEN, &args).await?;
-            }
-            if queue {
-                self.count(changed, sum);
-                return Ok(());
-            }
-        }
-        if due {
-            sum.over_cap += 1
-        } else {
-            sum.waiting += 1
-        }
-        Ok(())
-    }
-
-    async fn reopen(&mut self, found: &Found, known: &Known, sum: &mut Discovered) -> Result<(), StoreError> {
-        if self.full() {
-            sum.over_cap += 1;
-            return Ok(());
-        }
-        // A job that forgets after a while remembers until then, over a resolution too.
-        let policy = &self.job.retry;
-        let forgets = known.exhausted
-            || policy.forget_after.is_none()
-            || policy.forgets(known.last_attempt_at, self.now);
-        let args = args![
-            known.id.to_string(),
-            known.version,
-            found.payload.as_str(),
-            self.run.to_string(),
-            self.now,
-            i64::from(forgets)
-        ];
-        let changed = self.tx.execute(items::ITEM_REOPEN, &args).await?;
-        self.count(changed, sum);
-        Ok(())
-    }
 }
 
 /// A run as people see it.

@@ -73,8 +73,8 @@ pub const FAULTS: [Fault; 15] = [
     fault(
         "a tick fires on each host",
         "INSERT INTO tick",
-        "DO NOTHING",
-        "DO UPDATE SET fate = excluded.fate",
+        "WHERE tick.run_id IS NULL AND tick.decided_at_ms < tick.at_ms",
+        "WHERE 1 = 1",
     ),
     fault(
         "a page is not fenced",

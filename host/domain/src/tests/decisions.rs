@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::at;
 use crate::id::{AttemptId, ItemId};
-use crate::item::Claimed;
-use crate::outcome::{Ending, ErrorInfo, Failure, Outcome, PUT_OFF_MAX, decide};
+use crate::item::{Claimed, Event};
+use crate::outcome::{Ending, ErrorInfo, Failure, Outcome, PUT_OFF_MAX, Verdict, decide};
 use crate::retry::{CodeRule, RetryPolicy, Then};
 
 fn now() -> Timestamp {
@@ -20,6 +20,7 @@ fn item(attempts: u32, last_attempt: &str) -> Claimed {
         key: "user-7".to_owned(),
         payload: "{}".to_owned(),
         attempts,
+        deferrals: 0,
         series: 2,
         epoch: 5,
         attempt_id: AttemptId::new(now()),
@@ -59,7 +60,7 @@ fn results() -> Vec<(&'static str, Result<Outcome, Failure>)> {
 }
 
 fn line(what: &str, ending: &Ending) -> String {
-    let Ending { event, verdict, due_at, attempts, error, note } = ending;
+    let Ending { event, verdict, due_at, attempts, error, note, .. } = ending;
     let wait = due_at.duration_since(now()).as_secs();
     let mut line = format!(
         "  {what:<15} {:<12} {:<12} +{wait} s, attempts {attempts}",
@@ -98,11 +99,11 @@ fn bounded_attempts() {
           resolved        resolved     resolved     +0 s, attempts 1, note done
           awaiting        await        awaiting     +60 s, attempts 1, note begun
           snoozed 1 h     retry        snoozed      +3600 s, attempts 0
-          snoozed -1 h    retry        snoozed      +0 s, attempts 0
+          snoozed -1 h    retry        failed       +60 s, attempts 1, error snoozed-to-past: snoozed until 2026-11-20T11:00:00Z, which is before the attempt began: answer with an instant (milliseconds since 1970), not with a duration
           snoozed ever    retry        snoozed      +31622400 s, attempts 0
           transient       retry        failed       +60 s, attempts 1, error mpc-down: no answer
-          throttled 5 s   retry        throttled    +5 s, attempts 0, error busy: slow down
-          throttled -5 s  retry        throttled    +0 s, attempts 0, error busy: slow down
+          throttled 5 s   retry        throttled    +60 s, attempts 0, error busy: slow down
+          throttled -5 s  retry        throttled    +60 s, attempts 0, error busy: slow down
           throttled ever  retry        throttled    +31622400 s, attempts 0, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 1, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 0
@@ -110,11 +111,11 @@ fn bounded_attempts() {
           resolved        resolved     resolved     +0 s, attempts 3, note done
           awaiting        give_up      exhausted    +0 s, attempts 3, error attempts-exhausted: still awaited after 3 attempts, note begun
           snoozed 1 h     retry        snoozed      +3600 s, attempts 2
-          snoozed -1 h    retry        snoozed      +0 s, attempts 2
+          snoozed -1 h    give_up      exhausted    +0 s, attempts 3, error snoozed-to-past: snoozed until 2026-11-20T11:00:00Z, which is before the attempt began: answer with an instant (milliseconds since 1970), not with a duration
           snoozed ever    retry        snoozed      +31622400 s, attempts 2
           transient       give_up      exhausted    +0 s, attempts 3, error mpc-down: no answer
-          throttled 5 s   retry        throttled    +5 s, attempts 2, error busy: slow down
-          throttled -5 s  retry        throttled    +0 s, attempts 2, error busy: slow down
+          throttled 5 s   retry        throttled    +60 s, attempts 2, error busy: slow down
+          throttled -5 s  retry        throttled    +60 s, attempts 2, error busy: slow down
           throttled ever  retry        throttled    +31622400 s, attempts 2, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 3, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 2
@@ -122,11 +123,11 @@ fn bounded_attempts() {
           resolved        resolved     resolved     +0 s, attempts 9, note done
           awaiting        give_up      exhausted    +0 s, attempts 9, error attempts-exhausted: still awaited after 9 attempts, note begun
           snoozed 1 h     retry        snoozed      +3600 s, attempts 8
-          snoozed -1 h    retry        snoozed      +0 s, attempts 8
+          snoozed -1 h    give_up      exhausted    +0 s, attempts 9, error snoozed-to-past: snoozed until 2026-11-20T11:00:00Z, which is before the attempt began: answer with an instant (milliseconds since 1970), not with a duration
           snoozed ever    retry        snoozed      +31622400 s, attempts 8
           transient       give_up      exhausted    +0 s, attempts 9, error mpc-down: no answer
-          throttled 5 s   retry        throttled    +5 s, attempts 8, error busy: slow down
-          throttled -5 s  retry        throttled    +0 s, attempts 8, error busy: slow down
+          throttled 5 s   retry        throttled    +60 s, attempts 8, error busy: slow down
+          throttled -5 s  retry        throttled    +60 s, attempts 8, error busy: slow down
           throttled ever  retry        throttled    +31622400 s, attempts 8, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 9, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 8
@@ -142,11 +143,11 @@ fn unbounded_attempts() {
           resolved        resolved     resolved     +0 s, attempts 10, note done
           awaiting        await        awaiting     +3600 s, attempts 10, note begun
           snoozed 1 h     retry        snoozed      +3600 s, attempts 9
-          snoozed -1 h    retry        snoozed      +0 s, attempts 9
+          snoozed -1 h    retry        failed       +3600 s, attempts 10, error snoozed-to-past: snoozed until 2026-11-20T11:00:00Z, which is before the attempt began: answer with an instant (milliseconds since 1970), not with a duration
           snoozed ever    retry        snoozed      +31622400 s, attempts 9
           transient       retry        failed       +3600 s, attempts 10, error mpc-down: no answer
-          throttled 5 s   retry        throttled    +5 s, attempts 9, error busy: slow down
-          throttled -5 s  retry        throttled    +0 s, attempts 9, error busy: slow down
+          throttled 5 s   retry        throttled    +60 s, attempts 9, error busy: slow down
+          throttled -5 s  retry        throttled    +60 s, attempts 9, error busy: slow down
           throttled ever  retry        throttled    +31622400 s, attempts 9, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 10, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 9
@@ -154,11 +155,11 @@ fn unbounded_attempts() {
           resolved        resolved     resolved     +0 s, attempts 4294967295, note done
           awaiting        await        awaiting     +3600 s, attempts 4294967295, note begun
           snoozed 1 h     retry        snoozed      +3600 s, attempts 4294967295
-          snoozed -1 h    retry        snoozed      +0 s, attempts 4294967295
+          snoozed -1 h    retry        failed       +3600 s, attempts 4294967295, error snoozed-to-past: snoozed until 2026-11-20T11:00:00Z, which is before the attempt began: answer with an instant (milliseconds since 1970), not with a duration
           snoozed ever    retry        snoozed      +31622400 s, attempts 4294967295
           transient       retry        failed       +3600 s, attempts 4294967295, error mpc-down: no answer
-          throttled 5 s   retry        throttled    +5 s, attempts 4294967295, error busy: slow down
-          throttled -5 s  retry        throttled    +0 s, attempts 4294967295, error busy: slow down
+          throttled 5 s   retry        throttled    +60 s, attempts 4294967295, error busy: slow down
+          throttled -5 s  retry        throttled    +60 s, attempts 4294967295, error busy: slow down
           throttled ever  retry        throttled    +31622400 s, attempts 4294967295, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 4294967295, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 4294967295
@@ -177,11 +178,11 @@ fn attempts_that_are_forgotten_after_seven_days() {
           resolved        resolved     resolved     +0 s, attempts 1, note done
           awaiting        await        awaiting     +60 s, attempts 1, note begun
           snoozed 1 h     retry        snoozed      +3600 s, attempts 0
-          snoozed -1 h    retry        snoozed      +0 s, attempts 0
+          snoozed -1 h    retry        failed       +60 s, attempts 1, error snoozed-to-past: snoozed until 2026-11-20T11:00:00Z, which is before the attempt began: answer with an instant (milliseconds since 1970), not with a duration
           snoozed ever    retry        snoozed      +31622400 s, attempts 0
           transient       retry        failed       +60 s, attempts 1, error mpc-down: no answer
-          throttled 5 s   retry        throttled    +5 s, attempts 0, error busy: slow down
-          throttled -5 s  retry        throttled    +0 s, attempts 0, error busy: slow down
+          throttled 5 s   retry        throttled    +60 s, attempts 0, error busy: slow down
+          throttled -5 s  retry        throttled    +60 s, attempts 0, error busy: slow down
           throttled ever  retry        throttled    +31622400 s, attempts 0, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 1, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 0
@@ -189,11 +190,11 @@ fn attempts_that_are_forgotten_after_seven_days() {
           resolved        resolved     resolved     +0 s, attempts 3, note done
           awaiting        give_up      exhausted    +0 s, attempts 3, error attempts-exhausted: still awaited after 3 attempts, note begun
           snoozed 1 h     retry        snoozed      +3600 s, attempts 2
-          snoozed -1 h    retry        snoozed      +0 s, attempts 2
+          snoozed -1 h    give_up      exhausted    +0 s, attempts 3, error snoozed-to-past: snoozed until 2026-11-20T11:00:00Z, which is before the attempt began: answer with an instant (milliseconds since 1970), not with a duration
           snoozed ever    retry        snoozed      +31622400 s, attempts 2
           transient       give_up      exhausted    +0 s, attempts 3, error mpc-down: no answer
-          throttled 5 s   retry        throttled    +5 s, attempts 2, error busy: slow down
-          throttled -5 s  retry        throttled    +0 s, attempts 2, error busy: slow down
+          throttled 5 s   retry        throttled    +60 s, attempts 2, error busy: slow down
+          throttled -5 s  retry        throttled    +60 s, attempts 2, error busy: slow down
           throttled ever  retry        throttled    +31622400 s, attempts 2, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 3, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 2
@@ -282,4 +283,87 @@ fn failures_by_their_code() {
           interrupted     interrupted  interrupted  +0 s, attempts 1
     "#]]
     .assert_eq(&text);
+}
+
+/// The waits after answers in a row that do not count, until a person has to decide.
+fn waits(result: &Result<Outcome, Failure>, policy: &RetryPolicy, answers: u32) -> (Vec<i64>, Ending) {
+    let mut item = item(1, RECENT);
+    let mut waits = Vec::new();
+    for _ in 0..answers {
+        let ending = decide(result, &item, policy, now());
+        if ending.event == Event::GiveUp {
+            return (waits, ending);
+        }
+        assert_eq!((ending.event, ending.attempts), (Event::Retry, 1));
+        waits.push(ending.due_at.duration_since(now()).as_secs());
+        item.deferrals = ending.deferrals;
+    }
+    panic!("no end after {answers} answers: {waits:?}");
+}
+
+#[test]
+fn answers_that_do_not_count_back_off_and_end() {
+    let bounded = RetryPolicy { deferrals_max: Some(9), ..policy(Some(3), None) };
+    let throttled =
+        |retry_after| Err(Failure::Throttled { retry_after, error: ErrorInfo::new("busy", "no") });
+    let second = SignedDuration::from_secs;
+    let growing = [60, 120, 240, 480, 960, 1_920, 3_600, 3_600];
+    for result in [throttled(second(0)), throttled(second(-5)), throttled(second(30))] {
+        assert_eq!(waits(&result, &bounded, 9).0, growing);
+    }
+    let soon = Ok(Outcome::Snoozed { until: now() });
+    let (snoozed, end) = waits(&soon, &bounded, 9);
+    assert_eq!(snoozed, growing);
+    assert_eq!((end.verdict, end.attempts, end.deferrals), (Verdict::Exhausted, 1, 0));
+    let error = end.error.unwrap();
+    assert_eq!(error.code, "deferrals-exhausted");
+    assert_eq!(error.message, "put off 9 times in a row without a counted attempt; last: snoozed");
+    assert_eq!(waits(&throttled(second(7_200)), &bounded, 9).0, [7_200; 8], "what asks for more gets it");
+
+    let quick =
+        RetryPolicy { min_delay: Some(second(5)), cap: second(20), base: second(1), ..bounded.clone() };
+    assert_eq!(waits(&soon, &quick, 9).0, [5, 10, 20, 20, 20, 20, 20, 20]);
+    let slow = RetryPolicy { min_delay: Some(second(50)), ..quick };
+    assert_eq!(waits(&soon, &slow, 9).0, [50; 8], "the least wait may be above the cap");
+}
+
+#[test]
+fn what_counts_ends_a_row_of_answers_that_do_not() {
+    let off = Claimed { deferrals: 7, ..item(1, RECENT) };
+    for (what, result) in results() {
+        let ending = decide(&result, &off, &policy(None, None), now());
+        let expected = match what {
+            "snoozed -1 h" => 0,
+            "interrupted" => 7,
+            _ if what.starts_with("snoozed") || what.starts_with("throttled") => 8,
+            _ => 0,
+        };
+        assert_eq!(ending.deferrals, expected, "{what}");
+    }
+    let unbounded = RetryPolicy { deferrals_max: None, ..policy(None, None) };
+    let last = Claimed { deferrals: u32::MAX, ..item(1, RECENT) };
+    let snoozed = Ok(Outcome::Snoozed { until: now() });
+    assert_eq!(decide(&snoozed, &last, &unbounded, now()).event, Event::Retry);
+    let error = ErrorInfo::new("kv-raced", "raced");
+    let host = Err(Failure::Postponed { retry_after: SignedDuration::from_millis(100), error });
+    let ending = decide(&host, &Claimed { deferrals: 499, ..off }, &policy(None, None), now());
+    assert_eq!(
+        (ending.event, ending.deferrals),
+        (Event::Retry, 499),
+        "the host's own reasons are not bounded"
+    );
+}
+
+#[test]
+fn a_duration_in_place_of_an_instant_is_a_named_failure() {
+    let duration = Outcome::Snoozed { until: Timestamp::from_millisecond(60_000).unwrap() };
+    let ending = decide(&Ok(duration), &item(0, RECENT), &policy(Some(3), None), now());
+    assert_eq!((ending.verdict, ending.attempts), (Verdict::Failed, 1));
+    let error = ending.error.unwrap();
+    assert_eq!(error.code, "snoozed-to-past");
+    assert!(error.message.starts_with("snoozed until 1970-01-01T00:01:00Z, "), "{}", error.message);
+    let late = Claimed { claimed_at: now() - SignedDuration::from_secs(9), ..item(0, RECENT) };
+    let just_past = Ok(Outcome::Snoozed { until: now() - SignedDuration::from_secs(1) });
+    let ending = decide(&just_past, &late, &policy(None, None), now());
+    assert_eq!(ending.verdict, Verdict::Snoozed, "the instant passed while the attempt ran");
 }

@@ -46,3 +46,17 @@ fn what_really_takes_a_time_takes_more_of_a_fast_clock() {
     assert!(needed >= second(600), "a commit may take 6 real seconds: {needed:?}");
     assert_eq!(Clock::steady().shown(second(6)), second(6));
 }
+
+#[test]
+fn a_claim_before_the_clock_was_set_back_lasts_no_longer() {
+    let start = at("2026-11-20T12:00:00Z");
+    let second = SignedDuration::from_secs;
+    let clock = Clock::manual(start);
+    let Clock::Manual(hands) = &clock else { panic!("a manual clock") };
+    let trust = Arc::new(Trust::new(clock.clone(), second(14)));
+    let held = Hold::new(trust.clone(), start + second(3_600));
+    hands.set(start + second(12));
+    assert!(held.is_ours(), "renewed 12 s ago");
+    hands.set(start + second(14));
+    assert!(!held.is_ours());
+}

@@ -9,7 +9,7 @@ use domain::job::JobSpec;
 use domain::outcome::{ErrorInfo, Failure, Outcome};
 use domain::retry::RetryPolicy;
 use expect_test::expect;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::fake::{Act, Gate};
 use super::world::{Host, World, at, job};
@@ -18,6 +18,7 @@ use crate::EngineConfig;
 on_both![
     failures_walk_the_backoff,
     what_does_not_count_does_not_count,
+    a_guest_does_not_set_the_pace,
     awaited_items_are_looked_at_again,
     a_permanent_failure_waits_for_a_person,
     attempts_run_out,
@@ -85,8 +86,36 @@ async fn what_does_not_count_does_not_count(world: World) {
     expect![[r#"
         #1 snoozed 12:00:30Z
         #1 throttled busy 12:10:00Z
-        #1 failed mpc-down 12:10:07Z
-        #2 resolved 12:11:07Z
+        #1 failed mpc-down 12:12:00Z
+        #2 resolved 12:13:00Z
+    "#]]
+    .assert_eq(&host.attempts("a").await);
+}
+
+async fn a_guest_does_not_set_the_pace(world: World) {
+    world.script.finds(&["a"]);
+    let duration = Timestamp::from_millisecond(60_000).unwrap();
+    world.script.of("a", [Act::End(Ok(Outcome::Snoozed { until: duration }))]);
+    let now =
+        || Failure::Throttled { retry_after: SignedDuration::ZERO, error: ErrorInfo::new("busy", "no") };
+    world.script.fails("a", [now(), now(), now()]);
+    let retry = RetryPolicy { deferrals_max: Some(3), ..job().retry };
+    let host = world.host("h1", &[JobSpec { retry, ..job() }]).await;
+    host.trigger().await;
+    world.until_seen("h1 attempt-ended a failed").await;
+    assert_eq!(host.events().await, [""; 0], "an answer that is refused leaves nothing");
+    for throttled in 1..=2 {
+        advance_to_due(&world, &host, "a").await;
+        world.until_count("h1 attempt-ended a throttled", throttled).await;
+    }
+    advance_to_due(&world, &host, "a").await;
+    let item = world.until_state(&host, "a", State::ManualRequired).await;
+    assert_eq!(item.error.unwrap().code, "deferrals-exhausted");
+    expect![[r#"
+        #1 failed snoozed-to-past 12:00:30Z
+        #2 throttled busy 12:01:30Z
+        #2 throttled busy 12:02:30Z
+        #2 exhausted deferrals-exhausted 12:04:30Z
     "#]]
     .assert_eq(&host.attempts("a").await);
 }

@@ -19,6 +19,7 @@ on_both![
     a_cursor_that_repeats_is_seen,
     an_interrupted_discovery_goes_on_at_its_cursor,
     what_is_not_found_any_more_is_resolved,
+    a_discovery_opens_no_more_than_the_job_may_have,
 ];
 
 async fn many_pages_are_one_run(world: World) {
@@ -124,4 +125,22 @@ async fn what_is_not_found_any_more_is_resolved(world: World) {
     let item = host.item("a").await.unwrap();
     assert_eq!((item.state, item.note.as_deref()), (State::Resolved, Some("no longer found")));
     assert_eq!(host.item("b").await.unwrap().state, State::Waiting);
+}
+
+async fn a_discovery_opens_no_more_than_the_job_may_have(world: World) {
+    let gates: Vec<Gate> = ["a", "b", "c", "d", "e"].into_iter().map(|key| world.script.holds(key)).collect();
+    for page in [page(&["a", "b"], Some("2")), page(&["c", "d"], Some("3")), page(&["a", "e"], None)] {
+        world.script.look(Look::Page(page));
+    }
+    let limits = Limits { items_open: 3, ..Limits::DEFAULT };
+    let host = world.host("h1", &[JobSpec { limits, ..job() }]).await;
+    let said = failed_with(&world, &host, "too-many-open-items").await;
+    assert!(said.starts_with("job job has 3 open items, so 1 new items of a page were refused"), "{said}");
+    for key in ["d", "e"] {
+        assert!(host.item(key).await.is_none(), "{key}");
+    }
+    gates.iter().for_each(Gate::open);
+    for key in ["a", "b", "c"] {
+        world.until_state(&host, key, State::Resolved).await;
+    }
 }

@@ -6,6 +6,7 @@ mod world;
 mod fake;
 
 mod attempts;
+mod clock;
 mod crashes;
 mod discoveries;
 mod hosts;

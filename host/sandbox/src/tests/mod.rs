@@ -190,6 +190,7 @@ fn claimed(job: &JobSpec, payload: &str) -> Claimed {
         key: "item-1".to_owned(),
         payload: payload.to_owned(),
         attempts: 0,
+        deferrals: 0,
         series: 1,
         epoch: 1,
         attempt_id: AttemptId::new(now),

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use domain::lock::check_name;
+use domain::lock::{LOCK_TIME_MAX, check_name};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use store::locks::{Lock as Held, Taken};
@@ -25,7 +25,7 @@ pub fn router() -> Router<AppState> {
 }
 
 const TTL_MIN: SignedDuration = SignedDuration::from_secs(1);
-const TTL_MAX: SignedDuration = SignedDuration::from_hours(24);
+const TTL_MAX: SignedDuration = LOCK_TIME_MAX;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

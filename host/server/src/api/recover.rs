@@ -38,7 +38,19 @@ async fn doctor(State(state): State<AppState>) -> Result<Json<Doctor>, ApiError>
         let last = state.store.heartbeat(&job.name).await?;
         jobs.push(self_check(job, last, state.clock.now()));
     }
-    Ok(Json(Doctor { jobs }))
+    Ok(Json(Doctor { clock: clock(&state).await?, jobs }))
+}
+
+async fn clock(state: &AppState) -> Result<Answered, ApiError> {
+    let now = state.clock.now();
+    if let Some(ahead) = state.store.clock_ahead(now).await? {
+        let how = format!("the store has times {ahead:#} after the present: a clock was ahead");
+        return Ok(Answered { yes: false, how });
+    }
+    Ok(match state.store.clock_alert().await? {
+        Some(open) => Answered { yes: false, how: open.alert.message },
+        None => Answered { yes: true, how: "no clock was ahead".to_owned() },
+    })
 }
 
 fn self_check(job: &JobSpec, last: Timestamp, now: Timestamp) -> SelfCheck {
@@ -46,6 +58,9 @@ fn self_check(job: &JobSpec, last: Timestamp, now: Timestamp) -> SelfCheck {
     let due_since = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
     let heartbeat = match due_since {
         None => Answered { yes: false, how: "it has no schedule that could be missed".to_owned() },
+        Some(_) if last > now => {
+            Answered { yes: false, how: format!("its last run is recorded at {last:.0}, after the present") }
+        }
         Some(due) if due < now => Answered { yes: false, how: format!("it has not run since {last:.0}") },
         Some(_) => yes(format!("it ran at {last:.0}; two due instants without a run raise an alert")),
     };

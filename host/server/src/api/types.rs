@@ -222,6 +222,8 @@ pub struct RecoveredItem {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Doctor {
+    /// Whether the clocks of hosts and database were never ahead, as far as an open alert tells.
+    pub clock: Answered,
     pub jobs: Vec<SelfCheck>,
 }
 

@@ -149,6 +149,15 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
     if let Some(found) = section.count_or("max_attempts", 1..=ATTEMPTS_MAX, "unbounded") {
         policy.max_attempts = found.value.map(narrow);
     }
+    if let Some(found) = section.duration("min_delay") {
+        if found.value < SignedDuration::from_millis(1) {
+            section.blame_found(&found, "no wait after answers that do not count", "use at least \"1ms\"");
+        }
+        policy.min_delay = Some(found.value);
+    }
+    if let Some(found) = section.count_or("deferrals_max", 1..=ATTEMPTS_MAX, "unbounded") {
+        policy.deferrals_max = found.value.map(narrow);
+    }
     let after = [("manual", WhenExhausted::Manual), ("next-run", WhenExhausted::NextRun)];
     if let Some(found) = section.word("when_exhausted", &after) {
         policy.when_exhausted = found.value;

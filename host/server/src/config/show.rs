@@ -252,6 +252,7 @@ fn secret(source: &SecretSource) -> String {
 
 fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {
     let attempts = policy.max_attempts.map_or(quoted("unbounded"), |max| max.to_string());
+    let deferrals = policy.deferrals_max.map_or(quoted("unbounded"), |max| max.to_string());
     let when_exhausted = match policy.when_exhausted {
         WhenExhausted::Manual => "manual",
         WhenExhausted::NextRun => "next-run",
@@ -262,6 +263,8 @@ fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {
         ("cap", quoted(show(policy.cap))),
         ("jitter", policy.jitter.to_string()),
         ("max_attempts", attempts),
+        ("min_delay", quoted(show(policy.min_delay.unwrap_or(policy.base)))),
+        ("deferrals_max", deferrals),
         ("when_exhausted", quoted(when_exhausted)),
         ("crashes_max", policy.crashes_max.to_string()),
     ];

@@ -427,6 +427,8 @@ fn variables_lie_over_a_job() {
         cap = "30m"
         jitter = 0.1
         max_attempts = "unbounded"
+        min_delay = "10s"
+        deferrals_max = 500
         when_exhausted = "manual"
         crashes_max = 5
     "#]]

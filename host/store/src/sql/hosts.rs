@@ -8,9 +8,12 @@ pub const VERSION: Sql = Sql::differs(sqlite::VERSION, postgres::VERSION);
 pub const HOST_PUT: Sql = Sql::same(
     "INSERT INTO host (id, name, started_at_ms, heartbeat_at_ms) VALUES ($1, $2, $3, $3)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at_ms = excluded.started_at_ms,
-        heartbeat_at_ms = excluded.heartbeat_at_ms, stopped_at_ms = NULL",
+        heartbeat_at_ms = CASE WHEN host.heartbeat_at_ms > excluded.heartbeat_at_ms THEN host.heartbeat_at_ms
+            ELSE excluded.heartbeat_at_ms END, stopped_at_ms = NULL",
 );
-pub const HOST_BEAT: Sql = Sql::same("UPDATE host SET heartbeat_at_ms = $2 WHERE id = $1");
+/// A heartbeat only moves on: one after the present shows that a clock was ahead, until the store is corrected.
+pub const HOST_BEAT: Sql =
+    Sql::same("UPDATE host SET heartbeat_at_ms = $2 WHERE id = $1 AND heartbeat_at_ms < $2");
 pub const HOST_STOPPED: Sql = Sql::same("UPDATE host SET stopped_at_ms = $2 WHERE id = $1");
 pub const HOSTS_LIST: Sql = Sql::same("SELECT * FROM host ORDER BY started_at_ms DESC LIMIT $1");
 

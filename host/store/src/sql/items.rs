@@ -15,7 +15,7 @@ pub const ITEM_END: Sql = Sql::same(
         first_attempt_at_ms = $10,
         last_attempt_at_ms = COALESCE($11, last_attempt_at_ms),
         resolved_at_ms = CASE WHEN $4 = 'resolved' THEN CAST($12 AS BIGINT) END, resolved_by = NULL,
-        series = $13, exhausted = $14, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
+        series = $13, exhausted = $14, deferrals = $15, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
         updated_at_ms = $12, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
@@ -95,7 +95,7 @@ pub const ITEM_SEEN: Sql = Sql::same("UPDATE item SET seen_run_id = $2 WHERE id 
 pub const ITEM_REOPEN: Sql = Sql::same(
     "UPDATE item SET state = 'waiting', payload = $3, seen_run_id = $4, run_id = $4, due_at_ms = $5,
         attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END, series = series + 1,
-        first_attempt_at_ms = CASE WHEN $6 = 1 THEN NULL ELSE first_attempt_at_ms END, exhausted = 0,
+        first_attempt_at_ms = CASE WHEN $6 = 1 THEN NULL ELSE first_attempt_at_ms END, exhausted = 0, deferrals = 0,
         updated_at_ms = $5, version = version + 1
     WHERE id = $1 AND version = $2 AND (state = 'resolved' OR (state = 'manual_required' AND exhausted = 1))",
 );
@@ -127,7 +127,7 @@ pub const ITEM_BY_HAND: Sql = Sql::same(
         resolved_at_ms = CASE WHEN $3 = 'resolved' THEN CAST($4 AS BIGINT) END,
         resolved_by = CASE WHEN $3 = 'resolved' THEN CAST($7 AS TEXT) END,
         attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END,
-        series = CASE WHEN $6 = 1 THEN series + 1 ELSE series END,
+        series = CASE WHEN $6 = 1 THEN series + 1 ELSE series END, deferrals = 0,
         updated_at_ms = $4, version = version + 1
     WHERE id = $1 AND version = $2",
 );

@@ -11,10 +11,13 @@ pub const JOB_TICKED_AT: Sql = Sql::same("SELECT ticked_at_ms FROM job WHERE nam
 pub const JOB_SET_TICKED: Sql =
     Sql::same("UPDATE job SET ticked_at_ms = $2 WHERE name = $1 AND ticked_at_ms < $2");
 
-/// Once over all hosts: who inserts the row decides the tick's fate.
+/// Once over all hosts: who inserts the row decides the tick's fate. An instant that was decided before it came, by a clock
+/// that was ahead, and did not run is decided again.
 pub const TICK_ADD: Sql = Sql::same(
     "INSERT INTO tick (job, at_ms, fate, run_id, decided_at_ms) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT (job, at_ms) DO NOTHING",
+    ON CONFLICT (job, at_ms) DO UPDATE SET fate = excluded.fate, run_id = excluded.run_id,
+        decided_at_ms = excluded.decided_at_ms
+    WHERE tick.run_id IS NULL AND tick.decided_at_ms < tick.at_ms",
 );
 pub const TICKS_LIST: Sql = Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");
 /// When the job ran last, was paused last while it was due, or was made known.

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod batches;
+pub mod clock;
 pub mod events;
 pub mod flow;
 pub mod history;

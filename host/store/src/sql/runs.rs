@@ -13,14 +13,16 @@ pub const RUNS_RENEW: Sql = Sql::differs(sqlite::RUNS_RENEW, postgres::RUNS_RENE
 /// A page of a discovery, fenced; its items are in the same transaction.
 pub const RUN_PAGE: Sql = Sql::same(
     "UPDATE run SET page_cursor = $4, found = found + $5, queued = queued + $6, waiting = waiting + $7,
-        over_cap = over_cap + $8, manual = manual + $9, crashes = 0, digest = $10
+        over_cap = over_cap + $8, manual = manual + $9, crashes = 0, digest = $10,
+        error_code = COALESCE($11, error_code), error_message = COALESCE($12, error_message)
     WHERE id = $1 AND state = 'discovering' AND epoch = $2 AND attempt_id = $3",
 );
 pub const RUN_QUEUED: Sql = Sql::same("SELECT queued, page_cursor FROM run WHERE id = $1");
-/// The end of a discovery, fenced: finished if nothing is left to attempt.
+/// The end of a discovery, fenced: failed if items of a page were refused, finished if nothing is left to attempt.
 pub const RUN_DISCOVERED: Sql = Sql::same(
-    "UPDATE run SET state = CASE WHEN done >= queued THEN 'finished' ELSE 'running' END, absent = $5,
-        discovered_at_ms = $4, finished_at_ms = CASE WHEN done >= queued THEN $4 ELSE NULL END,
+    "UPDATE run SET state = CASE WHEN error_code IS NOT NULL THEN 'failed' WHEN done >= queued THEN 'finished'
+            ELSE 'running' END, absent = $5, discovered_at_ms = $4,
+        finished_at_ms = CASE WHEN error_code IS NOT NULL OR done >= queued THEN $4 ELSE NULL END,
         attempt_id = NULL, lease_until_ms = NULL
     WHERE id = $1 AND state = 'discovering' AND epoch = $2 AND attempt_id = $3",
 );

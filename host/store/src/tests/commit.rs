@@ -22,6 +22,7 @@ conformance! {
     item_that_is_gone_from_running_is_stale,
     interrupted_attempt_is_put_back_uncounted,
     uncounted_ends_leave_the_attempts,
+    uncounted_ends_in_a_row_are_counted,
     bad_end_of_many_fails_alone,
     refused_text_is_no_outage,
     failed_end_can_be_told_again,
@@ -186,13 +187,52 @@ async fn uncounted_ends_leave_the_attempts(t: T) {
     t.attempt("a", failed(), 0).await;
     let item = t.claim_one(10).await;
     t.end(&item, Ok(Outcome::Snoozed { until: at(20) }), 11).await;
-    let item = t.claim_one(20).await;
+    let item = t.claim_one(21).await;
     let error = domain::outcome::ErrorInfo::new("busy", "later");
     let retry_after = jiff::SignedDuration::from_secs(9);
-    t.end(&item, Err(Failure::Throttled { retry_after, error }), 21).await;
-    assert_eq!(t.items().await, "a retrying attempts=1 due=30 busy: later\n");
+    t.end(&item, Err(Failure::Throttled { retry_after, error }), 22).await;
+    assert_eq!(
+        t.items().await,
+        "a retrying attempts=1 due=42 busy: later\n",
+        "the second in a row backs off"
+    );
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
     assert_eq!(item.last_attempt_at, Some(at(0)));
+}
+
+async fn uncounted_ends_in_a_row_are_counted(t: T) {
+    use domain::outcome::{ErrorInfo, Outcome};
+    let snoozed = |now| Ok(Outcome::Snoozed { until: at(now) });
+    let number = || t.number("SELECT deferrals AS n FROM item");
+    t.attempt("a", snoozed(0), 0).await;
+    assert_eq!(number().await, 1);
+    let lost = t.claim_one(100).await;
+    assert_eq!(lost.deferrals, 1);
+    t.store.recover(Some(super::support::host(1)), |_| 5, at(101)).await.unwrap();
+    let item = t.claim_one(102).await;
+    t.end(&item, Err(Failure::Interrupted), 103).await;
+    let item = t.claim_one(104).await;
+    assert_eq!(item.deferrals, 1, "neither a crash nor a stop ends the row");
+    t.end(&item, snoozed(104), 104).await;
+    assert_eq!(number().await, 2);
+    let item = t.claim_one(1_000).await;
+    t.end(&item, failed(), 1_000).await;
+    assert_eq!(number().await, 0, "a counted attempt does");
+
+    t.tamper("UPDATE item SET deferrals = 499").await.unwrap();
+    let item = t.claim_one(2_000).await;
+    let busy = Err(Failure::Throttled {
+        retry_after: jiff::SignedDuration::ZERO,
+        error: ErrorInfo::new("busy", "no"),
+    });
+    t.end(&item, busy, 2_000).await;
+    let view = t.store.item("wallet", "a").await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempts), (domain::item::State::ManualRequired, 1));
+    assert_eq!(view.error.unwrap().code, "deferrals-exhausted");
+    t.tamper("UPDATE item SET deferrals = 499").await.unwrap();
+    let retry = crate::items::Decided::new(domain::item::ByHand::Retry, None, "ada");
+    t.store.by_hand("wallet", "a", retry, at(2_001)).await.unwrap();
+    assert_eq!(number().await, 0, "a person begins anew");
 }
 
 async fn bad_end_of_many_fails_alone(t: T) {

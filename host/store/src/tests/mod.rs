@@ -21,6 +21,7 @@ mod recovery;
 mod replay;
 
 mod by_hand;
+mod clock;
 
 mod scope;
 

@@ -29,6 +29,8 @@ conformance! {
     later_attempts_do_not_count,
     failed_discovery_keeps_what_it_queued,
     summary_says_why_items_were_skipped,
+    discovery_opens_up_to_a_bound,
+    refused_page_is_known_after_a_crash,
 }
 
 async fn discovery_has_one_holder(t: T) {
@@ -286,4 +288,43 @@ async fn summary_says_why_items_were_skipped(t: T) {
         "found 5, attempted 1 of 2, skipped 3 (1 waiting, 1 over the cap, 1 for a person), 1 no longer found"
     ]
     .assert_eq(&t.run_view(id).await.summary());
+}
+
+/// Of what is new, as much as there is room for; what was open already is refreshed.
+async fn discovery_opens_up_to_a_bound(t: T) {
+    let mut job = job();
+    job.limits.items_open = 3;
+    t.attempt("done", resolved(), 0).await;
+    t.discover(&job, &["a", "b"], 1).await;
+    let run = t.run(&job, 2).await;
+    let sum = t.put(&run, &job, &page(&["c", "d", "done"], Some("2")), 2).await;
+    assert_eq!((sum.found, sum.queued, sum.over_cap), (3, 1, 2));
+    let mut last = page(&["e", "a"], None);
+    last.items[1].payload = "{\"new\":1}".to_owned();
+    let sum = t.put(&run, &job, &last, 3).await;
+    assert_eq!((sum.found, sum.queued, sum.over_cap), (2, 0, 1));
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await, 3);
+    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().payload, "{\"new\":1}");
+    let view = t.run_view(run.id).await;
+    assert_eq!((view.state.as_str(), view.finished_at), ("failed", Some(at(3))));
+    let error = view.error.unwrap();
+    assert_eq!(error.code, "too-many-open-items");
+    assert!(error.message.contains("3 open items, so 1 new items"), "{}", error.message);
+
+    for item in t.claim(10, 4).await {
+        t.end(&item, resolved(), 4).await;
+    }
+    let (id, sum) = t.discover(&job, &["d", "e"], 5).await;
+    assert_eq!((sum.queued, t.run_view(id).await.error), (2, None), "there is room again");
+}
+
+async fn refused_page_is_known_after_a_crash(t: T) {
+    let mut job = job();
+    job.limits.items_open = 1;
+    let run = t.run(&job, 0).await;
+    t.put(&run, &job, &page(&["a", "b"], Some("2")), 0).await;
+    let run = t.store.claim_run(&job.name, lease(2, 100)).await.unwrap().unwrap();
+    t.put(&run, &job, &page(&["a"], None), 101).await;
+    let view = t.run_view(run.id).await;
+    assert_eq!((view.state.as_str(), view.error.unwrap().code.as_str()), ("failed", "too-many-open-items"));
 }

@@ -1,0 +1,98 @@
+//! A clock that was ahead: when this host's clock was set, and what a clock that was ahead left in the store.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::clock::{AHEAD_MIN, Clock};
+use jiff::{SignedDuration, Timestamp};
+use store::{Store, StoreError};
+
+use crate::engine::Ctx;
+
+/// How long records have to lie ahead before they are changed, by the clock. A clock that is behind for a moment looks the
+/// same: its return makes the records right again.
+const CORRECT_AFTER: SignedDuration = SignedDuration::from_mins(1);
+/// How long a clock runs without being set before old rows are removed by it, in real time.
+const STEADY_MIN: Duration = Duration::from_secs(24 * 3_600);
+/// A host that starts this long after the last heartbeat cannot tell a long stop from a clock that is ahead.
+const GAP_MIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// When the clock of this host was set last, by more than hosts may differ.
+#[derive(Default)]
+pub struct Steadiness(Mutex<Option<Instant>>);
+
+impl Steadiness {
+    /// At the start: as if the clock had just been set if nothing was heard of any host for long.
+    pub async fn at_start(clock: &Clock, store: &Store) -> Result<Steadiness, StoreError> {
+        let steadiness = Steadiness::default();
+        if let Clock::Steady(_) = clock
+            && let Some(latest) = store.latest_heartbeat().await?
+            && clock.now().duration_since(latest) > GAP_MIN
+        {
+            steadiness.was_set(GAP_MIN);
+        }
+        Ok(steadiness)
+    }
+
+    /// Says whether it was set by enough to matter.
+    pub fn was_set(&self, by: SignedDuration) -> bool {
+        let matters = by.abs() > AHEAD_MIN;
+        if matters {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        matters
+    }
+
+    fn is_longer_than(&self, time: Duration) -> bool {
+        let set_at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        set_at.is_none_or(|set_at| set_at.elapsed() >= time)
+    }
+
+    /// Whether what is old by this clock may be removed.
+    pub fn is_steady(&self) -> bool {
+        self.is_longer_than(STEADY_MIN)
+    }
+
+    /// Whether a lease that ended by this clock has ended: after the clock was set, every host that is alive gets the time
+    /// of a lease to renew what it holds by the same clock.
+    pub fn tells_lapsed(&self, lease_ttl: SignedDuration) -> bool {
+        self.is_longer_than(Duration::try_from(lease_ttl).unwrap_or_default())
+    }
+}
+
+/// Looks for records after the present.
+#[derive(Default)]
+pub struct Watch {
+    ahead_since: Option<Timestamp>,
+}
+
+impl Watch {
+    pub async fn look(&mut self, ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
+        let Some(ahead) = ctx.store.clock_ahead(now).await? else {
+            self.ahead_since = None;
+            return Ok(());
+        };
+        let Some(since) = self.ahead_since.filter(|since| *since <= now) else {
+            report(ctx, ahead, now).await?;
+            self.ahead_since = Some(now);
+            return Ok(());
+        };
+        if now.duration_since(since) < CORRECT_AFTER {
+            return Ok(());
+        }
+        let rows = ctx.store.correct_times(ctx.lease().until, now).await?;
+        tracing::warn!(rows, "times after the present were corrected");
+        self.ahead_since = None;
+        Ok(())
+    }
+}
+
+/// Reports a clock jump in the log and as an alert.
+pub async fn report(ctx: &Ctx, ahead: SignedDuration, now: Timestamp) -> Result<(), StoreError> {
+    tracing::warn!(
+        seconds = ahead.as_secs_f64(),
+        code = store::clock::CLOCK_AHEAD,
+        "the store has times after the present: a clock was ahead"
+    );
+    ctx.store.raise_clock_alert(ahead, now).await
+}

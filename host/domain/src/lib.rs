@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cron;
+pub mod fair;
 pub mod flow;
 pub mod id;
 pub mod lease;

@@ -37,7 +37,7 @@ pub async fn run(ctx: Arc<Ctx>) {
                     busy.jobs().insert(job.name.clone());
                     let held = Held::new(&ctx, run.attempt_id);
                     let turn = Turn { ctx: ctx.clone(), busy: busy.clone(), job: job.clone(), _held: held };
-                    ctx.attempts.spawn(async move { discover(&turn.ctx, &turn.job, run).await });
+                    ctx.attempts.spawn(async move { begin(&turn.ctx, &turn.job, run).await });
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -80,6 +80,19 @@ impl Drop for Turn {
     }
 }
 
+/// Waits for room first. A host that stops meanwhile gives the run back.
+async fn begin(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
+    let permit = tokio::select! {
+        biased;
+        permit = ctx.rooms.for_discovery(job) => permit,
+        _ = ctx.stop.cancelled() => None,
+    };
+    match permit {
+        Some(_permit) => discover(ctx, job, run).await,
+        None => give_back(ctx, job, &run).await,
+    }
+}
+
 async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     let result = match pages(ctx, job, &run).await {
         Err(error) if !matches!(error, StoreError::Unavailable(_)) => {
@@ -99,16 +112,18 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
             ctx.figures.run_ended(&job.name, false);
             ctx.feed.publish(Happening::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
         }
-        Ok(Done::Interrupted) => {
-            if let Err(error) = ctx.store.release_run(&run).await {
-                tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
-            }
-        }
+        Ok(Done::Interrupted) => give_back(ctx, job, &run).await,
         Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
         Err(error) => {
             tracing::warn!(job = %job.name, run = %run.id, %error, "the discovery goes on when the store is back");
             put_back(ctx, &run).await;
         }
+    }
+}
+
+async fn give_back(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun) {
+    if let Err(error) = ctx.store.release_run(run).await {
+        tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
     }
 }
 

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
+use crate::rooms::Rooms;
 use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
 
 pub type Jobs = Arc<[Arc<JobSpec>]>;
@@ -47,6 +48,7 @@ pub(crate) struct Ctx {
     /// Why the last renewal failed, if it did.
     pub trouble: Mutex<Option<String>>,
     pub attempts: TaskTracker,
+    pub rooms: Rooms,
     /// An attempt ended: there is room for another.
     pub room: Notify,
 }
@@ -112,6 +114,7 @@ impl Engine {
             store.put_job(job, now).await?;
         }
         let trust = Arc::new(Trust::new(clock.clone(), config.lease_ttl - config.lease_margin));
+        let rooms = Rooms::new(&config);
         let ctx = Arc::new(Ctx {
             config,
             host,
@@ -128,6 +131,7 @@ impl Engine {
             leases: Mutex::new(CancellationToken::new()),
             trouble: Mutex::default(),
             attempts: TaskTracker::new(),
+            rooms,
             room: Notify::new(),
         });
         recovery::at_start(&ctx).await;

@@ -11,6 +11,7 @@ mod scheduler;
 mod discovery;
 
 mod queue;
+mod rooms;
 
 mod executor;
 

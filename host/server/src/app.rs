@@ -30,6 +30,9 @@ use crate::versions::SharedVersions;
 /// How long requests that are being answered may take after the stop signal.
 const HTTP_GRACE: Duration = Duration::from_secs(2);
 
+/// Calls of plugins that the engine does not count: versions that describe themselves, and replays.
+const CALLS_BESIDE_ENGINE: u32 = 8;
+
 /// A running host.
 pub struct App {
     pub store: Arc<Store>,
@@ -62,7 +65,8 @@ impl App {
         let mut settings = SandboxConfig::new(&config.plugins.dir, clock.clone());
         settings.compiler = config.compiler.clone();
         settings.data_dir = Some(config.data_dir.clone());
-        settings.attempts_max = engine.attempts_max;
+        let calls_max = engine.attempts_max.saturating_add(engine.discoveries_max);
+        settings.attempts_max = calls_max.saturating_add(CALLS_BESIDE_ENGINE);
         settings.certificates.clone_from(&config.tls.certificates);
         settings.signatures.clone_from(&config.plugins.signatures);
         let sandbox = Sandbox::new(settings, Some(check))?;

@@ -4,6 +4,7 @@ mod backoff;
 mod clocks;
 mod decisions;
 mod describe;
+mod fair;
 mod figures;
 mod flow;
 mod leases;

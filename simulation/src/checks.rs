@@ -24,7 +24,7 @@ const NOBODY: [(&str, &str); 9] = [
     (
         "attempts were counted that did not count, or the other way about",
         "SELECT item_key FROM item WHERE series = 1 AND attempts <> (SELECT COUNT(*) FROM attempt
-            WHERE attempt.item_id = item.id AND verdict NOT IN ('lost', 'interrupted', 'snoozed', 'throttled'))",
+            WHERE attempt.item_id = item.id AND verdict NOT IN ('lost', 'interrupted', 'host-failed', 'snoozed', 'throttled'))",
     ),
     (
         "a run's count is not what its items say",

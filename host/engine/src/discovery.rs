@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use domain::id::JobName;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure};
+use domain::outcome::{ErrorInfo, Failure, HOST_PANIC};
 use domain::run::ClaimedRun;
 use domain::runner::{Call, Page, PageRequest, Report};
 use store::StoreError;
@@ -14,7 +14,7 @@ use store::commit::Committed;
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
-use crate::executor::guarded;
+use crate::executor::{guarded, report_strain};
 use crate::feed::Happening;
 use crate::figures;
 use crate::heartbeat::Held;
@@ -115,7 +115,7 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
         Ok(Done::Interrupted) => give_back(ctx, job, &run).await,
         Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
         Err(error) => {
-            tracing::warn!(job = %job.name, run = %run.id, %error, "the discovery goes on when the store is back");
+            tracing::warn!(job = %job.name, run = %run.id, %error, "the discovery is made again later");
             put_back(ctx, &run).await;
         }
     }
@@ -130,9 +130,13 @@ async fn give_back(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun) {
 /// Frees the run as soon as the store answers: sooner than its lease ends, which it is left to if the store refuses.
 async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
     loop {
+        let rest = ctx.strain.rest().unwrap_or_default().max(STORE_REST);
         tokio::select! {
-            _ = tokio::time::sleep(STORE_REST) => {}
-            _ = ctx.cut.cancelled() => return,
+            _ = tokio::time::sleep(rest) => {}
+            _ = ctx.stop.cancelled() => {}
+        }
+        if ctx.cut.is_cancelled() {
+            return;
         }
         if !matches!(ctx.store.release_run(run).await, Err(StoreError::Unavailable(_))) {
             return;
@@ -154,6 +158,12 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         let page = match report.result {
             Ok(page) => page,
             Err(Failure::Interrupted) => return Ok(Done::Interrupted),
+            // A defect of the host would be met each time: it fails the run.
+            Err(Failure::Host(error)) if error.code != HOST_PANIC => {
+                ctx.strain.failed(&error, ctx.rooms.used());
+                report_strain(ctx, job).await;
+                return Err(StoreError::Unavailable(error.message));
+            }
             Err(failure) => return fail(ctx, run, &failure).await,
         };
         if page.next.is_some() && page.next == cursor {
@@ -163,6 +173,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
             );
             return fail(ctx, run, &Failure::transient("cursor-stuck", text)).await;
         }
+        ctx.strain.worked();
         let digest = report.digest.map(|digest| digest.to_string());
         let now = ctx.clock.now();
         let (committed, _) = ctx.store.put_page(run, job, &page, digest.as_deref(), now).await?;

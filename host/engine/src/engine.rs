@@ -21,6 +21,7 @@ use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
 use crate::rooms::Rooms;
+use crate::strain::Strain;
 use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
 
 pub type Jobs = Arc<[Arc<JobSpec>]>;
@@ -49,6 +50,7 @@ pub(crate) struct Ctx {
     pub trouble: Mutex<Option<String>>,
     pub attempts: TaskTracker,
     pub rooms: Rooms,
+    pub strain: Strain,
     /// An attempt ended: there is room for another.
     pub room: Notify,
 }
@@ -132,6 +134,7 @@ impl Engine {
             trouble: Mutex::default(),
             attempts: TaskTracker::new(),
             rooms,
+            strain: Strain::default(),
             room: Notify::new(),
         });
         recovery::at_start(&ctx).await;
@@ -183,9 +186,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes.
+    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes. Else what this
+    /// machine lacked a moment ago.
     pub fn trouble(&self) -> Option<String> {
-        self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let leases = self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        leases.or_else(|| self.resource_trouble())
+    }
+
+    /// What this machine lacks, if attempts failed for that within the last minute.
+    pub fn resource_trouble(&self) -> Option<String> {
+        self.ctx.strain.trouble()
+    }
+
+    /// Attempts of items that this host runs at the same time.
+    pub fn attempts_max(&self) -> usize {
+        self.ctx.rooms.all().slots
     }
 
     pub fn host_id(&self) -> HostId {

@@ -21,6 +21,7 @@ mod recovery;
 pub mod feed;
 mod figures;
 pub mod seldom;
+mod strain;
 mod timer;
 mod upkeep;
 

@@ -36,7 +36,8 @@ pub async fn run(ctx: Arc<Ctx>) {
         if round.failed {
             tokio::time::sleep(STORE_REST).await;
         }
-        let rest = if round.held { HELD_REST } else { ctx.config.poll_period };
+        let strained = ctx.strain.rest().filter(|_| round.full);
+        let rest = if round.held { HELD_REST } else { strained.unwrap_or(ctx.config.poll_period) };
         // In this order: under load there is room all the time, and a wake-up must not be passed over.
         let woken = tokio::select! {
             biased;
@@ -82,7 +83,9 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
     due.sort_by_key(|due| due.wish.turn);
     loop {
         let wishes: Vec<Wish> = due.iter().map(|due| due.wish.clone()).collect();
-        let granted = share(ctx.rooms.all(), ctx.rooms.free(), idle, &wishes);
+        let free = ctx.rooms.free();
+        let slots = free.slots.min(ctx.strain.room(ctx.rooms.used()));
+        let granted = share(ctx.rooms.all(), Room { slots, ..free }, idle, &wishes);
         let mut left = Vec::new();
         let mut is_over = true;
         for (mut due, granted) in due.into_iter().zip(granted) {

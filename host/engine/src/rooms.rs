@@ -87,6 +87,11 @@ impl Rooms {
         self.items.free()
     }
 
+    /// Attempts of items that run.
+    pub fn used(&self) -> usize {
+        self.all().slots.saturating_sub(self.free().slots)
+    }
+
     /// Waits in the order of the calls.
     pub async fn for_discovery(&self, job: &JobSpec) -> Option<Permit> {
         let Pool { slots, memory, .. } = &self.discoveries;

@@ -16,7 +16,7 @@ pub struct Canaries(Mutex<BTreeMap<(PluginName, Digest), Tried>>);
 impl Canaries {
     pub fn note(&self, version: &Version, report: &Report<Outcome>) {
         // Nobody's fault, and often the host's own.
-        if matches!(report.result, Err(Failure::Throttled { .. })) {
+        if matches!(report.result, Err(Failure::Throttled { .. } | Failure::Host(_) | Failure::Interrupted)) {
             return;
         }
         let mut trials = self.0.lock().unwrap_or_else(PoisonError::into_inner);

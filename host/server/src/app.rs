@@ -70,6 +70,7 @@ impl App {
         settings.certificates.clone_from(&config.tls.certificates);
         settings.signatures.clone_from(&config.plugins.signatures);
         let sandbox = Sandbox::new(settings, Some(check))?;
+        let engine = fitting(engine, sandbox.calls_max());
 
         let stopping = CancellationToken::new();
         let delivery = Delivery {
@@ -117,6 +118,15 @@ impl App {
         self.engine.stop().await;
         self.store.close().await;
     }
+}
+
+/// Discoveries and what is beside the engine have a third of the calls at most.
+fn fitting(mut engine: EngineConfig, calls_max: u32) -> EngineConfig {
+    let beside = CALLS_BESIDE_ENGINE.min(calls_max / 8);
+    engine.discoveries_max = engine.discoveries_max.min(calls_max / 4).max(1);
+    let left = calls_max.saturating_sub(beside).saturating_sub(engine.discoveries_max);
+    engine.attempts_max = engine.attempts_max.min(left).max(1);
+    engine
 }
 
 /// What goes on beside the engine and HTTP, until the stop.
@@ -194,7 +204,7 @@ impl StatementCheck for StoreCheck {
 pub async fn serve(source: Source, config: Config, engine: EngineConfig, clock: Clock) -> anyhow::Result<()> {
     let jobs = config.jobs.len();
     let app = App::start(source, config, engine, clock).await?;
-    tracing::info!(address = %format!("http://{}", app.address), jobs, allocator = app.sandbox.allocator(), "tidemill serves");
+    tracing::info!(address = %format!("http://{}", app.address), jobs, attempts = app.engine.attempts_max(), "tidemill serves");
     stop_signal().await?;
     app.stop().await;
     tracing::info!("stopped");

@@ -7,8 +7,14 @@ use std::iter::successors;
 use wasmtime_wasi_http::Error;
 
 use super::resolver::{Prohibited, Unresolved};
+use crate::exhausted;
+use crate::tally::Tally;
 
-pub fn of(error: &(dyn StdError + 'static)) -> Error {
+/// Notes it too if it is the host's own.
+pub fn of(error: &(dyn StdError + 'static), tally: &Tally) -> Error {
+    if let Some(exhausted) = exhausted::of(causes(error)) {
+        tally.host_failed(exhausted);
+    }
     // What is deeper knows more.
     let known = causes(error).filter_map(known).last();
     let words = || causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");

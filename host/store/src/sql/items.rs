@@ -20,9 +20,11 @@ pub const ITEM_END: Sql = Sql::same(
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
-/// Shutdown: due again at once, ahead of new work, as if it had not been claimed.
+/// Shutdown, or a failure of the host: due again at $5, ahead of new work, as if it had not been claimed. Only a failure
+/// leaves an error.
 pub const ITEM_RELEASE: Sql = Sql::same(
-    "UPDATE item SET state = 'waiting', due_at_ms = $4, priority = 0, crashes = crashes - 1,
+    "UPDATE item SET state = 'waiting', due_at_ms = $5, priority = 0, crashes = crashes - 1,
+        error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
         attempt_id = NULL, host_id = NULL, lease_until_ms = NULL, updated_at_ms = $4, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
@@ -166,6 +168,6 @@ pub const ATTEMPTS_TO_REPLAY: Sql = Sql::same(
     FROM attempt AS a JOIN item AS i ON i.id = a.item_id
     LEFT JOIN attempt AS b ON b.item_id = a.item_id
         AND b.epoch = (SELECT MAX(e.epoch) FROM attempt AS e WHERE e.item_id = a.item_id AND e.epoch < a.epoch)
-    WHERE a.job = $1 AND a.verdict NOT IN ('lost', 'interrupted')
+    WHERE a.job = $1 AND a.verdict NOT IN ('lost', 'interrupted', 'host-failed')
     ORDER BY a.ended_at_ms DESC, a.item_id, a.epoch DESC LIMIT $2",
 );

@@ -19,6 +19,7 @@ conformance! {
     poison_does_not_hold_its_run_open,
     ending_forgets_crashes,
     shutdown_is_no_crash,
+    failure_of_the_host_is_no_crash_and_no_attempt,
 }
 
 async fn renewed_lease_is_not_taken(t: T) {
@@ -182,4 +183,24 @@ async fn shutdown_is_no_crash(t: T) {
     }
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+}
+
+async fn failure_of_the_host_is_no_crash_and_no_attempt(t: T) {
+    let (run, _) = t.discover(&job(), &["a"], 0).await;
+    let failure = domain::outcome::Failure::host("host-resources", "no memory");
+    let mut now = 0;
+    for _ in 0..6 {
+        let item = t.claim_one(now).await;
+        t.end(&item, Err(failure.clone()), now).await;
+        assert!(t.claim(9, now).await.is_empty(), "not at once");
+        now += 600;
+    }
+    let item = t.store.item("wallet", "a").await.unwrap().unwrap();
+    assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+    assert_eq!(item.error.unwrap().code, "host-resources");
+    assert_eq!(t.run_view(run).await.done, 0, "its attempt is still to come");
+    let item = t.claim_one(now).await;
+    t.end(&item, resolved(), now).await;
+    let run = t.run_view(run).await;
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 1, 0));
 }

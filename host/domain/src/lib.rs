@@ -16,6 +16,7 @@ pub mod release;
 pub mod retry;
 pub mod schedule;
 pub mod secret;
+pub mod suspect;
 
 pub mod alert;
 pub mod job;

@@ -14,6 +14,8 @@ pub struct EngineConfig {
     pub discoveries_max: u32,
     /// What the attempts of this host may use together: each takes its job's limit of it while it runs.
     pub memory_bytes: usize,
+    /// What that number was derived from, unless it was given.
+    pub memory_from: Option<String>,
     /// How long a claim is ours without a renewal.
     pub lease_ttl: SignedDuration,
     pub lease_renewal: SignedDuration,
@@ -44,6 +46,7 @@ impl EngineConfig {
             attempts_max: 256,
             discoveries_max: 32,
             memory_bytes: 8 << 30,
+            memory_from: None,
             lease_ttl: SignedDuration::from_secs(15),
             lease_renewal: SignedDuration::from_secs(5),
             lease_margin: SignedDuration::from_secs(1),

@@ -203,6 +203,11 @@ impl Engine {
         self.ctx.rooms.all().slots
     }
 
+    /// What attempts may use together, in bytes, and what that was derived from unless it was given.
+    pub fn memory(&self) -> (usize, Option<&str>) {
+        (self.ctx.config.memory_bytes, self.ctx.config.memory_from.as_deref())
+    }
+
     pub fn host_id(&self) -> HostId {
         self.ctx.host
     }

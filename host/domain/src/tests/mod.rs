@@ -17,6 +17,7 @@ mod releases;
 mod schedules;
 mod secrets;
 mod states;
+mod suspects;
 mod ticks;
 
 use jiff::Timestamp;

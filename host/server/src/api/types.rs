@@ -223,6 +223,9 @@ pub struct RecoveredItem {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Doctor {
     pub jobs: Vec<SelfCheck>,
+    /// What the attempts of the host that was asked may use together, and where that comes from.
+    #[serde(default)]
+    pub memory: String,
 }
 
 /// Five questions about a job.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::print;
+use super::output::{Output, line, print};
 use crate::api::types::{Answered, Doctor, Recovered};
 
 pub fn recover(remote: &Remote) -> Result<(), Failure> {
@@ -33,7 +33,11 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
             ]
         };
         doctor.jobs.iter().map(row).collect()
-    })
+    })?;
+    match remote.output {
+        Output::Table => line(&format!("\nMemory for attempts on this host: {}", doctor.memory)),
+        Output::Json => Ok(()),
+    }
 }
 
 /// A yes needs its reason only in JSON, except where the answer says how much.

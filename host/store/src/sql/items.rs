@@ -39,14 +39,18 @@ pub const ATTEMPT_KNOWN: Sql = Sql::same(
 
 pub const ITEMS_RENEW: Sql = Sql::differs(sqlite::ITEMS_RENEW, postgres::ITEMS_RENEW);
 
-/// What a lost host held, put back (or before a person, after too many crashes).
+/// What a lost host held, put back (or before a person, after too many crashes), due at $5.
 pub const ITEM_RECOVER: Sql = Sql::same(
     "UPDATE item SET state = $4, due_at_ms = $5, priority = 0, attempt_id = NULL, host_id = NULL,
         run_id = CASE WHEN $4 = 'manual_required' THEN NULL ELSE run_id END,
         lease_until_ms = NULL, error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
-        updated_at_ms = $5, version = version + 1
+        updated_at_ms = $8, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
+
+/// What a host holds that was lost so often before ($2).
+pub const SUSPECTS_OF_HOST: Sql =
+    Sql::same("SELECT COUNT(*) AS n FROM item WHERE state = 'running' AND host_id = $1 AND crashes >= $2");
 
 pub const ATTEMPT_ADD: Sql = Sql::same(
     "INSERT INTO attempt (item_id, epoch, attempt_id, job, item_key, number, verdict, error_code, error_message,

@@ -68,7 +68,7 @@ impl Counted {
     /// Notes what the guest sees as an answer, and is a failure of the host.
     fn noted<T>(&self, answer: Result<T, ScopeError>) -> Result<T, ScopeError> {
         if let Err(ScopeError::Store(why)) = &answer {
-            self.tally.host_failed(ErrorInfo::new(HOST_STORE, why.clone()));
+            self.tally.host_failed(ErrorInfo::new(HOST_STORE, format!("unavailable: {why}")));
         }
         answer
     }

@@ -68,3 +68,30 @@ fn of_hyper(error: &hyper::Error) -> Error {
         _ => Error::ConnectionTerminated,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::outcome::HOST_RESOURCES;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_noted_and_what_the_service_does_is_not() {
+        for (errno, is_own) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::ADDRNOTAVAIL, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::CONNRESET, false),
+            (Errno::TIMEDOUT, false),
+            (Errno::HOSTUNREACH, false),
+        ] {
+            let tally = Tally::default();
+            of(&io::Error::other(io::Error::from(errno)), &tally);
+            let noted = tally.host_failure().map(|error| error.code);
+            assert_eq!(noted.as_deref(), is_own.then_some(HOST_RESOURCES), "{errno:?}");
+        }
+    }
+}

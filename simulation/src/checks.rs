@@ -24,7 +24,7 @@ const NOBODY: [(&str, &str); 9] = [
     (
         "attempts were counted that did not count, or the other way about",
         "SELECT item_key FROM item WHERE series = 1 AND attempts <> (SELECT COUNT(*) FROM attempt
-            WHERE attempt.item_id = item.id AND verdict NOT IN ('lost', 'interrupted', 'snoozed', 'throttled'))",
+            WHERE attempt.item_id = item.id AND verdict NOT IN ('lost', 'interrupted', 'host-failed', 'snoozed', 'throttled'))",
     ),
     (
         "a run's count is not what its items say",
@@ -48,9 +48,10 @@ const NOBODY: [(&str, &str); 9] = [
     ),
     (
         "an item crashed its hosts more often than it may",
-        "SELECT item_key FROM item WHERE state <> 'manual_required' AND epoch > 3 AND attempts = 0
-            AND 3 < (SELECT COUNT(*) FROM attempt WHERE attempt.item_id = item.id AND verdict = 'lost'
-                AND attempt.epoch > item.epoch - 4)",
+        // Beyond what its job allows, it may be a bystander of another suspect.
+        "SELECT item_key FROM item WHERE state <> 'manual_required' AND epoch > 8 AND attempts = 0
+            AND 8 < (SELECT COUNT(*) FROM attempt WHERE attempt.item_id = item.id AND verdict = 'lost'
+                AND attempt.epoch > item.epoch - 9)",
     ),
 ];
 

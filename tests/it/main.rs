@@ -20,5 +20,6 @@ mod wallet;
 mod bad_input;
 mod crash;
 mod disk;
+mod exhaustion;
 mod first_run;
 mod hot_swap;

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cron;
+pub mod fair;
 pub mod flow;
 pub mod id;
 pub mod lease;
@@ -15,6 +16,7 @@ pub mod release;
 pub mod retry;
 pub mod schedule;
 pub mod secret;
+pub mod suspect;
 
 pub mod alert;
 pub mod job;

@@ -30,6 +30,9 @@ pub enum Failure {
     },
     /// The host is shutting down or lost its lease: not the guest's fault, not counted.
     Interrupted,
+    /// The host, its store or its machine failed: not the guest's fault, not counted. See [`HOST_RESOURCES`],
+    /// [`HOST_STORE`] and [`HOST_PANIC`].
+    Host(ErrorInfo),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,17 @@ pub const DEFERRALS_EXHAUSTED: &str = "deferrals-exhausted";
 /// The code of a commit on a business database that failed, or of which nobody can tell whether it took place.
 pub const SQL_COMMIT: &str = "sql-commit";
 
+/// The code of a host that lacks memory, address space, open files, threads or disk.
+pub const HOST_RESOURCES: &str = "host-resources";
+/// The code of a host whose store did not answer a call of the guest.
+pub const HOST_STORE: &str = "host-store";
+/// The code of a defect in the host.
+pub const HOST_PANIC: &str = "host-panic";
+
+/// An item that its host failed is tried again after its backoff, within these bounds.
+const HOST_RETRY_MIN: SignedDuration = SignedDuration::from_secs(5);
+const HOST_RETRY_MAX: SignedDuration = SignedDuration::from_mins(5);
+
 impl ErrorInfo {
     pub fn new(code: &str, message: impl Into<String>) -> ErrorInfo {
         ErrorInfo { code: code.to_owned(), message: message.into() }
@@ -57,12 +71,17 @@ impl Failure {
         Failure::Transient(ErrorInfo::new(code, message))
     }
 
+    pub fn host(code: &str, message: impl Into<String>) -> Failure {
+        Failure::Host(ErrorInfo::new(code, message))
+    }
+
     pub fn error(&self) -> Option<&ErrorInfo> {
         match self {
             Failure::Transient(error)
             | Failure::Permanent(error)
             | Failure::Throttled { error, .. }
-            | Failure::Postponed { error, .. } => Some(error),
+            | Failure::Postponed { error, .. }
+            | Failure::Host(error) => Some(error),
             Failure::Interrupted => None,
         }
     }
@@ -95,9 +114,16 @@ pub enum Verdict {
     /// Failed, and it was the last try.
     Exhausted,
     Interrupted,
+    /// The host failed, not the item.
+    HostFailed,
 }
 
 impl Verdict {
+    /// Whether the item is put back as if it had not been claimed: its run waits for its attempt.
+    pub fn is_put_back(self) -> bool {
+        matches!(self, Verdict::Interrupted | Verdict::HostFailed)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Resolved => "resolved",
@@ -108,6 +134,7 @@ impl Verdict {
             Verdict::Permanent => "permanent",
             Verdict::Exhausted => "exhausted",
             Verdict::Interrupted => "interrupted",
+            Verdict::HostFailed => "host-failed",
         }
     }
 }
@@ -169,6 +196,12 @@ pub fn decide(
         Err(Failure::Interrupted) => {
             let deferrals = item.deferrals;
             Ending { deferrals, ..ending(Event::Interrupted, Verdict::Interrupted, now, before) }
+        }
+        Err(Failure::Host(error)) => {
+            let wait = policy.delay(counted, &item.key).clamp(HOST_RETRY_MIN, HOST_RETRY_MAX);
+            let (error, deferrals) = (Some(error.clone()), item.deferrals);
+            let at = later(now, wait);
+            Ending { error, deferrals, ..ending(Event::Interrupted, Verdict::HostFailed, at, before) }
         }
         Err(failure) => {
             let failure = policy.judged(failure, counted, &item.key);

@@ -50,6 +50,9 @@ pub enum ScopeError {
     Database(String),
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The host's own store did not answer: whatever the attempt makes of it is not its fault.
+    #[error("unavailable: {0}")]
+    Store(String),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,8 +10,12 @@ pub struct EngineConfig {
     pub host_name: String,
     /// Attempts that this host runs at the same time, over all jobs.
     pub attempts_max: u32,
-    /// What the guests of this host may use together: an attempt takes its job's limit of it while it runs.
+    /// Discoveries that this host runs at the same time, in addition to attempts.
+    pub discoveries_max: u32,
+    /// What the attempts of this host may use together: each takes its job's limit of it while it runs.
     pub memory_bytes: usize,
+    /// What that number was derived from, unless it was given.
+    pub memory_from: Option<String>,
     /// How long a claim is ours without a renewal.
     pub lease_ttl: SignedDuration,
     pub lease_renewal: SignedDuration,
@@ -40,7 +44,9 @@ impl EngineConfig {
         EngineConfig {
             host_name: host_name.to_owned(),
             attempts_max: 256,
+            discoveries_max: 32,
             memory_bytes: 8 << 30,
+            memory_from: None,
             lease_ttl: SignedDuration::from_secs(15),
             lease_renewal: SignedDuration::from_secs(5),
             lease_margin: SignedDuration::from_secs(1),
@@ -55,6 +61,11 @@ impl EngineConfig {
         }
     }
 
+    /// What discoveries may use together, in addition to attempts. One that may use more runs alone.
+    pub fn discovery_memory_bytes(&self) -> usize {
+        self.memory_bytes / DISCOVERY_SHARE
+    }
+
     /// For a clock that runs `factor` times as fast: leases and heartbeats are about real failures,
     /// so they last as long in real time as ever.
     pub fn scaled(mut self, factor: f64) -> EngineConfig {
@@ -67,6 +78,9 @@ impl EngineConfig {
         self
     }
 }
+
+/// Discoveries have this part of the memory of attempts: a job has one at a time, and most are short.
+const DISCOVERY_SHARE: usize = 8;
 
 /// How long an attempt rests that built on what another one changed, by the clock.
 pub(crate) const RACED_REST: SignedDuration = SignedDuration::from_millis(100);

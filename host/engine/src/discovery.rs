@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use domain::id::JobName;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure};
+use domain::outcome::{ErrorInfo, Failure, HOST_PANIC};
 use domain::run::ClaimedRun;
 use domain::runner::{Call, Page, PageRequest, Report};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use store::commit::Committed;
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
-use crate::executor::guarded;
+use crate::executor::{guarded, report_strain};
 use crate::feed::Happening;
 use crate::figures;
 use crate::heartbeat::Held;
@@ -38,7 +38,7 @@ pub async fn run(ctx: Arc<Ctx>) {
                     busy.jobs().insert(job.name.clone());
                     let held = Held::new(&ctx, run.attempt_id);
                     let turn = Turn { ctx: ctx.clone(), busy: busy.clone(), job: job.clone(), _held: held };
-                    ctx.attempts.spawn(async move { discover(&turn.ctx, &turn.job, run).await });
+                    ctx.attempts.spawn(async move { begin(&turn.ctx, &turn.job, run).await });
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -89,6 +89,19 @@ impl Drop for Turn {
     }
 }
 
+/// Waits for room first. A host that stops meanwhile gives the run back.
+async fn begin(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
+    let permit = tokio::select! {
+        biased;
+        permit = ctx.rooms.for_discovery(job) => permit,
+        _ = ctx.stop.cancelled() => None,
+    };
+    match permit {
+        Some(_permit) => discover(ctx, job, run).await,
+        None => give_back(ctx, job, &run).await,
+    }
+}
+
 async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     let result = match pages(ctx, job, &run).await {
         Err(error) if !matches!(error, StoreError::Unavailable(_)) => {
@@ -108,25 +121,31 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
             ctx.figures.run_ended(&job.name, false);
             ctx.feed.publish(Happening::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
         }
-        Ok(Done::Interrupted) => {
-            if let Err(error) = ctx.store.release_run(&run).await {
-                tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
-            }
-        }
+        Ok(Done::Interrupted) => give_back(ctx, job, &run).await,
         Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
         Err(error) => {
-            tracing::warn!(job = %job.name, run = %run.id, %error, "the discovery goes on when the store is back");
+            tracing::warn!(job = %job.name, run = %run.id, %error, "the discovery is made again later");
             put_back(ctx, &run).await;
         }
+    }
+}
+
+async fn give_back(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun) {
+    if let Err(error) = ctx.store.release_run(run).await {
+        tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
     }
 }
 
 /// Frees the run as soon as the store answers: sooner than its lease ends, which it is left to if the store refuses.
 async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
     loop {
+        let rest = ctx.strain.rest().unwrap_or_default().max(STORE_REST);
         tokio::select! {
-            _ = tokio::time::sleep(STORE_REST) => {}
-            _ = ctx.cut.cancelled() => return,
+            _ = tokio::time::sleep(rest) => {}
+            _ = ctx.stop.cancelled() => {}
+        }
+        if ctx.cut.is_cancelled() {
+            return;
         }
         if !matches!(ctx.store.release_run(run).await, Err(StoreError::Unavailable(_))) {
             return;
@@ -148,6 +167,12 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         let page = match report.result {
             Ok(page) => page,
             Err(Failure::Interrupted) => return Ok(Done::Interrupted),
+            // A defect of the host would be met each time: it fails the run.
+            Err(Failure::Host(error)) if error.code != HOST_PANIC => {
+                ctx.strain.failed(&error, ctx.rooms.used());
+                report_strain(ctx, job).await;
+                return Err(StoreError::Unavailable(error.message));
+            }
             Err(failure) => return fail(ctx, run, &failure).await,
         };
         if page.next.is_some() && page.next == cursor {
@@ -157,6 +182,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
             );
             return fail(ctx, run, &Failure::transient("cursor-stuck", text)).await;
         }
+        ctx.strain.worked();
         let digest = report.digest.map(|digest| digest.to_string());
         let now = ctx.clock.now();
         let (committed, _) = ctx.store.put_page(run, job, &page, digest.as_deref(), now).await?;

@@ -20,6 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
+use crate::rooms::Rooms;
+use crate::strain::Strain;
 use crate::watch::Steadiness;
 use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
 
@@ -51,6 +53,8 @@ pub(crate) struct Ctx {
     /// Why the last renewal failed, if it did.
     pub trouble: Mutex<Option<String>>,
     pub attempts: TaskTracker,
+    pub rooms: Rooms,
+    pub strain: Strain,
     /// An attempt ended: there is room for another.
     pub room: Notify,
 }
@@ -117,6 +121,7 @@ impl Engine {
             store.put_job(job, now).await?;
         }
         let trust = Arc::new(Trust::new(clock.clone(), config.lease_ttl - config.lease_margin));
+        let rooms = Rooms::new(&config);
         let ctx = Arc::new(Ctx {
             config,
             host,
@@ -135,6 +140,8 @@ impl Engine {
             leases: Mutex::new(CancellationToken::new()),
             trouble: Mutex::default(),
             attempts: TaskTracker::new(),
+            rooms,
+            strain: Strain::default(),
             room: Notify::new(),
         });
         recovery::at_start(&ctx).await;
@@ -186,9 +193,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes.
+    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes. Else what this
+    /// machine lacked a moment ago.
     pub fn trouble(&self) -> Option<String> {
-        self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let leases = self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        leases.or_else(|| self.resource_trouble())
+    }
+
+    /// What this machine lacks, if attempts failed for that within the last minute.
+    pub fn resource_trouble(&self) -> Option<String> {
+        self.ctx.strain.trouble()
+    }
+
+    /// Attempts of items that this host runs at the same time.
+    pub fn attempts_max(&self) -> usize {
+        self.ctx.rooms.all().slots
+    }
+
+    /// What attempts may use together, in bytes, and what that was derived from unless it was given.
+    pub fn memory(&self) -> (usize, Option<&str>) {
+        (self.ctx.config.memory_bytes, self.ctx.config.memory_from.as_deref())
     }
 
     /// Whether what is old by this host's clock may be removed: not soon after the clock was set.

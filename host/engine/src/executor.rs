@@ -4,10 +4,11 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use domain::alert::{Alert, Severity};
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure, Outcome, SQL_COMMIT, Verdict, decide};
+use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, Outcome, SQL_COMMIT, Verdict, decide};
 use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
@@ -24,6 +25,9 @@ use crate::seldom::Seldom;
 
 static WAITS: Seldom = Seldom::new();
 
+/// The kind of the alert about a host that fails attempts.
+pub const HOST_FAILED: &str = "HOST_FAILED";
+
 pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
     let never = CancellationToken::new();
     let leases = if continues(&job) { &never } else { leases };
@@ -37,6 +41,7 @@ pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &
         report = guarded(ctx, ctx.runner.process(call)) => report,
     };
     let Some((end, own)) = settle(ctx, &job, item, &scope, report).await else { return };
+    report_strain(ctx, &job).await;
     let end = Arc::new(end);
     let Some(end) = commit_with(ctx, &job, end, own, leases).await else { return };
     commit(ctx, &job, end, leases).await;
@@ -75,7 +80,7 @@ pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = Report<T>>) -> Rep
     tokio::select! {
         caught = AssertUnwindSafe(call).catch_unwind() => caught.unwrap_or_else(|_| {
             tracing::error!("the host panicked in an attempt; please report this");
-            ended(Failure::transient("host-panic", "the host failed while it ran this attempt"))
+            ended(Failure::host(HOST_PANIC, "the host failed while it ran this attempt; please report it"))
         }),
         _ = ctx.cut.cancelled() => ended(Failure::Interrupted),
     }
@@ -108,6 +113,12 @@ async fn settle(
             (Err(failure), Effects::default())
         }
     };
+    match &result {
+        Err(Failure::Host(error)) if error.code == HOST_PANIC => {}
+        Err(Failure::Host(error)) => ctx.strain.failed(error, ctx.rooms.used()),
+        Err(Failure::Interrupted) => {}
+        _ => ctx.strain.worked(),
+    }
     let ended_at = ctx.clock.now();
     let ending = decide(&result, &item, &job.retry, ended_at);
     let end = AttemptEnd {
@@ -122,6 +133,25 @@ async fn settle(
         ended_at,
     };
     Some((end, own))
+}
+
+/// Raises an alert once for each new failure of the machine.
+pub async fn report_strain(ctx: &Ctx, job: &JobSpec) {
+    let Some(what) = ctx.strain.take_new() else { return };
+    let host = &ctx.config.host_name;
+    let alert = Alert {
+        kind: HOST_FAILED.to_owned(),
+        key: host.clone(),
+        severity: Severity::Error,
+        message: cut(
+            &format!("attempts failed on host {host} and are repeated: {what}"),
+            job.limits.text_bytes,
+        ),
+        metadata: "{}".to_owned(),
+    };
+    if let Err(error) = ctx.store.raise_alert(&job.name, &alert, ctx.clock.now()).await {
+        tracing::warn!(%error, "the alert about this host was not raised; the next failure raises it");
+    }
 }
 
 /// A commit on a business database that failed. If nobody can tell whether it took place, the attempt does not

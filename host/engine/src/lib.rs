@@ -11,6 +11,7 @@ mod scheduler;
 mod discovery;
 
 mod queue;
+mod rooms;
 
 mod executor;
 
@@ -20,6 +21,7 @@ mod recovery;
 pub mod feed;
 mod figures;
 pub mod seldom;
+mod strain;
 mod timer;
 mod upkeep;
 mod watch;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use domain::limits::Limits;
-use domain::outcome::Failure;
+use domain::outcome::{ErrorInfo, Failure};
 use domain::runner::Usage;
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store, UpdateDeadline};
@@ -36,6 +36,8 @@ pub struct Visit<'a> {
 
 pub struct Ran<T> {
     pub result: Result<T, Failure>,
+    /// What the host could not do for the guest during the call.
+    pub host_failure: Option<ErrorInfo>,
     pub usage: Usage,
     pub log: String,
 }
@@ -87,7 +89,7 @@ impl Room {
             host_bytes: state.tally.bytes_so_far(),
         };
         let log = state.log().take();
-        Ran { result, usage, log }
+        Ran { result, host_failure: state.tally.host_failure(), usage, log }
     }
 
     fn store(&self, limits: &Limits, granted: Option<Granted>, speaker: Speaker) -> Store<State> {

@@ -16,7 +16,16 @@ pub struct Canaries(Mutex<BTreeMap<(PluginName, Digest), Tried>>);
 impl Canaries {
     pub fn note(&self, version: &Version, report: &Report<Outcome>) {
         // Nobody's fault, and often the host's own.
-        if matches!(report.result, Err(Failure::Throttled { .. } | Failure::Postponed { .. })) {
+        let left_out = |failure: &Failure| {
+            matches!(
+                failure,
+                Failure::Throttled { .. }
+                    | Failure::Postponed { .. }
+                    | Failure::Host(_)
+                    | Failure::Interrupted
+            )
+        };
+        if report.result.as_ref().is_err_and(left_out) {
             return;
         }
         let mut trials = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
+use domain::outcome::Failure;
 use domain::plugin::{Asks, Describe, Statement};
 use serde_json::{Map, Value};
 use wasmtime::component::{Component, Linker};
@@ -88,7 +89,7 @@ impl Workshop {
     }
 
     /// Asks the plugin what it is, with nothing granted.
-    async fn describe(&self, plugin: &PluginName, pre: &PluginPre<State>) -> Result<Describe, String> {
+    async fn describe(&self, plugin: &PluginName, pre: &PluginPre<State>) -> Result<Describe, Refusal> {
         let limits = Limits {
             cpu_time: self.config.describe_cpu_time,
             wall_time: self.config.describe_wall_time,
@@ -105,7 +106,8 @@ impl Workshop {
             .await;
         let text = ran.result.map_err(|failure| {
             let why = failure.error().map_or(String::new(), |e| format!("{}: {}", e.code, e.message));
-            format!("describe() failed: {why}")
+            let reason = format!("describe() failed: {why}");
+            Refusal { reason, passing: matches!(failure, Failure::Host(_)) }
         })?;
         let describe = Describe::parse(&text)?;
         Ok(Describe {

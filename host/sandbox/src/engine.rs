@@ -7,6 +7,7 @@ use domain::limits::{KIB, MIB};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
+use crate::address_space;
 use crate::bindings;
 use crate::compile::Functions;
 use crate::config::SandboxConfig;
@@ -25,6 +26,9 @@ const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Elements of all tables of an attempt.
 pub const TABLE_ELEMENTS_SUM_MAX: usize = 100_000;
 
+/// A host that has room for fewer calls at a time does not start.
+const CALLS_MIN: u32 = 4;
+
 const WASM_STACK_BYTES: usize = 512 * KIB;
 /// Host functions get what the guest's stack leaves of it.
 const ASYNC_STACK_BYTES: usize = 2 * MIB;
@@ -32,32 +36,50 @@ const ASYNC_STACK_BYTES: usize = 2 * MIB;
 pub struct Wasm {
     pub engine: Engine,
     pub linker: Arc<Linker<State>>,
-    pub allocator: &'static str,
+    /// Calls that the pool has room for.
+    pub calls_max: u32,
 }
 
 impl Wasm {
     pub fn start(config: &SandboxConfig) -> Result<Wasm, SandboxError> {
-        let (engine, allocator) = engine(config).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let (engine, calls_max) = engine(config.attempts_max)?;
         let linker = bindings::linker(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
         tick(&engine)?;
-        Ok(Wasm { engine, linker: Arc::new(linker), allocator })
+        Ok(Wasm { engine, linker: Arc::new(linker), calls_max })
     }
 }
 
-/// The pool needs a lot of address space, which some containers do not give: then memories are made on demand.
-fn engine(config: &SandboxConfig) -> wasmtime::Result<(Engine, &'static str)> {
-    let mut pooled = base();
-    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.attempts_max)));
-    match Engine::new(&pooled) {
-        Ok(engine) => Ok((engine, "pooling")),
-        Err(e) => {
-            tracing::warn!(
-                reason = format!("{e:#}"),
-                "no pool of memories could be set up; attempts start slower"
-            );
-            Ok((Engine::new(&base())?, "on-demand"))
+/// Memories of guests reserve address space, which some containers bound. Made on demand they would fail attempts, so a
+/// host that cannot have its whole pool takes the largest that leaves room for the rest of the process.
+fn engine(calls_wanted: u32) -> Result<(Engine, u32), SandboxError> {
+    let mut calls = calls_wanted.max(1);
+    loop {
+        let mut pooled = base();
+        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(calls)));
+        let why = match Engine::new(&pooled) {
+            Ok(engine) => match address_space::lacking() {
+                None => return Ok((engine, said(calls, calls_wanted))),
+                Some(why) => why,
+            },
+            Err(e) => format!("{e:#}"),
+        };
+        if calls <= CALLS_MIN.min(calls_wanted) {
+            return Err(SandboxError::Pool { calls, why, bound: address_space::bound() });
         }
+        calls = (calls / 2).max(CALLS_MIN);
     }
+}
+
+fn said(calls: u32, wanted: u32) -> u32 {
+    if calls < wanted {
+        tracing::warn!(
+            calls,
+            wanted,
+            bound = address_space::bound(),
+            "there is address space for fewer calls of plugins at a time; raise it (ulimit -v unlimited, LimitAS=infinity)"
+        );
+    }
+    calls
 }
 
 /// Makes code for the engine above, and runs none: it needs no pool.

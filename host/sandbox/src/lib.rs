@@ -6,6 +6,7 @@
 
 mod config;
 mod engine;
+mod exhausted;
 mod sandbox;
 
 mod catalog;
@@ -18,6 +19,7 @@ mod history;
 
 mod http;
 
+mod address_space;
 mod attempt;
 mod canaries;
 mod clocks;

@@ -1,6 +1,8 @@
+use domain::outcome::ErrorInfo;
 use wasmtime::ResourceLimiter;
 
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_SUM_MAX, TABLES_MAX};
+use crate::exhausted;
 
 /// Bounds the sum over all memories of an attempt: wasmtime's own limits count each memory alone.
 pub struct Limiter {
@@ -11,6 +13,8 @@ pub struct Limiter {
     memory_bytes_high: usize,
     table_elements: usize,
     refused: bool,
+    /// The machine did not give what the limit allows.
+    host_failure: Option<ErrorInfo>,
 }
 
 impl Limiter {
@@ -22,6 +26,7 @@ impl Limiter {
             memory_bytes_high: 0,
             table_elements: 0,
             refused: false,
+            host_failure: None,
         }
     }
 
@@ -33,6 +38,11 @@ impl Limiter {
     /// Whether the guest was refused memory: what it did next (most abort) is a consequence.
     pub fn refused(&self) -> bool {
         self.refused
+    }
+
+    /// Why the machine did not give what the limit allows, if it did not.
+    pub fn host_failure(&self) -> Option<&ErrorInfo> {
+        self.host_failure.as_ref()
     }
 
     pub fn memory_bytes_max(&self) -> usize {
@@ -59,7 +69,8 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.host_failure = self.host_failure.take().or_else(|| exhausted::of(error.chain()));
         self.memory_bytes = self.memory_bytes.saturating_sub(self.grown_bytes);
         self.grown_bytes = 0;
         Ok(())
@@ -77,6 +88,11 @@ impl ResourceLimiter for Limiter {
         }
         self.table_elements = total;
         Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.host_failure = self.host_failure.take().or_else(|| exhausted::of(error.chain()));
+        Ok(())
     }
 
     fn instances(&self) -> usize {

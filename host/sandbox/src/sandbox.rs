@@ -38,6 +38,11 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 pub enum SandboxError {
     #[error("failed to set up the WebAssembly engine: {0}")]
     Engine(String),
+    #[error(
+        "there is no address space for even {calls} calls of plugins at a time: {why}; the bound is {bound}. A call \
+         reserves about 8 GiB, most of which is never used: raise it (ulimit -v unlimited, LimitAS=infinity)"
+    )]
+    Pool { calls: u32, why: String, bound: String },
     #[error("failed to set up TLS: {0}")]
     Tls(#[source] rustls::Error),
     #[error("failed to start the thread that interrupts guests")]
@@ -48,7 +53,7 @@ pub struct Sandbox {
     room: Arc<Room>,
     catalog: Catalog,
     canaries: Canaries,
-    allocator: &'static str,
+    calls_max: u32,
 }
 
 impl Sandbox {
@@ -57,13 +62,13 @@ impl Sandbox {
         config: SandboxConfig,
         statements: Option<Arc<dyn StatementCheck>>,
     ) -> Result<Arc<Sandbox>, SandboxError> {
-        let Wasm { engine, linker, allocator } = Wasm::start(&config)?;
+        let Wasm { engine, linker, calls_max } = Wasm::start(&config)?;
         let clients = Clients::new(&config.certificates).map_err(SandboxError::Tls)?;
         let outside = Outside { clock: config.clock.clone(), clients: Arc::new(clients) };
-        let room = Arc::new(Room::new(engine, outside, config.attempts_max));
+        let room = Arc::new(Room::new(engine, outside, calls_max));
         let workshop = Workshop::new(config.clone(), room.clone(), linker);
         let catalog = Catalog::new(config, workshop, statements);
-        Ok(Arc::new(Sandbox { room, catalog, canaries: Canaries::default(), allocator }))
+        Ok(Arc::new(Sandbox { room, catalog, canaries: Canaries::default(), calls_max }))
     }
 
     /// Takes over what is in the plugins folder now, checked against these jobs.
@@ -101,9 +106,14 @@ impl Sandbox {
         self.canaries.take()
     }
 
-    /// How memory for attempts is had: `pooling`, or `on-demand` where that was not possible.
+    /// How memory for attempts is had.
     pub fn allocator(&self) -> &'static str {
-        self.allocator
+        "pooling"
+    }
+
+    /// Calls of plugins that this host has address space for: as many as it was told, or fewer.
+    pub fn calls_max(&self) -> u32 {
+        self.calls_max
     }
 
     /// The version that runs now, to try another one beside it.
@@ -209,10 +219,12 @@ impl Runner for Sandbox {
 }
 
 fn report<W, T>(version: &Version, ran: Ran<W>, convert: impl FnOnce(W) -> Result<T, Failure>) -> Report<T> {
-    Report {
-        result: ran.result.and_then(convert),
-        digest: Some(version.digest),
-        usage: ran.usage,
-        log: ran.log,
-    }
+    let result = match (ran.result.and_then(convert), ran.host_failure) {
+        // What the guest makes of a failure of its host is not its fault.
+        (Err(failure), Some(error)) if !matches!(failure, Failure::Interrupted | Failure::Host(_)) => {
+            Err(Failure::Host(error))
+        }
+        (result, _) => result,
+    };
+    Report { result, digest: Some(version.digest), usage: ran.usage, log: ran.log }
 }

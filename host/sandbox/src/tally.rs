@@ -1,13 +1,14 @@
 //! What an attempt asks of its host, counted on the way: calls that reach a database or a service, and the bytes that go
 //! there and come back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use domain::alert::Alert;
 use domain::effect::{Deed, Figure, NewItem};
 use domain::id::EventId;
+use domain::outcome::{ErrorInfo, HOST_STORE};
 use domain::plugin::Statement;
 use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::SignedDuration;
@@ -19,9 +20,20 @@ pub struct Tally(Arc<Counts>);
 struct Counts {
     calls: AtomicU64,
     bytes: AtomicU64,
+    host_failure: Mutex<Option<ErrorInfo>>,
 }
 
 impl Tally {
+    /// The host itself failed to do what the guest asked for: the guest is not to blame for what it makes of that.
+    pub fn host_failed(&self, error: ErrorInfo) {
+        let mut first = self.0.host_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+    }
+
+    pub fn host_failure(&self) -> Option<ErrorInfo> {
+        self.0.host_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn call(&self, bytes: usize) {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         self.bytes(bytes);
@@ -52,6 +64,16 @@ impl Counted {
     }
 }
 
+impl Counted {
+    /// Notes what the guest sees as an answer, and is a failure of the host.
+    fn noted<T>(&self, answer: Result<T, ScopeError>) -> Result<T, ScopeError> {
+        if let Err(ScopeError::Store(why)) = &answer {
+            self.tally.host_failed(ErrorInfo::new(HOST_STORE, format!("unavailable: {why}")));
+        }
+        answer
+    }
+}
+
 fn weight(values: &[Value]) -> usize {
     values.iter().map(Value::bytes).sum()
 }
@@ -68,14 +90,14 @@ impl Scope for Counted {
 
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
         self.tally.call(key.len());
-        let value = self.scope.kv_get(bucket, key).await?;
+        let value = self.noted(self.scope.kv_get(bucket, key).await)?;
         self.tally.bytes(value.as_ref().map_or(0, Vec::len));
         Ok(value)
     }
 
     async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError> {
         self.tally.call(key.len() + value.as_ref().map_or(0, Vec::len));
-        self.scope.kv_set(bucket, key, value).await
+        self.noted(self.scope.kv_set(bucket, key, value).await)
     }
 
     async fn kv_set_for(
@@ -86,61 +108,61 @@ impl Scope for Counted {
         ttl: SignedDuration,
     ) -> Result<(), ScopeError> {
         self.tally.call(key.len() + value.len());
-        self.scope.kv_set_for(bucket, key, value, ttl).await
+        self.noted(self.scope.kv_set_for(bucket, key, value, ttl).await)
     }
 
     async fn kv_compare_and_set(&self, bucket: &str, key: &str, swap: Swap) -> Result<bool, ScopeError> {
         let bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         self.tally.call(key.len() + bytes(&swap.expected) + bytes(&swap.value));
-        self.scope.kv_compare_and_set(bucket, key, swap).await
+        self.noted(self.scope.kv_compare_and_set(bucket, key, swap).await)
     }
 
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
         self.tally.call(0);
-        let keys = self.scope.kv_keys(bucket, from).await?;
+        let keys = self.noted(self.scope.kv_keys(bucket, from).await)?;
         self.tally.bytes(keys.keys.iter().map(String::len).sum());
         Ok(keys)
     }
 
     async fn sql_query(&self, statement: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError> {
         self.tally.call(weight(&params));
-        let rows = self.scope.sql_query(statement, params).await?;
+        let rows = self.noted(self.scope.sql_query(statement, params).await)?;
         self.tally.bytes(rows.rows.iter().map(|row| weight(row)).sum());
         Ok(rows)
     }
 
     async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError> {
         self.tally.call(weight(&params));
-        self.scope.sql_execute(statement, params).await
+        self.noted(self.scope.sql_execute(statement, params).await)
     }
 
     async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError> {
         self.tally.call(name.len());
-        self.scope.lock(name).await
+        self.noted(self.scope.lock(name).await)
     }
 
     async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError> {
         self.tally.call(key.len() + payload.len());
-        self.scope.publish(topic, key, payload).await
+        self.noted(self.scope.publish(topic, key, payload).await)
     }
 
     async fn alert(&self, alert: Alert) -> Result<(), ScopeError> {
         self.tally.call(alert.message.len() + alert.metadata.len());
-        self.scope.alert(alert).await
+        self.noted(self.scope.alert(alert).await)
     }
 
     async fn record(&self, deed: Deed) -> Result<(), ScopeError> {
         self.tally.call(deed.subject.len() + deed.detail.len());
-        self.scope.record(deed).await
+        self.noted(self.scope.record(deed).await)
     }
 
     async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
         self.tally.call(item.key.len() + item.payload.len());
-        self.scope.enqueue(item).await
+        self.noted(self.scope.enqueue(item).await)
     }
 
     async fn measure(&self, figure: Figure) -> Result<(), ScopeError> {
         self.tally.call(figure.name.len());
-        self.scope.measure(figure).await
+        self.noted(self.scope.measure(figure).await)
     }
 }

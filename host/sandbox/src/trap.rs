@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure};
-use jiff::SignedDuration;
+use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, HOST_RESOURCES};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
+use crate::exhausted;
 use crate::log::escape;
 use crate::state::State;
 
@@ -17,20 +17,25 @@ const HOSTCALL_FUEL: &str = "fuel allocated for hostcalls";
 /// And that of this one: resources that the guest makes itself.
 const OWN_HANDLES: &str = "store handle limit exceeded";
 
-/// The guest is not to blame when the host has no memory left to give.
-const POOL_RETRY: SignedDuration = SignedDuration::from_secs(1);
-
 #[derive(Debug, thiserror::Error)]
 #[error("the guest computed for more than {0:?}")]
 pub struct CpuLimit(pub Duration);
 
 pub fn failure(error: &wasmtime::Error, state: &State) -> Failure {
-    if error.is::<PoolConcurrencyLimitError>() {
-        let error = ErrorInfo::new("pool-exhausted", format!("too many attempts at once: {error:#}"));
-        return Failure::Postponed { retry_after: POOL_RETRY, error };
+    if let Some(error) = of_host(error, state) {
+        return Failure::Host(error);
     }
     let (code, message) = code_and_message(error, state);
     Failure::transient(code, cut(&escape(&message), state.limits.text_bytes))
+}
+
+/// What the host could not give, if that ended the call. A guest that was refused memory aborts in its own words.
+fn of_host(error: &wasmtime::Error, state: &State) -> Option<ErrorInfo> {
+    if error.is::<PoolConcurrencyLimitError>() {
+        let text = format!("the host has no room for another attempt: {error:#}");
+        return Some(ErrorInfo::new(HOST_RESOURCES, text));
+    }
+    exhausted::of(error.chain()).or_else(|| state.limiter.host_failure().cloned())
 }
 
 fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, String) {
@@ -79,5 +84,5 @@ pub fn wall_timeout(wall_time: Duration) -> Failure {
 
 /// A fault of the host, which costs this attempt only. The panic itself is on the host's stderr.
 pub fn host_panic() -> Failure {
-    Failure::transient("host-panic", "the host failed inside a call of the guest; please report it")
+    Failure::host(HOST_PANIC, "the host failed inside a call of the guest; please report it")
 }

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{AppState, router};
 use crate::archive::Archiver;
+use crate::config::memory::Machine;
+use crate::config::text::show_bytes;
 use crate::config::{Config, Source};
 use crate::config_reload::{ConfigReload, Live, at_start};
 use crate::delivery::{self, Courier, Delivery};
@@ -29,6 +31,12 @@ use crate::versions::SharedVersions;
 
 /// How long requests that are being answered may take after the stop signal.
 const HTTP_GRACE: Duration = Duration::from_secs(2);
+
+/// A compiler may take 1 GiB: a machine with less memory than this runs one at a time.
+const ONE_COMPILER_BELOW: u64 = 4 << 30;
+
+/// Calls of plugins that the engine does not count: versions that describe themselves, and replays.
+const CALLS_BESIDE_ENGINE: u32 = 8;
 
 /// A running host.
 pub struct App {
@@ -62,10 +70,15 @@ impl App {
         let mut settings = SandboxConfig::new(&config.plugins.dir, clock.clone());
         settings.compiler = config.compiler.clone();
         settings.data_dir = Some(config.data_dir.clone());
-        settings.attempts_max = engine.attempts_max;
+        let calls_max = engine.attempts_max.saturating_add(engine.discoveries_max);
+        settings.attempts_max = calls_max.saturating_add(CALLS_BESIDE_ENGINE);
+        if Machine::this().bytes < ONE_COMPILER_BELOW {
+            settings.compiles_max = 1;
+        }
         settings.certificates.clone_from(&config.tls.certificates);
         settings.signatures.clone_from(&config.plugins.signatures);
         let sandbox = Sandbox::new(settings, Some(check))?;
+        let engine = fitting(engine, sandbox.calls_max());
 
         let stopping = CancellationToken::new();
         let delivery = Delivery {
@@ -113,6 +126,15 @@ impl App {
         self.engine.stop().await;
         self.store.close().await;
     }
+}
+
+/// Discoveries and what is beside the engine have a third of the calls at most.
+fn fitting(mut engine: EngineConfig, calls_max: u32) -> EngineConfig {
+    let beside = CALLS_BESIDE_ENGINE.min(calls_max / 8);
+    engine.discoveries_max = engine.discoveries_max.min(calls_max / 4).max(1);
+    let left = calls_max.saturating_sub(beside).saturating_sub(engine.discoveries_max);
+    engine.attempts_max = engine.attempts_max.min(left).max(1);
+    engine
 }
 
 /// What goes on beside the engine and HTTP, until the stop.
@@ -194,12 +216,26 @@ impl StatementCheck for StoreCheck {
 /// Runs a host until SIGTERM or SIGINT.
 pub async fn serve(source: Source, config: Config, engine: EngineConfig, clock: Clock) -> anyhow::Result<()> {
     let jobs = config.jobs.len();
+    say_memory(&engine);
     let app = App::start(source, config, engine, clock).await?;
-    tracing::info!(address = %format!("http://{}", app.address), jobs, allocator = app.sandbox.allocator(), "tidemill serves");
+    tracing::info!(address = %format!("http://{}", app.address), jobs, attempts = app.engine.attempts_max(), "tidemill serves");
     stop_signal().await?;
     app.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How much memory attempts may use, and where that comes from.
+fn say_memory(engine: &EngineConfig) {
+    let bytes = engine.memory_bytes as u64;
+    let (memory, from) = (show_bytes(bytes), engine.memory_from.as_deref().unwrap_or("engine.memory"));
+    tracing::info!(memory, from, "memory for attempts");
+    if let Some(reason) = Machine::this().overcommitted_by(bytes) {
+        tracing::warn!(
+            reason,
+            "attempts may use more memory than there is, and the kernel may kill the host; lower engine.memory"
+        );
+    }
 }
 
 pub async fn stop_signal() -> anyhow::Result<()> {

@@ -172,7 +172,7 @@ async fn write_all(tx: &mut Tx, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committe
     for end in ends {
         let written = write_end(tx, end).await?;
         if let (Written::Now, Some(run)) = (written, end.item.run_id)
-            && end.ending.verdict != Verdict::Interrupted
+            && !end.ending.verdict.is_put_back()
         {
             progress.entry(run).or_default().count(end);
         }
@@ -228,15 +228,15 @@ async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {
     let state = domain::item::next(domain::item::State::Running, ending.event)
         .map_err(|e| StoreError::Corrupt(e.to_string()))?;
     let (id, attempt) = (item.id.to_string(), item.attempt_id.to_string());
+    let code = ending.error.as_ref().map(|e| e.code.as_str());
+    let message = ending.error.as_ref().map(|e| e.message.as_str());
     let changed = if ending.event == Event::Interrupted {
-        let args = args![id, item.epoch, attempt, end.ended_at];
+        let args = args![id, item.epoch, attempt, end.ended_at, ending.due_at, code, message];
         tx.execute(items::ITEM_RELEASE, &args).await?
     } else {
         let counted = ending.attempts != item.attempts;
         let last = counted.then_some(item.claimed_at);
         let first = item.first_attempt_at.or(last);
-        let code = ending.error.as_ref().map(|e| e.code.as_str());
-        let message = ending.error.as_ref().map(|e| e.message.as_str());
         let note = ending.note.as_deref();
         let args = args![
             id,

@@ -1,8 +1,11 @@
 //! Work of hosts that went away, put back one compare-and-set at a time.
 
+use std::collections::BTreeMap;
+
 use domain::id::{HostId, JobName};
 use domain::item::{Event, State, next};
 use domain::outcome::ErrorInfo;
+use domain::suspect::{Blame, Lost, SUSPECT_CRASHES, judge};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, write};
@@ -41,23 +44,43 @@ impl Store {
         let own = serde_json::to_string(&own).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let rows = tx.fetch(items::ITEMS_LOST, &args![now, former, RECOVER_BATCH, own]).await?;
         let mut recovered = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let job: JobName = row.parse("job")?;
-            let poisoned = row.count("crashes")? >= crashes_max(&job);
-            recovered.extend(put_back(&mut tx, row, job, poisoned, now).await?);
+        for (host, rows) in by_host(&rows)? {
+            let lost = |row: &&Row| {
+                let job: JobName = row.parse("job")?;
+                Ok(Lost { crashes: row.count("crashes")?, crashes_max: crashes_max(&job) })
+            };
+            let lost: Vec<Lost> = rows.iter().map(lost).collect::<Result<_, StoreError>>()?;
+            let suspects = tx.fetch(items::SUSPECTS_OF_HOST, &args![host, SUSPECT_CRASHES]).await?;
+            let suspects = suspects.first().map_or(Ok(0), |row| row.count("n"))? as usize;
+            for (row, blame) in rows.into_iter().zip(judge(&lost, suspects, now)) {
+                recovered.extend(put_back(&mut tx, row, blame, now).await?);
+            }
         }
         tx.commit().await?;
         Ok(recovered)
     }
 }
 
+/// What was lost, by who held it: those ran together.
+fn by_host(rows: &[Row]) -> Result<BTreeMap<String, Vec<&Row>>, StoreError> {
+    let mut hosts: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        hosts.entry(row.text("host_id")?).or_default().push(row);
+    }
+    Ok(hosts)
+}
+
 async fn put_back(
     tx: &mut Tx,
     row: &Row,
-    job: JobName,
-    poisoned: bool,
+    blame: Blame,
     now: Timestamp,
 ) -> Result<Option<Recovered>, StoreError> {
+    let job: JobName = row.parse("job")?;
+    let (poisoned, due_at) = match blame {
+        Blame::Poison => (true, now),
+        Blame::Again(at) => (false, at),
+    };
     let event = if poisoned { Event::GiveUp } else { Event::Lost };
     let state = next(State::Running, event).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     let (id, epoch, attempt) = (row.text("id")?, row.int("epoch")?, row.text("attempt_id")?);
@@ -68,7 +91,7 @@ async fn put_back(
     });
     let code = error.as_ref().map(|e| e.code.as_str());
     let message = error.as_ref().map(|e| e.message.as_str());
-    let args = args![id.as_str(), epoch, attempt.as_str(), state.as_str(), now, code, message];
+    let args = args![id.as_str(), epoch, attempt.as_str(), state.as_str(), due_at, code, message, now];
     if tx.execute(items::ITEM_RECOVER, &args).await? != 1 {
         return Ok(None);
     }

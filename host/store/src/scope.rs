@@ -358,5 +358,8 @@ impl Scope for AttemptScope {
 }
 
 fn unavailable(error: StoreError) -> ScopeError {
-    ScopeError::Unavailable(error.to_string())
+    match error {
+        StoreError::Unavailable(_) => ScopeError::Store(error.to_string()),
+        other => ScopeError::Unavailable(other.to_string()),
+    }
 }

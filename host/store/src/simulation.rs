@@ -96,13 +96,13 @@ pub const FAULTS: [Fault; 15] = [
     ),
     fault(
         "a host that stops puts back what it does not hold",
-        "UPDATE item SET state = 'waiting', due_at_ms = $4, priority = 0",
+        "UPDATE item SET state = 'waiting', due_at_ms = $5, priority = 0",
         FENCE,
         "state = 'running' AND (1 = 1 OR epoch = $2 OR attempt_id = $3)",
     ),
     fault(
         "a stop counts as a crash",
-        "UPDATE item SET state = 'waiting', due_at_ms = $4, priority = 0",
+        "UPDATE item SET state = 'waiting', due_at_ms = $5, priority = 0",
         "crashes = crashes - 1",
         "crashes = crashes",
     ),

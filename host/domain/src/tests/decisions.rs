@@ -56,6 +56,7 @@ fn results() -> Vec<(&'static str, Result<Outcome, Failure>)> {
         ("throttled ever", Err(slow(SignedDuration::MAX))),
         ("permanent", Err(Failure::Permanent(ErrorInfo::new("no-user", "it is gone")))),
         ("interrupted", Err(Failure::Interrupted)),
+        ("host", Err(Failure::host("host-resources", "no memory"))),
     ]
 }
 
@@ -107,6 +108,7 @@ fn bounded_attempts() {
           throttled ever  retry        throttled    +31622400 s, attempts 0, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 1, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 0
+          host            interrupted  host-failed  +60 s, attempts 0, error host-resources: no memory
         last of 3
           resolved        resolved     resolved     +0 s, attempts 3, note done
           awaiting        give_up      exhausted    +0 s, attempts 3, error attempts-exhausted: still awaited after 3 attempts, note begun
@@ -119,6 +121,7 @@ fn bounded_attempts() {
           throttled ever  retry        throttled    +31622400 s, attempts 2, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 3, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 2
+          host            interrupted  host-failed  +240 s, attempts 2, error host-resources: no memory
         beyond (the bound was lowered)
           resolved        resolved     resolved     +0 s, attempts 9, note done
           awaiting        give_up      exhausted    +0 s, attempts 9, error attempts-exhausted: still awaited after 9 attempts, note begun
@@ -131,6 +134,7 @@ fn bounded_attempts() {
           throttled ever  retry        throttled    +31622400 s, attempts 8, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 9, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 8
+          host            interrupted  host-failed  +300 s, attempts 8, error host-resources: no memory
     "#]].assert_eq(&text);
 }
 
@@ -151,6 +155,7 @@ fn unbounded_attempts() {
           throttled ever  retry        throttled    +31622400 s, attempts 9, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 10, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 9
+          host            interrupted  host-failed  +300 s, attempts 9, error host-resources: no memory
         4294967295th, no bound
           resolved        resolved     resolved     +0 s, attempts 4294967295, note done
           awaiting        await        awaiting     +3600 s, attempts 4294967295, note begun
@@ -163,6 +168,7 @@ fn unbounded_attempts() {
           throttled ever  retry        throttled    +31622400 s, attempts 4294967295, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 4294967295, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 4294967295
+          host            interrupted  host-failed  +300 s, attempts 4294967295, error host-resources: no memory
     "#]]
     .assert_eq(&text);
 }
@@ -186,6 +192,7 @@ fn attempts_that_are_forgotten_after_seven_days() {
           throttled ever  retry        throttled    +31622400 s, attempts 0, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 1, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 0
+          host            interrupted  host-failed  +60 s, attempts 0, error host-resources: no memory
         last of 3, 1 ms less ago
           resolved        resolved     resolved     +0 s, attempts 3, note done
           awaiting        give_up      exhausted    +0 s, attempts 3, error attempts-exhausted: still awaited after 3 attempts, note begun
@@ -198,6 +205,7 @@ fn attempts_that_are_forgotten_after_seven_days() {
           throttled ever  retry        throttled    +31622400 s, attempts 2, error busy: slow down
           permanent       give_up      permanent    +0 s, attempts 3, error no-user: it is gone
           interrupted     interrupted  interrupted  +0 s, attempts 2
+          host            interrupted  host-failed  +240 s, attempts 2, error host-resources: no memory
     "#]].assert_eq(&text);
 }
 
@@ -268,6 +276,7 @@ fn failures_by_their_code() {
         Failure::Permanent(ErrorInfo::new("no-user", "not yet")),
         Failure::Permanent(ErrorInfo::new("no-user-ever", "no rule")),
         Failure::Interrupted,
+        Failure::host("no-user", "a rule says nothing about the host"),
     ] {
         let what = failure.error().map_or("interrupted".to_owned(), |error| error.code.clone());
         text += &line(&what, &decide(&Err(failure), &item, &policy, now()));
@@ -281,6 +290,7 @@ fn failures_by_their_code() {
           no-user         retry        failed       +120 s, attempts 2, error no-user: not yet
           no-user-ever    give_up      permanent    +0 s, attempts 2, error no-user-ever: no rule
           interrupted     interrupted  interrupted  +0 s, attempts 1
+          no-user         interrupted  host-failed  +120 s, attempts 1, error no-user: a rule says nothing about the host
     "#]]
     .assert_eq(&text);
 }

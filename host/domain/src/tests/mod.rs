@@ -4,6 +4,7 @@ mod backoff;
 mod clocks;
 mod decisions;
 mod describe;
+mod fair;
 mod figures;
 mod flow;
 mod leases;
@@ -16,6 +17,7 @@ mod releases;
 mod schedules;
 mod secrets;
 mod states;
+mod suspects;
 mod ticks;
 
 use jiff::Timestamp;

@@ -6,7 +6,7 @@ use store::items::Decided;
 use domain::flow::Flow;
 use domain::item::{ByHand, State};
 use domain::job::JobSpec;
-use domain::outcome::{ErrorInfo, Failure, Outcome};
+use domain::outcome::{ErrorInfo, Failure, HOST_RESOURCES, HOST_STORE, Outcome};
 use domain::retry::RetryPolicy;
 use expect_test::expect;
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::fake::{Act, Gate};
 use super::world::{Host, World, at, job};
 use crate::EngineConfig;
+use crate::executor::HOST_FAILED;
 
 on_both![
     failures_walk_the_backoff,
@@ -23,6 +24,8 @@ on_both![
     a_permanent_failure_waits_for_a_person,
     attempts_run_out,
     a_panic_stays_in_its_item,
+    failures_of_the_host_do_not_count,
+    a_host_that_lacks_memory_goes_on,
     a_job_keeps_to_its_concurrency,
     guests_keep_to_the_memory_of_their_host,
     turns_go_by_priority_and_age,
@@ -178,15 +181,61 @@ async fn a_panic_stays_in_its_item(world: World) {
     world.script.finds(&["a", "b"]);
     world.script.of("a", [Act::Panic]);
     let host = world.host("h1", &[job()]).await;
-    let run = host.trigger().await;
-    world.until_run(&host, run, "finished").await;
-    assert_eq!(host.item("b").await.unwrap().state, State::Resolved);
+    host.trigger().await;
+    world.until_seen("h1 attempt-ended a host-failed").await;
+    world.until_state(&host, "b", State::Resolved).await;
     let item = host.item("a").await.unwrap();
-    assert_eq!((item.state, item.attempts, item.crashes), (State::Waiting, 1, 0));
+    assert_eq!(
+        (item.state, item.attempts, item.crashes),
+        (State::Waiting, 0, 0),
+        "it is not the item's fault"
+    );
     assert_eq!(item.error.unwrap().code, "host-panic");
     advance_to_due(&world, &host, "a").await;
     world.until_state(&host, "a", State::Resolved).await;
     assert_eq!(host.events().await, ["a", "b"]);
+}
+
+/// More often than attempts are allowed, and crashes too.
+async fn failures_of_the_host_do_not_count(world: World) {
+    world.script.finds(&["a"]);
+    world.script.fails("a", (0..4).map(|_| Failure::host(HOST_STORE, "no answer")));
+    let retry = RetryPolicy { max_attempts: Some(2), ..job().retry };
+    let host = world.host("h1", &[JobSpec { retry, ..job() }]).await;
+    let run = host.trigger().await;
+    for failure in 1..=4 {
+        world.until_count("h1 attempt-ended a host-failed", failure).await;
+        let item = host.item("a").await.unwrap();
+        assert_eq!((item.state, item.attempts, item.crashes), (State::Waiting, 0, 0));
+        assert_eq!(item.error.unwrap().code, HOST_STORE);
+        assert_eq!(host.store.run(run).await.unwrap().unwrap().done, 0, "its attempt is still to come");
+        assert!(host.engine.trouble().unwrap().contains("no answer"));
+        advance_to_due(&world, &host, "a").await;
+    }
+    let run = world.until_run(&host, run, "finished").await;
+    assert_eq!((run.done, run.failed), (1, 0));
+    let item = host.item("a").await.unwrap();
+    assert_eq!((item.state, item.attempts, item.error), (State::Resolved, 1, None));
+    assert_eq!(host.events().await, ["a"]);
+    let alerts = host.store.alerts(true, 10).await.unwrap();
+    assert_eq!((alerts.len(), alerts[0].alert.kind.as_str()), (1, HOST_FAILED));
+}
+
+/// It fails attempts, rests, and goes on by itself.
+async fn a_host_that_lacks_memory_goes_on(world: World) {
+    let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    world.script.finds(&keys);
+    for key in &keys {
+        world.script.fails(key, [Failure::host(HOST_RESOURCES, "no memory")]);
+    }
+    let flow = Flow { concurrency: 8, ..Flow::default() };
+    let host = world.host("h1", &[JobSpec { flow, ..job() }]).await;
+    let run = host.trigger().await;
+    world.until_count("h1 attempt-ended", 8).await;
+    world.advance(60);
+    let run = world.until_run(&host, run, "finished").await;
+    assert_eq!((run.done, run.failed), (8, 0));
 }
 
 async fn a_job_keeps_to_its_concurrency(world: World) {

@@ -85,6 +85,9 @@ pub struct Script {
     running: AtomicUsize,
     /// The most attempts that ran at the same time.
     pub running_max: AtomicUsize,
+    discovering: AtomicUsize,
+    /// The most discoveries that were asked at the same time.
+    pub discovering_max: AtomicUsize,
     pub seen: Arc<Seen>,
 }
 
@@ -153,6 +156,14 @@ impl Drop for Watch<'_> {
     }
 }
 
+struct Discovering<'a>(&'a Script);
+
+impl Drop for Discovering<'_> {
+    fn drop(&mut self) {
+        self.0.discovering.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[async_trait]
 impl Runner for Fake {
     fn readiness(&self, _: &JobSpec) -> Readiness {
@@ -165,6 +176,9 @@ impl Runner for Fake {
     async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
         let cursor = call.input.cursor.as_deref().unwrap_or("start");
         self.script.seen.note(format!("{} discovers from {cursor}", self.host));
+        let discovering = self.script.discovering.fetch_add(1, Ordering::SeqCst) + 1;
+        self.script.discovering_max.fetch_max(discovering, Ordering::SeqCst);
+        let _end = Discovering(&self.script);
         let look = self.script.looks.lock().unwrap().pop_front();
         report(match look {
             None => Ok(Page::default()),

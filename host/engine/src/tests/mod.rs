@@ -9,6 +9,7 @@ mod attempts;
 mod clock;
 mod crashes;
 mod discoveries;
+mod fairness;
 mod hosts;
 mod outages;
 mod schedules;

@@ -18,7 +18,7 @@ fn error(error: ScopeError) -> Error {
     match error {
         ScopeError::Denied(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
-        ScopeError::Unavailable(why) => Error::Unavailable(why),
+        ScopeError::Unavailable(why) | ScopeError::Store(why) => Error::Unavailable(why),
         other => Error::Other(other.to_string()),
     }
 }

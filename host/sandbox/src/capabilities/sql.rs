@@ -51,6 +51,6 @@ fn error(error: ScopeError) -> Error {
         ScopeError::Denied(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
         ScopeError::Database(why) => Error::Database(why),
-        ScopeError::Unavailable(why) => Error::Unavailable(why),
+        ScopeError::Unavailable(why) | ScopeError::Store(why) => Error::Unavailable(why),
     }
 }

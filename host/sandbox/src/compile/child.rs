@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use domain::limits::{KIB, MIB};
-use rustix::process::{Pid, Resource, Rlimit, setpriority_pgrp, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setpriority_pgrp, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -54,7 +54,9 @@ impl Bounds {
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         set(Resource::Core, 0)?;
         set(Resource::Fsize, 0)?;
-        set(Resource::As, self.address_space_bytes)?;
+        // Where this process was given less, that is the bound.
+        let given = getrlimit(Resource::As).maximum.unwrap_or(u64::MAX);
+        set(Resource::As, self.address_space_bytes.min(given))?;
         // The host looks at the time that passes; this is for what goes on when the host was killed.
         set(Resource::Cpu, self.time.as_secs().max(1).saturating_mul(THREADS_MAX as u64))
     }

@@ -134,7 +134,7 @@ impl Foundry {
         plugin: PluginName,
         digest: Digest,
         Compiled { artefact, functions }: Compiled,
-    ) -> Result<Component, String> {
+    ) -> Result<Component, Refusal> {
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
         let load = move || {
             let component = artefact::load(&engine, &artefact)?;
@@ -147,7 +147,8 @@ impl Foundry {
             }
             Ok(component)
         };
-        in_background(load).await
+        // It was just compiled for this very engine: what is missing is memory of this host.
+        in_background(load).await.map_err(Refusal::passing)
     }
 }
 

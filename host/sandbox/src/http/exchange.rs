@@ -42,7 +42,7 @@ pub async fn send(
     let sent = tokio::time::timeout_at(started + bounds.head_time, client.request(request)).await;
     let answer = match sent {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(trouble::of(&error)),
+        Ok(Err(error)) => return Err(trouble::of(&error, &bounds.tally)),
         Err(_elapsed) => return Err(Error::HttpResponseTimeout),
     };
     let bytes_max = bounds.response_bytes;
@@ -109,7 +109,7 @@ impl Body for Answer {
         }
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(trouble::of(&error)))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(trouble::of(&error, &self.tally)))),
             None => return Poll::Ready(self.rest().map(Ok)),
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);

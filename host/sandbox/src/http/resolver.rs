@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::iter::once;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,6 +11,8 @@ use std::vec;
 
 use domain::origin::name_may_mean;
 use hyper_util::client::legacy::connect::dns::Name;
+
+use crate::exhausted;
 
 #[derive(Debug, Clone)]
 pub struct Resolver {
@@ -41,7 +44,11 @@ impl tower::Service<Name> for Resolver {
         let private = self.private;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found = found.map_err(|_| io::Error::other(Unresolved(name.to_string())))?;
+            // What the machine lacks has a number; all else is about the name.
+            let found = found.map_err(|error| match exhausted::of(once(&error as _)) {
+                Some(_) => error,
+                None => io::Error::other(Unresolved(name.to_string())),
+            })?;
             checked(name.as_str(), found.collect(), private)
         })
     }

@@ -7,8 +7,14 @@ use std::iter::successors;
 use wasmtime_wasi_http::Error;
 
 use super::resolver::{Prohibited, Unresolved};
+use crate::exhausted;
+use crate::tally::Tally;
 
-pub fn of(error: &(dyn StdError + 'static)) -> Error {
+/// Notes it too if it is the host's own.
+pub fn of(error: &(dyn StdError + 'static), tally: &Tally) -> Error {
+    if let Some(exhausted) = exhausted::of(causes(error)) {
+        tally.host_failed(exhausted);
+    }
     // What is deeper knows more.
     let known = causes(error).filter_map(known).last();
     let words = || causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
@@ -60,5 +66,32 @@ fn of_hyper(error: &hyper::Error) -> Error {
         _ if error.is_incomplete_message() => Error::HttpResponseIncomplete,
         _ if error.is_timeout() => Error::HttpResponseTimeout,
         _ => Error::ConnectionTerminated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::outcome::HOST_RESOURCES;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_noted_and_what_the_service_does_is_not() {
+        for (errno, is_own) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::ADDRNOTAVAIL, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::CONNRESET, false),
+            (Errno::TIMEDOUT, false),
+            (Errno::HOSTUNREACH, false),
+        ] {
+            let tally = Tally::default();
+            of(&io::Error::other(io::Error::from(errno)), &tally);
+            let noted = tally.host_failure().map(|error| error.code);
+            assert_eq!(noted.as_deref(), is_own.then_some(HOST_RESOURCES), "{errno:?}");
+        }
     }
 }

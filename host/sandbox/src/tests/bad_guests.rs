@@ -4,8 +4,9 @@ use std::time::Duration;
 use domain::clock::Clock;
 use domain::job::JobSpec;
 use domain::limits::{KIB, Limits, MIB};
-use domain::outcome::Outcome;
+use domain::outcome::{Failure, HOST_PANIC, HOST_STORE, Outcome};
 use domain::plugin::VersionState;
+use domain::runner::Report;
 
 use super::{Bench, FakeScope, Gate, code, job, message, witness};
 use crate::{Sandbox, SandboxConfig};
@@ -171,12 +172,31 @@ async fn a_bad_describe_a_wrong_world_and_an_over_asking_one_are_rejected() {
     bench.still_works().await;
 }
 
+/// The code of an attempt that its host failed.
+fn of_host(report: &Report<Outcome>) -> &str {
+    match &report.result {
+        Err(Failure::Host(error)) => &error.code,
+        other => panic!("expected a failure of the host, got {other:?}"),
+    }
+}
+
+/// The guest is told, and fails in its own words: that is not what is reported.
+#[tokio::test]
+async fn a_store_that_is_away_is_not_the_guests_fault() {
+    let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
+    bench.scope = Arc::new(FakeScope { away: true, ..FakeScope::default() });
+    let report = bench.process("witness", "").await;
+    assert_eq!((of_host(&report), message(&report)), (HOST_STORE, "unavailable: no answer"));
+    bench.scope = Arc::default();
+    assert!(bench.process("witness", "").await.result.is_ok());
+}
+
 #[tokio::test]
 async fn a_panic_of_the_host_costs_one_attempt() {
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
     bench.scope = Arc::new(FakeScope { panics: true, ..FakeScope::default() });
     let report = bench.process("witness", "").await;
-    assert_eq!(code(&report), "host-panic");
+    assert_eq!(of_host(&report), HOST_PANIC);
     bench.scope = Arc::default();
     assert!(bench.process("witness", "").await.result.is_ok());
     bench.still_works().await;

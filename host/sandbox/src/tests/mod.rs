@@ -224,6 +224,8 @@ struct FakeScope {
     /// Set: a statement says that it has come, and waits until it may go on.
     gate: Mutex<Option<Arc<Gate>>>,
     panics: bool,
+    /// The host's store does not answer.
+    away: bool,
 }
 
 #[derive(Default)]
@@ -300,6 +302,9 @@ impl Scope for FakeScope {
 
     async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError> {
         assert!(!self.panics, "a seeded panic in the host");
+        if self.away {
+            return Err(ScopeError::Store("no answer".to_owned()));
+        }
         let gate = self.gate.lock().unwrap().clone();
         if let Some(gate) = gate {
             gate.arrived.notify_one();

@@ -11,6 +11,7 @@ use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::Body;
 use super::types::{Answered, Doctor, Nothing, Recovered, RecoveredItem, SelfCheck};
+use crate::config::text::show_bytes;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/recover", post(recover)).route("/api/v1/doctor", get(doctor))
@@ -38,7 +39,9 @@ async fn doctor(State(state): State<AppState>) -> Result<Json<Doctor>, ApiError>
         let last = state.store.heartbeat(&job.name).await?;
         jobs.push(self_check(job, last, state.clock.now()));
     }
-    Ok(Json(Doctor { clock: clock(&state).await?, jobs }))
+    let (bytes, from) = state.engine.memory();
+    let memory = format!("{}, from {}", show_bytes(bytes as u64), from.unwrap_or("engine.memory"));
+    Ok(Json(Doctor { clock: clock(&state).await?, jobs, memory }))
 }
 
 async fn clock(state: &AppState) -> Result<Answered, ApiError> {

@@ -225,6 +225,9 @@ pub struct Doctor {
     /// Whether the clocks of hosts and database were never ahead, as far as an open alert tells.
     pub clock: Answered,
     pub jobs: Vec<SelfCheck>,
+    /// What the attempts of the host that was asked may use together, and where that comes from.
+    #[serde(default)]
+    pub memory: String,
 }
 
 /// Five questions about a job.

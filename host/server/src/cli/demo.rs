@@ -17,6 +17,7 @@ use store::StoreConfig;
 
 use super::DemoArgs;
 use crate::app::{App, stop_signal};
+use crate::config::memory::Machine;
 use crate::config::{Config, Environment, PluginsConfig, Source};
 use crate::telemetry::{self, LogConfig};
 
@@ -49,7 +50,10 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     let file = write_files(&data, services.address)?;
     let source = Source { file, environment: Environment::of_process() };
     let config = config(&args, &data, plugins, source.load(&[], Timestamp::now())?);
-    let engine = EngineConfig::new("demo").scaled(factor);
+    let mut engine = EngineConfig::new("demo").scaled(factor);
+    let machine = Machine::this();
+    engine.memory_bytes = usize::try_from(machine.for_guests()).unwrap_or(usize::MAX);
+    engine.memory_from = Some(machine.source);
     let app = App::start(source, config, engine, clock.clone()).await?;
     greet(&app, &data, services.address, args.minute);
 

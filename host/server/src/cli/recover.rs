@@ -35,8 +35,14 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
         doctor.jobs.iter().map(row).collect()
     })?;
     match remote.output {
-        Output::Table if !doctor.clock.yes => line(&format!("clock: no: {}", plain(&doctor.clock.how))),
-        _ => Ok(()),
+        Output::Table => {
+            line(&format!("\nMemory for attempts on this host: {}", doctor.memory))?;
+            match doctor.clock.yes {
+                true => Ok(()),
+                false => line(&format!("clock: no: {}", plain(&doctor.clock.how))),
+            }
+        }
+        Output::Json => Ok(()),
     }
 }
 

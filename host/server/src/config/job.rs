@@ -46,7 +46,11 @@ pub fn read(
         let (wanted, has) =
             (text::show_bytes(limits.memory_bytes as u64), text::show_bytes(memory_bytes as u64));
         let what = format!("an attempt may take {wanted}, and all guests of this host have {has}");
-        section.blame("limits.memory", what, "lower it, or raise engine.memory");
+        section.blame(
+            "limits.memory",
+            what,
+            "lower it, or raise engine.memory (`tidemill config show` says where it comes from)",
+        );
     }
     let flow = flow::read(&mut section);
     let resolve_when_absent = section.flag("resolve_when_absent");

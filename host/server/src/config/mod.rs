@@ -8,6 +8,7 @@ mod flow;
 mod grants;
 mod job;
 pub mod limits;
+pub mod memory;
 mod nearest;
 mod plugins;
 mod raw;
@@ -37,6 +38,7 @@ pub use self::env::Environment;
 pub use self::error::ConfigError;
 use self::grants::Known;
 pub use self::job::NAME_REMEDY;
+use self::memory::Machine;
 pub use self::plugins::PluginsConfig;
 use self::reader::{Found, Mistakes, Section};
 pub use self::secret::{Named, SecretSource, Secrets};
@@ -257,7 +259,7 @@ fn database(section: &Section<'_>, found: &Found<String>, folder: &Path) -> Opti
         .ok()
 }
 
-/// Times of the engine that an admin may want otherwise.
+/// Times and memory of the engine that an admin may want otherwise.
 fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
     let mut config = EngineConfig::new(host_name);
     let times = [
@@ -274,9 +276,15 @@ fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
         }
         *time = found.value;
     }
-    if let Some(found) = section.bytes("memory") {
-        config.memory_bytes = usize::try_from(found.value).unwrap_or(usize::MAX);
-    }
+    let (bytes, from) = match section.bytes("memory") {
+        Some(found) => (found.value, None),
+        None => {
+            let machine = Machine::this();
+            (machine.for_guests(), Some(machine.source))
+        }
+    };
+    config.memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    config.memory_from = from;
     section.finish();
     config
 }

@@ -70,12 +70,16 @@ pub fn settings(config: &Config) -> String {
     show_plugins(&mut out, &config.plugins);
     section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
     let engine = &config.engine;
+    let mut memory = quoted(show_bytes(engine.memory_bytes as u64));
+    if let Some(from) = &engine.memory_from {
+        let _ = write!(memory, "  # unless given, from {from}");
+    }
     let times = [
         ("recovery_every", quoted(show(engine.recovery_period))),
         ("hosts_kept", quoted(show(engine.hosts_kept))),
         ("history_kept", quoted(show(engine.history_kept))),
         ("alerts_kept", quoted(show(engine.alerts_kept))),
-        ("memory", quoted(show_bytes(engine.memory_bytes as u64))),
+        ("memory", memory),
     ];
     section(&mut out, "engine", &times);
     if let Some(audit) = &config.audit {

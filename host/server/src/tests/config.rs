@@ -6,7 +6,7 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 use jiff::Timestamp;
 
-use crate::config::{Config, ConfigError, Environment, show};
+use crate::config::{Config, ConfigError, Environment, show, text};
 
 pub fn now() -> Timestamp {
     "2026-11-20T12:00:00Z".parse().unwrap()
@@ -336,7 +336,7 @@ fn places_turns_and_memory() {
         "[engine]\nmemory = \"32MiB\"\n[jobs.a]\nplugin = \"a\"\npriority = 10\nprefix_separator = \"-\"\n\
          [jobs.b]\nplugin = \"b\"\nconcurrency_per_prefix = 0\n[jobs.b.limits]\nmemory = \"32MiB\"\n",
         expect![[r#"
-            tidemill.toml:3: jobs.a.limits.memory: an attempt may take 64MiB, and all guests of this host have 32MiB; lower it, or raise engine.memory
+            tidemill.toml:3: jobs.a.limits.memory: an attempt may take 64MiB, and all guests of this host have 32MiB; lower it, or raise engine.memory (`tidemill config show` says where it comes from)
             tidemill.toml:5: jobs.a.priority: 10 is out of range; use a whole number from 1 to 9
             tidemill.toml:6: jobs.a.prefix_separator: prefixes have no limit; add concurrency_per_prefix = 1, or remove this
             tidemill.toml:9: jobs.b.concurrency_per_prefix: 0 is out of range; use a whole number from 1 to 100000"#]],
@@ -350,6 +350,10 @@ fn wallet_retry() -> String {
     let mut shown = show::effective(&config);
     let folder = config.data_dir.parent().unwrap().display().to_string();
     shown = shown.replace(&folder, "/etc/tidemill");
+    let from = config.engine.memory_from.as_ref().unwrap();
+    let machine =
+        format!("\"{}\"  # unless given, from {from}", text::show_bytes(config.engine.memory_bytes as u64));
+    shown = shown.replace(&machine, "(of this machine)");
     shown.split_once("\n[jobs.wallet-retry.limits]").unwrap().0.to_owned()
 }
 
@@ -382,7 +386,7 @@ fn variables_lie_over_the_file() {
         hosts_kept = "168h"
         history_kept = "2160h"
         alerts_kept = "720h"
-        memory = "8GiB"
+        memory = (of this machine)
 
         [datasources.business]
         url = "postgres://b@db/business?sslmode=require"

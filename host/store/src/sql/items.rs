@@ -20,9 +20,11 @@ pub const ITEM_END: Sql = Sql::same(
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
-/// Shutdown: due again at once, ahead of new work, as if it had not been claimed.
+/// Shutdown, or a failure of the host: due again at $5, ahead of new work, as if it had not been claimed. Only a failure
+/// leaves an error.
 pub const ITEM_RELEASE: Sql = Sql::same(
-    "UPDATE item SET state = 'waiting', due_at_ms = $4, priority = 0, crashes = crashes - 1,
+    "UPDATE item SET state = 'waiting', due_at_ms = $5, priority = 0, crashes = crashes - 1,
+        error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
         attempt_id = NULL, host_id = NULL, lease_until_ms = NULL, updated_at_ms = $4, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
@@ -37,14 +39,18 @@ pub const ATTEMPT_KNOWN: Sql = Sql::same(
 
 pub const ITEMS_RENEW: Sql = Sql::differs(sqlite::ITEMS_RENEW, postgres::ITEMS_RENEW);
 
-/// What a lost host held, put back (or before a person, after too many crashes).
+/// What a lost host held, put back (or before a person, after too many crashes), due at $5.
 pub const ITEM_RECOVER: Sql = Sql::same(
     "UPDATE item SET state = $4, due_at_ms = $5, priority = 0, attempt_id = NULL, host_id = NULL,
         run_id = CASE WHEN $4 = 'manual_required' THEN NULL ELSE run_id END,
         lease_until_ms = NULL, error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
-        updated_at_ms = $5, version = version + 1
+        updated_at_ms = $8, version = version + 1
     WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
 );
+
+/// What a host holds that was lost so often before ($2).
+pub const SUSPECTS_OF_HOST: Sql =
+    Sql::same("SELECT COUNT(*) AS n FROM item WHERE state = 'running' AND host_id = $1 AND crashes >= $2");
 
 pub const ATTEMPT_ADD: Sql = Sql::same(
     "INSERT INTO attempt (item_id, epoch, attempt_id, job, item_key, number, verdict, error_code, error_message,
@@ -166,6 +172,6 @@ pub const ATTEMPTS_TO_REPLAY: Sql = Sql::same(
     FROM attempt AS a JOIN item AS i ON i.id = a.item_id
     LEFT JOIN attempt AS b ON b.item_id = a.item_id
         AND b.epoch = (SELECT MAX(e.epoch) FROM attempt AS e WHERE e.item_id = a.item_id AND e.epoch < a.epoch)
-    WHERE a.job = $1 AND a.verdict NOT IN ('lost', 'interrupted')
+    WHERE a.job = $1 AND a.verdict NOT IN ('lost', 'interrupted', 'host-failed')
     ORDER BY a.ended_at_ms DESC, a.item_id, a.epoch DESC LIMIT $2",
 );

@@ -17,8 +17,10 @@ conformance! {
     many_hosts_recover_an_item_once,
     poison_is_put_before_a_person,
     poison_does_not_hold_its_run_open,
+    bystanders_of_a_crash_are_no_poison,
     ending_forgets_crashes,
     shutdown_is_no_crash,
+    failure_of_the_host_is_no_crash_and_no_attempt,
 }
 
 async fn renewed_lease_is_not_taken(t: T) {
@@ -182,4 +184,50 @@ async fn shutdown_is_no_crash(t: T) {
     }
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+}
+
+async fn failure_of_the_host_is_no_crash_and_no_attempt(t: T) {
+    let (run, _) = t.discover(&job(), &["a"], 0).await;
+    let failure = domain::outcome::Failure::host("host-resources", "no memory");
+    let mut now = 0;
+    for _ in 0..6 {
+        let item = t.claim_one(now).await;
+        t.end(&item, Err(failure.clone()), now).await;
+        assert!(t.claim(9, now).await.is_empty(), "not at once");
+        now += 600;
+    }
+    let item = t.store.item("wallet", "a").await.unwrap().unwrap();
+    assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+    assert_eq!(item.error.unwrap().code, "host-resources");
+    assert_eq!(t.run_view(run).await.done, 0, "its attempt is still to come");
+    let item = t.claim_one(now).await;
+    t.end(&item, resolved(), now).await;
+    let run = t.run_view(run).await;
+    assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 1, 0));
+}
+
+/// One of five crashes its host each time it runs; attempts of the others end well once they run apart from it.
+async fn bystanders_of_a_crash_are_no_poison(t: T) {
+    t.discover(&job(), &["a", "b", "killer", "c", "d"], 0).await;
+    let mut life = 0;
+    for now in 0..60 {
+        let claimed = t.store.claim(&job(), lease(1, now), 9).await.unwrap();
+        if claimed.iter().any(|item| item.key == "killer") {
+            life += 1;
+            t.store.recover(Some(host(1)), |_| 3, at(now)).await.unwrap();
+            continue;
+        }
+        for item in claimed {
+            assert_eq!(t.end(&item, resolved(), now).await, Committed::Applied);
+        }
+    }
+    expect![[r#"
+        a resolved attempts=1 due=2
+        b resolved attempts=1 due=3
+        c resolved attempts=1 due=7
+        d resolved attempts=1 due=9
+        killer manual_required attempts=0 due=5 poison: its host went away 3 times in a row while it ran
+    "#]]
+    .assert_eq(&t.items().await);
+    assert_eq!(life, 3);
 }

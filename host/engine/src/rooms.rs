@@ -1,0 +1,168 @@
+//! Slots and guest memory of this host. Attempts of items and discoveries have separate pools, so neither holds up the
+//! other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use domain::fair::Room;
+use domain::id::JobName;
+use domain::job::JobSpec;
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::EngineConfig;
+
+const MIB: usize = 1 << 20;
+
+/// The share of a job's room that has to be free before more is claimed, while others run:
+/// claims cost a transaction each, whatever their size.
+const REFILL_SHARE: usize = 4;
+
+/// Guest memory of one attempt of the job, in MiB.
+pub fn memory_of(job: &JobSpec) -> usize {
+    job.limits.memory_bytes.div_ceil(MIB)
+}
+
+pub struct Rooms {
+    items: Pool,
+    discoveries: Pool,
+}
+
+struct Pool {
+    all: Room,
+    slots: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
+}
+
+impl Pool {
+    fn new(slots: u32, memory_bytes: usize) -> Pool {
+        let most = |permits: usize| permits.min(Semaphore::MAX_PERMITS);
+        let slots = most(usize::try_from(slots).unwrap_or(usize::MAX));
+        let memory = most(memory_bytes / MIB);
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Pool { all: Room { slots, memory }, slots: semaphore(slots), memory: semaphore(memory) }
+    }
+
+    fn free(&self) -> Room {
+        Room { slots: self.slots.available_permits(), memory: self.memory.available_permits() }
+    }
+
+    /// No attempt takes more than there is.
+    fn permits(&self, memory: usize) -> u32 {
+        u32::try_from(memory.min(self.all.memory)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Room for one attempt or discovery, given back when dropped.
+pub struct Permit {
+    running: Option<Arc<AtomicUsize>>,
+    _slot: OwnedSemaphorePermit,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Rooms {
+    pub fn new(config: &EngineConfig) -> Rooms {
+        Rooms {
+            items: Pool::new(config.attempts_max, config.memory_bytes),
+            discoveries: Pool::new(config.discoveries_max, config.discovery_memory_bytes()),
+        }
+    }
+
+    /// What this host has for attempts of items.
+    pub fn all(&self) -> Room {
+        self.items.all
+    }
+
+    /// What is left of it.
+    pub fn free(&self) -> Room {
+        self.items.free()
+    }
+
+    /// Attempts of items that run.
+    pub fn used(&self) -> usize {
+        self.all().slots.saturating_sub(self.free().slots)
+    }
+
+    /// Waits in the order of the calls.
+    pub async fn for_discovery(&self, job: &JobSpec) -> Option<Permit> {
+        let Pool { slots, memory, .. } = &self.discoveries;
+        let need = self.discoveries.permits(memory_of(job));
+        let slot = slots.clone().acquire_owned().await.ok()?;
+        let memory = memory.clone().acquire_many_owned(need).await.ok()?;
+        Some(Permit { running: None, _slot: slot, _memory: memory })
+    }
+}
+
+/// What the queue knows of each job on this host.
+#[derive(Default)]
+pub struct Tenants(HashMap<JobName, Tenant>);
+
+#[derive(Default)]
+pub struct Tenant {
+    running: Arc<AtomicUsize>,
+    /// When items of the job were claimed last.
+    served_at: Option<Timestamp>,
+    /// The last claim brought nothing, although something was due.
+    barren: bool,
+}
+
+impl Tenants {
+    pub fn of(&mut self, job: &JobName) -> &mut Tenant {
+        if !self.0.contains_key(job) {
+            self.0.insert(job.clone(), Tenant::default());
+        }
+        self.0.entry(job.clone()).or_default()
+    }
+}
+
+impl Tenant {
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
+    pub fn waits(&self) -> bool {
+        !self.barren
+    }
+
+    /// Since when the job waits for its turn: work that was due before the job was served last counts from then on, so
+    /// that a backlog does not come before what other jobs wait for.
+    pub fn since(&self, due: Timestamp, now: Timestamp) -> Timestamp {
+        self.served_at.map_or(due, |served| due.max(served.min(now)))
+    }
+
+    /// What a claim brought.
+    pub fn served(&mut self, claimed: usize, now: Timestamp) {
+        self.barren = claimed == 0;
+        if claimed > 0 {
+            self.served_at = Some(now);
+        }
+    }
+
+    /// Attempts that the job's own limit leaves, if they are worth a claim.
+    pub fn wants(&self, job: &JobSpec) -> usize {
+        let most = usize::try_from(job.flow.concurrency).unwrap_or(usize::MAX);
+        let free = most.saturating_sub(self.running());
+        if free < most / REFILL_SHARE { 0 } else { free }
+    }
+
+    /// Up to so many permits. Only the queue takes any, so what was free still is.
+    pub fn take(&self, rooms: &Rooms, job: &JobSpec, attempts: usize) -> Vec<Permit> {
+        let need = rooms.items.permits(memory_of(job));
+        let permit = || {
+            let slot = rooms.items.slots.clone().try_acquire_owned().ok()?;
+            let memory = rooms.items.memory.clone().try_acquire_many_owned(need).ok()?;
+            self.running.fetch_add(1, Ordering::AcqRel);
+            Some(Permit { running: Some(self.running.clone()), _slot: slot, _memory: memory })
+        };
+        std::iter::from_fn(permit).take(attempts).collect()
+    }
+}

@@ -1,0 +1,153 @@
+//! A machine that has none left of something (memory, open files, threads) fails attempts that did nothing wrong. The
+//! host then runs fewer at a time, and more again as attempts end well: additive increase, multiplicative decrease.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::outcome::ErrorInfo;
+
+use crate::seldom::Seldom;
+
+static WAITS: Seldom = Seldom::new();
+
+/// How long nothing begins after a failure, in real time: doubled with each failure in a row, up to the second.
+const REST_MIN: Duration = Duration::from_millis(500);
+const REST_MAX: Duration = Duration::from_secs(30);
+
+/// How long the host reports a failure.
+const REPORTED: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub struct Strain(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Attempts that may run at a time; none is no bound.
+    limit: Option<usize>,
+    /// Failures since an attempt ended well.
+    failures: u32,
+    last: Option<Last>,
+}
+
+struct Last {
+    what: String,
+    at: Instant,
+    /// Until when nothing begins.
+    rest_until: Instant,
+    /// Not reported as an alert yet.
+    is_new: bool,
+}
+
+impl Strain {
+    /// An attempt failed for want of something, while so many ran, itself included.
+    pub fn failed(&self, error: &ErrorInfo, running: usize) {
+        let mut state = self.state();
+        let now = Instant::now();
+        // Attempts that began together fail together: that is one sign.
+        if state.last.as_ref().is_some_and(|last| now < last.rest_until) {
+            return;
+        }
+        let limit = (state.limit.unwrap_or(running).min(running) / 2).max(1);
+        let rest = REST_MIN.saturating_mul(1 << state.failures.min(6)).min(REST_MAX);
+        state.limit = Some(limit);
+        state.failures = state.failures.saturating_add(1);
+        let what = error.message.clone();
+        state.last = Some(Last { what, at: now, rest_until: now + rest, is_new: true });
+        if let Some(unsaid) = WAITS.may() {
+            tracing::error!(code = %error.code, reason = %error.message, limit, ?rest, unsaid, "this host fails attempts; it runs fewer at a time");
+        }
+    }
+
+    /// An attempt ended, and the host did its part.
+    pub fn worked(&self) {
+        let mut state = self.state();
+        state.failures = 0;
+        if let Some(limit) = state.limit {
+            let is_over = state.last.as_ref().is_none_or(|last| last.at.elapsed() >= REPORTED);
+            state.limit = (!is_over).then_some(limit.saturating_add(1));
+        }
+    }
+
+    /// How many attempts may begin beside so many that run.
+    pub fn room(&self, running: usize) -> usize {
+        if self.rest().is_some() {
+            return 0;
+        }
+        self.state().limit.map_or(usize::MAX, |limit| limit.saturating_sub(running))
+    }
+
+    /// How long nothing begins from now on.
+    pub fn rest(&self) -> Option<Duration> {
+        let until = self.state().last.as_ref()?.rest_until;
+        until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+    }
+
+    /// What failed a moment ago, in words for people.
+    pub fn trouble(&self) -> Option<String> {
+        let state = self.state();
+        let last = state.last.as_ref().filter(|last| last.at.elapsed() < REPORTED)?;
+        Some(last.what.clone())
+    }
+
+    /// The same, once for each failure.
+    pub fn take_new(&self) -> Option<String> {
+        let mut state = self.state();
+        let last = state.last.as_mut()?;
+        std::mem::take(&mut last.is_new).then(|| last.what.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::outcome::HOST_RESOURCES;
+
+    use super::*;
+
+    fn no_memory() -> ErrorInfo {
+        ErrorInfo::new(HOST_RESOURCES, "no memory")
+    }
+
+    #[test]
+    fn a_failure_halves_what_runs_and_reports_itself() {
+        let strain = Strain::default();
+        assert_eq!((strain.room(0), strain.trouble(), strain.take_new()), (usize::MAX, None, None));
+        strain.failed(&no_memory(), 16);
+        strain.failed(&no_memory(), 15);
+        assert_eq!(strain.room(0), 0, "it rests");
+        assert!(strain.rest().unwrap() <= REST_MIN);
+        assert_eq!(strain.state().limit, Some(8), "failures of attempts that began together are one");
+        assert_eq!(strain.trouble().as_deref(), Some("no memory"));
+        assert_eq!((strain.take_new().as_deref(), strain.take_new()), (Some("no memory"), None));
+    }
+
+    #[test]
+    fn attempts_that_end_well_raise_the_limit() {
+        let strain = Strain::default();
+        strain.failed(&no_memory(), 4);
+        strain.state().last.as_mut().unwrap().rest_until = Instant::now();
+        assert_eq!((strain.room(0), strain.room(2), strain.room(9)), (2, 0, 0));
+        strain.worked();
+        assert_eq!(strain.room(2), 1);
+        strain.state().last.as_mut().unwrap().at -= REPORTED;
+        assert_eq!(strain.trouble(), None);
+        strain.worked();
+        assert_eq!(strain.room(9), usize::MAX);
+    }
+
+    #[test]
+    fn the_rest_grows_and_is_bounded() {
+        let strain = Strain::default();
+        for _ in 0..100 {
+            strain.failed(&no_memory(), 1);
+            let mut state = strain.state();
+            let last = state.last.as_mut().unwrap();
+            assert!(last.rest_until - last.at <= REST_MAX);
+            last.rest_until = Instant::now();
+        }
+        assert_eq!(strain.room(0), 1, "one at a time is tried for ever");
+    }
+}

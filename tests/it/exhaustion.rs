@@ -1,0 +1,63 @@
+//! A host on a machine that does not give it what it would like.
+
+use crate::support::http;
+use crate::support::process::Process;
+use crate::support::site::{Site, eventually, items, text};
+
+const ITEMS: u64 = 60;
+
+/// A command with less of something, which becomes the one that it is given.
+fn bounded(limit: &str) -> Vec<String> {
+    let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+    vec!["sh".to_owned(), "-c".to_owned(), script]
+}
+
+fn site() -> Site {
+    let site = Site::new("[jobs.hello]\nplugin = \"hello\"\nconcurrency = 256\n");
+    site.install("hello", "hello");
+    site
+}
+
+/// Under the limit, all items are resolved in their first counted attempt.
+async fn works_under(limit: &str) {
+    let site = site();
+    let mut host = Process::spawn_by(&bounded(limit), &site.path("tidemill.toml"), site.address);
+    host.ready().await;
+    site.until_active("hello").await;
+    for n in 0..ITEMS {
+        let key = format!("item-{n}");
+        let added = site.ask(&["items", "add", "hello", &key]).await;
+        assert!(added.status.success(), "{}", text(&added.stderr));
+    }
+    site.until_items("resolved", ITEMS).await;
+    let jobs = http::get(site.address, "/api/v1/jobs").await.json();
+    assert_eq!(items(&jobs, "manual_required"), 0);
+    host.terminate().await;
+}
+
+/// 100 GiB are room for a few calls at a time: by default a host would reserve more than 2 TiB.
+#[tokio::test]
+async fn a_host_with_little_address_space_takes_a_smaller_pool() {
+    works_under("-v 100000000").await;
+}
+
+#[tokio::test]
+async fn a_host_with_few_open_files_works() {
+    works_under("-n 48").await;
+}
+
+#[tokio::test]
+async fn a_host_without_address_space_refuses_to_start() {
+    let site = site();
+    let mut host = Process::spawn_by(&bounded("-v 4000000"), &site.path("tidemill.toml"), site.address);
+    let ended = eventually("the host to end", || {
+        let ended = host.child.try_wait().unwrap();
+        async move { ended }
+    })
+    .await;
+    assert_eq!(ended.code(), Some(1));
+    let log = site.log();
+    for word in ["4 calls of plugins", "3906 MiB (ulimit -v)", "ulimit -v unlimited"] {
+        assert!(log.contains(word), "{word} is not in:\n{log}");
+    }
+}

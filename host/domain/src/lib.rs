@@ -15,6 +15,7 @@ pub mod release;
 pub mod retry;
 pub mod schedule;
 pub mod secret;
+pub mod zone;
 
 pub mod alert;
 pub mod job;

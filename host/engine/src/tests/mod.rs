@@ -8,6 +8,7 @@ mod fake;
 mod attempts;
 mod crashes;
 mod discoveries;
+mod figures;
 mod hosts;
 mod outages;
 mod schedules;

@@ -55,7 +55,7 @@ impl Store {
 
     /// Items of a run that failed for good, in the order in which they did: the first ones, up to a number and a size.
     pub async fn run_failures(&self, run: RunId) -> Result<Vec<FailedItem>, StoreError> {
-        let rows = self.db.fetch(runs::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
+        let (rows, _) = self.db.some(runs::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
         rows.iter().map(failure).collect()
     }
 }

@@ -59,7 +59,7 @@ struct Page {
 }
 
 async fn page(State(state): State<AppState>, pages: Pages) -> Result<impl IntoResponse, ApiError> {
-    let overview = pages.overview(&state).await?.html;
+    let overview = pages.overview(&state, Duration::ZERO).await?.html;
     let jobs = state.engine.jobs().iter().map(|job| job.name.to_string()).collect();
     render(&Page { overview, jobs, recover: path(&["recover"]) }).map(Html)
 }
@@ -76,7 +76,7 @@ async fn fragment(
     Params(Seen { seen }): Params<Seen>,
     pages: Pages,
 ) -> Result<Response, ApiError> {
-    let shown = pages.overview(&state).await?;
+    let shown = pages.overview(&state, SHOWN_AT_MOST).await?;
     if seen == Some(shown.version) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -105,8 +105,8 @@ impl Pages {
         Pages(Arc::default())
     }
 
-    /// Rendered once, however many ask: the others wait for it.
-    async fn overview(&self, state: &AppState) -> Result<Overview, ApiError> {
+    /// At most so old. Rendered once, however many ask: the others wait for it.
+    async fn overview(&self, state: &AppState, age_max: Duration) -> Result<Overview, ApiError> {
         let mut shown = self.0.lock().await;
         let feed = shown.feed.get_or_insert_with(|| state.engine.feed());
         let mut happened = false;
@@ -116,7 +116,7 @@ impl Pages {
         }
         shown.changed |= happened;
         if let Some((at, overview)) = &shown.overview {
-            let most = if shown.changed { SHOWN_AT_LEAST } else { SHOWN_AT_MOST };
+            let most = if shown.changed { SHOWN_AT_LEAST.min(age_max) } else { age_max };
             if at.elapsed() < most {
                 return Ok(overview.clone());
             }

@@ -68,7 +68,7 @@ pub async fn run(mut mutator: Mutator, requests: u64) -> u64 {
 async fn ask(site: &Site, input: &[u8]) -> Result<Option<u16>, String> {
     let text = String::from_utf8_lossy(input);
     let (line, body) = text.split_once('\n').unwrap_or((&text, ""));
-    if line.contains(['\r', '\0']) || line.contains("/api/v1/events") || line.contains("nudges") {
+    if line.contains(['\r', '\0']) || line.contains("/api/v1/events") {
         return Ok(None);
     }
     let (address, line, body) = (site.address, line.to_owned(), body.to_owned());

@@ -3,6 +3,7 @@
 mod api;
 mod datasource;
 mod outage;
+mod slow_clients;
 
 use std::fs;
 

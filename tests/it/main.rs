@@ -6,6 +6,7 @@
 mod support;
 
 mod batches;
+mod browser;
 mod config_edits;
 mod delivery;
 mod locks;

@@ -99,24 +99,28 @@ fn pass(tests: &mut Command) -> Result<()> {
     Err(Failed(code.unwrap_or(1)).into())
 }
 
-/// Programs of Debian's that tests start, with the argument by which they tell their version. The package has the
-/// program's name.
-const PROGRAMS: [(&str, &str); 3] = [
+/// Programs of Debian's that tests start, with their package and the argument by which they tell their version.
+const PROGRAMS: [(&str, &str, &str); 6] = [
     // By it the tests of failing and slow disks change what the kernel answers.
-    ("strace", "-V"),
+    ("strace", "strace", "-V"),
     // To these events are delivered.
-    ("nats-server", "--version"),
-    ("redis-server", "--version"),
+    ("nats-server", "nats-server", "--version"),
+    ("redis-server", "redis-server", "--version"),
+    // They open the page.
+    ("chromium", "chromium", "--version"),
+    ("chromedriver", "chromium-driver", "--version"),
+    // It checks what is shown at `/metrics`.
+    ("promtool", "prometheus", "--version"),
 ];
 
 /// The packages of servers start one of their own, if the machine lets them; it is not used.
 fn programs() -> Result<()> {
     // Debian keeps servers where not everybody looks.
     let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-    for (program, version) in PROGRAMS {
+    for (program, package, version) in PROGRAMS {
         if sh::output(Command::new(program).env("PATH", &path).arg(version)).is_err() {
             eprintln!("no {program}: installing Debian's");
-            sh::install(program)?;
+            sh::install(package)?;
         }
     }
     Ok(())

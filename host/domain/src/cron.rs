@@ -1,8 +1,11 @@
 //! Cron texts in a time zone, with a stated rule for the two odd nights of the year.
 //!
-//! The pattern itself is matched by `croner`, on plain wall-clock time. What the zone makes of it is decided here:
+//! What the fields mean is decided by [`fields`]; `croner` matches them on plain wall-clock time. What the zone makes of
+//! it is decided here:
 //! between two transitions the offset is constant, so wall clock and instant differ by a constant; at a transition
 //! forward a piece of wall clock is missing (gap), at one back a piece comes twice (fold).
+
+mod fields;
 
 use std::fmt;
 
@@ -10,7 +13,9 @@ use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
+use self::fields::Fields;
 use crate::schedule::ScheduleError;
+use crate::zone::zone;
 
 /// How far back a cron's last instant is looked for: 29 February on one day of the week comes every 28 years.
 const LOOK_BACK_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 60);
@@ -46,6 +51,7 @@ pub struct Cron {
     zone_name: String,
     pattern: croner::Cron,
     zone: TimeZone,
+    days_rule: Option<&'static str>,
     chosen: OddNights,
     gap: Gap,
     fold: Fold,
@@ -53,22 +59,26 @@ pub struct Cron {
 
 impl Cron {
     pub fn parse(text: &str, zone_name: &str, chosen: OddNights) -> Result<Cron, ScheduleError> {
-        let zone = TimeZone::get(zone_name).map_err(|_| ScheduleError::UnknownZone(zone_name.to_owned()))?;
+        let zone = zone(zone_name)?;
+        let bad = |reason: String| ScheduleError::BadCron { text: text.to_owned(), reason };
+        let fields = Fields::parse(text).map_err(bad)?;
         let pattern = CronParser::builder()
             .seconds(Seconds::Optional)
             .year(Year::Disallowed)
+            .dom_and_dow(fields.both_days)
             .build()
-            .parse(text)
-            .map_err(|e| ScheduleError::BadCron { text: text.to_owned(), reason: e.to_string() })?;
-        let (gap, fold) = match pattern.determine_job_type() {
-            croner::JobType::FixedTime => (Gap::After, Fold::Once),
-            croner::JobType::IntervalWildcard => (Gap::Skip, Fold::Twice),
+            .parse(&fields.pattern)
+            .map_err(|e| bad(e.to_string()))?;
+        let (gap, fold) = match fields.one_time {
+            true => (Gap::After, Fold::Once),
+            false => (Gap::Skip, Fold::Twice),
         };
         Ok(Cron {
             text: text.to_owned(),
             zone_name: zone_name.to_owned(),
             pattern,
             zone,
+            days_rule: fields.days_rule(),
             chosen,
             gap: chosen.gap.unwrap_or(gap),
             fold: chosen.fold.unwrap_or(fold),
@@ -77,6 +87,11 @@ impl Cron {
 
     pub fn zone(&self) -> &TimeZone {
         &self.zone
+    }
+
+    /// How the day of the month and the day of the week go together, if both restrict the day.
+    pub fn days_rule(&self) -> Option<&'static str> {
+        self.days_rule
     }
 
     /// The first instant after `after`.

@@ -43,6 +43,11 @@ const RESERVED: [&str; 3] = ["tidemill_", "job_runs_", "job_duration_"];
 const RESERVED_NAMES: [&str; 1] = ["job_failures_total"];
 /// The host says whose figure it is.
 const RESERVED_LABEL: &str = "job";
+/// Labels and endings that belong to histograms and summaries, which guests cannot report.
+const HISTOGRAM_LABELS: [&str; 2] = ["le", "quantile"];
+const HISTOGRAM_ENDINGS: [&str; 3] = ["_bucket", "_count", "_sum"];
+/// The ending of a counter's name.
+const COUNTER_ENDING: &str = "_total";
 
 impl Figure {
     /// Why Prometheus or the host does not take it, if so.
@@ -52,8 +57,13 @@ impl Figure {
         if !well_formed(name) {
             return Some(format!("{name:?} is not a metric's name: use letters, digits and _"));
         }
-        if RESERVED.iter().any(|prefix| name.starts_with(prefix)) || RESERVED_NAMES.contains(&name.as_str()) {
+        let shown = self.shown_name();
+        if RESERVED.iter().any(|prefix| shown.starts_with(prefix)) || RESERVED_NAMES.contains(&shown.as_str())
+        {
             return Some(format!("{name:?} is kept for the host's own metrics"));
+        }
+        if let Some(why) = self.ending_refused() {
+            return Some(why);
         }
         if matches!(change, Change::Set(value) if !value.is_finite()) {
             return Some(format!("{name:?} is set to a value that is no number"));
@@ -65,6 +75,9 @@ impl Figure {
             let again = labels.iter().take(at).any(|(earlier, _)| earlier == label);
             match label.as_str() {
                 RESERVED_LABEL => Some("the label \"job\" is set by the host".to_owned()),
+                _ if HISTOGRAM_LABELS.contains(&label.as_str()) => {
+                    Some(format!("the label {label:?} is kept for histograms and summaries"))
+                }
                 _ if !well_formed(label) => {
                     Some(format!("{label:?} is not a label's name: use letters, digits and _"))
                 }
@@ -75,6 +88,29 @@ impl Figure {
                 _ => None,
             }
         })
+    }
+}
+
+impl Figure {
+    /// The name at `/metrics`: a counter's ends in `_total`.
+    pub fn shown_name(&self) -> String {
+        match self.change {
+            Change::Add(_) if !self.name.ends_with(COUNTER_ENDING) => {
+                format!("{}{COUNTER_ENDING}", self.name)
+            }
+            _ => self.name.clone(),
+        }
+    }
+
+    /// Endings by which Prometheus tells kinds of metrics apart.
+    fn ending_refused(&self) -> Option<String> {
+        let ends = |ending: &&&str| self.name.ends_with(**ending);
+        let Some(ending) = HISTOGRAM_ENDINGS.iter().find(ends) else {
+            let gauge = matches!(self.change, Change::Set(_)) && self.name.ends_with(COUNTER_ENDING);
+            return gauge
+                .then(|| format!("{:?} is set, but {COUNTER_ENDING:?} ends a counter's name", self.name));
+        };
+        Some(format!("{:?} ends in {ending:?}, which is kept for histograms and summaries", self.name))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod retry;
 pub mod schedule;
 pub mod secret;
 pub mod suspect;
+pub mod zone;
 
 pub mod alert;
 pub mod job;

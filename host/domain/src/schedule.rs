@@ -30,12 +30,20 @@ pub enum ScheduleError {
     BadCron { text: String, reason: String },
     #[error("cron text {0:?} never fires")]
     NeverFires(String),
-    #[error("time zone {0:?} is not known (use an IANA name like \"Europe/Berlin\")")]
+    #[error("time zone {0:?} is not known ({remedy})", remedy = zone_remedy(.0))]
     UnknownZone(String),
     #[error("an interval of {0} is below the least of 1 s")]
     TooOften(String),
     #[error("it names no instant, or more than {INSTANTS_MAX}")]
     BadInstants,
+}
+
+/// What to write in place of a zone that is not known.
+pub fn zone_remedy(zone: &str) -> String {
+    match crate::zone::nearest(zone) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "use an IANA name like \"Europe/Berlin\"".to_owned(),
+    }
 }
 
 /// The instants of a schedule in a span of time: the last one, and those before it.
@@ -74,6 +82,14 @@ impl Schedule {
             return Err(ScheduleError::TooOften(format!("{interval:#}")));
         }
         Ok(Schedule::Every(interval))
+    }
+
+    /// How a cron text's two fields for days go together, if both restrict the day.
+    pub fn days_rule(&self) -> Option<&'static str> {
+        match self {
+            Schedule::Cron(cron) => cron.days_rule(),
+            Schedule::Every(_) | Schedule::At(_) | Schedule::Manual => None,
+        }
     }
 
     /// The first instant after `after`.

@@ -12,6 +12,9 @@ use jiff::Timestamp;
 use metrics::{Label, counter, gauge, histogram};
 use store::commit::AttemptEnd;
 
+use crate::families::Families;
+use crate::seldom::Seldom;
+
 /// Names and labels that one job's figures may have: each costs memory here and in whatever collects them.
 const SERIES_PER_JOB_MAX: usize = 1_000;
 
@@ -19,6 +22,7 @@ const SERIES_PER_JOB_MAX: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct Figures {
     series: Mutex<BTreeMap<JobName, HashSet<Vec<String>>>>,
+    families: Families,
 }
 
 impl Figures {
@@ -53,16 +57,22 @@ impl Figures {
         }
     }
 
-    fn show(&self, job: &JobName, figure: &Figure) {
+    /// A figure of a plugin, if it fits those that are shown already.
+    pub(crate) fn show(&self, job: &JobName, figure: &Figure) {
+        let name = figure.shown_name();
+        if let Err(why) = self.families.admit(&name, figure) {
+            dropped(job, "name", &why);
+            return;
+        }
         if !self.admits(job, figure) {
-            counter!("tidemill_figures_dropped_total", "job" => job.to_string()).increment(1);
+            dropped(job, "series", "the job has too many names and labels of figures");
             return;
         }
         let own = figure.labels.iter().map(|(name, value)| Label::new(name.clone(), value.clone()));
         let labels: Vec<Label> = own.chain([Label::new("job", job.to_string())]).collect();
         match figure.change {
-            Change::Add(by) => counter!(figure.name.clone(), labels).increment(by),
-            Change::Set(value) => gauge!(figure.name.clone(), labels).set(value),
+            Change::Add(by) => counter!(name, labels).increment(by),
+            Change::Set(value) => gauge!(name, labels).set(value),
         }
     }
 
@@ -70,10 +80,20 @@ impl Figures {
     fn admits(&self, job: &JobName, figure: &Figure) -> bool {
         let mut labels: Vec<String> =
             figure.labels.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
-        labels.push(figure.name.clone());
+        labels.push(figure.shown_name());
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let known = series.entry(job.clone()).or_default();
         known.contains(&labels) || (known.len() < SERIES_PER_JOB_MAX && known.insert(labels))
+    }
+}
+
+static DROPPED: Seldom = Seldom::new();
+
+/// A figure of a plugin is not shown.
+fn dropped(job: &JobName, reason: &'static str, why: &str) {
+    counter!("tidemill_figures_dropped_total", "job" => job.to_string(), "reason" => reason).increment(1);
+    if let Some(unsaid) = DROPPED.may() {
+        tracing::warn!(%job, reason, why, unsaid, "a figure of a plugin is not shown");
     }
 }
 
@@ -81,8 +101,8 @@ impl Figures {
 pub fn call_ended(job: &JobName, usage: &Usage) {
     let seconds = Duration::from_micros(usage.wall_us).as_secs_f64();
     histogram!("job_duration_seconds", "job" => job.to_string()).record(seconds);
-    let cpu = usage.cpu_us;
-    counter!("tidemill_guest_cpu_microseconds_total", "job" => job.to_string()).increment(cpu);
+    let cpu = Duration::from_micros(usage.cpu_us).as_secs_f64();
+    histogram!("tidemill_guest_cpu_seconds", "job" => job.to_string()).record(cpu);
     counter!("tidemill_host_calls_total", "job" => job.to_string()).increment(usage.host_calls);
     counter!("tidemill_host_bytes_total", "job" => job.to_string()).increment(usage.host_bytes);
 }

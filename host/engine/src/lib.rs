@@ -18,6 +18,7 @@ mod executor;
 mod heartbeat;
 mod recovery;
 
+pub mod families;
 pub mod feed;
 mod figures;
 pub mod seldom;

@@ -109,8 +109,10 @@ impl App {
             listen: address,
             stopping,
         };
+        let limits = config.http;
         let background = Background::start(&state, config, current, couriers);
-        let http = tokio::spawn(serve_http(listener, state.clone()));
+        let stop = state.stopping.clone();
+        let http = tokio::spawn(crate::http::serve(listener, router(state.clone()), limits, stop));
         let AppState { store, engine, sandbox, clock, stopping, .. } = state;
         Ok(App { store, engine, sandbox, clock, address, stop: stopping, http, background, _lock: lock })
     }
@@ -194,14 +196,6 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         ),
         _ => anyhow::anyhow!("cannot listen on {address}: {e}; check server.listen"),
     })
-}
-
-async fn serve_http(listener: TcpListener, state: AppState) {
-    let stop = state.stopping.clone();
-    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the HTTP server ended");
-    }
 }
 
 struct StoreCheck(Arc<Store>);

@@ -13,6 +13,7 @@ pub mod app;
 mod config_reload;
 mod host_lock;
 mod hot_reload;
+pub mod http;
 mod rollout;
 
 pub mod api;

@@ -78,7 +78,7 @@ impl Store {
     /// Open ones first, the newest first.
     pub async fn alerts(&self, only_open: bool, limit: u32) -> Result<Vec<AlertView>, StoreError> {
         let args = args![i64::from(only_open), limit];
-        self.db.fetch(alerts::ALERTS_LIST, &args).await?.iter().map(view).collect()
+        self.db.list(alerts::ALERTS_LIST, &args).await?.iter().map(view).collect()
     }
 
     /// Closes an alert: raised again, it is a new one. Answers with nothing if there is no such alert.

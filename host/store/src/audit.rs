@@ -43,7 +43,7 @@ impl Store {
 
     /// The newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
-        let rows = self.db.fetch(hosts::AUDIT_LIST, &args![limit]).await?;
+        let rows = self.db.list(hosts::AUDIT_LIST, &args![limit]).await?;
         rows.iter().map(view).collect()
     }
 }

@@ -60,12 +60,12 @@ impl Store {
 
     /// In the order of their index.
     pub async fn batch_items(&self, batch: &str, limit: u32, from: u32) -> Result<Vec<ItemView>, StoreError> {
-        self.db.fetch(batches::BATCH_ITEMS, &args![batch, limit, from]).await?.iter().map(item_view).collect()
+        self.db.list(batches::BATCH_ITEMS, &args![batch, limit, from]).await?.iter().map(item_view).collect()
     }
 
     /// What still tries, of all batches: the oldest first.
     pub async fn batch_items_open(&self, limit: u32) -> Result<Vec<ItemView>, StoreError> {
-        self.db.fetch(batches::BATCH_ITEMS_OPEN, &args![limit]).await?.iter().map(item_view).collect()
+        self.db.list(batches::BATCH_ITEMS_OPEN, &args![limit]).await?.iter().map(item_view).collect()
     }
 
     /// Makes everything of a batch that waits due now; answers how many items that are.

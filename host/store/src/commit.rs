@@ -284,7 +284,7 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         end.ended_at,
         used(wall_us),
         used(memory_bytes_max),
-        item.found_by.map(|run| run.to_string()),
+        item.run_id.map(|run| run.to_string()),
         used(cpu_us),
         used(host_calls),
         used(host_bytes),

@@ -43,5 +43,7 @@ pub const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest time that Postgres works on one statement.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(20);
+/// Bytes of a list that somebody asks for: several are in memory at a time, more than once each.
+pub const LIST_BYTES_MAX: usize = 16 << 20;
 /// Attempts that one transaction commits at most.
 pub const COMMIT_BATCH_MAX: usize = 256;

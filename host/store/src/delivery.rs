@@ -98,7 +98,7 @@ impl Store {
                 error: row.opt_text("error")?.unwrap_or_default(),
             })
         };
-        self.db.fetch(events::EVENTS_DEAD, &args![limit]).await?.iter().map(dead).collect()
+        self.db.list(events::EVENTS_DEAD, &args![limit]).await?.iter().map(dead).collect()
     }
 
     /// Has dead events tried again, as if for the first time; without ids all of them. Answers how many.

@@ -14,6 +14,9 @@ pub enum StoreError {
     /// Somebody else was faster: what was built on is not so any more. Done again, it may go through.
     #[error("{0}")]
     Raced(String),
+    /// The caller asked for more than one answer may hold.
+    #[error("the list has more than {0} bytes: ask for fewer entries, with `limit`")]
+    TooLarge(usize),
     /// A person has to repair the configuration or the database.
     #[error("{0}")]
     Unusable(String),

@@ -169,11 +169,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ItemView>, StoreError> {
         let args = args![job, state.map(State::as_str), limit];
-        self.db.fetch(items::ITEMS_LIST, &args).await?.iter().map(item_view).collect()
+        self.db.list(items::ITEMS_LIST, &args).await?.iter().map(item_view).collect()
     }
 
     pub async fn attempts(&self, job: &str, key: &str, limit: u32) -> Result<Vec<AttemptView>, StoreError> {
-        let rows = self.db.fetch(items::ATTEMPTS_OF_ITEM, &args![job, key, limit]).await?;
+        let rows = self.db.list(items::ATTEMPTS_OF_ITEM, &args![job, key, limit]).await?;
         rows.iter().map(attempt_view).collect()
     }
 

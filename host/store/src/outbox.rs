@@ -25,7 +25,7 @@ impl Store {
         topic: Option<&str>,
         limit: u32,
     ) -> Result<Vec<EventView>, StoreError> {
-        let rows = self.db.fetch(events::EVENTS_PENDING, &args![topic, limit]).await?;
+        let rows = self.db.list(events::EVENTS_PENDING, &args![topic, limit]).await?;
         rows.iter().map(view).collect()
     }
 

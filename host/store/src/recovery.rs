@@ -115,7 +115,7 @@ async fn put_back(
         now,
         0_i64,
         0_i64,
-        row.opt_text("seen_run_id")?,
+        row.opt_text("run_id")?,
         0_i64,
         0_i64,
         0_i64,

@@ -1,4 +1,4 @@
-//! What became of the items of a run, over all their attempts: read from the trail, so nothing is counted twice.
+//! How far a run is, and what became of its items over all their attempts: read from the trail, so nothing is counted twice.
 
 use domain::alert::FailedItem;
 use domain::id::RunId;
@@ -16,6 +16,8 @@ const LISTED_MAX: u32 = 1_000;
 pub struct RunResult {
     /// Items that the run queued.
     pub total: u32,
+    /// Of them, those that had their attempt in the run, or need none any more. A finished run has no others.
+    pub done: u32,
     pub success: u32,
     /// Failed for good: they wait for a person, or for a run that begins them anew.
     pub failed: u32,
@@ -24,9 +26,9 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Items that were brought to their end.
+    /// The progress of the run, of `total`: what [`crate::runs::RunView::done`] says.
     pub fn current(&self) -> u32 {
-        self.success.saturating_add(self.failed)
+        self.done
     }
 }
 
@@ -44,17 +46,16 @@ impl Store {
         let counts = self.db.fetch(runs::RUN_RESULT, &args![id.as_str()]).await?;
         let Some(counts) = counts.first() else { return Ok(None) };
         let last = self.db.fetch(runs::RUN_LAST_ENDED, &args![id]).await?;
-        Ok(Some(RunResult {
-            total: counts.count("queued")?,
-            success: counts.count("success")?,
-            failed: counts.count("failed")?,
-            last: last.first().map(ended).transpose()?,
-        }))
+        let (total, done) = (counts.count("queued")?, counts.count("done")?);
+        // Attempts that an earlier version recorded may belong to a run that found their item without queueing it.
+        let success = counts.count("success")?.min(total);
+        let failed = counts.count("failed")?.min(total - success);
+        Ok(Some(RunResult { total, done, success, failed, last: last.first().map(ended).transpose()? }))
     }
 
-    /// Items of a run that failed for good, in the order in which they did.
+    /// Items of a run that failed for good, in the order in which they did: the first ones, up to a number and a size.
     pub async fn run_failures(&self, run: RunId) -> Result<Vec<FailedItem>, StoreError> {
-        let rows = self.db.fetch(runs::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
+        let (rows, _) = self.db.some(runs::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
         rows.iter().map(failure).collect()
     }
 }

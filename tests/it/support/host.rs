@@ -179,6 +179,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
     let source = DatasourceConfig { url: databases.business_url.clone(), password: None };
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        http: server::http::HttpLimits::DEFAULT,
         data_dir: databases.dir.path().join(format!("host-{name}")),
         host_name: name.to_owned(),
         store: StoreConfig {

@@ -22,8 +22,16 @@ fn names_and_labels_that_are_refused() {
         ("tidemill_items", vec![], Change::Add(1)),
         ("job_runs_total", vec![], Change::Add(1)),
         ("job_failures_total", vec![], Change::Add(1)),
+        ("job_failures", vec![], Change::Add(1)),
+        ("tidemill", vec![], Change::Add(1)),
         ("job_stuck_detected_total", vec![], Change::Add(1)),
+        ("orders_total", vec![], Change::Set(1.0)),
+        ("orders_count", vec![], Change::Set(1.0)),
+        ("orders_sum", vec![], Change::Add(1)),
+        ("orders_bucket", vec![], Change::Add(1)),
+        ("rate", label("le", "1"), Change::Add(1)),
         ("rate", vec![], Change::Set(f64::NAN)),
+        ("rate", vec![], Change::Set(f64::INFINITY)),
         ("rate", nine, Change::Add(1)),
         ("rate", twice, Change::Add(1)),
         ("rate", label("job", "another"), Change::Add(1)),
@@ -47,7 +55,15 @@ fn names_and_labels_that_are_refused() {
         "tidemill_items" is kept for the host's own metrics
         "job_runs_total" is kept for the host's own metrics
         "job_failures_total" is kept for the host's own metrics
+        "job_failures" is kept for the host's own metrics
+        "tidemill" is kept for the host's own metrics
         taken
+        "orders_total" is set, but "_total" ends a counter's name
+        "orders_count" ends in "_count", which is kept for histograms and summaries
+        "orders_sum" ends in "_sum", which is kept for histograms and summaries
+        "orders_bucket" ends in "_bucket", which is kept for histograms and summaries
+        the label "le" is kept for histograms and summaries
+        "rate" is set to a value that is no number
         "rate" is set to a value that is no number
         9 labels, at most 8
         the label "a" is given twice

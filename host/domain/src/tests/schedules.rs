@@ -321,22 +321,22 @@ fn what_is_wrong_with_a_schedule_is_said() {
         report.push_str(&format!("{}\n", Schedule::every(interval).unwrap_err()));
     }
     expect![[r#"
-        "": cron text "" is not valid: CronPattern cannot be an empty string. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        " ": cron text " " is not valid: CronPattern cannot be an empty string. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "* * * *": cron text "* * * *" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "60 * * * *": cron text "60 * * * *" is not valid: Component error: Number out of bounds. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "* * 32 * *": cron text "* * 32 * *" is not valid: Component error: Number out of bounds. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "* * * * fun": cron text "* * * * fun" is not valid: Pattern contains illegal characters: CronPattern contains illegal character 'F' in part 'FUN' (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "*/0 * * * *": cron text "*/0 * * * *" is not valid: Component error: Step cannot be zero. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "@fortnightly": cron text "@fortnightly" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "5-1 * * * *": cron text "5-1 * * * *" is not valid: Component error: Range out of bounds. (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "": cron text "" is not valid: it has 0 fields, not 5, or 6 with the second first (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        " ": cron text " " is not valid: it has 0 fields, not 5, or 6 with the second first (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "* * * *": cron text "* * * *" is not valid: it has 4 fields, not 5, or 6 with the second first (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "60 * * * *": cron text "60 * * * *" is not valid: minute "60": 60 is not between 0 and 59 (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "* * 32 * *": cron text "* * 32 * *" is not valid: day of the month "32": 32 is not between 1 and 31 (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "* * * * fun": cron text "* * * * fun" is not valid: day of the week "fun": "fun" is neither a number nor a name like "sun" or "mon" (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "*/0 * * * *": cron text "*/0 * * * *" is not valid: minute "*/0": a step of 0 goes nowhere: write a step of at least 1 (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "@fortnightly": cron text "@fortnightly" is not valid: "@fortnightly" is not known: write @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "5-1 * * * *": cron text "5-1 * * * *" is not valid: minute "5-1": the range goes backwards: write 5-59,0-1 (use 5 or 6 fields like "*/5 * * * *", or @daily)
         "0 0 30 2 *": cron text "0 0 30 2 *" never fires
-        "0 0 0 1 1 * 2020": cron text "0 0 0 1 1 * 2020" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "0 0 0 1 1 * 2050": cron text "0 0 0 1 1 * 2050" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "a b c d e": cron text "a b c d e" is not valid: Pattern contains illegal characters: CronPattern contains illegal character 'A' in part 'A' (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "* * * * *\n* * * * *": cron text "* * * * *\n* * * * *" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "-1 * * * *": cron text "-1 * * * *" is not valid: Component error: Invalid start of range. (use 5 or 6 fields like "*/5 * * * *", or @daily)
-        "99999999999999999999 * * * *": cron text "99999999999999999999 * * * *" is not valid: Component error: Invalid number. (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "0 0 0 1 1 * 2020": cron text "0 0 0 1 1 * 2020" is not valid: it has 7 fields, not 5, or 6 with the second first (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "0 0 0 1 1 * 2050": cron text "0 0 0 1 1 * 2050" is not valid: it has 7 fields, not 5, or 6 with the second first (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "a b c d e": cron text "a b c d e" is not valid: minute "a": "a" is neither a number nor *, a range (1-5) or a step (*/5) (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "* * * * *\n* * * * *": cron text "* * * * *\n* * * * *" is not valid: it has several lines (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "-1 * * * *": cron text "-1 * * * *" is not valid: minute "-1": "" is neither a number nor *, a range (1-5) or a step (*/5) (use 5 or 6 fields like "*/5 * * * *", or @daily)
+        "99999999999999999999 * * * *": cron text "99999999999999999999 * * * *" is not valid: minute "99999999999999999999": 99999999999999999999 is not between 0 and 59 (use 5 or 6 fields like "*/5 * * * *", or @daily)
         "": time zone "" is not known (use an IANA name like "Europe/Berlin")
         "Mars/Olympus": time zone "Mars/Olympus" is not known (use an IANA name like "Europe/Berlin")
         "europe/berlin": fine: cron * * * * * (europe/berlin)
@@ -352,4 +352,207 @@ fn what_is_wrong_with_a_schedule_is_said() {
 fn schedules_in_words() {
     let text = format!("{}; {}; {}", every(90), cron("@daily", "Asia/Kolkata"), Schedule::Manual);
     assert_eq!(text, "every 1m 30s; cron @daily (Asia/Kolkata); manual");
+}
+
+/// The next days of the year on which a text fires.
+fn days(text: &str, count: usize) -> String {
+    let schedule = cron(text, "UTC");
+    let day = |instant: Timestamp| instant.to_zoned(TimeZone::UTC).strftime("%a %d").to_string();
+    let days: Vec<String> =
+        schedule.instants_after(at("2026-03-01T00:00:00Z")).take(count).map(day).collect();
+    days.join(", ")
+}
+
+/// crontab(5) of cronie, and `find_jobs` in its cron.c: a field that begins with * has a flag, and with a flag both must match.
+#[test]
+fn two_fields_for_days_go_together_as_in_cronie() {
+    assert_eq!(days("0 9 13 * fri", 5), "Fri 06, Fri 13, Fri 20, Fri 27, Fri 03");
+    assert_eq!(days("0 9 1,15 * mon", 5), "Sun 01, Mon 02, Mon 09, Sun 15, Mon 16");
+    assert_eq!(days("0 9 */2 * 1", 4), "Mon 09, Mon 23, Mon 13, Mon 27");
+    assert_eq!(days("0 9 1-31/2 * 1", 5), "Sun 01, Mon 02, Tue 03, Thu 05, Sat 07");
+    assert_eq!(days("0 9 10-16 * */2", 4), "Tue 10, Thu 12, Sat 14, Sun 15");
+    assert_eq!(days("0 9 * * 7", 3), "Sun 01, Sun 08, Sun 15");
+    assert_eq!(days("0 9 1 * *", 2), "Sun 01, Wed 01");
+    assert_eq!(days("0 9 */1 * 5", 2), "Fri 06, Fri 13");
+    let rule = |text: &str| cron(text, "UTC").days_rule().map(|rule| rule.contains("both"));
+    let rules = ["0 9 13 * fri", "0 9 */2 * 1", "0 9 * * 1", "0 9 13 * *", "@daily", "0 9 */1 * 5"].map(rule);
+    assert_eq!(rules, [Some(false), Some(true), None, None, None, None]);
+}
+
+#[test]
+fn what_each_field_means() {
+    let fires =
+        |text: &str| cron(text, "UTC").instants_after(at("2026-03-01T00:00:00Z")).take(3).collect::<Vec<_>>();
+    for (text, same) in [
+        ("@midnight", "0 0 * * *"),
+        ("@daily", "0 0 * * *"),
+        ("@HOURLY", "0 * * * *"),
+        ("@weekly", "0 0 * * sun"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 jan *"),
+        ("@annually", "0 0 1 1 *"),
+        ("0 0 * * mon-5", "0 0 * * 1-5"),
+        ("0 0 * * 5-7", "0 0 * * fri,sat,sun"),
+        ("0 0 * Mar-5 *", "0 0 * 3,4,5 *"),
+        ("0,30 * * * *", "*/30 * * * *"),
+        ("5,1,5 * * * *", "1,5 * * * *"),
+        ("*/59 * * * *", "0,59 * * * *"),
+        ("0 0 * * 1-7/2", "0 0 * * 0,1,3,5"),
+        ("0-59 0-23 1-31 1-12 0-7", "* * * * *"),
+        ("01 02 03 04 *", "1 2 3 4 *"),
+    ] {
+        assert_eq!(fires(text), fires(same), "{text}");
+    }
+}
+
+const MEANINGLESS: [&str; 35] = [
+    "*/90 * * * *",
+    "*/60 * * * *",
+    "0 */24 * * *",
+    "0 0 */31 * *",
+    "0 0 1 */12 *",
+    "0 0 * * */7",
+    "10-20/11 * * * *",
+    "0-0/5 * * * *",
+    "5/15 * * * *",
+    "0 22-2 * * *",
+    "0 0 * * sat-mon",
+    "0 0 * * fri-sun",
+    "0 0 * nov-feb *",
+    "1,,2 * * * *",
+    ", * * * *",
+    "*/ * * * *",
+    "*/-5 * * * *",
+    "*/+5 * * * *",
+    "+5 * * * *",
+    "*-5 * * * *",
+    "* * * * monday",
+    "* * 0 * *",
+    "* * * 13 *",
+    "* * * * 8",
+    "0~30 * * * *",
+    "? * * * *",
+    "0 0 W * *",
+    "0 0 * * fri#6",
+    "0 0 L L *",
+    "0 24 * * *",
+    "@every 5m",
+    "@every",
+    "@reboot",
+    "@daily UTC",
+    "0 0 0 0 0 0 0",
+];
+
+#[test]
+fn texts_that_cannot_mean_what_they_say_are_refused() {
+    let mut report = String::new();
+    for text in MEANINGLESS {
+        let result = Schedule::cron(text, "UTC", OddNights::default(), at("2026-01-01T00:00:00Z"));
+        let error = result.map_or_else(|e| e.to_string(), |schedule| format!("fine: {schedule}"));
+        let reason = error.strip_prefix(&format!("cron text {text:?} is not valid: ")).unwrap_or(&error);
+        report.push_str(&format!("{text}: {}\n", reason.split(" (use 5").next().unwrap()));
+    }
+    expect![[r#"
+        */90 * * * *: minute "*/90": a step of 90 reaches no second value: write 0, or every = "90m" in place of cron
+        */60 * * * *: minute "*/60": a step of 60 reaches no second value: write 0, or every = "60m" in place of cron
+        0 */24 * * *: hour "*/24": a step of 24 reaches no second value: write 0, or every = "24h" in place of cron
+        0 0 */31 * *: day of the month "*/31": a step of 31 reaches no second value: write 1, or every = "31d" in place of cron
+        0 0 1 */12 *: month "*/12": a step of 12 reaches no second value: write 1
+        0 0 * * */7: day of the week "*/7": a step of 7 reaches no second value: write 0
+        10-20/11 * * * *: minute "10-20/11": a step of 11 reaches no second value: write 10
+        0-0/5 * * * *: minute "0-0/5": a step of 5 reaches no second value: write 0
+        5/15 * * * *: minute "5/15": a step needs a range: write 5-59/15, or 5
+        0 22-2 * * *: hour "22-2": the range goes backwards: write 22-23,0-2
+        0 0 * * sat-mon: day of the week "sat-mon": the range goes backwards: write 6,0-1
+        0 0 * * fri-sun: day of the week "fri-sun": the range goes backwards: write 5-7, Sunday is 0 and 7
+        0 0 * nov-feb *: month "nov-feb": the range goes backwards: write 11-12,1-2
+        1,,2 * * * *: minute "1,,2": the list has an empty entry: remove the comma
+        , * * * *: minute ",": the list has an empty entry: remove the comma
+        */ * * * *: minute "*/": "" is no step: write a number
+        */-5 * * * *: minute "*/-5": "-5" is no step: write a number
+        */+5 * * * *: minute "*/+5": "+5" is no step: write a number
+        +5 * * * *: minute "+5": "+5" is neither a number nor *, a range (1-5) or a step (*/5)
+        *-5 * * * *: minute "*-5": "*" is neither a number nor *, a range (1-5) or a step (*/5)
+        * * * * monday: day of the week "monday": "monday" is not known: write "mon"
+        * * 0 * *: day of the month "0": 0 is not between 1 and 31
+        * * * 13 *: month "13": 13 is not between 1 and 12
+        * * * * 8: day of the week "8": 8 is not between 0 and 7
+        0~30 * * * *: minute "0~30": a random time is not supported: write a number, and jitter = "10m" beside cron
+        ? * * * *: minute "?": "?" is neither a number nor *, a range (1-5) or a step (*/5)
+        0 0 W * *: day of the month "W": "W" is not a working day: write it like 15W
+        0 0 * * fri#6: day of the week "fri#6": "fri#6" is not a day of the week in a month: write it like fri#2
+        0 0 L L *: month "L": "L" is neither a number nor a name like "jan" or "feb"
+        0 24 * * *: hour "24": 24 is not between 0 and 23
+        @every 5m: an interval is no cron text: write every = "5m" in place of cron
+        @every: an interval is no cron text: write every = "5m" in place of cron
+        @reboot: a job has no start of a machine: write every = "5m" or the like in place of cron, or leave the schedule out and start the job with `tidemill jobs trigger`
+        @daily UTC: "@daily" is not known: write @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly
+        0 0 0 0 0 0 0: it has 7 fields, not 5, or 6 with the second first
+    "#]].assert_eq(&report);
+}
+
+#[test]
+fn zones_are_those_of_places() {
+    let line = |name: &&str| match crate::zone::zone(name) {
+        Ok(_) => format!("{name}: fine\n"),
+        Err(error) => format!("{error}\n"),
+    };
+    let names = [
+        "UTC",
+        "Etc/UTC",
+        "US/Pacific",
+        "EST5EDT",
+        "Etc/GMT+5",
+        "GMT",
+        "europe/BERLIN",
+        "localtime",
+        "Factory",
+        "posixrules",
+        "posix/Europe/Berlin",
+        "right/UTC",
+        "Etc/Unknown",
+        "",
+        " ",
+        "UTC+2",
+        "+02:00",
+        "Z",
+        "EST5EDT4",
+        "Europe/Berln",
+        "Berlin",
+        "America/New York",
+        "Europe/Kalkutta",
+        "../etc/passwd",
+        "Europe",
+        "CEST",
+    ];
+    let report: String = names.iter().map(line).collect();
+    expect![[r#"
+        UTC: fine
+        Etc/UTC: fine
+        US/Pacific: fine
+        EST5EDT: fine
+        Etc/GMT+5: fine
+        GMT: fine
+        europe/BERLIN: fine
+        time zone "localtime" is not known (use an IANA name like "Europe/Berlin")
+        time zone "Factory" is not known (use an IANA name like "Europe/Berlin")
+        time zone "posixrules" is not known (use an IANA name like "Europe/Berlin")
+        time zone "posix/Europe/Berlin" is not known (did you mean "Europe/Berlin"?)
+        time zone "right/UTC" is not known (did you mean "Etc/UTC"?)
+        time zone "Etc/Unknown" is not known (use an IANA name like "Europe/Berlin")
+        time zone "" is not known (use an IANA name like "Europe/Berlin")
+        time zone " " is not known (use an IANA name like "Europe/Berlin")
+        time zone "UTC+2" is not known (did you mean "UTC"?)
+        time zone "+02:00" is not known (use an IANA name like "Europe/Berlin")
+        time zone "Z" is not known (use an IANA name like "Europe/Berlin")
+        time zone "EST5EDT4" is not known (did you mean "EST5EDT"?)
+        time zone "Europe/Berln" is not known (did you mean "Europe/Berlin"?)
+        time zone "Berlin" is not known (did you mean "Europe/Berlin"?)
+        time zone "America/New York" is not known (did you mean "America/New_York"?)
+        time zone "Europe/Kalkutta" is not known (use an IANA name like "Europe/Berlin")
+        time zone "../etc/passwd" is not known (use an IANA name like "Europe/Berlin")
+        time zone "Europe" is not known (use an IANA name like "Europe/Berlin")
+        time zone "CEST" is not known (did you mean "CET"?)
+    "#]]
+    .assert_eq(&report);
 }

@@ -10,6 +10,7 @@ mod clock;
 mod crashes;
 mod discoveries;
 mod fairness;
+mod figures;
 mod hosts;
 mod outages;
 mod schedules;

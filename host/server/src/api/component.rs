@@ -84,7 +84,8 @@ fn signature(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     text.map(Some).ok_or_else(bad)
 }
 
-fn length(headers: &HeaderMap) -> Option<u64> {
+/// The length of a body, if its sender says it.
+pub fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

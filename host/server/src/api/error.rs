@@ -35,6 +35,11 @@ impl ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, "bad-body", detail)
     }
 
+    pub fn too_large() -> ApiError {
+        let detail = format!("a body has at most {} bytes", super::BODY_BYTES_MAX);
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
     pub fn not_found(what: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "not-found", what)
     }
@@ -58,6 +63,7 @@ impl From<StoreError> for ApiError {
             StoreError::Conflict(_) | StoreError::Raced(_) => {
                 ApiError::new(StatusCode::CONFLICT, "conflict", text)
             }
+            StoreError::TooLarge(_) => ApiError::new(StatusCode::BAD_REQUEST, "answer-too-large", text),
             StoreError::Unusable(_) | StoreError::Corrupt(_) => {
                 tracing::error!(error = text, "a request failed");
                 let detail = "the host could not answer; its log says why";

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::AppState;
 use super::error::ApiError;
 
-/// Streams that are open at the same time, the page's own included.
+/// Streams that are open at the same time.
 pub(crate) const STREAMS_MAX: usize = 64;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 

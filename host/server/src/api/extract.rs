@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::component::length;
 use super::error::ApiError;
 use super::{LIMIT_DEFAULT, LIMIT_MAX};
 
@@ -54,6 +55,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
         });
         let has_kind = kind.is_some();
+        // Refused before the body is sent, if its sender waits for that.
+        if length(request.headers()).is_some_and(|length| length > super::BODY_BYTES_MAX as u64) {
+            return Err(ApiError::too_large());
+        }
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
         if !is_json && (has_kind || !bytes.is_empty()) {
             let detail = "send JSON, with content-type: application/json";
@@ -79,8 +84,7 @@ fn reason(text: &str) -> &str {
 
 fn unreadable(rejection: BytesRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let detail = format!("a body has at most {} bytes", super::BODY_BYTES_MAX);
-        return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);
+        return ApiError::too_large();
     }
     ApiError::bad_body(rejection.body_text())
 }

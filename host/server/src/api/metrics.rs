@@ -16,7 +16,7 @@ use super::error::ApiError;
 
 /// Source of the type: the exposition formats in Prometheus's documentation.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Upper bounds of `job_duration_seconds`, from a no-op component to the longest wall time.
+/// Upper bounds of the histograms, from a no-op component to the longest wall time.
 const SECONDS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0];
 
 /// At 10,000 attempts a second they take some MiB until then.
@@ -32,11 +32,14 @@ static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 /// Has everything that is counted from now on kept for `/metrics`.
 pub fn install() {
     RECORDER.get_or_init(|| {
-        let buckets = Matcher::Full("job_duration_seconds".to_owned());
-        let recorder =
-            PrometheusBuilder::new().set_buckets_for_metric(buckets, &SECONDS).ok()?.build_recorder();
+        let mut builder = PrometheusBuilder::new();
+        for name in ["job_duration_seconds", "tidemill_guest_cpu_seconds"] {
+            builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &SECONDS).ok()?;
+        }
+        let recorder = builder.build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).ok()?;
+        engine::families::describe();
         Some(handle)
     });
 }

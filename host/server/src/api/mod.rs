@@ -37,12 +37,15 @@ use domain::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::config_reload::Live;
+use crate::dashboard::Pages;
 use crate::versions::SharedVersions;
 
 pub use self::actor::hash as hash_of_token;
 pub(crate) use self::component::{KIND as COMPONENT_KIND, SIGNATURE as COMPONENT_SIGNATURE};
 pub use self::error::ApiError;
-pub(crate) use self::events::{STREAMS_MAX, Streams};
+pub(crate) use self::events::STREAMS_MAX;
+use self::events::Streams;
+pub(crate) use self::extract::Params;
 pub(crate) use self::path::path;
 
 /// Largest body of a request that is read.
@@ -69,6 +72,7 @@ pub struct AppState {
 /// The API and the page, behind the guard.
 pub fn router(state: AppState) -> Router {
     let streams = Streams::new(STREAMS_MAX);
+    let pages = Pages::new();
     let resources = Router::new()
         .merge(jobs::router())
         .merge(runs::router())
@@ -87,12 +91,13 @@ pub fn router(state: AppState) -> Router {
         .merge(metrics::router())
         .merge(outbox::router())
         .merge(health::router())
-        .merge(events::router(streams.clone()))
-        .merge(crate::dashboard::router(streams));
+        .merge(events::router(streams))
+        .merge(crate::dashboard::router(pages.clone()));
     resources
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(pages, Pages::note))
         .layer(from_fn_with_state(state.clone(), actor::check))
         .layer(from_fn_with_state(state.listen, guard::check))
         .with_state(state)

@@ -1,5 +1,6 @@
 //! Asks a running host over its HTTP API.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,11 +15,13 @@ use super::Failure;
 use super::output::{Output, plain};
 use super::trials::Component;
 use crate::api::types::Problem;
-use crate::api::{COMPONENT_KIND, COMPONENT_SIGNATURE};
+use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// For what is compiled and tried before the answer.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
+/// For a larger body the host is asked first whether it wants it: a refusal is then read before all of it is sent.
+const ASKED_FIRST_BYTES: usize = 64 << 10;
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 /// How to reach the host, and how to show its answer.
@@ -44,11 +47,23 @@ impl Remote {
     }
 
     pub fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
-        let mut request = self.agent().post(self.url(path)?);
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Failure::failed(format!("the request cannot be written as JSON: {error}")))?;
+        if body.len() > BODY_BYTES_MAX {
+            let (bytes, most) = (body.len(), BODY_BYTES_MAX);
+            let text = format!(
+                "a request of {bytes} bytes is too large, at most {most}: nothing was sent; split it"
+            );
+            return Err(Failure::Usage(text));
+        }
+        let mut request = self.agent().post(self.url(path)?).header("content-type", "application/json");
+        if body.len() > ASKED_FIRST_BYTES {
+            request = request.header("expect", "100-continue");
+        }
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        self.answer(request.send_json(body))
+        self.answer(request.send(body.as_slice()))
     }
 
     /// A plugin's file, with its signature if there is one. The host is asked first whether it wants all of it.
@@ -117,6 +132,12 @@ impl Remote {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
+        if let Some(what) = broken(error) {
+            return Failure::failed(format!(
+                "{} {what} ({error}): whether the request took effect is not known; look before you send it again",
+                self.server
+            ));
+        }
         Failure::failed(format!(
             "cannot reach tidemill at {}: {error}; start it with `tidemill serve`, or name it with --server",
             self.server
@@ -128,6 +149,22 @@ impl Remote {
             "{} does not speak like a tidemill of this version: {what}; check --server, and the version over there",
             self.server
         ))
+    }
+}
+
+/// What went wrong after the connection stood, if so.
+fn broken(error: &ureq::Error) -> Option<&'static str> {
+    match error {
+        ureq::Error::Io(error) => match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
+                Some("closed the connection before it answered")
+            }
+            ErrorKind::UnexpectedEof => Some("closed the connection before it answered"),
+            _ => None,
+        },
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => None,
+        ureq::Error::Timeout(_) => Some("did not answer in time"),
+        _ => None,
     }
 }
 

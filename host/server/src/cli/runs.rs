@@ -52,7 +52,7 @@ fn show(id: &str, remote: &Remote) -> Result<(), Failure> {
     let result = &found.result;
     let (current, total) = (result.current, result.total);
     line(&format!(
-        "\n{current} of {total} ended: {} success, {} failed for good",
+        "\n{current} of {total} attempted: {} success, {} failed for good",
         result.success, result.failed
     ))?;
     if let Some(last) = &result.last {

@@ -3,18 +3,17 @@
 use clap::Subcommand;
 use domain::cron::{Fold, Gap, OddNights};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::Failure;
-use super::output::{Output, print_json, print_table};
+use super::output::{Output, line, print_json, print_table};
 use crate::config::schedule::{FOLD, GAP, PREVIEW_MAX, cron, word};
 
 #[derive(Debug, Subcommand)]
 pub enum ScheduleCommand {
     /// Show the next instants of a cron text
     Preview {
-        /// 5 or 6 fields like "*/5 * * * *", or @daily and the like
+        /// 5 or 6 fields like "*/5 * * * *", or @daily and the like, as in crontab(5) of cronie
         cron: String,
         /// Time zone, as an IANA name
         #[arg(long, default_value = "UTC")]
@@ -37,16 +36,18 @@ pub fn run(command: &ScheduleCommand) -> Result<(), Failure> {
     let now = Timestamp::now();
     let nights = OddNights { gap: *dst_gap, fold: *dst_fold };
     let schedule = cron(text, tz, nights, now).map_err(Failure::Usage)?;
-    let zone = TimeZone::get(tz).map_err(|e| Failure::Usage(e.to_string()))?;
+    let zone = domain::zone::zone(tz).map_err(|e| Failure::Usage(e.to_string()))?;
+    let rule = schedule.days_rule();
     let instants: Vec<Timestamp> = schedule.instants_after(now).take(*count as usize).collect();
     match output {
-        Output::Json => print_json(&json!({ "cron": text, "tz": tz, "instants": instants })),
+        Output::Json => print_json(&json!({ "cron": text, "tz": tz, "days": rule, "instants": instants })),
         Output::Table => {
             let row = |at: &Timestamp| {
                 let local = at.to_zoned(zone.clone());
                 vec![local.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string(), at.to_string()]
             };
-            print_table(&["LOCAL", "UTC"], instants.iter().map(row).collect())
+            print_table(&["LOCAL", "UTC"], instants.iter().map(row).collect())?;
+            rule.map_or(Ok(()), |rule| line(&format!("\n{rule}")))
         }
     }
 }

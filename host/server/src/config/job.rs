@@ -167,6 +167,10 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
         policy.when_exhausted = found.value;
     }
     if let Some(found) = section.duration("forget_after") {
+        if found.value < SignedDuration::from_secs(1) {
+            let what = format!("{:#} would forget every attempt at once", found.value);
+            section.blame_found(&found, what, "use at least \"1s\", or leave it out to forget none");
+        }
         policy.forget_after = Some(found.value);
     }
     if let Some(found) = section.count("crashes_max", 1..=1_000) {
@@ -204,7 +208,10 @@ fn then(word: &str) -> Result<Then, String> {
         None if word == "retry" => Ok(Then::Retry),
         None if word == "stop" => Ok(Then::Stop),
         None if word == "throttle" => Ok(Then::Throttle(None)),
-        Some(("throttle", after)) => text::duration(after).map(|after| Then::Throttle(Some(after))),
+        Some(("throttle", after)) => match text::duration(after)? {
+            after if after < SignedDuration::from_millis(1) => Err(format!("{word:?} would not wait at all")),
+            after => Ok(Then::Throttle(Some(after))),
+        },
         _ => Err(format!("{word:?} is not known")),
     }
 }

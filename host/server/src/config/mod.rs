@@ -6,6 +6,7 @@ mod env;
 pub mod error;
 mod flow;
 mod grants;
+mod http;
 mod job;
 pub mod limits;
 pub mod memory;
@@ -45,6 +46,7 @@ pub use self::secret::{Named, SecretSource, Secrets};
 pub use self::sink::{Nats, Redis, Sink, Subject, To};
 pub use self::tls::Trusted;
 use crate::archive::AuditConfig;
+use crate::http::HttpLimits;
 use crate::telemetry::{LogConfig, LogFormat};
 
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
@@ -59,6 +61,7 @@ const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    pub http: HttpLimits,
     /// What this host keeps for itself: its id, caches.
     pub data_dir: PathBuf,
     pub host_name: String,
@@ -147,7 +150,7 @@ fn folder_of(file: &Path) -> PathBuf {
 
 fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: Timestamp) -> Option<Config> {
     let secrets = secret::read(root.section("secrets"), environment, folder);
-    let listen = server(root.section("server"));
+    let (listen, http) = server(root.section("server"));
     let (data_dir, host_name) = host(root.section("host"), folder);
     let (url, password) = store(root.section("store"), folder, &secrets);
     let plugins = plugins::read(root.section("plugins"), folder);
@@ -171,6 +174,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
     let datasources = datasources.into_iter().filter_map(|(name, config)| Some((name, config?)));
     Some(Config {
         listen: listen?,
+        http,
         data_dir,
         host_name,
         store: StoreConfig { url: url?, password, datasources: datasources.collect() },
@@ -186,13 +190,14 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
     })
 }
 
-fn server(mut section: Section<'_>) -> Option<SocketAddr> {
+fn server(mut section: Section<'_>) -> (Option<SocketAddr>, HttpLimits) {
     let listen = match section.text("listen") {
         Some(found) => listen_address(&section, &found),
         None => LISTEN_DEFAULT.parse().ok(),
     };
+    let limits = http::read(section.section("limits"));
     section.finish();
-    listen
+    (listen, limits)
 }
 
 fn listen_address(section: &Section<'_>, found: &Found<String>) -> Option<SocketAddr> {

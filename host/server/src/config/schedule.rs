@@ -1,10 +1,9 @@
 //! `schedule = { … }` of a job: when it is due, and what becomes of due instants.
 
 use domain::cron::{Fold, Gap, OddNights};
-use domain::schedule::{Schedule, ScheduleError};
+use domain::schedule::{Schedule, ScheduleError, zone_remedy};
 use domain::tick::{CatchUp, Overlap, TickPolicy};
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::reader::{Found, Section};
@@ -21,6 +20,8 @@ const CATCH_UP: [(&str, CatchUp); 3] =
     [("none", CatchUp::None), ("last", CatchUp::Last), ("all", CatchUp::All(CATCH_UP_MAX_DEFAULT))];
 const CATCH_UP_MAX_DEFAULT: u32 = 10;
 const CATCH_UP_MAX: u64 = 100;
+/// Longest interval, window, deadline and jitter: what is longer is a slip.
+const SPAN_MAX: SignedDuration = SignedDuration::from_hours(24 * 366);
 
 /// Nothing if there is no time in it, which has been told.
 pub fn read(job: &mut Section<'_>, now: Timestamp) -> Option<(Schedule, TickPolicy)> {
@@ -50,6 +51,11 @@ fn when(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
                 section.blame_found(zone, "an interval has no time zone", "remove tz, or use cron");
             }
             let every = every?;
+            if every.value > SPAN_MAX {
+                let remedy = format!("use at most \"{SPAN_MAX:#}\", or at");
+                section.blame_found(&every, format!("an interval of {:#} is too long", every.value), remedy);
+                return None;
+            }
             Schedule::every(every.value).map_err(|error| blame(section, &every, &error)).ok()
         }
         ["at"] => at(section, &instants, zone.as_ref()),
@@ -84,7 +90,7 @@ fn by_cron(
 /// Instants with an offset of their own, or as the zone's wall clock shows them.
 fn at(section: &Section<'_>, instants: &[Found<String>], zone: Option<&Found<String>>) -> Option<Schedule> {
     let zone_name = zone.map_or("UTC", |zone| zone.value.as_str());
-    let Ok(in_zone) = TimeZone::get(zone_name) else {
+    let Ok(in_zone) = domain::zone::zone(zone_name) else {
         let error = ScheduleError::UnknownZone(zone_name.to_owned());
         zone.into_iter().for_each(|zone| blame(section, zone, &error));
         return None;
@@ -129,10 +135,41 @@ fn policy(section: &mut Section<'_>) -> TickPolicy {
             ),
         }
     }
-    policy.catch_up_window = section.duration("catch_up_window").map(|found| found.value);
-    policy.start_deadline = section.duration("start_deadline").map(|found| found.value);
-    policy.jitter = section.duration("jitter").map_or(SignedDuration::ZERO, |found| found.value);
+    let none = "no instant would be caught up with: use catch_up = \"none\" for that";
+    policy.catch_up_window = span(section, "catch_up_window", SPAN_MIN, none);
+    let late = "every instant would be too late: a tick is found up to a second after its instant";
+    policy.start_deadline = span(section, "start_deadline", SPAN_MIN, late);
+    policy.jitter = span(section, "jitter", SignedDuration::ZERO, "").unwrap_or(SignedDuration::ZERO);
     policy
+}
+
+/// Shortest window and deadline: the scheduler looks once a second.
+const SPAN_MIN: SignedDuration = SignedDuration::from_secs(1);
+
+fn span(
+    section: &mut Section<'_>,
+    key: &'static str,
+    least: SignedDuration,
+    too_short: &str,
+) -> Option<SignedDuration> {
+    let found = section.duration(key)?;
+    if found.value < least {
+        section.blame_found(
+            &found,
+            format!("with {:#} {too_short}", found.value),
+            format!("use at least \"{least:#}\""),
+        );
+        return None;
+    }
+    if found.value > SPAN_MAX {
+        section.blame_found(
+            &found,
+            format!("{:#} is too long", found.value),
+            format!("use at most \"{SPAN_MAX:#}\""),
+        );
+        return None;
+    }
+    Some(found.value)
 }
 
 fn blame<T>(section: &Section<'_>, found: &Found<T>, error: &ScheduleError) {
@@ -159,21 +196,19 @@ pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
 }
 
 /// What is wrong with a schedule, and what to do.
-fn words(error: &ScheduleError) -> (String, &'static str) {
+fn words(error: &ScheduleError) -> (String, String) {
     match error {
         ScheduleError::BadCron { text, reason } => (
             format!("cron text {text:?} is not valid: {}", reason.trim_end_matches('.')),
-            "use 5 or 6 fields like \"*/5 * * * *\", or @daily",
+            "use 5 or 6 fields like \"*/5 * * * *\", or @daily".to_owned(),
         ),
         ScheduleError::NeverFires(text) => {
-            (format!("cron text {text:?} never fires"), "use a day that its month has")
+            (format!("cron text {text:?} never fires"), "use a day that its month has".to_owned())
         }
-        ScheduleError::UnknownZone(zone) => {
-            (format!("time zone {zone:?} is not known"), "use an IANA name like \"Europe/Berlin\"")
-        }
+        ScheduleError::UnknownZone(zone) => (format!("time zone {zone:?} is not known"), zone_remedy(zone)),
         ScheduleError::TooOften(interval) => {
-            (format!("an interval of {interval} is too short"), "use at least \"1s\"")
+            (format!("an interval of {interval} is too short"), "use at least \"1s\"".to_owned())
         }
-        ScheduleError::BadInstants => (error.to_string(), "name 1 to 1000 instants"),
+        ScheduleError::BadInstants => (error.to_string(), "name 1 to 1000 instants".to_owned()),
     }
 }

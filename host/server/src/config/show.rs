@@ -17,6 +17,7 @@ use super::plugins::{APPROVALS, POLICIES, PluginsConfig};
 use super::schedule::OVERLAP;
 use super::text::show_bytes;
 use super::{Config, SecretSource, Sink, Subject, To};
+use crate::http::HttpLimits;
 use crate::telemetry::LogFormat;
 
 /// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
@@ -60,6 +61,7 @@ pub fn settings(config: &Config) -> String {
         LogFormat::Json => "json",
     };
     section(&mut out, "server", &[("listen", quoted(config.listen))]);
+    show_http(&mut out, &config.http);
     let data_dir = quoted(config.data_dir.display());
     section(&mut out, "host", &[("data_dir", data_dir), ("name", quoted(&config.host_name))]);
     section(&mut out, "store", &[("url", quoted(hide_password(&config.store.url)))]);
@@ -98,6 +100,22 @@ pub fn settings(config: &Config) -> String {
     }
     config.sinks.iter().for_each(|sink| show_sink(&mut out, sink));
     out
+}
+
+fn show_http(out: &mut String, http: &HttpLimits) {
+    let time = |time| quoted(show(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX)));
+    let size = |bytes: usize| quoted(show_bytes(bytes as u64));
+    let entries = [
+        ("connections", http.connections.to_string()),
+        ("connections_per_peer", http.connections_per_peer.to_string()),
+        ("requests", http.requests.to_string()),
+        ("head_time", time(http.head_time)),
+        ("body_time", time(http.body_time)),
+        ("stall_time", time(http.stall_time)),
+        ("bodies", size(http.bodies_bytes)),
+        ("answers", size(http.answers_bytes)),
+    ];
+    section(out, "server.limits", &entries);
 }
 
 fn section(out: &mut String, name: &str, entries: &[(&str, String)]) {

@@ -11,6 +11,9 @@ pub const BYTES_REMEDY: &str = "use a size like \"64MiB\", \"256KiB\" or \"512B\
 pub const RATE_REMEDY: &str = "use \"attempts/window\", like \"10/1m\"";
 pub const STORE_REMEDY: &str = "use sqlite://path/to/file.db or postgres://user@host/database";
 
+/// Sums of a longest duration and any time of this century stay within what a timestamp holds.
+const DURATION_MAX: SignedDuration = SignedDuration::from_hours(24 * 36_500);
+
 /// A day is 24 hours here; months and years have no fixed length and are refused.
 pub fn duration(text: &str) -> Result<SignedDuration, String> {
     let bad = |why: String| format!("{text:?} is not a duration: {why}");
@@ -21,6 +24,9 @@ pub fn duration(text: &str) -> Result<SignedDuration, String> {
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|e| bad(e.to_string()))?;
     if duration.is_negative() {
         return Err(bad("it is negative".to_owned()));
+    }
+    if duration > DURATION_MAX {
+        return Err(bad(format!("it is longer than {DURATION_MAX:#}")));
     }
     Ok(duration)
 }

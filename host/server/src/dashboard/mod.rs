@@ -1,49 +1,49 @@
-//! The page: rendered here, kept live by nudges over SSE, on which it reloads one fragment.
+//! The page: rendered here, kept live by short requests for one fragment. It holds no connection: browsers open six to a
+//! host at most, for all of its tabs. What did not change is answered without content.
 //! Everything it loads is in the binary; nothing inline, so that the content security policy can be strict.
 
 pub(crate) mod bar;
 mod view;
 
-use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{Html, IntoResponse};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use engine::feed::Happening;
-use futures_util::Stream;
-use futures_util::stream::unfold;
-use tokio::sync::OwnedSemaphorePermit;
+use serde::Deserialize;
+use tokio::sync::Mutex;
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::api::{ApiError, AppState, Streams, path};
+use crate::api::{ApiError, AppState, Params, path};
 
-/// Shortest time between two nudges of one page.
-const NUDGE_EVERY_MIN: Duration = Duration::from_millis(500);
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// How long a rendered overview is shown to others, whatever happens meanwhile.
+const SHOWN_AT_LEAST: Duration = Duration::from_millis(500);
+/// How long one is shown if nothing happens here: times go on, and other hosts tell nothing.
+const SHOWN_AT_MOST: Duration = Duration::from_secs(5);
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Path, content type and content.
-const ASSETS: [(&str, &str, &str); 5] = [
+const ASSETS: [(&str, &str, &str); 4] = [
     ("/assets/page.css", "text/css; charset=utf-8", include_str!("assets/page.css")),
     ("/assets/page.js", SCRIPT, include_str!("assets/page.js")),
     ("/assets/htmx.js", SCRIPT, include_str!("assets/htmx-2.0.11.min.js")),
-    ("/assets/htmx-sse.js", SCRIPT, include_str!("assets/htmx-ext-sse-2.2.4.min.js")),
     ("/assets/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
 ];
 
-pub(crate) fn router(streams: Streams) -> Router<AppState> {
+pub(crate) fn router(pages: Pages) -> Router<AppState> {
+    let fragments = pages.clone();
     let router = Router::new()
-        .route("/", get(page))
-        .route("/page/overview", get(fragment))
-        .route("/page/nudges", get(move |state| nudges(state, streams)));
+        .route("/", get(move |state| page(state, pages)))
+        .route("/page/overview", get(move |state, seen| fragment(state, seen, fragments)));
     ASSETS.iter().fold(router, |router, (path, kind, content)| {
         router.route(path, get(move || async move { ([(header::CONTENT_TYPE, *kind)], *content) }))
     })
@@ -58,14 +58,87 @@ struct Page {
     recover: String,
 }
 
-async fn page(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
-    let overview = render(&view::overview(&state).await)?;
+async fn page(State(state): State<AppState>, pages: Pages) -> Result<impl IntoResponse, ApiError> {
+    let overview = pages.overview(&state, Duration::ZERO).await?.html;
     let jobs = state.engine.jobs().iter().map(|job| job.name.to_string()).collect();
     render(&Page { overview, jobs, recover: path(&["recover"]) }).map(Html)
 }
 
-async fn fragment(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
-    render(&view::overview(&state).await).map(Html)
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seen {
+    /// The version of the overview that the page shows.
+    seen: Option<String>,
+}
+
+async fn fragment(
+    State(state): State<AppState>,
+    Params(Seen { seen }): Params<Seen>,
+    pages: Pages,
+) -> Result<Response, ApiError> {
+    let shown = pages.overview(&state, SHOWN_AT_MOST).await?;
+    if seen == Some(shown.version) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(Html(shown.html).into_response())
+}
+
+/// The overview as it is shown, one for all pages.
+#[derive(Clone)]
+pub(crate) struct Pages(Arc<Mutex<Shown>>);
+
+#[derive(Default)]
+struct Shown {
+    feed: Option<Receiver<Happening>>,
+    changed: bool,
+    overview: Option<(Instant, Overview)>,
+}
+
+#[derive(Clone)]
+struct Overview {
+    version: String,
+    html: String,
+}
+
+impl Pages {
+    pub fn new() -> Pages {
+        Pages(Arc::default())
+    }
+
+    /// At most so old. Rendered once, however many ask: the others wait for it.
+    async fn overview(&self, state: &AppState, age_max: Duration) -> Result<Overview, ApiError> {
+        let mut shown = self.0.lock().await;
+        let feed = shown.feed.get_or_insert_with(|| state.engine.feed());
+        let mut happened = false;
+        // Which ones were missed does not matter: everything is read again.
+        while let Ok(_) | Err(TryRecvError::Lagged(_)) = feed.try_recv() {
+            happened = true;
+        }
+        shown.changed |= happened;
+        if let Some((at, overview)) = &shown.overview {
+            let most = if shown.changed { SHOWN_AT_LEAST.min(age_max) } else { age_max };
+            if at.elapsed() < most {
+                return Ok(overview.clone());
+            }
+        }
+        shown.changed = false;
+        let at = Instant::now();
+        let version = Uuid::now_v7().to_string();
+        let html = render(&view::overview(state, &version).await)?;
+        let overview = Overview { version, html };
+        shown.overview = Some((at, overview.clone()));
+        Ok(overview)
+    }
+
+    /// Stands before all requests: what changes something is seen by the next one for a page.
+    pub async fn note(State(pages): State<Pages>, request: Request, next: Next) -> Response {
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let response = next.run(request).await;
+        if changes && response.status().is_success() {
+            pages.0.lock().await.changed = true;
+        }
+        response
+    }
 }
 
 fn render(template: &impl Template) -> Result<String, ApiError> {
@@ -74,51 +147,4 @@ fn render(template: &impl Template) -> Result<String, ApiError> {
         let detail = "the page could not be rendered; the log says why";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     })
-}
-
-/// "Something happened", at most every [`NUDGE_EVERY_MIN`], and always once more after the last happening.
-async fn nudges(
-    State(state): State<AppState>,
-    streams: Streams,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let nudger = Nudger {
-        feed: state.engine.feed(),
-        stopping: state.stopping.clone(),
-        not_before: Instant::now(),
-        _permit: streams.enter()?,
-    };
-    let events = unfold(nudger, |mut nudger| async {
-        nudger.next().await?;
-        Some((Ok(Event::default().event("nudge").data("changed")), nudger))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))
-}
-
-struct Nudger {
-    feed: Receiver<Happening>,
-    stopping: CancellationToken,
-    not_before: Instant,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Nudger {
-    /// Waits for a happening, then until a nudge is allowed, and swallows what came meanwhile.
-    async fn next(&mut self) -> Option<()> {
-        let stopping = self.stopping.clone();
-        let happened = async {
-            match self.feed.recv().await {
-                // Which ones were missed does not matter: the page reads everything anew.
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return None,
-            }
-            tokio::time::sleep_until(self.not_before).await;
-            while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.feed.try_recv() {}
-            self.not_before = Instant::now() + NUDGE_EVERY_MIN;
-            Some(())
-        };
-        tokio::select! {
-            () = stopping.cancelled() => None,
-            nudge = happened => nudge,
-        }
-    }
 }

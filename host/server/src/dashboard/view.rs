@@ -37,6 +37,7 @@ const REASON_BYTES_SHOWN: usize = 4_000;
 #[derive(Template)]
 #[template(path = "overview.html")]
 pub struct Overview {
+    version: String,
     host: String,
     now: String,
     allocator: String,
@@ -136,7 +137,7 @@ struct FromStore {
 }
 
 /// The whole picture. A store that is away is part of it, not an error.
-pub async fn overview(state: &AppState) -> Overview {
+pub async fn overview(state: &AppState, version: &str) -> Overview {
     let now = state.clock.now();
     let (stored, store_problem) = match read(state).await {
         Ok(stored) => (stored, None),
@@ -148,6 +149,7 @@ pub async fn overview(state: &AppState) -> Overview {
     };
     let versions = state.sandbox.versions();
     Overview {
+        version: version.to_owned(),
         host: state.engine.host_id().to_string(),
         now: format!("{now:.0}"),
         allocator: state.sandbox.allocator().to_owned(),
@@ -170,7 +172,11 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     let runs = runs(state).await?;
     let mut failures = Vec::new();
     for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
-        failures.extend(state.store.items(None, Some(of), FAILURES_LOOKED_AT).await?);
+        match state.store.items(None, Some(of), FAILURES_LOOKED_AT).await {
+            // Large payloads: the list of items shows them, a few at a time.
+            Err(StoreError::TooLarge(_)) => {}
+            items => failures.extend(items?),
+        }
     }
     failures.retain(|item| item.error.is_some());
     failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));

@@ -363,6 +363,16 @@ fn variables_lie_over_the_file() {
         [server]
         listen = "[::1]:0"
 
+        [server.limits]
+        connections = 256
+        connections_per_peer = 224
+        requests = 64
+        head_time = "10s"
+        body_time = "1m"
+        stall_time = "10s"
+        bodies = "64MiB"
+        answers = "64MiB"
+
         [host]
         data_dir = "/etc/tidemill/data"
         name = "box"

@@ -1,10 +1,13 @@
 //! The page: strict headers, nothing inline, and whatever comes from guests shown as text.
 
+use axum::body::to_bytes;
 use axum::http::StatusCode;
 use domain::outcome::ErrorInfo;
 use expect_test::expect;
+use tower::ServiceExt;
 
-use super::world::{World, get};
+use super::world::{World, get, post};
+use crate::api::router;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headers_are_strict_and_nothing_is_inline() {
@@ -31,9 +34,7 @@ async fn headers_are_strict_and_nothing_is_inline() {
     for inline in ["<script>", " style=", "onclick", "javascript:", "http://", "https://"] {
         assert!(!page.body.contains(inline), "{inline} in the page");
     }
-    for path in
-        ["/assets/page.css", "/assets/page.js", "/assets/htmx.js", "/assets/htmx-sse.js", "/assets/icon.svg"]
-    {
+    for path in ["/assets/page.css", "/assets/page.js", "/assets/htmx.js", "/assets/icon.svg"] {
         assert_eq!(world.ask(get(path)).await.status, StatusCode::OK, "{path}");
     }
 }
@@ -72,7 +73,7 @@ async fn the_overview() {
     let body = page.body.replace(world.state.sandbox.allocator(), "(allocator)");
     let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     expect![[r#"
-        <div class="facts">
+        <div class="facts" id="shown" data-version="<id>">
         <span>host <b><id></b></span>
         <span class="good">store <b>available</b></span>
         <span>guests' memory <b>(allocator)</b></span>
@@ -103,7 +104,7 @@ async fn the_overview() {
         <tbody>
         <tr>
         <td class="name">wallet</td><td class="time">0 s ago</td><td>test</td><td>running</td>
-        <td class="number"><svg class="progress" viewBox="0 0 3 1" preserveAspectRatio="none" role="img" aria-label="0 of 3 done, 0 failed for good"><rect width="0" height="1" class="fill-resolved"></rect><rect x="0" width="0" height="1" class="fill-manual_required"></rect></svg> 0/3</td>
+        <td class="number"><svg class="progress" viewBox="0 0 3 1" preserveAspectRatio="none" role="img" aria-label="0 of 3 done, 0 failed for good"><rect width="0" height="1" class="fill-resolved"></rect><rect x="0" width="0" height="1" class="fill-manual_required"></rect></svg> 1/3</td>
         <td class="long">found 3, attempted 1 of 3, skipped 0</td>
         </tr>
         </tbody>
@@ -128,4 +129,35 @@ async fn the_overview() {
         <div class="table">
         <p class="empty">No plugin was found: put a .wasm file into the plugins folder.</p>
         </div>"#]].assert_eq(&world.mask(&lines.join("\n")));
+}
+
+/// A page asks every second: what it shows already is not sent again, and a change is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overview_that_did_not_change_is_not_sent_again() {
+    let world = World::new().await;
+    let router = router(world.state.clone());
+    let ask = async |path: &str| {
+        let response = router.clone().oneshot(get(path)).await.unwrap();
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    };
+    let (status, shown) = ask("/page/overview").await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, rest) = shown.split_once("data-version=\"").unwrap();
+    let (version, _) = rest.split_once('"').unwrap();
+    let path = format!("/page/overview?seen={version}");
+    assert_eq!(ask(&path).await, (StatusCode::NO_CONTENT, String::new()));
+    assert_eq!(ask("/page/overview?seen=other").await, (StatusCode::OK, shown));
+    let paused = router.clone().oneshot(post("/api/v1/pause", "{}")).await.unwrap();
+    assert_eq!(paused.status(), StatusCode::OK);
+    let changed = async {
+        loop {
+            if let (StatusCode::OK, changed) = ask(&path).await {
+                return changed;
+            }
+        }
+    };
+    let changed = tokio::time::timeout(std::time::Duration::from_secs(4), changed).await;
+    assert!(changed.unwrap().contains("paused by local"));
 }

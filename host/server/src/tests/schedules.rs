@@ -12,13 +12,13 @@ fn schedules() {
     check(
         &job("{ cron = \"61 * * * *\" }"),
         expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "61 * * * *" is not valid: Component error: Number out of bounds; use 5 or 6 fields like "*/5 * * * *", or @daily"#
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "61 * * * *" is not valid: minute "61": 61 is not between 0 and 59; use 5 or 6 fields like "*/5 * * * *", or @daily"#
         ]],
     );
     check(
         &job("{ cron = \"* * *\" }"),
         expect![[
-            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "* * *" is not valid: Invalid pattern: Pattern must have 5 or 6 fields when years are disallowed; use 5 or 6 fields like "*/5 * * * *", or @daily"#
+            r#"tidemill.toml:3: jobs.wallet.schedule.cron: cron text "* * *" is not valid: it has 3 fields, not 5, or 6 with the second first; use 5 or 6 fields like "*/5 * * * *", or @daily"#
         ]],
     );
     check(
@@ -199,4 +199,46 @@ fn a_job_that_is_read_again_is_the_same() {
     };
     assert_eq!(job("skip"), job("skip"));
     assert_ne!(job("skip"), job("after"));
+}
+
+/// A duration that cannot mean anything is refused, in each key of a job that has one.
+#[test]
+fn durations_that_mean_nothing() {
+    for (keys, wrong) in [
+        ("schedule = { every = \"1m\", start_deadline = \"0s\" }", "schedule.start_deadline"),
+        ("schedule = { every = \"1m\", start_deadline = \"10ms\" }", "schedule.start_deadline"),
+        ("schedule = { every = \"1m\", catch_up_window = \"0s\" }", "schedule.catch_up_window"),
+        ("schedule = { every = \"1m\", jitter = \"10000d\" }", "schedule.jitter"),
+        ("schedule = { every = \"10000d\" }", "schedule.every"),
+        ("schedule = { every = \"99999999d\" }", "schedule.every"),
+        ("retry.forget_after = \"0s\"", "retry.forget_after"),
+        ("retry.by_code = { busy = \"throttle 0s\" }", "retry.by_code.busy"),
+        ("retry.base = \"0s\"", "retry.base"),
+        ("limits.wall_time = \"0s\"", "limits.wall_time"),
+    ] {
+        let toml = format!("[jobs.wallet]\nplugin = \"a\"\n{keys}\n");
+        let error = load(toml.as_bytes(), &[]).unwrap_err().to_string();
+        assert!(error.contains(&format!("jobs.wallet.{wrong}: ")), "{keys}: {error}");
+    }
+}
+
+#[test]
+fn limits_of_clients_have_bounds() {
+    for wrong in [
+        "connections = 100",
+        "connections = 100000",
+        "connections_per_peer = 300",
+        "requests = 0",
+        "head_time = \"0s\"",
+        "stall_time = \"1h\"",
+        "bodies = \"1MiB\"",
+        "answers = \"1000GiB\"",
+        "streams = 1",
+    ] {
+        let error = load(format!("[server.limits]\n{wrong}\n").as_bytes(), &[]).unwrap_err().to_string();
+        let key = wrong.split(' ').next().unwrap();
+        assert!(error.contains(&format!("server.limits.{key}: ")), "{wrong}: {error}");
+    }
+    let many = load(b"[server.limits]\nrequests = 500\n", &[]).unwrap().http;
+    assert!(many.connections > many.kept() && many.connections_per_peer <= many.connections);
 }

@@ -17,7 +17,7 @@ pub use row::{IntoValue, Row};
 use writer::Writing;
 pub use writer::{Writer, agrees};
 
-use crate::config::{SCHEMA, STATEMENT_TIME_MAX};
+use crate::config::{LIST_BYTES_MAX, SCHEMA, STATEMENT_TIME_MAX};
 use crate::error::StoreError;
 use crate::sql::Sql;
 
@@ -103,16 +103,37 @@ impl Db {
 
     /// Rows of one reading statement.
     pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let rows = match self {
+        Ok(self.read(sql, args, Most::ALL).await?)
+    }
+
+    /// The same for a list that somebody asked for: refused if its texts are larger than [`LIST_BYTES_MAX`].
+    pub async fn list(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        match self.some(sql, args).await? {
+            (rows, true) => Ok(rows),
+            (_, false) => Err(StoreError::TooLarge(LIST_BYTES_MAX)),
+        }
+    }
+
+    /// Rows up to [`LIST_BYTES_MAX`], and whether they are all.
+    pub async fn some(&self, sql: Sql, args: &[Value]) -> Result<(Vec<Row>, bool), StoreError> {
+        let mut rows = self.read(sql, args, Most { rows: usize::MAX, bytes: LIST_BYTES_MAX }).await?;
+        let all = rows.iter().map(Row::bytes).sum::<usize>() <= LIST_BYTES_MAX;
+        if !all {
+            rows.pop();
+        }
+        Ok((rows, all))
+    }
+
+    async fn read(&self, sql: Sql, args: &[Value], most: Most) -> Result<Vec<Row>, sqlx::Error> {
+        match self {
             Db::Sqlite { readers, .. } => {
-                sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, Most::ALL).await
+                sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await
             }
             Db::Postgres(pool) => {
                 let mut conn = pool.acquire().await?;
-                answered(postgres::fetch(&mut conn, sql.postgres(), args, Most::ALL)).await
+                answered(postgres::fetch(&mut conn, sql.postgres(), args, most)).await
             }
-        };
-        Ok(rows?)
+        }
     }
 
     /// One writing statement in its own transaction: the number of rows that it changed.

@@ -27,6 +27,11 @@ impl Row {
         self.values
     }
 
+    /// What its values take up.
+    pub fn bytes(&self) -> usize {
+        self.values.iter().map(Value::bytes).sum()
+    }
+
     fn value(&self, column: &str) -> Result<&Value, StoreError> {
         let at = self.columns.iter().position(|name| name == column);
         at.and_then(|at| self.values.get(at)).ok_or_else(|| corrupt(column, "is missing"))

@@ -52,11 +52,16 @@ pub const ITEM_RECOVER: Sql = Sql::same(
 pub const SUSPECTS_OF_HOST: Sql =
     Sql::same("SELECT COUNT(*) AS n FROM item WHERE state = 'running' AND host_id = $1 AND crashes >= $2");
 
+/// An attempt belongs to the run that queued its item ($18). A later one has no run of its own, and belongs to the run of the
+/// attempt before it.
 pub const ATTEMPT_ADD: Sql = Sql::same(
     "INSERT INTO attempt (item_id, epoch, attempt_id, job, item_key, number, verdict, error_code, error_message,
         note, log, host_id, digest, started_at_ms, ended_at_ms, wall_us, memory_bytes_max, run_id,
         cpu_us, host_calls, host_bytes)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+        COALESCE(CAST($18 AS TEXT), (SELECT before.run_id FROM attempt AS before
+            WHERE before.item_id = $1 AND before.epoch < $2 ORDER BY before.epoch DESC LIMIT 1)),
+        $19, $20, $21)",
 );
 
 pub const ITEM_ADD: Sql = Sql::same(

@@ -63,7 +63,7 @@ pub const RUNS_LIST: Sql = Sql::same(
     "SELECT * FROM run WHERE (CAST($1 AS TEXT) IS NULL OR job = $1) ORDER BY created_at_ms DESC, id DESC LIMIT $2",
 );
 
-// What became of each item that a run ($1) attempted: its last attempt there says it, or, if that one left it open, what the
+// What became of each item that a run ($1) queued and attempted: its last attempt there says it, or, if that one left it open, what the
 // item came to since (no longer found, decided by a person, attempted for a later run). `poison` was lost too often.
 macro_rules! fates {
     ($rest:literal) => {
@@ -85,7 +85,7 @@ macro_rules! fates {
 }
 
 pub const RUN_RESULT: Sql = Sql::same(fates!(
-    "SELECT queued, (SELECT COUNT(*) FROM fates WHERE fate = 'success') AS success,
+    "SELECT queued, done, (SELECT COUNT(*) FROM fates WHERE fate = 'success') AS success,
         (SELECT COUNT(*) FROM fates WHERE fate = 'failed') AS failed FROM run WHERE id = $1"
 ));
 pub const RUN_LAST_ENDED: Sql = Sql::same(fates!(

@@ -25,6 +25,8 @@ conformance! {
     last_page_ends_the_discovery,
     last_first_attempt_finishes_the_run,
     result_says_what_became_of_each_item,
+    progress_is_within_its_total_whatever_happens,
+    an_item_counts_for_the_run_that_queued_it,
     attempts_may_end_before_the_discovery,
     later_attempts_do_not_count,
     failed_discovery_keeps_what_it_queued,
@@ -235,7 +237,7 @@ async fn result_says_what_became_of_each_item(t: T) {
     t.end(&items[0], failed(), 1).await;
     t.end(&items[1], resolved(), 2).await;
     t.end(&items[2], permanent(), 3).await;
-    assert_eq!(result().await, "2 of 3: 1 + 1, c false");
+    assert_eq!(result().await, "3 of 3: 1 + 1, c false", "a is tried again");
     let failures = t.store.run_failures(id).await.unwrap();
     let failures: Vec<_> =
         failures.iter().map(|item| (item.key.as_str(), item.attempts, item.code.as_str())).collect();
@@ -247,12 +249,83 @@ async fn result_says_what_became_of_each_item(t: T) {
     t.store.by_hand(job().name.as_str(), "c", decided, at(30)).await.unwrap();
     let again = t.claim_one(31).await;
     t.end(&again, failed(), 32).await;
-    assert_eq!(result().await, "2 of 3: 2 + 0, a true");
+    assert_eq!(result().await, "3 of 3: 2 + 0, a true");
     assert!(t.store.run_failures(id).await.unwrap().is_empty());
     let decided = Decided::new(ByHand::Resolve, None, "ada");
     t.store.by_hand(job().name.as_str(), "c", decided, at(40)).await.unwrap();
     assert_eq!(result().await, "3 of 3: 3 + 0, c true", "a person's word counts");
     assert_eq!(t.store.run_result(RunId::new(at(0))).await.unwrap(), None);
+}
+
+/// What page, API and command line show of a run: how far it is, of how much, and what became of it.
+async fn progress(t: &T, id: RunId) -> (u32, u32, u32, u32) {
+    let (view, result) = (t.run_view(id).await, t.store.run_result(id).await.unwrap().unwrap());
+    assert_eq!((view.done, view.discovered.queued), (result.current(), result.total));
+    assert!(result.current() <= result.total, "{result:?}");
+    assert!(result.success + result.failed <= result.total, "{result:?}");
+    assert!(view.state != "finished" || result.current() == result.total, "{view:?}");
+    (result.current(), result.total, result.success, result.failed)
+}
+
+/// Items that several runs find, that are tried again, begun anew, decided by hand, or no longer found.
+async fn progress_is_within_its_total_whatever_happens(t: T) {
+    let mut job = job();
+    job.resolve_when_absent = true;
+    let (first, _) = t.discover(&job, &["a", "b", "c", "d", "e"], 0).await;
+    let items = t.claim(3, 0).await;
+    t.end(&items[0], failed(), 1).await;
+    t.end(&items[1], resolved(), 2).await;
+    t.end(&items[2], permanent(), 3).await;
+    assert_eq!(progress(&t, first).await, (3, 5, 1, 1));
+    // Finds what waits in its backoff or for its first attempt, begins one anew, and finds one no longer.
+    let keys: Vec<String> =
+        items.iter().map(|item| item.key.clone()).chain(["d".to_owned(), "x".to_owned()]).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let (second, sum) = t.discover(&job, &keys, 5).await;
+    assert_eq!((sum.queued, sum.absent), (2, 1), "{sum:?}");
+    assert_eq!(progress(&t, first).await.0, 4);
+    assert_eq!(progress(&t, second).await, (0, 2, 0, 0));
+    for now in [20, 40, 60] {
+        for item in t.claim(10, now).await {
+            let result = if now < 60 { failed() } else { resolved() };
+            t.end(&item, result, now).await;
+            progress(&t, first).await;
+            progress(&t, second).await;
+        }
+    }
+    assert_eq!(progress(&t, first).await.0, 5);
+    assert_eq!(progress(&t, second).await, (2, 2, 2, 0));
+    let decided = Decided::new(ByHand::Retry, None, "ada");
+    t.store.by_hand(job.name.as_str(), "x", decided, at(70)).await.unwrap();
+    assert_eq!(progress(&t, second).await.0, 2);
+    let (third, _) = t.discover(&job, &["a", "b", "c", "d", "e", "x"], 80).await;
+    t.store
+        .by_hand(job.name.as_str(), "a", Decided::new(ByHand::Resolve, None, "ada"), at(81))
+        .await
+        .unwrap();
+    t.store.by_hand(job.name.as_str(), "a", Decided::new(ByHand::Retry, None, "ada"), at(82)).await.unwrap();
+    for item in t.claim(10, 90).await {
+        t.end(&item, awaiting(), 91).await;
+        progress(&t, third).await;
+    }
+    for run in [first, second, third] {
+        assert_eq!(t.run_view(run).await.state, "finished");
+        progress(&t, run).await;
+    }
+}
+
+/// A run that finds what another one queued does not count its attempts.
+async fn an_item_counts_for_the_run_that_queued_it(t: T) {
+    let mut job = job();
+    job.resolve_when_absent = true;
+    let (first, _) = t.discover(&job, &["a", "b", "c"], 0).await;
+    let (second, sum) = t.discover(&job, &["a", "b", "c", "d"], 1).await;
+    assert_eq!(sum.queued, 1);
+    for item in t.claim(10, 2).await {
+        t.end(&item, resolved(), 3).await;
+    }
+    assert_eq!(progress(&t, first).await, (3, 3, 3, 0));
+    assert_eq!(progress(&t, second).await, (1, 1, 1, 0));
 }
 
 async fn failed_discovery_keeps_what_it_queued(t: T) {

@@ -17,11 +17,13 @@ pub struct RunWithResult {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Items that the run queued, and those of them that were brought to their end.
+    /// Items that the run queued, and those of them that had their attempt or need none any more: the same as `queued` and
+    /// `done` of the run. A finished run has both alike.
     pub total: u32,
     pub current: u32,
+    /// Resolved, over all attempts so far.
     pub success: u32,
-    /// Failed for good.
+    /// Failed for good; what is neither is tried again, or was decided without an attempt.
     pub failed: u32,
     /// The item that was brought to its end last.
     pub last: Option<EndedItem>,

@@ -5,10 +5,20 @@
   const byId = function (id) { return document.getElementById(id); };
 
   function show(state) { document.documentElement.dataset.link = state; }
-  document.addEventListener("htmx:sseOpen", function () { show("live"); });
-  document.addEventListener("htmx:sseError", function () { show("lost"); });
-  document.addEventListener("htmx:sendError", function () { show("lost"); });
-  document.addEventListener("htmx:afterOnLoad", function () { show("live"); });
+  document.addEventListener("htmx:afterRequest", function (event) {
+    show(event.detail.successful ? "live" : "lost");
+  });
+  // The host answers without content if this is still what it shows.
+  document.addEventListener("htmx:configRequest", function (event) {
+    const shown = byId("shown");
+    if (shown) event.detail.parameters.seen = shown.dataset.version;
+  });
+  // Browsers slow down what is not looked at.
+  document.addEventListener("visibilitychange", function () {
+    if (!document.hidden) refresh();
+  });
+
+  function refresh() { htmx.trigger("main", "refresh"); }
   // A button must not go away under the finger that presses it.
   document.addEventListener("htmx:beforeSwap", function (event) {
     if (document.querySelector("main button:active")) event.detail.shouldSwap = false;
@@ -26,7 +36,10 @@
     if (token) headers.authorization = "Bearer " + token;
     try {
       const answer = await fetch(path, { method: "POST", headers: headers, body: body });
-      if (answer.ok) return say(done, false);
+      if (answer.ok) {
+        refresh();
+        return say(done, false);
+      }
       const problem = await answer.json().catch(function () { return {}; });
       say(problem.detail || "the host answered " + answer.status, true);
       if (answer.status === 401) ask(path, body, done);

@@ -1,0 +1,148 @@
+//! What plugins report, read by Prometheus's own tool.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use domain::effect::{Change, Figure};
+use domain::runner::Usage;
+use expect_test::expect;
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use crate::families;
+use crate::figures::{Figures, call_ended, refused_as_stale, round_done, stuck};
+
+fn figure(name: &str, labels: &[(&str, &str)], change: Change) -> Figure {
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Figure { name: name.to_owned(), labels, change }
+}
+
+/// What `/metrics` would show after these figures of two jobs, and what the host counts itself.
+fn rendered(figures: &[(&str, Figure)]) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        families::describe();
+        let (own, host) = ("host".parse().unwrap(), Figures::default());
+        host.run_ended(&own, false);
+        call_ended(&own, &Usage { wall_us: 1_500, cpu_us: 7, ..Usage::default() });
+        refused_as_stale(&own);
+        stuck(&own);
+        round_done("scheduler", "2026-11-20T12:00:00Z".parse().unwrap());
+        for (job, figure) in figures {
+            // The sandbox refuses these at the call.
+            if figure.refused().is_none() {
+                host.show(&job.parse().unwrap(), figure);
+            }
+        }
+    });
+    handle.render()
+}
+
+/// `promtool check metrics` of Debian's package `prometheus`: what it says, and whether it accepts the text.
+fn promtool(text: &str) -> (bool, String) {
+    let mut tool = Command::new("promtool");
+    tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tool =
+        tool.spawn().expect("this test needs promtool: run `cargo xtask test`, or install prometheus");
+    tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = tool.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// The metrics of plugins: name and kind, once for each family.
+fn families_of(text: &str) -> String {
+    let own = ["tidemill_", "job_", "batch_items_"];
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut lines: Vec<&str> =
+        lines.filter(|line| !own.iter().any(|prefix| line.starts_with(prefix))).collect();
+    lines.sort_unstable();
+    lines.join("\n") + "\n"
+}
+
+/// Figures of two jobs: good ones, clashes, and what Prometheus or its tool does not take.
+fn reported() -> Vec<(&'static str, Figure)> {
+    let (add, set) = (Change::Add(1), Change::Set(2.5));
+    vec![
+        ("a", figure("orders", &[("state", "new")], add)),
+        ("b", figure("orders", &[], set)),
+        ("b", figure("orders_total", &[("region", "eu")], add)),
+        ("a", figure("orders_total", &[], set)),
+        ("a", figure("both", &[], set)),
+        ("a", figure("both", &[], add)),
+        ("a", figure("twice_total", &[], add)),
+        ("b", figure("twice", &[("other", "labels")], add)),
+        ("a", figure("text", &[("value", "quotes \" and \\ and\nlines, ü and \u{202e}")], set)),
+        ("a", figure("empty_label", &[("value", "")], set)),
+        ("a", figure("large", &[], Change::Set(f64::MAX))),
+        ("a", figure("small", &[], Change::Set(-0.0))),
+        ("a", figure("nan", &[], Change::Set(f64::NAN))),
+        ("a", figure("infinite", &[], Change::Set(f64::INFINITY))),
+        ("a", figure("much_total", &[], Change::Add(u64::MAX))),
+        ("a", figure("much_total", &[], Change::Add(u64::MAX))),
+        ("a", figure("job_stuck_detected_total", &[], add)),
+        ("a", figure("job_stuck_detected_total", &[], set)),
+        ("a", figure("job_stuck_detected", &[], add)),
+        ("a", figure("batch_items_manual_total", &[], set)),
+        ("a", figure("job_duration_seconds", &[], set)),
+        ("a", figure("job_duration_seconds_count", &[], add)),
+        ("a", figure("tidemill_items", &[], add)),
+        ("a", figure("x_count", &[], set)),
+        ("a", figure("x_sum", &[], add)),
+        ("a", figure("x_bucket", &[], set)),
+        ("a", figure("with_le", &[("le", "1")], set)),
+        ("a", figure("with_quantile", &[("quantile", "1")], set)),
+        ("a", figure("with_job", &[("job", "b")], set)),
+        ("a", figure("with_reserved", &[("__name__", "b")], set)),
+        ("a", figure("__name__", &[], set)),
+        ("a", figure("camelCase", &[], set)),
+        ("a", figure("camel", &[("labelName", "x")], set)),
+        ("a", figure("UPPER", &[], set)),
+        ("a", figure("my_gauge", &[], set)),
+        ("a", figure("a_counter_total", &[], add)),
+        ("a", figure("queue_age_minutes", &[], set)),
+        ("a", figure("queue_age_milliseconds", &[], set)),
+        ("a", figure("size_kb", &[], set)),
+        ("a", figure("kilobytes", &[], set)),
+        ("a", figure("latency_ms_max", &[], set)),
+        ("a", figure("queue_age_seconds", &[], set)),
+        ("a", figure("_", &[], set)),
+        ("a", figure("a__b_", &[], set)),
+        ("a", figure("with:colon", &[], set)),
+    ]
+}
+
+#[test]
+fn promtool_accepts_whatever_plugins_report() {
+    let figures = reported();
+    let text = rendered(&figures);
+    let (accepted, said) = promtool(&text);
+    assert!(accepted, "{said}\n{text}");
+    expect![[r#"
+        UPPER gauge
+        _ gauge
+        both gauge
+        both_total counter
+        empty_label gauge
+        large gauge
+        much_total counter
+        orders gauge
+        orders_total counter
+        queue_age_seconds gauge
+        small gauge
+        text gauge
+        twice_total counter
+    "#]]
+    .assert_eq(&families_of(&text));
+    let dropped = text.lines().filter(|line| line.starts_with("tidemill_figures_dropped_total{"));
+    expect![[r#"tidemill_figures_dropped_total{job="a",reason="name"} 10"#]]
+        .assert_eq(&dropped.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn every_metric_of_the_host_has_its_help() {
+    let text = rendered(&[]);
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
+    }
+}

@@ -1,0 +1,68 @@
+//! `[server.limits]`: what clients may occupy.
+
+use std::time::Duration;
+
+use crate::api::STREAMS_MAX;
+
+/// Probes that are answered at a time.
+pub const PROBES_MAX: usize = 16;
+
+/// Bounds of the HTTP server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Connections that are open at a time.
+    pub connections: usize,
+    /// Of them, from one address.
+    pub connections_per_peer: usize,
+    /// Requests that are answered at a time, without probes.
+    pub requests: usize,
+    /// Time for a request's head, and for a connection without a request.
+    pub head_time: Duration,
+    /// Time for a request's body.
+    pub body_time: Duration,
+    /// Time within which a client has to send or take [`super::body::PROGRESS_BYTES`].
+    pub stall_time: Duration,
+    /// Bytes of all large bodies of requests together.
+    pub bodies_bytes: usize,
+    /// Bytes of all large answers together.
+    pub answers_bytes: usize,
+}
+
+impl HttpLimits {
+    pub const DEFAULT: HttpLimits = HttpLimits {
+        connections: 256,
+        connections_per_peer: 224,
+        requests: 64,
+        head_time: Duration::from_secs(10),
+        body_time: Duration::from_secs(60),
+        stall_time: Duration::from_secs(10),
+        bodies_bytes: 64 << 20,
+        answers_bytes: 64 << 20,
+    };
+
+    /// Connections that are never closed in favour of a new one: requests being answered, streams (events), probes.
+    pub fn kept(&self) -> usize {
+        self.requests + STREAMS_MAX + PROBES_MAX
+    }
+
+    /// At most half of the files that this process may open: the store, plugins and their requests need the others.
+    pub fn within_open_files(self) -> HttpLimits {
+        let most = open_files_max().map_or(usize::MAX, |files| (files / 2).max(1));
+        if most >= self.connections {
+            return self;
+        }
+        tracing::warn!(
+            connections = most,
+            configured = self.connections,
+            "fewer connections than server.limits.connections: this process may open few files (ulimit -n)"
+        );
+        HttpLimits { connections: most, connections_per_peer: self.connections_per_peer.min(most), ..self }
+    }
+}
+
+/// The soft limit of open files, if there is one.
+fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}

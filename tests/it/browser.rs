@@ -1,0 +1,141 @@
+//! The page in a real browser, by WebDriver: Debian's Chromium and its driver.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::support::http;
+use crate::support::process::free_port;
+use crate::support::site::Site;
+use crate::support::wait::until;
+
+/// Tabs that people have open: browsers open six connections to a host, for all of them.
+const TABS: usize = 20;
+const ARGS: [&str; 8] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+];
+
+/// A browser with a profile of its own. Dropped, it is killed.
+struct Browser {
+    session: String,
+    _driver: Child,
+    _profile: TempDir,
+}
+
+impl Browser {
+    async fn start() -> Browser {
+        let (port, profile) = (free_port(), tempfile::tempdir().unwrap());
+        let driver = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "chromedriver", &format!("--port={port}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect(
+                "these tests need chromedriver: run `cargo xtask test`, or install Debian's chromium-driver",
+            );
+        let url = format!("http://127.0.0.1:{port}");
+        let status = format!("{url}/status");
+        until("the driver is ready", async || ask(&status, None).await.is_ok()).await;
+        let args: Vec<String> = ARGS.iter().map(|arg| (*arg).to_owned()).collect();
+        let args = [args, vec![format!("--user-data-dir={}", profile.path().display())]].concat();
+        let wanted = json!({ "alwaysMatch": { "goog:chromeOptions": { "args": args } } });
+        let session = ask(&format!("{url}/session"), Some(json!({ "capabilities": wanted }))).await.unwrap();
+        let session = format!("{url}/session/{}", session["sessionId"].as_str().unwrap());
+        Browser { session, _driver: driver, _profile: profile }
+    }
+
+    async fn tell(&self, command: &str, body: Value) -> Value {
+        ask(&format!("{}/{command}", self.session), Some(body)).await.unwrap()
+    }
+
+    /// A new tab with this page; its handle.
+    async fn open(&self, url: &str) -> String {
+        let tab =
+            self.tell("window/new", json!({ "type": "tab" })).await["handle"].as_str().unwrap().to_owned();
+        self.go_to(&tab).await;
+        self.tell("url", json!({ "url": url })).await;
+        tab
+    }
+
+    async fn go_to(&self, tab: &str) {
+        self.tell("window", json!({ "handle": tab })).await;
+    }
+
+    async fn evaluate(&self, expression: &str) -> Value {
+        self.tell("execute/sync", json!({ "script": format!("return {expression}"), "args": [] })).await
+    }
+
+    async fn end(self) {
+        let session = self.session.clone();
+        let delete = move || ureq::delete(&session).call().map(|_| ());
+        tokio::task::spawn_blocking(delete).await.unwrap().unwrap();
+    }
+}
+
+/// What WebDriver answers to a POST of this body, or to a GET.
+async fn ask(url: &str, body: Option<Value>) -> Result<Value, String> {
+    let url = url.to_owned();
+    let request = move || {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();
+        let answer = match body {
+            Some(body) => agent.post(&url).send_json(body),
+            None => agent.get(&url).call(),
+        };
+        let mut answer = answer.map_err(|e| e.to_string())?;
+        let mut value: Value = answer.body_mut().read_json().map_err(|e| e.to_string())?;
+        Ok(value["value"].take())
+    };
+    tokio::task::spawn_blocking(request).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_tabs_are_live() {
+    let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
+    site.install("noop", "noop");
+    let host = site.serve().await;
+    site.until_active("noop").await;
+    let browser = Browser::start().await;
+    let url = format!("http://{}/", site.address);
+    let mut tabs = Vec::new();
+    for _ in 0..TABS {
+        tabs.push(browser.open(&url).await);
+    }
+    let shows = async |text: &str| {
+        let text = serde_json::to_string(text).unwrap();
+        let live = "(document.documentElement.dataset.link === 'live')";
+        let there = format!("{live} && document.querySelector('main').textContent.includes({text})");
+        browser.evaluate(&there).await == true
+    };
+    for tab in &tabs {
+        browser.go_to(tab).await;
+        until("a tab shows the job", async || shows("plugin noop").await).await;
+    }
+    assert_eq!(http::post(site.address, "/api/v1/jobs/noop/pause", "{}").await.status, 200);
+    for tab in &tabs {
+        browser.go_to(tab).await;
+        until("a tab shows the pause", async || shows("paused by local").await).await;
+    }
+    // The page's own buttons work in each, also while all others ask for news.
+    browser.evaluate("document.querySelector('#by-hand button[value=resume]').click()").await;
+    for tab in &tabs {
+        browser.go_to(tab).await;
+        until("a tab shows that the job goes on", async || !shows("paused by local").await).await;
+    }
+    let errors = browser
+        .evaluate("performance.getEntriesByType('resource').filter(e => e.responseStatus >= 400).length");
+    assert_eq!(errors.await, 0);
+    browser.end().await;
+    host.terminate().await;
+}

@@ -10,7 +10,7 @@ use domain::job::JobSpec;
 use jiff::Timestamp;
 use store::StoreError;
 use store::pauses::Pauses;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
@@ -34,13 +34,17 @@ const HELD_REST: Duration = Duration::from_millis(20);
 
 const MIB: usize = 1 << 20;
 
-pub async fn run(ctx: Arc<Ctx>) {
-    let mut rooms = Rooms::new(&ctx);
+/// `rooms` outlives a failure of the loop: attempts that run keep their permits.
+pub async fn run(ctx: Arc<Ctx>, rooms: Arc<Mutex<Rooms>>) {
+    let mut rooms = rooms.lock().await;
     let (mut pauses, mut looked_at) = (ctx.pauses().await, Instant::now());
     loop {
         let woken = ctx.store.woken();
         let room = ctx.room.notified();
-        let round = round(&ctx, &pauses, &mut rooms).await;
+        let round = match ctx.may_claim() {
+            true => round(&ctx, &pauses, &mut rooms).await,
+            false => Round::default(),
+        };
         if round.failed {
             tokio::time::sleep(STORE_REST).await;
         }
@@ -113,7 +117,7 @@ impl Round {
 }
 
 /// Room for attempts: on this host, and of each job.
-struct Rooms {
+pub struct Rooms {
     host: Arc<Semaphore>,
     /// In MiB.
     memory: Arc<Semaphore>,
@@ -132,7 +136,7 @@ enum Room {
 }
 
 impl Rooms {
-    fn new(ctx: &Ctx) -> Rooms {
+    pub fn new(ctx: &Ctx) -> Rooms {
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         let all = usize::try_from(ctx.config.attempts_max).unwrap_or(usize::MAX);
         let memory = ctx.config.memory_bytes / MIB;

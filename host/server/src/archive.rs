@@ -35,14 +35,14 @@ pub struct AuditConfig {
 
 pub struct Archiver {
     pub store: Arc<Store>,
-    pub config: Option<AuditConfig>,
+    pub config: AuditConfig,
     pub clock: Clock,
     pub stop: CancellationToken,
 }
 
 impl Archiver {
-    pub async fn run(self) {
-        let Some(config) = &self.config else { return };
+    pub async fn run(self: Arc<Self>) {
+        let config = &self.config;
         let rest = Duration::try_from(config.every).unwrap_or(REST_MAX).min(REST_MAX);
         let mut next = self.clock.now();
         loop {

@@ -5,6 +5,7 @@ pub mod archive;
 pub mod cli;
 pub mod config;
 mod delivery;
+pub mod health;
 mod replay;
 pub mod telemetry;
 mod versions;
@@ -14,6 +15,7 @@ mod config_reload;
 mod host_lock;
 mod hot_reload;
 mod rollout;
+pub mod signals;
 
 pub mod api;
 pub mod dashboard;

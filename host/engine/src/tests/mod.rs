@@ -9,6 +9,7 @@ mod attempts;
 mod crashes;
 mod discoveries;
 mod hosts;
+mod loops;
 mod outages;
 mod schedules;
 mod stops;

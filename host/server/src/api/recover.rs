@@ -5,12 +5,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::job::JobSpec;
 use jiff::Timestamp;
+use store::StoreError;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::Body;
+use super::health::health_of;
 use super::types::{Answered, Doctor, Nothing, Recovered, RecoveredItem, SelfCheck};
+use crate::health::ANSWER_TIME_MAX;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/recover", post(recover)).route("/api/v1/doctor", get(doctor))
@@ -32,22 +35,32 @@ async fn recover(
     Ok(Json(Recovered { items: items.collect() }))
 }
 
-async fn doctor(State(state): State<AppState>) -> Result<Json<Doctor>, ApiError> {
+/// Answers while the store is away, too: then that is what there is to say.
+async fn doctor(State(state): State<AppState>) -> Json<Doctor> {
+    let health = health_of(&state).await;
+    let now = state.clock.now();
     let mut jobs = Vec::new();
     for job in state.engine.jobs().iter() {
-        let last = state.store.heartbeat(&job.name).await?;
-        jobs.push(self_check(job, last, state.clock.now()));
+        let asked = tokio::time::timeout(ANSWER_TIME_MAX, state.store.heartbeat(&job.name));
+        // One answer that is late is enough.
+        let Ok(last) = asked.await else { break };
+        jobs.push(self_check(job, last, now));
     }
-    Ok(Json(Doctor { jobs }))
+    Json(Doctor { health, jobs })
 }
 
-fn self_check(job: &JobSpec, last: Timestamp, now: Timestamp) -> SelfCheck {
+fn self_check(job: &JobSpec, last: Result<Timestamp, StoreError>, now: Timestamp) -> SelfCheck {
     let yes = |how: String| Answered { yes: true, how };
-    let due_since = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
-    let heartbeat = match due_since {
-        None => Answered { yes: false, how: "it has no schedule that could be missed".to_owned() },
-        Some(due) if due < now => Answered { yes: false, how: format!("it has not run since {last:.0}") },
-        Some(_) => yes(format!("it ran at {last:.0}; two due instants without a run raise an alert")),
+    let due_twice = |last| job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
+    let heartbeat = match last.map(|last| (last, due_twice(last))) {
+        Err(error) => Answered { yes: false, how: format!("unknown: {error}") },
+        Ok((_, None)) => Answered { yes: false, how: "it has no schedule that could be missed".to_owned() },
+        Ok((last, Some(due))) if due < now => {
+            Answered { yes: false, how: format!("it has not run since {last:.0}") }
+        }
+        Ok((last, Some(_))) => {
+            yes(format!("it ran at {last:.0}; two due instants without a run raise an alert"))
+        }
     };
     let retries = match job.retry.max_attempts {
         Some(max) => format!("{max} attempts, then a person decides"),

@@ -222,6 +222,7 @@ pub struct RecoveredItem {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Doctor {
+    pub health: Health,
     pub jobs: Vec<SelfCheck>,
 }
 
@@ -369,4 +370,17 @@ pub struct Health {
     pub status: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<HostProblem>,
+}
+
+/// What keeps a host from working as it should.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostProblem {
+    /// Stable, for programs.
+    pub name: String,
+    /// The host works in spite of it.
+    pub ready: bool,
+    /// For people.
+    pub text: String,
 }

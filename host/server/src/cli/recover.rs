@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::print;
+use super::output::{Output, line, plain, print};
 use crate::api::types::{Answered, Doctor, Recovered};
 
 pub fn recover(remote: &Remote) -> Result<(), Failure> {
@@ -20,6 +20,11 @@ pub fn recover(remote: &Remote) -> Result<(), Failure> {
 
 pub fn doctor(remote: &Remote) -> Result<(), Failure> {
     let doctor: Doctor = remote.get(&["doctor"], &[])?;
+    if let Output::Table = remote.output {
+        for problem in &doctor.health.problems {
+            line(&format!("problem: {}: {}\n", problem.name, plain(&problem.text)))?;
+        }
+    }
     let header = ["JOB", "LOCK", "HEARTBEAT", "BOUNDED RETRIES", "METRICS", "AUDITED RECOVERY"];
     print(remote.output, &doctor, &header, |doctor| {
         let row = |check: &crate::api::types::SelfCheck| {
@@ -33,7 +38,9 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
             ]
         };
         doctor.jobs.iter().map(row).collect()
-    })
+    })?;
+    let ready = doctor.health.problems.iter().all(|problem| problem.ready);
+    if ready { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// A yes needs its reason only in JSON, except where the answer says how much.

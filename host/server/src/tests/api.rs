@@ -250,7 +250,7 @@ async fn a_store_that_is_away_is_told_and_is_no_crash() {
     assert_eq!(alive.status, StatusCode::OK);
     let page = world.ask(get("/")).await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.body.contains("store not available"), "{}", page.body);
+    assert!(page.body.contains("host not ready"), "{}", page.body);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,7 @@ mod by_hand;
 mod scope;
 
 mod sql;
+mod tasks;
 
 mod commit;
 

@@ -30,6 +30,11 @@ impl Trust {
         self.renewed_at.store(asked_at.as_microsecond(), Ordering::Release);
     }
 
+    /// When all was renewed last.
+    pub fn renewed_at(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.renewed_at.load(Ordering::Acquire)).unwrap_or(Timestamp::MIN)
+    }
+
     /// The clock was set: what was renewed is as old as it was before.
     pub fn shift(&self, by: SignedDuration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or_default();

@@ -24,12 +24,12 @@ use crate::seldom::Seldom;
 static WAITS: Seldom = Seldom::new();
 
 /// Gives every job's oldest waiting run to a task of its own, one at a time.
-pub async fn run(ctx: Arc<Ctx>) {
-    let busy = Busy::default();
+/// `busy` outlives a failure of the loop: discoveries go on without it.
+pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
     loop {
         let woken = ctx.store.woken();
         let pauses = ctx.pauses().await;
-        for job in ctx.jobs().iter() {
+        for job in ctx.jobs().iter().filter(|_| ctx.may_claim()) {
             if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
                 continue;
             }
@@ -66,7 +66,7 @@ async fn claim(ctx: &Ctx, job: &JobSpec) -> Result<Option<ClaimedRun>, StoreErro
 
 /// Jobs whose discovery goes on here.
 #[derive(Clone, Default)]
-struct Busy(Arc<Mutex<HashSet<JobName>>>);
+pub struct Busy(Arc<Mutex<HashSet<JobName>>>);
 
 impl Busy {
     fn jobs(&self) -> MutexGuard<'_, HashSet<JobName>> {

@@ -9,6 +9,7 @@ use domain::lease::{Hold, Trust};
 use domain::runner::{Readiness, Runner};
 use jiff::Timestamp;
 use store::audit::Entry;
+use store::commit::COMMITTER;
 use store::items::Lease;
 use store::pauses::Pauses;
 use store::recovery::Recovered;
@@ -85,6 +86,12 @@ impl Ctx {
         matches!(self.runner.readiness(job), Readiness::Ready(_))
     }
 
+    /// Whether new work may be claimed: a claim whose lease nobody renews, or whose outcome nobody writes, is lost.
+    pub fn may_claim(&self) -> bool {
+        let tasks = self.store.tasks();
+        !tasks.is_down(HEARTBEAT) && !tasks.is_down(COMMITTER)
+    }
+
     /// As they are now; who works on one keeps it as it was.
     pub fn jobs(&self) -> Jobs {
         self.jobs.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -101,6 +108,22 @@ pub struct Engine {
     takers: TaskTracker,
     /// Keeps the leases of what runs, until the last attempt has ended.
     keeper: TaskTracker,
+    /// The last attempt has ended, and with it the keeper's work.
+    ended: CancellationToken,
+}
+
+/// The name of the loop that renews leases.
+const HEARTBEAT: &str = "heartbeat";
+
+/// A loop that is started again when it fails, until `stop`.
+fn supervised<F: Future<Output = ()>, R: Fn(Arc<Ctx>) -> F>(
+    ctx: &Arc<Ctx>,
+    name: &'static str,
+    stop: &CancellationToken,
+    run: R,
+) -> impl Future<Output = ()> + use<F, R> {
+    let (tasks, ctx) = (ctx.store.tasks().clone(), ctx.clone());
+    tasks.supervise(name, stop.clone(), move || run(ctx.clone()))
 }
 
 impl Engine {
@@ -146,15 +169,18 @@ impl Engine {
         });
         recovery::at_start(&ctx).await;
         let (takers, keeper) = (TaskTracker::new(), TaskTracker::new());
-        keeper.spawn(heartbeat::run(ctx.clone()));
-        takers.spawn(recovery::run(ctx.clone()));
-        takers.spawn(scheduler::run(ctx.clone()));
-        takers.spawn(upkeep::run(ctx.clone()));
-        takers.spawn(discovery::run(ctx.clone()));
-        takers.spawn(queue::run(ctx.clone()));
+        let ended = CancellationToken::new();
+        keeper.spawn(supervised(&ctx, HEARTBEAT, &ended, heartbeat::run));
+        let stop = &ctx.stop;
+        takers.spawn(supervised(&ctx, "recovery", stop, recovery::run));
+        takers.spawn(supervised(&ctx, "scheduler", stop, scheduler::run));
+        takers.spawn(supervised(&ctx, "upkeep", stop, upkeep::run));
+        let busy = discovery::Busy::default();
+        takers.spawn(supervised(&ctx, "discovery", stop, move |ctx| discovery::run(ctx, busy.clone())));
+        takers.spawn(supervised(&ctx, "queue", stop, queue::run));
         takers.close();
         keeper.close();
-        Ok(Engine { ctx, takers, keeper })
+        Ok(Engine { ctx, takers, keeper, ended })
     }
 
     /// Takes no new work, lets attempts end, cuts off those that do not, and puts their items back.
@@ -170,6 +196,7 @@ impl Engine {
             ctx.cut.cancel();
             ctx.attempts.wait().await;
         }
+        self.ended.cancel();
         self.keeper.wait().await;
         if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.clock.now()).await {
             tracing::warn!(%error, "the store did not hear that this host stopped");
@@ -193,11 +220,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes. Else what this
-    /// machine lacked a moment ago.
+    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes.
     pub fn trouble(&self) -> Option<String> {
-        let leases = self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        leases.or_else(|| self.resource_trouble())
+        self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What this machine lacks, if attempts failed for that within the last minute.

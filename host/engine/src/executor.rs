@@ -78,8 +78,10 @@ pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = Report<T>>) -> Rep
     let ended =
         |failure| Report { result: Err(failure), digest: None, usage: Usage::default(), log: String::new() };
     tokio::select! {
-        caught = AssertUnwindSafe(call).catch_unwind() => caught.unwrap_or_else(|_| {
-            tracing::error!("the host panicked in an attempt; please report this");
+        caught = AssertUnwindSafe(call).catch_unwind() => caught.unwrap_or_else(|panic| {
+            let why = store::tasks::message(panic.as_ref());
+            tracing::error!(%why, "the host panicked in an attempt; please report this");
+            ctx.store.tasks().panicked("attempt");
             ended(Failure::host(HOST_PANIC, "the host failed while it ran this attempt; please report it"))
         }),
         _ = ctx.cut.cancelled() => ended(Failure::Interrupted),

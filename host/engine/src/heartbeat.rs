@@ -40,8 +40,9 @@ impl Drop for Held {
 
 /// Runs until the last attempt has ended, so that a slow end keeps its lease.
 pub async fn run(ctx: Arc<Ctx>) {
-    let mut looked_at = ctx.clock.now();
-    let mut lost = false;
+    // Started again after a failure, it renews as soon as the last renewal has become old.
+    let mut looked_at = ctx.trust.renewed_at();
+    let mut lost = ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_some();
     loop {
         let wait = if lost { retry_period(&ctx) } else { ctx.config.lease_renewal };
         let next = looked_at.checked_add(wait).unwrap_or(Timestamp::MAX);

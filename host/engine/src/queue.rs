@@ -32,7 +32,10 @@ pub async fn run(ctx: Arc<Ctx>) {
     loop {
         let woken = ctx.store.woken();
         let room = ctx.room.notified();
-        let round = round(&ctx, &pauses, &mut tenants).await;
+        let round = match ctx.may_claim() {
+            true => round(&ctx, &pauses, &mut tenants).await,
+            false => Round::default(),
+        };
         if round.failed {
             tokio::time::sleep(STORE_REST).await;
         }

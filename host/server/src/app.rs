@@ -11,22 +11,26 @@ use domain::plugin::Statement;
 use engine::{Engine, EngineConfig};
 use sandbox::{Sandbox, SandboxConfig, StatementCheck};
 use store::Store;
+use store::tasks::Tasks;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::api::{AppState, router};
 use crate::archive::Archiver;
 use crate::config::memory::Machine;
 use crate::config::text::show_bytes;
 use crate::config::{Config, Source};
-use crate::config_reload::{ConfigReload, Live, at_start};
-use crate::delivery::{self, Courier, Delivery};
+use crate::config_reload::{ConfigReload, Effective, Live, at_start};
+use crate::delivery::{Courier, Delivery};
+use crate::health::monitor::Monitor;
 use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
+use crate::http::HttpLimits;
 use crate::rollout::Rollout;
+use crate::signals::Signals;
 use crate::versions::SharedVersions;
 
 /// How long requests that are being answered may take after the stop signal.
@@ -46,6 +50,7 @@ pub struct App {
     pub clock: Clock,
     /// Where it really listens: port 0 in the configuration means any free one.
     pub address: SocketAddr,
+    live: Arc<Live>,
     stop: CancellationToken,
     http: JoinHandle<()>,
     background: Background,
@@ -100,7 +105,7 @@ impl App {
             clock: clock.clone(),
         });
         let state = AppState {
-            config: Arc::new(Live { source, edited: Arc::default() }),
+            config: Arc::new(Live::of(source)),
             store,
             engine: Arc::new(engine),
             sandbox,
@@ -111,10 +116,30 @@ impl App {
         };
         let limits = config.http;
         let background = Background::start(&state, config, current, couriers);
-        let stop = state.stopping.clone();
-        let http = tokio::spawn(crate::http::serve(listener, router(state.clone()), limits, stop));
-        let AppState { store, engine, sandbox, clock, stopping, .. } = state;
-        Ok(App { store, engine, sandbox, clock, address, stop: stopping, http, background, _lock: lock })
+        let http = serve_supervised(listener, state.clone(), limits)?;
+        let AppState { store, engine, sandbox, clock, stopping, config: live, .. } = state;
+        Ok(App {
+            store,
+            engine,
+            sandbox,
+            clock,
+            address,
+            live,
+            stop: stopping,
+            http,
+            background,
+            _lock: lock,
+        })
+    }
+
+    /// Returns when a signal asks for the stop; meanwhile the configuration is read again when one asks for that.
+    pub async fn until_stop(&self, signals: &Signals) {
+        loop {
+            tokio::select! {
+                _ = signals.stop.cancelled() => return,
+                _ = signals.reload.notified() => self.live.reload.notify_one(),
+            }
+        }
     }
 
     /// Ends everything in order; what could not end in time is put back for the next start.
@@ -139,29 +164,34 @@ fn fitting(mut engine: EngineConfig, calls_max: u32) -> EngineConfig {
     engine
 }
 
-/// What goes on beside the engine and HTTP, until the stop.
+/// What goes on beside the engine and HTTP, until the stop. Each loop is supervised.
 struct Background {
-    plugins: JoinHandle<()>,
-    rollout: JoinHandle<()>,
-    settings: JoinHandle<()>,
-    delivery: JoinHandle<()>,
-    archiver: JoinHandle<()>,
-    figures: JoinHandle<()>,
+    tracker: TaskTracker,
+    tasks: Tasks,
+    stop: CancellationToken,
 }
 
 impl Background {
     /// `config` is what the host was started with, `current` what is in effect.
     fn start(state: &AppState, config: Config, current: Config, couriers: Vec<Courier>) -> Background {
         let AppState { store, engine, sandbox, versions, clock, stopping, .. } = state.clone();
-        let (stop, nudge) = (stopping, Arc::new(Notify::new()));
-        let figures = crate::api::metrics::count(stop.clone());
-        let archiver = Archiver {
-            store: store.clone(),
-            config: config.audit,
-            clock: clock.clone(),
-            engine: engine.clone(),
-            stop: stop.clone(),
-        };
+        let (tasks, stop, nudge) = (store.tasks().clone(), stopping, Arc::new(Notify::new()));
+        let background = Background { tracker: TaskTracker::new(), tasks, stop: stop.clone() };
+        background.spawn("health", Monitor::new(state.clone()), Monitor::run);
+        background.spawn("metrics", stop.clone(), |stop| crate::api::metrics::count((*stop).clone()));
+        if let Some(config) = config.audit {
+            let archiver = Archiver {
+                store: store.clone(),
+                config,
+                clock: clock.clone(),
+                engine: engine.clone(),
+                stop: stop.clone(),
+            };
+            background.spawn("archive", archiver, Archiver::run);
+        }
+        for courier in couriers {
+            background.spawn(&format!("delivery {}", courier.sink()), courier, Courier::run);
+        }
         let rollout = Rollout {
             versions: versions.clone(),
             sandbox: sandbox.clone(),
@@ -169,23 +199,31 @@ impl Background {
             nudge: nudge.clone(),
             stop: stop.clone(),
         };
-        let plugins =
-            HotReload { sandbox, engine: engine.clone(), versions, nudge: nudge.clone(), stop: stop.clone() };
+        background.spawn("rollout", rollout, Rollout::run);
+        let (dir, engine_too, plugins) = (config.plugins.dir, engine.clone(), nudge.clone());
+        let reload = HotReload { dir, sandbox, engine: engine_too, versions, nudge, stop: stop.clone() };
+        background.spawn("plugins", reload, HotReload::run);
+        let effective = Effective { config: current, seen: None }.into();
         let settings =
-            ConfigReload { live: state.config.clone(), engine, store, clock, plugins: nudge, stop };
-        Background {
-            plugins: tokio::spawn(plugins.run(config.plugins.dir)),
-            rollout: tokio::spawn(rollout.run()),
-            settings: tokio::spawn(settings.run(current)),
-            delivery: tokio::spawn(delivery::run(couriers)),
-            archiver: tokio::spawn(archiver.run()),
-            figures: tokio::spawn(figures),
-        }
+            ConfigReload { live: state.config.clone(), engine, store, clock, plugins, stop, effective };
+        background.spawn("configuration", settings, ConfigReload::run);
+        background
+    }
+
+    /// A loop whose state `of` outlives its failures.
+    fn spawn<T, F>(&self, name: &str, of: T, run: impl Fn(Arc<T>) -> F + Send + 'static)
+    where
+        T: Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let of = Arc::new(of);
+        let run = move || run(of.clone());
+        self.tracker.spawn(self.tasks.clone().supervise(name.to_owned(), self.stop.clone(), run));
     }
 
     async fn ended(self) {
-        let Background { plugins, rollout, settings, delivery, archiver, figures } = self;
-        let _ = tokio::join!(plugins, rollout, settings, delivery, archiver, figures);
+        self.tracker.close();
+        self.tracker.wait().await;
     }
 }
 
@@ -198,6 +236,27 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// Each life of the server listens on a copy of the same socket.
+fn serve_supervised(
+    listener: TcpListener,
+    state: AppState,
+    limits: HttpLimits,
+) -> anyhow::Result<JoinHandle<()>> {
+    let listener = listener.into_std().context("the socket cannot be handed over")?;
+    let (tasks, stop) = (state.store.tasks().clone(), state.stopping.clone());
+    let run = move || serve_http(listener.try_clone(), state.clone(), limits);
+    Ok(tokio::spawn(tasks.supervise("http", stop, run)))
+}
+
+async fn serve_http(listener: std::io::Result<std::net::TcpListener>, state: AppState, limits: HttpLimits) {
+    let listener = match listener.and_then(TcpListener::from_std) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the socket cannot be listened on"),
+    };
+    let stop = state.stopping.clone();
+    crate::http::serve(listener, router(state), limits, stop).await;
+}
+
 struct StoreCheck(Arc<Store>);
 
 #[async_trait]
@@ -207,13 +266,25 @@ impl StatementCheck for StoreCheck {
     }
 }
 
-/// Runs a host until SIGTERM or SIGINT.
-pub async fn serve(source: Source, config: Config, engine: EngineConfig, clock: Clock) -> anyhow::Result<()> {
+/// Runs a host until a signal asks it to stop. One that comes during the start ends the start.
+pub async fn serve(
+    source: Source,
+    config: Config,
+    engine: EngineConfig,
+    clock: Clock,
+    signals: Signals,
+) -> anyhow::Result<()> {
     let jobs = config.jobs.len();
     say_memory(&engine);
-    let app = App::start(source, config, engine, clock).await?;
+    let app = tokio::select! {
+        app = App::start(source, config, engine, clock) => app?,
+        _ = signals.stop.cancelled() => {
+            tracing::info!("stopped during the start");
+            return Ok(());
+        }
+    };
     tracing::info!(address = %format!("http://{}", app.address), jobs, attempts = app.engine.attempts_max(), "tidemill serves");
-    stop_signal().await?;
+    app.until_stop(&signals).await;
     app.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -230,14 +301,4 @@ fn say_memory(engine: &EngineConfig) {
             "attempts may use more memory than there is, and the kernel may kill the host; lower engine.memory"
         );
     }
-}
-
-pub async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -36,15 +36,15 @@ pub struct AuditConfig {
 
 pub struct Archiver {
     pub store: Arc<Store>,
-    pub config: Option<AuditConfig>,
+    pub config: AuditConfig,
     pub clock: Clock,
     pub engine: Arc<Engine>,
     pub stop: CancellationToken,
 }
 
 impl Archiver {
-    pub async fn run(self) {
-        let Some(config) = &self.config else { return };
+    pub async fn run(self: Arc<Self>) {
+        let config = &self.config;
         let rest = Duration::try_from(config.every).unwrap_or(REST_MAX).min(REST_MAX);
         let mut next = self.clock.now();
         loop {

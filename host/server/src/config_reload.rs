@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use store::audit::Entry;
 use store::edits::Edit;
 use store::{Store, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError, Source, show};
@@ -25,6 +25,14 @@ pub struct Live {
     pub source: Source,
     /// Something was set or cleared.
     pub edited: Arc<Notify>,
+    /// A person asks for the file to be read again, changed or not.
+    pub reload: Arc<Notify>,
+}
+
+impl Live {
+    pub fn of(source: Source) -> Live {
+        Live { source, edited: Arc::default(), reload: Arc::default() }
+    }
 }
 
 pub struct ConfigReload {
@@ -35,7 +43,18 @@ pub struct ConfigReload {
     /// Has the plugins' versions looked at again: grants may be others.
     pub plugins: Arc<Notify>,
     pub stop: CancellationToken,
+    pub effective: Mutex<Effective>,
 }
+
+/// What is in effect.
+pub struct Effective {
+    pub config: Config,
+    /// What was read last; nothing before the first look.
+    pub seen: Option<Look>,
+}
+
+/// The file's bytes and the edits.
+type Look = (Vec<u8>, Vec<Edit>);
 
 /// What a host starts with: its file (`loaded`), and what was changed over the API. If these do not go together any
 /// more, the file alone counts: an edit can only be cleared where a host runs.
@@ -57,49 +76,71 @@ pub async fn at_start(
 }
 
 impl ConfigReload {
-    /// `current` is what is in effect. A file that is gone or unreadable changes nothing.
-    pub async fn run(self, mut current: Config) {
-        let mut seen = self.look().await;
+    /// A file that is gone or unreadable changes nothing.
+    pub async fn run(self: Arc<Self>) {
+        let mut effective = self.effective.lock().await;
+        let Effective { config: current, seen } = &mut *effective;
+        if seen.is_none() {
+            *seen = self.look().await;
+        }
         loop {
-            tokio::select! {
+            let asked = tokio::select! {
                 _ = self.stop.cancelled() => return,
-                _ = self.live.edited.notified() => {}
-                _ = tokio::time::sleep(LOOK_PERIOD) => {}
-            }
+                _ = self.live.reload.notified() => true,
+                _ = self.live.edited.notified() => false,
+                _ = tokio::time::sleep(LOOK_PERIOD) => false,
+            };
             let now = self.look().await;
-            let Some((_, edits)) = now.as_ref().filter(|_| now != seen) else { continue };
+            if now.is_none() && asked {
+                self.cannot_look();
+            }
+            let Some((_, edits)) = now.as_ref().filter(|_| asked || now != *seen) else { continue };
             match self.live.source.load(edits, self.clock.now()) {
-                Ok(config) => match self.take(&current, &config).await {
-                    Ok(()) => (current, seen) = (config, now),
+                Ok(config) => match self.take(current, &config).await {
+                    Ok(changed) => {
+                        if asked && !changed {
+                            tracing::info!("the configuration was read again: no job changed");
+                        }
+                        (*current, *seen) = (config, now);
+                    }
                     Err(error) => tracing::warn!(%error, "the edited configuration waits for the store"),
                 },
                 Err(error) => {
-                    seen = now;
+                    *seen = now;
                     self.refuse(&error).await;
                 }
             }
         }
     }
 
-    /// The file's bytes and the edits; nothing if one cannot be read just now.
-    async fn look(&self) -> Option<(Vec<u8>, Vec<Edit>)> {
+    /// Nothing if one cannot be read just now.
+    async fn look(&self) -> Option<Look> {
         Some((std::fs::read(&self.live.source.file).ok()?, self.store.edits().await.ok()?))
     }
 
-    async fn take(&self, before: &Config, now: &Config) -> Result<(), StoreError> {
+    fn cannot_look(&self) {
+        let file = self.live.source.file.display();
+        match std::fs::read(&self.live.source.file) {
+            Err(error) => tracing::error!(%file, %error, "the configuration cannot be read, nothing changes"),
+            Ok(_) => tracing::error!("the configuration is not read again while the store does not answer"),
+        }
+    }
+
+    /// Says whether a job changed.
+    async fn take(&self, before: &Config, now: &Config) -> Result<bool, StoreError> {
         if show::settings(before) != show::settings(now) {
             tracing::warn!("what was edited outside of [jobs] takes effect at the next start");
         }
         let changes = changes(&before.jobs, &now.jobs);
         if changes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         self.engine.set_jobs(now.jobs.clone()).await?;
         let detail = changes.join(", ");
         tracing::info!(%detail, "the configuration was taken over");
         self.audit("config_taken", &detail).await;
         self.plugins.notify_one();
-        Ok(())
+        Ok(true)
     }
 
     async fn refuse(&self, error: &ConfigError) {

@@ -2,7 +2,7 @@
 //! is the rescan, which goes by content, and which also runs unasked in case a nudge was missed.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ const UNWATCHED_PERIOD: Duration = Duration::from_secs(2);
 const STANDINGS_PERIOD: Duration = Duration::from_secs(1);
 
 pub struct HotReload {
+    pub dir: PathBuf,
     pub sandbox: Arc<Sandbox>,
     pub engine: Arc<Engine>,
     pub versions: Arc<SharedVersions>,
@@ -41,8 +42,8 @@ pub struct HotReload {
 }
 
 impl HotReload {
-    pub async fn run(self, plugins_dir: std::path::PathBuf) {
-        self.keep_in_step(&plugins_dir).await;
+    pub async fn run(self: Arc<Self>) {
+        self.keep_in_step(&self.dir).await;
         self.sandbox.stop_loading().await;
     }
 

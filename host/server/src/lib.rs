@@ -5,6 +5,7 @@ pub mod archive;
 pub mod cli;
 pub mod config;
 mod delivery;
+pub mod health;
 mod replay;
 pub mod telemetry;
 mod versions;
@@ -15,6 +16,7 @@ mod host_lock;
 mod hot_reload;
 pub mod http;
 mod rollout;
+pub mod signals;
 
 pub mod api;
 pub mod dashboard;

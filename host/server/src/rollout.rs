@@ -26,7 +26,7 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    pub async fn run(self) {
+    pub async fn run(self: Arc<Self>) {
         loop {
             tokio::select! {
                 _ = self.stop.cancelled() => return,

@@ -32,9 +32,13 @@ pub(crate) async fn raise(
     alert: &Alert,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    raise_as(tx, job.as_str(), alert, now).await
+}
+
+async fn raise_as(tx: &mut Tx, job: &str, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
     let args = args![
         AlertId::new(now).to_string(),
-        job.as_str(),
+        job,
         alert.kind.as_str(),
         alert.key.as_str(),
         alert.severity.as_str(),
@@ -67,11 +71,21 @@ pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(),
     tx.execute(alerts::ALERT_WORDS, &args).await.map(|_| ())
 }
 
+/// What alerts of a host about itself name in place of a job.
+pub const HOST: &str = "tidemill";
+
 impl Store {
     /// An alert of the host itself, about a job.
     pub async fn raise_alert(&self, job: &JobName, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         raise(&mut tx, job, alert, now).await?;
+        tx.commit().await
+    }
+
+    /// An alert of a host about itself.
+    pub async fn raise_host_alert(&self, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        raise_as(&mut tx, HOST, alert, now).await?;
         tx.commit().await
     }
 

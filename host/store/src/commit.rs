@@ -3,6 +3,7 @@
 //! because a durable commit costs the same for one as for hundreds.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert};
@@ -11,9 +12,11 @@ use domain::id::{Digest, EventId, HostId, RunId};
 use domain::item::{Claimed, Event};
 use domain::outcome::{Ending, Verdict};
 use domain::runner::Usage;
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::COMMIT_BATCH_MAX;
 use crate::db::{Db, Turn, Tx, args};
@@ -22,6 +25,7 @@ use crate::kv::KvWrite;
 use crate::scope::OwnTx;
 use crate::sql::{events, items, runs};
 use crate::store::Store;
+use crate::tasks::{Tasks, message};
 use crate::{alerts, audit};
 
 /// Everything that is written when an attempt ends.
@@ -73,7 +77,8 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unavailable("the store is closed".to_owned());
         self.committer.queue.send((end, reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        // Sent again, an end that was written is known by its attempt.
+        answer.await.map_err(|_| StoreError::Unavailable("the committer did not answer".to_owned()))?
     }
 
     /// Writes the end in the transaction in which the attempt wrote to this very database: both or neither. An error
@@ -93,40 +98,44 @@ impl Store {
 type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 type Request = (Arc<AttemptEnd>, Reply);
 
+/// The name of the committer among the supervised tasks.
+pub const COMMITTER: &str = "committer";
+
 pub(crate) struct Committer {
     queue: mpsc::Sender<Request>,
     task: Mutex<Option<JoinHandle<()>>>,
-    stop: tokio::sync::watch::Sender<bool>,
+    stop: CancellationToken,
 }
 
 impl Committer {
-    pub fn start(db: Db) -> Committer {
+    pub fn start(db: Db, tasks: &Tasks) -> Committer {
         let (queue, requests) = mpsc::channel(4 * COMMIT_BATCH_MAX);
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let task = tokio::spawn(serve(db, requests, stopped));
+        // Outlives a failure: what waits in it is committed after the restart.
+        let requests = Arc::new(Mutex::new(requests));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let serve = move || serve(db.clone(), requests.clone(), stopped.clone());
+        let task = tokio::spawn(tasks.clone().supervise(COMMITTER, stop.clone(), serve));
         Committer { queue, task: Mutex::new(Some(task)), stop }
     }
 
     /// Returns when all that was queued is committed.
     pub async fn stop(&self) {
-        let _ = self.stop.send(true);
+        self.stop.cancel();
         if let Some(task) = self.task.lock().await.take() {
             let _ = task.await;
         }
     }
 }
 
-async fn serve(
-    db: Db,
-    mut requests: mpsc::Receiver<Request>,
-    mut stopped: tokio::sync::watch::Receiver<bool>,
-) {
+async fn serve(db: Db, requests: Arc<Mutex<mpsc::Receiver<Request>>>, stopped: CancellationToken) {
+    let mut requests = requests.lock().await;
     let mut batch = Vec::with_capacity(COMMIT_BATCH_MAX);
     loop {
         tokio::select! {
             biased;
             _ = requests.recv_many(&mut batch, COMMIT_BATCH_MAX) => {}
-            _ = stopped.wait_for(|stopped| *stopped) => requests.close(),
+            _ = stopped.cancelled() => requests.close(),
         }
         if batch.is_empty() {
             if requests.is_closed() && requests.is_empty() {
@@ -159,7 +168,16 @@ async fn commit(db: &Db, batch: Vec<Request>) {
     }
 }
 
+/// A panic is an error of these ends, so that it fails them alone and not the committer.
 async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
+    let written = AssertUnwindSafe(commit_all(db, ends)).catch_unwind().await;
+    written.unwrap_or_else(|panic| {
+        let why = format!("the host panicked while it wrote an outcome: {}", message(panic.as_ref()));
+        Err(StoreError::Corrupt(why))
+    })
+}
+
+async fn commit_all(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
     let mut tx = db.begin_as(Turn::Work).await?;
     let committed = write_all(&mut tx, ends).await?;
     tx.commit().await?;

@@ -11,6 +11,7 @@ mod db;
 mod migrate;
 mod sql;
 pub mod store;
+pub mod tasks;
 mod wake;
 
 pub mod edits;

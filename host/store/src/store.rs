@@ -18,6 +18,7 @@ use crate::db::{Db, Turn, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
 use crate::taken::Taken;
+use crate::tasks::Tasks;
 use crate::wake::Wake;
 use crate::{migrate, sql};
 
@@ -31,6 +32,7 @@ pub struct Store {
     pub(crate) taken: Taken,
     pub(crate) room: Room,
     wake: Wake,
+    tasks: Tasks,
 }
 
 impl Store {
@@ -39,12 +41,14 @@ impl Store {
         let db = connect(config).await?;
         check_version(&db).await?;
         migrate::run(&db).await?;
+        let tasks = Tasks::default();
         Ok(Store {
             datasources: Datasources::new(&config.datasources, &config.url)?,
-            committer: Committer::start(db.clone()),
+            committer: Committer::start(db.clone(), &tasks),
             taken: Taken::default(),
             room: Room::default(),
-            wake: Wake::start(&db),
+            wake: Wake::start(&db, &tasks),
+            tasks,
             db,
         })
     }
@@ -64,6 +68,11 @@ impl Store {
         let rows = self.db.fetch(sql::hosts::NOW, &[]).await?;
         let row = rows.first().ok_or_else(|| StoreError::Corrupt("the database tells no time".to_owned()))?;
         row.time("now_ms")
+    }
+
+    /// The supervised background loops of this process.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Whether the database answers.

@@ -9,9 +9,11 @@ use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::db::Db;
+use crate::tasks::Tasks;
 
 const CHANNEL: &str = "tidemill_work";
 /// Postgres sends notices one after another, for all databases of a server: this process sends no more than these.
@@ -28,13 +30,19 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    pub fn start(db: &Db) -> Wake {
+    pub fn start(db: &Db, supervised: &Tasks) -> Wake {
         let (here, elsewhere) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut tasks = JoinSet::new();
         if let Db::Postgres(pool) = db {
             let own = Uuid::new_v4().to_string();
-            tasks.spawn(tell(pool.clone(), own.clone(), elsewhere.clone()));
-            tasks.spawn(listen(pool.clone(), own, here.clone()));
+            // Both end with the set, never by themselves.
+            let never = CancellationToken::new();
+            let (tells, teller, elsewhere) = (pool.clone(), own.clone(), elsewhere.clone());
+            let tell = move || tell(tells.clone(), teller.clone(), elsewhere.clone());
+            tasks.spawn(supervised.clone().supervise("wake-tell", never.clone(), tell));
+            let (pool, here) = (pool.clone(), here.clone());
+            let listen = move || listen(pool.clone(), own.clone(), here.clone());
+            tasks.spawn(supervised.clone().supervise("wake-listen", never, listen));
         }
         Wake { here, elsewhere, tasks: tasks.into() }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::id::Digest;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Catalog;
 use crate::compile::Refusal;
@@ -47,7 +48,12 @@ impl Seen {
             let loaded = match (refused, held) {
                 (Some(why), _) => Err(Refusal::from(why)),
                 (None, Some(version)) => Ok(version),
-                (None, None) => whole(&workshop, versions, file).await,
+                (None, None) => {
+                    let whole = async move { whole(&workshop, versions, file).await };
+                    // A panic of the host refuses this version, and nothing else.
+                    let whole = AbortOnDropHandle::new(tokio::spawn(whole)).await;
+                    whole.unwrap_or_else(|panic| Err(Refusal::from(format!("the host failed: {panic}"))))
+                }
             };
             let passing = loaded.as_ref().is_err_and(|refusal| refusal.passing);
             let tries_left = if passing { tries_left.unwrap_or(TRIES_MAX) - 1 } else { 0 };

@@ -38,6 +38,10 @@ const SIGABRT: i32 = 6;
 /// Of the kernel's, where memory ran out.
 const SIGKILL: i32 = 9;
 
+/// Of a fault of the compiler itself (SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS). What else ends it came
+/// from outside and says nothing of the component.
+const FAULTS: [i32; 7] = [4, 5, SIGABRT, 7, 8, 11, 31];
+
 /// What one compilation may take.
 #[derive(Debug, Clone)]
 pub struct Bounds {
@@ -153,6 +157,9 @@ impl Child {
                 format!("its compilation took more than {} MiB of memory", address_space_bytes >> 20)
             }
             (_, Some(SIGKILL)) => return Refusal::passing("its compiler was killed".to_owned()),
+            (_, Some(signal)) if !FAULTS.contains(&signal) => {
+                return Refusal::passing(format!("its compiler was ended by signal {signal}"));
+            }
             _ => format!("the compiler ended with {ended}: {complaint}"),
         };
         reason.into()

@@ -1,44 +1,42 @@
-//! For supervisors: alive, and ready to work.
-
-use std::time::Duration;
+//! For supervisors: `/healthz` says that the process answers, `/readyz` whether the host can work.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 
-use store::StoreError;
-
 use super::AppState;
-use super::types::Health;
-
-/// A database that hangs says nothing: a supervisor wants to know.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+use super::types::{Health, HostProblem};
+use crate::health::{self, Effect, Problem};
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready))
 }
 
 async fn alive() -> Json<Health> {
-    Json(Health { status: "alive".to_owned(), reason: None })
+    Json(Health { status: "alive".to_owned(), reason: None, problems: Vec::new() })
 }
 
 async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
-    if state.stopping.is_cancelled() {
-        return not_ready("the host is stopping".to_owned());
-    }
-    let late = |_| Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIME_MAX:?}")));
-    let asked = tokio::time::timeout(ANSWER_TIME_MAX, state.store.ping()).await.unwrap_or_else(late);
-    if let Err(error) = asked {
-        return not_ready(error.to_string());
-    }
-    match state.engine.trouble() {
-        None => (StatusCode::OK, Json(Health { status: "ready".to_owned(), reason: None })),
-        Some(reason) => not_ready(reason),
-    }
+    let health = health_of(&state).await;
+    let status = if health.status == READY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health))
 }
 
-fn not_ready(reason: String) -> (StatusCode, Json<Health>) {
-    let health = Health { status: "not-ready".to_owned(), reason: Some(reason) };
-    (StatusCode::SERVICE_UNAVAILABLE, Json(health))
+const READY: &str = "ready";
+
+/// The host's health, as it is answered.
+pub async fn health_of(state: &AppState) -> Health {
+    let problems = health::problems(state).await;
+    let status = if health::is_ready(&problems) { READY } else { "not-ready" };
+    let reason = health::summary(&problems);
+    Health { status: status.to_owned(), reason, problems: problems.into_iter().map(shown).collect() }
+}
+
+fn shown(problem: Problem) -> HostProblem {
+    HostProblem {
+        name: problem.condition.name().to_owned(),
+        ready: problem.condition.effect() != Effect::NotReady,
+        text: problem.text,
+    }
 }

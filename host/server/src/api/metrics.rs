@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::AppState;
 use super::error::ApiError;
+use crate::health::{ANSWER_TIME_MAX, Condition, is_ready, problems};
+use crate::telemetry;
 
 /// Source of the type: the exposition formats in Prometheus's documentation.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -60,9 +62,32 @@ pub fn router() -> Router<AppState> {
 async fn show(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
     let none = || ApiError::not_found("metrics are not kept by this process");
     let handle = RECORDER.get().and_then(Option::as_ref).ok_or_else(none)?;
-    gauges(&state).await?;
+    health(&state).await;
+    tasks(&state);
+    // While the store is away, the rest is shown as it was last known.
+    if let Ok(Err(error)) = tokio::time::timeout(ANSWER_TIME_MAX, gauges(&state)).await {
+        tracing::debug!(?error, "items are not counted");
+    }
     handle.run_upkeep();
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render()))
+}
+
+/// Whether the host can work, and what keeps it from that.
+async fn health(state: &AppState) {
+    let problems = problems(state).await;
+    metrics::gauge!("tidemill_ready").set(if is_ready(&problems) { 1.0 } else { 0.0 });
+    for condition in Condition::ALL {
+        let holds = problems.iter().filter(|problem| problem.condition == condition).count();
+        metrics::gauge!("tidemill_problem", "problem" => condition.name()).set(holds as f64);
+    }
+}
+
+/// What other places count.
+fn tasks(state: &AppState) {
+    for task in state.store.tasks().status() {
+        metrics::counter!("tidemill_task_panics_total", "task" => task.name).absolute(task.failures);
+    }
+    metrics::counter!("tidemill_log_lines_dropped_total").absolute(telemetry::dropped());
 }
 
 /// What is looked up when it is asked for.

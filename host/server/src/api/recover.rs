@@ -5,13 +5,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::job::JobSpec;
 use jiff::Timestamp;
+use store::StoreError;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::Body;
+use super::health::health_of;
 use super::types::{Answered, Doctor, Nothing, Recovered, RecoveredItem, SelfCheck};
 use crate::config::text::show_bytes;
+use crate::health::ANSWER_TIME_MAX;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/recover", post(recover)).route("/api/v1/doctor", get(doctor))
@@ -33,39 +36,55 @@ async fn recover(
     Ok(Json(Recovered { items: items.collect() }))
 }
 
-async fn doctor(State(state): State<AppState>) -> Result<Json<Doctor>, ApiError> {
+/// Answers while the store is away, too: then that is what there is to say.
+async fn doctor(State(state): State<AppState>) -> Json<Doctor> {
+    let health = health_of(&state).await;
+    let now = state.clock.now();
     let mut jobs = Vec::new();
     for job in state.engine.jobs().iter() {
-        let last = state.store.heartbeat(&job.name).await?;
-        jobs.push(self_check(job, last, state.clock.now()));
+        let asked = tokio::time::timeout(ANSWER_TIME_MAX, state.store.heartbeat(&job.name));
+        // One answer that is late is enough.
+        let Ok(last) = asked.await else { break };
+        jobs.push(self_check(job, last, now));
     }
     let (bytes, from) = state.engine.memory();
     let memory = format!("{}, from {}", show_bytes(bytes as u64), from.unwrap_or("engine.memory"));
-    Ok(Json(Doctor { clock: clock(&state).await?, jobs, memory }))
+    Json(Doctor { health, clock: clock(&state).await, jobs, memory })
 }
 
-async fn clock(state: &AppState) -> Result<Answered, ApiError> {
-    let now = state.clock.now();
-    if let Some(ahead) = state.store.clock_ahead(now).await? {
-        let how = format!("the store has times {ahead:#} after the present: a clock was ahead");
-        return Ok(Answered { yes: false, how });
+async fn clock(state: &AppState) -> Answered {
+    let asked = tokio::time::timeout(ANSWER_TIME_MAX, clock_trouble(state)).await;
+    match asked {
+        Ok(Ok(None)) => Answered { yes: true, how: "no clock was ahead".to_owned() },
+        Ok(Ok(Some(how))) => Answered { yes: false, how },
+        Ok(Err(error)) => Answered { yes: false, how: format!("unknown: {error}") },
+        Err(_) => Answered { yes: false, how: "unknown: the store gave no answer in time".to_owned() },
     }
-    Ok(match state.store.clock_alert().await? {
-        Some(open) => Answered { yes: false, how: open.alert.message },
-        None => Answered { yes: true, how: "no clock was ahead".to_owned() },
-    })
 }
 
-fn self_check(job: &JobSpec, last: Timestamp, now: Timestamp) -> SelfCheck {
+/// What tells that a clock was ahead, if anything does.
+async fn clock_trouble(state: &AppState) -> Result<Option<String>, StoreError> {
+    if let Some(ahead) = state.store.clock_ahead(state.clock.now()).await? {
+        return Ok(Some(format!("the store has times {ahead:#} after the present: a clock was ahead")));
+    }
+    Ok(state.store.clock_alert().await?.map(|open| open.alert.message))
+}
+
+fn self_check(job: &JobSpec, last: Result<Timestamp, StoreError>, now: Timestamp) -> SelfCheck {
     let yes = |how: String| Answered { yes: true, how };
-    let due_since = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
-    let heartbeat = match due_since {
-        None => Answered { yes: false, how: "it has no schedule that could be missed".to_owned() },
-        Some(_) if last > now => {
+    let due_twice = |last| job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
+    let heartbeat = match last.map(|last| (last, due_twice(last))) {
+        Err(error) => Answered { yes: false, how: format!("unknown: {error}") },
+        Ok((_, None)) => Answered { yes: false, how: "it has no schedule that could be missed".to_owned() },
+        Ok((last, Some(_))) if last > now => {
             Answered { yes: false, how: format!("its last run is recorded at {last:.0}, after the present") }
         }
-        Some(due) if due < now => Answered { yes: false, how: format!("it has not run since {last:.0}") },
-        Some(_) => yes(format!("it ran at {last:.0}; two due instants without a run raise an alert")),
+        Ok((last, Some(due))) if due < now => {
+            Answered { yes: false, how: format!("it has not run since {last:.0}") }
+        }
+        Ok((last, Some(_))) => {
+            yes(format!("it ran at {last:.0}; two due instants without a run raise an alert"))
+        }
     };
     let retries = match job.retry.max_attempts {
         Some(max) => format!("{max} attempts, then a person decides"),

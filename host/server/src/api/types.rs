@@ -222,6 +222,7 @@ pub struct RecoveredItem {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Doctor {
+    pub health: Health,
     /// Whether the clocks of hosts and database were never ahead, as far as an open alert tells.
     pub clock: Answered,
     pub jobs: Vec<SelfCheck>,
@@ -374,4 +375,17 @@ pub struct Health {
     pub status: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<HostProblem>,
+}
+
+/// What keeps a host from working as it should.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostProblem {
+    /// Stable, for programs.
+    pub name: String,
+    /// The host works in spite of it.
+    pub ready: bool,
+    /// For people.
+    pub text: String,
 }

@@ -16,10 +16,11 @@ use jiff::Timestamp;
 use store::StoreConfig;
 
 use super::DemoArgs;
-use crate::app::{App, stop_signal};
+use crate::app::App;
 use crate::config::memory::Machine;
 use crate::config::{Config, Environment, PluginsConfig, Source};
-use crate::telemetry::{self, LogConfig};
+use crate::signals::Signals;
+use crate::telemetry::{self, LogConfig, say};
 
 const WALLETS: &str = "wallet-keygen-retry";
 /// In the data folder.
@@ -29,12 +30,13 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     // A slow statement is news of the machine, not of the demo.
     let log =
         LogConfig { filter: "warn,engine::executor=error,sqlx=error".to_owned(), ..LogConfig::default() };
-    telemetry::start(&log);
+    telemetry::start(&log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(play(args))
 }
 
 async fn play(args: DemoArgs) -> anyhow::Result<()> {
+    let signals = Signals::install()?;
     let data = data_folder(args.data.as_deref())?;
     let plugins = copy_plugins(args.plugins.as_deref(), &data)?;
     let factor = 60.0 / args.minute;
@@ -62,17 +64,20 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     let account =
         Account { store: app.store.clone(), world, mpc, services: services_seen, clock, clock_file };
     let account = tokio::spawn(account.tell(args.minute));
-    match args.seconds {
-        Some(seconds) => tokio::select! {
-            _ = tokio::time::sleep(Duration::from_secs_f64(seconds)) => {}
-            stopped = stop_signal() => stopped?,
-        },
-        None => stop_signal().await?,
+    let enough = async {
+        match args.seconds {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs_f64(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = enough => {}
+        _ = app.until_stop(&signals) => {}
     }
     account.abort();
-    println!("stopping …");
+    say("stopping …");
     app.stop().await;
-    println!("stopped; the data stays in {}", data.display());
+    say(&format!("stopped; the data stays in {}", data.display()));
     Ok(())
 }
 
@@ -142,13 +147,15 @@ fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf, written: Config) -
 }
 
 fn greet(app: &App, data: &Path, services: SocketAddr, minute: f64) {
-    println!("tidemill demo: 300 users, 60 of them without a complete wallet; a minute takes {minute} s.");
-    println!("  page     http://{}", app.address);
-    println!("  data     {}", data.display());
-    println!("  services http://{services} (stock, proxy, ledger, mpc)");
-    println!("  sandbox  {} allocator", app.sandbox.allocator());
-    println!("\n{}", tour(data, services, &format!("--server http://{}", app.address)));
-    println!("  end      ctrl-c\n");
+    say(&format!(
+        "tidemill demo: 300 users, 60 of them without a complete wallet; a minute takes {minute} s."
+    ));
+    say(&format!("  page     http://{}", app.address));
+    say(&format!("  data     {}", data.display()));
+    say(&format!("  services http://{services} (stock, proxy, ledger, mpc)"));
+    say(&format!("  sandbox  {} allocator", app.sandbox.allocator()));
+    say(&format!("\n{}", tour(data, services, &format!("--server http://{}", app.address))));
+    say("  end      ctrl-c\n");
 }
 
 /// What to look at, what to break, and what will be seen.
@@ -204,22 +211,22 @@ impl Account {
         let mut all_done = false;
         for at in 0_u32.. {
             if let Err(error) = std::fs::write(&self.clock_file, self.clock.now().to_string()) {
-                println!("         the clock is not kept: {error}");
+                say(&format!("         the clock is not kept: {error}"));
             }
             if let Err(error) = self.world.sell(i64::from(at)).await {
-                println!("         nothing sold: {error:#}");
+                say(&format!("         nothing sold: {error:#}"));
             }
             match self.line().await {
                 Ok((text, incomplete)) => {
-                    println!("{:>3} min  {text}", self.clock.now().duration_since(began).as_mins());
+                    say(&format!("{:>3} min  {text}", self.clock.now().duration_since(began).as_mins()));
                     if incomplete == 0 && !all_done && at > 0 {
                         all_done = true;
-                        println!(
-                            "         every wallet is complete. The host goes on looking each minute; end it with ctrl-c."
+                        say(
+                            "         every wallet is complete. The host goes on looking each minute; end it with ctrl-c.",
                         );
                     }
                 }
-                Err(error) => println!("         no account: {error:#}"),
+                Err(error) => say(&format!("         no account: {error:#}")),
             }
             tokio::time::sleep(Duration::from_secs_f64(minute)).await;
         }

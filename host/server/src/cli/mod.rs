@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use self::client::Remote;
+use crate::telemetry;
 
 /// Refused or failed.
 const EXIT_FAILED: u8 = 1;
@@ -155,6 +156,12 @@ impl From<crate::config::ConfigError> for Failure {
 
 /// Does what the arguments say, and answers with the process's exit code.
 pub fn run(cli: Cli) -> ExitCode {
+    let code = run_command(cli);
+    telemetry::flush();
+    code
+}
+
+fn run_command(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(args).map_err(Failure::from),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Failure;
+use crate::telemetry;
 
 /// Longer cells are cut in tables; JSON shows all.
 const CELL_CHARS_MAX: usize = 72;
@@ -59,9 +60,9 @@ pub fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// On stderr, where nothing can be done if that fails too.
+/// On stderr.
 pub fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "tidemill: {}", text.replace('\n', "\n  "));
+    telemetry::complain(&format!("tidemill: {}", text.replace('\n', "\n  ")));
 }
 
 /// Names, errors and logs come from guests: what would steer the terminal is shown instead of obeyed.

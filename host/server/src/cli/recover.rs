@@ -20,6 +20,11 @@ pub fn recover(remote: &Remote) -> Result<(), Failure> {
 
 pub fn doctor(remote: &Remote) -> Result<(), Failure> {
     let doctor: Doctor = remote.get(&["doctor"], &[])?;
+    if let Output::Table = remote.output {
+        for problem in &doctor.health.problems {
+            line(&format!("problem: {}: {}\n", problem.name, plain(&problem.text)))?;
+        }
+    }
     let header = ["JOB", "LOCK", "HEARTBEAT", "BOUNDED RETRIES", "METRICS", "AUDITED RECOVERY"];
     print(remote.output, &doctor, &header, |doctor| {
         let row = |check: &crate::api::types::SelfCheck| {
@@ -34,16 +39,14 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
         };
         doctor.jobs.iter().map(row).collect()
     })?;
-    match remote.output {
-        Output::Table => {
-            line(&format!("\nMemory for attempts on this host: {}", doctor.memory))?;
-            match doctor.clock.yes {
-                true => Ok(()),
-                false => line(&format!("clock: no: {}", plain(&doctor.clock.how))),
-            }
+    if let Output::Table = remote.output {
+        line(&format!("\nMemory for attempts on this host: {}", doctor.memory))?;
+        if !doctor.clock.yes {
+            line(&format!("clock: no: {}", plain(&doctor.clock.how)))?;
         }
-        Output::Json => Ok(()),
     }
+    let ready = doctor.health.problems.iter().all(|problem| problem.ready);
+    if ready { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// A yes needs its reason only in JSON, except where the answer says how much.

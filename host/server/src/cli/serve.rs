@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::Failure;
 use crate::config::{Environment, Source};
+use crate::signals::Signals;
 use crate::{app, telemetry};
 
 #[derive(Debug, Args)]
@@ -40,22 +41,27 @@ pub(crate) fn trial_clock(factor: f64, from: Timestamp, now: Timestamp) -> Clock
 }
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let source = Source { file: args.config.clone(), environment: Environment::of_process() };
-    let config = source.load(&[], Timestamp::now())?;
-    telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
+    let served = runtime.block_on(serve(args));
+    // What still blocks a thread, like a webhook that does not answer, has been left already.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    // Before anything is opened, so that no signal ends the host at a bad moment.
+    let signals = Signals::install().map_err(|e| Failure::failed(e.to_string()))?;
+    let source = Source { file: args.config.clone(), environment: Environment::of_process() };
+    let config = source.load(&[], Timestamp::now())?;
+    telemetry::start(&config.log).map_err(|e| Failure::failed(format!("cannot start the log: {e}")))?;
     let (engine, clock) = match (args.clock_speed, args.clock_from) {
         (Some(factor), Some(from)) => {
             (config.engine.clone().scaled(factor), trial_clock(factor, from, Timestamp::now()))
         }
         _ => (config.engine.clone(), Clock::steady()),
     };
-    let serve = app::serve(source, config, engine, clock);
-    let served = runtime.block_on(serve).map_err(Failure::from);
-    // What still blocks a thread, like a webhook that does not answer, has been left already.
-    runtime.shutdown_background();
-    served
+    app::serve(source, config, engine, clock, signals).await.map_err(Failure::from)
 }

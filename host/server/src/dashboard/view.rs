@@ -19,6 +19,7 @@ use store::runs::RunView;
 use super::bar::{Part, parts};
 use crate::api::{AppState, path};
 use crate::config::text::show_bytes;
+use crate::health::{self, ANSWER_TIME_MAX, Condition, Problem};
 
 const ALERTS_SHOWN: u32 = 10;
 const DEAD_SHOWN: u32 = 10;
@@ -41,7 +42,8 @@ pub struct Overview {
     host: String,
     now: String,
     allocator: String,
-    store_problem: Option<String>,
+    ready: bool,
+    problems: Vec<String>,
     jobs: Vec<JobCard>,
     alerts: Vec<AlertRow>,
     dead: Vec<DeadRow>,
@@ -139,10 +141,13 @@ struct FromStore {
 /// The whole picture. A store that is away is part of it, not an error.
 pub async fn overview(state: &AppState, version: &str) -> Overview {
     let now = state.clock.now();
-    let (stored, store_problem) = match read(state).await {
-        Ok(stored) => (stored, None),
-        Err(error) => (FromStore::default(), Some(error.to_string())),
-    };
+    let mut problems = health::problems(state).await;
+    let late = |_| Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIME_MAX:?}")));
+    let stored = tokio::time::timeout(ANSWER_TIME_MAX, read(state)).await.unwrap_or_else(late);
+    let stored = stored.unwrap_or_else(|error| {
+        problems.push(Problem::new(Condition::StoreUnavailable, error.to_string()));
+        FromStore::default()
+    });
     let card = |job: &JobSpec| {
         let readiness = state.engine.readiness(job);
         job_card(job, readiness, &stored, now)
@@ -153,7 +158,8 @@ pub async fn overview(state: &AppState, version: &str) -> Overview {
         host: state.engine.host_id().to_string(),
         now: format!("{now:.0}"),
         allocator: state.sandbox.allocator().to_owned(),
-        store_problem,
+        ready: health::is_ready(&problems),
+        problems: health::texts(&problems),
         jobs: state.engine.jobs().iter().map(|job| card(job)).collect(),
         alerts: stored.alerts.into_iter().map(|alert| alert_row(alert, now)).collect(),
         dead: stored.dead.into_iter().map(|dead| dead_row(dead, now)).collect(),

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use store::alerts::NOTICE_TOPIC;
 use store::delivery::DueEvent;
 use store::{Store, StoreError};
-use tokio::task::JoinSet;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -55,19 +55,11 @@ impl Delivery {
         let courier = |sink: &Arc<Sink>| {
             let way = Way::to(sink, &self.store, &self.tls);
             let way = way.with_context(|| format!("the sink {:?} cannot be set up", sink.name))?;
+            let way = Mutex::new(way);
             let (store, clock, stop) = (self.store.clone(), self.clock.clone(), self.stop.clone());
             Ok(Courier { sink: sink.clone(), way, store, clock, stop })
         };
         self.sinks.iter().map(courier).collect()
-    }
-}
-
-pub async fn run(couriers: Vec<Courier>) {
-    let mut running: JoinSet<()> = couriers.into_iter().map(Courier::run).collect();
-    while let Some(ended) = running.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a sink gets no more events until the next start");
-        }
     }
 }
 
@@ -124,14 +116,18 @@ impl Way {
 /// One sink at work.
 pub struct Courier {
     sink: Arc<Sink>,
-    way: Way,
+    way: Mutex<Way>,
     store: Arc<Store>,
     clock: Clock,
     stop: CancellationToken,
 }
 
 impl Courier {
-    async fn run(mut self) {
+    pub fn sink(&self) -> &str {
+        &self.sink.name
+    }
+
+    pub async fn run(self: Arc<Self>) {
         loop {
             let woken = self.store.woken();
             let stop = self.stop.clone();
@@ -157,17 +153,18 @@ impl Courier {
     }
 
     /// One batch; says whether there was anything to send.
-    async fn round(&mut self) -> Result<bool, StoreError> {
+    async fn round(&self) -> Result<bool, StoreError> {
         self.notices().await?;
         let due = self.claim().await?;
         if due.is_empty() {
             return Ok(false);
         }
         let until = Instant::now() + self.sink.timeout;
-        let opened = self.way.open(until).await;
-        let sent = join_all(due.iter().map(|due| self.send(due, &opened, until))).await;
+        let mut way = self.way.lock().await;
+        let opened = way.open(until).await;
+        let sent = join_all(due.iter().map(|due| self.send(&way, due, &opened, until))).await;
         if sent.contains(&false) {
-            self.way.close();
+            way.close();
         }
         Ok(true)
     }
@@ -192,9 +189,9 @@ impl Courier {
     }
 
     /// Says whether it was taken.
-    async fn send(&self, due: &DueEvent, opened: &Result<(), String>, until: Instant) -> bool {
+    async fn send(&self, way: &Way, due: &DueEvent, opened: &Result<(), String>, until: Instant) -> bool {
         let sent = match opened {
-            Ok(()) => self.way.send(due, until).await,
+            Ok(()) => way.send(due, until).await,
             Err(error) => Err(error.clone()),
         };
         let now = self.clock.now();

@@ -245,12 +245,37 @@ async fn a_store_that_is_away_is_told_and_is_no_crash() {
     expect![[r#"{"type":"urn:tidemill:problem:store-unavailable","title":"Service Unavailable","status":503,"code":"store-unavailable","detail":"the database is not available: attempted to acquire a connection on a closed pool"}"#]].assert_eq(&runs.body);
     let ready = world.ask(get("/readyz")).await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
-    expect![[r#"{"status":"not-ready","reason":"the database is not available: attempted to acquire a connection on a closed pool"}"#]].assert_eq(&ready.body);
+    expect![[r#"{"status":"not-ready","reason":"the database is not available: attempted to acquire a connection on a closed pool","problems":[{"name":"store-unavailable","ready":false,"text":"the database is not available: attempted to acquire a connection on a closed pool"}]}"#]].assert_eq(&ready.body);
     let alive = world.ask(get("/healthz")).await;
     assert_eq!(alive.status, StatusCode::OK);
     let page = world.ask(get("/")).await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.body.contains("store not available"), "{}", page.body);
+    assert!(page.body.contains("host not ready"), "{}", page.body);
+    let doctor = world.ask(get("/api/v1/doctor")).await;
+    assert_eq!(doctor.status, StatusCode::OK);
+    assert!(doctor.body.contains(r#""name":"store-unavailable""#), "{}", doctor.body);
+}
+
+/// The page, `/readyz` and `doctor` name the same problem.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_down_is_told_everywhere() {
+    let world = World::new().await;
+    let (tasks, stop) = (world.state.store.tasks().clone(), world.state.stopping.clone());
+    let changed = tasks.changed();
+    let panics = || async { std::panic::resume_unwind(Box::new("on purpose")) };
+    let supervised = tokio::spawn(tasks.clone().supervise("example", stop, panics));
+    changed.await;
+    let why = "the task \"example\" is down and is started again: it panicked: on purpose";
+    let ready = world.ask(get("/readyz")).await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    let ready: serde_json::Value = serde_json::from_str(&ready.body).unwrap();
+    assert_eq!((&ready["reason"], &ready["problems"][0]["name"]), (&why.into(), &"task-down".into()));
+    let doctor = world.ask(get("/api/v1/doctor")).await;
+    let doctor: serde_json::Value = serde_json::from_str(&doctor.body).unwrap();
+    assert_eq!(doctor["health"]["reason"], why);
+    let page = world.ask(get("/page/overview")).await;
+    assert!(page.body.contains("host not ready") && page.body.contains("on purpose"), "{}", page.body);
+    supervised.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

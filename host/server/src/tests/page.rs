@@ -75,7 +75,7 @@ async fn the_overview() {
     expect![[r#"
         <div class="facts" id="shown" data-version="<id>">
         <span>host <b><id></b></span>
-        <span class="good">store <b>available</b></span>
+        <span class="good">host <b>ready</b></span>
         <span>guests' memory <b>(allocator)</b></span>
         <span>2026-11-20T12:00:30Z</span>
         </div>

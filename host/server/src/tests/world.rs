@@ -153,7 +153,7 @@ impl World {
             clock: clock.clone(),
         });
         let state = AppState {
-            config: Arc::new(Live { source, edited: Arc::default() }),
+            config: Arc::new(Live::of(source)),
             engine: Arc::new(engine.unwrap()),
             sandbox: sandbox(),
             versions,

@@ -26,6 +26,7 @@ mod clock;
 mod scope;
 
 mod sql;
+mod tasks;
 
 mod commit;
 

@@ -1,0 +1,143 @@
+//! What keeps this host from working as it should. `/readyz`, the page, `doctor`, alerts and metrics all ask
+//! [`problems`], so that none of them says otherwise than the others.
+
+pub mod monitor;
+
+use std::time::Duration;
+
+use store::tasks::TaskStatus;
+use store::{Store, StoreError};
+
+use crate::api::AppState;
+use crate::telemetry;
+
+/// A database that hangs says nothing: past this it counts as away.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// A kind of problem. A new one needs its line in [`Condition::ALL`] and [`Condition::facts`], and one in [`problems`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    Stopping,
+    StoreUnavailable,
+    LeasesNotRenewed,
+    HostResources,
+    TaskDown,
+    LogLinesDropped,
+}
+
+/// What a condition means for the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The host cannot work: `/readyz` answers 503.
+    NotReady,
+    /// The host works, but a person should look.
+    Warning,
+}
+
+impl Condition {
+    pub const ALL: [Condition; 6] = [
+        Condition::Stopping,
+        Condition::StoreUnavailable,
+        Condition::LeasesNotRenewed,
+        Condition::HostResources,
+        Condition::TaskDown,
+        Condition::LogLinesDropped,
+    ];
+
+    /// Its name in answers and metrics, its effect, and the kind of its alert if it raises one.
+    fn facts(self) -> (&'static str, Effect, Option<&'static str>) {
+        match self {
+            Condition::Stopping => ("stopping", Effect::NotReady, None),
+            Condition::StoreUnavailable => ("store-unavailable", Effect::NotReady, Some("STORE_UNAVAILABLE")),
+            Condition::LeasesNotRenewed => {
+                ("leases-not-renewed", Effect::NotReady, Some("LEASES_NOT_RENEWED"))
+            }
+            // The engine raises the alert itself, for the job whose attempt failed.
+            Condition::HostResources => ("host-resources", Effect::NotReady, None),
+            Condition::TaskDown => ("task-down", Effect::NotReady, Some("TASK_DOWN")),
+            Condition::LogLinesDropped => ("log-lines-dropped", Effect::Warning, Some("LOG_LINES_DROPPED")),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.facts().0
+    }
+
+    pub fn effect(self) -> Effect {
+        self.facts().1
+    }
+
+    pub fn alert(self) -> Option<&'static str> {
+        self.facts().2
+    }
+}
+
+/// A condition that holds now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub condition: Condition,
+    /// Which one, where there can be several: the name of a task. Else empty.
+    pub subject: String,
+    /// For people: what is wrong.
+    pub text: String,
+}
+
+impl Problem {
+    pub fn new(condition: Condition, text: impl Into<String>) -> Problem {
+        Problem { condition, subject: String::new(), text: text.into() }
+    }
+
+    pub fn about(condition: Condition, subject: &str, text: impl Into<String>) -> Problem {
+        Problem { condition, subject: subject.to_owned(), text: text.into() }
+    }
+}
+
+/// All problems of this host, now. Takes [`ANSWER_TIME_MAX`] at most.
+pub async fn problems(state: &AppState) -> Vec<Problem> {
+    if state.stopping.is_cancelled() {
+        return vec![Problem::new(Condition::Stopping, "the host is stopping")];
+    }
+    let mut problems = Vec::new();
+    let mut add = |condition, text: Option<String>| {
+        problems.extend(text.map(|text| Problem::new(condition, text)));
+    };
+    add(Condition::StoreUnavailable, store_trouble(&state.store).await);
+    add(Condition::LeasesNotRenewed, state.engine.trouble());
+    add(Condition::HostResources, state.engine.resource_trouble());
+    add(Condition::LogLinesDropped, telemetry::trouble());
+    problems.extend(state.store.tasks().status().into_iter().filter_map(task_down));
+    problems
+}
+
+/// Whether `/readyz` answers 200.
+pub fn is_ready(problems: &[Problem]) -> bool {
+    problems.iter().all(|problem| problem.condition.effect() != Effect::NotReady)
+}
+
+/// What is wrong, in one line. None if nothing is.
+pub fn summary(problems: &[Problem]) -> Option<String> {
+    (!problems.is_empty()).then(|| texts(problems).join("; "))
+}
+
+/// What is wrong, each text once: the store and the leases often fail for the same reason.
+pub fn texts(problems: &[Problem]) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for problem in problems {
+        if !texts.contains(&problem.text) {
+            texts.push(problem.text.clone());
+        }
+    }
+    texts
+}
+
+async fn store_trouble(store: &Store) -> Option<String> {
+    let late = |_| Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIME_MAX:?}")));
+    let asked = tokio::time::timeout(ANSWER_TIME_MAX, store.ping()).await.unwrap_or_else(late);
+    asked.err().map(|error| error.to_string())
+}
+
+fn task_down(task: TaskStatus) -> Option<Problem> {
+    let why = task.down?;
+    let text = format!("the task {:?} is down and is started again: {why}", task.name);
+    Some(Problem::about(Condition::TaskDown, &task.name, text))
+}

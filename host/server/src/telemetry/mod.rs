@@ -1,0 +1,126 @@
+//! Where log lines go: to stderr, as text for people or as JSON lines for machines. Nothing that logs waits for whoever
+//! reads the log, and nothing fails if nobody does.
+
+mod lines;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+pub use self::lines::Lines;
+
+/// What is logged unless the configuration says otherwise: quiet dependencies, our own steps.
+pub const FILTER_DEFAULT: &str = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn,async_nats=off";
+
+/// How long the end of the process waits for whoever reads what it wrote last.
+pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// One for the process, as the subscriber is.
+static LOG: OnceLock<Lines> = OnceLock::new();
+static OUT: OnceLock<Lines> = OnceLock::new();
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig { format: LogFormat::Text, filter: FILTER_DEFAULT.to_owned() }
+    }
+}
+
+pub fn check_filter(text: &str) -> Result<(), String> {
+    text.parse::<EnvFilter>().map(|_| ()).map_err(|e| format!("{text:?} is not a log filter: {e}"))
+}
+
+/// Sets the process's subscriber and panic hook. A second call changes nothing: the first one wins.
+pub fn start(config: &LogConfig) -> std::io::Result<()> {
+    if LOG.get().is_some() {
+        return Ok(());
+    }
+    let log = Lines::start(std::io::stderr(), lines_dropped)?;
+    let log = LOG.get_or_init(|| log);
+    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
+    // An internal error would be printed to stderr, which panics where that is closed.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| log.clone())
+        .log_internal_errors(false);
+    let result = match config.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    if result.is_err() {
+        tracing::debug!("logging was already set up");
+    }
+    std::panic::set_hook(Box::new(panicked));
+    Ok(())
+}
+
+/// Writes what waits, for a while. To be called before the process ends.
+pub fn flush() {
+    for lines in [&OUT, &LOG].into_iter().filter_map(OnceLock::get) {
+        lines.flush(FLUSH_TIME_MAX);
+    }
+}
+
+/// A line on stdout, of a process that goes on whether or not anybody reads it.
+pub fn say(line: &str) {
+    let out = OUT.get().cloned().or_else(|| {
+        let started = Lines::start(std::io::stdout(), |_| {}).ok()?;
+        Some(OUT.get_or_init(|| started).clone())
+    });
+    if let Some(out) = out {
+        out.push(format!("{line}\n").as_bytes());
+    }
+}
+
+/// A line outside of the log, such as why the process ends. Without a log it goes to stderr at once.
+pub fn complain(line: &str) {
+    match LOG.get() {
+        Some(log) => log.push(format!("{line}\n").as_bytes()),
+        // Nothing can be done if that fails too.
+        None => drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes())),
+    }
+}
+
+/// Lines of the log that were dropped since the start.
+pub fn dropped() -> u64 {
+    LOG.get().map_or(0, Lines::dropped)
+}
+
+/// Why lines of the log are being dropped, if they are.
+pub fn trouble() -> Option<String> {
+    let log = LOG.get().filter(|log| log.is_failing())?;
+    Some(format!("{} log lines were dropped: stderr is not read, or cannot be written", log.dropped()))
+}
+
+fn lines_dropped(lines: u64) {
+    tracing::warn!(lines, "log lines were dropped while stderr was not read or could not be written");
+}
+
+/// The default hook would write to stderr by itself, and wait for whoever reads it.
+fn panicked(info: &PanicHookInfo<'_>) {
+    let why = store::tasks::message(info.payload());
+    let at = info.location().map(ToString::to_string).unwrap_or_default();
+    let current = std::thread::current();
+    let thread = current.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(thread, at, %why, %backtrace, "the host panicked");
+    } else {
+        tracing::error!(thread, at, %why, "the host panicked");
+    }
+}

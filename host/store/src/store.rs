@@ -24,6 +24,18 @@ use crate::{migrate, sql};
 /// First SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
+/// Statistics of the planner say what a table held when it was last analysed, which for a queue is mostly nothing; a
+/// plan that was made then is kept for the prepared statement. So plans that read a whole table, or join one whole, are
+/// out, whatever the statistics say: what remains are steps in an index. Costs are no measure then, and must not start
+/// the compiler of Postgres.
+const HOT_PLANS: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 pub struct Store {
     pub(crate) db: Db,
     pub(crate) datasources: Datasources,
@@ -164,6 +176,7 @@ async fn postgres(url: &str, password: Option<&Secret>) -> Result<Db, StoreError
         ("statement_timeout", millis.as_str()),
         ("synchronous_commit", "on"),
     ]);
+    let options = options.options(HOT_PLANS);
     let away = |what: String| {
         let check = "check that it runs, the address, the user and the password";
         StoreError::Unavailable(format!("Postgres at {shown:?}: {what}; {check}"))

@@ -17,18 +17,18 @@ pub const ITEM_END: Sql = Sql::same(
         resolved_at_ms = CASE WHEN $4 = 'resolved' THEN CAST($12 AS BIGINT) END, resolved_by = NULL,
         series = $13, exhausted = $14, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
         updated_at_ms = $12, version = version + 1
-    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 /// Shutdown: due again at once, ahead of new work, as if it had not been claimed.
 pub const ITEM_RELEASE: Sql = Sql::same(
     "UPDATE item SET state = 'waiting', due_at_ms = $4, priority = 0, crashes = crashes - 1,
         attempt_id = NULL, host_id = NULL, lease_until_ms = NULL, updated_at_ms = $4, version = version + 1
-    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 pub const ITEM_HELD: Sql = Sql::same(
-    "SELECT lease_until_ms FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    "SELECT lease_until_ms FROM item WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 pub const ATTEMPT_KNOWN: Sql = Sql::same(
@@ -43,7 +43,7 @@ pub const ITEM_RECOVER: Sql = Sql::same(
         run_id = CASE WHEN $4 = 'manual_required' THEN NULL ELSE run_id END,
         lease_until_ms = NULL, error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
         updated_at_ms = $5, version = version + 1
-    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 pub const ATTEMPT_ADD: Sql = Sql::same(
@@ -85,7 +85,7 @@ pub const ITEMS_OPEN_COUNT: Sql = Sql::same(
 /// Found again while open: the payload is refreshed, the backoff is kept.
 pub const ITEM_REFRESH: Sql = Sql::same(
     "UPDATE item SET payload = $3, seen_run_id = $4, run_id = COALESCE($5, run_id)
-    WHERE id = $1 AND version = $2 AND state IN ('waiting', 'running', 'awaiting')",
+    WHERE id = $1 AND version = $2 AND state || '' IN ('waiting', 'running', 'awaiting')",
 );
 
 pub const ITEM_SEEN: Sql = Sql::same("UPDATE item SET seen_run_id = $2 WHERE id = $1");

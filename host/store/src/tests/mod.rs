@@ -33,6 +33,7 @@ mod full;
 mod effects;
 
 mod outbox;
+mod plans;
 mod plugins;
 mod releases;
 

@@ -19,6 +19,7 @@ conformance! {
     poison_does_not_hold_its_run_open,
     ending_forgets_crashes,
     shutdown_is_no_crash,
+    running_attempt_is_not_shown_as_a_crash,
 }
 
 async fn renewed_lease_is_not_taken(t: T) {
@@ -182,4 +183,14 @@ async fn shutdown_is_no_crash(t: T) {
     }
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+}
+
+async fn running_attempt_is_not_shown_as_a_crash(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    t.claim_one(0).await;
+    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 0);
+    t.store.recover(None, |_| 5, at(60)).await.unwrap();
+    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 1);
+    t.claim_one(60).await;
+    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 1);
 }

@@ -242,6 +242,25 @@ pub(crate) fn numbers(version: &str) -> (u32, u32, u32) {
     (next(), next(), next())
 }
 
+/// Parameters of a database's URL whose values are no secrets. Every other value is hidden: a misspelt `password` is not
+/// known to be one.
+const SHOWN_PARAMETERS: [&str; 14] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "sslcert",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "application_name",
+    "mode",
+    "cache",
+    "immutable",
+    "vfs",
+];
+
 /// An URL for people to read, without its password. That may hold any character,
 /// so all from the first `:` behind the scheme to the last `@` goes.
 pub fn hide_password(url: &str) -> String {
@@ -254,9 +273,11 @@ pub fn hide_password(url: &str) -> String {
     let Some((address, query)) = rest.split_once('?') else {
         return format!("{scheme}{rest}");
     };
+    let is_web = scheme.starts_with("http");
     let shown = |pair: &str| match pair.split_once('=') {
-        Some(("password", _)) => "password=...".to_owned(),
-        _ => pair.to_owned(),
+        Some((name, _)) if !is_web && SHOWN_PARAMETERS.contains(&name) => pair.to_owned(),
+        Some((name, _)) => format!("{name}=..."),
+        None => "...".to_owned(),
     };
     let query: Vec<String> = query.split('&').map(shown).collect();
     format!("{scheme}{address}?{}", query.join("&"))

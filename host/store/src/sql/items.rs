@@ -144,13 +144,14 @@ pub const ITEM_COUNTS: Sql = Sql::same(
     GROUP BY job, state, CASE WHEN attempts = 0 THEN 0 ELSE 1 END",
 );
 
-/// Each priority by itself: so it is two steps in the index `item_due`, however much waits, and not all of it.
+/// Each priority by itself: so it is two steps in the index `item_due`, however much waits, and not all of it. Where the
+/// planner believes that nothing waits, it reads the whole index for a `MIN`, but not for a `LIMIT`.
 pub const ITEM_NEXT_DUE: Sql = Sql::same(
     "SELECT CAST(MIN(due_at_ms) AS BIGINT) AS due_at_ms FROM (
-        SELECT MIN(due_at_ms) AS due_at_ms FROM item
-            WHERE job = $1 AND priority = 0 AND state IN ('waiting', 'awaiting')
-        UNION ALL SELECT MIN(due_at_ms) AS due_at_ms FROM item
-            WHERE job = $1 AND priority = 1 AND state IN ('waiting', 'awaiting')) AS first",
+        SELECT due_at_ms FROM (SELECT due_at_ms FROM item
+            WHERE job = $1 AND priority = 0 AND state IN ('waiting', 'awaiting') ORDER BY due_at_ms LIMIT 1) AS ahead
+        UNION ALL SELECT due_at_ms FROM (SELECT due_at_ms FROM item
+            WHERE job = $1 AND priority = 1 AND state IN ('waiting', 'awaiting') ORDER BY due_at_ms LIMIT 1) AS new) AS first",
 );
 
 pub const ATTEMPTS_OF_ITEM: Sql =

@@ -7,7 +7,7 @@ use crate::db::Db;
 use crate::sql::{flow, items, runs};
 
 /// With the arguments of an execution.
-const HOT: [(&str, &str, &str); 9] = [
+const HOT: [(&str, &str, &str); 8] = [
     ("claim", "items.ITEM_CLAIM", "('a', 'h', 9999999, 9999999, 'wallet', 64)"),
     ("due", "flow.ITEMS_DUE", "('wallet', 9999999, ':', '[]', '[]', 64)"),
     ("picked", "items.ITEM_CLAIM_PICKED", r#"('a', 'h', 9999999, 9999999, '["1", "2"]')"#),
@@ -15,7 +15,6 @@ const HOT: [(&str, &str, &str); 9] = [
     ("held", "items.ITEM_HELD", "('7', 0, 'a')"),
     ("released", "items.ITEM_RELEASE", "('7', 0, 'a', 1)"),
     ("renew", "items.ITEMS_RENEW", r#"('h', 9999999, '["a"]')"#),
-    ("keys", "items.ITEMS_BY_KEYS", r#"('wallet', '["key-1", "key-2"]')"#),
     ("done", "runs.RUN_DONE", "('r', 1, 0, 1)"),
 ];
 
@@ -35,7 +34,6 @@ fn text(name: &str) -> &'static str {
         "items.ITEM_HELD" => items::ITEM_HELD,
         "items.ITEM_RELEASE" => items::ITEM_RELEASE,
         "items.ITEMS_RENEW" => items::ITEMS_RENEW,
-        "items.ITEMS_BY_KEYS" => items::ITEMS_BY_KEYS,
         _ => runs::RUN_DONE,
     };
     sql.postgres()

@@ -85,11 +85,13 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
 type Parameter = (&'static str, &'static [&'static str]);
 
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
-const POSTGRES_PARAMETERS: [Parameter; 16] = [
+const POSTGRES_PARAMETERS: [Parameter; 18] = [
     ("sslmode", &SSL_MODES),
     ("ssl-mode", &SSL_MODES),
     ("sslrootcert", &[]),
     ("ssl-root-cert", &[]),
+    ("ssl-ca", &[]),
+    ("statement-cache-capacity", &[]),
     ("sslcert", &[]),
     ("ssl-cert", &[]),
     ("sslkey", &[]),

@@ -353,7 +353,8 @@ pub(crate) fn item_view(row: &Row) -> Result<ItemView, StoreError> {
         state,
         shown: shown(state, attempts),
         attempts,
-        crashes: row.count("crashes")?,
+        // Counted at the claim: the attempt that runs is no crash.
+        crashes: row.count("crashes")?.saturating_sub(u32::from(state == State::Running)),
         epoch: row.int("epoch")?,
         due_at: row.time("due_at_ms")?,
         run_id: row.opt_parse("run_id")?,

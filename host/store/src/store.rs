@@ -25,6 +25,18 @@ use crate::{migrate, sql};
 /// First SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
+/// Statistics of the planner say what a table held when it was last analysed, which for a queue is mostly nothing; a
+/// plan that was made then is kept for the prepared statement. So plans that read a whole table, or join one whole, are
+/// out, whatever the statistics say: what remains are steps in an index. Costs are no measure then, and must not start
+/// the compiler of Postgres.
+const HOT_PLANS: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 pub struct Store {
     pub(crate) db: Db,
     pub(crate) datasources: Datasources,
@@ -173,6 +185,7 @@ async fn postgres(url: &str, password: Option<&Secret>) -> Result<Db, StoreError
         ("statement_timeout", millis.as_str()),
         ("synchronous_commit", "on"),
     ]);
+    let options = options.options(HOT_PLANS);
     let away = |what: String| {
         let check = "check that it runs, the address, the user and the password";
         StoreError::Unavailable(format!("Postgres at {shown:?}: {what}; {check}"))
@@ -238,6 +251,25 @@ pub(crate) fn numbers(version: &str) -> (u32, u32, u32) {
     (next(), next(), next())
 }
 
+/// Parameters of a database's URL whose values are no secrets. Every other value is hidden: a misspelt `password` is not
+/// known to be one.
+const SHOWN_PARAMETERS: [&str; 14] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "sslcert",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "application_name",
+    "mode",
+    "cache",
+    "immutable",
+    "vfs",
+];
+
 /// An URL for people to read, without its password. That may hold any character,
 /// so all from the first `:` behind the scheme to the last `@` goes.
 pub fn hide_password(url: &str) -> String {
@@ -250,9 +282,11 @@ pub fn hide_password(url: &str) -> String {
     let Some((address, query)) = rest.split_once('?') else {
         return format!("{scheme}{rest}");
     };
+    let is_web = scheme.starts_with("http");
     let shown = |pair: &str| match pair.split_once('=') {
-        Some(("password", _)) => "password=...".to_owned(),
-        _ => pair.to_owned(),
+        Some((name, _)) if !is_web && SHOWN_PARAMETERS.contains(&name) => pair.to_owned(),
+        Some((name, _)) => format!("{name}=..."),
+        None => "...".to_owned(),
     };
     let query: Vec<String> = query.split('&').map(shown).collect();
     format!("{scheme}{address}?{}", query.join("&"))

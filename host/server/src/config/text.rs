@@ -6,6 +6,8 @@ use domain::flow::Rate;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use store::store::hide_password;
 
+use super::nearest::nearest;
+
 pub const DURATION_REMEDY: &str = "use a duration like \"500ms\", \"30s\", \"1h 30m\" or \"7d\"";
 pub const BYTES_REMEDY: &str = "use a size like \"64MiB\", \"256KiB\" or \"512B\"";
 pub const RATE_REMEDY: &str = "use \"attempts/window\", like \"10/1m\"";
@@ -70,14 +72,73 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
             if path.is_empty() || path == ":memory:" {
                 return Err("a database in memory forgets everything at a restart".to_owned());
             }
+            check_parameters(options.unwrap_or_default(), &SQLITE_PARAMETERS)?;
             let file = clean(&folder.join(path));
             let options = options.map(|options| format!("?{options}")).unwrap_or_default();
             Ok(format!("sqlite://{}{options}", file.display()))
         }
-        "postgres" | "postgresql" if rest.len() > "//".len() && rest.starts_with("//") => Ok(text.to_owned()),
+        "postgres" | "postgresql" if rest.len() > "//".len() && rest.starts_with("//") => {
+            let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
+            check_parameters(parameters, &POSTGRES_PARAMETERS)?;
+            Ok(text.to_owned())
+        }
         "postgres" | "postgresql" => Err(format!("{:?} names no host", hide_password(text))),
         other => Err(format!("the scheme {other:?} is not supported")),
     }
+}
+
+/// A parameter of a database's address, and the values that it may have; none lists no values.
+type Parameter = (&'static str, &'static [&'static str]);
+
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const POSTGRES_PARAMETERS: [Parameter; 18] = [
+    ("sslmode", &SSL_MODES),
+    ("ssl-mode", &SSL_MODES),
+    ("sslrootcert", &[]),
+    ("ssl-root-cert", &[]),
+    ("ssl-ca", &[]),
+    ("statement-cache-capacity", &[]),
+    ("sslcert", &[]),
+    ("ssl-cert", &[]),
+    ("sslkey", &[]),
+    ("ssl-key", &[]),
+    ("host", &[]),
+    ("hostaddr", &[]),
+    ("port", &[]),
+    ("dbname", &[]),
+    ("user", &[]),
+    ("password", &[]),
+    ("application_name", &[]),
+    ("options", &[]),
+];
+const SQLITE_PARAMETERS: [Parameter; 4] = [
+    ("mode", &["ro", "rw", "rwc", "memory"]),
+    ("cache", &["shared", "private"]),
+    ("immutable", &["true", "false", "1", "0"]),
+    ("vfs", &[]),
+];
+
+/// Drivers ignore parameters that they do not know. No value is named in an error: it may be a secret.
+fn check_parameters(query: &str, known: &[Parameter]) -> Result<(), String> {
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err("a parameter of the address has no value".to_owned());
+        };
+        // Like `options[search_path]`.
+        let base = name.split('[').next().unwrap_or(name);
+        let Some((_, values)) = known.iter().find(|(known, _)| *known == base) else {
+            let remedy = match nearest(name, &names) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("known are {}", names.join(", ")),
+            };
+            return Err(format!("the address has no parameter {name:?}: {remedy}"));
+        };
+        if !values.is_empty() && !values.contains(&value.to_ascii_lowercase().as_str()) {
+            return Err(format!("the parameter {name:?} has another value than {}", values.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// The file of an SQLite address that [`database_url`] made.

@@ -554,3 +554,25 @@ fn mapped_variables() {
         environment variable LIMIT: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 256"#]],
     );
 }
+
+#[test]
+fn unknown_parameters_of_database_addresses_are_refused() {
+    let refused = |url: &str| {
+        let toml = format!("[store]\nurl = \"{url}\"\n");
+        let error = load(toml.as_bytes(), &[]).err().unwrap_or_default();
+        assert!(!error.contains("hunter2"), "{error}");
+        error
+    };
+    for (url, suggested) in [
+        ("postgres://ada@db/x?sslmod=require", "did you mean \"sslmode\"?"),
+        ("postgres://ada@db/x?pasword=hunter2", "did you mean \"password\"?"),
+        ("postgres://ada@db/x?sslmode=requrie", "require, verify-ca"),
+        ("sqlite://data/x.db?mod=ro", "did you mean \"mode\"?"),
+        ("sqlite://data/x.db?mode=read", "ro, rw, rwc"),
+    ] {
+        let error = refused(url);
+        assert!(error.contains(suggested), "{url}: {error}");
+    }
+    let fine = "postgres://ada@db/x?sslmode=require&options[search_path]=public";
+    assert!(!refused(fine).contains("parameter"), "{fine}");
+}

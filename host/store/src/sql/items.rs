@@ -17,7 +17,7 @@ pub const ITEM_END: Sql = Sql::same(
         resolved_at_ms = CASE WHEN $4 = 'resolved' THEN CAST($12 AS BIGINT) END, resolved_by = NULL,
         series = $13, exhausted = $14, deferrals = $15, crashes = 0, priority = 1, run_id = NULL, attempt_id = NULL, host_id = NULL, lease_until_ms = NULL,
         updated_at_ms = $12, version = version + 1
-    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 /// Shutdown, or a failure of the host: due again at $5, ahead of new work, as if it had not been claimed. Only a failure
@@ -26,11 +26,11 @@ pub const ITEM_RELEASE: Sql = Sql::same(
     "UPDATE item SET state = 'waiting', due_at_ms = $5, priority = 0, crashes = crashes - 1,
         error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
         attempt_id = NULL, host_id = NULL, lease_until_ms = NULL, updated_at_ms = $4, version = version + 1
-    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 pub const ITEM_HELD: Sql = Sql::same(
-    "SELECT lease_until_ms FROM item WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    "SELECT lease_until_ms FROM item WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 pub const ATTEMPT_KNOWN: Sql = Sql::same(
@@ -45,7 +45,7 @@ pub const ITEM_RECOVER: Sql = Sql::same(
         run_id = CASE WHEN $4 = 'manual_required' THEN NULL ELSE run_id END,
         lease_until_ms = NULL, error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
         updated_at_ms = $8, version = version + 1
-    WHERE id = $1 AND state = 'running' AND epoch = $2 AND attempt_id = $3",
+    WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
 /// What a host holds that was lost so often before ($2).
@@ -96,7 +96,7 @@ pub const ITEMS_OPEN_COUNT: Sql = Sql::same(
 /// Found again while open: the payload is refreshed, the backoff is kept.
 pub const ITEM_REFRESH: Sql = Sql::same(
     "UPDATE item SET payload = $3, seen_run_id = $4, run_id = COALESCE($5, run_id)
-    WHERE id = $1 AND version = $2 AND state IN ('waiting', 'running', 'awaiting')",
+    WHERE id = $1 AND version = $2 AND state || '' IN ('waiting', 'running', 'awaiting')",
 );
 
 pub const ITEM_SEEN: Sql = Sql::same("UPDATE item SET seen_run_id = $2 WHERE id = $1");
@@ -155,13 +155,14 @@ pub const ITEM_COUNTS: Sql = Sql::same(
     GROUP BY job, state, CASE WHEN attempts = 0 THEN 0 ELSE 1 END",
 );
 
-/// Each priority by itself: so it is two steps in the index `item_due`, however much waits, and not all of it.
+/// Each priority by itself: so it is two steps in the index `item_due`, however much waits, and not all of it. Where the
+/// planner believes that nothing waits, it reads the whole index for a `MIN`, but not for a `LIMIT`.
 pub const ITEM_NEXT_DUE: Sql = Sql::same(
     "SELECT CAST(MIN(due_at_ms) AS BIGINT) AS due_at_ms FROM (
-        SELECT MIN(due_at_ms) AS due_at_ms FROM item
-            WHERE job = $1 AND priority = 0 AND state IN ('waiting', 'awaiting')
-        UNION ALL SELECT MIN(due_at_ms) AS due_at_ms FROM item
-            WHERE job = $1 AND priority = 1 AND state IN ('waiting', 'awaiting')) AS first",
+        SELECT due_at_ms FROM (SELECT due_at_ms FROM item
+            WHERE job = $1 AND priority = 0 AND state IN ('waiting', 'awaiting') ORDER BY due_at_ms LIMIT 1) AS ahead
+        UNION ALL SELECT due_at_ms FROM (SELECT due_at_ms FROM item
+            WHERE job = $1 AND priority = 1 AND state IN ('waiting', 'awaiting') ORDER BY due_at_ms LIMIT 1) AS new) AS first",
 );
 
 pub const ATTEMPTS_OF_ITEM: Sql =

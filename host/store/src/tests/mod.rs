@@ -35,6 +35,7 @@ mod full;
 mod effects;
 
 mod outbox;
+mod plans;
 mod plugins;
 mod releases;
 

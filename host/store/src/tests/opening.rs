@@ -241,3 +241,21 @@ fn passwords_are_never_shown() {
         assert_eq!(hide_password(plain), plain);
     }
 }
+
+#[test]
+fn values_of_unknown_parameters_are_hidden() {
+    let urls = [
+        "postgres://db/x?pasword=hunter2&sslmode=require",
+        "postgres://db/x?p%61ssword=hunter2",
+        "postgres://db/x?hunter2",
+        "https://hooks.example/x?mode=hunter2&token=hunter2",
+    ];
+    let shown: String = urls.iter().map(|url| format!("{}\n", hide_password(url))).collect();
+    expect![[r#"
+        postgres://db/x?pasword=...&sslmode=require
+        postgres://db/x?p%61ssword=...
+        postgres://db/x?...
+        https://hooks.example/x?mode=...&token=...
+    "#]]
+    .assert_eq(&shown);
+}

@@ -21,6 +21,7 @@ conformance! {
     ending_forgets_crashes,
     shutdown_is_no_crash,
     failure_of_the_host_is_no_crash_and_no_attempt,
+    running_attempt_is_not_shown_as_a_crash,
 }
 
 async fn renewed_lease_is_not_taken(t: T) {
@@ -230,4 +231,14 @@ async fn bystanders_of_a_crash_are_no_poison(t: T) {
     "#]]
     .assert_eq(&t.items().await);
     assert_eq!(life, 3);
+}
+
+async fn running_attempt_is_not_shown_as_a_crash(t: T) {
+    t.discover(&job(), &["a"], 0).await;
+    t.claim_one(0).await;
+    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 0);
+    t.store.recover(None, |_| 5, at(60)).await.unwrap();
+    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 1);
+    t.claim_one(60).await;
+    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 1);
 }

@@ -77,7 +77,7 @@ fn reason(text: &str) -> &str {
     introductions.iter().find_map(|intro| text.strip_prefix(intro)).unwrap_or(text)
 }
 
-fn unreadable(rejection: BytesRejection) -> ApiError {
+pub fn unreadable(rejection: BytesRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let detail = format!("a body has at most {} bytes", super::BODY_BYTES_MAX);
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail);

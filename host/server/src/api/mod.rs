@@ -13,6 +13,7 @@ mod extract;
 mod guard;
 mod health;
 mod hosts;
+mod idempotency;
 mod items;
 mod jobs;
 mod locks;
@@ -43,6 +44,7 @@ pub use self::actor::hash as hash_of_token;
 pub(crate) use self::component::{KIND as COMPONENT_KIND, SIGNATURE as COMPONENT_SIGNATURE};
 pub use self::error::ApiError;
 pub(crate) use self::events::{STREAMS_MAX, Streams};
+pub(crate) use self::idempotency::KEY as IDEMPOTENCY_KEY;
 pub(crate) use self::path::path;
 
 /// Largest body of a request that is read.
@@ -92,6 +94,7 @@ pub fn router(state: AppState) -> Router {
     resources
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(state.clone(), idempotency::check))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(state.clone(), actor::check))
         .layer(from_fn_with_state(state.listen, guard::check))

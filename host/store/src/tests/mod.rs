@@ -36,6 +36,7 @@ mod outbox;
 mod plugins;
 mod releases;
 
+mod answers;
 mod audit;
 
 mod conservation;

@@ -26,9 +26,9 @@
     if (token) headers.authorization = "Bearer " + token;
     try {
       const answer = await fetch(path, { method: "POST", headers: headers, body: body });
-      if (answer.ok) return say(done, false);
-      const problem = await answer.json().catch(function () { return {}; });
-      say(problem.detail || "the host answered " + answer.status, true);
+      const said = await answer.json().catch(function () { return {}; });
+      if (answer.ok) return say(said.detail || done, false);
+      say(said.detail || "the host answered " + answer.status, true);
       if (answer.status === 401) ask(path, body, done);
     } catch (error) {
       say("the host cannot be reached: " + error.message, true);

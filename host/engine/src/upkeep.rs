@@ -52,6 +52,7 @@ async fn prune(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
         }
     }
     ctx.store.prune_locks_and_keys(until, now).await?;
+    ctx.store.prune_answers(now).await?;
     Ok(())
 }
 

@@ -332,7 +332,7 @@ async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
     for alert in &end.effects.alerts {
         alerts::raise(tx, &item.job, alert, end.ended_at).await?;
     }
-    crate::items::enqueue(tx, &end.effects.items, item.job.as_str(), end.ended_at).await?;
+    crate::enqueue::enqueue(tx, &end.effects.items, item.job.as_str(), end.ended_at).await?;
     for Deed { action, subject, detail } in &end.effects.deeds {
         let job = item.job.as_str();
         let actor = format!("job {job}");

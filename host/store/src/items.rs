@@ -3,16 +3,14 @@
 use std::collections::BTreeSet;
 
 use domain::batch::InBatch;
-use domain::effect::NewItem;
 use domain::id::{AttemptId, HostId, ItemId, JobName, RunId};
 use domain::item::{ByHand, Claimed, Event, State, next};
 use domain::job::JobSpec;
-use domain::limits::MIB;
 use domain::outcome::ErrorInfo;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::{Entry, write};
-use crate::db::{Row, Turn, Tx, args};
+use crate::db::{Row, Turn, args};
 use crate::error::StoreError;
 use crate::flow::{Allowed, pick};
 use crate::sql::{items, runs};
@@ -142,20 +140,6 @@ impl Store {
         self.item(job, key).await?.ok_or_else(|| StoreError::NotFound(format!("item {key:?}")))
     }
 
-    /// Adds an item by hand: `false` says that it is there already, open or with a person.
-    pub async fn item_add(&self, item: &NewItem, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let added = enqueue(&mut tx, std::slice::from_ref(item), actor, now).await? == 1;
-        if added {
-            let (job, detail) = (item.job.as_str(), item.payload.as_str());
-            let entry = Entry { actor, action: "item_added", job: Some(job), subject: &item.key, detail };
-            write(&mut tx, &entry, now).await?;
-        }
-        tx.commit().await?;
-        self.wake();
-        Ok(added)
-    }
-
     pub async fn item(&self, job: &str, key: &str) -> Result<Option<ItemView>, StoreError> {
         let rows = self.db.fetch(items::ITEM_GET, &args![job, key]).await?;
         rows.first().map(item_view).transpose()
@@ -197,41 +181,6 @@ impl Store {
         sums.sort_by(|a, b| (&a.job, a.state).cmp(&(&b.job, b.state)));
         Ok(sums)
     }
-}
-
-/// What one statement adds: with what JSON makes of a text, far below what a value of SQLite may have.
-const ENQUEUE_BYTES: usize = MIB;
-
-/// Says how many were added, or begun anew. Of two with one key the first counts, as it does if the second comes later.
-pub(crate) async fn enqueue(
-    tx: &mut Tx,
-    added: &[NewItem],
-    by: &str,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let mut keys = BTreeSet::new();
-    let first = added.iter().filter(|item| keys.insert((&item.job, &item.key)));
-    let (mut rows, mut bytes, mut count) = (Vec::new(), 0, 0);
-    for item in first {
-        rows.push((ItemId::new(now).to_string(), item.job.as_str(), &item.key, &item.payload));
-        bytes += item.payload.len();
-        if bytes >= ENQUEUE_BYTES {
-            count += enqueue_rows(tx, &rows, by, now).await?;
-            (rows, bytes) = (Vec::new(), 0);
-        }
-    }
-    Ok(count + enqueue_rows(tx, &rows, by, now).await?)
-}
-
-/// Id, job, key and payload.
-type NewRow<'a> = (String, &'a str, &'a String, &'a String);
-
-async fn enqueue_rows(tx: &mut Tx, rows: &[NewRow<'_>], by: &str, now: Timestamp) -> Result<u64, StoreError> {
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    let array = serde_json::to_string(rows).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-    tx.execute(items::ITEMS_ENQUEUE, &args![array, now, by]).await
 }
 
 fn claimed(row: &Row) -> Result<Claimed, StoreError> {

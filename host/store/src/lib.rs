@@ -21,6 +21,7 @@ pub mod results;
 pub mod runs;
 
 mod bounds;
+pub mod enqueue;
 pub mod flow;
 pub mod items;
 pub mod kv;
@@ -34,6 +35,7 @@ mod taken;
 pub mod commit;
 
 pub mod alerts;
+pub mod answers;
 pub mod archive;
 pub mod audit;
 pub mod batches;

@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 17] = [
+const SQLITE: [Source; 18] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -34,8 +34,9 @@ const SQLITE: [Source; 17] = [
     migration!(15, "plugin files", "common/0015_plugin_files.sql"),
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
+    migration!(18, "answers", "common/0018_answers.sql"),
 ];
-const POSTGRES: [Source; 17] = [
+const POSTGRES: [Source; 18] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -53,6 +54,7 @@ const POSTGRES: [Source; 17] = [
     migration!(15, "plugin files", "common/0015_plugin_files.sql"),
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
+    migration!(18, "answers", "common/0018_answers.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

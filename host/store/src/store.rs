@@ -8,13 +8,14 @@ use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use crate::answers::Running;
 use crate::commit::Committer;
 use crate::config::{
     POSTGRES_CONNECTIONS_MAX, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, STATEMENT_TIME_MAX,
     StoreConfig, WAIT_MAX,
 };
 use crate::datasource::Datasources;
-use crate::db::{Db, Turn, Writer, agrees};
+use crate::db::{Db, Turn, Whole, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
 use crate::taken::Taken;
@@ -43,6 +44,7 @@ pub struct Store {
     pub(crate) committer: Committer,
     pub(crate) taken: Taken,
     pub(crate) room: Room,
+    pub(crate) running: Running,
     wake: Wake,
     tasks: Tasks,
 }
@@ -59,6 +61,7 @@ impl Store {
             committer: Committer::start(db.clone(), &tasks),
             taken: Taken::default(),
             room: Room::default(),
+            running: Running::default(),
             wake: Wake::start(&db, &tasks),
             tasks,
             db,
@@ -66,8 +69,12 @@ impl Store {
     }
 
     /// Tells waiting loops, of other hosts too, that there may be work.
+    /// A request whose writes are not committed yet wakes them when they are.
     pub fn wake(&self) {
-        self.wake.wake();
+        match Whole::current() {
+            Some(whole) => whole.wake_later(),
+            None => self.wake.wake(),
+        }
     }
 
     /// Resolves at the next [`Store::wake`]. Make it before looking for work, wait on it after.

@@ -17,11 +17,17 @@ const LOCAL: &str = "local";
 #[derive(Debug, Clone)]
 pub struct Actor(pub String);
 
+impl Actor {
+    pub fn local() -> Actor {
+        Actor(LOCAL.to_owned())
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Actor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Ok(parts.extensions.get().cloned().unwrap_or_else(|| Actor(LOCAL.to_owned())))
+        Ok(parts.extensions.get().cloned().unwrap_or_else(Actor::local))
     }
 }
 
@@ -52,7 +58,7 @@ async fn identify(state: &AppState, headers: &HeaderMap) -> Result<Actor, ApiErr
                 .ok_or_else(|| refused("the token is not known: add one with `tidemill token add`"))
         }
         Some(None) => Err(refused("send a token as `authorization: Bearer …`")),
-        None if state.store.tokens().await?.is_empty() => Ok(Actor(LOCAL.to_owned())),
+        None if state.store.tokens().await?.is_empty() => Ok(Actor::local()),
         None => Err(refused(
             "a token is needed: send `authorization: Bearer …`; on the command line, set TIDEMILL_TOKEN",
         )),

@@ -66,10 +66,14 @@ impl FromRequest<AppState> for Component {
     }
 }
 
+pub fn is_component(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.eq_ignore_ascii_case(KIND)
+}
+
 /// A page of another site could send anything else without asking.
 fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.eq_ignore_ascii_case(KIND) {
+    if is_component(headers) {
         return Ok(());
     }
     let detail = format!("send the component's bytes, with content-type: {KIND}");

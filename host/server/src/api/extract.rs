@@ -82,7 +82,7 @@ fn reason(text: &str) -> &str {
     introductions.iter().find_map(|intro| text.strip_prefix(intro)).unwrap_or(text)
 }
 
-fn unreadable(rejection: BytesRejection) -> ApiError {
+pub fn unreadable(rejection: BytesRejection) -> ApiError {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::too_large();
     }

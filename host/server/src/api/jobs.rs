@@ -11,14 +11,15 @@ use domain::effect::NewItem;
 use domain::id::KEY_BYTES_MAX;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
-use store::items::ItemCount;
+use store::enqueue::Added;
+use store::items::{ItemCount, ItemView};
 use store::pauses::Pauses;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
-use super::types::{AddItem, Count, Item, Job, Jobs, Mode, Pause, Start, Triggered};
+use super::types::{AddItem, AddedItem, Count, Job, Jobs, Mode, Pause, Start, Triggered};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -85,7 +86,7 @@ async fn add_item(
     Segments(name): Segments<String>,
     actor: Actor,
     Body(AddItem { key, payload }): Body<AddItem>,
-) -> Result<(StatusCode, Json<Item>), ApiError> {
+) -> Result<(StatusCode, Json<AddedItem>), ApiError> {
     let job = known(&state, &name)?;
     let limit = job.limits.payload_bytes;
     if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
@@ -97,8 +98,25 @@ async fn add_item(
         return Err(ApiError::bad_body(format!("payload: at most {limit} bytes, without a zero byte")));
     }
     let item = NewItem { job: job.name.clone(), key, payload };
-    let added = state.store.item_add(&item, &actor.0, state.clock.now()).await?;
-    let missing = || ApiError::not_found(format!("the item {:?} is gone", item.key));
-    let view = state.store.item(&name, &item.key).await?.ok_or_else(missing)?;
-    Ok((if added { StatusCode::CREATED } else { StatusCode::OK }, Json(super::items::view(view))))
+    let (added, view) = state.store.item_add(&item, &actor.0, state.clock.now()).await?;
+    let status = if added == Added::Kept { StatusCode::OK } else { StatusCode::CREATED };
+    let (outcome, detail) = what_became(added, &view, &item.payload);
+    Ok((status, Json(AddedItem { outcome: outcome.to_owned(), detail, item: super::items::view(view) })))
+}
+
+fn what_became(added: Added, item: &ItemView, sent: &str) -> (&'static str, String) {
+    let (job, key) = (&item.job, &item.key);
+    match added {
+        Added::New => ("added", format!("{key:?} is added to {job}")),
+        Added::Reopened => {
+            ("reopened", format!("{key:?} of {job} was resolved: it starts anew with the payload sent"))
+        }
+        Added::Kept => {
+            let payload = match item.payload == sent {
+                true => "its payload is the one sent",
+                false => "it keeps its payload, and the one sent was dropped",
+            };
+            ("kept", format!("{key:?} of {job} is {} already: {payload}", item.shown))
+        }
+    }
 }

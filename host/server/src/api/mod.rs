@@ -13,6 +13,7 @@ mod extract;
 mod guard;
 mod health;
 mod hosts;
+mod idempotency;
 mod items;
 mod jobs;
 mod locks;
@@ -46,6 +47,7 @@ pub use self::error::ApiError;
 pub(crate) use self::events::STREAMS_MAX;
 use self::events::Streams;
 pub(crate) use self::extract::Params;
+pub(crate) use self::idempotency::KEY as IDEMPOTENCY_KEY;
 pub(crate) use self::path::path;
 
 /// Largest body of a request that is read.
@@ -96,6 +98,7 @@ pub fn router(state: AppState) -> Router {
     resources
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(state.clone(), idempotency::check))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(pages, Pages::note))
         .layer(from_fn_with_state(state.clone(), actor::check))

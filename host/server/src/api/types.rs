@@ -144,6 +144,19 @@ pub struct Item {
     pub updated_at: Timestamp,
 }
 
+/// The answer to an item that was added by hand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddedItem {
+    /// `added`, `reopened` (it was resolved and starts anew with the payload that was sent), or `kept` (it is open or
+    /// with a person: the payload that was sent was dropped).
+    pub outcome: String,
+    /// The same for people.
+    pub detail: String,
+    /// The item as it is now.
+    #[serde(flatten)]
+    pub item: Item,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ItemWithAttempts {
     pub item: Item,

@@ -10,12 +10,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Response};
 use ureq::{Agent, Body};
+use uuid::Uuid;
 
 use super::Failure;
 use super::output::{Output, plain};
 use super::trials::Component;
 use crate::api::types::Problem;
-use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE};
+use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// For what is compiled and tried before the answer.
@@ -23,6 +24,9 @@ const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 /// For a larger body the host is asked first whether it wants it: a refusal is then read before all of it is sent.
 const ASKED_FIRST_BYTES: usize = 64 << 10;
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
+/// Pauses before a request whose answer was lost is sent again.
+const RETRY_PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// How to reach the host, and how to show its answer.
 #[derive(Debug, Clone, Args)]
@@ -33,6 +37,9 @@ pub struct Remote {
     /// Token for what changes something
     #[arg(long, env = "TIDEMILL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Key of the request: repeated with the same key within 24 h, it is carried out once
+    #[arg(long, value_name = "KEY", hide_short_help = true)]
+    idempotency_key: Option<String>,
     #[arg(long, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -49,6 +56,11 @@ impl Remote {
     pub fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         let body = serde_json::to_vec(body)
             .map_err(|error| Failure::failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.post_bytes(path, &body)
+    }
+
+    /// Sends JSON as it is. The request has a key, so that it can be sent again when its answer is lost.
+    pub fn post_bytes<T: DeserializeOwned>(&self, path: &[&str], body: &[u8]) -> Result<T, Failure> {
         if body.len() > BODY_BYTES_MAX {
             let (bytes, most) = (body.len(), BODY_BYTES_MAX);
             let text = format!(
@@ -56,14 +68,36 @@ impl Remote {
             );
             return Err(Failure::Usage(text));
         }
-        let mut request = self.agent().post(self.url(path)?).header("content-type", "application/json");
-        if body.len() > ASKED_FIRST_BYTES {
-            request = request.header("expect", "100-continue");
+        let (agent, url) = (self.agent(), self.url(path)?);
+        let key = self.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let send = || {
+            let mut request = agent.post(&url).header("content-type", "application/json");
+            request = request.header(IDEMPOTENCY_KEY, format!("\"{key}\""));
+            if body.len() > ASKED_FIRST_BYTES {
+                request = request.header("expect", "100-continue");
+            }
+            if let Some(token) = &self.token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            request.send(body)
+        };
+        let mut result = send();
+        let mut pauses = RETRY_PAUSES.iter();
+        let mut lost = false;
+        while is_lost(&result, lost) {
+            lost = true;
+            let Some(pause) = pauses.next() else { break };
+            std::thread::sleep(*pause);
+            result = send();
         }
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
+        match result {
+            Err(error) if lost => Err(Failure::failed(format!(
+                "no answer came from {}: {error}; the request may have been carried out: \
+                 repeat it with --idempotency-key {key}, and it is carried out once",
+                self.server
+            ))),
+            result => self.answer(result),
         }
-        self.answer(request.send(body.as_slice()))
     }
 
     /// A plugin's file, with its signature if there is one. The host is asked first whether it wants all of it.
@@ -165,6 +199,16 @@ fn broken(error: &ureq::Error) -> Option<&'static str> {
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => None,
         ureq::Error::Timeout(_) => Some("did not answer in time"),
         _ => None,
+    }
+}
+
+/// Whether the request may have arrived although no answer did. A refused connection says that it did not,
+/// unless it was sent before.
+fn is_lost(result: &Result<Response<Body>, ureq::Error>, before: bool) -> bool {
+    match result {
+        Err(ureq::Error::Io(e)) => before || e.kind() != ErrorKind::ConnectionRefused,
+        Err(ureq::Error::Timeout(_)) => true,
+        Ok(_) | Err(_) => false,
     }
 }
 

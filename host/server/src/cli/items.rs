@@ -7,7 +7,7 @@ use super::client::Remote;
 use super::output::{
     Output, line, plain, plain_lines, print, print_json, print_table, short, time, time_or_none,
 };
-use crate::api::types::{AddItem, Attempt, Decision, Error, Item, ItemWithAttempts, Items};
+use crate::api::types::{AddItem, AddedItem, Attempt, Decision, Error, Item, ItemWithAttempts, Items};
 
 #[derive(Debug, Args)]
 pub struct ItemsArgs {
@@ -106,8 +106,12 @@ fn words(error: Option<&Error>) -> Option<String> {
 }
 
 fn add(job: &str, body: AddItem, remote: &Remote) -> Result<(), Failure> {
-    let item: Item = remote.post(&["jobs", job, "items"], &body)?;
-    print(remote.output, &item, &HEADER, |item| vec![row(item)])
+    let added: AddedItem = remote.post(&["jobs", job, "items"], &body)?;
+    print(remote.output, &added, &HEADER, |added| vec![row(&added.item)])?;
+    match remote.output {
+        Output::Json => Ok(()),
+        Output::Table => line(&plain(&added.detail)),
+    }
 }
 
 fn show(args: &ItemArgs) -> Result<(), Failure> {

@@ -1,5 +1,8 @@
 //! Arguments that are understood, and those that are not.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use clap::{CommandFactory, Parser};
 use jiff::{SignedDuration, Timestamp};
 
@@ -81,4 +84,35 @@ fn hosts_of_a_trial_show_the_same_time_whenever_they_start() {
         let (least, most) = (passed * 119, passed * 119 + 120);
         assert!((least..=most).contains(&ahead), "{ahead} s ahead after {passed} s");
     }
+}
+
+/// The first answer is lost on its way; the second one ends the command.
+#[test]
+fn request_whose_answer_is_lost_is_sent_again_with_its_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let problem = r#"{"type":"t","title":"t","status":404,"code":"c","detail":"d"}"#;
+        let answers = [
+            String::new(),
+            format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{problem}", problem.len()),
+        ];
+        answers.map(|answer| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            let mut bytes = [0; 4096];
+            while !request.ends_with('}') {
+                let read = stream.read(&mut bytes).unwrap();
+                request.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            let key = request.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+            (key.unwrap().to_owned(), request.lines().last().unwrap().to_owned())
+        })
+    });
+    let line = format!("tidemill items add hello k --server http://{address}");
+    crate::cli::run(Cli::try_parse_from(line.split(' ')).unwrap());
+    let [first, second] = server.join().unwrap();
+    assert_eq!(first, second);
+    assert_eq!((first.0.len(), first.1.as_str()), (38, r#"{"key":"k","payload":""}"#));
 }

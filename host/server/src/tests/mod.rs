@@ -5,6 +5,7 @@ mod bad_requests;
 mod cli;
 mod config;
 mod config_grants;
+mod idempotency;
 mod lines;
 mod page;
 mod schedules;

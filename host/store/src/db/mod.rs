@@ -4,6 +4,7 @@
 mod postgres;
 mod row;
 mod sqlite;
+mod whole;
 mod writer;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
 pub(crate) use row::args;
 pub use row::{IntoValue, Row};
+pub use whole::{First, Whole};
 use writer::Writing;
 pub use writer::{Writer, agrees};
 
@@ -64,6 +66,13 @@ pub enum Turn {
 
 /// A transaction that rolls back when dropped.
 pub enum Tx {
+    Own(Open),
+    /// Part of the one transaction of a request: see [`Whole`].
+    Part(whole::Part),
+}
+
+/// An open transaction of either driver.
+pub enum Open {
     Sqlite(Writing),
     Postgres(Transaction<'static, Postgres>),
 }
@@ -75,8 +84,15 @@ impl Db {
     }
 
     pub async fn begin_as(&self, turn: Turn) -> Result<Tx, sqlx::Error> {
+        match Whole::current() {
+            Some(whole) => Ok(Tx::Part(whole.begin(self).await?)),
+            None => Ok(Tx::Own(self.open(turn).await?)),
+        }
+    }
+
+    async fn open(&self, turn: Turn) -> Result<Open, sqlx::Error> {
         match self {
-            Db::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin(turn).await?)),
+            Db::Sqlite { writer, .. } => Ok(Open::Sqlite(writer.begin(turn).await?)),
             Db::Postgres(pool) => begun(pool, "BEGIN".to_owned()).await,
         }
     }
@@ -84,25 +100,35 @@ impl Db {
     /// A transaction that sees one state of the database and cannot write.
     pub async fn begin_read(&self) -> Result<Tx, sqlx::Error> {
         match self {
-            Db::Sqlite { readers, .. } => Ok(Tx::Sqlite(Writing::reading(readers.begin().await?))),
+            Db::Sqlite { readers, .. } => Ok(Tx::Own(Open::Sqlite(Writing::reading(readers.begin().await?)))),
             Db::Postgres(pool) => {
-                begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned()).await
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                begun(pool, begin.to_owned()).await.map(Tx::Own)
             }
         }
     }
 
     /// A transaction for declared statements, none of which works longer than `time`, also when nobody waits for it.
+    /// It is on a datasource, so it is never part of a request's transaction.
     pub async fn begin_declared(&self, writes: bool, time: Duration) -> Result<Tx, sqlx::Error> {
         let Db::Postgres(pool) = self else {
-            return if writes { self.begin().await } else { self.begin_read().await };
+            return match writes {
+                true => self.open(Turn::Request).await.map(Tx::Own),
+                false => self.begin_read().await,
+            };
         };
         let mode = if writes { "" } else { " ISOLATION LEVEL REPEATABLE READ READ ONLY" };
         let millis = (time + CUT_OFF_GRACE).as_millis();
-        begun(pool, format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}")).await
+        begun(pool, format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}")).await.map(Tx::Own)
     }
 
-    /// Rows of one reading statement.
+    /// Rows of one reading statement. Within a request's transaction it sees what the request has written.
     pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        if let Some(whole) = Whole::current()
+            && let Some(rows) = whole.fetch(sql, args).await
+        {
+            return rows;
+        }
         Ok(self.read(sql, args, Most::ALL).await?)
     }
 
@@ -155,21 +181,64 @@ impl Db {
     }
 }
 
+impl Open {
+    async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, sqlx::Error> {
+        match self {
+            Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, Most::ALL).await,
+            Open::Postgres(tx) => answered(postgres::fetch(&mut *tx, sql.postgres(), args, Most::ALL)).await,
+        }
+    }
+
+    async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, sqlx::Error> {
+        match self {
+            Open::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args).await,
+            Open::Postgres(tx) => answered(postgres::execute(&mut *tx, sql.postgres(), args)).await,
+        }
+    }
+
+    /// A statement without arguments that concerns the transaction itself.
+    async fn control(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        match self {
+            Open::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut ***tx).await.map(|_| ()),
+            Open::Postgres(tx) => answered(sqlx::raw_sql(sql).execute(&mut **tx)).await.map(|_| ()),
+        }
+    }
+
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Open::Sqlite(mut tx) => {
+                tx.lock_handle().await?.remove_progress_handler();
+                tx.commit().await
+            }
+            Open::Postgres(tx) => answered(tx.commit()).await,
+        }
+    }
+
+    async fn rollback(self) -> Result<(), sqlx::Error> {
+        match self {
+            Open::Sqlite(mut tx) => {
+                tx.lock_handle().await?.remove_progress_handler();
+                tx.rollback().await
+            }
+            Open::Postgres(tx) => answered(tx.rollback()).await,
+        }
+    }
+}
+
 impl Tx {
+    fn open(&mut self) -> &mut Open {
+        match self {
+            Tx::Own(open) => open,
+            Tx::Part(part) => part.open(),
+        }
+    }
+
     pub async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let rows = match self {
-            Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, Most::ALL).await,
-            Tx::Postgres(tx) => answered(postgres::fetch(&mut *tx, sql.postgres(), args, Most::ALL)).await,
-        };
-        Ok(rows?)
+        Ok(self.open().fetch(sql, args).await?)
     }
 
     pub async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, StoreError> {
-        let changed = match self {
-            Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args).await,
-            Tx::Postgres(tx) => answered(postgres::execute(&mut *tx, sql.postgres(), args)).await,
-        };
-        Ok(changed?)
+        Ok(self.open().execute(sql, args).await?)
     }
 
     /// A statement that is no constant of ours: a plugin declared it, and it was checked at load.
@@ -179,9 +248,9 @@ impl Tx {
         args: &[Value],
         most: Most,
     ) -> Result<Vec<Row>, sqlx::Error> {
-        match self {
-            Tx::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, most).await,
-            Tx::Postgres(tx) => {
+        match self.open() {
+            Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, most).await,
+            Open::Postgres(tx) => {
                 postgres::fetch(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args, most).await
             }
         }
@@ -189,16 +258,16 @@ impl Tx {
 
     /// Has the next declared statement given up after `time`. Postgres was told at the begin.
     pub async fn cut_off_after(&mut self, time: Duration) -> Result<(), sqlx::Error> {
-        let Tx::Sqlite(tx) = self else { return Ok(()) };
+        let Open::Sqlite(tx) = self.open() else { return Ok(()) };
         let deadline = Instant::now() + time + CUT_OFF_GRACE;
         tx.lock_handle().await?.set_progress_handler(CUT_OFF_STEPS, move || Instant::now() < deadline);
         Ok(())
     }
 
     pub async fn execute_declared(&mut self, sql: &str, args: &[Value]) -> Result<u64, sqlx::Error> {
-        match self {
-            Tx::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args).await,
-            Tx::Postgres(tx) => {
+        match self.open() {
+            Open::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args).await,
+            Open::Postgres(tx) => {
                 postgres::execute(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args).await
             }
         }
@@ -222,43 +291,40 @@ impl Tx {
 
     /// A setting of Postgres for the rest of this transaction.
     async fn set_local(&mut self, name: &str, value: &str) -> Result<(), sqlx::Error> {
-        let Tx::Postgres(tx) = self else { return Ok(()) };
+        let Open::Postgres(tx) = self.open() else { return Ok(()) };
         let set = sqlx::AssertSqlSafe(format!("SET LOCAL {name} TO {value}"));
         answered(sqlx::raw_sql(set).execute(&mut **tx)).await.map(|_| ())
     }
 
     /// Whether a declared statement can be prepared here.
     pub async fn prepare_declared(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        match self {
-            Tx::Sqlite(tx) => sqlite::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
-            Tx::Postgres(tx) => postgres::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
+        match self.open() {
+            Open::Sqlite(tx) => sqlite::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
+            Open::Postgres(tx) => postgres::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
         }
     }
 
     /// Has Postgres check now what it would check at the commit.
     pub async fn check_constraints(&mut self) -> Result<(), sqlx::Error> {
-        let Tx::Postgres(tx) = self else { return Ok(()) };
+        let Open::Postgres(tx) = self.open() else { return Ok(()) };
         answered(sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut **tx)).await.map(|_| ())
     }
 
     /// At once: dropped, it is undone when its connection is used next.
     pub async fn rollback(self) -> Result<(), StoreError> {
         match self {
-            Tx::Sqlite(mut tx) => {
-                tx.lock_handle().await?.remove_progress_handler();
-                Ok(tx.rollback().await?)
+            Tx::Own(open) => Ok(open.rollback().await?),
+            Tx::Part(part) => {
+                drop(part);
+                Ok(())
             }
-            Tx::Postgres(tx) => Ok(answered(tx.rollback()).await?),
         }
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
-            Tx::Sqlite(mut tx) => {
-                tx.lock_handle().await?.remove_progress_handler();
-                Ok(tx.commit().await?)
-            }
-            Tx::Postgres(tx) => Ok(answered(tx.commit()).await?),
+            Tx::Own(open) => Ok(open.commit().await?),
+            Tx::Part(part) => Ok(part.commit().await?),
         }
     }
 }
@@ -277,11 +343,11 @@ async fn answered<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resu
 
 /// Dropped between BEGIN and its answer, the driver would hand the connection on with the transaction open. So the
 /// begin goes on to its end, whoever stops waiting, and what it opened is then rolled back.
-async fn begun(pool: &PgPool, begin: String) -> Result<Tx, sqlx::Error> {
+async fn begun(pool: &PgPool, begin: String) -> Result<Open, sqlx::Error> {
     let pool = pool.clone();
     let begun = tokio::spawn(async move { pool.begin_with(sqlx::AssertSqlSafe(begin)).await });
     let begun = answered(async { begun.await.map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))? });
-    Ok(Tx::Postgres(begun.await?))
+    Ok(Open::Postgres(begun.await?))
 }
 
 /// Drivers keep prepared statements by their text, and Postgres fixes the types of parameters at the first use:

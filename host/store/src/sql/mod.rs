@@ -1,6 +1,7 @@
 //! Every statement, once. `sqlite.rs` and `postgres.rs` say only what they say differently.
 
 pub mod alerts;
+pub mod answers;
 pub mod batches;
 pub mod clock;
 pub mod events;

@@ -39,6 +39,7 @@ mod plans;
 mod plugins;
 mod releases;
 
+mod answers;
 mod audit;
 
 mod conservation;

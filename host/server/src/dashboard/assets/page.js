@@ -36,12 +36,12 @@
     if (token) headers.authorization = "Bearer " + token;
     try {
       const answer = await fetch(path, { method: "POST", headers: headers, body: body });
+      const said = await answer.json().catch(function () { return {}; });
       if (answer.ok) {
         refresh();
-        return say(done, false);
+        return say(said.detail || done, false);
       }
-      const problem = await answer.json().catch(function () { return {}; });
-      say(problem.detail || "the host answered " + answer.status, true);
+      say(said.detail || "the host answered " + answer.status, true);
       if (answer.status === 401) ask(path, body, done);
     } catch (error) {
       say("the host cannot be reached: " + error.message, true);

@@ -1,0 +1,118 @@
+//! Requests with a key: each POST is carried out once, and its answer says what it did.
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::Value;
+
+use super::world::{Answer, World, get, post};
+
+fn keyed(key: &str, path: &str, body: &str) -> Request<Body> {
+    let mut request = post(path, body);
+    request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+    request
+}
+
+fn field(answer: &Answer, name: &str) -> String {
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    body[name].as_str().unwrap_or_default().to_owned()
+}
+
+async fn entries(world: &World) -> usize {
+    world.state.store.audit(500).await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn item_is_added_once_although_it_was_resolved_meanwhile() {
+    let world = World::new().await;
+    let request = || keyed("\"k\"", "/api/v1/jobs/wallet/items", r#"{"key":"a","payload":"1"}"#);
+    let first = world.ask(request()).await;
+    assert_eq!((first.status.as_u16(), field(&first, "outcome").as_str()), (201, "added"));
+    assert!(!first.headers.contains_key("idempotency-replayed"));
+    world.ask(post("/api/v1/items/wallet/a/resolve", "{}")).await;
+    let before = entries(&world).await;
+    let again = world.ask(request()).await;
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    assert_eq!(again.headers["content-type"], "application/json");
+    assert_eq!(entries(&world).await, before);
+    assert!(world.ask(get("/api/v1/items/wallet/a")).await.body.contains(r#""state":"resolved""#));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answer_says_what_became_of_the_payload() {
+    let world = World::new().await;
+    let add = async |payload: &str| {
+        let body = format!(r#"{{"key":"a","payload":"{payload}"}}"#);
+        let answer = world.ask(post("/api/v1/jobs/wallet/items", &body)).await;
+        (
+            answer.status.as_u16(),
+            field(&answer, "outcome"),
+            field(&answer, "payload"),
+            field(&answer, "detail"),
+        )
+    };
+    let told = |status, outcome: &str, payload: &str, detail: &str| {
+        (status, outcome.to_owned(), payload.to_owned(), detail.to_owned())
+    };
+    assert_eq!(add("1").await, told(201, "added", "1", "\"a\" is added to wallet"));
+    let same = "\"a\" of wallet is pending already: its payload is the one sent";
+    assert_eq!(add("1").await, told(200, "kept", "1", same));
+    let dropped = "\"a\" of wallet is pending already: it keeps its payload, and the one sent was dropped";
+    assert_eq!(add("2").await, told(200, "kept", "1", dropped));
+    world.ask(post("/api/v1/items/wallet/a/resolve", "{}")).await;
+    let anew = "\"a\" of wallet was resolved: it starts anew with the payload sent";
+    assert_eq!(add("2").await, told(201, "reopened", "2", anew));
+}
+
+/// Each of them would do something a second time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_post_is_carried_out_once() {
+    let world = World::new().await;
+    world.discover(&["k"]).await;
+    let batch = r#"{"job":"wallet","items":[{"operation":"a","payload":{}}]}"#;
+    let requests = [
+        ("/api/v1/jobs/wallet", "{}"),
+        ("/api/v1/jobs/wallet/items", r#"{"key":"a"}"#),
+        ("/api/v1/batches", batch),
+        ("/api/v1/items/wallet/k/manual", r#"{"notes":"n"}"#),
+        ("/api/v1/jobs/wallet/pause", "{}"),
+        ("/api/v1/jobs/wallet/resume", "{}"),
+        ("/api/v1/pause", ""),
+        ("/api/v1/resume", ""),
+        ("/api/v1/jobs/wallet/edits", r#"{"set":{"concurrency":2}}"#),
+        ("/api/v1/locks/l/take", r#"{"ttl":"1m"}"#),
+        ("/api/v1/locks/l/release", "{}"),
+        ("/api/v1/recover", "{}"),
+        ("/api/v1/outbox/redrive", "{}"),
+    ];
+    for (at, (path, body)) in requests.into_iter().enumerate() {
+        let key = format!("key-{at}");
+        let first = world.ask(keyed(&key, path, body)).await;
+        assert!(first.status.is_success(), "{path}: {} {}", first.status, first.body);
+        let before = entries(&world).await;
+        let again = world.ask(keyed(&key, path, body)).await;
+        assert_eq!((again.status, &again.body), (first.status, &first.body), "{path}");
+        assert_eq!(again.headers.get("location"), first.headers.get("location"), "{path}");
+        assert_eq!(again.headers["idempotency-replayed"], "true", "{path}");
+        assert_eq!(entries(&world).await, before, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn key_belongs_to_one_request() {
+    let world = World::new().await;
+    let path = "/api/v1/jobs/wallet/items";
+    let first = world.ask(keyed("k", path, r#"{"key":"a"}"#)).await;
+    assert_eq!(first.status, 201);
+    for (path, body) in [(path, r#"{"key":"b"}"#), ("/api/v1/jobs/wallet", r#"{"key":"a"}"#)] {
+        let other = world.ask(keyed("\"k\"", path, body)).await;
+        assert_eq!((other.status.as_u16(), field(&other, "code").as_str()), (422, "idempotency-key-reused"));
+    }
+    for bad in ["", "\"\"", "\"open", "\"a\";b", "\"a\\b\"", &"x".repeat(256)] {
+        let refused = world.ask(keyed(bad, path, r#"{"key":"c"}"#)).await;
+        assert_eq!(field(&refused, "code"), "bad-idempotency-key", "{bad}");
+    }
+    // What is refused did nothing, so that its key is free.
+    assert_eq!(world.ask(keyed("free", path, r#"{"kay":"d"}"#)).await.status, 400);
+    assert_eq!(world.ask(keyed("free", path, r#"{"key":"d"}"#)).await.status, 201);
+}

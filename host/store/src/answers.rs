@@ -1,0 +1,141 @@
+//! Requests that can be sent again: what they do and their answer are one transaction, and the answer is remembered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::db::{First, Row, Whole, args};
+use crate::error::StoreError;
+use crate::sql::answers;
+use crate::store::Store;
+
+/// How long an answer is remembered.
+pub const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// A request as its sender names it: keys of one actor mean nothing to another one.
+#[derive(Debug, Clone, Copy)]
+pub struct Keyed<'a> {
+    pub actor: &'a str,
+    pub key: &'a str,
+    /// SHA-256 of all that the request asks for.
+    pub sha256: &'a str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub location: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Only such an answer is remembered; any other one says that nothing was done.
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    /// It was carried out now, or refused.
+    Now(Answer),
+    /// It was carried out before.
+    Before(Answer),
+    /// Its key was used for another request.
+    Other,
+    /// It is being carried out.
+    Running,
+}
+
+/// Keys of requests that this process works on, with their hashes.
+pub(crate) type Running = Arc<Mutex<HashMap<(String, String), String>>>;
+
+/// Removes its key when it is dropped: also when the request's sender went away.
+struct Entered {
+    running: Running,
+    key: (String, String),
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Store {
+    /// Carries `work` out unless it was before. All that it writes is committed together with its answer; nothing is
+    /// if it answers with a refusal.
+    pub async fn once(
+        &self,
+        request: Keyed<'_>,
+        now: Timestamp,
+        work: impl Future<Output = Answer>,
+    ) -> Result<Once, StoreError> {
+        let _entered = match self.enter(request) {
+            Ok(entered) => entered,
+            Err(once) => return Ok(once),
+        };
+        if let Some(known) = self.answered(request, now).await? {
+            return Ok(known);
+        }
+        let args = args![request.actor, request.key, request.sha256, Vec::new(), now, forgotten(now)];
+        let whole = Whole::new(First { sql: answers::ANSWER_CLAIM, args: args.to_vec() });
+        let answer = whole.run(work).await;
+        let kept = match whole.refused() || !answer.is_success() {
+            true => whole.roll_back().await.map(|()| false),
+            false => {
+                let status = i64::from(answer.status);
+                let (location, body) = (answer.location.clone(), answer.body.clone());
+                let args = args![request.actor, request.key, status, location, body];
+                whole.commit(&self.db, answers::ANSWER_PUT, &args).await.map(|()| true)
+            }
+        };
+        // Asked after the commit too: it opens the transaction of work that wrote nothing.
+        if whole.refused() {
+            return Ok(self.answered(request, now).await?.unwrap_or(Once::Running));
+        }
+        if kept? && whole.wakes() {
+            self.wake();
+        }
+        Ok(Once::Now(answer))
+    }
+
+    /// Forgets answers that are older than [`ANSWERS_KEPT`].
+    pub async fn prune_answers(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.db.execute(answers::ANSWERS_PRUNE, &args![forgotten(now)]).await
+    }
+
+    async fn answered(&self, request: Keyed<'_>, now: Timestamp) -> Result<Option<Once>, StoreError> {
+        let args = args![request.actor, request.key, forgotten(now)];
+        let rows = self.db.fetch(answers::ANSWER_GET, &args).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        if row.text("request_sha256")? != request.sha256 {
+            return Ok(Some(Once::Other));
+        }
+        answer(row).map(|answer| Some(Once::Before(answer)))
+    }
+
+    fn enter(&self, request: Keyed<'_>) -> Result<Entered, Once> {
+        let key = (request.actor.to_owned(), request.key.to_owned());
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match running.get(&key) {
+            Some(sha256) if sha256 == request.sha256 => Err(Once::Running),
+            Some(_) => Err(Once::Other),
+            None => {
+                running.insert(key.clone(), request.sha256.to_owned());
+                Ok(Entered { running: self.running.clone(), key })
+            }
+        }
+    }
+}
+
+fn forgotten(now: Timestamp) -> Timestamp {
+    now.checked_sub(ANSWERS_KEPT).unwrap_or(Timestamp::MIN)
+}
+
+fn answer(row: &Row) -> Result<Answer, StoreError> {
+    let status = row.count("status")?;
+    let status = u16::try_from(status).map_err(|_| StoreError::Corrupt(format!("status {status}")))?;
+    Ok(Answer { status, location: row.opt_text("location")?, body: row.blob("body")? })
+}

@@ -71,18 +71,7 @@ impl App {
         let host = host_id(&config.data_dir, clock.now())?;
         let store = Arc::new(Store::open(&config.store).await?);
 
-        let check: Arc<dyn StatementCheck> = Arc::new(StoreCheck(store.clone()));
-        let mut settings = SandboxConfig::new(&config.plugins.dir, clock.clone());
-        settings.compiler = config.compiler.clone();
-        settings.data_dir = Some(config.data_dir.clone());
-        let calls_max = engine.attempts_max.saturating_add(engine.discoveries_max);
-        settings.attempts_max = calls_max.saturating_add(CALLS_BESIDE_ENGINE);
-        if Machine::this().bytes < ONE_COMPILER_BELOW {
-            settings.compiles_max = 1;
-        }
-        settings.certificates.clone_from(&config.tls.certificates);
-        settings.signatures.clone_from(&config.plugins.signatures);
-        let sandbox = Sandbox::new(settings, Some(check))?;
+        let sandbox = open_sandbox(&config, &engine, &store, clock.clone())?;
         let engine = fitting(engine, sandbox.calls_max());
 
         let stopping = CancellationToken::new();
@@ -153,6 +142,26 @@ impl App {
         self.engine.stop().await;
         self.store.close().await;
     }
+}
+
+fn open_sandbox(
+    config: &Config,
+    engine: &EngineConfig,
+    store: &Arc<Store>,
+    clock: Clock,
+) -> anyhow::Result<Arc<Sandbox>> {
+    let check: Arc<dyn StatementCheck> = Arc::new(StoreCheck(store.clone()));
+    let mut settings = SandboxConfig::new(&config.plugins.dir, clock);
+    settings.compiler = config.compiler.clone();
+    settings.data_dir = Some(config.data_dir.clone());
+    let calls_max = engine.attempts_max.saturating_add(engine.discoveries_max);
+    settings.attempts_max = calls_max.saturating_add(CALLS_BESIDE_ENGINE);
+    if Machine::this().bytes < ONE_COMPILER_BELOW {
+        settings.compiles_max = 1;
+    }
+    settings.certificates.clone_from(&config.tls.certificates);
+    settings.signatures.clone_from(&config.plugins.signatures);
+    Ok(Sandbox::new(settings, Some(check))?)
 }
 
 /// Discoveries and what is beside the engine have a third of the calls at most.

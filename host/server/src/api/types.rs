@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 mod batch;
 mod lock;
 mod plugin;
+mod recover;
 mod replay;
 mod result;
 mod schedule;
@@ -17,6 +18,7 @@ pub use self::plugin::{
     KnownVersion, Plugin, PluginCandidate, PluginPin, PluginRelease, PluginVersions, Plugins, SkippedFile,
     VersionTried,
 };
+pub use self::recover::{Answered, Doctor, Recovered, RecoveredItem, SelfCheck};
 pub use self::replay::{
     Replay, ReplayAttempt, ReplayCost, ReplayEnd, ReplayRecorded, ReplaySummary, ReplayVersion, Replayed,
 };
@@ -217,48 +219,6 @@ pub struct Alert {
     pub last_at: Timestamp,
     pub acknowledged_at: Option<Timestamp>,
     pub acknowledged_by: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Recovered {
-    pub items: Vec<RecoveredItem>,
-}
-
-/// An item whose host went away, and its state now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RecoveredItem {
-    pub job: String,
-    pub key: String,
-    pub state: String,
-    pub crashes: u32,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Doctor {
-    pub health: Health,
-    /// Whether the clocks of hosts and database were never ahead, as far as an open alert tells.
-    pub clock: Answered,
-    pub jobs: Vec<SelfCheck>,
-    /// What the attempts of the host that was asked may use together, and where that comes from.
-    #[serde(default)]
-    pub memory: String,
-}
-
-/// Five questions about a job.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SelfCheck {
-    pub job: String,
-    pub lock: Answered,
-    pub heartbeat: Answered,
-    pub bounded_retries: Answered,
-    pub metrics: Answered,
-    pub audited_recovery: Answered,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Answered {
-    pub yes: bool,
-    pub how: String,
 }
 
 /// The body that adds an item by hand.

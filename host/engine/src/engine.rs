@@ -49,6 +49,8 @@ pub(crate) struct Ctx {
     pub stop: CancellationToken,
     /// End what runs, now.
     pub cut: CancellationToken,
+    /// The last attempt of a host that stops has ended: no lease needs renewal.
+    pub ended: CancellationToken,
     /// Ends what runs under leases that could not be renewed; a new one follows.
     pub leases: Mutex<CancellationToken>,
     /// Why the last renewal failed, if it did.
@@ -108,8 +110,6 @@ pub struct Engine {
     takers: TaskTracker,
     /// Keeps the leases of what runs, until the last attempt has ended.
     keeper: TaskTracker,
-    /// The last attempt has ended, and with it the keeper's work.
-    ended: CancellationToken,
 }
 
 /// The name of the loop that renews leases.
@@ -160,6 +160,7 @@ impl Engine {
             figures: Figures::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
+            ended: CancellationToken::new(),
             leases: Mutex::new(CancellationToken::new()),
             trouble: Mutex::default(),
             attempts: TaskTracker::new(),
@@ -169,8 +170,7 @@ impl Engine {
         });
         recovery::at_start(&ctx).await;
         let (takers, keeper) = (TaskTracker::new(), TaskTracker::new());
-        let ended = CancellationToken::new();
-        keeper.spawn(supervised(&ctx, HEARTBEAT, &ended, heartbeat::run));
+        keeper.spawn(supervised(&ctx, HEARTBEAT, &ctx.ended, heartbeat::run));
         let stop = &ctx.stop;
         takers.spawn(supervised(&ctx, "recovery", stop, recovery::run));
         takers.spawn(supervised(&ctx, "scheduler", stop, scheduler::run));
@@ -180,7 +180,7 @@ impl Engine {
         takers.spawn(supervised(&ctx, "queue", stop, queue::run));
         takers.close();
         keeper.close();
-        Ok(Engine { ctx, takers, keeper, ended })
+        Ok(Engine { ctx, takers, keeper })
     }
 
     /// Takes no new work, lets attempts end, cuts off those that do not, and puts their items back.
@@ -196,7 +196,7 @@ impl Engine {
             ctx.cut.cancel();
             ctx.attempts.wait().await;
         }
-        self.ended.cancel();
+        ctx.ended.cancel();
         self.keeper.wait().await;
         if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.clock.now()).await {
             tracing::warn!(%error, "the store did not hear that this host stopped");

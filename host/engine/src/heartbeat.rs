@@ -48,7 +48,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         let next = looked_at.checked_add(wait).unwrap_or(Timestamp::MAX);
         tokio::select! {
             _ = until(&ctx.clock, Some(next)) => {}
-            _ = stopped(&ctx) => return,
+            _ = ctx.ended.cancelled() => return,
         }
         // This process itself may have been stopped for a while: its guests must not go on before it has heard anything.
         give_up_if_late(&ctx);
@@ -120,11 +120,6 @@ async fn back(ctx: &Ctx) {
 
 fn retry_period(ctx: &Ctx) -> SignedDuration {
     (ctx.config.lease_renewal / 5).max(SignedDuration::from_millis(1))
-}
-
-async fn stopped(ctx: &Ctx) {
-    ctx.stop.cancelled().await;
-    ctx.attempts.wait().await;
 }
 
 /// Past this point another host may take what we hold: our guests end first, but for jobs that said otherwise.

@@ -52,7 +52,9 @@ async fn loops_that_panic_go_on(world: World) {
     for name in ["committer", "discovery", "heartbeat", "queue", "recovery", "scheduler", "upkeep"] {
         assert!(names.iter().any(|task| task == name), "{name} is not among {names:?}");
     }
+    let at_stop = failures(&host);
     host.stop().await;
+    assert_eq!(failures(&host), at_stop, "no loop ends before it should");
 }
 
 async fn an_attempt_keeps_its_place_when_the_queue_fails(world: World) {

@@ -22,6 +22,9 @@ fn counter(name: &str, counts_in: &str) -> JobSpec {
         ..Grants::default()
     };
     let config = [("in", counts_in), ("count", &ITEMS.to_string()), ("work_ms", "20")];
+    // Items that wait for one lock come back at the same time, and one of them gets it.
+    job.retry.min_delay = Some(SignedDuration::from_secs(1));
+    job.retry.cap = SignedDuration::from_secs(5);
     job.config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     job
 }

@@ -118,7 +118,8 @@ async fn s3_s5_every_low_campaign_three_at_a_time_in_sight(kind: Kind) {
     services.stock.door.set(Mood::Well);
     scene.host.settle().await;
     let result = scene.result(run).await;
-    assert_eq!((result.current(), result.total, result.success, result.failed), (7, 8, 7, 0));
+    // The first attempt of each has ended; the one that failed is tried again.
+    assert_eq!((result.current(), result.total, result.success, result.failed), (8, 8, 7, 0));
     assert!(result.last.is_some_and(|last| last.success && last.key != "5"));
     assert_eq!(services.stock.door.inside_max(), 3);
     for campaign in [1, 2, 3, 4, 6, 7, 8] {

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
-use crate::rooms::Rooms;
+use crate::rooms::{Rooms, Tenants};
 use crate::strain::Strain;
 use crate::watch::Steadiness;
 use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
@@ -177,7 +177,8 @@ impl Engine {
         takers.spawn(supervised(&ctx, "upkeep", stop, upkeep::run));
         let busy = discovery::Busy::default();
         takers.spawn(supervised(&ctx, "discovery", stop, move |ctx| discovery::run(ctx, busy.clone())));
-        takers.spawn(supervised(&ctx, "queue", stop, queue::run));
+        let tenants = Arc::new(tokio::sync::Mutex::new(Tenants::default()));
+        takers.spawn(supervised(&ctx, "queue", stop, move |ctx| queue::run(ctx, tenants.clone())));
         takers.close();
         keeper.close();
         Ok(Engine { ctx, takers, keeper })

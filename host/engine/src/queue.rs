@@ -8,6 +8,7 @@ use domain::job::JobSpec;
 use jiff::Timestamp;
 use store::StoreError;
 use store::pauses::Pauses;
+use tokio::sync::Mutex;
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
@@ -26,8 +27,9 @@ const FULL_REST: Duration = Duration::from_millis(2);
 /// another transaction may hold its row for a moment (a renewal, another host's claim).
 const HELD_REST: Duration = Duration::from_millis(20);
 
-pub async fn run(ctx: Arc<Ctx>) {
-    let mut tenants = Tenants::default();
+/// `tenants` outlives a failure of the loop: it counts the attempts that run.
+pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
+    let mut tenants = tenants.lock().await;
     let (mut pauses, mut looked_at) = (ctx.pauses().await, Instant::now());
     loop {
         let woken = ctx.store.woken();

@@ -209,7 +209,7 @@ async fn failures_of_the_host_do_not_count(world: World) {
         assert_eq!((item.state, item.attempts, item.crashes), (State::Waiting, 0, 0));
         assert_eq!(item.error.unwrap().code, HOST_STORE);
         assert_eq!(host.store.run(run).await.unwrap().unwrap().done, 0, "its attempt is still to come");
-        assert!(host.engine.trouble().unwrap().contains("no answer"));
+        assert!(host.engine.resource_trouble().unwrap().contains("no answer"));
         advance_to_due(&world, &host, "a").await;
     }
     let run = world.until_run(&host, run, "finished").await;

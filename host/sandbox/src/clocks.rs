@@ -10,6 +10,13 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 const RESOLUTION: Duration = Duration::from_millis(1);
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
+/// What the monotonic clock shows when an attempt starts: one day. Its origin is arbitrary, but guests rely on what
+/// machines show: Go aborts on an instant of 0, and code that subtracts a timeout from the present must not underflow.
+/// The value is the same for each attempt, so it tells nothing and a replay sees the same.
+const MONOTONIC_START_MILLIS: u64 = 24 * 60 * 60 * 1_000;
+/// Some languages hold an instant in 64 bits with a sign.
+const MONOTONIC_NANOS_MAX: u64 = i64::MAX as u64;
+
 pub struct GuestWallClock(pub Clock);
 
 impl HostWallClock for GuestWallClock {
@@ -48,6 +55,47 @@ impl HostMonotonicClock for GuestMonotonicClock {
                 u64::try_from(passed).unwrap_or(0)
             }
         };
-        millis.saturating_mul(NANOS_PER_MILLI)
+        let nanos = millis.saturating_add(MONOTONIC_START_MILLIS).saturating_mul(NANOS_PER_MILLI);
+        nanos.min(MONOTONIC_NANOS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn monotonic_time_starts_at_the_same_offset_and_keeps_to_its_resolution() {
+        let epoch = Timestamp::UNIX_EPOCH;
+        let clock = Clock::manual(epoch);
+        let guest = GuestMonotonicClock::new(clock.clone());
+        assert_eq!(guest.now(), MONOTONIC_START_MILLIS * NANOS_PER_MILLI);
+        if let Clock::Manual(manual) = &clock {
+            manual.advance(SignedDuration::from_micros(1_500));
+        }
+        assert_eq!(guest.now(), MONOTONIC_START_MILLIS * NANOS_PER_MILLI + guest.resolution());
+        let steady = GuestMonotonicClock::new(Clock::steady());
+        assert!(steady.now() >= MONOTONIC_START_MILLIS * NANOS_PER_MILLI);
+        assert_eq!(steady.now() % steady.resolution(), 0);
+    }
+
+    #[test]
+    fn monotonic_time_neither_wraps_nor_turns_negative() {
+        let guest = GuestMonotonicClock {
+            clock: Clock::manual(Timestamp::MAX),
+            origin: Timestamp::MIN,
+            started: Instant::now(),
+        };
+        assert_eq!(guest.now(), MONOTONIC_NANOS_MAX);
+        let back =
+            GuestMonotonicClock { clock: Clock::manual(Timestamp::MIN), origin: Timestamp::MAX, ..guest };
+        assert_eq!(back.now(), MONOTONIC_START_MILLIS * NANOS_PER_MILLI);
+    }
+
+    #[test]
+    fn wall_time_before_1970_is_shown_as_1970() {
+        assert_eq!(GuestWallClock(Clock::manual(Timestamp::MIN)).now(), Duration::ZERO);
     }
 }

@@ -19,6 +19,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 
 /// What one component may be made of. Python guests have 14 core modules, QuickJS ones 2 memories.
 pub const CORE_INSTANCES_MAX: u32 = 64;
+/// Memories of one component, however many instances share them. The limiter adds up their sizes.
 pub const MEMORIES_MAX: u32 = 8;
 pub const TABLES_MAX: u32 = 16;
 /// Elements of one table; the largest guests seen have 7,700.
@@ -96,7 +97,9 @@ fn base() -> Config {
         .epoch_interruption(true)
         .concurrency_support(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // What wasmtime makes to connect two components copies from one memory to another. `scan` bounds how many
+        // memories a guest's own modules may have.
+        .wasm_multi_memory(true)
         .wasm_relaxed_simd(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
@@ -119,6 +122,9 @@ fn pool(attempts_max: u32) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
+        // wasmtime's default is 1 of each.
+        .max_memories_per_module(MEMORIES_MAX)
+        .max_tables_per_module(TABLES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .linear_memory_keep_resident(2 * MIB)
         .table_keep_resident(64 * KIB)

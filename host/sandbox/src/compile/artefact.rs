@@ -14,5 +14,5 @@ pub fn load(engine: &Engine, artefact: &[u8]) -> Result<Component, String> {
     // SAFETY: the bytes are what wasmtime's compiler made, as the caller vouches. Those of another version of
     // wasmtime or of other settings are refused by wasmtime.
     let component = unsafe { Component::deserialize(engine, artefact) };
-    component.map_err(|e| format!("what the compiler made of it cannot be loaded: {e:#}"))
+    component.map_err(|e| format!("this host cannot load it: {e:#}"))
 }

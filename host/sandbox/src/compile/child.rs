@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use domain::id::PluginName;
 use domain::limits::{KIB, MIB};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setpriority_pgrp, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -31,6 +32,10 @@ const ARTEFACT_BYTES_MAX: usize = 256 * MIB;
 /// With its functions: their codes, and a little more for each.
 const ANSWER_BYTES_MAX: usize = ARTEFACT_BYTES_MAX + 2 * FUNCTIONS_BYTES_MAX;
 const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
+/// What is shown of a panic's message.
+const PANIC_BYTES_MAX: usize = 512;
+/// The exit code of Rust programs that panic. [`compile_stdin`] ends with it too.
+const PANICKED: i32 = 101;
 /// Of `setrlimit`'s bound on time.
 const SIGXCPU: i32 = 24;
 /// Of a process that gives up, as Rust's do that get no memory.
@@ -50,7 +55,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    pub const DEFAULT: Bounds = Bounds { time: Duration::from_secs(30), address_space_bytes: 1 << 30 };
+    pub const DEFAULT: Bounds = Bounds { time: Duration::from_secs(60), address_space_bytes: 1 << 30 };
 
     /// From here on, for this process. Where memory runs out, it is the one to go.
     fn apply(&self) -> rustix::io::Result<()> {
@@ -80,7 +85,12 @@ impl Child {
     }
 
     /// `functions` are those of the version before, if they are known.
-    pub async fn compile(&self, component: Vec<u8>, functions: Vec<u8>) -> Result<Compiled, Refusal> {
+    pub async fn compile(
+        &self,
+        plugin: &PluginName,
+        component: Vec<u8>,
+        functions: Vec<u8>,
+    ) -> Result<Compiled, Refusal> {
         let started = self.command(component.len()).spawn();
         let mut process = started.map_err(|e| {
             Refusal::passing(format!("the compiler {} cannot be started: {e}", self.program.display()))
@@ -106,12 +116,13 @@ impl Child {
         let Ok((answer, complaint, ended)) = ended else {
             let _ = process.kill().await;
             // It steps back behind attempts, so that may be for want of a moment to spare.
-            let late = format!("it could not be compiled within {:?}", self.bounds.time);
+            let time = self.bounds.time;
+            let late = format!("it could not be compiled within {time:?} (plugins.compile_time)");
             return Err(Refusal::passing(late));
         };
         let ended = ended.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
         if !ended.success() {
-            return Err(self.why(ended, &complaint));
+            return Err(self.why(plugin, ended, &complaint));
         }
         let too_large = answer.len() > ANSWER_BYTES_MAX;
         match Compiled::of(answer) {
@@ -145,22 +156,31 @@ impl Child {
         command
     }
 
-    fn why(&self, ended: ExitStatus, complaint: &[u8]) -> Refusal {
+    fn why(&self, plugin: &PluginName, ended: ExitStatus, complaint: &[u8]) -> Refusal {
         let Bounds { time, address_space_bytes } = self.bounds;
-        let complaint = shown(String::from_utf8_lossy(complaint).trim(), COMPLAINT_BYTES_MAX);
+        let complaint = String::from_utf8_lossy(complaint);
+        let first_line = shown(complaint.lines().next().unwrap_or_default().trim(), PANIC_BYTES_MAX);
+        let complaint = shown(complaint.trim(), COMPLAINT_BYTES_MAX);
         let reason = match (ended.code(), ended.signal()) {
             (Some(1), _) => complaint,
             (_, Some(SIGXCPU)) => {
-                format!("its compilation took more than {time:?} of CPU time on {THREADS_MAX} cores")
+                format!(
+                    "its compilation took more than {time:?} of CPU time on {THREADS_MAX} cores \
+                     (plugins.compile_time)"
+                )
             }
             (_, Some(SIGABRT)) if complaint.starts_with("memory allocation of") => {
-                format!("its compilation took more than {} MiB of memory", address_space_bytes >> 20)
+                format!(
+                    "its compilation took more than {} MiB of memory (plugins.compile_memory)",
+                    address_space_bytes >> 20
+                )
             }
             (_, Some(SIGKILL)) => return Refusal::passing("its compiler was killed".to_owned()),
+            (Some(PANICKED), _) => compiler_fault(plugin, &first_line),
             (_, Some(signal)) if !FAULTS.contains(&signal) => {
                 return Refusal::passing(format!("its compiler was ended by signal {signal}"));
             }
-            _ => format!("the compiler ended with {ended}: {complaint}"),
+            _ => compiler_fault(plugin, &format!("it ended with {ended}: {first_line}")),
         };
         reason.into()
     }
@@ -192,6 +212,7 @@ async fn all_of(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Vec<u
 /// came of it to stdout.
 pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), String> {
     bounds.apply().map_err(|e| format!("the compiler's bounds cannot be set: {e}"))?;
+    std::panic::set_hook(Box::new(end_at_panic));
     let (mut component, mut functions) = (Vec::new(), Vec::new());
     let mut stdin = std::io::stdin().lock();
     let read = stdin.by_ref().take(component_bytes as u64).read_to_end(&mut component);
@@ -204,6 +225,21 @@ pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), Stri
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let written = Compiled::write(&artefact, &functions, &mut stdout);
     written.map_err(|e| format!("what was compiled cannot be handed over: {e}"))
+}
+
+/// Ends the process with the panic's message as its complaint, in place of a report with a backtrace.
+fn end_at_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message").replace('\n', " ");
+    let _ = std::io::stderr().write_all(message.as_bytes());
+    std::process::exit(PANICKED);
+}
+
+/// The sentence for a compiler that failed, as opposed to one that refused the component.
+pub fn compiler_fault(plugin: &PluginName, message: &str) -> String {
+    format!(
+        "the compiler failed on plugin {plugin} ({message}); this is a fault of this host's compiler: build the plugin \
+         with another version of its toolchain, or report the fault together with the file"
+    )
 }
 
 impl Compiled {

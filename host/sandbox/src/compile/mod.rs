@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use domain::id::{Digest, PluginName};
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -21,6 +22,7 @@ use crate::folder::PluginFile;
 
 #[cfg(test)]
 pub use self::artefact::make;
+use self::child::compiler_fault;
 pub use self::child::{Bounds, Child, compile_stdin};
 pub use self::functions::Functions;
 
@@ -89,7 +91,7 @@ impl Foundry {
             let ms = began.elapsed().as_millis();
             tracing::debug!(%plugin, digest = %digest.short(), ms, "{from}");
         };
-        if let Some(component) = self.kept(digest).await {
+        if let Some(component) = self.kept(&plugin, digest).await {
             told("found compiled");
             return Ok(component);
         }
@@ -103,27 +105,28 @@ impl Foundry {
     }
 
     /// What this host compiled before, unchanged.
-    async fn kept(&self, digest: Digest) -> Option<Component> {
+    async fn kept(&self, plugin: &PluginName, digest: Digest) -> Option<Component> {
         let (engine, cache) = (self.engine.clone(), self.cache.clone()?);
         let load = move || {
             let artefact = cache.get(Kept::Code(digest)).ok_or("it was not compiled before")?;
             artefact::load(&engine, &artefact)
         };
-        in_background(load).await.ok()
+        in_background(plugin, load).await.ok()
     }
 
     async fn compile(&self, PluginFile { plugin, bytes, .. }: PluginFile) -> Result<Compiled, Refusal> {
-        let bytes = in_background(move || scan::check(&bytes).map(|()| bytes)).await?;
+        let bytes = in_background(&plugin, move || scan::check(&bytes).map(|()| bytes)).await?;
         match &self.compiler {
             Compiler::Child(child) => {
                 let cache = self.cache.clone();
-                let known = move || Ok(cache.and_then(|cache| cache.get(Kept::Functions(&plugin))));
-                let functions = in_background(known).await?.unwrap_or_default();
-                child.compile(bytes, functions).await
+                let name = plugin.clone();
+                let known = move || Ok(cache.and_then(|cache| cache.get(Kept::Functions(&name))));
+                let functions = in_background(&plugin, known).await?.unwrap_or_default();
+                child.compile(&plugin, bytes, functions).await
             }
             Compiler::InProcess => {
                 let engine = self.engine.clone();
-                let artefact = in_background(move || artefact::make(&engine, &bytes)).await?;
+                let artefact = in_background(&plugin, move || artefact::make(&engine, &bytes)).await?;
                 Ok(Compiled { artefact, functions: Vec::new() })
             }
         }
@@ -136,6 +139,7 @@ impl Foundry {
         Compiled { artefact, functions }: Compiled,
     ) -> Result<Component, Refusal> {
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let name = plugin.clone();
         let load = move || {
             let component = artefact::load(&engine, &artefact)?;
             let keep = |cache: Arc<Cache>| {
@@ -148,13 +152,25 @@ impl Foundry {
             Ok(component)
         };
         // It was just compiled for this very engine: what is missing is memory of this host.
-        in_background(load).await.map_err(Refusal::passing)
+        in_background(&name, load).await.map_err(Refusal::passing)
     }
 }
 
 async fn in_background<T: Send + 'static>(
+    plugin: &PluginName,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panic| Err(format!("the compiler failed: {panic}")))
+    done.unwrap_or_else(|error| Err(compiler_fault(plugin, &panic_message(error))))
+}
+
+fn panic_message(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(message), _) => (*message).to_owned(),
+            (None, Some(message)) => message.clone(),
+            (None, None) => "no message".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    }
 }

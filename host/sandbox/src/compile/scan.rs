@@ -1,7 +1,9 @@
 //! A look at a component's outline, before anything is made of it: what no compiler of plugins makes is not compiled.
 
 use domain::limits::{KIB, MIB};
-use wasmparser::{FunctionBody, Parser, Payload};
+use wasmparser::{FunctionBody, ImportSectionReader, Parser, Payload, TypeRef};
+
+use crate::engine::{MEMORIES_MAX, TABLES_MAX};
 
 /// Functions of all modules. Python's interpreter has 15,000.
 const FUNCTIONS_MAX: u32 = 100_000;
@@ -21,6 +23,11 @@ struct Outline {
     types: u32,
     parts: u32,
     depth: u32,
+    /// Memories and tables that the modules define; instances of the same module are counted by wasmtime.
+    memories: u32,
+    tables: u32,
+    /// Memories of the module that is being read, those that it imports included.
+    module_memories: u32,
 }
 
 /// Reads only what stands at the head of each section and each function.
@@ -40,6 +47,7 @@ impl Outline {
     fn add(&mut self, payload: &Payload<'_>) -> Result<(), String> {
         match payload {
             Payload::Version { .. } => {
+                self.module_memories = 0;
                 self.depth += 1;
                 within("modules and components in one another", self.depth, DEPTH_MAX)?;
                 count("modules and components", &mut self.parts, 1, PARTS_MAX)
@@ -51,12 +59,31 @@ impl Outline {
             Payload::TypeSection(types) => self.add_types(types.count()),
             Payload::CoreTypeSection(types) => self.add_types(types.count()),
             Payload::ComponentTypeSection(types) => self.add_types(types.count()),
+            Payload::ImportSection(imports) => self.add_imports(imports),
+            Payload::MemorySection(memories) => {
+                self.add_memories(memories.count())?;
+                count("memories", &mut self.memories, memories.count(), MEMORIES_MAX)
+            }
+            Payload::TableSection(tables) => count("tables", &mut self.tables, tables.count(), TABLES_MAX),
             Payload::CodeSectionStart { count: functions, .. } => {
                 count("functions", &mut self.functions, *functions, FUNCTIONS_MAX)
             }
             Payload::CodeSectionEntry(body) => check_function(body),
             _ => Ok(()),
         }
+    }
+
+    fn add_imports(&mut self, imports: &ImportSectionReader<'_>) -> Result<(), String> {
+        for import in imports.clone().into_imports() {
+            if matches!(import.map_err(invalid)?.ty, TypeRef::Memory(_)) {
+                self.add_memories(1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_memories(&mut self, memories: u32) -> Result<(), String> {
+        count("memories in one module", &mut self.module_memories, memories, MEMORIES_MAX)
     }
 
     fn add_types(&mut self, types: u32) -> Result<(), String> {

@@ -313,6 +313,15 @@ fn functions(count: usize, body: &[u8]) -> Vec<u8> {
     module(&[section(1, b"\x01\x60\0\0"), section(3, &counted(&types)), section(10, &counted(&bodies))])
 }
 
+/// A module's own memories, of one page each.
+fn memories(count: usize) -> Vec<u8> {
+    section(5, &[leb(count), b"\0\x01".repeat(count)].concat())
+}
+
+fn imported_memories(count: usize) -> Vec<u8> {
+    section(2, &[leb(count), b"\x01m\x01m\x02\0\x01".repeat(count)].concat())
+}
+
 #[test]
 fn what_no_compiler_of_plugins_makes_is_refused_at_a_glance() {
     let nop = b"\0\x0b";
@@ -336,13 +345,24 @@ fn what_no_compiler_of_plugins_makes_is_refused_at_a_glance() {
         ),
         (nested(17), "it has 17 modules and components in one another; 16 are the most"),
         (component(&vec![module(&[]); 256]), "it has 257 modules and components; 256 are the most"),
+        (component(&[module(&[memories(9)])]), "it has 9 memories in one module; 8 are the most"),
+        (component(&vec![module(&[memories(1)]); 9]), "it has 9 memories; 8 are the most"),
+        (
+            component(&[module(&[imported_memories(5), memories(4)])]),
+            "it has 9 memories in one module; 8 are the most",
+        ),
+        (
+            component(&[module(&[section(4, &[leb(17), b"\x70\0\x01".repeat(17)].concat())])]),
+            "it has 17 tables; 16 are the most",
+        ),
         (component(&[vec![1, 0xff]]), "it is not a valid component: "),
     ];
     for (bytes, why) in bad {
         let refused = scan::check(&bytes).unwrap_err();
         assert!(refused.starts_with(why), "{refused}");
     }
-    for good in [component(&[functions(60_000, nop), functions(40_000, nop)]), nested(16)] {
+    let eight = component(&[module(&[imported_memories(1), memories(7)]), module(&[memories(1)])]);
+    for good in [component(&[functions(60_000, nop), functions(40_000, nop)]), nested(16), eight] {
         assert_eq!(scan::check(&good), Ok(()));
     }
     for guest in ["noop", "caller", "stock-replenish"] {

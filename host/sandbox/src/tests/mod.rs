@@ -1,8 +1,10 @@
 //! One case per bad guest, swaps under load, and the capabilities without guests.
 
 mod bad_guests;
+mod by_hand;
 mod capabilities;
 mod compile;
+mod compilers;
 mod folder;
 mod http;
 mod http_headers;

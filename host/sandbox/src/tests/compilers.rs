@@ -1,0 +1,46 @@
+//! What is reported of a compiler that fails, by scripts in its place.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::guest_path;
+use crate::compile::{Bounds, Child, Compiler, Foundry};
+use crate::engine;
+use crate::folder::PluginFile;
+
+/// Why `noop` is refused when this script is its compiler.
+async fn refused_by(script: &str) -> String {
+    let dir = TempDir::new().unwrap();
+    let program = dir.path().join("compiler");
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let compiler = Compiler::Child(Child { program, bounds: Bounds::DEFAULT });
+    let foundry = Foundry::new(engine::for_compiler(Arc::default()).unwrap(), compiler, None, 1);
+    let bytes = fs::read(guest_path("noop")).unwrap();
+    let file = PluginFile::of("noop".parse().unwrap(), bytes, None);
+    foundry.component(file).await.err().unwrap().reason
+}
+
+#[tokio::test]
+async fn a_compiler_that_panics_is_reported_in_one_sentence() {
+    let dump = "printf 'invalid adapter module\\nstack backtrace:\\n   0: rust_begin_unwind\\n' >&2";
+    let remedy = "; this is a fault of this host's compiler: build the plugin with another version of its toolchain, \
+        or report the fault together with the file";
+    let reason = refused_by(&format!("cat > /dev/null; {dump}; exit 101")).await;
+    assert_eq!(reason, format!("the compiler failed on plugin noop (invalid adapter module){remedy}"));
+    let reason = refused_by(&format!("cat > /dev/null; {dump}; kill -SEGV $$")).await;
+    assert!(reason.starts_with("the compiler failed on plugin noop (it ended with signal: 11"), "{reason}");
+    assert!(reason.ends_with(remedy) && !reason.contains("backtrace"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_limit_of_the_compiler_is_named_by_its_key() {
+    let reason = refused_by("cat > /dev/null; kill -XCPU $$").await;
+    assert_eq!(reason, "its compilation took more than 60s of CPU time on 4 cores (plugins.compile_time)");
+    let reason =
+        refused_by("cat > /dev/null; echo 'memory allocation of 8 bytes failed' >&2; kill -ABRT $$").await;
+    assert_eq!(reason, "its compilation took more than 1024 MiB of memory (plugins.compile_memory)");
+}

@@ -124,12 +124,7 @@ impl Db {
 
     /// Rows of one reading statement. Within a request's transaction it sees what the request has written.
     pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
-        if let Some(whole) = Whole::current()
-            && let Some(rows) = whole.fetch(sql, args).await
-        {
-            return rows;
-        }
-        Ok(self.read(sql, args, Most::ALL).await?)
+        self.read(sql, args, Most::ALL).await
     }
 
     /// The same for a list that somebody asked for: refused if its texts are larger than [`LIST_BYTES_MAX`].
@@ -150,8 +145,13 @@ impl Db {
         Ok((rows, all))
     }
 
-    async fn read(&self, sql: Sql, args: &[Value], most: Most) -> Result<Vec<Row>, sqlx::Error> {
-        match self {
+    async fn read(&self, sql: Sql, args: &[Value], most: Most) -> Result<Vec<Row>, StoreError> {
+        if let Some(whole) = Whole::current()
+            && let Some(rows) = whole.fetch(sql, args).await
+        {
+            return rows;
+        }
+        let rows = match self {
             Db::Sqlite { readers, .. } => {
                 sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await
             }
@@ -159,7 +159,8 @@ impl Db {
                 let mut conn = pool.acquire().await?;
                 answered(postgres::fetch(&mut conn, sql.postgres(), args, most)).await
             }
-        }
+        };
+        Ok(rows?)
     }
 
     /// One writing statement in its own transaction: the number of rows that it changed.

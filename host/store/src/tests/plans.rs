@@ -13,7 +13,7 @@ const HOT: [(&str, &str, &str); 8] = [
     ("picked", "items.ITEM_CLAIM_PICKED", r#"('a', 'h', 9999999, 9999999, '["1", "2"]')"#),
     ("next_due", "items.ITEM_NEXT_DUE", "('wallet')"),
     ("held", "items.ITEM_HELD", "('7', 0, 'a')"),
-    ("released", "items.ITEM_RELEASE", "('7', 0, 'a', 1)"),
+    ("released", "items.ITEM_RELEASE", "('7', 0, 'a', 1, 1, NULL, NULL)"),
     ("renew", "items.ITEMS_RENEW", r#"('h', 9999999, '["a"]')"#),
     ("done", "runs.RUN_DONE", "('r', 1, 0, 1)"),
 ];

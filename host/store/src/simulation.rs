@@ -25,7 +25,7 @@ const fn fault(name: &'static str, statement: &'static str, from: &'static str, 
     Fault { name, statement, from, to }
 }
 
-const FENCE: &str = "state = 'running' AND epoch = $2 AND attempt_id = $3";
+const FENCE: &str = "state || '' = 'running' AND epoch = $2 AND attempt_id = $3";
 
 pub const FAULTS: [Fault; 15] = [
     fault(

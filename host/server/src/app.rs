@@ -62,6 +62,7 @@ impl App {
         let mut settings = SandboxConfig::new(&config.plugins.dir, clock.clone());
         settings.compiler = config.compiler.clone();
         settings.data_dir = Some(config.data_dir.clone());
+        settings.load = config.plugins.load;
         settings.attempts_max = engine.attempts_max;
         settings.certificates.clone_from(&config.tls.certificates);
         settings.signatures.clone_from(&config.plugins.signatures);

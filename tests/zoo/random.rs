@@ -73,7 +73,7 @@ pub async fn run(folder: &Path) -> Tally {
     files.sort();
     let plugins = tempfile::tempdir().unwrap();
     let mut config = SandboxConfig::new(plugins.path(), Clock::steady());
-    config.describe_cpu_time = Duration::from_millis(50);
+    config.load.describe_time = Duration::from_millis(50);
     config.compiles_max = 2;
     let sandbox = Sandbox::new(config, None).unwrap();
     let (mut tally, mut begin) = (Tally::default(), None);

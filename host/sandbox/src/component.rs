@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
-use domain::outcome::Failure;
+use domain::outcome::{ErrorInfo, Failure};
 use domain::plugin::{Asks, Describe, Statement};
 use serde_json::{Map, Value};
 use wasmtime::component::{Component, Linker};
@@ -91,8 +91,8 @@ impl Workshop {
     /// Asks the plugin what it is, with nothing granted.
     async fn describe(&self, plugin: &PluginName, pre: &PluginPre<State>) -> Result<Describe, Refusal> {
         let limits = Limits {
-            cpu_time: self.config.describe_cpu_time,
-            wall_time: self.config.describe_wall_time,
+            cpu_time: self.config.load.describe_time,
+            wall_time: self.config.load.describe_wall_time(),
             hostcall_bytes: DESCRIBE_BYTES_MAX,
             ..Limits::DEFAULT
         };
@@ -105,7 +105,7 @@ impl Workshop {
             })
             .await;
         let text = ran.result.map_err(|failure| {
-            let why = failure.error().map_or(String::new(), |e| format!("{}: {}", e.code, e.message));
+            let why = failure.error().map_or(String::new(), |e| self.why_no_description(e));
             let reason = format!("describe() failed: {why}");
             Refusal { reason, passing: matches!(failure, Failure::Host(_)) }
         })?;
@@ -115,6 +115,33 @@ impl Workshop {
             summary: shown(&describe.summary, limits.text_bytes),
             ..describe
         })
+    }
+
+    /// The limits of a job have no effect on `describe`, so they must not be named.
+    fn why_no_description(&self, ErrorInfo { code, message }: &ErrorInfo) -> String {
+        let time = self.config.load.describe_time;
+        let limits = Limits::DEFAULT;
+        match code.as_str() {
+            "cpu-limit" => {
+                format!(
+                    "{code}: it computed for more than {time:?}; look for an endless loop, or raise plugins.describe_time"
+                )
+            }
+            "wall-timeout" => format!(
+                "{code}: it took longer than {:?}, waiting included; it must not wait, or raise plugins.describe_time",
+                self.config.load.describe_wall_time()
+            ),
+            "memory-limit" => {
+                format!("{code}: it wanted more than {} bytes of memory, which is fixed", limits.memory_bytes)
+            }
+            "hostcall-limit" => {
+                format!("{code}: it handed over more than {DESCRIBE_BYTES_MAX} bytes at once, which is fixed")
+            }
+            "handle-limit" => {
+                format!("{code}: it holds more than {} handles, which is fixed", limits.handles)
+            }
+            _ => format!("{code}: {message}"),
+        }
     }
 }
 

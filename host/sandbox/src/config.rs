@@ -5,8 +5,57 @@ use domain::clock::Clock;
 use domain::limits::MIB;
 use rustls::pki_types::CertificateDer;
 
-use crate::compile::Compiler;
+use crate::compile::{Bounds, Compiler};
 use crate::signature::Signatures;
+
+/// What a file may take to become a version: the keys of `[plugins]` that have these names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadLimits {
+    /// The largest component.
+    pub component_size: usize,
+    pub compile_time: Duration,
+    /// Address space of the compiler's process.
+    pub compile_memory: u64,
+    /// CPU time of `describe`. Its memory is that of `Limits::DEFAULT`.
+    pub describe_time: Duration,
+}
+
+impl LoadLimits {
+    pub const DEFAULT: LoadLimits = LoadLimits {
+        component_size: 32 * MIB,
+        compile_time: Bounds::DEFAULT.time,
+        compile_memory: Bounds::DEFAULT.address_space_bytes,
+        describe_time: Duration::from_secs(1),
+    };
+
+    /// The most that a configuration may ask for.
+    pub const CEILING: LoadLimits = LoadLimits {
+        component_size: 256 * MIB,
+        compile_time: Duration::from_secs(600),
+        compile_memory: 16 << 30,
+        describe_time: Duration::from_secs(60),
+    };
+
+    /// For the compiler's process.
+    pub fn bounds(&self) -> Bounds {
+        Bounds { time: self.compile_time, address_space_bytes: self.compile_memory }
+    }
+
+    /// How long `describe` may take in all, on a machine that is busy with other work.
+    pub fn describe_wall_time(&self) -> Duration {
+        self.describe_time.saturating_mul(5).max(Duration::from_secs(5))
+    }
+
+    pub fn too_large(&self) -> String {
+        format!("it is larger than {} bytes (plugins.component_size)", self.component_size)
+    }
+}
+
+impl Default for LoadLimits {
+    fn default() -> LoadLimits {
+        LoadLimits::DEFAULT
+    }
+}
 
 /// What the sandbox is told, checked.
 #[derive(Debug, Clone)]
@@ -24,11 +73,8 @@ pub struct SandboxConfig {
     pub data_dir: Option<PathBuf>,
     /// Components that are compiled at the same time: one that is hard to compile does not hold up the others.
     pub compiles_max: usize,
-    /// The largest file that is read.
-    pub component_bytes_max: usize,
-    /// What a new version may take to describe itself; its memory is that of `Limits::DEFAULT`.
-    pub describe_cpu_time: Duration,
-    pub describe_wall_time: Duration,
+    /// What a file may take to become a version.
+    pub load: LoadLimits,
     /// Attempts that are inside a guest at the same time; the others wait for a slot.
     pub attempts_max: u32,
     /// Versions that [`crate::Sandbox::versions`] remembers.
@@ -45,9 +91,7 @@ impl SandboxConfig {
             compiler: Compiler::InProcess,
             data_dir: None,
             compiles_max: 2,
-            component_bytes_max: 16 * MIB,
-            describe_cpu_time: Duration::from_secs(1),
-            describe_wall_time: Duration::from_secs(5),
+            load: LoadLimits::DEFAULT,
             attempts_max: 256,
             versions_max: 256,
         }

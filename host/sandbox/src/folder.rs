@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Four lines.
 const SIGNATURE_BYTES_MAX: usize = 4 << 10;
+const HASH_BLOCK_BYTES: usize = 64 << 10;
 /// Tries to open a file while folders on its way are being moved.
 const TRIES_MAX: u32 = 16;
 
@@ -37,6 +38,16 @@ impl PluginFile {
         let digest = Digest(Sha256::digest(&bytes).into());
         PluginFile { plugin, digest, bytes, signature }
     }
+}
+
+/// What a file is read as.
+pub enum Content {
+    Whole(PluginFile),
+    /// Known by its digest only.
+    TooLarge {
+        digest: Digest,
+        size_bytes: u64,
+    },
 }
 
 pub struct Listing {
@@ -77,31 +88,37 @@ impl Folder {
     }
 
     /// Reads the file once, whole. It is looked at after it was opened, so nothing can be put in its place in between.
-    pub fn read(&self, plugin: &PluginName, bytes_max: usize) -> Result<PluginFile, String> {
-        let bytes = self.bytes(&format!("{plugin}.wasm"), bytes_max)?;
-        Ok(PluginFile::of(plugin.clone(), bytes, self.signature(plugin)))
+    /// What is larger than `bytes_max` is only hashed, and not even that above `hashed_max`.
+    pub fn read(&self, plugin: &PluginName, bytes_max: usize, hashed_max: usize) -> Result<Content, String> {
+        let (file, size_bytes) = self.regular(&format!("{plugin}.wasm"))?;
+        if size_bytes > hashed_max as u64 {
+            return Err(format!(
+                "it has {size_bytes} bytes; {hashed_max} are the most that plugins.component_size can allow"
+            ));
+        }
+        if size_bytes > bytes_max as u64 {
+            let (digest, size_bytes) = hashed(file.take(hashed_max as u64)).map_err(unreadable)?;
+            return Ok(Content::TooLarge { digest, size_bytes });
+        }
+        let bytes = whole(file, bytes_max)?;
+        Ok(Content::Whole(PluginFile::of(plugin.clone(), bytes, self.signature(plugin))))
     }
 
     /// One that cannot be read is as good as none.
     fn signature(&self, plugin: &PluginName) -> Option<String> {
-        let bytes = self.bytes(&format!("{plugin}.wasm.minisig"), SIGNATURE_BYTES_MAX).ok()?;
+        let (file, _) = self.regular(&format!("{plugin}.wasm.minisig")).ok()?;
+        let bytes = whole(file, SIGNATURE_BYTES_MAX).ok()?;
         String::from_utf8(bytes).ok()
     }
 
-    fn bytes(&self, file: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+    /// A file and its size.
+    fn regular(&self, file: &str) -> Result<(File, u64), String> {
         let file = self.open_beneath(file).map_err(unopened)?;
-        let unreadable = |e: io::Error| format!("it cannot be read: {e}");
-        let kind = fstat(&file).map_err(|e| unreadable(e.into()))?.st_mode;
-        if FileType::from_raw_mode(kind) != FileType::RegularFile {
+        let about = fstat(&file).map_err(|e| unreadable(e.into()))?;
+        if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
             return Err("it is not a regular file".to_owned());
         }
-        let mut bytes = Vec::new();
-        let bound = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-        File::from(file).take(bound.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() > bytes_max {
-            return Err(format!("it is larger than {bytes_max} bytes"));
-        }
-        Ok(bytes)
+        Ok((File::from(file), u64::try_from(about.st_size).unwrap_or(0)))
     }
 
     /// Follows links, as long as none of them leaves the folder. Not blocking: a pipe would wait for its other end.
@@ -118,6 +135,36 @@ impl Folder {
             }
         }
     }
+}
+
+/// All bytes of a file that may grow while it is read.
+fn whole(file: File, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    file.take(bound.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > bytes_max {
+        return Err(format!("it grew beyond {bytes_max} bytes while it was read"));
+    }
+    Ok(bytes)
+}
+
+/// The digest of a file that is not kept in memory, and its size.
+fn hashed(mut file: impl Read) -> io::Result<(Digest, u64)> {
+    let (mut hash, mut size_bytes) = (Sha256::new(), 0);
+    let mut block = vec![0; HASH_BLOCK_BYTES];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok((Digest(hash.finalize().into()), size_bytes)),
+            bytes => {
+                hash.update(block.get(..bytes).unwrap_or_default());
+                size_bytes += bytes as u64;
+            }
+        }
+    }
+}
+
+fn unreadable(error: io::Error) -> String {
+    format!("it cannot be read: {error}")
 }
 
 fn unopened(error: Errno) -> String {

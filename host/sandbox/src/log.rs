@@ -1,12 +1,10 @@
 //! What a guest says, kept within its limits and made harmless: one entry is one line, whatever is in it.
 
-use std::collections::VecDeque;
 use std::fmt::Write;
 
 use domain::limits::{Limits, cut};
 
-/// Lines of stderr that are remembered to explain a trap, even when the log is full.
-const TAIL_LINES: usize = 16;
+use crate::last_words::LastWords;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -45,7 +43,8 @@ pub struct Log {
     text: String,
     lines: usize,
     dropped: usize,
-    stderr_tail: VecDeque<String>,
+    /// What explains a trap; kept even when the log is full.
+    last_words: LastWords,
 }
 
 impl Log {
@@ -58,7 +57,7 @@ impl Log {
             text: String::new(),
             lines: 0,
             dropped: 0,
-            stderr_tail: VecDeque::new(),
+            last_words: LastWords::default(),
         }
     }
 
@@ -92,26 +91,16 @@ impl Log {
         let level = match stream {
             Stream::Stdout => Level::Info,
             Stream::Stderr => {
-                if self.stderr_tail.len() == TAIL_LINES {
-                    self.stderr_tail.pop_front();
-                }
-                self.stderr_tail.push_back(escape(&cut(line, 1_024)));
+                self.last_words.push(escape(&cut(line, 1_024)));
                 Level::Warn
             }
         };
         self.push(level, stream.as_str(), line);
     }
 
-    /// What a panic's handler, or a traceback, said last.
-    pub fn last_words(&self) -> Option<String> {
-        let lines = || self.stderr_tail.iter().enumerate();
-        let said = |words: &str| lines().rev().find(|(_, line)| line.contains(words)).map(|(at, _)| at);
-        if let Some(at) = said("panicked at") {
-            let message = self.stderr_tail.get(at + 1).map_or("", String::as_str);
-            return Some(format!("{message} ({})", self.stderr_tail[at]));
-        }
-        let at = said("panic: ").or_else(|| said("Error: ")).or_else(|| said("fatal error"))?;
-        Some(self.stderr_tail[at].clone())
+    /// What the guest wrote to stderr last.
+    pub fn last_words(&self) -> &LastWords {
+        &self.last_words
     }
 
     /// All that was kept. The log is empty afterwards.

@@ -64,15 +64,38 @@ fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, St
             format!("the guest holds more than {} handles (limits.handles of the job)", limits.handles),
         );
     }
-    let last_words = state.log().last_words();
+    let log = state.log();
+    let (cause, tail) = (log.last_words().cause(), log.last_words().tail());
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        let said = last_words.map_or(String::new(), |words| format!(": {words}"));
-        return ("exited", format!("the guest ended itself with exit code {}{said}", exit.0));
+        let message = format!("the guest ended itself with exit code {}", exit.0);
+        let message = match cause.or(tail) {
+            Some(words) => format!("{words} ({message})"),
+            None => message,
+        };
+        return ("exited", message);
     }
-    match (error.downcast_ref::<Trap>(), last_words) {
+    match (error.downcast_ref::<Trap>(), cause) {
         (Some(_), Some(words)) => ("guest-panic", words),
-        _ => ("trap", whole),
+        _ => ("trap", with_cause_first(error, tail)),
     }
+}
+
+/// wasmtime puts the backtrace around the trap. Here the trap comes first, then what the guest wrote, then the rest.
+fn with_cause_first(error: &wasmtime::Error, tail: Option<String>) -> String {
+    let mut texts: Vec<String> = error.chain().map(|part| one_line(&part.to_string())).collect();
+    let mut message = texts.pop().unwrap_or_default();
+    if let Some(tail) = tail {
+        message.push_str(&format!("; stderr: {tail}"));
+    }
+    for text in texts.iter().rev() {
+        message.push_str("; ");
+        message.push_str(text);
+    }
+    message
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub fn wall_timeout(wall_time: Duration) -> Failure {

@@ -155,6 +155,7 @@ fn open_sandbox(
     settings.compiler = config.compiler.clone();
     settings.data_dir = Some(config.data_dir.clone());
     let calls_max = engine.attempts_max.saturating_add(engine.discoveries_max);
+    settings.load = config.plugins.load;
     settings.attempts_max = calls_max.saturating_add(CALLS_BESIDE_ENGINE);
     if Machine::this().bytes < ONE_COMPILER_BELOW {
         settings.compiles_max = 1;

@@ -195,6 +195,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
             signatures: Default::default(),
             shared: true,
             release: Default::default(),
+            load: Default::default(),
         },
         compiler: Compiler::Child(Child::of(binary())),
         engine: EngineConfig::new(name),

@@ -62,6 +62,11 @@ impl Seen {
         }
     }
 
+    /// A file that was not read, and is judged again at each look: the limit is the same as long as this host runs.
+    pub fn too_large(digest: Digest, size_bytes: u64, why: String) -> Seen {
+        Seen { digest, size_bytes, signature: None, unsigned: None, loaded: Err(why), tries_left: 0 }
+    }
+
     pub fn facts(&self) -> Facts<'_> {
         match &self.loaded {
             Ok(version) => Facts::of(version),

@@ -57,14 +57,13 @@ impl Trial {
 
 impl Catalog {
     pub fn component_bytes_max(&self) -> usize {
-        self.config.component_bytes_max
+        self.config.load.component_size
     }
 
     /// The version of these bytes, or why it may not run as these jobs.
     pub async fn try_out(&self, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Result<Trial, String> {
-        let bytes_max = self.config.component_bytes_max;
-        if file.bytes.len() > bytes_max {
-            return Err(format!("it is larger than {bytes_max} bytes"));
+        if file.bytes.len() > self.config.load.component_size {
+            return Err(self.config.load.too_large());
         }
         let signatures = &self.config.signatures;
         if signatures.policy == Policy::Required

@@ -61,7 +61,8 @@ async fn an_endless_loop_does_not_hold_up_others() {
 async fn a_loop_in_describe_is_rejected() {
     let bench = Bench::with(&["loop-in-describe", "noop"]).await;
     let reason = rejected(&bench, "loop-in-describe").await;
-    assert!(reason.starts_with("describe() failed: cpu-limit"), "{reason}");
+    assert!(reason.starts_with("describe() failed: cpu-limit: it computed for more than 1s"), "{reason}");
+    assert!(reason.ends_with("raise plugins.describe_time"), "a job's limits have no effect: {reason}");
     bench.still_works().await;
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use domain::plugin::VersionState;
 
-use super::{Bench, code, job};
+use super::{Bench, code, job, message};
 
 /// The smallest job: it describes itself and resolves each item. Its parts are put in where a case needs more.
 #[derive(Clone, Copy, Default)]
@@ -221,5 +221,18 @@ async fn more_memories_than_a_component_may_have_are_refused_by_number() {
     let bench = Guest { component: &many, ..Guest::default() }.bench().await;
     let reason = rejected(&bench);
     assert!(reason.contains("9 Wasm linear memories") && reason.contains("maximum of 8"), "{reason}");
+    bench.still_works().await;
+}
+
+#[tokio::test]
+async fn the_cause_of_a_trap_comes_before_its_backtrace() {
+    let deep = r#"(func $deep (param i32)
+        (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (unreachable))))"#;
+    let guest = Guest { module: deep, process: "(call $deep (i32.const 10))", ..Guest::default() };
+    let bench = guest.bench().await;
+    let report = bench.process("by-hand", "").await;
+    assert_eq!(code(&report), "trap");
+    let said = message(&report);
+    assert!(said.starts_with("wasm trap: wasm `unreachable` instruction executed; "), "{said}");
     bench.still_works().await;
 }

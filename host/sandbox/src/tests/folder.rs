@@ -8,8 +8,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Bench, job};
-use crate::folder::Folder;
+use domain::clock::Clock;
+use domain::plugin::VersionState;
+
+use super::{Bench, guest_path, job};
+use crate::SandboxConfig;
+use crate::folder::{Content, Folder, PluginFile};
 
 const READS: usize = 1_000;
 /// When a link that turns is never met both ways, something is wrong with the test.
@@ -17,6 +21,11 @@ const READS_MAX: usize = 1_000_000;
 
 /// What was read, and how often.
 type Seen = BTreeMap<Result<Vec<u8>, String>, usize>;
+
+fn whole(read: Content) -> Vec<u8> {
+    let Content::Whole(file) = read else { panic!("it is not so large") };
+    file.bytes
+}
 
 /// Reads while a link is put in place of another, by rename, again and again: often enough to have met it both ways, however
 /// the two threads are given their time.
@@ -36,7 +45,7 @@ fn read_while_links_turn(plugins: &Path, link: &Path, targets: [&Path; 2]) -> Se
             }
         });
         for reads in 1..READS_MAX {
-            let read = folder.read(&plugin, 1_000).map(|file| file.bytes);
+            let read = folder.read(&plugin, 1_000, 1_000).map(whole);
             *seen.entry(read).or_insert(0) += 1;
             if reads >= READS && seen.len() >= targets.len() {
                 break;
@@ -120,4 +129,33 @@ async fn a_folder_that_everyone_may_write_to_is_told_and_read() {
     bench.still_works().await;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(bench.rescan().await.trouble.warning, None);
+}
+
+#[tokio::test]
+async fn a_file_above_the_limit_is_rejected_with_the_key_that_raises_it() {
+    let mut config = SandboxConfig::new("", Clock::steady());
+    let noop = fs::read(guest_path("noop")).unwrap();
+    let reason = async |config: SandboxConfig, bytes: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SandboxConfig { plugins_dir: dir.path().to_owned(), ..config };
+        let bench = Bench::of(dir, config, &["noop"], vec![job("noop")]).await;
+        fs::File::options().write(true).open(bench.path("noop")).unwrap().set_len(bytes).unwrap();
+        let report = bench.rescan().await;
+        (report.trouble.skipped, report.rejected)
+    };
+    config.load.component_size = noop.len();
+    let large = noop.len() as u64 + 1;
+    let (skipped, rejected) = reason(config.clone(), large).await;
+    assert_eq!(skipped, []);
+    let why = format!("it is larger than {} bytes (plugins.component_size)", noop.len());
+    assert_eq!(rejected[0].state, VersionState::Rejected(why));
+    assert_eq!(rejected[0].size_bytes, large);
+    let padded = [noop.as_slice(), &[0]].concat();
+    assert_eq!(rejected[0].digest, PluginFile::of("noop".parse().unwrap(), padded, None).digest);
+
+    // Above what the key can allow it is not even hashed.
+    let (skipped, rejected) = reason(config, (256 << 20) + 1).await;
+    assert_eq!(rejected, []);
+    let why = "it has 268435457 bytes; 268435456 are the most that plugins.component_size can allow";
+    assert_eq!(skipped[0].reason, why);
 }

@@ -146,7 +146,7 @@ async fn only_regular_files_inside_the_folder_are_read() {
     fs::create_dir(dir.join("folder.wasm")).unwrap();
     fs::write(dir.join("Bad Name.wasm"), "x").unwrap();
     fs::write(dir.join(".draft.wasm"), "x").unwrap();
-    fs::write(dir.join("large.wasm"), vec![0; (16 << 20) + 1]).unwrap();
+    fs::write(dir.join("large.wasm"), vec![0; (32 << 20) + 1]).unwrap();
     fs::write(dir.join("notes.txt"), "x").unwrap();
     bench.jobs = vec![Arc::new(job("inside"))];
     let report = bench.rescan().await;
@@ -156,10 +156,10 @@ async fn only_regular_files_inside_the_folder_are_read() {
     let expected = [
         ("Bad Name.wasm", "its name is not "),
         ("folder.wasm", "it is not a regu"),
-        ("large.wasm", "it is larger tha"),
         ("outside.wasm", "it is a link tha"),
     ];
     assert_eq!(skipped.collect::<Vec<_>>(), expected);
+    assert_eq!(report.rejected[0].plugin.as_str(), "large");
 }
 
 #[tokio::test]

@@ -132,6 +132,32 @@ fn errors_of_the_engine_have_codes() {
     }
 }
 
+#[test]
+fn a_trap_is_explained_by_what_the_guest_wrote_last() {
+    let explained = |error: wasmtime::Error, lines: &[&str]| {
+        let state = State::new(None, &Limits::DEFAULT, &super::outside(), Speaker::default());
+        lines.iter().for_each(|line| state.log().push_output(Stream::Stderr, line));
+        let failure = trap::failure(&error, &state);
+        let error = failure.error().unwrap();
+        (error.code.clone(), error.message.clone())
+    };
+    let trap = || wasmtime::Error::from(wasmtime::Trap::UnreachableCodeReached).context("at 0x6d57");
+    let (code, message) = explained(trap(), &["reading stock", "no such \u{1b}[31mshelf"]);
+    let cause = "wasm trap: wasm `unreachable` instruction executed";
+    assert_eq!(code, "trap");
+    assert_eq!(message, format!("{cause}; stderr: reading stock | no such \\u{{1b}}[31mshelf; at 0x6d57"));
+    assert_eq!(explained(trap(), &[]).1, format!("{cause}; at 0x6d57"));
+    let (code, message) = explained(trap(), &["Assertion failed: n > 0 (job.c: process: 12)", "bye"]);
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("guest-panic", "Assertion failed: n > 0 (job.c: process: 12)")
+    );
+    let exited = explained(wasmtime_wasi::I32Exit(2).into(), &["panic: boom", "goroutine 1 [running]:"]);
+    assert_eq!(exited.1, "panic: boom (the guest ended itself with exit code 2)");
+    let long = explained(trap(), &["x".repeat(100_000).as_str(); 20]);
+    assert!(long.1.len() <= Limits::DEFAULT.text_bytes && long.1.starts_with(cause));
+}
+
 /// What a run was started with reaches `discover`; what is no JSON does not.
 #[test]
 fn a_page_request_tells_of_its_run() {

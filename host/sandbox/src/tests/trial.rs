@@ -49,8 +49,8 @@ async fn what_may_not_run_cannot_be_tried() {
     };
     let rubbish = PluginFile::of("versioned".parse().unwrap(), b"rubbish".to_vec(), None);
     assert!(why(rubbish).await.contains("it is not a WebAssembly component"));
-    let large = PluginFile::of("versioned".parse().unwrap(), vec![0; (16 << 20) + 1], None);
-    assert_eq!(why(large).await, "it is larger than 16777216 bytes");
+    let large = PluginFile::of("versioned".parse().unwrap(), vec![0; (32 << 20) + 1], None);
+    assert_eq!(why(large).await, "it is larger than 33554432 bytes (plugins.component_size)");
     assert!(why(file("wrong-world", "versioned")).await.contains("it does not export"));
     assert!(why(file("loop-in-describe", "versioned")).await.contains("cpu-limit"));
     let ungranted = why(file("witness", "versioned")).await;

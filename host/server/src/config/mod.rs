@@ -178,8 +178,11 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
         data_dir,
         host_name,
         store: StoreConfig { url: url?, password, datasources: datasources.collect() },
+        compiler: Compiler::Child(Child {
+            program: PathBuf::from(THIS_PROGRAM),
+            bounds: plugins.load.bounds(),
+        }),
         plugins,
-        compiler: Compiler::Child(Child::of(PathBuf::from(THIS_PROGRAM))),
         engine,
         jobs,
         sinks,

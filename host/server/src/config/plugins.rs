@@ -1,12 +1,16 @@
 //! `[plugins]`: where they are, whose signatures count, and how new versions come into use.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use domain::limits::MIB;
 use domain::release::{Approval, Canary, ReleaseRules};
+use sandbox::LoadLimits;
 use sandbox::signature::{Key, Policy, Signatures};
 
 use super::path;
 use super::reader::Section;
+use super::text::show_bytes;
 
 #[derive(Debug, Clone)]
 pub struct PluginsConfig {
@@ -15,6 +19,7 @@ pub struct PluginsConfig {
     /// With Postgres: what one host found runs on all.
     pub shared: bool,
     pub release: ReleaseRules,
+    pub load: LoadLimits,
 }
 
 pub const POLICIES: [(&str, Policy); 3] =
@@ -28,8 +33,44 @@ pub fn read(mut section: Section<'_>, folder: &Path) -> PluginsConfig {
     let shared = section.flag("shared").is_none_or(|found| found.value);
     let approval = section.word("approval", &APPROVALS).map(|found| found.value).unwrap_or_default();
     let canary = section.section_if("canary").map(canary);
+    let load = load_limits(&mut section);
     section.finish();
-    PluginsConfig { dir, signatures, shared, release: ReleaseRules { approval, canary } }
+    PluginsConfig { dir, signatures, shared, release: ReleaseRules { approval, canary }, load }
+}
+
+/// What a file may take to become a version.
+fn load_limits(section: &mut Section<'_>) -> LoadLimits {
+    let (default, ceiling) = (LoadLimits::DEFAULT, LoadLimits::CEILING);
+    let size =
+        size_or(section, "component_size", default.component_size as u64, ceiling.component_size as u64);
+    LoadLimits {
+        component_size: usize::try_from(size).unwrap_or(default.component_size),
+        compile_time: time_or(section, "compile_time", default.compile_time, ceiling.compile_time),
+        compile_memory: size_or(section, "compile_memory", default.compile_memory, ceiling.compile_memory),
+        describe_time: time_or(section, "describe_time", default.describe_time, ceiling.describe_time),
+    }
+}
+
+fn size_or(section: &mut Section<'_>, key: &'static str, default: u64, ceiling: u64) -> u64 {
+    let Some(found) = section.bytes(key) else { return default };
+    if !(MIB as u64..=ceiling).contains(&found.value) {
+        let remedy = format!("use a size from \"1MiB\" to {:?}", show_bytes(ceiling));
+        section.blame_found(&found, format!("{} is out of range", show_bytes(found.value)), remedy);
+        return default;
+    }
+    found.value
+}
+
+/// From one second: the compiler's process takes its bound in whole seconds.
+fn time_or(section: &mut Section<'_>, key: &'static str, default: Duration, ceiling: Duration) -> Duration {
+    let Some(found) = section.duration(key) else { return default };
+    let time = found.value.unsigned_abs();
+    if !(Duration::from_secs(1)..=ceiling).contains(&time) {
+        let remedy = format!("use a duration from \"1s\" to \"{}s\"", ceiling.as_secs());
+        section.blame_found(&found, format!("{:#} is out of range", found.value), remedy);
+        return default;
+    }
+    time
 }
 
 fn signatures(section: &mut Section<'_>) -> Signatures {

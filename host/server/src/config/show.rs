@@ -1,6 +1,7 @@
 //! The configuration as it is in effect, defaults and limits included, for people. Passwords are not shown.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use domain::flow::{Flow, PerPrefix};
 use domain::job::{Access, JobSpec};
@@ -28,7 +29,7 @@ pub fn effective(config: &Config) -> String {
 }
 
 fn show_plugins(out: &mut String, plugins: &PluginsConfig) {
-    let PluginsConfig { dir, signatures, shared, release } = plugins;
+    let PluginsConfig { dir, signatures, shared, release, load } = plugins;
     let policy = POLICIES.iter().find(|(_, policy)| *policy == signatures.policy);
     let approval = APPROVALS.iter().find(|(_, approval)| *approval == release.approval);
     let keys: Vec<String> = signatures.keys.iter().map(quoted).collect();
@@ -38,6 +39,10 @@ fn show_plugins(out: &mut String, plugins: &PluginsConfig) {
         ("keys", format!("[{}]", keys.join(", "))),
         ("shared", shared.to_string()),
         ("approval", quoted(approval.map_or("", |(word, _)| word))),
+        ("component_size", quoted(show_bytes(load.component_size as u64))),
+        ("compile_time", quoted(show_time(load.compile_time))),
+        ("compile_memory", quoted(show_bytes(load.compile_memory))),
+        ("describe_time", quoted(show_time(load.describe_time))),
     ];
     section(out, "plugins", &entries);
     if let Some(canary) = &release.canary {
@@ -307,6 +312,10 @@ fn then(then: Then) -> String {
 
 fn show(duration: SignedDuration) -> String {
     format!("{duration:#}")
+}
+
+fn show_time(time: Duration) -> String {
+    show(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX))
 }
 
 /// A TOML text: quotes, backslashes and control characters escaped.

@@ -386,6 +386,10 @@ fn variables_lie_over_the_file() {
         keys = []
         shared = true
         approval = "off"
+        component_size = "32MiB"
+        compile_time = "1m"
+        compile_memory = "1GiB"
+        describe_time = "1s"
 
         [log]
         format = "text"

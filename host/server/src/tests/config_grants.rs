@@ -1,6 +1,9 @@
 //! Secrets, signatures, and what a job is granted.
 
+use std::time::Duration;
+
 use expect_test::expect;
+use sandbox::Compiler;
 
 use super::config::{check, load};
 use crate::config::show;
@@ -107,4 +110,30 @@ fn grants_of_locks_and_methods() {
             tidemill.toml:5: jobs.a.grants.http: "FETCH https://a.example" is not where a request can go: its methods are not among GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS, with commas between; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
             tidemill.toml:5: jobs.a.grants.http: "POST https://b.example" is granted twice; name each place once, with all its methods"#]],
     );
+}
+
+#[test]
+fn what_a_file_may_take_to_become_a_version() {
+    check(
+        concat!(
+            "[plugins]\ncomponent_size = \"257MiB\"\ncompile_time = \"10m 1s\"\ncompile_memory = \"512KiB\"\n",
+            "describe_time = \"500ms\"\ncompile_tim = \"1s\"\n[jobs.a]\nplugin = \"a\"\n",
+        ),
+        expect![[r#"
+            tidemill.toml:2: plugins.component_size: 257MiB is out of range; use a size from "1MiB" to "256MiB"
+            tidemill.toml:3: plugins.compile_time: 10m 1s is out of range; use a duration from "1s" to "600s"
+            tidemill.toml:4: plugins.compile_memory: 512KiB is out of range; use a size from "1MiB" to "16GiB"
+            tidemill.toml:5: plugins.describe_time: 500ms is out of range; use a duration from "1s" to "60s"
+            tidemill.toml:6: plugins.compile_tim: there is no such key; did you mean "compile_time"?"#]],
+    );
+    let toml = "[plugins]\ncomponent_size = \"64MiB\"\ncompile_time = \"2m\"\ncompile_memory = \"2GiB\"\n\
+        describe_time = \"3s\"\n[jobs.a]\nplugin = \"a\"\n";
+    let config = load(toml.as_bytes(), &[]).unwrap();
+    let limits = config.plugins.load;
+    assert_eq!((limits.component_size, limits.describe_time), (64 << 20, Duration::from_secs(3)));
+    let Compiler::Child(child) = &config.compiler else { panic!("{:?}", config.compiler) };
+    assert_eq!((child.bounds.time, child.bounds.address_space_bytes), (Duration::from_secs(120), 2 << 30));
+    let shown = show::effective(&config);
+    let again = load(shown.as_bytes(), &[]).unwrap();
+    assert_eq!(again.plugins.load, limits, "what is shown can be read again");
 }

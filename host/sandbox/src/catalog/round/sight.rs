@@ -9,7 +9,8 @@ use super::Round;
 use crate::catalog::Skipped;
 use crate::catalog::loads::Load;
 use crate::catalog::seen::Seen;
-use crate::folder::{Folder, PluginFile};
+use crate::config::LoadLimits;
+use crate::folder::{Content, Folder, PluginFile};
 
 impl Round<'_> {
     /// None while it is compiled: until then the folder holds what it held.
@@ -19,11 +20,17 @@ impl Round<'_> {
         plugin: &PluginName,
     ) -> Result<Option<Seen>, String> {
         let (folder, name) = (folder.clone(), plugin.clone());
-        let bytes_max = self.catalog.config.component_bytes_max;
-        let read = tokio::task::spawn_blocking(move || folder.read(&name, bytes_max)).await;
+        let limits = self.catalog.config.load;
+        let (bytes_max, hashed_max) = (limits.component_size, LoadLimits::CEILING.component_size);
+        let read = tokio::task::spawn_blocking(move || folder.read(&name, bytes_max, hashed_max)).await;
         let read = read.unwrap_or_else(|e| Err(e.to_string()));
         let seen = match read {
-            Ok(file) => Ok(self.see(file).await),
+            Ok(Content::Whole(file)) => Ok(self.see(file).await),
+            Ok(Content::TooLarge { digest, size_bytes }) => {
+                let seen = Seen::too_large(digest, size_bytes, limits.too_large());
+                self.note(plugin, &seen);
+                Ok(Some(seen))
+            }
             Err(reason) => Err(reason),
         };
         // What cannot be read now is still what it was.

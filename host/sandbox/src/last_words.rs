@@ -1,0 +1,177 @@
+//! What a guest wrote to stderr before it trapped, and which part of it is the cause.
+
+use std::collections::VecDeque;
+
+/// The newest lines are kept: tracebacks end with their cause.
+const TAIL_LINES: usize = 16;
+/// The lines from where a report begins are kept besides: stack traces of Go and JavaScript begin with their cause.
+const REPORT_LINES: usize = 8;
+/// Lines that are shown of output that is no known report.
+const SHOWN_LINES: usize = 3;
+/// How componentize-py ends an uncaught exception. Its traceback stands above.
+const PYTHON_PANIC: &str = "Python function threw an unexpected exception";
+/// What Rust writes below a panic's message.
+const RUST_NOTE: &str = "note: run with `RUST_BACKTRACE";
+const TRACEBACK: &str = "Traceback (most recent call last)";
+
+/// Lines are escaped and bounded by their writer.
+#[derive(Default)]
+pub struct LastWords {
+    tail: VecDeque<String>,
+    report: Vec<String>,
+}
+
+impl LastWords {
+    pub fn push(&mut self, line: String) {
+        if begins_report(&line) {
+            self.report.clear();
+            self.report.push(line.clone());
+        } else if (1..REPORT_LINES).contains(&self.report.len()) {
+            self.report.push(line.clone());
+        }
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line);
+    }
+
+    /// The message of a panic, an exception or a failed assertion.
+    pub fn cause(&self) -> Option<String> {
+        self.rust_or_python().or_else(|| self.report.first().cloned()).or_else(|| self.error_line())
+    }
+
+    /// The last lines as one text, for a trap whose cause is not known.
+    pub fn tail(&self) -> Option<String> {
+        let skipped = self.tail.len().saturating_sub(SHOWN_LINES);
+        let lines: Vec<&str> = self.tail.iter().skip(skipped).map(String::as_str).collect();
+        if lines.is_empty() { None } else { Some(lines.join(" | ")) }
+    }
+
+    /// Rust writes the place, and below it the message, which may have several lines.
+    fn rust_or_python(&self) -> Option<String> {
+        let (place, below) = self.report.split_first().filter(|(first, _)| is_rust_panic(first))?;
+        let message = below.iter().map(|line| line.trim()).take_while(|line| !line.starts_with(RUST_NOTE));
+        let message = message.collect::<Vec<_>>().join(" ");
+        if message.contains(PYTHON_PANIC)
+            && let Some(exception) = self.python()
+        {
+            return Some(exception);
+        }
+        Some(format!("{message} ({place})"))
+    }
+
+    /// The exception above componentize-py's own panic: the lines without indentation, and the place above them.
+    fn python(&self) -> Option<String> {
+        let panic = self.tail.iter().rposition(|line| is_rust_panic(line))?;
+        let above: Vec<&str> = self.tail.iter().take(panic).map(String::as_str).collect();
+        let is_frame = |line: &&str| line.starts_with(' ') || line.starts_with(TRACEBACK);
+        let begins = above.iter().rposition(is_frame).map_or(0, |frame| frame + 1);
+        let exception = above.get(begins..).filter(|lines| !lines.is_empty())?.join(" ");
+        let is_place = |line: &&&str| line.trim_start().starts_with("File \"");
+        match above.iter().take(begins).rev().find(is_place) {
+            Some(place) => Some(format!("{exception} ({})", place.trim_start())),
+            None => Some(exception),
+        }
+    }
+
+    /// `TypeError: …` of JavaScript, `RuntimeError: …` of anything else.
+    fn error_line(&self) -> Option<String> {
+        let names_error = |line: &&String| line.contains("Error: ") || line.contains("Exception: ");
+        self.tail.iter().rev().find(names_error).cloned()
+    }
+}
+
+fn is_rust_panic(line: &str) -> bool {
+    line.contains("panicked at")
+}
+
+/// Rust, Go, and `assert` of C.
+fn begins_report(line: &str) -> bool {
+    is_rust_panic(line)
+        || line.starts_with("panic: ")
+        || line.starts_with("fatal error: ")
+        || line.starts_with("Assertion failed: ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LastWords;
+
+    fn said(lines: &str) -> LastWords {
+        let mut words = LastWords::default();
+        lines.lines().filter(|line| !line.is_empty()).for_each(|line| words.push(line.to_owned()));
+        words
+    }
+
+    fn cause(lines: &str) -> String {
+        said(lines).cause().unwrap()
+    }
+
+    const PANIC: &str = "thread '<unnamed>' (1) panicked at runtime/src/lib.rs:1293:29:\n\
+        Python function threw an unexpected exception\n\
+        note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace";
+
+    #[test]
+    fn a_python_exception_is_the_cause_and_not_the_panic_below_it() {
+        let traceback = "Traceback (most recent call last):\n  File \"/app.py\", line 91, in process\n    \
+            raise KeyError(\"nothing here\")\nKeyError: 'nothing here'\n";
+        let expected = "KeyError: 'nothing here' (File \"/app.py\", line 91, in process)";
+        assert_eq!(cause(&format!("{traceback}{PANIC}")), expected);
+
+        let chained = format!(
+            "{traceback}During handling of the above exception, another exception occurred:\n\
+            Traceback (most recent call last):\n  File \"/app.py\", line 95, in process\n    f()\n    ~^^\n\
+            ValueError: first line\nsecond line\n{PANIC}"
+        );
+        let expected = "ValueError: first line second line (File \"/app.py\", line 95, in process)";
+        assert_eq!(cause(&chained), expected);
+    }
+
+    #[test]
+    fn a_python_exception_is_found_below_a_traceback_of_any_length() {
+        let frames = "  File \"/app.py\", line 7, in f\n    f()\n".repeat(200);
+        let text = format!("Traceback (most recent call last):\n{frames}RecursionError: too deep\n{PANIC}");
+        assert_eq!(cause(&text), "RecursionError: too deep (File \"/app.py\", line 7, in f)");
+        let bare = format!("SystemExit\n{PANIC}");
+        assert_eq!(cause(&bare), "SystemExit");
+        assert!(
+            cause(PANIC).starts_with("Python function threw"),
+            "without a traceback the panic is all there is"
+        );
+    }
+
+    #[test]
+    fn a_go_panic_is_the_cause_however_long_its_stack_is() {
+        let frames = "main.f(0x1)\n\t/src/job.go:12 +0x2\n".repeat(100);
+        let text =
+            format!("panic: assignment to entry in nil map\n\ngoroutine 1 [running]:\n{frames}exit status 2");
+        assert_eq!(cause(&text), "panic: assignment to entry in nil map");
+        assert_eq!(
+            cause("fatal error: nanotime returning zero\nruntime stack:"),
+            "fatal error: nanotime returning zero"
+        );
+    }
+
+    #[test]
+    fn rust_javascript_and_c_name_their_cause() {
+        let rust = "thread 'x' panicked at src/lib.rs:3:5:\nno entry for key\nnote: run with `RUST_BACKTRACE=1` to display a backtrace";
+        assert_eq!(cause(rust), "no entry for key (thread 'x' panicked at src/lib.rs:3:5:)");
+        let rust =
+            "thread 'x' panicked at src/lib.rs:3:5:\nassertion `left == right` failed\n  left: 1\n right: 2";
+        assert!(cause(rust).starts_with("assertion `left == right` failed left: 1 right: 2 (thread"));
+        let quickjs = "thread 'x' panicked at interpreter.rs:51:31:\nFailed to call 'process': Value(Exception(\n\
+            Exception { message: Some(\"cannot read property\"), stack: None })\n)\nnote: run with `RUST_BACKTRACE=1`";
+        assert!(cause(quickjs).contains("message: Some(\"cannot read property\")"));
+        let js = "TypeError: cannot read property 'nothing' of undefined\n    at process (job.js:3)";
+        assert!(cause(js).starts_with("TypeError: cannot read"));
+        let c = "Assertion failed: n > 0 (job.c: process: 12)";
+        assert_eq!(cause(c), c);
+    }
+
+    #[test]
+    fn without_a_known_report_the_last_lines_are_kept() {
+        assert_eq!(said("one\ntwo\nthree\nfour").cause(), None);
+        assert_eq!(said("one\ntwo\nthree\nfour").tail().unwrap(), "two | three | four");
+        assert_eq!(said("").tail(), None);
+    }
+}

@@ -113,9 +113,10 @@ fn base() -> Config {
 fn pool(attempts_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(attempts_max)
-        .total_core_instances(attempts_max.saturating_mul(8))
-        .total_memories(attempts_max.saturating_mul(2))
-        .total_tables(attempts_max.saturating_mul(2))
+        // A small pool has room for one component of the largest kind, which could never start otherwise.
+        .total_core_instances(attempts_max.saturating_mul(8).max(CORE_INSTANCES_MAX))
+        .total_memories(attempts_max.saturating_mul(2).max(MEMORIES_MAX))
+        .total_tables(attempts_max.saturating_mul(2).max(TABLES_MAX))
         .total_stacks(attempts_max)
         .max_component_instance_size(10 * MIB)
         .max_core_instance_size(10 * MIB)

@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use domain::clock::Clock;
 use domain::plugin::VersionState;
 
 use super::{Bench, code, job, message};
+use crate::SandboxConfig;
 
 /// The smallest job: it describes itself and resolves each item. Its parts are put in where a case needs more.
 #[derive(Clone, Copy, Default)]
@@ -206,6 +208,23 @@ async fn memories_count_together() {
 
     let bench = Guest { module, process: &too_many, ..Guest::default() }.bench().await;
     assert_eq!(code(&bench.process("by-hand", "").await), "memory-limit");
+    bench.still_works().await;
+}
+
+/// The pool of a small machine has room for the largest component that is loaded.
+#[tokio::test]
+async fn a_pool_of_one_attempt_runs_a_component_with_all_memories_and_instances() {
+    let memories = "(memory 1) ".repeat(7);
+    let instances = "(core module $one)".to_owned() + &"(core instance (instantiate $one))".repeat(60);
+    let guest = Guest { component: &instances, module: &memories, ..Guest::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::steady()) };
+    let bench = Bench::of(dir, config, &["noop"], vec![job("noop"), job("by-hand")]).await;
+    fs::write(bench.path("by-hand"), guest.bytes()).unwrap();
+    bench.rescan().await;
+    assert_eq!(bench.sandbox.allocator(), "pooling");
+    let report = bench.process("by-hand", "").await;
+    assert!(report.result.is_ok(), "{report:?}");
     bench.still_works().await;
 }
 

@@ -281,9 +281,10 @@ async fn what_cannot_be_tried_is_refused_in_words() {
     assert_eq!(http::ask(site.address, own, &kinds, "").await.code(), "bad-body");
 
     let large = site.path("large.wasm");
-    std::fs::File::create(&large).unwrap().set_len((16 << 20) + 1).unwrap();
+    std::fs::File::create(&large).unwrap().set_len((32 << 20) + 1).unwrap();
     let output = site.ask(&["plugins", "replay", "large.wasm", "--job", "versioned"]).await;
-    assert!(text(&output.stderr).contains("a plugin has at most 16777216 bytes"), "{}", text(&output.stderr));
+    let most = "a plugin has at most 33554432 bytes (plugins.component_size)";
+    assert!(text(&output.stderr).contains(most), "{}", text(&output.stderr));
     one_at_a_time(&site).await;
 
     let added = site.ask_here(&["token", "add", "ada", "--config", "tidemill.toml"]).await;

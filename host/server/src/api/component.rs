@@ -94,6 +94,6 @@ pub fn length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn too_large(bytes_max: usize) -> ApiError {
-    let detail = format!("a plugin has at most {bytes_max} bytes");
+    let detail = format!("a plugin has at most {bytes_max} bytes (plugins.component_size)");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
 }

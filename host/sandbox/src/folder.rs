@@ -93,7 +93,7 @@ impl Folder {
         let (file, size_bytes) = self.regular(&format!("{plugin}.wasm"))?;
         if size_bytes > hashed_max as u64 {
             return Err(format!(
-                "it has {size_bytes} bytes; {hashed_max} are the most that plugins.component_size can allow"
+                "it is larger than {hashed_max} bytes, the most that plugins.component_size can allow"
             ));
         }
         if size_bytes > bytes_max as u64 {

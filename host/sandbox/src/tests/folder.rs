@@ -156,6 +156,6 @@ async fn a_file_above_the_limit_is_rejected_with_the_key_that_raises_it() {
     // Above what the key can allow it is not even hashed.
     let (skipped, rejected) = reason(config, (256 << 20) + 1).await;
     assert_eq!(rejected, []);
-    let why = "it has 268435457 bytes; 268435456 are the most that plugins.component_size can allow";
+    let why = "it is larger than 268435456 bytes, the most that plugins.component_size can allow";
     assert_eq!(skipped[0].reason, why);
 }

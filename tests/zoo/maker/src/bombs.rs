@@ -72,7 +72,7 @@ fn too_many() -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("nested-components", nested),
         ("types-that-double", wat::parse_str(format!("(component {})", doubling_types()))?),
         ("types-that-nest", wat::parse_str(format!("(component {})", nesting_types()))?),
-        ("too-large", section(COMPONENT.to_vec(), CUSTOM_SECTION, &custom(17 * MIB))),
+        ("too-large", section(COMPONENT.to_vec(), CUSTOM_SECTION, &custom(33 * MIB))),
         ("custom-section", section(guest::component("")?, CUSTOM_SECTION, &custom(15 * MIB))),
     ])
 }

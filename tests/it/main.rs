@@ -19,8 +19,11 @@ mod upload;
 mod wallet;
 
 mod bad_input;
+mod clock_jump;
 mod crash;
 mod disk;
 mod exhaustion;
 mod first_run;
 mod hot_swap;
+mod log_output;
+mod signals;

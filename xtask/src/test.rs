@@ -100,9 +100,11 @@ fn pass(tests: &mut Command) -> Result<()> {
 }
 
 /// Programs of Debian's that tests start, with their package and the argument by which they tell their version.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     // By it the tests of failing and slow disks change what the kernel answers.
     ("strace", "strace", "-V"),
+    // Its library moves the clock of a host.
+    ("faketime", "faketime", "--version"),
     // To these events are delivered.
     ("nats-server", "nats-server", "--version"),
     ("redis-server", "redis-server", "--version"),

@@ -170,7 +170,8 @@ impl Sandbox {
     fn not_ready<T>(&self, job: &JobSpec) -> Report<T> {
         let error = ErrorInfo::new("plugin-not-ready", self.catalog.why_blocked(&job.plugin));
         Report {
-            result: Err(Failure::Throttled { retry_after: NOT_READY_RETRY, error }),
+            // Nothing that the guest did: neither counted nor bounded.
+            result: Err(Failure::Postponed { retry_after: NOT_READY_RETRY, error }),
             digest: None,
             usage: Usage::default(),
             log: String::new(),

@@ -63,9 +63,24 @@ impl Process {
         Process::spawn_as(wrapper, config, address, &[])
     }
 
+    /// The same as `spawn`, with stderr (the log) connected to `stderr` instead of a file.
+    pub fn spawn_logging_to(stderr: Stdio, config: &Path, address: SocketAddr) -> Process {
+        Process::spawn_whole(&[], stderr, config, address, &[])
+    }
+
     fn spawn_as(wrapper: &[String], config: &Path, address: SocketAddr, more: &[String]) -> Process {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
+        Process::spawn_whole(wrapper, log.into(), config, address, more)
+    }
+
+    fn spawn_whole(
+        wrapper: &[String],
+        stderr: Stdio,
+        config: &Path,
+        address: SocketAddr,
+        more: &[String],
+    ) -> Process {
         // It dies with this process, also if this one is killed and drops nothing.
         let own = ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned);
         let words = [wrapper, &own].concat();
@@ -77,7 +92,7 @@ impl Process {
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -130,10 +145,21 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Sends a signal by its name (`HUP`) or its number.
+    pub async fn signal(&self, signal: &str) {
+        let id = self.child.id().expect("the host runs").to_string();
+        let sent = Command::new("kill").args(["-s", signal, &id]).status().await.unwrap();
+        assert!(sent.success(), "cannot send {signal} to {id}");
+    }
+
     /// SIGTERM, and wait until it ended well.
-    pub async fn terminate(mut self) {
-        let id = self.child.id().expect("it runs").to_string();
-        Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+    pub async fn terminate(self) {
+        self.stop_by("TERM").await;
+    }
+
+    /// Sends a signal that asks for an orderly stop, and waits until the host ended well.
+    pub async fn stop_by(mut self, signal: &str) {
+        self.signal(signal).await;
         let ended =
             tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap();
         assert!(ended.success(), "the host ended with {ended}");

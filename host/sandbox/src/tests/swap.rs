@@ -219,3 +219,13 @@ async fn a_pool_that_does_not_fit_is_made_smaller() {
     bench.rescan().await;
     bench.still_works().await;
 }
+
+/// The version went away between the claim and the call: no fault of the item, which is neither counted nor bounded.
+#[tokio::test]
+async fn an_item_without_a_version_is_postponed() {
+    let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
+    match bench.process("versioned", "").await.result {
+        Err(Failure::Postponed { error, .. }) => assert_eq!(error.code, "plugin-not-ready"),
+        other => panic!("{other:?}"),
+    }
+}

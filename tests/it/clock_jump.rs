@@ -1,0 +1,150 @@
+//! A host whose clock is ahead for a while: the C library's clock of its process is moved by libfaketime, as the
+//! machine's own cannot be in a test.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::database::{Databases, Kind};
+use crate::support::process::Process;
+use crate::support::site::{Site, eventually, text};
+use crate::support::{http, plugins};
+
+const JOB: &str = "[jobs.hello]\nplugin = \"hello\"\nschedule = { every = \"1s\" }\n";
+
+/// A site whose hosts read the offset of their clock from a file.
+struct Moved {
+    databases: Databases,
+    site: Site,
+}
+
+impl Moved {
+    async fn new(kind: Kind) -> Moved {
+        let databases = Databases::new(kind).await;
+        let site = Site::with_store(&databases.store_url, JOB);
+        plugins::install(&site.path("plugins"), "hello", "hello");
+        let moved = Moved { databases, site };
+        moved.set("+0");
+        moved
+    }
+
+    /// Moves the clock of running and coming hosts by an offset such as `+1h`.
+    fn set(&self, offset: &str) {
+        let file = self.site.path("offset");
+        let draft = self.site.path("offset.draft");
+        std::fs::write(&draft, offset).unwrap();
+        std::fs::rename(draft, file).unwrap();
+    }
+
+    async fn serve(&self) -> Process {
+        let file = self.site.path("offset");
+        let setting = |name: &str, value: &str| format!("{name}={value}");
+        let wrapper = [
+            "env".to_owned(),
+            setting("LD_PRELOAD", library()),
+            setting("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
+            setting("FAKETIME_NO_CACHE", "1"),
+            setting("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ];
+        let config = self.site.path("tidemill.toml");
+        let mut host = Process::spawn_by(&wrapper, &config, self.site.address);
+        host.ready().await;
+        self.site.until_active("hello").await;
+        host
+    }
+
+    async fn runs(&self) -> i64 {
+        self.databases.store_number("SELECT count(*) FROM run").await
+    }
+
+    /// Runs of instants that are more than half an hour ahead of the real time.
+    async fn runs_ahead(&self) -> i64 {
+        let limit = jiff::Timestamp::now().as_millisecond() + 30 * 60_000;
+        let ahead = format!("SELECT count(*) FROM run WHERE scheduled_at_ms > {limit}");
+        self.databases.store_number(&ahead).await
+    }
+
+    /// Whether the run that was started last is for an instant of the last minute.
+    async fn latest_run_is_at_the_present(&self) -> bool {
+        let latest =
+            "SELECT scheduled_at_ms FROM run WHERE scheduled_at_ms IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let latest = self.databases.store_number(latest).await;
+        (jiff::Timestamp::now().as_millisecond() - latest).abs() < 60_000
+    }
+
+    /// Waits until the schedule started this many more runs.
+    async fn until_more_runs(&self, more: i64) {
+        let wanted = self.runs().await + more;
+        eventually(&format!("{wanted} runs"), || async { (self.runs().await >= wanted).then_some(()) }).await;
+    }
+}
+
+/// Where Debian's libfaketime is, on the architectures that the tests run on.
+fn library() -> &'static str {
+    let found = ["x86_64", "aarch64"]
+        .map(|machine| match machine {
+            "x86_64" => "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+            _ => "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+        })
+        .into_iter()
+        .find(|file| Path::new(file).is_file());
+    found.expect("Debian's package libfaketime is installed: `cargo xtask test` does it")
+}
+
+/// The schedule starts runs at the present, each instant ran once, and the jump is reported by log, alert and `doctor`.
+async fn the_schedule_goes_on(moved: &Moved) {
+    moved.until_more_runs(3).await;
+    let twice = "SELECT count(*) FROM (SELECT scheduled_at_ms FROM run WHERE job = 'hello' GROUP BY scheduled_at_ms \
+                 HAVING count(*) > 1) AS again";
+    assert_eq!(moved.databases.store_number(twice).await, 0);
+    let raised = || async {
+        let alerts = http::get(moved.site.address, "/api/v1/alerts").await.json();
+        let is_jump = |alert: &Value| alert["kind"] == "CLOCK_WAS_AHEAD";
+        alerts["alerts"].as_array()?.iter().any(is_jump).then_some(())
+    };
+    eventually("the alert about the clock", raised).await;
+    let doctor = moved.site.ask(&["doctor"]).await;
+    let report = text(&doctor.stdout) + &text(&doctor.stderr);
+    assert!(report.contains("a clock was ahead"), "{report}");
+    assert!(moved.site.log().contains("a clock was ahead"), "the log has a warning");
+}
+
+#[tokio::test]
+async fn an_hour_ahead_and_back_while_the_host_runs() {
+    let moved = Moved::new(Kind::Sqlite).await;
+    let host = moved.serve().await;
+    moved.until_more_runs(1).await;
+    moved.set("+1h");
+    // A host takes a new time over with a heartbeat.
+    eventually("a run an hour ahead", || async { (moved.runs_ahead().await > 0).then_some(()) }).await;
+    moved.set("+0");
+    eventually("runs at the present", || async { moved.latest_run_is_at_the_present().await.then_some(()) })
+        .await;
+    the_schedule_goes_on(&moved).await;
+    host.terminate().await;
+}
+
+#[tokio::test]
+async fn two_days_ahead_with_a_restart_between() {
+    let moved = Moved::new(Kind::Sqlite).await;
+    moved.set("+2d");
+    let host = moved.serve().await;
+    moved.until_more_runs(2).await;
+    assert!(moved.runs_ahead().await > 0);
+    host.kill9().await;
+    moved.set("+0");
+    let host = moved.serve().await;
+    the_schedule_goes_on(&moved).await;
+    host.terminate().await;
+}
+
+/// On Postgres the database's clock is the one that counts.
+#[tokio::test]
+async fn a_host_beside_postgres_is_not_moved_by_its_own_clock() {
+    let moved = Moved::new(Kind::Postgres).await;
+    moved.set("+2d");
+    let host = moved.serve().await;
+    moved.until_more_runs(2).await;
+    assert_eq!(moved.runs_ahead().await, 0);
+    host.terminate().await;
+}

@@ -1,0 +1,179 @@
+//! Plugins in other languages than Rust, on a real host: each ends its items in every way, and what goes wrong in it is
+//! shown in the language's own words. One database is enough: what differs is between guest and sandbox.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::support::site::{Site, eventually};
+use crate::support::{http, plugins};
+
+/// A mistake of an example, the code of its failure, and texts that its message must have.
+type Mistake = (&'static str, &'static str, &'static [&'static str]);
+
+struct Language {
+    name: &'static str,
+    /// Whether it calls the service.
+    calls: bool,
+    mistakes: &'static [Mistake],
+}
+
+macro_rules! languages {
+    ($($name:ident: $calls:literal, $mistakes:expr;)+) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let name = stringify!($name);
+            check(&Language { name, calls: $calls, mistakes: &$mistakes }).await;
+        })+
+    };
+}
+
+languages! {
+    c: true, [
+        ("abort", "trap", &["unreachable", "no bolts left"]),
+    ];
+    go: true, [
+        ("nil-map", "guest-panic", &["panic: assignment to entry in nil map"]),
+    ];
+    javascript: true, [
+        ("type-error", "guest-panic", &["TypeError"]),
+    ];
+    typescript: true, [
+        ("type-error", "guest-panic", &["TypeError"]),
+    ];
+    quickjs: false, [
+        ("type-error", "guest-panic", &["TypeError"]),
+    ];
+    python: true, [
+        ("key-error", "guest-panic", &["KeyError: 'nothing here'", "mistakes.py\", line "]),
+    ];
+    rust: true, [
+        ("panic", "guest-panic", &["no bolts left", "src/mistakes.rs:"]),
+    ];
+}
+
+async fn check(language: &Language) {
+    let service = service();
+    let site = Site::new(&config(language, service));
+    plugins::place(&site.path("plugins"), &plugins::example(language.name), "example");
+    let host = site.serve().await;
+    let before = Timestamp::now();
+    site.until_active("example").await;
+    for job in ["example", "broken"] {
+        assert!(site.ask(&["jobs", "trigger", job]).await.status.success());
+    }
+    let mistakes = language.mistakes.len() as u64;
+    site.until_items("resolved", 3).await;
+    site.until_items("manual_required", 1 + mistakes).await;
+
+    ends_are_the_contracts(&site, language, before).await;
+    for mistake in language.mistakes {
+        is_shown(&item(&site, mistake.0).await, mistake);
+    }
+    let run = eventually("the run of `broken` failed", async || failed_run(&site).await).await;
+    has_all(&run["error"], &language.mistakes[0]);
+    host.terminate().await;
+}
+
+/// `broken` makes the first mistake in its discovery. Whole attempts take seconds where tests run beside each other.
+fn config(language: &Language, service: SocketAddr) -> String {
+    let keys: Vec<&str> = language.mistakes.iter().map(|(name, ..)| *name).collect();
+    let (also, first) = (keys.join(","), keys[0]);
+    let service_key =
+        if language.calls { format!("service = \"http://{service}/\", ") } else { String::new() };
+    let grants = format!("{{ events = [\"ExampleDone\"], keyvalue = true, http = [\"http://{service}\"] }}");
+    format!(
+        r#"
+        plugins.compile_time = "10m"
+        plugins.describe_time = "30s"
+        [jobs.example]
+        plugin = "example"
+        config = {{ {service_key}fail_times = 1, also = "clock,{also}" }}
+        retry = {{ base = "1s", cap = "1s", max_attempts = 2 }}
+        limits = {{ cpu_time = "60s" }}
+        grants = {grants}
+        [jobs.broken]
+        plugin = "example"
+        config = {{ {service_key}discover_mistake = "{first}" }}
+        limits = {{ cpu_time = "60s" }}
+        grants = {grants}
+        "#
+    )
+}
+
+async fn ends_are_the_contracts(site: &Site, language: &Language, before: Timestamp) {
+    let good = item(site, "good").await;
+    let expected = if language.calls { "the service answered 200 hello" } else { "counted 1" };
+    assert_eq!(good["item"]["note"], expected, "{good}");
+    assert!(log_of(&good).contains("INFO example: good, attempt 1"), "{good}");
+    let sent = http::get(site.address, "/api/v1/outbox").await.json();
+    assert_eq!(sent["events"][0]["key"], "good", "{sent}");
+    assert_eq!(sent["events"][0]["payload"], r#"{"count":1}"#, "{sent}");
+
+    let flaky = item(site, "flaky").await;
+    assert_eq!(flaky["item"]["note"], "at attempt 2", "{flaky}");
+    let first = &flaky["attempts"][1]["error"];
+    assert_eq!((&first["code"], &first["message"]), (&"too-early".into(), &"attempt 1 is too early".into()));
+
+    let bad = item(site, "bad").await;
+    let error = &bad["item"]["error"];
+    assert_eq!((&error["code"], &error["message"]), (&"never".into(), &"this item never works".into()));
+    assert_eq!(bad["item"]["attempts"], 1, "{bad}");
+
+    let clock = item(site, "clock").await;
+    let note = clock["item"]["note"].as_str().unwrap();
+    let millis: i64 = note.strip_prefix("at ").unwrap().parse().unwrap();
+    let lasted = before.as_millisecond()..=Timestamp::now().as_millisecond();
+    assert!(lasted.contains(&millis), "{note}: not within {lasted:?}");
+}
+
+/// A failure that counts and is tried again, with the language's own words.
+fn is_shown(item: &Value, mistake: &Mistake) {
+    assert_eq!(item["item"]["attempts"], 2, "{item}");
+    has_all(&item["item"]["error"], mistake);
+}
+
+fn has_all(error: &Value, (name, code, texts): &Mistake) {
+    let message = error["message"].as_str().unwrap_or_default();
+    assert_eq!(error["code"], *code, "{name}: {message}");
+    for text in *texts {
+        assert!(message.contains(text), "{name}: {text:?} is not in {message:?}");
+    }
+}
+
+async fn item(site: &Site, key: &str) -> Value {
+    http::get(site.address, &format!("/api/v1/items/example/{key}")).await.json()
+}
+
+fn log_of(item: &Value) -> &str {
+    item["attempts"][0]["log"].as_str().unwrap()
+}
+
+async fn failed_run(site: &Site) -> Option<Value> {
+    let runs = http::get(site.address, "/api/v1/runs?job=broken").await.json();
+    let run = runs["runs"].get(0)?.clone();
+    (run["state"] == "failed").then_some(run)
+}
+
+/// Answers `hello` to whatever it is asked, for as long as the test's process lives.
+fn service() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            say_hello(stream.unwrap());
+        }
+    });
+    address
+}
+
+fn say_hello(mut stream: TcpStream) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+        head.push(byte[0]);
+    }
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello");
+}

@@ -32,25 +32,86 @@ macro_rules! languages {
 
 languages! {
     c: true, [
-        ("abort", "trap", &["unreachable", "no bolts left"]),
+        ("abort", "trap", &["unreachable", "stderr: no bolts left"]),
+        ("no-line-end", "trap", &["stderr: no bolts left"]),
+        ("assertion", "guest-panic", &["Assertion failed: strlen(name) < 4 (mistakes.c: make_mistake: "]),
+        ("perror", "trap", &["stderr: cannot read the stock: No such file or directory"]),
+        ("exit", "exited", &["out of paper (the guest ended itself"]),
+        ("bounds", "trap", &["out of bounds memory access"]),
+        ("recursion", "trap", &["wasm trap: "]),
     ];
     go: true, [
         ("nil-map", "guest-panic", &["panic: assignment to entry in nil map"]),
+        ("nil-pointer", "guest-panic", &["panic: runtime error: invalid memory address or nil pointer dereference"]),
+        ("index", "guest-panic", &["panic: runtime error: index out of range [5] with length 0"]),
+        ("divide", "guest-panic", &["panic: runtime error: integer divide by zero"]),
+        ("text", "guest-panic", &["panic: no bolts left"]),
+        ("error", "guest-panic", &["panic: no bolts left"]),
+        ("own-error", "guest-panic", &["panic: 0 bolts left"]),
+        ("two-lines", "guest-panic", &["panic: first line second line"]),
+        ("wrapped", "guest-panic", &["panic: cannot order: 0 bolts left"]),
+        ("again", "guest-panic", &["panic: no bolts left", "panic: while recovering from: no bolts left"]),
+        ("log", "exited", &["no bolts left (the guest ended itself"]),
+        ("exit", "exited", &["out of paper (the guest ended itself"]),
+        ("deadlock", "guest-panic", &["fatal error: all goroutines are asleep - deadlock!"]),
+        ("recursion", "trap", &["wasm trap: call stack exhausted"]),
     ];
     javascript: true, [
-        ("type-error", "guest-panic", &["TypeError"]),
+        ("type-error", "guest-panic", &["TypeError: can't access property \"nothing\", (void 0) is undefined"]),
+        ("reference-error", "guest-panic", &["ReferenceError: bolts is not defined"]),
+        ("own-error", "guest-panic", &["StockError: no bolts left"]),
+        ("two-lines", "guest-panic", &["Error: first line second line"]),
+        ("cause", "guest-panic", &["Error: cannot order"]),
+        ("rejected", "guest-panic", &["RangeError: too far"]),
+        ("text", "guest-panic", &["no bolts left"]),
+        ("nothing", "guest-panic", &["is undefined"]),
+        ("object", "guest-panic", &["received `[object Object]`"]),
+        ("json", "guest-panic", &["SyntaxError: JSON.parse: unexpected end of data"]),
+        ("recursion", "guest-panic", &["InternalError: too much recursion"]),
+        ("unsettled", "trap", &["event loop error"]),
+        ("wrong-type", "guest-panic", &["received `42`", "`Outcome`"]),
     ];
     typescript: true, [
-        ("type-error", "guest-panic", &["TypeError"]),
+        ("type-error", "guest-panic", &["TypeError: "]),
+        ("own-error", "guest-panic", &["StockError: no bolts left"]),
+        ("wrong-type", "guest-panic", &["received `42`", "`Outcome`"]),
     ];
     quickjs: false, [
-        ("type-error", "guest-panic", &["TypeError"]),
+        ("type-error", "guest-panic", &["cannot read property 'nothing' of undefined (at makeMistake (/mistakes.js:"]),
+        ("reference-error", "guest-panic", &["bolts is not defined (at makeMistake (/mistakes.js:"]),
+        ("own-error", "guest-panic", &["no bolts left (at StockError (/mistakes.js:"]),
+        ("two-lines", "guest-panic", &["first line second line (at makeMistake"]),
+        ("cause", "guest-panic", &["cannot order (at makeMistake"]),
+        // Of what is no Error, the runtime of QuickJS says only the type.
+        ("text", "guest-panic", &["from: \"string\", to: \"variant\""]),
+        ("nothing", "guest-panic", &["from: \"undefined\", to: \"variant\""]),
+        ("object", "guest-panic", &["from: \"undefined\", to: \"string\""]),
+        ("json", "guest-panic", &["Unexpected end of JSON input (at <input>:"]),
+        ("recursion", "trap", &["wasm trap: call stack exhausted"]),
+        ("wrong-type", "guest-panic", &["from: \"int\", to: \"variant\""]),
     ];
     python: true, [
-        ("key-error", "guest-panic", &["KeyError: 'nothing here'", "mistakes.py\", line "]),
+        ("key-error", "guest-panic", &["KeyError: 'nothing here' (File \"", "mistakes.py\", line "]),
+        ("own-error", "guest-panic", &["mistakes.StockError: no bolts left (File \""]),
+        ("two-lines", "guest-panic", &["ValueError: first line second line (File \""]),
+        ("chained", "guest-panic", &["mistakes.StockError: no bolts left (File \""]),
+        ("assertion", "guest-panic", &["AssertionError: stock is negative (File \""]),
+        ("group", "guest-panic", &["ExceptionGroup: two problems (2 sub-exceptions) (File \""]),
+        ("recursion", "guest-panic", &["RecursionError: maximum recursion depth exceeded"]),
+        ("exit", "exited", &["out of paper (the guest ended itself"]),
+        ("exit-code", "exited", &["the guest ended itself with exit code"]),
+        ("wrong-type", "guest-panic", &["KeyError(<class 'int'>)"]),
+        ("bad-name", "guest-panic", &["'int' object is not an instance of 'str'"]),
     ];
     rust: true, [
-        ("panic", "guest-panic", &["no bolts left", "src/mistakes.rs:"]),
+        ("panic", "guest-panic", &["no bolts left (thread ", "src/mistakes.rs:"]),
+        ("two-lines", "guest-panic", &["first line second line (thread "]),
+        ("unwrap", "guest-panic", &["called `Result::unwrap()` on an `Err` value: ParseIntError { kind: InvalidDigit }"]),
+        ("index", "guest-panic", &["src/mistakes.rs:"]),
+        ("assertion", "guest-panic", &["stock is wrong left: 9 right: 4"]),
+        ("borrow", "guest-panic", &["already borrowed", "src/mistakes.rs:"]),
+        ("exit", "exited", &["out of paper (the guest ended itself"]),
+        ("abort", "trap", &["stderr: no bolts left"]),
     ];
 }
 

@@ -25,8 +25,8 @@ _Noreturn void make_mistake(const char *name) {
         fprintf(stderr, "out of paper\n");
         exit(3);
     }
-    if (!strcmp(name, "divide")) exit(1 / (int)(strlen(name) - 6));
     if (!strcmp(name, "bounds")) exit(*(volatile int *)0x7ffffff0);
     if (!strcmp(name, "recursion")) exit(again(0));
-    __builtin_trap();
+    fprintf(stderr, "no mistake is called %s\n", name);
+    abort();
 }

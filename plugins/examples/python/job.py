@@ -102,12 +102,14 @@ def get(url: str) -> tuple[int, str]:
     if not isinstance(answer, Ok) or not isinstance(answer.value, Ok):
         raise Err(Failure_Transient(Error("http", repr(answer))))
     response = answer.value.value
-    stream = response.consume().stream()
-    body = b""
+    # A name for each of these: what Python no longer refers to is dropped, and a body must not go before its stream.
+    body = response.consume()
+    stream = body.stream()
+    content = b""
     while True:
         try:
-            body += stream.blocking_read(65536)
+            content += stream.blocking_read(65536)
         except Err as error:
             if isinstance(error.value, StreamError_Closed):
-                return response.status(), body.decode()
+                return response.status(), content.decode()
             raise

@@ -26,10 +26,6 @@ def make(name: str):
             assert name == "", "stock is negative"
         case "group":
             raise ExceptionGroup("two problems", [KeyError("nothing here"), ValueError("no number")])
-        case "note":
-            error = StockError("no bolts left")
-            error.add_note("asked for M4")
-            raise error
         case "recursion":
             return make(name)
         case "exit":

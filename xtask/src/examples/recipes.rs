@@ -74,8 +74,9 @@ fn c(tools: &Tools, folder: &Path) -> Result<()> {
     sh::output(tools.wit_bindgen(folder).args(["c", "wit", "--world", WORLD, "--out-dir", "gen"]))?;
     let mut cc = tools.python("python", folder);
     cc.args(["-m", "ziglang", "cc", "-target", "wasm32-wasi", "-mexec-model=reactor", "-Oz"]);
-    // Without the size, zig reserves a stack of 16 MiB.
-    cc.args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wl,-z,stack-size=131072"]);
+    cc.args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]);
+    // Without these, zig reserves a stack of 16 MiB, and leaves assertions out of optimised code.
+    cc.args(["-Wl,-z,stack-size=131072", "-UNDEBUG"]);
     cc.args(["-Igen", "job.c", "mistakes.c", "gen/example.c", "gen/example_component_type.o"]);
     sh::output(cc.args(["-o", "core.wasm"]))?;
     component(tools, folder, "core.wasm")
@@ -97,7 +98,8 @@ fn go(tools: &Tools, folder: &Path) -> Result<()> {
     let mut build = tools.python("go", folder);
     build.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local")]);
     build.envs([("GOPROXY", "off"), ("GOSUMDB", "off"), ("GOFLAGS", "-mod=mod")]);
-    build.args(["build", "-buildmode=c-shared", "-ldflags=-checklinkname=0 -s -w", "-o", "core.wasm", "."]);
+    build.args(["build", "-trimpath", "-buildmode=c-shared", "-ldflags=-checklinkname=0 -s -w"]);
+    build.args(["-o", "core.wasm", "."]);
     sh::output(&mut build)?;
     let mut embed = tools.python("wasm-tools", folder);
     embed.args(["component", "embed", "wit", "--world", WORLD, "core.wasm", "-o", "embedded.wasm"]);

@@ -6,6 +6,9 @@ mod inputs;
 mod recipes;
 mod tools;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};

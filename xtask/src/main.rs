@@ -7,6 +7,7 @@ mod chaos;
 mod ci;
 mod demo;
 mod deny;
+mod examples;
 mod fuzz;
 mod host;
 mod plugins;
@@ -41,6 +42,8 @@ enum Command {
     Postgres,
     /// Build all plugins and fixtures into target/plugins
     Plugins,
+    /// Build the examples in other languages into target/plugins/examples; their toolchains are installed below target/
+    Examples,
     /// Check floors, sizes and left-overs (takes a second)
     Tidy,
     /// Check licences, banned crates, sources and known vulnerabilities of all dependencies
@@ -82,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => test::run(&root, &args),
         Command::Postgres => postgres::foreground(),
         Command::Plugins => plugins::build(&root),
+        Command::Examples => examples::build(&root),
         Command::Tidy => tidy::run(&root),
         Command::Deny => deny::run(&root),
         Command::Rules => rules::run(&root),

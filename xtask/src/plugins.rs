@@ -10,7 +10,11 @@ use serde_json::Value;
 
 use crate::{sh, toolchain};
 
-/// `target/plugins/*.wasm` are for use, `target/plugins/fixtures/*.wasm` for the tests. Cargo decides what is stale.
+/// Folders of `plugins/` with several guests, whose components are laid into folders of the same names.
+const FOLDERS: [&str; 2] = ["examples", "fixtures"];
+
+/// `target/plugins/*.wasm` are for use, `target/plugins/fixtures/*.wasm` for the tests, `target/plugins/examples/*.wasm`
+/// for authors and for the tests. Cargo decides what is stale.
 pub fn build(root: &Path) -> Result<()> {
     let target = toolchain::wasm_target(root)?;
     let mut cargo = target.cargo("build");
@@ -23,10 +27,8 @@ pub fn build(root: &Path) -> Result<()> {
         .with_context(|| format!("failed to build the guests (with {})", target.origin))?;
 
     let shipped = root.join("target/plugins");
-    let fixtures = shipped.join("fixtures");
-    fs::create_dir_all(&fixtures).with_context(|| format!("failed to make {}", fixtures.display()))?;
     for guest in messages.lines().filter_map(guest) {
-        let folder = if guest.fixture { &fixtures } else { &shipped };
+        let folder = guest.folder.map_or_else(|| shipped.clone(), |folder| shipped.join(folder));
         place(&guest.built, &folder.join(format!("{}.wasm", guest.package)))?;
     }
     Ok(())
@@ -34,7 +36,7 @@ pub fn build(root: &Path) -> Result<()> {
 
 struct Guest {
     package: String,
-    fixture: bool,
+    folder: Option<&'static str>,
     built: PathBuf,
 }
 
@@ -50,16 +52,21 @@ fn guest(message: &str) -> Option<Guest> {
     let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
     Some(Guest {
         package: folder.file_name()?.to_str()?.to_owned(),
-        fixture: folder.parent()?.file_name() == Some(OsStr::new("fixtures")),
+        folder: FOLDERS
+            .into_iter()
+            .find(|name| folder.parent().and_then(Path::file_name) == Some(OsStr::new(name))),
         built: built.into(),
     })
 }
 
 /// Copies what has changed, and so that no reader sees half a file: a host may watch the folder.
-fn place(built: &Path, placed: &Path) -> Result<()> {
+pub fn place(built: &Path, placed: &Path) -> Result<()> {
     let bytes = fs::read(built).with_context(|| format!("failed to read {}", built.display()))?;
     if fs::read(placed).is_ok_and(|old| old == bytes) {
         return Ok(());
+    }
+    if let Some(folder) = placed.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
     }
     let new = placed.with_extension("wasm.new");
     fs::write(&new, bytes).with_context(|| format!("failed to write {}", new.display()))?;

@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 
 use crate::postgres::Postgres;
 use crate::steps::Steps;
-use crate::{host, plugins, sh, toolchain};
+use crate::{examples, host, plugins, sh, toolchain};
 
 /// Crates of the plugins' workspace whose logic is tested without wasm.
 const NATIVE_PLUGIN_TESTS: [&str; 2] = ["tidemill-sdk", "wallet-keygen-retry"];
 
 /// How many steps `steps` takes.
-pub const STEPS: usize = 7;
+pub const STEPS: usize = 8;
 
 #[derive(clap::Args, Default)]
 pub struct Args {
@@ -37,6 +37,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
 pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;
+    steps.run("building examples in other languages", || examples::build(root))?;
     let binary = steps.run("building host and tests", || host::build_with_tests(root))?;
     steps.run("programs of the tests", programs)?;
     let postgres = steps.run("starting Postgres", Postgres::start)?;

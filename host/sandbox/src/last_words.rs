@@ -10,6 +10,19 @@ const REPORT_LINES: usize = 8;
 const SHOWN_LINES: usize = 3;
 /// How componentize-py ends an uncaught exception. Its traceback stands above.
 const PYTHON_PANIC: &str = "Python function threw an unexpected exception";
+/// How StarlingMonkey ends an uncaught exception, which is no failure of the contract. Its text follows, and a stack.
+const THROWN: &str = "invalid variant tag value `undefined` (received `";
+const THROWN_ENDS: &str = "`) specified for `Failure`";
+/// An object without a text of its own.
+const NO_TEXT: &str = "[object Object]";
+/// What StarlingMonkey writes below each error, and last.
+const JAVASCRIPT_STACK: &str = "Stack:";
+const JAVASCRIPT_ABORT: &str = "Redirecting call to abort()";
+/// What Go writes below a panic's message.
+const GO_STACK: [&str; 3] = ["goroutine ", "[signal ", "runtime stack:"];
+/// How the runtime of QuickJS shows an exception.
+const QUICKJS_MESSAGE: &str = "Exception { message: Some(\"";
+const QUICKJS_STACK: &str = "stack: Some(\"";
 /// What Rust writes below a panic's message.
 const RUST_NOTE: &str = "note: run with `RUST_BACKTRACE";
 const TRACEBACK: &str = "Traceback (most recent call last)";
@@ -37,7 +50,15 @@ impl LastWords {
 
     /// The message of a panic, an exception or a failed assertion.
     pub fn cause(&self) -> Option<String> {
-        self.rust_or_python().or_else(|| self.report.first().cloned()).or_else(|| self.error_line())
+        match self.report.first() {
+            Some(first) if is_rust_panic(first) => self.below_rust_panic(),
+            Some(first) if is_go_panic(first) => {
+                Some(self.report_until(|line| GO_STACK.iter().any(|stack| line.starts_with(stack))))
+            }
+            Some(first) if first.starts_with(THROWN) => Some(self.thrown()),
+            Some(first) => Some(first.clone()),
+            None => self.above_javascript_stack().or_else(|| self.error_line()),
+        }
     }
 
     /// The last lines as one text, for a trap whose cause is not known.
@@ -48,16 +69,37 @@ impl LastWords {
     }
 
     /// Rust writes the place, and below it the message, which may have several lines.
-    fn rust_or_python(&self) -> Option<String> {
-        let (place, below) = self.report.split_first().filter(|(first, _)| is_rust_panic(first))?;
-        let message = below.iter().map(|line| line.trim()).take_while(|line| !line.starts_with(RUST_NOTE));
-        let message = message.collect::<Vec<_>>().join(" ");
+    fn below_rust_panic(&self) -> Option<String> {
+        let (place, below) = self.report.split_first()?;
+        let message = one_text(below.iter(), |line| line.starts_with(RUST_NOTE));
         if message.contains(PYTHON_PANIC)
             && let Some(exception) = self.python()
         {
             return Some(exception);
         }
-        Some(format!("{message} ({place})"))
+        Some(quickjs(&message).unwrap_or_else(|| format!("{message} ({place})")))
+    }
+
+    /// The report's lines as one text, without its stack.
+    fn report_until(&self, is_stack: impl Fn(&str) -> bool) -> String {
+        one_text(self.report.iter(), is_stack)
+    }
+
+    /// What JavaScript threw. Of what has no text, all that StarlingMonkey says.
+    fn thrown(&self) -> String {
+        let whole = self.report_until(|line| line == JAVASCRIPT_STACK);
+        let thrown = whole.strip_prefix(THROWN).and_then(|rest| rest.strip_suffix(THROWN_ENDS));
+        match thrown {
+            Some(text) if text != NO_TEXT => text.to_owned(),
+            _ => whole,
+        }
+    }
+
+    /// The line above the stack with which StarlingMonkey aborted.
+    fn above_javascript_stack(&self) -> Option<String> {
+        let aborts = self.tail.iter().rposition(|line| line.starts_with(JAVASCRIPT_ABORT))?;
+        let stack = self.tail.iter().take(aborts).rposition(|line| line == JAVASCRIPT_STACK)?;
+        self.tail.get(stack.checked_sub(1)?).cloned()
     }
 
     /// The exception above componentize-py's own panic: the lines without indentation, and the place above them.
@@ -81,15 +123,53 @@ impl LastWords {
     }
 }
 
+/// Lines up to the first that is not part of the message.
+fn one_text<'a>(lines: impl Iterator<Item = &'a String>, is_stack: impl Fn(&str) -> bool) -> String {
+    lines.map(|line| line.trim()).take_while(|line| !is_stack(line)).collect::<Vec<_>>().join(" ")
+}
+
+/// The message of an exception, and the innermost place of its stack.
+fn quickjs(panic: &str) -> Option<String> {
+    let (_, text) = panic.split_once(QUICKJS_MESSAGE)?;
+    let message = unescaped(text)?.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let stack = text.split_once(QUICKJS_STACK).and_then(|(_, stack)| unescaped(stack)).unwrap_or_default();
+    match stack.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(place) => Some(format!("{message} ({place})")),
+        None => Some(message),
+    }
+}
+
+/// The text of Rust's `{:?}`, up to its closing quote.
+fn unescaped(text: &str) -> Option<String> {
+    let mut plain = String::new();
+    let mut chars = text.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some(plain),
+            '\\' => match chars.next()? {
+                'n' => plain.push('\n'),
+                't' => plain.push(' '),
+                other @ ('"' | '\'' | '\\') => plain.push(other),
+                other => plain.extend(['\\', other]),
+            },
+            other => plain.push(other),
+        }
+    }
+}
+
 fn is_rust_panic(line: &str) -> bool {
     line.contains("panicked at")
 }
 
-/// Rust, Go, and `assert` of C.
+fn is_go_panic(line: &str) -> bool {
+    line.starts_with("panic: ") || line.starts_with("fatal error: ")
+}
+
+/// Rust, Go, JavaScript, and `assert` of C.
 fn begins_report(line: &str) -> bool {
     is_rust_panic(line)
-        || line.starts_with("panic: ")
-        || line.starts_with("fatal error: ")
+        || is_go_panic(line)
+        || line.starts_with(THROWN)
         || line.starts_with("Assertion failed: ")
 }
 
@@ -150,6 +230,42 @@ mod tests {
             cause("fatal error: nanotime returning zero\nruntime stack:"),
             "fatal error: nanotime returning zero"
         );
+        let text = "panic: no bolts [recovered]\n panic: cannot order\n [signal 0xb code=0x0]\ngoroutine 1 [running]:";
+        assert_eq!(cause(text), "panic: no bolts [recovered] panic: cannot order");
+    }
+
+    #[test]
+    fn what_javascript_threw_is_the_cause() {
+        let report = |thrown: &str, kind: &str| {
+            format!(
+                "invalid variant tag value `undefined` (received `{thrown}`) specified for `{kind}`\nStack:\n  \
+                export_job$process@/tmp/initializer.js:4360:15\nRedirecting call to abort() to mozalloc_abort"
+            )
+        };
+        assert_eq!(cause(&report("TypeError: x is undefined", "Failure")), "TypeError: x is undefined");
+        assert_eq!(cause(&report("Error: first\nsecond", "Failure")), "Error: first second");
+        assert_eq!(cause(&report("a `quoted` word", "Failure")), "a `quoted` word");
+        let whole = "invalid variant tag value `undefined` (received `42`) specified for `Outcome`";
+        assert_eq!(cause(&report("42", "Outcome")), whole);
+        assert!(cause(&report("[object Object]", "Failure")).starts_with("invalid variant tag value"));
+        let other = "an own line\ncan't access property \"tag\", variant21 is undefined\nStack:\n  export_job@/x.js:1:2\n\
+            Redirecting call to abort() to mozalloc_abort";
+        assert_eq!(cause(other), "can't access property \"tag\", variant21 is undefined");
+        assert_eq!(said("Stack: of my own\nStack:").cause(), None);
+    }
+
+    #[test]
+    fn what_quickjs_threw_is_the_cause() {
+        let report = |shown: &str| {
+            format!(
+                "thread '<unnamed>' (1) panicked at interpreter.rs:51:31:\nFailed to call 'process': Value(Exception(\n\
+                Exception {{ {shown} }})\n)\nnote: run with `RUST_BACKTRACE=1`"
+            )
+        };
+        let shown = r#"message: Some("not \"a\"\nnumber"), stack: Some("    at f (/job.js:13:14)\n    at process (/job.js:55:32)\n")"#;
+        assert_eq!(cause(&report(shown)), "not \"a\" number (at f (/job.js:13:14))");
+        assert_eq!(cause(&report(r#"message: Some("cut"), stack: None"#)), "cut");
+        assert!(cause(&report(r#"message: Some("without an end"#)).starts_with("Failed to call 'process'"));
     }
 
     #[test]
@@ -159,9 +275,6 @@ mod tests {
         let rust =
             "thread 'x' panicked at src/lib.rs:3:5:\nassertion `left == right` failed\n  left: 1\n right: 2";
         assert!(cause(rust).starts_with("assertion `left == right` failed left: 1 right: 2 (thread"));
-        let quickjs = "thread 'x' panicked at interpreter.rs:51:31:\nFailed to call 'process': Value(Exception(\n\
-            Exception { message: Some(\"cannot read property\"), stack: None })\n)\nnote: run with `RUST_BACKTRACE=1`";
-        assert!(cause(quickjs).contains("message: Some(\"cannot read property\")"));
         let js = "TypeError: cannot read property 'nothing' of undefined\n    at process (job.js:3)";
         assert!(cause(js).starts_with("TypeError: cannot read"));
         let c = "Assertion failed: n > 0 (job.c: process: 12)";

@@ -18,6 +18,17 @@ pub fn file(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name}.wasm is not built: run `cargo xtask plugins`"))
 }
 
+/// An example in another language, or the one in Rust.
+pub fn example(language: &str) -> PathBuf {
+    let file = built().join(format!("examples/{language}.wasm"));
+    assert!(
+        file.is_file(),
+        "{} is not built: run `cargo xtask plugins` and `cargo xtask examples`",
+        file.display()
+    );
+    file
+}
+
 /// Puts a built component into a plugins folder under a name, by rename: never half there.
 pub fn install(folder: &Path, built_as: &str, name: &str) {
     place(folder, &file(built_as), name);

@@ -1,0 +1,3 @@
+#pragma once
+
+_Noreturn void make_mistake(const char *name);

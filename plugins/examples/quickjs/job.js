@@ -1,0 +1,78 @@
+// A job for QuickJS, the small engine: three items that end in three ways. There is no `fetch` and no `TextEncoder`.
+import { publish } from 'tidemill:job/events@0.1.0';
+import { get } from 'wasi:config/store@0.2.0-rc.1';
+import { open } from 'wasi:keyvalue/store@0.2.0-draft';
+import { log } from 'wasi:logging/logging@0.1.0-draft';
+import { makeMistake } from './mistakes.js';
+
+const description = {
+  name: 'example-quickjs',
+  version: '0.1.0',
+  summary: 'Three items that end in three ways, in JavaScript on QuickJS.',
+  config: {
+    type: 'object',
+    properties: {
+      fail_times: { type: 'integer', minimum: 0 },
+      also: { type: 'string' },
+      discover_mistake: { type: 'string' },
+    },
+    additionalProperties: false,
+  },
+  topics: ['ExampleDone'],
+  capabilities: ['keyvalue'],
+};
+
+export const job = {
+  describe() {
+    return JSON.stringify(description);
+  },
+
+  discover(_request) {
+    const mistake = get('discover_mistake');
+    if (mistake) makeMistake(mistake);
+    const also = (get('also') ?? '').split(',').filter(Boolean);
+    const items = ['good', 'flaky', 'bad', ...also].map((key) => ({ key, payload: '' }));
+    return { items, next: undefined };
+  },
+
+  process(item) {
+    log('info', 'example', `${item.key}, attempt ${item.attempt}`);
+    switch (item.key) {
+      case 'good':
+        return good(item);
+      case 'flaky':
+        // A failure of the contract that is thrown is an answer. Anything else that is thrown is a crash, and the
+        // host shows its text.
+        if (item.attempt <= Number(get('fail_times') ?? 2)) {
+          throw failure('transient', 'too-early', `attempt ${item.attempt} is too early`);
+        }
+        return resolved(`at attempt ${item.attempt}`);
+      case 'bad':
+        throw failure('permanent', 'never', 'this item never works');
+      case 'clock':
+        return clock();
+      default:
+        return makeMistake(item.key);
+    }
+  },
+};
+
+const resolved = (note) => ({ tag: 'resolved', val: note });
+const failure = (tag, code, message) => ({ tag, val: { code, message } });
+
+/** Counts in the key-value store, and publishes an event. */
+function good(item) {
+  const bucket = open('default');
+  const stored = bucket.get('count');
+  const count = stored ? Number(String.fromCharCode(...stored)) + 1 : 1;
+  bucket.set('count', Uint8Array.from(String(count), (digit) => digit.charCodeAt(0)));
+  publish('ExampleDone', item.key, JSON.stringify({ count }));
+  return resolved(`counted ${count}`);
+}
+
+function clock() {
+  const before = performance.now();
+  const now = Date.now();
+  if (performance.now() < before) throw failure('permanent', 'clock', 'the monotonic clock goes backwards');
+  return resolved(`at ${now}`);
+}

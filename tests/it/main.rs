@@ -24,3 +24,4 @@ mod disk;
 mod exhaustion;
 mod first_run;
 mod hot_swap;
+mod store_file;

@@ -9,7 +9,9 @@ pub mod error;
 
 mod db;
 mod migrate;
+pub mod private;
 mod sql;
+pub mod sqlite_file;
 pub mod store;
 pub mod tasks;
 mod wake;

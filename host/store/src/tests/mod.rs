@@ -3,6 +3,8 @@
 mod support;
 
 mod opening;
+mod private;
+mod sqlite_file;
 
 mod ticks;
 mod wake;

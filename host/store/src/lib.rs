@@ -9,6 +9,7 @@ pub mod error;
 
 mod db;
 mod migrate;
+pub mod schema;
 mod sql;
 pub mod store;
 pub mod tasks;

@@ -3,6 +3,7 @@
 mod support;
 
 mod opening;
+mod schema;
 
 mod ticks;
 mod wake;

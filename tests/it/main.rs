@@ -15,6 +15,7 @@ mod replay;
 mod secrets;
 mod stock;
 mod trade;
+mod upgrade;
 mod upload;
 mod wallet;
 

@@ -10,6 +10,7 @@ pub mod error;
 mod db;
 mod migrate;
 pub mod private;
+pub mod schema;
 mod sql;
 pub mod sqlite_file;
 pub mod store;

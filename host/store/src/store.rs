@@ -16,6 +16,7 @@ use crate::datasource::Datasources;
 use crate::db::{Db, Turn, Whole, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
+use crate::schema::{self, Opening};
 use crate::sqlite_file::{self, SqliteFile};
 use crate::taken::Taken;
 use crate::tasks::Tasks;
@@ -51,9 +52,16 @@ pub struct Store {
 impl Store {
     /// Connects, checks and migrates.
     pub async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
-        let db = connect(config).await?;
+        Store::open_as(config, Opening::UPGRADE).await
+    }
+
+    /// Connects and checks, and makes or upgrades the tables if `opening` says so.
+    pub async fn open_as(config: &StoreConfig, opening: Opening) -> Result<Store, StoreError> {
+        let db = connect(config, opening).await?;
         check_version(&db).await?;
-        migrate::run(&db).await?;
+        if let Opening::Upgrade { .. } = opening {
+            migrate::run(&db).await?;
+        }
         let tasks = Tasks::default();
         Ok(Store {
             datasources: Datasources::new(&config.datasources, &config.url)?,
@@ -107,13 +115,16 @@ impl Store {
     }
 }
 
-async fn connect(config: &StoreConfig) -> Result<Db, StoreError> {
+async fn connect(config: &StoreConfig, opening: Opening) -> Result<Db, StoreError> {
     let url = config.url.as_str();
     if url.starts_with("sqlite:") {
+        if let Opening::AsIs = opening {
+            schema::check_file(url).await?;
+        }
         return sqlite(url).await;
     }
     if config.is_postgres() {
-        return postgres(url, config.password.as_ref()).await;
+        return postgres(config, opening).await;
     }
     Err(StoreError::Unusable(format!(
         "store url {:?} is not supported: use sqlite://path/to/file.db or postgres://user@host/database",
@@ -165,35 +176,52 @@ fn sqlite_hint(error: &sqlx::Error) -> String {
     format!("{text}; check that the folder exists and is writable for this user")
 }
 
-async fn postgres(url: &str, password: Option<&Secret>) -> Result<Db, StoreError> {
-    let shown = hide_password(url);
-    let bad = |e: sqlx::Error| StoreError::Unusable(format!("Postgres at {shown:?}: {e}"));
-    let options = postgres_options(url, password).map_err(bad)?;
+async fn postgres(config: &StoreConfig, opening: Opening) -> Result<Db, StoreError> {
+    // A pool keeps the reason to itself and says that it timed out.
+    let mut first = first_connection(config).await?;
+    schema::check_postgres(&mut first, &config.url, opening).await?;
+    make_schema(&mut first).await.map_err(|e| bad_postgres(config, e))?;
+    first.close().await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS_MAX)
+        .acquire_timeout(WAIT_MAX)
+        .connect_with(session(config)?)
+        .await
+        .map_err(|e| away(config, &e.to_string()))?;
+    Ok(Db::Postgres(pool))
+}
+
+/// What each of our connections to Postgres asks for.
+fn session(config: &StoreConfig) -> Result<PgConnectOptions, StoreError> {
+    let options = postgres_options(&config.url, config.password.as_ref());
+    let options = options.map_err(|e| bad_postgres(config, e))?;
     let millis = STATEMENT_TIME_MAX.as_millis().to_string();
     let options = options.application_name("tidemill").options([
         ("search_path", SCHEMA),
         ("statement_timeout", millis.as_str()),
         ("synchronous_commit", "on"),
     ]);
-    let options = options.options(HOT_PLANS);
-    let away = |what: String| {
-        let check = "check that it runs, the address, the user and the password";
-        StoreError::Unavailable(format!("Postgres at {shown:?}: {what}; {check}"))
-    };
-    // A pool keeps the reason to itself and says that it timed out.
-    let mut first = tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
+    Ok(options.options(HOT_PLANS))
+}
+
+/// One connection, or why there is none.
+pub(crate) async fn first_connection(config: &StoreConfig) -> Result<PgConnection, StoreError> {
+    let options = session(config)?;
+    tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
         .await
-        .map_err(|_| away(format!("no answer within {WAIT_MAX:?}")))?
-        .map_err(|e| away(e.as_database_error().map_or_else(|| e.to_string(), |e| e.message().to_owned())))?;
-    make_schema(&mut first).await.map_err(bad)?;
-    first.close().await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(POSTGRES_CONNECTIONS_MAX)
-        .acquire_timeout(WAIT_MAX)
-        .connect_with(options)
-        .await
-        .map_err(|e| away(e.to_string()))?;
-    Ok(Db::Postgres(pool))
+        .map_err(|_| away(config, &format!("no answer within {WAIT_MAX:?}")))?
+        .map_err(|e| {
+            away(config, &e.as_database_error().map_or_else(|| e.to_string(), |e| e.message().to_owned()))
+        })
+}
+
+fn bad_postgres(config: &StoreConfig, error: sqlx::Error) -> StoreError {
+    StoreError::Unusable(format!("Postgres at {:?}: {error}", hide_password(&config.url)))
+}
+
+fn away(config: &StoreConfig, what: &str) -> StoreError {
+    let check = "check that it runs, the address, the user and the password";
+    StoreError::Unavailable(format!("Postgres at {:?}: {what}; {check}", hide_password(&config.url)))
 }
 
 /// Of an address, with the password that it does not hold.

@@ -5,6 +5,7 @@ mod support;
 mod opening;
 mod private;
 mod sqlite_file;
+mod schema;
 
 mod ticks;
 mod wake;

@@ -58,16 +58,20 @@ impl Pool {
 }
 
 async fn sqlite(url: &str, create: bool) -> Result<Pool> {
-    let options: SqliteConnectOptions =
-        url.parse().context("the url of the business database is not an SQLite url")?;
-    let path = options.get_filename().display().to_string();
-    if url.contains(":memory:") || url.contains("mode=memory") {
+    let (path, parameters) = split(url);
+    if path.is_empty() || path == ":memory:" || parameters.contains("mode=memory") {
         // Each connection would get a database of its own, and other processes none.
         bail!(
             "the business database cannot live in memory, other processes must see it; use sqlite:///path/to/file.db"
         );
     }
+    // The driver decodes a path that is part of a url; this one is taken as it is written.
+    let options: SqliteConnectOptions = format!("sqlite://file?{parameters}")
+        .parse()
+        .context("the url of the business database is not an SQLite url")?;
+    let file = std::path::absolute(path).with_context(|| format!("the path {path:?} has no meaning"))?;
     let options = options
+        .filename(file)
         .create_if_missing(create)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
@@ -83,4 +87,15 @@ async fn sqlite(url: &str, create: bool) -> Result<Pool> {
             )
         })?;
     Ok(Pool::Sqlite(pool))
+}
+
+/// The path and the parameters of an SQLite url: these begin at the last `?` of the file's name.
+fn split(url: &str) -> (&str, &str) {
+    let rest = url.trim_start_matches("sqlite:");
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let name = rest.rfind('/').map_or(0, |at| at + 1);
+    match rest[name..].rfind('?') {
+        Some(at) => (&rest[..name + at], &rest[name + at + 1..]),
+        None => (rest, ""),
+    }
 }

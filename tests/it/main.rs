@@ -16,6 +16,7 @@ mod replay;
 mod secrets;
 mod stock;
 mod trade;
+mod upgrade;
 mod upload;
 mod wallet;
 
@@ -28,3 +29,4 @@ mod first_run;
 mod hot_swap;
 mod log_output;
 mod signals;
+mod store_file;

@@ -11,6 +11,7 @@ use domain::plugin::Statement;
 use engine::{Engine, EngineConfig};
 use sandbox::{Sandbox, SandboxConfig, StatementCheck};
 use store::Store;
+use store::schema::Opening;
 use store::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -69,7 +70,7 @@ impl App {
         let address = listener.local_addr().context("the socket has no address")?;
         let lock = HostLock::take(&config.data_dir, &config.store.url)?;
         let host = host_id(&config.data_dir, clock.now())?;
-        let store = Arc::new(Store::open(&config.store).await?);
+        let store = Arc::new(Store::open_as(&config.store, upgrade(&config)).await?);
 
         let sandbox = open_sandbox(&config, &engine, &store, clock.clone())?;
         let engine = fitting(engine, sandbox.calls_max());
@@ -142,6 +143,11 @@ impl App {
         self.engine.stop().await;
         self.store.close().await;
     }
+}
+
+/// Makes or upgrades the tables of the store, unless other hosts are running on them.
+pub fn upgrade(config: &Config) -> Opening {
+    Opening::Upgrade { lease: config.engine.lease_ttl.unsigned_abs() }
 }
 
 fn open_sandbox(

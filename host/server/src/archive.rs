@@ -18,6 +18,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use store::Store;
 use store::archive::{Archive, OldRecords};
+use store::private;
 use tokio_util::sync::CancellationToken;
 
 /// Records of one file, about.
@@ -45,6 +46,7 @@ pub struct Archiver {
 impl Archiver {
     pub async fn run(self: Arc<Self>) {
         let config = &self.config;
+        tighten(&config.dir);
         let rest = Duration::try_from(config.every).unwrap_or(REST_MAX).min(REST_MAX);
         let mut next = self.clock.now();
         loop {
@@ -93,7 +95,7 @@ impl Archiver {
 
 /// Writes the records, one JSON document a line, and reads the file back before it says that they are safe.
 fn keep(dir: &Path, old: &OldRecords) -> anyhow::Result<(Archive, PathBuf)> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    private::make_folder(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let (Some((_, first)), Some((last_id, last))) = (old.records.first(), old.records.last()) else {
         bail!("there is nothing to archive");
     };
@@ -126,6 +128,17 @@ fn keep(dir: &Path, old: &OldRecords) -> anyhow::Result<(Archive, PathBuf)> {
     Ok((Archive { file: name, sha256, until: old.until, records: lines as u64 }, path))
 }
 
+/// The folder, and what earlier versions have left in it for everybody to read.
+fn tighten(dir: &Path) {
+    private::tighten(dir);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b"audit-") || name.as_encoded_bytes().starts_with(b".audit-") {
+            private::tighten(&entry.path());
+        }
+    }
+}
+
 fn checksum_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".sha256");
@@ -135,7 +148,7 @@ fn checksum_of(path: &Path) -> PathBuf {
 /// A file that is on disk when this returns.
 fn write_file(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> anyhow::Result<()> {
     let written = || {
-        let mut file = File::create(path)?;
+        let mut file = private::create(path)?;
         write(&mut file)?;
         file.sync_all()
     };

@@ -3,13 +3,17 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use domain::id::HostId;
 use jiff::Timestamp;
+use store::private;
+use store::sqlite_file::{SqliteFile, with_end};
+use store::store::hide_password;
 
-/// Held until dropped; the kernel lets go of it when the process dies, however it dies.
+/// Held until dropped; the kernel lets go of it when the process dies, however it dies. It is dropped after the store is
+/// closed: SQLite loses its locks on a file when any handle of the process on it is closed.
 #[derive(Debug)]
 pub struct HostLock {
     _files: Vec<File>,
@@ -18,29 +22,38 @@ pub struct HostLock {
 impl HostLock {
     /// Takes the data folder, and the store's file if it is SQLite.
     pub fn take(data_dir: &Path, store_url: &str) -> anyhow::Result<HostLock> {
-        std::fs::create_dir_all(data_dir)
+        private::make_folder(data_dir)
             .with_context(|| format!("cannot make the data folder {}", data_dir.display()))?;
         let mut files = vec![lock(&data_dir.join("host.lock"), "data folder", data_dir)?];
-        if let Some(database) = sqlite_file(store_url) {
-            if let Some(folder) = database.parent() {
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-            }
-            let mut name = database.clone().into_os_string();
-            name.push(".host-lock");
-            files.push(lock(Path::new(&name), "SQLite store", &database)?);
+        for path in ["", "host-id", "host.lock"] {
+            private::tighten(&data_dir.join(path));
+        }
+        if let Some(file) = SqliteFile::of(store_url) {
+            let shown = hide_password(store_url);
+            let made = file.and_then(|file| file.make());
+            let database = made.map_err(|what| anyhow!("SQLite at {shown:?}: {what}"))?;
+            files.extend(lock_database(&database)?);
+            SqliteFile::tighten(&database);
         }
         Ok(HostLock { _files: files })
     }
 }
 
+/// A file beside the database, as every version of this host has it, and the database itself, which has other names if
+/// there are hard links. The kernel keeps these locks apart from those of SQLite.
+fn lock_database(database: &Path) -> anyhow::Result<[File; 2]> {
+    let beside = lock(&with_end(database, ".host-lock"), "SQLite store", database)?;
+    let handle = File::open(database).with_context(|| format!("cannot read {}", database.display()))?;
+    Ok([beside, locked(handle, "SQLite store", database)?])
+}
+
 fn lock(file: &Path, what: &str, of: &Path) -> anyhow::Result<File> {
-    let handle = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(file)
+    let handle = private::open(OpenOptions::new().create(true).truncate(false).write(true), file)
         .with_context(|| format!("cannot open {}; is its folder writable?", file.display()))?;
+    locked(handle, what, of)
+}
+
+fn locked(handle: File, what: &str, of: &Path) -> anyhow::Result<File> {
     match handle.try_lock() {
         Ok(()) => Ok(handle),
         Err(TryLockError::WouldBlock) => bail!(
@@ -48,14 +61,8 @@ fn lock(file: &Path, what: &str, of: &Path) -> anyhow::Result<File> {
              (several hosts share work through a Postgres store)",
             of.display()
         ),
-        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", file.display())),
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", of.display())),
     }
-}
-
-fn sqlite_file(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"))?;
-    let path = path.split('?').next().unwrap_or_default();
-    (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
 }
 
 /// The id of the host that lives in `data_dir`, made at its first start.
@@ -78,7 +85,7 @@ pub fn host_id(data_dir: &Path, now: Timestamp) -> anyhow::Result<HostId> {
 /// Either the whole text is there afterwards, or no file.
 fn write_whole(file: &Path, text: &str) -> std::io::Result<()> {
     let draft = file.with_extension("new");
-    let mut handle = File::create(&draft)?;
+    let mut handle = private::create(&draft)?;
     handle.write_all(text.as_bytes())?;
     handle.sync_all()?;
     std::fs::rename(&draft, file)

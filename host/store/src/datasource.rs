@@ -1,7 +1,6 @@
 //! Business databases by name, and what jobs may do with them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,11 +8,12 @@ use std::time::{Duration, Instant};
 use domain::plugin::Statement;
 use domain::scope::ScopeError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::SqlitePoolOptions;
 
 use crate::config::{DatasourceConfig, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, WAIT_MAX};
 use crate::db::{Db, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
+use crate::sqlite_file::{FileId, SqliteFile};
 use crate::store::{Store, hide_password, postgres_options};
 
 /// Connections of one host to one Postgres datasource.
@@ -24,9 +24,18 @@ const CHECK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connected when first used: a datasource that is away fails the items that need it, not the host.
 #[derive(Debug)]
 pub(crate) struct Datasources {
-    all: BTreeMap<String, Db>,
+    all: BTreeMap<String, Datasource>,
     /// Those that are the store's own database.
     own: BTreeSet<String>,
+    /// The store's own file, if it is SQLite.
+    own_file: Option<FileId>,
+}
+
+#[derive(Debug)]
+struct Datasource {
+    db: Db,
+    /// Of SQLite.
+    file: Option<SqliteFile>,
 }
 
 impl Datasources {
@@ -34,6 +43,7 @@ impl Datasources {
         configs: &BTreeMap<String, DatasourceConfig>,
         store_url: &str,
     ) -> Result<Datasources, StoreError> {
+        let own_file = SqliteFile::of(store_url).and_then(Result::ok).and_then(|file| file.id());
         let open = |(name, config): (&String, &DatasourceConfig)| {
             let url = config.url.as_str();
             let unusable = |what: &str| {
@@ -43,16 +53,29 @@ impl Datasources {
                 let urls = "sqlite://path/to/file.db or postgres://user@host/database";
                 return Err(unusable(&format!("not supported, use {urls}")));
             }
-            Ok((name.clone(), lazy(config).map_err(|e| unusable(&e.to_string()))?))
+            let file = SqliteFile::of(url).transpose().map_err(|what| unusable(&what))?;
+            if is_file(file.as_ref(), own_file) {
+                return Err(unusable("it is the store's own file, use another for business data"));
+            }
+            let db = lazy(config, file.as_ref()).map_err(|e| unusable(&e.to_string()))?;
+            Ok((name.clone(), Datasource { db, file }))
         };
         let own = configs.iter().filter(|(_, config)| is_same(&config.url, store_url));
         let own = own.map(|(name, _)| name.clone()).collect();
-        Ok(Datasources { all: configs.iter().map(open).collect::<Result<_, StoreError>>()?, own })
+        let all = configs.iter().map(open).collect::<Result<_, StoreError>>()?;
+        Ok(Datasources { all, own, own_file })
     }
 
     pub fn get(&self, name: &str) -> Result<&Db, ScopeError> {
         let missing = || ScopeError::Denied(format!("there is no datasource {name:?} in the configuration"));
-        self.all.get(name).ok_or_else(missing)
+        let datasource = self.all.get(name).ok_or_else(missing)?;
+        // At each use: a link may have been made since the start.
+        if is_file(datasource.file.as_ref(), self.own_file) {
+            let text =
+                format!("the datasource {name:?} is the store's own file: name another for business data");
+            return Err(ScopeError::Denied(text));
+        }
+        Ok(&datasource.db)
     }
 
     pub fn is_own(&self, name: &str) -> bool {
@@ -60,10 +83,14 @@ impl Datasources {
     }
 
     pub async fn close(&self) {
-        for db in self.all.values() {
-            db.close().await;
+        for datasource in self.all.values() {
+            datasource.db.close().await;
         }
     }
+}
+
+fn is_file(file: Option<&SqliteFile>, own: Option<FileId>) -> bool {
+    own.is_some() && file.and_then(SqliteFile::id) == own
 }
 
 /// Whether two URLs name one database of Postgres, and one user. An SQLite file is never both.
@@ -83,19 +110,16 @@ fn is_same(one: &str, other: &str) -> bool {
     parse(one).is_some_and(|one| Some(one) == parse(other))
 }
 
-fn lazy(config: &DatasourceConfig) -> Result<Db, sqlx::Error> {
-    let url = config.url.as_str();
-    if url.starts_with("sqlite:") {
-        let options: SqliteConnectOptions = url.parse()?;
-        let options = options.busy_timeout(WAIT_MAX);
-        let file = options.get_filename().to_owned();
-        let pool = || only_this_file(SqlitePoolOptions::new().acquire_timeout(WAIT_MAX), &file);
+fn lazy(config: &DatasourceConfig, file: Option<&SqliteFile>) -> Result<Db, sqlx::Error> {
+    if let Some(file) = file {
+        let options = file.options()?.busy_timeout(WAIT_MAX);
+        let pool = || only_this_file(SqlitePoolOptions::new().acquire_timeout(WAIT_MAX), file.path());
         let writer = Writer::lazy(pool(), options.clone().pragma("cache_size", SQLITE_WRITER_CACHE));
         let options = options.pragma("cache_size", SQLITE_CACHE).read_only(true);
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options);
         return Ok(Db::Sqlite { writer, readers });
     }
-    let options = postgres_options(url, config.password.as_ref())?;
+    let options = postgres_options(&config.url, config.password.as_ref())?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
     Ok(Db::Postgres(pool.connect_lazy_with(beside_own_tables(options).application_name("tidemill job"))))
 }
@@ -116,7 +140,7 @@ fn only_this_file(pool: SqlitePoolOptions, file: &Path) -> SqlitePoolOptions {
     let file = file.to_owned();
     let seen = Mutex::new((None, Instant::now()));
     pool.before_acquire(move |driver, connection| {
-        let now = std::fs::metadata(&file).ok().map(|file| (file.dev(), file.ino()));
+        let now = FileId::of(&file);
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0 != now {
             *seen = (now, Instant::now());

@@ -9,7 +9,10 @@ pub mod error;
 
 mod db;
 mod migrate;
+pub mod private;
+pub mod schema;
 mod sql;
+pub mod sqlite_file;
 pub mod store;
 pub mod tasks;
 mod wake;

@@ -7,6 +7,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::schema::Schema;
 
 macro_rules! migration {
     ($number:literal, $name:literal, $path:literal) => {
@@ -65,6 +66,15 @@ pub async fn run(db: &Db) -> Result<(), StoreError> {
     result.map_err(explain)
 }
 
+/// The tables as an older version left them: those of the first `count` migrations.
+#[cfg(test)]
+pub async fn run_first(db: &Db, count: usize) {
+    match db {
+        Db::Sqlite { writer, .. } => migrator(&SQLITE[..count]).run(writer.pool()).await.unwrap(),
+        Db::Postgres(pool) => migrator(&POSTGRES[..count]).run(pool).await.unwrap(),
+    }
+}
+
 fn migrator(sources: &[Source]) -> Migrator {
     let migrations = sources.iter().map(|(number, name, sql)| {
         let kind = MigrationType::Simple;
@@ -73,17 +83,52 @@ fn migrator(sources: &[Source]) -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
+/// One migration that a database has: its number, whether it ended well, and its checksum.
+pub type Applied = (i64, bool, Vec<u8>);
+
+pub fn compare_sqlite(applied: Vec<Applied>) -> Result<Schema, StoreError> {
+    compare(&applied, &migrator(&SQLITE))
+}
+
+pub fn compare_postgres(applied: Vec<Applied>) -> Result<Schema, StoreError> {
+    compare(&applied, &migrator(&POSTGRES))
+}
+
+fn compare(applied: &[Applied], ours: &Migrator) -> Result<Schema, StoreError> {
+    for (number, success, checksum) in applied {
+        let known = ours.iter().find(|ours| ours.version == *number);
+        match known {
+            None => return Err(explain(MigrateError::VersionMissing(*number))),
+            Some(_) if !success => return Err(explain(MigrateError::Dirty(*number))),
+            Some(known) if known.checksum[..] != checksum[..] => {
+                return Err(explain(MigrateError::VersionMismatch(*number)));
+            }
+            Some(_) => {}
+        }
+    }
+    let is_pending = |source: &&Source| applied.iter().all(|(number, ..)| *number != source.0);
+    Ok(Schema {
+        present: applied.iter().map(|(number, ..)| *number).max(),
+        latest: LATEST,
+        pending: SQLITE.iter().filter(is_pending).map(|(number, name, _)| (*number, *name)).collect(),
+    })
+}
+
+/// The number of the last migration: the same on both databases, as all numbers and names are.
+pub const LATEST: i64 = SQLITE.len() as i64;
+
 fn explain(error: MigrateError) -> StoreError {
     match error {
-        MigrateError::VersionMissing(number) => StoreError::Unusable(format!(
-            "the database was set up by a newer tidemill (it has migration {number}, this one ends at {}): \
-             run that version, or restore a copy from before the upgrade",
-            SQLITE.len()
+        MigrateError::VersionMissing(number) if number > LATEST => StoreError::Unusable(format!(
+            "the database was set up by a newer tidemill (it has migration {number}, this one ends at {LATEST}): \
+             run that version, or restore a copy from before the upgrade"
         )),
-        MigrateError::VersionMismatch(number) => StoreError::Unusable(format!(
-            "migration {number} of the database is not the one of this tidemill: \
+        MigrateError::VersionMissing(number) | MigrateError::VersionMismatch(number) => {
+            StoreError::Unusable(format!(
+                "migration {number} of the database is not the one of this tidemill: \
              it was set up by a different build; use that one, or a new database"
-        )),
+            ))
+        }
         MigrateError::Dirty(number) => StoreError::Unusable(format!(
             "migration {number} was begun and not finished: restore a copy of the database from before it"
         )),

@@ -1,12 +1,10 @@
 //! The open store: connections, the committer and the wake-up.
 
-use std::path::Path;
-
 use domain::secret::Secret;
 use jiff::Timestamp;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::answers::Running;
 use crate::commit::Committer;
@@ -18,6 +16,8 @@ use crate::datasource::Datasources;
 use crate::db::{Db, Turn, Whole, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
+use crate::schema::{self, Opening};
+use crate::sqlite_file::{self, SqliteFile};
 use crate::taken::Taken;
 use crate::tasks::Tasks;
 use crate::wake::Wake;
@@ -52,9 +52,16 @@ pub struct Store {
 impl Store {
     /// Connects, checks and migrates.
     pub async fn open(config: &StoreConfig) -> Result<Store, StoreError> {
-        let db = connect(config).await?;
+        Store::open_as(config, Opening::UPGRADE).await
+    }
+
+    /// Connects and checks, and makes or upgrades the tables if `opening` says so.
+    pub async fn open_as(config: &StoreConfig, opening: Opening) -> Result<Store, StoreError> {
+        let db = connect(config, opening).await?;
         check_version(&db).await?;
-        migrate::run(&db).await?;
+        if let Opening::Upgrade { .. } = opening {
+            migrate::run(&db).await?;
+        }
         let tasks = Tasks::default();
         Ok(Store {
             datasources: Datasources::new(&config.datasources, &config.url)?,
@@ -108,13 +115,16 @@ impl Store {
     }
 }
 
-async fn connect(config: &StoreConfig) -> Result<Db, StoreError> {
+async fn connect(config: &StoreConfig, opening: Opening) -> Result<Db, StoreError> {
     let url = config.url.as_str();
     if url.starts_with("sqlite:") {
-        return sqlite(url, true).await;
+        if let Opening::AsIs = opening {
+            schema::check_file(url).await?;
+        }
+        return sqlite(url).await;
     }
     if config.is_postgres() {
-        return postgres(url, config.password.as_ref()).await;
+        return postgres(config, opening).await;
     }
     Err(StoreError::Unusable(format!(
         "store url {:?} is not supported: use sqlite://path/to/file.db or postgres://user@host/database",
@@ -122,33 +132,19 @@ async fn connect(config: &StoreConfig) -> Result<Db, StoreError> {
     )))
 }
 
-/// `durable` is for what we promise; a datasource's own settings are left alone.
-pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
-    let unusable = |what: String| StoreError::Unusable(format!("SQLite at {url:?}: {what}"));
-    if durable && (url.contains(":memory:") || url.contains("mode=memory")) {
-        return Err(unusable("a database in memory is gone with its process: name a file".to_owned()));
-    }
-    let mut options: SqliteConnectOptions = url.parse().map_err(|e: sqlx::Error| unusable(e.to_string()))?;
-    options = options.busy_timeout(WAIT_MAX);
-    if durable {
-        let folder = options.get_filename().parent().filter(|p| *p != Path::new("")).map(Path::to_owned);
-        if options.get_filename().is_dir() {
-            return Err(unusable("it is a folder: name a file in it".to_owned()));
-        }
-        if let Some(folder) = folder {
-            std::fs::create_dir_all(&folder).map_err(|e| {
-                unusable(format!(
-                    "cannot make the folder {}: {e}; name one that this user may make and write to",
-                    folder.display()
-                ))
-            })?;
-        }
-        options = options
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true);
-    }
+async fn sqlite(url: &str) -> Result<Db, StoreError> {
+    let shown = hide_password(url);
+    let unusable = |what: String| StoreError::Unusable(format!("SQLite at {shown:?}: {what}"));
+    let file = SqliteFile::of(url).ok_or_else(|| unusable("it is no SQLite address".to_owned()))?;
+    let file = file.map_err(unusable)?;
+    let real = file.make().map_err(unusable)?;
+    // By the path that the lock was made beside, so that both are the same file's.
+    let options = file.options().map_err(|e| unusable(e.to_string()))?.filename(real);
+    let options = options
+        .busy_timeout(WAIT_MAX)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true);
     let written = options.clone().pragma("cache_size", SQLITE_WRITER_CACHE);
     let writer = Writer::durable(written).await.map_err(|e| unusable(sqlite_hint(&e)))?;
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS).acquire_timeout(WAIT_MAX);
@@ -157,14 +153,12 @@ pub(crate) async fn sqlite(url: &str, durable: bool) -> Result<Db, StoreError> {
         Box::pin(async move { Ok(good) })
     });
     let readers = readers.connect_lazy_with(options.pragma("cache_size", SQLITE_CACHE).read_only(true));
-    if durable {
-        // A read-only file opens well, and even begins: only a write tells. It is rolled back.
-        let write = async {
-            let mut tx = writer.begin(Turn::Work).await?;
-            sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut **tx).await
-        };
-        write.await.map_err(|e| unusable(sqlite_hint(&e)))?;
-    }
+    // A read-only file opens well, and even begins: only a write tells. It is rolled back.
+    let write = async {
+        let mut tx = writer.begin(Turn::Work).await?;
+        sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut **tx).await
+    };
+    write.await.map_err(|e| unusable(sqlite_hint(&e)))?;
     Ok(Db::Sqlite { writer, readers })
 }
 
@@ -182,35 +176,52 @@ fn sqlite_hint(error: &sqlx::Error) -> String {
     format!("{text}; check that the folder exists and is writable for this user")
 }
 
-async fn postgres(url: &str, password: Option<&Secret>) -> Result<Db, StoreError> {
-    let shown = hide_password(url);
-    let bad = |e: sqlx::Error| StoreError::Unusable(format!("Postgres at {shown:?}: {e}"));
-    let options = postgres_options(url, password).map_err(bad)?;
+async fn postgres(config: &StoreConfig, opening: Opening) -> Result<Db, StoreError> {
+    // A pool keeps the reason to itself and says that it timed out.
+    let mut first = first_connection(config).await?;
+    schema::check_postgres(&mut first, &config.url, opening).await?;
+    make_schema(&mut first).await.map_err(|e| bad_postgres(config, e))?;
+    first.close().await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS_MAX)
+        .acquire_timeout(WAIT_MAX)
+        .connect_with(session(config)?)
+        .await
+        .map_err(|e| away(config, &e.to_string()))?;
+    Ok(Db::Postgres(pool))
+}
+
+/// What each of our connections to Postgres asks for.
+fn session(config: &StoreConfig) -> Result<PgConnectOptions, StoreError> {
+    let options = postgres_options(&config.url, config.password.as_ref());
+    let options = options.map_err(|e| bad_postgres(config, e))?;
     let millis = STATEMENT_TIME_MAX.as_millis().to_string();
     let options = options.application_name("tidemill").options([
         ("search_path", SCHEMA),
         ("statement_timeout", millis.as_str()),
         ("synchronous_commit", "on"),
     ]);
-    let options = options.options(HOT_PLANS);
-    let away = |what: String| {
-        let check = "check that it runs, the address, the user and the password";
-        StoreError::Unavailable(format!("Postgres at {shown:?}: {what}; {check}"))
-    };
-    // A pool keeps the reason to itself and says that it timed out.
-    let mut first = tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
+    Ok(options.options(HOT_PLANS))
+}
+
+/// One connection, or why there is none.
+pub(crate) async fn first_connection(config: &StoreConfig) -> Result<PgConnection, StoreError> {
+    let options = session(config)?;
+    tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
         .await
-        .map_err(|_| away(format!("no answer within {WAIT_MAX:?}")))?
-        .map_err(|e| away(e.as_database_error().map_or_else(|| e.to_string(), |e| e.message().to_owned())))?;
-    make_schema(&mut first).await.map_err(bad)?;
-    first.close().await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(POSTGRES_CONNECTIONS_MAX)
-        .acquire_timeout(WAIT_MAX)
-        .connect_with(options)
-        .await
-        .map_err(|e| away(e.to_string()))?;
-    Ok(Db::Postgres(pool))
+        .map_err(|_| away(config, &format!("no answer within {WAIT_MAX:?}")))?
+        .map_err(|e| {
+            away(config, &e.as_database_error().map_or_else(|| e.to_string(), |e| e.message().to_owned()))
+        })
+}
+
+fn bad_postgres(config: &StoreConfig, error: sqlx::Error) -> StoreError {
+    StoreError::Unusable(format!("Postgres at {:?}: {error}", hide_password(&config.url)))
+}
+
+fn away(config: &StoreConfig, what: &str) -> StoreError {
+    let check = "check that it runs, the address, the user and the password";
+    StoreError::Unavailable(format!("Postgres at {:?}: {what}; {check}", hide_password(&config.url)))
 }
 
 /// Of an address, with the password that it does not hold.
@@ -278,8 +289,13 @@ const SHOWN_PARAMETERS: [&str; 14] = [
 ];
 
 /// An URL for people to read, without its password. That may hold any character,
-/// so all from the first `:` behind the scheme to the last `@` goes.
+/// so all from the first `:` behind the scheme to the last `@` goes. A path of SQLite has none.
 pub fn hide_password(url: &str) -> String {
+    if let Some((path, parameters)) = sqlite_file::split(url) {
+        let scheme = if url.starts_with("sqlite://") { "sqlite://" } else { "sqlite:" };
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        return format!("{scheme}{path}{mark}{}", hide_values(parameters, false));
+    }
     let scheme = url.find("://").map(|at| at + 3).or_else(|| url.find(':').map(|at| at + 1));
     let (scheme, rest) = url.split_at(scheme.unwrap_or(0));
     let rest = match rest.rsplit_once('@') {
@@ -289,12 +305,17 @@ pub fn hide_password(url: &str) -> String {
     let Some((address, query)) = rest.split_once('?') else {
         return format!("{scheme}{rest}");
     };
-    let is_web = scheme.starts_with("http");
+    format!("{scheme}{address}?{}", hide_values(query, scheme.starts_with("http")))
+}
+
+/// The parameters of an URL with those values only that are no secrets.
+fn hide_values(query: &str, is_web: bool) -> String {
     let shown = |pair: &str| match pair.split_once('=') {
         Some((name, _)) if !is_web && SHOWN_PARAMETERS.contains(&name) => pair.to_owned(),
         Some((name, _)) => format!("{name}=..."),
+        None if pair.is_empty() => String::new(),
         None => "...".to_owned(),
     };
     let query: Vec<String> = query.split('&').map(shown).collect();
-    format!("{scheme}{address}?{}", query.join("&"))
+    query.join("&")
 }

@@ -13,7 +13,7 @@ use demo::world::World;
 use domain::clock::Clock;
 use engine::EngineConfig;
 use jiff::Timestamp;
-use store::StoreConfig;
+use store::{StoreConfig, private};
 
 use super::DemoArgs;
 use crate::app::App;
@@ -91,8 +91,9 @@ fn data_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
         Some(folder) => folder.to_owned(),
         None => std::env::temp_dir().join(format!("tidemill-demo-{}", std::process::id())),
     };
-    std::fs::create_dir_all(&folder)
+    private::make_folder(&folder)
         .with_context(|| format!("cannot make the folder {}; name another with --data", folder.display()))?;
+    private::tighten(&folder);
     Ok(std::path::absolute(&folder)?)
 }
 
@@ -101,7 +102,7 @@ fn copy_plugins(named: Option<&Path>, data: &Path) -> anyhow::Result<PathBuf> {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("plugins"));
     let from = named.map(Path::to_owned).or_else(beside).unwrap_or_else(|| PathBuf::from("plugins"));
     let to = data.join("plugins");
-    std::fs::create_dir_all(&to)?;
+    private::make_folder(&to)?;
     for name in demo::JOBS {
         let file = format!("{name}.wasm");
         let source = from.join(&file);

@@ -1,5 +1,5 @@
-//! The command line: the commands as one enum, one file per command. `serve`, `demo`, `config` and `schedule`
-//! work here; the others ask a running host over its HTTP API.
+//! The command line: the commands as one enum, one file per command. `serve`, `demo`, `migrate`, `config`,
+//! `schedule` and `token` work here; the others ask a running host over its HTTP API.
 
 mod alerts;
 mod audit;
@@ -13,6 +13,7 @@ mod hosts;
 mod items;
 mod jobs;
 mod locks;
+mod migrate;
 mod outbox;
 mod output;
 mod plugins;
@@ -51,6 +52,8 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Run a host with a business world of its own, to look at
     Demo(DemoArgs),
+    /// Make the tables of the store, or upgrade those of an older version; no host may be running
+    Migrate(migrate::MigrateArgs),
     /// Check the configuration, or show what is in effect
     Config {
         #[command(subcommand)]
@@ -165,6 +168,7 @@ fn run_command(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(args).map_err(Failure::from),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Config { command } => config::run(&command),
         Command::Jobs(args) => jobs::run(args),
         Command::Runs(args) => runs::run(&args),

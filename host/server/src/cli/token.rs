@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use store::Store;
+use store::schema::Opening;
 use uuid::Uuid;
 
 use super::Failure;
@@ -40,7 +41,9 @@ pub fn run(args: TokenArgs) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
     runtime.block_on(async {
-        let store = Store::open(&config.store).await.map_err(|e| Failure::failed(e.to_string()))?;
+        // An older host may be running on this store: its tables stay as they are.
+        let store = Store::open_as(&config.store, Opening::AsIs).await;
+        let store = store.map_err(|e| Failure::failed(e.to_string()))?;
         let done = act(&store, args.command).await;
         store.close().await;
         done

@@ -34,6 +34,7 @@ use sandbox::{Child, Compiler};
 use store::StoreConfig;
 use store::config::DatasourceConfig;
 use store::edits::Edit;
+use store::sqlite_file::SqliteFile;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
@@ -152,7 +153,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
     let secrets = secret::read(root.section("secrets"), environment, folder);
     let (listen, http) = server(root.section("server"));
     let (data_dir, host_name) = host(root.section("host"), folder);
-    let (url, password) = store(root.section("store"), folder, &secrets);
+    let (url, password) = store(root.section("store"), folder, &data_dir, &secrets);
     let plugins = plugins::read(root.section("plugins"), folder);
     let engine = engine(root.section("engine"), &host_name);
     let audit = audit(root.section("audit"), folder, &data_dir);
@@ -219,7 +220,7 @@ fn listen_address(section: &Section<'_>, found: &Found<String>) -> Option<Socket
 }
 
 fn host(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
-    let data_dir = path(&mut section, "data_dir", "data", folder);
+    let data_dir = path(&mut section, "data_dir", Path::new("data"), folder);
     let name = match section.text("name") {
         Some(found) if found.value.is_empty() || found.value.len() > HOST_NAME_BYTES_MAX => {
             let what = format!("a host's name has 1 to {HOST_NAME_BYTES_MAX} bytes");
@@ -239,15 +240,37 @@ fn machine_name() -> String {
     if name.is_empty() { "tidemill".to_owned() } else { name }
 }
 
-fn store(mut section: Section<'_>, folder: &Path, secrets: &Secrets) -> (Option<String>, Option<Secret>) {
-    let default = "sqlite://data/tidemill.db";
+fn store(
+    mut section: Section<'_>,
+    folder: &Path,
+    data_dir: &Path,
+    secrets: &Secrets,
+) -> (Option<String>, Option<Secret>) {
     let url = match section.text("url") {
         Some(found) => database(&section, &found, folder),
-        None => text::database_url(default, folder).ok(),
+        None => default_store(&section, folder, data_dir),
     };
     let password = password(&mut section, url.as_deref(), secrets);
     section.finish();
     (url, password)
+}
+
+/// The file in the data folder. Earlier versions had it in `data` beside the configuration, wherever the data folder was:
+/// one that is there still is not left behind in silence.
+fn default_store(section: &Section<'_>, folder: &Path, data_dir: &Path) -> Option<String> {
+    let (file, former) = (data_dir.join("tidemill.db"), folder.join("data/tidemill.db"));
+    if former.exists() && !file.exists() {
+        let what = format!("the store is by default {}, but it lies in {}", file.display(), former.display());
+        let remedy = format!(
+            "set url = \"sqlite://data/tidemill.db\" to leave it there, or move the file, and the -wal and -shm beside it \
+             if there are any, to {} while no host runs",
+            data_dir.display()
+        );
+        section.blame("url", what, remedy);
+        return None;
+    }
+    let file = SqliteFile::new(&file, "");
+    file.map(|file| file.url()).map_err(|what| section.blame("url", what, text::STORE_REMEDY)).ok()
 }
 
 /// What Postgres asks for, kept out of the address.
@@ -299,8 +322,7 @@ fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
 
 /// Without a retention nothing is archived.
 fn audit(mut section: Section<'_>, folder: &Path, data_dir: &Path) -> Option<AuditConfig> {
-    let default = data_dir.join("audit-archive");
-    let dir = path(&mut section, "archive_dir", &default.display().to_string(), folder);
+    let dir = path(&mut section, "archive_dir", &data_dir.join("audit-archive"), folder);
     let (retention, every) = (section.duration("retention"), section.duration("every"));
     for found in [&retention, &every].into_iter().flatten().filter(|found| found.value < TIME_MIN) {
         let what = format!("{:#} is too short", found.value);
@@ -311,12 +333,12 @@ fn audit(mut section: Section<'_>, folder: &Path, data_dir: &Path) -> Option<Aud
     retention.map(|found| AuditConfig { retention: found.value, dir, every })
 }
 
-fn path(section: &mut Section<'_>, key: &'static str, default: &str, folder: &Path) -> PathBuf {
+fn path(section: &mut Section<'_>, key: &'static str, default: &Path, folder: &Path) -> PathBuf {
     let found = section.text(key);
     if let Some(found) = found.as_ref().filter(|found| found.value.trim().is_empty()) {
         section.blame_found(found, "the path is empty", format!("name a folder, like {default:?}"));
     }
-    text::clean(&folder.join(found.as_ref().map_or(default, |found| found.value.as_str())))
+    text::clean(&folder.join(found.as_ref().map_or(default, |found| Path::new(&found.value))))
 }
 
 fn log(mut section: Section<'_>) -> LogConfig {
@@ -342,7 +364,8 @@ fn datasources(
     store_url: Option<&str>,
     secrets: &Secrets,
 ) -> BTreeMap<String, Option<DatasourceConfig>> {
-    let own_file = store_url.and_then(text::sqlite_file);
+    let file = |url: &str| SqliteFile::of(url).and_then(Result::ok);
+    let own_file = store_url.and_then(file);
     let mut datasources = BTreeMap::new();
     for (name, mut section) in section.sections() {
         if let Err(e) = name.parse::<domain::id::Name>() {
@@ -359,8 +382,8 @@ fn datasources(
         let found = section.text("url");
         let url = found.as_ref().and_then(|found| database(&section, found, folder));
         if let (Some(found), Some(url)) = (&found, &url)
-            && own_file.is_some()
-            && text::sqlite_file(url) == own_file
+            && let (Some(own), Some(file)) = (&own_file, file(url))
+            && file.is_same(own)
         {
             let what = "this is the store's own file: a plugin could change the host's records";
             section.blame_found(found, what, "use a file of its own for business data");

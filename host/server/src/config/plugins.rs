@@ -28,7 +28,7 @@ pub const POLICIES: [(&str, Policy); 3] =
 pub const APPROVALS: [(&str, Approval); 2] = [("off", Approval::Off), ("wider", Approval::Wider)];
 
 pub fn read(mut section: Section<'_>, folder: &Path) -> PluginsConfig {
-    let dir = path(&mut section, "dir", "plugins", folder);
+    let dir = path(&mut section, "dir", Path::new("plugins"), folder);
     let signatures = signatures(&mut section);
     let shared = section.flag("shared").is_none_or(|found| found.value);
     let approval = section.word("approval", &APPROVALS).map(|found| found.value).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use domain::flow::Rate;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use store::sqlite_file::{self, SqliteFile};
 use store::store::hide_password;
 
 use super::nearest::nearest;
@@ -67,15 +68,18 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
         text.split_once(':').ok_or_else(|| format!("{:?} is not a database address", hide_password(text)))?;
     match scheme {
         "sqlite" => {
-            let path = rest.strip_prefix("//").unwrap_or(rest);
-            let (path, options) = path.split_once('?').map_or((path, None), |(p, o)| (p, Some(o)));
+            let (path, parameters) = sqlite_file::split(text).unwrap_or_default();
             if path.is_empty() || path == ":memory:" {
                 return Err("a database in memory forgets everything at a restart".to_owned());
             }
-            check_parameters(options.unwrap_or_default(), &SQLITE_PARAMETERS)?;
-            let file = clean(&folder.join(path));
-            let options = options.map(|options| format!("?{options}")).unwrap_or_default();
-            Ok(format!("sqlite://{}{options}", file.display()))
+            check_parameters(parameters, &SQLITE_PARAMETERS).map_err(|what| match path.rsplit('/').next() {
+                // It may be a name with a `?` in it.
+                Some(name) if !parameters.contains('=') => {
+                    format!("{what} (end the address with `?mode=rwc` if {name:?} is only a part of the file's name)")
+                }
+                _ => what,
+            })?;
+            Ok(SqliteFile::new(&clean(&folder.join(path)), parameters)?.url())
         }
         "postgres" | "postgresql" if rest.len() > "//".len() && rest.starts_with("//") => {
             let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
@@ -112,7 +116,7 @@ const POSTGRES_PARAMETERS: [Parameter; 18] = [
     ("options", &[]),
 ];
 const SQLITE_PARAMETERS: [Parameter; 4] = [
-    ("mode", &["ro", "rw", "rwc", "memory"]),
+    ("mode", &["ro", "rw", "rwc"]),
     ("cache", &["shared", "private"]),
     ("immutable", &["true", "false", "1", "0"]),
     ("vfs", &[]),
@@ -139,14 +143,6 @@ fn check_parameters(query: &str, known: &[Parameter]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// The file of an SQLite address that [`database_url`] made.
-pub fn sqlite_file(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix("sqlite://")?;
-    let file = PathBuf::from(path.split('?').next().unwrap_or(path));
-    // Through a symlink it would be the same file under another name.
-    Some(file.canonicalize().unwrap_or(file))
 }
 
 /// Takes `.` and `..` out of a path without looking at the disk: the file may not exist yet.

@@ -26,6 +26,8 @@ fn every_command_parses() {
         "serve --config /etc/tidemill.toml",
         "serve --clock-speed 120 --clock-from 2026-11-21T10:00:00Z",
         "demo --plugins p --data d --listen 127.0.0.1:0 --minute 0.5 --for 30",
+        "migrate",
+        "migrate --dry-run --config /etc/tidemill.toml",
         "config check",
         "config show --config x.toml",
         "jobs --output json",

@@ -3,6 +3,9 @@
 mod support;
 
 mod opening;
+mod private;
+mod sqlite_file;
+mod schema;
 
 mod ticks;
 mod wake;

@@ -1,0 +1,67 @@
+//! `tidemill migrate`: makes the tables of the store, or upgrades them, without starting a host.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use store::schema::Schema;
+use store::store::hide_password;
+use store::{Store, StoreError};
+
+use super::Failure;
+use super::output::line;
+use crate::app;
+use crate::config::{Config, Environment};
+use crate::host_lock::HostLock;
+
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[arg(long, value_name = "FILE", default_value = "tidemill.toml")]
+    config: PathBuf,
+}
+
+pub fn run(args: &MigrateArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.config, &Environment::of_process(), Timestamp::now())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
+    runtime.block_on(migrate(&config, args.dry_run))
+}
+
+async fn migrate(config: &Config, dry_run: bool) -> Result<(), Failure> {
+    let failed = |error: StoreError| Failure::failed(error.to_string());
+    let schema = Schema::of(&config.store).await.map_err(failed)?;
+    for text in plan(&schema, &hide_password(&config.store.url)) {
+        line(&text)?;
+    }
+    if dry_run || schema.is_current() {
+        return Ok(());
+    }
+    // An SQLite store has one host at most, which holds its lock. On Postgres, hosts are seen by their heartbeats.
+    let _lock = match config.store.is_postgres() {
+        true => None,
+        false => Some(HostLock::take(&config.data_dir, &config.store.url)?),
+    };
+    let store = Store::open_as(&config.store, app::upgrade(config)).await.map_err(failed)?;
+    store.close().await;
+    line(&format!("the store has schema {}", schema.latest))
+}
+
+fn plan(schema: &Schema, url: &str) -> Vec<String> {
+    let (version, latest) = (env!("CARGO_PKG_VERSION"), schema.latest);
+    let mut lines = vec![match schema.present {
+        None => format!("{url} has no store yet; tidemill {version} makes one with schema {latest}"),
+        Some(present) if schema.is_current() => {
+            format!("{url} has schema {present}, which is that of tidemill {version}: nothing to do")
+        }
+        Some(present) => {
+            format!("{url} has schema {present}; tidemill {version} upgrades it to schema {latest}")
+        }
+    }];
+    lines.extend(schema.pending.iter().map(|(number, name)| format!("  {number:>4}  {name}")));
+    lines
+}

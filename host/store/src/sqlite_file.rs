@@ -1,0 +1,166 @@
+//! The file of an SQLite database. Its address is taken apart in this one place, for everything that opens, locks,
+//! compares or shows the file: a path is a path, and `%41` in it is three characters.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::private;
+
+/// The path and the parameters of an SQLite address, as they are written. None: it is another database's address.
+/// The parameters begin at the last `?` of the file's name: a `?` in the name of a folder is part of the path.
+pub fn split(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let name = rest.rfind('/').map_or(0, |at| at + 1);
+    Some(match rest[name..].rfind('?') {
+        Some(at) => (&rest[..name + at], &rest[name + at + 1..]),
+        None => (rest, ""),
+    })
+}
+
+/// Which file a path leads to. All names of a file have the same one: through links, and in other mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// None: there is no such file.
+    pub fn of(path: &Path) -> Option<FileId> {
+        fs::metadata(path).ok().map(|file| FileId { device: file.dev(), inode: file.ino() })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqliteFile {
+    path: PathBuf,
+    parameters: String,
+}
+
+impl SqliteFile {
+    /// None: the address is another database's.
+    pub fn of(url: &str) -> Option<Result<SqliteFile, String>> {
+        let (path, parameters) = split(url)?;
+        Some(SqliteFile::new(Path::new(path), parameters))
+    }
+
+    /// A relative path starts from the working directory.
+    pub fn new(path: &Path, parameters: &str) -> Result<SqliteFile, String> {
+        let in_memory =
+            |pair: &str| ["mode=memory", "vfs=memdb"].contains(&pair.to_ascii_lowercase().as_str());
+        if path == Path::new("") || path == Path::new(":memory:") || parameters.split('&').any(in_memory) {
+            return Err("a database in memory is gone with its process: name a file".to_owned());
+        }
+        let path = std::path::absolute(path).map_err(|e| format!("the path {path:?} has no meaning: {e}"))?;
+        check_text(&path)?;
+        Ok(SqliteFile { path, parameters: parameters.to_owned() })
+    }
+
+    /// The address that leads to this file again.
+    pub fn url(&self) -> String {
+        let name_has_mark = self.path.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'?'));
+        let mark = if name_has_mark || !self.parameters.is_empty() { "?" } else { "" };
+        format!("sqlite://{}{mark}{}", self.path.display(), self.parameters)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which file it is now. None: there is none.
+    pub fn id(&self) -> Option<FileId> {
+        FileId::of(&self.path)
+    }
+
+    /// Whether both are one file, also if it does not exist yet.
+    pub fn is_same(&self, other: &SqliteFile) -> bool {
+        let ids = (self.id(), other.id());
+        (ids.0.is_some() && ids.0 == ids.1) || real_path(&self.path) == real_path(&other.path)
+    }
+
+    /// Makes the file and its folder if they do not exist, and returns the file's path without links.
+    pub fn make(&self) -> Result<PathBuf, String> {
+        if self.path.is_dir() {
+            return Err("it is a folder: name a file in it".to_owned());
+        }
+        if let Some(folder) = self.path.parent() {
+            private::make_folder(folder).map_err(|e| {
+                format!(
+                    "cannot make the folder {}: {e}; name one that this user may make and write to",
+                    folder.display()
+                )
+            })?;
+        }
+        let real = self.made().map_err(|e| {
+            format!(
+                "cannot make {}: {e}; check that its folder is writable for this user",
+                self.path.display()
+            )
+        })?;
+        check_text(&real)?;
+        Ok(real)
+    }
+
+    /// A file that exists is not opened: closing it would release the locks that SQLite has on it in this process.
+    fn made(&self) -> std::io::Result<PathBuf> {
+        match self.path.canonicalize() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // Through a link, as SQLite would.
+                private::open(OpenOptions::new().create(true).append(true), &self.path)?;
+                self.path.canonicalize()
+            }
+            result => result,
+        }
+    }
+
+    /// Keeps other users from the database at this real path, and from the files that SQLite makes beside it.
+    pub fn tighten(real: &Path) {
+        for end in ["", "-wal", "-shm", "-journal", ".host-lock"] {
+            private::tighten(&with_end(real, end));
+        }
+    }
+
+    pub(crate) fn options(&self) -> Result<SqliteConnectOptions, sqlx::Error> {
+        // The driver decodes a path that is part of an address. It gets the parameters only.
+        let options: SqliteConnectOptions = format!("sqlite://file?{}", self.parameters).parse()?;
+        Ok(options.in_memory(false).filename(&self.path))
+    }
+}
+
+impl fmt::Display for SqliteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+/// The path of a file beside the database, whose name begins with the database's.
+pub fn with_end(real: &Path, end: &str) -> PathBuf {
+    let mut name = real.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// SQLite takes paths as texts.
+fn check_text(path: &Path) -> Result<(), String> {
+    match path.to_str() {
+        None => Err(format!("the path {path:?} is not UTF-8, which SQLite needs: rename the folder or file")),
+        Some(text) if text.contains('\0') => Err("the path has a NUL in it: remove that".to_owned()),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Without links, as far as the path exists.
+fn real_path(path: &Path) -> PathBuf {
+    let real = |ancestor: &Path| {
+        let rest = path.strip_prefix(ancestor).ok()?;
+        let real = ancestor.canonicalize().ok()?;
+        Some(if rest == Path::new("") { real } else { real.join(rest) })
+    };
+    path.ancestors().find_map(real).unwrap_or_else(|| path.to_owned())
+}

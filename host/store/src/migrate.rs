@@ -16,7 +16,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 18] = [
+const SQLITE: [Source; 19] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -35,8 +35,9 @@ const SQLITE: [Source; 18] = [
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
     migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(20, "release causes", "common/0020_release_causes.sql"),
 ];
-const POSTGRES: [Source; 18] = [
+const POSTGRES: [Source; 19] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -55,6 +56,7 @@ const POSTGRES: [Source; 18] = [
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
     migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(20, "release causes", "common/0020_release_causes.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {
@@ -78,7 +80,7 @@ fn explain(error: MigrateError) -> StoreError {
         MigrateError::VersionMissing(number) => StoreError::Unusable(format!(
             "the database was set up by a newer tidemill (it has migration {number}, this one ends at {}): \
              run that version, or restore a copy from before the upgrade",
-            SQLITE.len()
+            SQLITE.last().map_or(0, |(number, ..)| *number)
         )),
         MigrateError::VersionMismatch(number) => StoreError::Unusable(format!(
             "migration {number} of the database is not the one of this tidemill: \

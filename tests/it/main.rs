@@ -9,6 +9,7 @@ mod batches;
 mod browser;
 mod config_edits;
 mod delivery;
+mod idempotency;
 mod locks;
 mod operations;
 mod replay;

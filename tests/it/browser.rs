@@ -12,6 +12,8 @@ use crate::support::process::free_port;
 use crate::support::site::Site;
 use crate::support::wait::until;
 
+/// The Enter key, as WebDriver writes it.
+const ENTER: &str = "\u{e007}";
 /// Tabs that people have open: browsers open six connections to a host, for all of them.
 const TABS: usize = 20;
 const ARGS: [&str; 8] = [
@@ -76,6 +78,29 @@ impl Browser {
         self.tell("execute/sync", json!({ "script": format!("return {expression}"), "args": [] })).await
     }
 
+    /// Types into the one element that matches, as a person would.
+    async fn type_into(&self, selector: &str, text: &str) {
+        let found = self.tell("element", json!({ "using": "css selector", "value": selector })).await;
+        let id = found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+        self.tell(&format!("element/{id}/value"), json!({ "text": text })).await;
+    }
+
+    async fn click(&self, selector: &str) {
+        let selector = serde_json::to_string(selector).unwrap();
+        self.evaluate(&format!("document.querySelector({selector}).click()")).await;
+    }
+
+    /// The text of the one element that matches.
+    async fn text_of(&self, selector: &str) -> String {
+        let selector = serde_json::to_string(selector).unwrap();
+        let text = self.evaluate(&format!("document.querySelector({selector}).textContent")).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    async fn until_says(&self, selector: &str, wanted: &str) {
+        until(wanted, async || self.text_of(selector).await.contains(wanted)).await;
+    }
+
     async fn end(self) {
         let session = self.session.clone();
         let delete = move || ureq::delete(&session).call().map(|_| ());
@@ -136,6 +161,88 @@ async fn twenty_tabs_are_live() {
     let errors = browser
         .evaluate("performance.getEntriesByType('resource').filter(e => e.responseStatus >= 400).length");
     assert_eq!(errors.await, 0);
+    browser.end().await;
+    host.terminate().await;
+}
+
+async fn count(site: &Site, path: &str, list: &str) -> usize {
+    http::get(site.address, path).await.json()[list].as_array().unwrap().len()
+}
+
+/// Enter presses the first submit button of a form, so that one has to be what the field is for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn enter_in_a_field_does_what_the_field_is_for() {
+    let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
+    let host = site.serve().await;
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{}/", site.address)).await;
+    let defaults = browser
+        .evaluate(
+            "Array.from(document.forms, form => {
+                const first = Array.from(form.elements).find(e => e.type === 'submit');
+                return (form.id || form.parentElement.id) + ': ' + (first ? first.value : 'none');
+            }).join(', ')",
+        )
+        .await;
+    assert_eq!(defaults, "by-hand: add, token: use");
+
+    browser.type_into("#by-hand input[name=key]", ENTER).await;
+    browser.until_says("#said", "name the item's key").await;
+    browser.type_into("#by-hand input[name=key]", &format!("a/b{ENTER}")).await;
+    browser.until_says("#said", "\"a/b\" is added to noop").await;
+    assert_eq!(count(&site, "/api/v1/items", "items").await, 1);
+    assert_eq!(count(&site, "/api/v1/runs", "runs").await, 0);
+    assert_eq!(http::get(site.address, "/api/v1/jobs").await.json()["jobs"][0]["paused"], Value::Null);
+
+    // The buttons do what they say, and the page says what does not begin yet.
+    browser.click("#by-hand button[value=run]").await;
+    browser.until_says("#said", "but waits: job noop cannot run on this host").await;
+    assert_eq!(count(&site, "/api/v1/runs", "runs").await, 1);
+    browser.click("#by-hand button[value=pause]").await;
+    browser.until_says("#said", "noop is paused").await;
+    assert_eq!(http::post(site.address, "/api/v1/pause", "{}").await.status, 200);
+    browser.click("#by-hand button[value=resume]").await;
+    browser.until_says("#said", "job noop remains paused, and nothing has changed").await;
+    browser.end().await;
+    host.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_token_is_said() {
+    let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
+    let host = site.serve().await;
+    let added = site.ask_here(&["token", "add", "ada"]).await;
+    let token = String::from_utf8(added.stdout).unwrap().trim().to_owned();
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{}/", site.address)).await;
+    let asks = "document.getElementById('token').open";
+    browser.click("#by-hand button[value=run]").await;
+    browser.until_says("#refused", "a token is needed").await;
+    until("the page asks", async || browser.evaluate(asks).await == true).await;
+    for wrong in ["wrong", "wrong again"] {
+        browser.type_into("#token input", &format!("{wrong}{ENTER}")).await;
+        browser.until_says("#refused", "the token is not known").await;
+        until("the page asks again", async || browser.evaluate(asks).await == true).await;
+        browser.until_says("#said", "the token is not known").await;
+        assert_eq!(browser.evaluate("sessionStorage.length").await, 0, "a wrong token is not kept");
+    }
+    // What was typed is not used once the dialog is closed, by the button or by the Escape key.
+    for close in ["cancel", "escape"] {
+        browser.type_into("#token input", "typed").await;
+        match close {
+            "cancel" => browser.click("#token button[value=cancel]").await,
+            _ => browser.type_into("#token input", "\u{e00c}").await,
+        }
+        until("it is closed", async || browser.evaluate(asks).await == false).await;
+        assert_eq!(browser.evaluate("sessionStorage.length").await, 0, "{close}");
+        browser.click("#by-hand button[value=run]").await;
+        browser.until_says("#refused", "a token is needed").await;
+        until("the page asks again", async || browser.evaluate(asks).await == true).await;
+    }
+    assert_eq!(count(&site, "/api/v1/runs", "runs").await, 0);
+    browser.type_into("#token input", &format!("{token}{ENTER}")).await;
+    browser.until_says("#said", "a run of noop is added").await;
+    assert_eq!(count(&site, "/api/v1/runs", "runs").await, 1);
     browser.end().await;
     host.terminate().await;
 }

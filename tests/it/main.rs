@@ -10,6 +10,7 @@ mod browser;
 mod config_edits;
 mod delivery;
 mod languages;
+mod idempotency;
 mod locks;
 mod operations;
 mod replay;

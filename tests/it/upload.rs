@@ -11,7 +11,10 @@ use crate::support::process::{Process, free_port};
 use crate::support::site::{Site, eventually, text};
 use crate::support::{http, on_both, plugins};
 
-on_both!(what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing);
+on_both!(
+    what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing,
+    an_upload_passes_trial_and_approval_and_survives_restarts,
+);
 
 const JOB: &str = "[jobs.versioned]\nplugin = \"versioned\"\n";
 
@@ -59,7 +62,7 @@ async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Ki
     let output = site.ask(&["plugins", "upload", &file("versioned-a"), "--name", "versioned"]).await;
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(said.contains("pinned to ") && said.contains(" by local"), "{said}");
+    assert!(said.contains("takes over on all hosts now") && !said.contains("pinned to "), "{said}");
     for address in &addresses {
         until_runs(*address, "a").await;
     }
@@ -79,7 +82,10 @@ async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Ki
     for address in &addresses {
         until_runs(*address, "a").await;
     }
-    assert!(site.ask(&["plugins", "upload", "versioned.wasm"]).await.status.success());
+    // A pin stands above what comes.
+    let kept = text(&site.ask(&["plugins", "upload", "versioned.wasm"]).await.stdout);
+    assert!(kept.contains("is kept and does not run, because plugin versioned stays pinned to"), "{kept}");
+    assert!(site.ask(&["plugins", "unpin", "versioned"]).await.status.success());
     for address in &addresses {
         until_runs(*address, "b").await;
     }
@@ -93,9 +99,101 @@ async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Ki
     }
     let trail = "SELECT actor || ' ' || action FROM audit WHERE action = 'plugin_uploaded'";
     assert_eq!(databases.store_texts(trail).await, ["local plugin_uploaded"; 3]);
+    let pins = "SELECT COUNT(*) FROM audit WHERE action = 'plugin_pinned'";
+    assert_eq!(databases.store_number(pins).await, 2, "by the two rollbacks");
     for process in [Some(host), other].into_iter().flatten() {
         process.terminate().await;
     }
+}
+
+const RULES: &str =
+    "approval = \"wider\"\ncanary = { share = 0.5, promote_attempts = 1000, promote_after = \"1h\" }\n";
+
+/// Waits until the plugin's candidate is at this stage, and answers with its digest.
+async fn until_stage(address: SocketAddr, stage: &str) -> String {
+    let look = || async {
+        let plugin = http::get(address, "/api/v1/plugins/versioned").await.json();
+        let candidate = &plugin["release"]["candidate"];
+        (candidate["stage"] == stage).then(|| candidate["digest"].as_str().unwrap().to_owned())
+    };
+    eventually(stage, look).await
+}
+
+async fn an_upload_passes_trial_and_approval_and_survives_restarts(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let jobs = format!(
+        "[plugins]\n{RULES}[datasources.witness]\nurl = \"{}\"\n{JOB}\
+        [jobs.versioned.grants]\nsql = {{ witness = \"read-write\" }}\nevents = [\"witness\"]\nkeyvalue = true\n",
+        databases.business_url
+    );
+    let site = Site::with_store(&databases.store_url, &jobs);
+    site.install("versioned-a", "versioned");
+    let host = site.serve().await;
+    until_runs(site.address, "a").await;
+
+    let upload = async |name: &str| {
+        let output = site.ask(&["plugins", "upload", &file(name), "--name", "versioned"]).await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let said = upload("versioned-b").await;
+    assert!(said.contains("of plugin versioned is on trial"), "{said}");
+    let digest = until_stage(site.address, "canary").await;
+    until_runs(site.address, "a").await;
+    // Its host starts again, with the old file in its folder.
+    host.kill9().await;
+    let host = site.serve().await;
+    assert_eq!(until_stage(site.address, "canary").await, digest);
+    until_runs(site.address, "a").await;
+    assert!(site.ask(&["plugins", "promote", "versioned", &digest[..12]]).await.status.success());
+    until_runs(site.address, "b").await;
+    host.kill9().await;
+    let host = site.serve().await;
+    until_runs(site.address, "b").await;
+
+    let said = upload("witness").await;
+    assert!(said.contains("waits for approval: it asks for more"), "{said}");
+    let digest = until_stage(site.address, "waiting").await;
+    let page = http::get(site.address, "/").await.body;
+    let button = format!(
+        r#"data-post="/api/v1/plugins/versioned/approve" data-body="{{&quot;digest&quot;: &quot;{digest}&quot;}}""#
+    );
+    assert!(page.contains(&button), "{page}");
+    assert!(site.ask(&["plugins", "approve", "versioned", &digest[..12]]).await.status.success());
+    assert_eq!(until_stage(site.address, "canary").await, digest);
+    until_runs(site.address, "b").await;
+
+    let quarantine = ["plugins", "quarantine", "versioned", &digest[..12], "--reason", "no"];
+    assert!(site.ask(&quarantine).await.status.success());
+    let output = site.ask(&["plugins", "upload", &file("witness"), "--name", "versioned"]).await;
+    assert!(text(&output.stderr).contains("in quarantine since"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    order_of_the_trail(&databases).await;
+    host.terminate().await;
+}
+
+/// A host runs a version after somebody decided so, and its record names that.
+async fn order_of_the_trail(databases: &Databases) {
+    let trail = "SELECT actor || ' ' || action FROM audit WHERE subject = 'versioned' AND action IN
+        ('plugin_uploaded', 'plugin_canary_began', 'plugin_promoted', 'plugin_waits', 'plugin_approved',
+            'plugin_quarantined', 'plugin_pinned') ORDER BY at_ms, id";
+    let expected = [
+        "local plugin_uploaded",
+        "local plugin_canary_began",
+        "local plugin_promoted",
+        "local plugin_uploaded",
+        "local plugin_waits",
+        "local plugin_approved",
+        "local plugin_quarantined",
+    ];
+    assert_eq!(databases.store_texts(trail).await, expected);
+    let active = "audit AS ran WHERE ran.action = 'plugin_active' AND ran.detail LIKE '%: promoted by local'";
+    assert!(databases.store_number(&format!("SELECT COUNT(*) FROM {active}")).await > 0);
+    let before = format!(
+        "SELECT COUNT(*) FROM {active} AND ran.at_ms <
+            (SELECT MIN(at_ms) FROM audit WHERE action = 'plugin_promoted')"
+    );
+    assert_eq!(databases.store_number(&before).await, 0, "it ran after it was promoted");
 }
 
 async fn refused(site: &Site, databases: &Databases) {

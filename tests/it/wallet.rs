@@ -59,7 +59,7 @@ impl Scene {
         let store = &self.host.app.store;
         let events = store.events_pending(Some("MpcKeygenRequested"), 1_000).await.unwrap();
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
-        store.events_taken(&ids, self.clock.now()).await.unwrap();
+        store.events_taken(&ids, "test", self.clock.now()).await.unwrap();
         let payload = |event: &EventView| serde_json::from_str(&event.payload).unwrap();
         events.iter().map(payload).collect()
     }

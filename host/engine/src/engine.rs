@@ -136,6 +136,7 @@ impl Engine {
         clock: Clock,
         jobs: Vec<Arc<JobSpec>>,
     ) -> Result<Engine, StoreError> {
+        store.acts_as(host);
         heartbeat::set_clock(&clock, &store).await?;
         let steadiness = Steadiness::at_start(&clock, &store).await?;
         let now = clock.now();

@@ -25,6 +25,8 @@ pub struct Standing {
     pub stable: Option<Digest>,
     /// A person decided for it, whatever comes.
     pub pinned: bool,
+    /// What runs, or is on trial, was uploaded: it does not depend on the folder.
+    pub uploaded: bool,
     pub candidate: Option<Candidate>,
 }
 

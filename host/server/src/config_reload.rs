@@ -8,7 +8,7 @@ use domain::clock::Clock;
 use domain::job::JobSpec;
 use engine::Engine;
 use jiff::Timestamp;
-use store::audit::Entry;
+use store::audit::{Entry, host_actor};
 use store::edits::Edit;
 use store::{Store, StoreError};
 use tokio::sync::{Mutex, Notify};
@@ -150,7 +150,8 @@ impl ConfigReload {
 
     async fn audit(&self, action: &'static str, detail: &str) {
         let subject = self.live.source.file.display().to_string();
-        let entry = Entry { actor: "tidemill", action, job: None, subject: &subject, detail };
+        let actor = host_actor(self.engine.host_id());
+        let entry = Entry { actor: &actor, action, job: None, subject: &subject, detail };
         if let Err(error) = self.store.audit_add(&entry, self.clock.now()).await {
             tracing::warn!(%error, "the audit trail misses what became of the configuration");
         }

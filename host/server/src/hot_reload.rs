@@ -138,14 +138,19 @@ impl HotReload {
         }
         let changed =
             || report.activated.iter().chain(&report.on_trial).chain(&report.retired).chain(&report.rejected);
+        if changed().next().is_none() {
+            return;
+        }
+        // Read after the look, which may have decided something.
+        let standings = self.versions.standings().await.unwrap_or_default();
         for version in changed() {
-            if let Err(error) = self.versions.store.put_plugin_version(version, self.engine.host_id()).await {
+            let (host, now) = (self.engine.host_id(), self.versions.clock.now());
+            let cause = standings.cause(version);
+            if let Err(error) = self.versions.store.put_plugin_version(version, host, &cause, now).await {
                 tracing::warn!(plugin = %version.plugin, %error, "the plugin's history misses a line");
             }
         }
-        if changed().next().is_some() {
-            self.engine.plugins_changed();
-        }
+        self.engine.plugins_changed();
     }
 }
 

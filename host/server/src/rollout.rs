@@ -8,6 +8,7 @@ use domain::release::{Stage, Verdict, judge};
 use engine::Engine;
 use sandbox::Sandbox;
 use store::StoreError;
+use store::audit::host_actor;
 use store::releases::{Candidate, Release};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +67,7 @@ impl Rollout {
         let tried = store.tried(plugin).await?;
         let of = |digest| tried.get(&digest).copied().unwrap_or_default();
         let (before, new, now) = (of(stable), of(candidate.digest), self.versions.clock.now());
-        let (actor, digest) = (format!("host:{}", self.versions.host), candidate.digest);
+        let (actor, digest) = (host_actor(self.versions.host), candidate.digest);
         let decided = match judge(&self.versions.canary(), &before, &new, now.duration_since(candidate.since))
         {
             Verdict::GoOn => false,

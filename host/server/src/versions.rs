@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::clock::Clock;
 use domain::id::{Digest, HostId, PluginName};
+use domain::plugin::{PluginVersion, VersionState};
 use domain::release::{Canary, ReleaseRules, Stage};
 use sandbox::{Answer, Arrival, Candidate, Decided, PluginFile, Proposal, Standing, Versions};
 use store::plugins::{KeptFile, Pin};
@@ -28,6 +29,27 @@ pub struct Standings {
     releases: Vec<Release>,
 }
 
+impl Standings {
+    /// Why this version is in its state.
+    pub fn cause(&self, version: &PluginVersion) -> String {
+        let pin = self.pins.iter().find(|pin| pin.plugin == version.plugin);
+        let release = self.releases.iter().find(|release| release.plugin == version.plugin);
+        let (runs, cause) = match (pin, release) {
+            (Some(pin), _) => (Some(pin.digest), format!("pinned by {}", pin.by)),
+            (None, Some(release)) => (release.stable, release.cause.clone()),
+            (None, None) => return String::new(),
+        };
+        match (&version.state, runs) {
+            (VersionState::Canary, _) => "on trial".to_owned(),
+            (VersionState::Retired, Some(runs)) if runs == version.digest => {
+                "its file is gone from the plugins folder".to_owned()
+            }
+            (VersionState::Retired, Some(runs)) => format!("{} takes its place, {cause}", runs.short()),
+            _ => cause,
+        }
+    }
+}
+
 impl SharedVersions {
     pub async fn standings(&self) -> Result<Standings, StoreError> {
         Ok(Standings { pins: self.store.plugin_pins().await?, releases: self.store.releases().await? })
@@ -39,7 +61,7 @@ impl SharedVersions {
             standings.releases.iter().map(|release| (release.plugin.clone(), self.standing(release)));
         let mut plugins: BTreeMap<PluginName, Standing> = released.collect();
         for pin in &standings.pins {
-            let standing = Standing { stable: Some(pin.digest), pinned: true, candidate: None };
+            let standing = Standing { stable: Some(pin.digest), pinned: true, ..Standing::default() };
             plugins.insert(pin.plugin.clone(), standing);
         }
         Decided { plugins, versions: Some(self.clone()), shared: self.shared }
@@ -50,7 +72,7 @@ impl SharedVersions {
             digest: candidate.digest,
             share: (candidate.stage == Stage::Canary).then(|| self.canary().share),
         });
-        Standing { stable: release.stable, pinned: false, candidate }
+        Standing { stable: release.stable, pinned: false, uploaded: release.uploaded, candidate }
     }
 
     /// Those of a trial that began under other rules, too.
@@ -94,7 +116,8 @@ impl Versions for SharedVersions {
             Arrival::AtStart => !self.shared,
             Arrival::Old => false,
         };
-        let found = Found { version, wants: &wants, returns, host: self.host };
+        let at_start = arrival == Arrival::AtStart;
+        let found = Found { version, wants: &wants, returns, at_start, host: self.host };
         let decided = self.store.decide_version(&found, &self.rules, self.clock.now()).await;
         let decision =
             decided.map_err(|error| format!("it cannot be decided now whether it runs: {error}"))?;

@@ -132,8 +132,17 @@ impl Store {
     }
 
     /// Removes alerts that were acknowledged before `until`; answers how many.
-    pub async fn prune_alerts(&self, until: Timestamp) -> Result<u64, StoreError> {
-        self.db.execute(alerts::ALERTS_PRUNE, &args![until]).await
+    pub async fn prune_alerts(&self, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let removed = tx.execute(alerts::ALERTS_PRUNE, &args![until]).await?;
+        if removed > 0 {
+            let (actor, action) = (self.own_actor(), "alerts_removed");
+            let detail = format!("{removed} acknowledged before {until:.0}");
+            write(&mut tx, &Entry { actor, action, job: None, subject: "alerts", detail: &detail }, now)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(removed)
     }
 }
 

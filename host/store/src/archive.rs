@@ -49,8 +49,13 @@ impl Store {
             return Ok(false);
         }
         let detail = format!("{records} records; sha256 {sha256}");
-        let entry =
-            Entry { actor: "tidemill", action: "audit_archived", job: None, subject: file, detail: &detail };
+        let entry = Entry {
+            actor: self.own_actor(),
+            action: "audit_archived",
+            job: None,
+            subject: file,
+            detail: &detail,
+        };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
         Ok(true)

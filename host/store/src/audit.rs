@@ -1,6 +1,6 @@
 //! Who did what: append-only, written in the transaction of what it tells.
 
-use domain::id::{Digest, EventId};
+use domain::id::{Digest, EventId, HostId};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -18,16 +18,95 @@ pub struct Entry<'a> {
     pub detail: &'a str,
 }
 
+/// Everything that the host records. What a plugin records stands under names of its own, and under its job as the actor.
+pub const KINDS: &[&str] = &[
+    "abandoned_by_hand",
+    "alert_acknowledged",
+    "alerts_removed",
+    "audit_archived",
+    "batch_added",
+    "batch_processed",
+    "config_refused",
+    "config_taken",
+    "events_redriven",
+    "events_taken",
+    "give_up",
+    "history_removed",
+    "host_forgotten",
+    "host_started",
+    "item_added",
+    "job_edited",
+    "left_to_a_person",
+    "lock_released",
+    "lock_renewed",
+    "lock_taken",
+    "lost",
+    "paused",
+    "plugin_active",
+    "plugin_approved",
+    "plugin_canary",
+    "plugin_canary_began",
+    "plugin_pinned",
+    "plugin_promoted",
+    "plugin_quarantined",
+    "plugin_rejected",
+    "plugin_replayed",
+    "plugin_retired",
+    "plugin_rolled_back",
+    "plugin_taken_out",
+    "plugin_unpinned",
+    "plugin_uploaded",
+    "plugin_waiting",
+    "plugin_waits",
+    "recovered_by_hand",
+    "resolved_by_hand",
+    "resumed",
+    "retried_by_hand",
+    "schedule_rewound",
+    "times_corrected",
+    "token_added",
+    "token_removed",
+    "triggered",
+];
+
+/// A record of the host's.
 pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
+    #[cfg(test)]
+    assert!(KINDS.contains(&entry.action), "{} is missing in KINDS and in docs/audit.md", entry.action);
+    write_any(tx, entry, now).await
+}
+
+/// Also one of a plugin's.
+pub(crate) async fn write_any(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
     let id = EventId::new(now).to_string();
     let args = args![id, now, entry.actor, entry.action, entry.job, entry.subject, entry.detail];
     tx.execute(hosts::AUDIT_ADD, &args).await.map(|_| ())
 }
 
+/// The one name of a host as an actor. What a host calls itself may change, or be another host's name too.
+pub fn host_actor(host: HostId) -> String {
+    format!("host:{host}")
+}
+
 /// Stands for a payload in the trail, which cannot forget: its content may have to be removed one day.
 pub(crate) fn fingerprint(payload: &str) -> String {
-    let digest: [u8; 32] = Sha256::digest(payload.as_bytes()).into();
-    format!("payload of {} bytes, sha256 {}", payload.len(), Digest(digest))
+    format!("payload of {}", digest_of(payload))
+}
+
+/// Stands for the payloads of several items: their digests, one a line, have a digest.
+pub(crate) fn fingerprints(payloads: &[&str]) -> String {
+    let bytes: usize = payloads.iter().map(|payload| payload.len()).sum();
+    let lines: String = payloads.iter().map(|payload| format!("{}\n", sha256(payload))).collect();
+    format!("{} items, payloads of {bytes} bytes, sha256 of their digests {}", payloads.len(), sha256(&lines))
+}
+
+/// Length and digest of a text.
+pub(crate) fn digest_of(text: &str) -> String {
+    format!("{} bytes, sha256 {}", text.len(), sha256(text))
+}
+
+fn sha256(text: &str) -> Digest {
+    Digest(Sha256::digest(text.as_bytes()).into())
 }
 
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use domain::batch::NewBatch;
 use domain::id::{ItemId, JobName};
 use jiff::Timestamp;
 
-use crate::audit::{Entry, write};
+use crate::audit::{Entry, fingerprints, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::items::{ItemView, item_view};
@@ -32,15 +32,20 @@ pub struct BatchView {
 
 impl Store {
     /// Adds all items of a batch, or none: a batch of this id may be there already.
-    pub async fn batch_add(&self, batch: &NewBatch, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn batch_add(&self, batch: &NewBatch, actor: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         let id = batch.batch.as_str();
         if !tx.fetch(batches::BATCH_EXISTS, &args![id]).await?.is_empty() {
             return Err(StoreError::Conflict(format!("there is a batch {id:?} already")));
         }
         add_items(&mut tx, batch, now).await?;
-        let detail = format!("{} items", batch.items.len());
-        let (actor, job) = (batch.created_by.as_str(), Some(batch.job.as_str()));
+        let payloads: Vec<&str> = batch.items.iter().map(|item| item.payload.as_str()).collect();
+        let by = match batch.created_by.as_str() {
+            by if by == actor => String::new(),
+            by => format!(", created by {by}"),
+        };
+        let detail = format!("{}{by}", fingerprints(&payloads));
+        let job = Some(batch.job.as_str());
         let entry = Entry { actor, action: "batch_added", job, subject: id, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
@@ -72,8 +77,10 @@ impl Store {
     pub async fn batch_process(&self, batch: &str, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
         let due = tx.execute(batches::BATCH_DUE, &args![batch, now]).await?;
-        let detail = format!("{due} items made due");
-        let entry = Entry { actor, action: "batch_processed", job: None, subject: batch, detail: &detail };
+        let found = tx.fetch(batches::BATCH_EXISTS, &args![batch]).await?;
+        let job = found.first().map(|row| row.text("job")).transpose()?;
+        let (job, detail) = (job.as_deref(), format!("{due} items made due"));
+        let entry = Entry { actor, action: "batch_processed", job, subject: batch, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
         self.wake();

@@ -59,7 +59,8 @@ impl Store {
         tx.execute(clock::TICKS_REWIND, &args![name, seen]).await?;
         let detail = format!("its place in the schedule was ahead; it goes on from {seen:.0}");
         let action = "schedule_rewound";
-        let entry = Entry { actor: "tidemill", action, job: Some(name), subject: name, detail: &detail };
+        let entry =
+            Entry { actor: self.own_actor(), action, job: Some(name), subject: name, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
         Ok(true)
@@ -84,7 +85,7 @@ impl Store {
         }
         let detail = format!("{changed} rows had times after {now:.0}");
         let entry = Entry {
-            actor: "tidemill",
+            actor: self.own_actor(),
             action: "times_corrected",
             job: None,
             subject: "the store",

@@ -337,7 +337,7 @@ async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         let job = item.job.as_str();
         let actor = format!("job {job}");
         let entry = audit::Entry { actor: &actor, action, job: Some(job), subject, detail };
-        audit::write(tx, &entry, end.ended_at).await?;
+        audit::write_any(tx, &entry, end.ended_at).await?;
     }
     Ok(())
 }

@@ -118,7 +118,14 @@ impl Store {
                 }
             }
         }
-        let detail = format!("{redriven} dead events");
+        let which = ids.map_or_else(Vec::new, |ids| ids.iter().map(EventId::to_string).collect::<Vec<_>>());
+        let detail = format!(
+            "{redriven} dead events, of {}",
+            match which.as_slice() {
+                [] => "all".to_owned(),
+                ids => ids.join(" "),
+            }
+        );
         let entry = Entry { actor, action: "events_redriven", job: None, subject: "outbox", detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;

@@ -54,7 +54,7 @@ impl Store {
         if all > 0 {
             let (job, detail) = (job.as_str(), format!("{} from before {until:.0}", told.join(", ")));
             let entry = Entry {
-                actor: "tidemill",
+                actor: self.own_actor(),
                 action: "history_removed",
                 job: Some(job),
                 subject: job,

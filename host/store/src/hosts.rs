@@ -3,7 +3,7 @@
 use domain::id::HostId;
 use jiff::Timestamp;
 
-use crate::audit::{Entry, write};
+use crate::audit::{Entry, host_actor, write};
 use crate::db::{Row, args};
 use crate::error::StoreError;
 use crate::sql::hosts;
@@ -22,8 +22,9 @@ impl Store {
     pub async fn host_started(&self, id: HostId, name: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         tx.execute(hosts::HOST_PUT, &args![id.to_string(), name, now]).await?;
-        let (actor, subject) = (format!("host:{name}"), id.to_string());
-        let entry = Entry { actor: &actor, action: "host_started", job: None, subject: &subject, detail: "" };
+        let (actor, subject) = (host_actor(id), id.to_string());
+        let entry =
+            Entry { actor: &actor, action: "host_started", job: None, subject: &subject, detail: name };
         write(&mut tx, &entry, now).await?;
         tx.commit().await
     }
@@ -37,8 +38,13 @@ impl Store {
         let mut tx = self.db.begin().await?;
         for row in tx.fetch(hosts::HOSTS_PRUNE, &args![own.to_string(), until]).await? {
             let (id, name) = (row.text("id")?, row.text("name")?);
-            let entry =
-                Entry { actor: "tidemill", action: "host_forgotten", job: None, subject: &id, detail: &name };
+            let entry = Entry {
+                actor: self.own_actor(),
+                action: "host_forgotten",
+                job: None,
+                subject: &id,
+                detail: &name,
+            };
             write(&mut tx, &entry, now).await?;
         }
         tx.commit().await

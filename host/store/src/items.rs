@@ -152,7 +152,23 @@ impl Store {
         state: Option<State>,
         limit: u32,
     ) -> Result<Vec<ItemView>, StoreError> {
-        let args = args![job, state.map(State::as_str), limit];
+        self.items_shown(job, state.map(Shown::State), limit).await
+    }
+
+    /// The same for a state as people see it.
+    pub async fn items_shown(
+        &self,
+        job: Option<&str>,
+        shown: Option<Shown>,
+        limit: u32,
+    ) -> Result<Vec<ItemView>, StoreError> {
+        let (state, attempted) = match shown {
+            None => (None, None),
+            Some(Shown::State(state)) => (Some(state), None),
+            Some(Shown::Pending) => (Some(State::Waiting), Some(0_i64)),
+            Some(Shown::Retrying) => (Some(State::Waiting), Some(1)),
+        };
+        let args = args![job, state.map(State::as_str), limit, attempted];
         self.db.list(items::ITEMS_LIST, &args).await?.iter().map(item_view).collect()
     }
 
@@ -274,6 +290,14 @@ pub struct AttemptView {
     pub memory_bytes_max: i64,
     pub host_calls: i64,
     pub host_bytes: i64,
+}
+
+/// A state to list items of: a stored one, or one of the two that `waiting` is shown as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    State(State),
+    Pending,
+    Retrying,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use domain::schedule::Due;
 use domain::tick::{Fate, Overlap, Standing};
 use jiff::Timestamp;
 
-use crate::audit::{Entry, write};
+use crate::audit::{Entry, digest_of, write};
 use crate::db::{Tx, args};
 use crate::error::StoreError;
 use crate::sql::{jobs, runs};
@@ -127,13 +127,21 @@ impl Store {
         let run = RunId::new(now);
         add_run(&mut tx, run, job, Start { by: actor, at: None, params }, now).await?;
         let subject = run.to_string();
-        let detail =
-            params.map_or("run started by hand".to_owned(), |p| format!("run started by hand with {p}"));
+        let detail = match params {
+            None => "run started by hand".to_owned(),
+            Some(params) => format!("run started by hand with params of {}", digest_of(params)),
+        };
         let entry =
             Entry { actor, action: "triggered", job: Some(job.as_str()), subject: &subject, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
         Ok(run)
+    }
+
+    /// The jobs of all hosts, those too that are not configured any more: their items and runs are still there.
+    pub async fn job_names(&self) -> Result<Vec<String>, StoreError> {
+        let rows = self.db.fetch(jobs::JOB_NAMES, &args![]).await?;
+        rows.iter().map(|row| row.text("name")).collect()
     }
 
     /// The newest ticks first.

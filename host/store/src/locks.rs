@@ -92,10 +92,15 @@ impl Store {
         name: &str,
         token: i64,
         until: Timestamp,
+        actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
         let renewed = !tx.fetch(locks::LOCK_RENEW, &args![name, now, token, until]).await?.is_empty();
+        if renewed {
+            let detail = format!("token {token}, until {until:.0}");
+            told(&mut tx, actor, "lock_renewed", name, &detail, now).await?;
+        }
         tx.commit().await?;
         Ok(renewed)
     }

@@ -3,6 +3,7 @@
 use domain::id::{EventId, JobName};
 use jiff::Timestamp;
 
+use crate::audit::{Entry, write};
 use crate::db::{Row, args};
 use crate::error::StoreError;
 use crate::sql::events;
@@ -29,15 +30,29 @@ impl Store {
         rows.iter().map(view).collect()
     }
 
-    /// Marks events as taken; answers how many were not before.
-    pub async fn events_taken(&self, ids: &[EventId], now: Timestamp) -> Result<u64, StoreError> {
+    /// Marks events as taken; answers how many were not before. A sink does not get them any more.
+    pub async fn events_taken(
+        &self,
+        ids: &[EventId],
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
-        let mut taken = 0;
+        let mut taken = Vec::new();
         for id in ids {
-            taken += tx.execute(events::EVENT_DELIVERED, &args![id.to_string(), now]).await?;
+            let id = id.to_string();
+            if tx.execute(events::EVENT_DELIVERED, &args![id.as_str(), now]).await? > 0 {
+                taken.push(id);
+            }
+        }
+        if !taken.is_empty() {
+            let detail = format!("{} events: {}", taken.len(), taken.join(" "));
+            let entry =
+                Entry { actor, action: "events_taken", job: None, subject: "outbox", detail: &detail };
+            write(&mut tx, &entry, now).await?;
         }
         tx.commit().await?;
-        Ok(taken)
+        Ok(taken.len() as u64)
     }
 }
 

@@ -38,6 +38,16 @@ impl Pauses {
         self.0.get(job).or_else(|| self.of_all())
     }
 
+    /// The job's own pause.
+    pub fn own(&self, job: &str) -> Option<&Pause> {
+        self.0.get(job)
+    }
+
+    /// Jobs with a pause of their own.
+    pub fn jobs(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(|job| *job != ALL)
+    }
+
     pub fn of_all(&self) -> Option<&Pause> {
         self.0.get(ALL)
     }

@@ -5,7 +5,7 @@ use domain::id::{Digest, HostId, PluginName};
 use domain::plugin::PluginVersion;
 use jiff::Timestamp;
 
-use crate::audit::{Entry, write};
+use crate::audit::{Entry, host_actor, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::sql::{plugins, releases};
@@ -51,16 +51,23 @@ pub struct Pin {
 }
 
 impl Store {
-    /// Keeps a version's state, and who saw it, with its line in the trail.
-    pub async fn put_plugin_version(&self, version: &PluginVersion, host: HostId) -> Result<(), StoreError> {
+    /// Keeps a version's state on a host since `now`, and why, with a record in the trail.
+    pub async fn put_plugin_version(
+        &self,
+        version: &PluginVersion,
+        host: HostId,
+        cause: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
-        put_version(&mut tx, version, host).await?;
-        let actor = format!("host:{host}");
+        put_version(&mut tx, version, host, now).await?;
+        let actor = host_actor(host);
         let action = format!("plugin_{}", version.state.word());
-        let detail = format!("{} {}", version.digest, version.state.reason().unwrap_or_default());
-        let subject = version.plugin.as_str();
-        let entry = Entry { actor: &actor, action: &action, job: None, subject, detail: &detail };
-        write(&mut tx, &entry, version.seen_at).await?;
+        let why = version.state.reason().unwrap_or(cause);
+        let detail = format!("{}: {why}", version.digest);
+        let (subject, detail) = (version.plugin.as_str(), detail.trim_end_matches([':', ' ']));
+        let entry = Entry { actor: &actor, action: &action, job: None, subject, detail };
+        write(&mut tx, &entry, now).await?;
         tx.commit().await
     }
 
@@ -157,6 +164,7 @@ pub(crate) async fn put_version(
     tx: &mut Tx,
     version: &PluginVersion,
     host: HostId,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
     let args = args![
@@ -168,7 +176,7 @@ pub(crate) async fn put_version(
         version.state.word(),
         version.state.reason(),
         host.to_string(),
-        version.seen_at,
+        now,
         asks_of(version)?,
     ];
     tx.execute(plugins::VERSION_PUT, &args).await.map(|_| ())

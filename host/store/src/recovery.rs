@@ -53,7 +53,7 @@ impl Store {
             let suspects = tx.fetch(items::SUSPECTS_OF_HOST, &args![host, SUSPECT_CRASHES]).await?;
             let suspects = suspects.first().map_or(Ok(0), |row| row.count("n"))? as usize;
             for (row, blame) in rows.into_iter().zip(judge(&lost, suspects, now)) {
-                recovered.extend(put_back(&mut tx, row, blame, now).await?);
+                recovered.extend(put_back(&mut tx, row, blame, self.own_actor(), now).await?);
             }
         }
         tx.commit().await?;
@@ -74,6 +74,7 @@ async fn put_back(
     tx: &mut Tx,
     row: &Row,
     blame: Blame,
+    actor: &str,
     now: Timestamp,
 ) -> Result<Option<Recovered>, StoreError> {
     let job: JobName = row.parse("job")?;
@@ -126,13 +127,8 @@ async fn put_back(
         tx.execute(runs::RUN_DONE, &args![run, 1_i64, 1_i64, now]).await?;
     }
     let detail = format!("held by host {host} at epoch {epoch}; crash {crashes} in a row; now {state}");
-    let entry = Entry {
-        actor: "tidemill",
-        action: event.as_str(),
-        job: Some(job.as_str()),
-        subject: &key,
-        detail: &detail,
-    };
+    let entry =
+        Entry { actor, action: event.as_str(), job: Some(job.as_str()), subject: &key, detail: &detail };
     write(tx, &entry, now).await?;
     Ok(Some(Recovered { job, key, state, crashes }))
 }

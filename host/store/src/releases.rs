@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 
 use domain::alert::{Alert, Severity};
-use domain::id::{Digest, HostId, JobName, PluginName};
-use domain::plugin::PluginVersion;
-use domain::release::{Approval, ReleaseRules, Stage, Tried};
+use domain::id::{Digest, JobName, PluginName};
+use domain::release::{ReleaseRules, Stage, Tried};
 use jiff::Timestamp;
 
-use crate::audit::{Entry, write};
+use crate::audit::{Entry, host_actor, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
-use crate::plugins::put_version;
 use crate::sql::{plugins, releases};
 use crate::store::Store;
+
+mod decide;
+
+use self::decide::known;
+pub(crate) use self::decide::{By, decide};
+pub use self::decide::{Decision, Found};
 
 /// Where a plugin's versions stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +26,11 @@ pub struct Release {
     /// None: a person took the plugin out of use.
     pub stable: Option<Digest>,
     pub since: Timestamp,
+    /// Who or what decided so, for the trail.
+    pub cause: String,
     pub candidate: Option<Candidate>,
+    /// The stable version or the candidate was uploaded: it does not depend on the plugins folders.
+    pub uploaded: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,24 +40,6 @@ pub struct Candidate {
     pub since: Timestamp,
     /// What it asks for that the stable version does not.
     pub wants: Vec<String>,
-}
-
-/// A version that a host found in its folder, and could run.
-pub struct Found<'a> {
-    pub version: &'a PluginVersion,
-    pub wants: &'a [String],
-    /// It may come back, if it ran before and was replaced.
-    pub returns: bool,
-    pub host: HostId,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    Stable,
-    On(Stage),
-    /// It ran before, and was replaced.
-    Replaced,
-    Quarantined(String),
 }
 
 impl Store {
@@ -64,44 +54,10 @@ impl Store {
         rules: &ReleaseRules,
         now: Timestamp,
     ) -> Result<Decision, StoreError> {
-        let (plugin, digest) = (&found.version.plugin, found.version.digest);
+        let actor = host_actor(found.host);
+        let cause = format!("found in the plugins folder of {actor}");
         let mut tx = self.db.begin().await?;
-        let known = known(&mut tx, plugin, digest).await?;
-        if let Some(why) = known.quarantine {
-            return Ok(Decision::Quarantined(why));
-        }
-        let release = locked(&mut tx, plugin).await?;
-        let stable = release.as_ref().and_then(|release| release.stable);
-        if stable == Some(digest) {
-            return Ok(Decision::Stable);
-        }
-        let candidate = release.as_ref().and_then(|release| release.candidate.as_ref());
-        if let Some(candidate) = candidate.filter(|candidate| candidate.digest == digest) {
-            return Ok(Decision::On(candidate.stage));
-        }
-        if release.is_some() && known.released && !found.returns {
-            return Ok(Decision::Replaced);
-        }
-        put_version(&mut tx, found.version, found.host).await?;
-        let stage = match stable {
-            Some(_) if rules.approval == Approval::Wider && !found.wants.is_empty() => Some(Stage::Waiting),
-            Some(_) if rules.canary.is_some() => Some(Stage::Canary),
-            _ => None,
-        };
-        let decision = match stage {
-            None => {
-                make_stable(&mut tx, plugin, digest, now).await?;
-                Decision::Stable
-            }
-            Some(stage) => {
-                put_candidate(&mut tx, plugin, digest, stage, found.wants, now).await?;
-                let actor = format!("host:{}", found.host);
-                let detail = format!("{digest} {}", found.wants.join("; "));
-                let action = if stage == Stage::Waiting { "plugin_waits" } else { "plugin_canary_began" };
-                tell(&mut tx, &actor, action, plugin, detail.trim_end(), now).await?;
-                Decision::On(stage)
-            }
-        };
+        let decision = decide(&mut tx, found, rules, &By { actor: &actor, cause: &cause }, now).await?;
         tx.commit().await?;
         Ok(decision)
     }
@@ -141,8 +97,8 @@ impl Store {
         if !is_candidate(&mut tx, plugin, digest, Stage::Canary).await? {
             return Ok(false);
         }
-        make_stable(&mut tx, plugin, digest, now).await?;
         let (actor, why) = told;
+        make_stable(&mut tx, plugin, digest, &format!("promoted by {actor} after its trial"), now).await?;
         tell(&mut tx, actor, "plugin_promoted", plugin, &format!("{digest} {why}"), now).await?;
         tx.commit().await?;
         Ok(true)
@@ -197,7 +153,9 @@ impl Store {
         tx.execute(releases::QUARANTINE, &args![plugin.as_str(), digest.to_string(), None::<&str>]).await?;
         match (waits, rules.canary) {
             (true, Some(_)) => put_candidate(&mut tx, plugin, digest, Stage::Canary, &[], now).await?,
-            (true, None) => make_stable(&mut tx, plugin, digest, now).await?,
+            (true, None) => {
+                make_stable(&mut tx, plugin, digest, &format!("approved by {actor}"), now).await?;
+            }
             (false, _) => {}
         }
         tell(&mut tx, actor, "plugin_approved", plugin, &digest.to_string(), now).await?;
@@ -219,7 +177,7 @@ impl Store {
         }
         locked(&mut tx, plugin).await?;
         tx.execute(releases::QUARANTINE, &args![name, digest.to_string(), None::<&str>]).await?;
-        make_stable(&mut tx, plugin, digest, now).await?;
+        make_stable(&mut tx, plugin, digest, &format!("promoted by {actor}"), now).await?;
         tell(&mut tx, actor, "plugin_promoted", plugin, &digest.to_string(), now).await?;
         tx.commit().await
     }
@@ -251,7 +209,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
-        let retired = tx.execute(releases::RETIRE, &args![plugin.as_str(), now]).await?;
+        let cause = format!("taken out of use by {actor}");
+        let retired = tx.execute(releases::RETIRE, &args![plugin.as_str(), now, cause]).await?;
         if retired > 0 {
             tell(&mut tx, actor, "plugin_taken_out", plugin, "", now).await?;
         }
@@ -260,21 +219,8 @@ impl Store {
     }
 }
 
-#[derive(Default)]
-struct Known {
-    released: bool,
-    quarantine: Option<String>,
-}
-
-async fn known(tx: &mut Tx, plugin: &PluginName, digest: Digest) -> Result<Known, StoreError> {
-    let rows = tx.fetch(releases::KNOWN, &args![plugin.as_str(), digest.to_string()]).await?;
-    let Some(row) = rows.first() else { return Ok(Known::default()) };
-    let released = row.opt_int("released_at_ms")?.is_some();
-    Ok(Known { released, quarantine: row.opt_text("quarantine")? })
-}
-
 /// The row, and nobody else changes it until the end of the transaction.
-async fn locked(tx: &mut Tx, plugin: &PluginName) -> Result<Option<Release>, StoreError> {
+pub(crate) async fn locked(tx: &mut Tx, plugin: &PluginName) -> Result<Option<Release>, StoreError> {
     tx.fetch(releases::ONE, &args![plugin.as_str()]).await?.first().map(release).transpose()
 }
 
@@ -292,10 +238,11 @@ async fn make_stable(
     tx: &mut Tx,
     plugin: &PluginName,
     digest: Digest,
+    cause: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (name, digest) = (plugin.as_str(), digest.to_string());
-    tx.execute(releases::STABLE_PUT, &args![name, digest.as_str(), now]).await?;
+    tx.execute(releases::STABLE_PUT, &args![name, digest.as_str(), now, cause]).await?;
     tx.execute(releases::RELEASED, &args![name, digest.as_str(), now]).await.map(|_| ())
 }
 
@@ -352,6 +299,8 @@ fn release(row: &Row) -> Result<Release, StoreError> {
         plugin: row.parse("plugin")?,
         stable: row.opt_parse("stable")?,
         since: row.time("since_ms")?,
+        cause: row.text("cause")?,
         candidate,
+        uploaded: row.int("uploaded")? > 0,
     })
 }

@@ -1,5 +1,8 @@
 //! The open store: connections, the committer and the wake-up.
 
+use std::sync::OnceLock;
+
+use domain::id::HostId;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use sqlx::Connection;
@@ -7,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::answers::Running;
+use crate::audit::host_actor;
 use crate::commit::Committer;
 use crate::config::{
     POSTGRES_CONNECTIONS_MAX, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, STATEMENT_TIME_MAX,
@@ -45,6 +49,8 @@ pub struct Store {
     pub(crate) taken: Taken,
     pub(crate) room: Room,
     pub(crate) running: Running,
+    /// The actor of what this process writes to the audit trail by itself.
+    own_actor: OnceLock<String>,
     wake: Wake,
     tasks: Tasks,
 }
@@ -69,10 +75,21 @@ impl Store {
             taken: Taken::default(),
             room: Room::default(),
             running: Running::default(),
+            own_actor: OnceLock::new(),
             wake: Wake::start(&db, &tasks),
             tasks,
             db,
         })
+    }
+
+    /// From now on the audit trail names this host for what the process does by itself.
+    pub fn acts_as(&self, host: HostId) {
+        self.own_actor.get_or_init(|| host_actor(host));
+    }
+
+    /// Before the host has its id, it acts under the program's name.
+    pub(crate) fn own_actor(&self) -> &str {
+        self.own_actor.get().map_or("tidemill", String::as_str)
     }
 
     /// Tells waiting loops, of other hosts too, that there may be work.

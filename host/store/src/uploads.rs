@@ -1,42 +1,80 @@
 //! Versions of plugins that came over the API instead of from a folder.
 
-use domain::id::HostId;
+use domain::id::{Digest, HostId};
 use domain::plugin::PluginVersion;
+use domain::release::ReleaseRules;
+use jiff::Timestamp;
 
 use crate::audit::{Entry, write};
-use crate::db::args;
+use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::plugins::{FILES_KEPT, KeptFile, asks_of};
+use crate::releases::{By, Decision, Found, decide, locked};
 use crate::sql::{plugins, releases};
 use crate::store::Store;
 
+/// What becomes of a version that was uploaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uploaded {
+    /// It is the stable version already.
+    Unchanged,
+    /// What the rules of releases decide, as for a file.
+    Decided(Decision),
+    /// It is kept and does not run: the plugin is pinned to this version.
+    Pinned(Digest),
+}
+
 impl Store {
-    /// Keeps a version that passed every check on this host, and has all hosts run it. Each of them says when it does;
-    /// until then it is noted as one that does not run.
+    /// Keeps a version that passed every check on this host, and decides of it as of a new file in a plugins folder. A
+    /// version in quarantine is not kept.
     pub async fn upload_plugin(
         &self,
         version: &PluginVersion,
         file: KeptFile,
         host: HostId,
+        rules: &ReleaseRules,
         actor: &str,
-    ) -> Result<(), StoreError> {
-        let PluginVersion { plugin, seen_at: now, .. } = version;
-        let (name, digest) = (plugin.as_str(), version.digest.to_string());
-        let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
-        let (called, summary) = (version.version.as_str(), version.summary.as_str());
-        let note =
-            args![name, digest.as_str(), size, called, summary, host.to_string(), *now, asks_of(version)?];
+        now: Timestamp,
+    ) -> Result<Uploaded, StoreError> {
         let mut tx = self.db.begin().await?;
-        tx.execute(plugins::FILE_KEEP, &args![name, digest.as_str(), file.bytes, file.signature, *now])
-            .await?;
-        tx.execute(plugins::VERSION_NOTE, &note).await?;
-        tx.execute(plugins::PIN_PUT, &args![name, digest.as_str(), actor, *now]).await?;
-        tx.execute(releases::RELEASED, &args![name, digest.as_str(), *now]).await?;
-        tx.execute(plugins::FILES_FORGET, &args![name, FILES_KEPT]).await?;
-        for action in ["plugin_uploaded", "plugin_pinned"] {
-            let entry = Entry { actor, action, job: None, subject: name, detail: &digest };
-            write(&mut tx, &entry, *now).await?;
+        keep(&mut tx, version, file, host, now).await?;
+        let (name, digest) = (version.plugin.as_str(), version.digest.to_string());
+        let entry = Entry { actor, action: "plugin_uploaded", job: None, subject: name, detail: &digest };
+        write(&mut tx, &entry, now).await?;
+        let pinned = tx.fetch(plugins::PIN_OF, &args![name]).await?;
+        let pinned: Option<Digest> = pinned.first().map(|row: &Row| row.parse("digest")).transpose()?;
+        let stable = locked(&mut tx, &version.plugin).await?.and_then(|release| release.stable);
+        let uploaded = match pinned {
+            Some(pinned) => Uploaded::Pinned(pinned),
+            None if stable == Some(version.digest) => Uploaded::Unchanged,
+            None => {
+                let cause = format!("uploaded by {actor}");
+                let found = Found { version, wants: &[], returns: true, at_start: false, host };
+                Uploaded::Decided(decide(&mut tx, &found, rules, &By { actor, cause: &cause }, now).await?)
+            }
+        };
+        if matches!(uploaded, Uploaded::Decided(Decision::Quarantined(_))) {
+            return Ok(uploaded);
         }
-        tx.commit().await
+        tx.execute(releases::UPLOADED, &args![name, digest.as_str(), now]).await?;
+        tx.execute(plugins::FILES_FORGET, &args![name, FILES_KEPT]).await?;
+        tx.commit().await?;
+        Ok(uploaded)
     }
+}
+
+/// Each host notes when it runs the version; until then it is noted as one that does not run.
+async fn keep(
+    tx: &mut Tx,
+    version: &PluginVersion,
+    file: KeptFile,
+    host: HostId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (name, digest) = (version.plugin.as_str(), version.digest.to_string());
+    let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
+    let (called, summary) = (version.version.as_str(), version.summary.as_str());
+    let note = args![name, digest.as_str(), size, called, summary, host.to_string(), now, asks_of(version)?];
+    tx.execute(plugins::FILE_KEEP, &args![name, digest.as_str(), file.bytes, file.signature, now]).await?;
+    tx.execute(plugins::VERSION_NOTE, &note).await.map(|_| ())
 }

@@ -133,7 +133,8 @@ impl<'a> Round<'a> {
             false => (None, Ok(())),
         };
         let proposed = file.as_ref().filter(|file| standing.stable != Some(file.digest));
-        let wanted = self.decided.shared || standing.pinned || proposed.is_some() || unread.is_err();
+        let everywhere = self.decided.shared || standing.pinned || standing.uploaded;
+        let wanted = everywhere || proposed.is_some() || unread.is_err();
         match (standing.stable, &file) {
             (Some(stable), Some(file)) if file.digest == stable => self.judge(plugin, file).await,
             (Some(stable), _) if wanted && !self.is_taken_away(plugin, &standing, listed) => {
@@ -157,7 +158,8 @@ impl<'a> Round<'a> {
 
     /// Other hosts may go on with it; this one does, too, when it starts again, or when another version is to run.
     fn is_taken_away(&mut self, plugin: &PluginName, standing: &Standing, listed: bool) -> bool {
-        let (Some(stable), false) = (standing.stable, listed || standing.pinned) else { return false };
+        let stays = listed || standing.pinned || standing.uploaded;
+        let (Some(stable), false) = (standing.stable, stays) else { return false };
         let was_there = self.present.folder.as_ref().is_some_and(|folder| folder.contains_key(plugin));
         let taken_away = was_there || self.present.taken_away.get(plugin) == Some(&stable);
         if taken_away {

@@ -45,7 +45,7 @@ impl Scene {
 
     async fn rescan(&self) -> ScanReport {
         let pinned = |(plugin, digest): (&PluginName, &Digest)| {
-            let standing = Standing { stable: Some(*digest), pinned: true, candidate: None };
+            let standing = Standing { stable: Some(*digest), pinned: true, ..Standing::default() };
             (plugin.clone(), standing)
         };
         let plugins = self.wanted.iter().map(pinned).collect();

@@ -15,9 +15,10 @@ use uuid::Uuid;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
+use super::filters::meant;
 use super::items::view as item;
-use super::types::{AddBatch, Batch, BatchWithItems, Batches, Items, Nothing, Processed};
-use super::{AppState, LIMIT_MAX};
+use super::types::{AddBatch, AddedBatch, Batch, BatchWithItems, Batches, Items, Nothing, Processed};
+use super::{AppState, LIMIT_MAX, waits};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -54,7 +55,7 @@ async fn add(
     State(state): State<AppState>,
     actor: Actor,
     Body(body): Body<AddBatch>,
-) -> Result<(StatusCode, Json<Batch>), ApiError> {
+) -> Result<(StatusCode, Json<AddedBatch>), ApiError> {
     let job = known_job(&state, &body.job)?;
     let payload_bytes = job.limits.payload_bytes;
     let mut items = Vec::with_capacity(body.items.len());
@@ -76,20 +77,26 @@ async fn add(
     let batch = NewBatch {
         batch: body.id.unwrap_or_else(|| Uuid::now_v7().to_string()),
         job: job.name.clone(),
-        created_by: body.created_by.unwrap_or(actor.0),
+        created_by: body.created_by.unwrap_or_else(|| actor.0.clone()),
         items,
     };
     if let Some(why) = batch.refused() {
         return Err(ApiError::bad_body(why));
     }
-    state.store.batch_add(&batch, state.clock.now()).await?;
-    Ok((StatusCode::CREATED, Json(view(found(&state, &batch.batch).await?))))
+    state.store.batch_add(&batch, &actor.0, state.clock.now()).await?;
+    let added = found(&state, &batch.batch).await?;
+    let waits = waits::of(&state, added.job.as_str()).await?;
+    Ok((StatusCode::CREATED, Json(AddedBatch { batch: view(added), waits })))
 }
 
 fn known_job(state: &AppState, name: &str) -> Result<Arc<domain::job::JobSpec>, ApiError> {
     let job: Option<JobName> = name.parse().ok();
     let known = job.and_then(|job| state.engine.jobs().iter().find(|known| known.name == job).cloned());
-    known.ok_or_else(|| ApiError::bad_body(format!("job: there is no job {name:?}")))
+    known.ok_or_else(|| {
+        let jobs = state.engine.jobs();
+        let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+        ApiError::bad_body(format!("job: there is no job {name:?}{}", meant(name, &names)))
+    })
 }
 
 async fn found(state: &AppState, id: &str) -> Result<BatchView, ApiError> {
@@ -125,8 +132,12 @@ async fn process(
 ) -> Result<(StatusCode, Json<Processed>), ApiError> {
     found(&state, &id).await?;
     let made_due = state.store.batch_process(&id, &actor.0, state.clock.now()).await?;
-    let batch = view(found(&state, &id).await?);
-    Ok((StatusCode::ACCEPTED, Json(Processed { made_due, batch })))
+    let batch = found(&state, &id).await?;
+    let waits = match made_due {
+        0 => None,
+        _ => waits::of(&state, batch.job.as_str()).await?,
+    };
+    Ok((StatusCode::ACCEPTED, Json(Processed { made_due, waits, batch: view(batch) })))
 }
 
 fn view(batch: BatchView) -> Batch {

@@ -14,7 +14,7 @@ use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
-use super::jobs::known;
+use super::filters::known;
 use super::types::{Edits, Setting};
 use crate::config::edits::FIXED;
 

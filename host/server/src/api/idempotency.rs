@@ -1,4 +1,4 @@
-//! The `Idempotency-Key` header: a POST that has one can be sent again, and is carried out once.
+//! The `Idempotency-Key` header: a request that changes something and has one can be sent again, and is carried out once.
 //! Source: draft-ietf-httpapi-idempotency-key-header-07.
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -22,7 +22,8 @@ const KEY_CHARS_MAX: usize = 255;
 /// Largest answer that is remembered.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Stands before every request, behind the actor. Components have bodies of their own size: see [`carry_out`].
+/// Stands before every request, behind the actor. Components have bodies of their own size: what takes one calls
+/// [`carry_out`] itself.
 pub async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST || is_component(request.headers()) {
         return next.run(request).await;

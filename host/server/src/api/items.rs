@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use domain::item::{self, ByHand};
+use domain::item::ByHand;
 use serde::Deserialize;
 use store::StoreError;
 use store::items::{AttemptView, Decided, ItemView};
@@ -12,7 +12,8 @@ use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
-use super::types::{Attempt, Decision, InBatch, Item, ItemWithAttempts, Items};
+use super::types::{Attempt, DecidedItem, Decision, InBatch, Item, ItemWithAttempts, Items};
+use super::{filters, waits};
 
 /// Attempts that are shown with their item.
 const ATTEMPTS_SHOWN: u32 = 100;
@@ -38,17 +39,12 @@ async fn list(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Items>, ApiError> {
-    let wanted = filter.state.as_deref().map(parse_state).transpose()?;
-    let items = state.store.items(filter.job.as_deref(), wanted, limit(filter.limit)).await?;
+    let wanted = filter.state.as_deref().map(filters::state).transpose()?;
+    if let Some(job) = &filter.job {
+        filters::check_job(&state, job).await?;
+    }
+    let items = state.store.items_shown(filter.job.as_deref(), wanted, limit(filter.limit)).await?;
     Ok(Json(Items { items: items.into_iter().map(view).collect() }))
-}
-
-fn parse_state(text: &str) -> Result<item::State, ApiError> {
-    text.parse().map_err(|e: String| {
-        let all: Vec<&str> = item::State::ALL.iter().map(|state| state.as_str()).collect();
-        let all = all.join(", ");
-        ApiError::bad_query(format!("state: {e}; use one of {all} (pending and retrying are waiting)"))
-    })
 }
 
 async fn one(
@@ -56,6 +52,7 @@ async fn one(
     Segments((job, key)): Segments<(String, String)>,
 ) -> Result<Json<ItemWithAttempts>, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no item {key:?} of job {job:?}"));
+    filters::check_job(&state, &job).await?;
     let item = state.store.item(&job, &key).await?.ok_or_else(unknown)?;
     let attempts = state.store.attempts(&job, &key, ATTEMPTS_SHOWN).await?;
     let attempts = attempts.into_iter().map(attempt).collect();
@@ -67,7 +64,7 @@ async fn decide(
     Segments((job, key, decision)): Segments<(String, String, String)>,
     actor: Actor,
     Body(body): Body<Decision>,
-) -> Result<Json<Item>, ApiError> {
+) -> Result<Json<DecidedItem>, ApiError> {
     let decision = match decision.as_str() {
         "retry" => ByHand::Retry,
         "resolve" => ByHand::Resolve,
@@ -81,11 +78,18 @@ async fn decide(
     if body.notes.as_ref().is_some_and(|notes| notes.len() > NOTES_BYTES_MAX) {
         return Err(ApiError::bad_body(format!("notes: at most {NOTES_BYTES_MAX} bytes")));
     }
+    filters::check_job(&state, &job).await?;
     let now = state.clock.now();
     let notes = body.notes.as_deref();
     let decided = Decided { version: body.version, ..Decided::new(decision, notes, &actor.0) };
     match state.store.by_hand(&job, &key, decided, now).await {
-        Ok(item) => Ok(Json(view(item))),
+        Ok(item) => {
+            let waits = match decision {
+                ByHand::Retry => waits::of(&state, &job).await?,
+                ByHand::Resolve | ByHand::Manual | ByHand::Abandon => None,
+            };
+            Ok(Json(DecidedItem { item: view(item), waits }))
+        }
         Err(error @ StoreError::Conflict(_)) => {
             let current = state.store.item(&job, &key).await?;
             let error = ApiError::from(error);

@@ -1,7 +1,5 @@
 //! Jobs: what is configured, whether it can run, and a start by hand.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,6 +7,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::effect::NewItem;
 use domain::id::KEY_BYTES_MAX;
+use domain::item::State as ItemState;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
 use store::enqueue::Added;
@@ -19,7 +18,9 @@ use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
+use super::filters::known;
 use super::types::{AddItem, AddedItem, Count, Job, Jobs, Mode, Pause, Start, Triggered};
+use super::waits;
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -68,16 +69,12 @@ async fn trigger(
     }
     let run_id = state.engine.trigger(&job.name, params.as_deref(), &actor.0).await?.to_string();
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run_id}"));
-    let mut response = (StatusCode::CREATED, Json(Triggered { run_id })).into_response();
+    let waits = waits::of(&state, &name).await?;
+    let mut response = (StatusCode::CREATED, Json(Triggered { run_id, waits })).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
-}
-
-pub fn known(state: &AppState, name: &str) -> Result<Arc<JobSpec>, ApiError> {
-    let job = state.engine.jobs().iter().find(|known| known.name.as_str() == name).cloned();
-    job.ok_or_else(|| ApiError::not_found(format!("there is no job {name:?}")))
 }
 
 /// An item as if a discovery had found it: also how one stuck thing is recovered by hand.
@@ -101,7 +98,12 @@ async fn add_item(
     let (added, view) = state.store.item_add(&item, &actor.0, state.clock.now()).await?;
     let status = if added == Added::Kept { StatusCode::OK } else { StatusCode::CREATED };
     let (outcome, detail) = what_became(added, &view, &item.payload);
-    Ok((status, Json(AddedItem { outcome: outcome.to_owned(), detail, item: super::items::view(view) })))
+    let waits = match view.state {
+        ItemState::Waiting => waits::of(&state, &name).await?,
+        _ => None,
+    };
+    let item = super::items::view(view);
+    Ok((status, Json(AddedItem { outcome: outcome.to_owned(), detail, waits, item })))
 }
 
 fn what_became(added: Added, item: &ItemView, sent: &str) -> (&'static str, String) {

@@ -87,11 +87,12 @@ async fn take(
 async fn renew(
     State(state): State<AppState>,
     Segments(name): Segments<String>,
+    actor: Actor,
     Body(body): Body<Renew>,
 ) -> Result<Json<Lock>, ApiError> {
     let now = state.clock.now();
     let until = end(&body.ttl, now)?;
-    let renewed = state.store.renew_lock(&name, body.token, until, now).await?;
+    let renewed = state.store.renew_lock(&name, body.token, until, &actor.0, now).await?;
     match state.store.lock(&name, now).await?.filter(|_| renewed) {
         Some(lock) => Ok(Json(view(lock))),
         None => Err(lost(&name, Some(body.token))),

@@ -10,6 +10,7 @@ mod edits;
 mod error;
 mod events;
 mod extract;
+mod filters;
 mod guard;
 mod health;
 mod hosts;
@@ -27,6 +28,7 @@ mod runs;
 mod schedules;
 mod trials;
 pub mod types;
+mod waits;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -43,12 +43,16 @@ async fn list(
     Ok(Json(Outbox { events: events.collect() }))
 }
 
-async fn take(State(state): State<AppState>, Body(body): Body<Take>) -> Result<Json<Taken>, ApiError> {
+async fn take(
+    State(state): State<AppState>,
+    actor: Actor,
+    Body(body): Body<Take>,
+) -> Result<Json<Taken>, ApiError> {
     if body.ids.len() > LIMIT_MAX as usize {
         return Err(ApiError::bad_body(format!("ids: at most {LIMIT_MAX} at a time")));
     }
     let ids = parse(&body.ids)?;
-    let taken = state.store.events_taken(&ids, state.clock.now()).await?;
+    let taken = state.store.events_taken(&ids, &actor.0, state.clock.now()).await?;
     Ok(Json(Taken { taken }))
 }
 

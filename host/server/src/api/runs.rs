@@ -10,6 +10,7 @@ use store::runs::RunView;
 use super::AppState;
 use super::error::ApiError;
 use super::extract::{Params, Segments, limit};
+use super::filters::check_job;
 use super::types::{EndedItem, Error, FailedItem, Run, RunResult, RunWithResult, Runs};
 
 pub fn router() -> Router<AppState> {
@@ -24,6 +25,9 @@ struct Filter {
 }
 
 async fn list(State(state): State<AppState>, Params(filter): Params<Filter>) -> Result<Json<Runs>, ApiError> {
+    if let Some(job) = &filter.job {
+        check_job(&state, job).await?;
+    }
     let runs = state.store.runs(filter.job.as_deref(), limit(filter.limit)).await?;
     Ok(Json(Runs { runs: runs.into_iter().map(view).collect() }))
 }

@@ -1,6 +1,7 @@
 //! Schedules: what became of due instants, pauses, and what a cron text would do.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::cron::OddNights;
@@ -11,8 +12,9 @@ use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Most, Params, Segments};
-use super::jobs::known;
+use super::filters::known;
 use super::types::{Nothing, Paused, Preview, Tick, Ticks};
+use super::waits::all_paused;
 use crate::config::schedule::{FOLD, GAP, PREVIEW_MAX, cron, word};
 
 pub fn router() -> Router<AppState> {
@@ -81,11 +83,31 @@ async fn set(
     actor: &Actor,
 ) -> Result<Json<Paused>, ApiError> {
     let now = state.clock.now();
-    let changed = match paused {
-        true => state.store.pause(job, &actor.0, now).await?,
-        false => state.store.resume(job, &actor.0, now).await?,
+    let changed = match (paused, job) {
+        (true, job) => state.store.pause(job, &actor.0, now).await?,
+        (false, Some(job)) => resume_one(state, job, actor).await?,
+        (false, None) => state.store.resume(None, &actor.0, now).await?,
     };
-    Ok(Json(Paused { paused, changed }))
+    let pauses = state.store.pauses().await?;
+    let still_paused: Vec<String> = match (paused, job) {
+        (false, None) => pauses.jobs().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let detail = match (paused, job, pauses.of_all()) {
+        (true, Some(_), Some(all)) => Some(all_paused(all)),
+        _ if still_paused.is_empty() => None,
+        _ => Some(format!("paused on their own, and remain so: {}", still_paused.join(", "))),
+    };
+    Ok(Json(Paused { paused, changed, still_paused, detail }))
+}
+
+/// Refused while all jobs are paused: the job would remain paused.
+async fn resume_one(state: &AppState, job: &JobName, actor: &Actor) -> Result<bool, ApiError> {
+    if let Some(all) = state.store.pauses().await?.of_all() {
+        let detail = format!("job {job} remains paused, and nothing has changed: {}", all_paused(all));
+        return Err(ApiError::new(StatusCode::CONFLICT, "all-paused", detail).with_state("paused"));
+    }
+    Ok(state.store.resume(Some(job), &actor.0, state.clock.now()).await?)
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,26 +1,32 @@
-//! Versions that are handed in: tried on attempts that were, or put to work on all hosts.
+//! Versions that are handed in: tried on attempts that were, or kept for all hosts.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{post, put};
 use axum::{Extension, Json, Router};
-use domain::id::PluginName;
+use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
+use domain::release::Stage;
 use sandbox::{PluginFile, Trial};
 use serde::Deserialize;
+use store::answers::Keyed;
 use store::audit::Entry;
 use store::plugins::KeptFile;
+use store::releases::Decision;
+use store::uploads::Uploaded;
 
 use super::AppState;
 use super::actor::Actor;
 use super::component::{Component, Turn};
 use super::error::ApiError;
 use super::extract::{Params, Segments};
-use super::jobs::known;
+use super::filters::known;
+use super::idempotency::{carry_out, key_of, sha256};
 use super::plugins::{named, of};
-use super::types::{PluginVersions, Replay};
+use super::types::{self, Replay};
 use crate::replay::{Replayer, summary, version};
 
 /// Attempts of a replay: without `last`, and at most.
@@ -85,22 +91,80 @@ async fn replay(
     }))
 }
 
-/// Kept, noted and pinned in one transaction: all hosts find it as they find what was pinned by hand.
+/// With a key, an upload can be sent again as any POST can: its body has a size of its own, so it is read here.
 async fn upload(
     State(state): State<AppState>,
     Segments(plugin): Segments<String>,
     actor: Actor,
+    headers: HeaderMap,
     component: Component,
-) -> Result<Json<PluginVersions>, ApiError> {
+) -> Result<Response, ApiError> {
+    let Some(key) = key_of(&headers)? else {
+        return put_version(&state, &plugin, &actor, component).await.map(Json::into_response);
+    };
+    let signature = component.signature.clone().unwrap_or_default();
+    let sha256 = sha256(&["PUT", "plugin", &plugin, &signature], &component.bytes);
+    let work = async { put_version(&state, &plugin, &actor, component).await.into_response() };
+    let keyed = Keyed { actor: &actor.0, key: &key, sha256: &sha256 };
+    Ok(carry_out(&state, keyed, work).await)
+}
+
+/// The version is kept, and takes the way of a new file in a plugins folder: to a trial, to its approval, or in use.
+async fn put_version(
+    state: &AppState,
+    plugin: &str,
+    actor: &Actor,
+    component: Component,
+) -> Result<Json<types::Uploaded>, ApiError> {
     let plugin: PluginName = plugin.parse().map_err(|e| {
         ApiError::new(StatusCode::BAD_REQUEST, "bad-name", format!("{plugin:?} cannot name a plugin: {e}"))
     })?;
     let Component { bytes, signature, turn: _until_the_answer } = component;
     let kept = KeptFile { bytes: bytes.clone(), signature: signature.clone() };
-    let new = tried(&state, PluginFile::of(plugin.clone(), bytes, signature), &state.engine.jobs()).await?;
-    let now = state.clock.now();
-    state.store.upload_plugin(&new.noted(now), kept, state.engine.host_id(), &actor.0).await?;
-    Ok(Json(of(&state, &plugin).await?))
+    let new = tried(state, PluginFile::of(plugin.clone(), bytes, signature), &state.engine.jobs()).await?;
+    let (now, host, rules) = (state.clock.now(), state.engine.host_id(), &state.versions.rules);
+    let uploaded = state.store.upload_plugin(&new.noted(now), kept, host, rules, &actor.0, now).await?;
+    let (outcome, detail) = became(&plugin, new.digest(), uploaded)?;
+    let versions = of(state, &plugin).await?;
+    Ok(Json(types::Uploaded { outcome: outcome.to_owned(), detail, versions }))
+}
+
+/// What became of an upload: one word for programs, and a sentence for people.
+fn became(
+    plugin: &PluginName,
+    digest: Digest,
+    uploaded: Uploaded,
+) -> Result<(&'static str, String), ApiError> {
+    let (full, digest) = (digest, digest.short());
+    Ok(match uploaded {
+        Uploaded::Unchanged => {
+            ("unchanged", format!("version {digest} of plugin {plugin} is stable already"))
+        }
+        Uploaded::Pinned(pinned) if pinned == full => {
+            ("unchanged", format!("plugin {plugin} is pinned to version {digest} already"))
+        }
+        Uploaded::Pinned(pinned) => {
+            let remedy = "pin it, or unpin the plugin and promote it";
+            let stays = format!("plugin {plugin} stays pinned to {}", pinned.short());
+            ("kept", format!("version {digest} is kept and does not run, because {stays}: {remedy}"))
+        }
+        Uploaded::Decided(Decision::Stable | Decision::Replaced) => {
+            ("runs", format!("version {digest} of plugin {plugin} takes over on all hosts now"))
+        }
+        Uploaded::Decided(Decision::On(Stage::Canary)) => {
+            let remedy = "`tidemill plugins promote` ends the trial";
+            ("canary", format!("version {digest} of plugin {plugin} is on trial; {remedy}"))
+        }
+        Uploaded::Decided(Decision::On(Stage::Waiting)) => {
+            let why = "it asks for more than the stable one; `tidemill plugins show` lists that";
+            ("waiting", format!("version {digest} of plugin {plugin} waits for approval: {why}"))
+        }
+        Uploaded::Decided(Decision::Quarantined(why)) => {
+            let remedy = "approve it first; nothing has changed";
+            let detail = format!("version {digest} of plugin {plugin} is {why}: {remedy}");
+            return Err(ApiError::new(StatusCode::CONFLICT, "version-quarantined", detail));
+        }
+    })
 }
 
 async fn tried(state: &AppState, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Result<Trial, ApiError> {

@@ -12,11 +12,13 @@ mod replay;
 mod result;
 mod schedule;
 
-pub use self::batch::{AddBatch, AddBatchItem, Batch, BatchWithItems, Batches, InBatch, Processed};
+pub use self::batch::{
+    AddBatch, AddBatchItem, AddedBatch, Batch, BatchWithItems, Batches, InBatch, Processed,
+};
 pub use self::lock::{Lock, Locks};
 pub use self::plugin::{
     KnownVersion, Plugin, PluginCandidate, PluginPin, PluginRelease, PluginVersions, Plugins, SkippedFile,
-    VersionTried,
+    Uploaded, VersionTried,
 };
 pub use self::recover::{Answered, Doctor, Recovered, RecoveredItem, SelfCheck};
 pub use self::replay::{
@@ -82,6 +84,9 @@ pub struct Count {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Triggered {
     pub run_id: String,
+    /// Why the run does not begin yet, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -154,9 +159,22 @@ pub struct AddedItem {
     pub outcome: String,
     /// The same for people.
     pub detail: String,
+    /// Why no attempt of it begins now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// The item as it is now.
     #[serde(flatten)]
     pub item: Item,
+}
+
+/// The answer to a decision on an item.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DecidedItem {
+    #[serde(flatten)]
+    pub item: Item,
+    /// Why no attempt of it begins now although it was to be tried again, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

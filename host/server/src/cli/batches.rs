@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::Failure;
 use super::client::Remote;
-use super::items::{HEADER as ITEM_HEADER, row as item_row};
+use super::items::{HEADER as ITEM_HEADER, row as item_row, say_waits};
 use super::output::{Output, line, print, print_json, print_table, time};
-use crate::api::types::{AddBatch, Batch, BatchWithItems, Batches, Processed};
+use crate::api::types::{AddBatch, AddedBatch, Batch, BatchWithItems, Batches, Processed};
 
 #[derive(Debug, Args)]
 pub struct BatchesArgs {
@@ -88,14 +88,21 @@ fn add(file: &std::path::Path, remote: &Remote) -> Result<(), Failure> {
         std::fs::read_to_string(file).map_err(|e| Failure::Usage(format!("cannot read {shown}: {e}")))?;
     let batch: AddBatch =
         serde_json::from_str(&text).map_err(|e| Failure::Usage(format!("{shown} is not a batch: {e}")))?;
-    let batch: Batch = remote.post(&["batches"], &batch)?;
-    print(remote.output, &batch, &HEADER, |batch| vec![row(batch)])
+    let added: AddedBatch = remote.post(&["batches"], &batch)?;
+    print(remote.output, &added, &HEADER, |added| vec![row(&added.batch)])?;
+    match remote.output {
+        Output::Json => Ok(()),
+        Output::Table => say_waits(added.waits.as_ref()),
+    }
 }
 
 fn process(id: &str, remote: &Remote) -> Result<(), Failure> {
     let processed: Processed = remote.post(&["batches", id, "process"], &json!({}))?;
     match remote.output {
         Output::Json => print_json(&processed),
-        Output::Table => line(&format!("{} items made due", processed.made_due)),
+        Output::Table => {
+            line(&format!("{} items made due", processed.made_due))?;
+            say_waits(processed.waits.as_ref())
+        }
     }
 }

@@ -81,6 +81,15 @@ impl Remote {
             }
             request.send(body)
         };
+        self.carried_out(&key, send)
+    }
+
+    /// Sends a request that has a key, and sends it again when its answer is lost.
+    fn carried_out<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        send: impl Fn() -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, Failure> {
         let mut result = send();
         let mut pauses = RETRY_PAUSES.iter();
         let mut lost = false;
@@ -100,7 +109,8 @@ impl Remote {
         }
     }
 
-    /// A plugin's file, with its signature if there is one. The host is asked first whether it wants all of it.
+    /// A plugin's file, with its signature if there is one. The host is asked first whether it wants all of it. A PUT has
+    /// a key.
     pub fn send_component<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -109,18 +119,27 @@ impl Remote {
         component: &Component,
     ) -> Result<T, Failure> {
         let (agent, url) = (self.agent_for(TRIAL_TIME_MAX), self.url(path)?);
-        let mut request = if method == Method::PUT { agent.put(url) } else { agent.post(url) };
-        request = request.header("content-type", COMPONENT_KIND).header("expect", "100-continue");
-        for (name, value) in query {
-            request = request.query(*name, value);
-        }
-        if let Some(signature) = &component.signature {
-            request = request.header(COMPONENT_SIGNATURE, BASE64_STANDARD.encode(signature));
-        }
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.answer(request.send(component.bytes.as_slice()))
+        let puts = method == Method::PUT;
+        let key = self.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let send = || {
+            let mut request = if puts { agent.put(&url) } else { agent.post(&url) };
+            request = request.header("content-type", COMPONENT_KIND).header("expect", "100-continue");
+            for (name, value) in query {
+                request = request.query(*name, value);
+            }
+            if puts {
+                request = request.header(IDEMPOTENCY_KEY, format!("\"{key}\""));
+            }
+            if let Some(signature) = &component.signature {
+                request = request.header(COMPONENT_SIGNATURE, BASE64_STANDARD.encode(signature));
+            }
+            if let Some(token) = &self.token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            request.send(component.bytes.as_slice())
+        };
+        // A replay keeps nothing: it is not worth being repeated.
+        if puts { self.carried_out(&key, send) } else { self.answer(send()) }
     }
 
     fn agent(&self) -> Agent {

@@ -7,7 +7,9 @@ use super::client::Remote;
 use super::output::{
     Output, line, plain, plain_lines, print, print_json, print_table, short, time, time_or_none,
 };
-use crate::api::types::{AddItem, AddedItem, Attempt, Decision, Error, Item, ItemWithAttempts, Items};
+use crate::api::types::{
+    AddItem, AddedItem, Attempt, DecidedItem, Decision, Error, Item, ItemWithAttempts, Items,
+};
 
 #[derive(Debug, Args)]
 pub struct ItemsArgs {
@@ -16,7 +18,7 @@ pub struct ItemsArgs {
     /// Only of this job
     #[arg(long)]
     job: Option<String>,
-    /// Only in this state: waiting, running, awaiting, resolved, manual_required or abandoned
+    /// Only in this state: pending, retrying, waiting (both of them), running, awaiting, resolved, manual_required or abandoned
     #[arg(long)]
     state: Option<String>,
     #[arg(long, default_value_t = crate::api::LIMIT_DEFAULT)]
@@ -110,8 +112,16 @@ fn add(job: &str, body: AddItem, remote: &Remote) -> Result<(), Failure> {
     print(remote.output, &added, &HEADER, |added| vec![row(&added.item)])?;
     match remote.output {
         Output::Json => Ok(()),
-        Output::Table => line(&plain(&added.detail)),
+        Output::Table => {
+            line(&plain(&added.detail))?;
+            say_waits(added.waits.as_ref())
+        }
     }
+}
+
+/// In a table's output only: JSON has it.
+pub fn say_waits(waits: Option<&String>) -> Result<(), Failure> {
+    waits.map_or(Ok(()), |why| line(&format!("it waits: {}", plain(why))))
 }
 
 fn show(args: &ItemArgs) -> Result<(), Failure> {
@@ -178,6 +188,10 @@ fn attempt_row(attempt: &Attempt) -> Vec<String> {
 fn decide(args: &DecideArgs, decision: &str) -> Result<(), Failure> {
     let DecideArgs { item: ItemArgs { job, key, remote }, notes } = args;
     let body = Decision { notes: notes.clone(), version: None };
-    let item: Item = remote.post(&["items", job, key, decision], &body)?;
-    print(remote.output, &item, &HEADER, |item| vec![row(item)])
+    let decided: DecidedItem = remote.post(&["items", job, key, decision], &body)?;
+    print(remote.output, &decided, &HEADER, |decided| vec![row(&decided.item)])?;
+    match remote.output {
+        Output::Json => Ok(()),
+        Output::Table => say_waits(decided.waits.as_ref()),
+    }
 }

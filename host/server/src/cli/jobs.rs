@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::client::Remote;
 use super::edits::{self, Clear, Set, Which};
-use super::output::{Output, line, print, print_json, short, time, time_or_none};
+use super::output::{Output, line, plain, print, print_json, short, time, time_or_none};
 use crate::api::types::{Job, Jobs, Paused, Tick, Ticks, Triggered};
 
 #[derive(Debug, Args)]
@@ -98,7 +98,10 @@ fn trigger(job: &str, params: Option<Value>, remote: &Remote) -> Result<(), Fail
     let triggered: Triggered = remote.post(&["jobs", job], &json!({ "params": params }))?;
     match remote.output {
         Output::Json => print_json(&triggered),
-        Output::Table => line(&format!("started run {}", triggered.run_id)),
+        Output::Table => match &triggered.waits {
+            None => line(&format!("started run {}", triggered.run_id)),
+            Some(why) => line(&format!("run {} is added and waits: {}", triggered.run_id, plain(why))),
+        },
     }
 }
 
@@ -108,12 +111,12 @@ fn set(whom: &Whom, what: &str) -> Result<(), Failure> {
         None => vec![what],
     };
     let answer: Paused = whom.remote.post(&path, &json!({}))?;
-    let now = if answer.paused { "paused" } else { "not paused" };
-    match whom.remote.output {
-        Output::Json => print_json(&answer),
-        Output::Table if answer.changed => line(now),
-        Output::Table => line(&format!("{now}, as before")),
+    if whom.remote.output == Output::Json {
+        return print_json(&answer);
     }
+    let now = if answer.paused { "paused" } else { "not paused" };
+    line(if answer.changed { now.to_owned() } else { format!("{now}, as before") }.as_str())?;
+    answer.detail.iter().try_for_each(|detail| line(&plain(detail)))
 }
 
 fn ticks(job: &str, limit: u32, remote: &Remote) -> Result<(), Failure> {

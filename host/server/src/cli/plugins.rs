@@ -83,7 +83,7 @@ enum PluginsCommand {
     /// Make the last attempts of a job again on the version that runs and on the one in FILE, and keep nothing of it;
     /// the exit code is 0 if nothing differs, 1 if something does
     Replay(trials::ReplayArgs),
-    /// Have all hosts run the version in FILE, as if it had been pinned
+    /// Hand in the version in FILE: it takes over as a new file in a plugins folder does, on all hosts
     Upload(trials::UploadArgs),
     /// Let the folders decide again
     Unpin {

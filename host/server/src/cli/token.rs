@@ -50,6 +50,9 @@ pub fn run(args: TokenArgs) -> Result<(), Failure> {
     })
 }
 
+/// Who acts without a token: somebody on this machine, the host itself, and a job's schedule.
+const RESERVED: [&str; 3] = ["local", "tidemill", "schedule"];
+
 async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
     let failed = |error: store::StoreError| Failure::failed(error.to_string());
     let now = Timestamp::now();
@@ -57,6 +60,10 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
         TokenCommand::Add { name } => {
             if name.parse::<domain::id::Name>().is_err() {
                 let text = format!("{name:?} is not a token's name: {}", crate::config::NAME_REMEDY);
+                return Err(Failure::Usage(text));
+            }
+            if RESERVED.contains(&name.as_str()) {
+                let text = format!("{name:?} is no token's name: the audit trail means somebody else by it");
                 return Err(Failure::Usage(text));
             }
             let token = format!("tidemill_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());

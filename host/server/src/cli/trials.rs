@@ -7,9 +7,10 @@ use ureq::http::Method;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{Output, line, print_json, print_table, short};
+use super::output::{Output, line, plain, print_json, print_table, short};
 use super::plugins::show;
-use crate::api::types::{Jobs, PluginVersions, Replay, ReplayAttempt, ReplayEnd};
+use crate::api::types::{Jobs, Replay, ReplayAttempt, ReplayEnd, Uploaded};
+use crate::config::nearest;
 
 const HEADER: [&str; 6] = ["ITEM", "RECORDED", "NOW", "NEW", "EFFECTS", "CPU"];
 
@@ -65,16 +66,24 @@ pub fn upload(args: &UploadArgs) -> Result<(), Failure> {
     let component = Component::read(&args.file)?;
     let stem = args.file.file_stem().unwrap_or_default().to_string_lossy();
     let name = args.name.as_deref().unwrap_or(&stem);
-    let uploaded: PluginVersions =
-        args.remote.send_component(Method::PUT, &["plugins", name], &[], &component)?;
-    show(&args.remote, &uploaded)
+    let uploaded: Uploaded = args.remote.send_component(Method::PUT, &["plugins", name], &[], &component)?;
+    match args.remote.output {
+        Output::Json => print_json(&uploaded),
+        Output::Table => {
+            line(&plain(&uploaded.detail))?;
+            show(&args.remote, &uploaded.versions)
+        }
+    }
 }
 
 pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let component = Component::read(&args.file)?;
     let jobs: Jobs = args.remote.get(&["jobs"], &[])?;
     let Some(job) = jobs.jobs.iter().find(|job| job.name == args.job) else {
-        return Err(Failure::failed(format!("there is no job {:?}", args.job)));
+        let names: Vec<&str> = jobs.jobs.iter().map(|job| job.name.as_str()).collect();
+        let near =
+            nearest(&args.job, &names).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+        return Err(Failure::failed(format!("there is no job {:?}{near}", args.job)));
     };
     let path = ["plugins", &job.plugin, "replay"];
     let query = [("job", args.job.clone()), ("last", args.last.to_string())];

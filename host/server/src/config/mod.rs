@@ -41,6 +41,7 @@ pub use self::error::ConfigError;
 use self::grants::Known;
 pub use self::job::NAME_REMEDY;
 use self::memory::Machine;
+pub use self::nearest::nearest;
 pub use self::plugins::PluginsConfig;
 use self::reader::{Found, Mistakes, Section};
 pub use self::secret::{Named, SecretSource, Secrets};

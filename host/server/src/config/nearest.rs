@@ -5,7 +5,8 @@ const SUGGEST_EDITS_MAX: usize = 3;
 
 /// The known key that `name` is most likely meant to be.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |key: &&str| edits(&name.to_lowercase().replace('-', "_"), &key.to_lowercase());
+    let plain = |text: &str| text.to_lowercase().replace('-', "_");
+    let distance = |key: &&str| edits(&plain(name), &plain(key));
     let near = known.iter().min_by_key(|key| distance(key))?;
     let most = SUGGEST_EDITS_MAX.min(near.len().max(2) / 2);
     (distance(near) <= most).then_some(*near)

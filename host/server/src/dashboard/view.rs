@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use askama::Template;
+use domain::id::PluginName;
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::plugin::{PluginVersion, VersionState};
+use domain::release::Stage;
 use domain::runner::Readiness;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
@@ -13,6 +15,8 @@ use store::alerts::AlertView;
 use store::delivery::DeadEvent;
 use store::items::{ItemCount, ItemView};
 use store::pauses::Pauses;
+use store::plugins::KnownVersion;
+use store::releases::Release;
 use store::results::RunResult;
 use store::runs::RunView;
 
@@ -28,6 +32,10 @@ const RUNS_SHOWN: usize = 20;
 const RUNS_LOOKED_AT: u32 = 500;
 const FAILURES_SHOWN: usize = 10;
 const VERSIONS_SHOWN: usize = 20;
+/// Versions of a plugin among which one that waits is looked for.
+const VERSIONS_LOOKED_AT: u32 = 100;
+/// As `Digest::short` has.
+const DIGITS_SHOWN: usize = 12;
 /// Items that changed last, of each state, among which failures are looked for.
 const FAILURES_LOOKED_AT: u32 = 50;
 /// Longer texts are cut in tables.
@@ -128,8 +136,16 @@ struct VersionRow {
     named: String,
 }
 
+/// A version that waits for approval, as the store knows it: this host may have no file of it.
+struct Waits {
+    plugin: PluginName,
+    version: KnownVersion,
+    wants: String,
+}
+
 #[derive(Default)]
 struct FromStore {
+    waiting: Vec<Waits>,
     pauses: Pauses,
     counts: Vec<ItemCount>,
     alerts: Vec<AlertView>,
@@ -152,7 +168,8 @@ pub async fn overview(state: &AppState, version: &str) -> Overview {
         let readiness = state.engine.readiness(job);
         job_card(job, readiness, &stored, now)
     };
-    let versions = state.sandbox.versions();
+    let mut versions = state.sandbox.versions();
+    let elsewhere = waiting_rows(&stored.waiting, &mut versions, now);
     Overview {
         version: version.to_owned(),
         host: state.engine.host_id().to_string(),
@@ -166,7 +183,7 @@ pub async fn overview(state: &AppState, version: &str) -> Overview {
         redrive: path(&["outbox", "redrive"]),
         runs: stored.runs.into_iter().map(|(run, result)| run_row(run, result, now)).collect(),
         failures: stored.failures.into_iter().map(|item| failure_row(item, now)).collect(),
-        versions: version_rows(versions, now),
+        versions: elsewhere.into_iter().chain(version_rows(versions, now)).collect(),
     }
 }
 
@@ -187,7 +204,23 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     failures.retain(|item| item.error.is_some());
     failures.sort_by_key(|item| std::cmp::Reverse(item.updated_at));
     failures.truncate(FAILURES_SHOWN);
-    Ok(FromStore { pauses, counts, alerts, dead, runs, failures })
+    let waiting = waiting(state).await?;
+    Ok(FromStore { waiting, pauses, counts, alerts, dead, runs, failures })
+}
+
+async fn waiting(state: &AppState) -> Result<Vec<Waits>, StoreError> {
+    let mut waiting = Vec::new();
+    for Release { plugin, candidate, .. } in state.store.releases().await? {
+        let Some(candidate) = candidate.filter(|candidate| candidate.stage == Stage::Waiting) else {
+            continue;
+        };
+        let digest = candidate.digest.to_string();
+        let known = state.store.plugin_versions(&plugin, VERSIONS_LOOKED_AT).await?;
+        if let Some(version) = known.into_iter().find(|version| version.digest == digest) {
+            waiting.push(Waits { plugin, version, wants: candidate.wants.join("\n") });
+        }
+    }
+    Ok(waiting)
 }
 
 /// The newest run of each job that found work: what found nothing says little.
@@ -285,6 +318,26 @@ fn failure_row(item: ItemView, now: Timestamp) -> FailureRow {
         next: if item.state.is_end() { String::new() } else { until(now, item.due_at) },
         error: shorten(&error),
     }
+}
+
+/// Rows of what waits; this host's own versions are left without them.
+fn waiting_rows(waiting: &[Waits], versions: &mut Vec<PluginVersion>, now: Timestamp) -> Vec<VersionRow> {
+    let row = |Waits { plugin, version, wants }: &Waits| {
+        versions.retain(|own| own.plugin != *plugin || own.digest.to_string() != version.digest);
+        let size = u64::try_from(version.size_bytes).unwrap_or_default();
+        VersionRow {
+            plugin: plugin.to_string(),
+            version: shorten(&version.version),
+            digest: version.digest.chars().take(DIGITS_SHOWN).collect(),
+            size: show_bytes(size.next_multiple_of(1 << 10)),
+            seen: ago(now, version.seen_at),
+            state: Stage::Waiting.word(),
+            reason: Some(domain::limits::cut(wants, REASON_BYTES_SHOWN)),
+            approve: Some(path(&["plugins", plugin.as_str(), "approve"])),
+            named: version.digest.clone(),
+        }
+    };
+    waiting.iter().map(row).collect()
 }
 
 /// Rejected ones first, as they need someone; then the newest.

@@ -149,7 +149,7 @@ async fn hosts_and_empty_lists() {
           "events": []
         }"#]]
     .assert_eq(&outbox);
-    let nothing = world.json(get("/api/v1/runs?job=other")).await;
+    let nothing = world.json(get("/api/v1/runs?job=wallet")).await;
     expect![[r#"
         {
           "runs": []

@@ -64,40 +64,6 @@ async fn answer_says_what_became_of_the_payload() {
     assert_eq!(add("2").await, told(201, "reopened", "2", anew));
 }
 
-/// Each of them would do something a second time.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_post_is_carried_out_once() {
-    let world = World::new().await;
-    world.discover(&["k"]).await;
-    let batch = r#"{"job":"wallet","items":[{"operation":"a","payload":{}}]}"#;
-    let requests = [
-        ("/api/v1/jobs/wallet", "{}"),
-        ("/api/v1/jobs/wallet/items", r#"{"key":"a"}"#),
-        ("/api/v1/batches", batch),
-        ("/api/v1/items/wallet/k/manual", r#"{"notes":"n"}"#),
-        ("/api/v1/jobs/wallet/pause", "{}"),
-        ("/api/v1/jobs/wallet/resume", "{}"),
-        ("/api/v1/pause", ""),
-        ("/api/v1/resume", ""),
-        ("/api/v1/jobs/wallet/edits", r#"{"set":{"concurrency":2}}"#),
-        ("/api/v1/locks/l/take", r#"{"ttl":"1m"}"#),
-        ("/api/v1/locks/l/release", "{}"),
-        ("/api/v1/recover", "{}"),
-        ("/api/v1/outbox/redrive", "{}"),
-    ];
-    for (at, (path, body)) in requests.into_iter().enumerate() {
-        let key = format!("key-{at}");
-        let first = world.ask(keyed(&key, path, body)).await;
-        assert!(first.status.is_success(), "{path}: {} {}", first.status, first.body);
-        let before = entries(&world).await;
-        let again = world.ask(keyed(&key, path, body)).await;
-        assert_eq!((again.status, &again.body), (first.status, &first.body), "{path}");
-        assert_eq!(again.headers.get("location"), first.headers.get("location"), "{path}");
-        assert_eq!(again.headers["idempotency-replayed"], "true", "{path}");
-        assert_eq!(entries(&world).await, before, "{path}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn key_belongs_to_one_request() {
     let world = World::new().await;

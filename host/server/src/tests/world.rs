@@ -232,13 +232,21 @@ impl World {
 
     /// One attempt of the next due item, which fails.
     pub async fn fail_one(&self, error: ErrorInfo) {
+        self.end_one(Err(Failure::Transient(error)), Effects::default()).await;
+    }
+
+    /// One attempt of the next due item, which resolves it with these effects.
+    pub async fn resolve_one(&self, effects: Effects) {
+        self.end_one(Ok(Outcome::Resolved { note: None }), effects).await;
+    }
+
+    async fn end_one(&self, result: Result<Outcome, Failure>, effects: Effects) {
         let store = &self.state.store;
         let item = store.claim(&self.job, self.lease(), 1).await.unwrap().remove(0);
-        let result = Err(Failure::Transient(error));
         let end = AttemptEnd {
             ending: outcome::decide(&result, &item, &self.job.retry, self.now()),
             item,
-            effects: Effects::default(),
+            effects,
             host: self.host,
             failed_alert: Default::default(),
             digest: Some(Digest([7; 32])),

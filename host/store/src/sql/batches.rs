@@ -2,7 +2,7 @@
 
 use super::Sql;
 
-pub const BATCH_EXISTS: Sql = Sql::same("SELECT id FROM item WHERE batch_id = $1 LIMIT 1");
+pub const BATCH_EXISTS: Sql = Sql::same("SELECT job FROM item WHERE batch_id = $1 LIMIT 1");
 pub const BATCH_ITEM_ADD: Sql = Sql::same(
     "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, batch_id, batch_index, operation, created_by,
         max_attempts, error_code, error_message, created_at_ms, updated_at_ms)

@@ -147,6 +147,7 @@ pub const ITEM_GET: Sql = Sql::same("SELECT * FROM item WHERE job = $1 AND item_
 
 pub const ITEMS_LIST: Sql = Sql::same(
     "SELECT * FROM item WHERE (CAST($1 AS TEXT) IS NULL OR job = $1) AND (CAST($2 AS TEXT) IS NULL OR state = $2)
+        AND (CAST($4 AS BIGINT) IS NULL OR CASE WHEN attempts = 0 THEN 0 ELSE 1 END = $4)
     ORDER BY updated_at_ms DESC, id LIMIT $3",
 );
 

@@ -7,6 +7,8 @@ pub const JOB_PUT: Sql = Sql::same(
     ON CONFLICT (name) DO UPDATE SET plugin = excluded.plugin, schedule = excluded.schedule,
         ticked_at_ms = CASE WHEN job.schedule = excluded.schedule THEN job.ticked_at_ms ELSE excluded.ticked_at_ms END",
 );
+/// All jobs that any host was ever configured with.
+pub const JOB_NAMES: Sql = Sql::same("SELECT name FROM job ORDER BY name");
 pub const JOB_TICKED_AT: Sql = Sql::same("SELECT ticked_at_ms FROM job WHERE name = $1");
 pub const JOB_SET_TICKED: Sql =
     Sql::same("UPDATE job SET ticked_at_ms = $2 WHERE name = $1 AND ticked_at_ms < $2");

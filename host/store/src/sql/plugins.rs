@@ -38,6 +38,7 @@ pub const FILES_FORGET: Sql = Sql::same(
 );
 
 pub const PINS: Sql = Sql::same("SELECT * FROM plugin_pin ORDER BY plugin");
+pub const PIN_OF: Sql = Sql::same("SELECT digest FROM plugin_pin WHERE plugin = $1");
 pub const PIN_PUT: Sql = Sql::same(
     "INSERT INTO plugin_pin (plugin, digest, by_whom, since_ms) VALUES ($1, $2, $3, $4)
     ON CONFLICT (plugin) DO UPDATE SET digest = excluded.digest, by_whom = excluded.by_whom, since_ms = excluded.since_ms",

@@ -2,15 +2,24 @@
 
 use super::Sql;
 
-pub const ALL: Sql = Sql::same("SELECT * FROM plugin_release ORDER BY plugin");
-pub const ONE: Sql = Sql::differs(
-    "SELECT * FROM plugin_release WHERE plugin = $1",
-    "SELECT * FROM plugin_release WHERE plugin = $1 FOR UPDATE",
-);
+macro_rules! release {
+    ($rest:literal) => {
+        concat!(
+            "SELECT r.*, (SELECT COUNT(*) FROM plugin_version AS v WHERE v.plugin = r.plugin
+                AND v.uploaded_at_ms IS NOT NULL AND (v.digest = r.stable OR v.digest = r.candidate)) AS uploaded
+            FROM plugin_release AS r ",
+            $rest
+        )
+    };
+}
+
+pub const ALL: Sql = Sql::same(release!("ORDER BY r.plugin"));
+pub const ONE: Sql =
+    Sql::differs(release!("WHERE r.plugin = $1"), release!("WHERE r.plugin = $1 FOR UPDATE OF r"));
 pub const STABLE_PUT: Sql = Sql::same(
-    "INSERT INTO plugin_release (plugin, stable, since_ms) VALUES ($1, $2, $3)
+    "INSERT INTO plugin_release (plugin, stable, since_ms, cause) VALUES ($1, $2, $3, $4)
     ON CONFLICT (plugin) DO UPDATE SET stable = excluded.stable, since_ms = excluded.since_ms,
-        candidate = NULL, stage = NULL, stage_since_ms = NULL, wants = ''",
+        cause = excluded.cause, candidate = NULL, stage = NULL, stage_since_ms = NULL, wants = ''",
 );
 pub const CANDIDATE_PUT: Sql = Sql::same(
     "UPDATE plugin_release SET candidate = $2, stage = $3, stage_since_ms = $4, wants = $5 WHERE plugin = $1",
@@ -20,14 +29,17 @@ pub const CANDIDATE_REMOVE: Sql = Sql::same(
     WHERE plugin = $1 AND candidate = $2",
 );
 pub const RETIRE: Sql = Sql::same(
-    "UPDATE plugin_release SET stable = NULL, since_ms = $2, candidate = NULL, stage = NULL, stage_since_ms = NULL,
-        wants = '' WHERE plugin = $1 AND stable IS NOT NULL",
+    "UPDATE plugin_release SET stable = NULL, since_ms = $2, cause = $3, candidate = NULL, stage = NULL,
+        stage_since_ms = NULL, wants = '' WHERE plugin = $1 AND stable IS NOT NULL",
 );
 
-pub const KNOWN: Sql =
-    Sql::same("SELECT released_at_ms, quarantine FROM plugin_version WHERE plugin = $1 AND digest = $2");
+pub const KNOWN: Sql = Sql::same(
+    "SELECT released_at_ms, quarantine, asks FROM plugin_version WHERE plugin = $1 AND digest = $2",
+);
 pub const RELEASED: Sql =
     Sql::same("UPDATE plugin_version SET released_at_ms = $3 WHERE plugin = $1 AND digest = $2");
+pub const UPLOADED: Sql =
+    Sql::same("UPDATE plugin_version SET uploaded_at_ms = $3 WHERE plugin = $1 AND digest = $2");
 pub const QUARANTINE: Sql =
     Sql::same("UPDATE plugin_version SET quarantine = $3 WHERE plugin = $1 AND digest = $2");
 

@@ -31,7 +31,7 @@ async fn trail_refuses_every_change(t: T) {
 async fn newest_entries_come_first(t: T) {
     for now in 0..5 {
         let subject = now.to_string();
-        let entry = Entry { actor: "ada", action: "looked", job: None, subject: &subject, detail: "" };
+        let entry = Entry { actor: "ada", action: "paused", job: None, subject: &subject, detail: "" };
         t.store.audit_add(&entry, at(now)).await.unwrap();
     }
     let trail = t.store.audit(3).await.unwrap();
@@ -52,9 +52,9 @@ async fn hosts_leave_a_row_and_a_line(t: T) {
     let again = t.store.hosts(1).await.unwrap().remove(0);
     assert_eq!((again.started_at, again.stopped_at), (at(20), None));
     expect![[r#"
-        host:alpha host_started 00000000-0000-0000-0000-000000000001: 
-        host:beta host_started 00000000-0000-0000-0000-000000000002: 
-        host:beta host_started 00000000-0000-0000-0000-000000000002: 
+        host:00000000-0000-0000-0000-000000000001 host_started 00000000-0000-0000-0000-000000000001: alpha
+        host:00000000-0000-0000-0000-000000000002 host_started 00000000-0000-0000-0000-000000000002: beta
+        host:00000000-0000-0000-0000-000000000002 host_started 00000000-0000-0000-0000-000000000002: beta
     "#]]
     .assert_eq(&t.trail().await);
 }
@@ -74,17 +74,20 @@ async fn plugin_versions_leave_a_row_and_a_line(t: T) {
         [VersionState::Active, VersionState::Rejected("no".to_owned())].into_iter().enumerate()
     {
         version.state = state;
-        version.seen_at = at(i64::try_from(now).unwrap());
-        t.store.put_plugin_version(&version, host(1)).await.unwrap();
+        let now = at(10 + i64::try_from(now).unwrap());
+        t.store.put_plugin_version(&version, host(1), "promoted by ada", now).await.unwrap();
     }
+    // The time of the change, not that of the first sight.
+    let times: Vec<_> = t.store.audit(9).await.unwrap().iter().map(|entry| entry.at).collect();
+    assert_eq!(times, [at(11), at(10)]);
     let rows = t.rows("SELECT state, reason FROM plugin_version").await;
     assert_eq!(
         (rows.len(), rows[0].text("state").unwrap(), rows[0].text("reason").unwrap()),
         (1, "rejected".to_owned(), "no".to_owned())
     );
     expect![[r#"
-        host:00000000-0000-0000-0000-000000000001 plugin_active wallet-keygen: 0101010101010101010101010101010101010101010101010101010101010101 
-        host:00000000-0000-0000-0000-000000000001 plugin_rejected wallet-keygen: 0101010101010101010101010101010101010101010101010101010101010101 no
+        host:00000000-0000-0000-0000-000000000001 plugin_active wallet-keygen: 0101010101010101010101010101010101010101010101010101010101010101: promoted by ada
+        host:00000000-0000-0000-0000-000000000001 plugin_rejected wallet-keygen: 0101010101010101010101010101010101010101010101010101010101010101: no
     "#]]
     .assert_eq(&t.trail().await);
 }

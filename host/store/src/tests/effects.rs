@@ -192,7 +192,7 @@ async fn acknowledged_alerts_are_pruned(t: T) {
         let key: i64 = found.alert.key.parse().unwrap();
         t.store.acknowledge_alert(found.id, "ada", at(100 * key)).await.unwrap();
     }
-    assert_eq!(t.store.prune_alerts(at(150)).await.unwrap(), 1);
+    assert_eq!(t.store.prune_alerts(at(150), at(200)).await.unwrap(), 1);
     let left: Vec<_> = t.store.alerts(false, 9).await.unwrap().into_iter().map(|f| f.alert.key).collect();
     assert_eq!(left, ["3", "2"], "open ones stay, however old");
 }

@@ -86,9 +86,9 @@ async fn the_api_holds_a_lock_for_a_time(t: T) {
         panic!()
     };
     assert_eq!((lock.holder.as_str(), lock.until), ("ada", Some(at(10))));
-    assert!(!t.store.renew_lock("ledger", 7, at(20), at(5)).await.unwrap(), "not her token");
-    assert!(t.store.renew_lock("ledger", 1, at(20), at(5)).await.unwrap());
-    assert!(!t.store.renew_lock("ledger", 1, at(30), at(20)).await.unwrap(), "its time is over");
+    assert!(!t.store.renew_lock("ledger", 7, at(20), "ada", at(5)).await.unwrap(), "not her token");
+    assert!(t.store.renew_lock("ledger", 1, at(20), "ada", at(5)).await.unwrap());
+    assert!(!t.store.renew_lock("ledger", 1, at(30), "ada", at(20)).await.unwrap(), "its time is over");
     assert_eq!(t.store.take_lock("ledger", "bob", at(40), at(20)).await.unwrap(), Taken::Token(2));
     assert!(!t.store.release_lock("ledger", Some(1), "ada", at(21)).await.unwrap(), "it is bob's now");
     assert!(t.store.release_lock("ledger", None, "ada", at(21)).await.unwrap());

@@ -43,7 +43,7 @@ async fn events_wait_in_order_until_taken(t: T) {
     let events = t.store.events_pending(None, 2).await.unwrap();
     assert_eq!((events[0].payload.as_str(), events[0].created_at), ("{\"n\":1}", at(5)));
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-    assert_eq!(t.store.events_taken(&ids, at(20)).await.unwrap(), 2);
+    assert_eq!(t.store.events_taken(&ids, "ada", at(20)).await.unwrap(), 2);
     assert_eq!(pending(&t, None, 9).await, ["3", "4"]);
 }
 
@@ -60,7 +60,7 @@ async fn event_is_taken_once(t: T) {
     let takers: Vec<_> = (0..8)
         .map(|_| {
             let t = t.clone();
-            tokio::spawn(async move { t.store.events_taken(&[id], at(1)).await.unwrap() })
+            tokio::spawn(async move { t.store.events_taken(&[id], "ada", at(1)).await.unwrap() })
         })
         .collect();
     let mut taken = 0;
@@ -68,5 +68,5 @@ async fn event_is_taken_once(t: T) {
         taken += taker.await.unwrap();
     }
     assert_eq!(taken, 1);
-    assert_eq!(t.store.events_taken(&[id, EventId::new(at(0))], at(2)).await.unwrap(), 0);
+    assert_eq!(t.store.events_taken(&[id, EventId::new(at(0))], "ada", at(2)).await.unwrap(), 0);
 }

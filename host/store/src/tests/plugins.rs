@@ -37,7 +37,7 @@ async fn seen(t: &T, n: u8, state: VersionState, now: i64) {
         state,
         seen_at: at(now),
     };
-    t.store.put_plugin_version(&version, host(1)).await.unwrap();
+    t.store.put_plugin_version(&version, host(1), "found", at(now)).await.unwrap();
 }
 
 async fn a_version_is_kept_and_known(t: T) {

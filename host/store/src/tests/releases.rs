@@ -1,12 +1,13 @@
 //! Which version of a plugin runs, and how it came to that.
 
 use domain::id::{Digest, PluginName};
-use domain::plugin::{PluginVersion, VersionState};
+use domain::plugin::{Asks, PluginVersion, VersionState};
 use domain::release::{Approval, Canary, ReleaseRules, Stage, Tried};
 
 use super::support::{T, at, conformance, host};
 use crate::plugins::KeptFile;
 use crate::releases::{Decision, Found};
+use crate::uploads::Uploaded;
 
 conformance! {
     without_rules_a_new_version_takes_over,
@@ -16,6 +17,10 @@ conformance! {
     what_was_replaced_returns_only_if_it_may,
     a_plugin_that_is_taken_out_comes_back_by_a_new_version,
     what_runs_and_what_is_tried_is_kept,
+    upload_takes_the_way_of_a_file,
+    upload_stays_when_its_host_finds_an_old_file_at_its_start,
+    upload_under_a_pin_is_kept_and_does_not_run,
+    what_a_version_wants_is_measured_by_the_stable_one,
 }
 
 fn plugin() -> PluginName {
@@ -45,7 +50,7 @@ const APPROVED: ReleaseRules = ReleaseRules { approval: Approval::Wider, canary:
 
 async fn decide(t: &T, n: u8, rules: &ReleaseRules, wants: &[&str], returns: bool) -> Decision {
     let wants: Vec<String> = wants.iter().map(|want| (*want).to_owned()).collect();
-    let found = Found { version: &version(n), wants: &wants, returns, host: host(1) };
+    let found = Found { version: &version(n), wants: &wants, returns, at_start: false, host: host(1) };
     t.store.decide_version(&found, rules, at(i64::from(n))).await.unwrap()
 }
 
@@ -181,4 +186,81 @@ async fn what_runs_and_what_is_tried_is_kept(t: T) {
     assert!(t.store.promote_version(&plugin(), digest(3), "ada", at(50)).await.is_err());
     t.store.promote_version(&plugin(), digest(29), "ada", at(50)).await.unwrap();
     assert_eq!(standing(&t).await, "29");
+}
+
+async fn upload(t: &T, n: u8, rules: &ReleaseRules, topics: &[&str]) -> Uploaded {
+    let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    let asks = Some(Asks { topics, ..Asks::default() });
+    let version = PluginVersion { asks, state: VersionState::Retired, ..version(n) };
+    let file = KeptFile { bytes: vec![n], signature: None };
+    t.store.upload_plugin(&version, file, host(1), rules, "ada", at(i64::from(n))).await.unwrap()
+}
+
+async fn upload_takes_the_way_of_a_file(t: T) {
+    let stable = Uploaded::Decided(Decision::Stable);
+    assert_eq!(upload(&t, 1, &APPROVED, &["a"]).await, stable, "the first version has none before it");
+    assert_eq!(upload(&t, 1, &APPROVED, &["a"]).await, Uploaded::Unchanged);
+    assert_eq!(upload(&t, 2, &TRIAL, &["a", "b"]).await, Uploaded::Decided(Decision::On(Stage::Canary)));
+    let waits = Uploaded::Decided(Decision::On(Stage::Waiting));
+    assert_eq!(upload(&t, 3, &APPROVED, &["a", "b"]).await, waits);
+    assert_eq!(standing(&t).await, "1<3(waiting)");
+    assert_eq!(t.store.releases().await.unwrap()[0].candidate.clone().unwrap().wants, ["topic \"b\""]);
+    let known = t.store.plugin_versions(&plugin(), 9).await.unwrap();
+    let waiting: Vec<_> = known.iter().filter(|one| one.state == "waiting").collect();
+    assert_eq!((waiting.len(), waiting[0].reason.as_deref()), (1, Some("topic \"b\"")));
+    assert_eq!(upload(&t, 4, &AT_ONCE, &["c"]).await, stable);
+    assert_eq!(standing(&t).await, "4");
+    t.store.quarantine_version(&plugin(), digest(5), ("ada", "no"), at(5)).await.unwrap();
+    assert_eq!(t.store.plugin_pins().await.unwrap(), []);
+    let trail = t.store.audit(50).await.unwrap();
+    assert!(trail.iter().all(|entry| entry.actor == "ada" && entry.action != "plugin_pinned"));
+    let began = trail.iter().find(|entry| entry.action == "plugin_canary_began").unwrap();
+    assert!(began.detail.ends_with("uploaded by ada"), "{}", began.detail);
+}
+
+/// A host alone goes by its folder, but an uploaded version is in no folder.
+async fn upload_stays_when_its_host_finds_an_old_file_at_its_start(t: T) {
+    let at_start = async |n| {
+        let found = Found { version: &version(n), wants: &[], returns: true, at_start: true, host: host(1) };
+        t.store.decide_version(&found, &AT_ONCE, at(20)).await.unwrap()
+    };
+    decide(&t, 1, &AT_ONCE, &[], true).await;
+    assert!(!t.store.releases().await.unwrap()[0].uploaded);
+    upload(&t, 2, &AT_ONCE, &[]).await;
+    assert_eq!(at_start(1).await, Decision::Replaced);
+    let release = t.store.releases().await.unwrap().remove(0);
+    assert_eq!((release.stable, release.uploaded), (Some(digest(2)), true));
+    assert_eq!(release.cause, "uploaded by ada");
+    // A file that never ran is news; so is one that is put there while the host runs.
+    assert_eq!(at_start(3).await, Decision::Stable);
+    assert!(!t.store.releases().await.unwrap()[0].uploaded);
+    upload(&t, 4, &AT_ONCE, &[]).await;
+    assert_eq!(decide(&t, 1, &AT_ONCE, &[], true).await, Decision::Stable);
+}
+
+async fn upload_under_a_pin_is_kept_and_does_not_run(t: T) {
+    upload(&t, 1, &AT_ONCE, &[]).await;
+    t.store.pin_plugin(&plugin(), digest(1), "bob", at(1)).await.unwrap();
+    assert_eq!(upload(&t, 2, &AT_ONCE, &[]).await, Uploaded::Pinned(digest(1)));
+    assert_eq!(standing(&t).await, "1");
+    assert!(t.store.plugin_file(&plugin(), digest(2)).await.unwrap().is_some());
+    t.store.pin_plugin(&plugin(), digest(2), "bob", at(3)).await.unwrap();
+    assert_eq!(t.store.plugin_pins().await.unwrap()[0].digest, digest(2));
+}
+
+/// Also where the host that found it does not run the stable one, and so cannot compare the two.
+async fn what_a_version_wants_is_measured_by_the_stable_one(t: T) {
+    let asking = |n, topic: &str| {
+        let asks = Asks { topics: vec![topic.to_owned()], ..Asks::default() };
+        PluginVersion { asks: Some(asks), ..version(n) }
+    };
+    for (n, topic, expected) in [
+        (1, "a", Decision::Stable),
+        (2, "a", Decision::On(Stage::Canary)),
+        (3, "b", Decision::On(Stage::Waiting)),
+    ] {
+        let version = asking(n, topic);
+        let found = Found { version: &version, wants: &[], returns: true, at_start: false, host: host(1) };
+        assert_eq!(t.store.decide_version(&found, &APPROVED, at(i64::from(n))).await.unwrap(), expected);
+    }
 }

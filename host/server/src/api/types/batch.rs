@@ -47,7 +47,20 @@ pub struct BatchWithItems {
 pub struct Processed {
     /// Items that waited and are due now.
     pub made_due: u64,
+    /// Why no attempt of them begins now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     pub batch: Batch,
+}
+
+/// The answer to a batch that was handed in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddedBatch {
+    #[serde(flatten)]
+    pub batch: Batch,
+    /// Why no attempt of its items begins now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 /// The body that hands a batch in.

@@ -53,6 +53,17 @@ pub struct PluginVersions {
     pub versions: Vec<KnownVersion>,
 }
 
+/// The answer to a version that was uploaded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Uploaded {
+    /// `runs`, `canary`, `waiting`, `kept` (the plugin stays pinned to another version), or `unchanged`.
+    pub outcome: String,
+    /// The same for people.
+    pub detail: String,
+    #[serde(flatten)]
+    pub versions: PluginVersions,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PluginPin {
     pub digest: String,

@@ -15,6 +15,12 @@ pub struct Paused {
     pub paused: bool,
     /// `false` says that it was so before.
     pub changed: bool,
+    /// After all jobs were resumed: those that have a pause of their own, and remain paused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_paused: Vec<String>,
+    /// What else holds, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -39,18 +39,26 @@
       const said = await answer.json().catch(function () { return {}; });
       if (answer.ok) {
         refresh();
-        return say(said.detail || done, false);
+        const text = said.detail || done;
+        return said.waits ? say(text + ", but waits: " + said.waits, true) : say(text, false);
       }
-      say(said.detail || "the host answered " + answer.status, true);
-      if (answer.status === 401) ask(path, body, done);
+      const why = said.detail || "the host answered " + answer.status;
+      say(why, true);
+      if (answer.status === 401) {
+        sessionStorage.removeItem(TOKEN);
+        ask(path, body, done, why);
+      }
     } catch (error) {
       say("the host cannot be reached: " + error.message, true);
     }
   }
 
-  // The token stays in this tab, and only until it is closed.
-  function ask(path, body, done) {
+  // The token stays in this tab, and only until it is closed or refused. While the dialog is open the rest of the page
+  // cannot be read, so it says itself why it asks.
+  function ask(path, body, done, why) {
     const dialog = byId("token");
+    byId("refused").textContent = why;
+    dialog.returnValue = "";
     dialog.onclose = function () {
       const token = dialog.querySelector("input").value;
       dialog.querySelector("input").value = "";
@@ -70,21 +78,29 @@
 
   byId("token").querySelector("form").addEventListener("submit", function (event) {
     event.preventDefault();
-    byId("token").close(event.submitter ? event.submitter.value : "use");
+    byId("token").close("use");
+  });
+  byId("token").querySelector("button[value=cancel]").addEventListener("click", function () {
+    byId("token").close("cancel");
   });
 
+  function pathOfJob(form) { return "/api/v1/jobs/" + encodeURIComponent(form.job.value); }
+
+  // Only a press of its own button does one of these: the form has one submit button, which adds the item that is named.
+  byId("by-hand").addEventListener("click", function (event) {
+    const button = event.target.closest("button[type=button]");
+    if (!button) return;
+    const job = this.job.value;
+    switch (button.value) {
+      case "run": return post(pathOfJob(this), "{}", "a run of " + job + " is added");
+      case "pause": return post(pathOfJob(this) + "/pause", "{}", job + " is paused");
+      case "resume": return post(pathOfJob(this) + "/resume", "{}", job + " goes on");
+    }
+  });
   byId("by-hand").addEventListener("submit", function (event) {
     event.preventDefault();
-    const form = event.target;
-    const job = form.job.value;
-    const key = form.key.value;
-    const path = "/api/v1/jobs/" + encodeURIComponent(job);
-    switch (event.submitter ? event.submitter.value : "run") {
-      case "run": return post(path, "{}", job + " runs");
-      case "pause": return post(path + "/pause", "{}", job + " is paused");
-      case "resume": return post(path + "/resume", "{}", job + " goes on");
-    }
+    const key = this.key.value;
     if (!key) return say("name the item's key", true);
-    post(path + "/items", JSON.stringify({ key: key }), key + " is with " + job);
+    post(pathOfJob(this) + "/items", JSON.stringify({ key: key }), key + " is with " + this.job.value);
   });
 })();

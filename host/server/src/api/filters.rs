@@ -1,0 +1,64 @@
+//! What lists are filtered by: jobs and states, in the words that are stored and in those that are shown.
+
+use std::sync::Arc;
+
+use domain::item::State;
+use domain::job::JobSpec;
+use store::items::Shown;
+
+use super::AppState;
+use super::error::ApiError;
+use crate::config::nearest;
+
+/// Words for the states of items. Those of one line mean the same.
+const STATES: [(&[&str], Shown); 8] = [
+    (&["pending"], Shown::Pending),
+    (&["retrying"], Shown::Retrying),
+    (&["waiting"], Shown::State(State::Waiting)),
+    (&["running"], Shown::State(State::Running)),
+    (&["awaiting"], Shown::State(State::Awaiting)),
+    (&["resolved"], Shown::State(State::Resolved)),
+    (&["manual_required", "needs_a_person", "for_a_person"], Shown::State(State::ManualRequired)),
+    (&["abandoned"], Shown::State(State::Abandoned)),
+];
+
+/// The state that a filter names, as it is stored or as it is shown.
+pub fn state(text: &str) -> Result<Shown, ApiError> {
+    let word = text.trim().to_lowercase().replace(['-', ' '], "_");
+    let found = STATES.iter().find(|(words, _)| words.contains(&word.as_str()));
+    found.map(|(_, shown)| *shown).ok_or_else(|| {
+        let all: Vec<&str> = STATES.iter().flat_map(|(words, _)| words.iter().copied()).collect();
+        let near = meant(&word, &all);
+        let remedy = "use pending, retrying, waiting (both of them), running, awaiting, resolved, \
+            manual_required (shown as \"needs a person\") or abandoned";
+        ApiError::bad_query(format!("state: {text:?} is no state of an item{near}; {remedy}"))
+    })
+}
+
+/// A job of this host's configuration.
+pub fn known(state: &AppState, name: &str) -> Result<Arc<JobSpec>, ApiError> {
+    let jobs = state.engine.jobs();
+    let job = jobs.iter().find(|known| known.name.as_str() == name).cloned();
+    job.ok_or_else(|| no_job(name, &jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>()))
+}
+
+/// Refuses a job that no host was ever configured with: an empty list would say that it has nothing.
+pub async fn check_job(state: &AppState, name: &str) -> Result<(), ApiError> {
+    if state.engine.jobs().iter().any(|job| job.name.as_str() == name) {
+        return Ok(());
+    }
+    let stored = state.store.job_names().await?;
+    if stored.iter().any(|job| job == name) {
+        return Ok(());
+    }
+    Err(no_job(name, &stored.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+pub fn no_job(name: &str, known: &[&str]) -> ApiError {
+    ApiError::not_found(format!("there is no job {name:?}{}", meant(name, known)))
+}
+
+/// The word that a misspelt one is meant to be, as the end of a sentence; empty if none is near.
+pub fn meant(word: &str, known: &[&str]) -> String {
+    nearest(word, known).map_or(String::new(), |near| format!("; did you mean {near:?}?"))
+}

@@ -100,12 +100,14 @@ fn pass(tests: &mut Command) -> Result<()> {
 }
 
 /// Programs of Debian's that tests start, with their package and the argument by which they tell their version.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     // By it the tests of failing and slow disks change what the kernel answers.
     ("strace", "strace", "-V"),
     // To these events are delivered.
     ("nats-server", "nats-server", "--version"),
     ("redis-server", "redis-server", "--version"),
+    // It stands between a store and its Postgres.
+    ("pgbouncer", "pgbouncer", "-V"),
     // They open the page.
     ("chromium", "chromium", "--version"),
     ("chromedriver", "chromium-driver", "--version"),

@@ -60,7 +60,7 @@ const POSTGRES: [Source; 18] = [
 pub async fn run(db: &Db) -> Result<(), StoreError> {
     let result = match db {
         Db::Sqlite { writer, .. } => migrator(&SQLITE).run(writer.pool()).await,
-        Db::Postgres(pool) => migrator(&POSTGRES).run(pool).await,
+        Db::Postgres(server) => migrator(&POSTGRES).run(server.pool()).await,
     };
     result.map_err(explain)
 }

@@ -5,17 +5,16 @@ use std::path::Path;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::answers::Running;
 use crate::commit::Committer;
 use crate::config::{
-    POSTGRES_CONNECTIONS_MAX, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, STATEMENT_TIME_MAX,
-    StoreConfig, WAIT_MAX,
+    POSTGRES_CONNECTIONS_MAX, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, StoreConfig, WAIT_MAX,
 };
 use crate::datasource::Datasources;
-use crate::db::{Db, Turn, Whole, Writer, agrees};
+use crate::db::{Db, Refusal, Server, Session, Turn, Whole, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
 use crate::taken::Taken;
@@ -25,18 +24,6 @@ use crate::{migrate, sql};
 
 /// First SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
-
-/// Statistics of the planner say what a table held when it was last analysed, which for a queue is mostly nothing; a
-/// plan that was made then is kept for the prepared statement. So plans that read a whole table, or join one whole, are
-/// out, whatever the statistics say: what remains are steps in an index. Costs are no measure then, and must not start
-/// the compiler of Postgres.
-const HOT_PLANS: [(&str, &str); 5] = [
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
 
 pub struct Store {
     pub(crate) db: Db,
@@ -97,6 +84,11 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.db.fetch(sql::hosts::VERSION, &[]).await.map(|_| ())
+    }
+
+    /// Why this host could not make a connection to its database lately, though others may still work.
+    pub fn connection_trouble(&self) -> Option<String> {
+        self.db.trouble()
     }
 
     /// Ends the committer after what it was given, then closes the connections.
@@ -185,32 +177,35 @@ fn sqlite_hint(error: &sqlx::Error) -> String {
 async fn postgres(url: &str, password: Option<&Secret>) -> Result<Db, StoreError> {
     let shown = hide_password(url);
     let bad = |e: sqlx::Error| StoreError::Unusable(format!("Postgres at {shown:?}: {e}"));
-    let options = postgres_options(url, password).map_err(bad)?;
-    let millis = STATEMENT_TIME_MAX.as_millis().to_string();
-    let options = options.application_name("tidemill").options([
-        ("search_path", SCHEMA),
-        ("statement_timeout", millis.as_str()),
-        ("synchronous_commit", "on"),
-    ]);
-    let options = options.options(HOT_PLANS);
-    let away = |what: String| {
-        let check = "check that it runs, the address, the user and the password";
-        StoreError::Unavailable(format!("Postgres at {shown:?}: {what}; {check}"))
+    let options = postgres_options(url, password).map_err(bad)?.application_name("tidemill");
+    let session = Session::of_store(&options);
+    let server = Server::new(options, session, POSTGRES_CONNECTIONS_MAX, true);
+    let about = |refusal: Refusal| match refusal {
+        Refusal::Unusable(text) => StoreError::Unusable(format!("Postgres at {shown:?}: {text}")),
+        Refusal::Passing(text) => StoreError::Unavailable(format!("Postgres at {shown:?}: {text}")),
     };
-    // A pool keeps the reason to itself and says that it timed out.
-    let mut first = tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
-        .await
-        .map_err(|_| away(format!("no answer within {WAIT_MAX:?}")))?
-        .map_err(|e| away(e.as_database_error().map_or_else(|| e.to_string(), |e| e.message().to_owned())))?;
+    let mut first = server.first().await.map_err(about)?;
+    refuse_stray_tables(&mut first).await.map_err(about)?;
     make_schema(&mut first).await.map_err(bad)?;
+    server.prepare(&mut first).await.map_err(about)?;
     first.close().await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(POSTGRES_CONNECTIONS_MAX)
-        .acquire_timeout(WAIT_MAX)
-        .connect_with(options)
-        .await
-        .map_err(|e| away(e.to_string()))?;
-    Ok(Db::Postgres(pool))
+    Ok(Db::Postgres(server))
+}
+
+/// Behind a pooler that drops startup options, earlier versions made their tables in `public`. A second store beside that
+/// one would fire each tick once more.
+async fn refuse_stray_tables(conn: &mut PgConnection) -> Result<(), Refusal> {
+    let strays = "SELECT CAST(to_regclass('tidemill._sqlx_migrations') IS NULL AND to_regclass('public._sqlx_migrations') IS NOT NULL
+        AND to_regclass('public.item') IS NOT NULL AND to_regclass('public.tick') IS NOT NULL AS text)";
+    if text(conn, strays).await?.as_deref() != Some("true") {
+        return Ok(());
+    }
+    Err(Refusal::Unusable(
+        "this database has a store in the schema public, where an earlier tidemill put it behind a connection pooler; stop \
+         all hosts, then move its tables (ALTER TABLE public.item SET SCHEMA tidemill, and so on, also _sqlx_migrations) or drop \
+         them: docs/operating.md, Postgres"
+            .to_owned(),
+    ))
 }
 
 /// Of an address, with the password that it does not hold.

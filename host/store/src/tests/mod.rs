@@ -1,8 +1,12 @@
 //! Conformance: every case on both databases, in the order in which an item meets the store.
 
+mod programs;
 mod support;
 
+mod contention;
 mod opening;
+mod poolers;
+mod servers;
 
 mod ticks;
 mod wake;

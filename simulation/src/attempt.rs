@@ -95,6 +95,7 @@ impl World {
             datasource: BUSINESS.to_owned(),
             sql: "INSERT INTO witness (item_key, epoch) VALUES ($1, $2)".to_owned(),
             writes: true,
+            params: None,
         };
         scope.sql_execute(&insert, vec![Value::Text(item.key.clone()), Value::Integer(item.epoch)]).await?;
         scope.publish(JOB, &item.key, "{}").await?;

@@ -101,7 +101,7 @@ fn pass(tests: &mut Command) -> Result<()> {
 }
 
 /// Programs of Debian's that tests start, with their package and the argument by which they tell their version.
-const PROGRAMS: [(&str, &str, &str); 7] = [
+const PROGRAMS: [(&str, &str, &str); 8] = [
     // By it the tests of failing and slow disks change what the kernel answers.
     ("strace", "strace", "-V"),
     // Its library moves the clock of a host.
@@ -109,6 +109,8 @@ const PROGRAMS: [(&str, &str, &str); 7] = [
     // To these events are delivered.
     ("nats-server", "nats-server", "--version"),
     ("redis-server", "redis-server", "--version"),
+    // It stands between a store and its Postgres.
+    ("pgbouncer", "pgbouncer", "-V"),
     // They open the page.
     ("chromium", "chromium", "--version"),
     ("chromedriver", "chromium-driver", "--version"),

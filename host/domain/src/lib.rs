@@ -22,6 +22,7 @@ pub mod zone;
 pub mod alert;
 pub mod job;
 pub mod plugin;
+mod statement;
 pub mod tick;
 
 pub mod batch;

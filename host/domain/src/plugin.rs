@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, PluginName};
 use crate::job::JobSpec;
+pub use crate::statement::{ParamType, Statement};
 
 /// The document of `describe()`; its schema is `wit/describe.schema.json`.
 /// Unknown fields are ignored: a newer plugin may say more than this host understands.
@@ -27,22 +28,13 @@ pub struct Describe {
     pub capabilities: Vec<String>,
 }
 
-/// One SQL statement that a plugin declares; nothing else can be run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Statement {
-    pub datasource: String,
-    pub sql: String,
-    #[serde(default)]
-    pub writes: bool,
-}
-
 impl Describe {
     pub fn parse(text: &str) -> Result<Describe, String> {
         let describe: Describe = serde_json::from_str(text)
             .map_err(|e| format!("describe() did not answer with a valid document: {e}"))?;
         for (name, statement) in &describe.statements {
-            check_single(&statement.sql).map_err(|e| format!("statement {name:?}: {e}"))?;
+            let checked = check_single(&statement.sql).and_then(|()| statement.check_parameters());
+            checked.map_err(|e| format!("statement {name:?}: {e}"))?;
         }
         Ok(describe)
     }
@@ -185,11 +177,11 @@ fn is_reserved(word: &str) -> bool {
     STARTS.iter().any(|start| word.starts_with(start)) || WORDS.contains(&word)
 }
 
-const QUOTES: [(char, char); 2] = [('\'', '\''), ('"', '"')];
-const SQLITE_QUOTES: [(char, char); 4] = [('\'', '\''), ('"', '"'), ('`', '`'), ('[', ']')];
+pub(crate) const QUOTES: [(char, char); 2] = [('\'', '\''), ('"', '"')];
+pub(crate) const SQLITE_QUOTES: [(char, char); 4] = [('\'', '\''), ('"', '"'), ('`', '`'), ('[', ']')];
 
 /// The text with a space in place of what stands between quotes.
-fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
+pub(crate) fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
     let mut outside = String::with_capacity(text.len());
     let mut until: Option<char> = None;
     for c in text.chars() {

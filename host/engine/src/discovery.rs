@@ -104,7 +104,7 @@ async fn begin(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
 
 async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     let result = match pages(ctx, job, &run).await {
-        Err(error) if !matches!(error, StoreError::Unavailable(_)) => {
+        Err(error) if !error.is_passing() => {
             // Asked again, the plugin would answer the same.
             let text = cut(&error.to_string(), job.limits.text_bytes);
             fail(ctx, &run, &Failure::transient("not-written", text)).await
@@ -147,8 +147,9 @@ async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
         if ctx.cut.is_cancelled() {
             return;
         }
-        if !matches!(ctx.store.release_run(run).await, Err(StoreError::Unavailable(_))) {
-            return;
+        match ctx.store.release_run(run).await {
+            Err(error) if error.is_passing() => {}
+            _ => return,
         }
     }
 }

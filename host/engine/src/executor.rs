@@ -111,7 +111,12 @@ async fn settle(
             Err(error) => (Err(not_committed(job, &item, &error)), Effects::default()),
         },
         Err(failure) => {
+            let contended = scope.contended().await;
             scope.abort().await;
+            let failure = match contended {
+                Some(why) => beside_others(failure, why),
+                None => failure,
+            };
             (Err(failure), Effects::default())
         }
     };
@@ -161,12 +166,21 @@ pub async fn report_strain(ctx: &Ctx, job: &JobSpec) {
 fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
     let said = ErrorInfo::new(SQL_COMMIT, error.to_string());
     match error {
-        StoreError::Unavailable(_) => {
+        StoreError::Unavailable(_) | StoreError::Busy(_) => {
             let retry_after = job.retry.delay(item.number(), &item.key);
             Failure::Postponed { retry_after, error: said }
         }
         StoreError::Raced(why) => raced(why.clone()),
         _ => Failure::Transient(said),
+    }
+}
+
+/// A business database let other transactions go first, each time that a statement of this attempt was tried. The attempt
+/// does not count; it is bounded, because a trigger of that database can say so each time.
+fn beside_others(failure: Failure, why: String) -> Failure {
+    match failure {
+        Failure::Interrupted | Failure::Host(_) => failure,
+        _ => Failure::Throttled { retry_after: RACED_REST, error: ErrorInfo::new("sql-contended", why) },
     }
 }
 
@@ -192,6 +206,8 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
                     tracing::warn!(job = %end.item.job, item = %end.item.key, %error, unsaid, "an outcome waits for the store");
                 }
             }
+            // The database undid it for another transaction's sake: it is done again.
+            Err(StoreError::Busy(_)) => {}
             Err(StoreError::Raced(why)) => {
                 end = Arc::new(another_end(ctx, job, &end, raced(why)));
                 continue;

@@ -53,7 +53,12 @@ pub async fn run(ctx: Arc<Ctx>) {
         // This process itself may have been stopped for a while: its guests must not go on before it has heard anything.
         give_up_if_late(&ctx);
         looked_at = ctx.clock.now();
-        let late = |_| Err(StoreError::Unavailable(format!("no answer within {RENEWAL_TIME_MAX:?}")));
+        let late = |_| {
+            let why = ctx.store.connection_trouble();
+            Err(StoreError::Unavailable(
+                why.unwrap_or_else(|| format!("no answer within {RENEWAL_TIME_MAX:?}")),
+            ))
+        };
         let renewed = tokio::time::timeout(RENEWAL_TIME_MAX, renew(&ctx)).await.unwrap_or_else(late);
         let trouble = renewed.as_ref().err().map(ToString::to_string);
         *ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;

@@ -64,7 +64,7 @@ impl Attempt {
         let clients = Clients::new(&[]).map_err(SandboxError::Tls)?;
         let outside = Outside { clock: Clock::steady(), clients: Arc::new(clients) };
         let sql = "SELECT 1".to_owned();
-        let statement = Statement { datasource: "any".to_owned(), sql, writes: false };
+        let statement = Statement { datasource: "any".to_owned(), sql, writes: false, params: None };
         let statements = BTreeMap::from([("a".to_owned(), statement)]);
         let describe = Arc::new(Describe { statements, ..Describe::default() });
         let limits = job.limits.clone();

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use domain::plugin::Statement;
 use domain::scope::ScopeError;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 
-use crate::config::{DatasourceConfig, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, WAIT_MAX};
-use crate::db::{Db, Tx, Writer, agrees};
+use crate::config::{DatasourceConfig, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, WAIT_MAX};
+use crate::db::{Db, Server, Session, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::sqlite_file::{FileId, SqliteFile};
 use crate::store::{Store, hide_password, postgres_options};
@@ -119,19 +119,10 @@ fn lazy(config: &DatasourceConfig, file: Option<&SqliteFile>) -> Result<Db, sqlx
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options);
         return Ok(Db::Sqlite { writer, readers });
     }
-    let options = postgres_options(&config.url, config.password.as_ref())?;
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(WAIT_MAX);
-    Ok(Db::Postgres(pool.connect_lazy_with(beside_own_tables(options).application_name("tidemill job"))))
-}
-
-/// Postgres looks for tables in the schema that is called like the role first: for a role that is called like the host's
-/// schema, these would be the host's.
-fn beside_own_tables(options: PgConnectOptions) -> PgConnectOptions {
-    let is_told = options.get_options().is_some_and(|told| told.contains("search_path"));
-    if options.get_username() == SCHEMA && !is_told {
-        return options.options([("search_path", "public")]);
-    }
-    options
+    let options = postgres_options(&config.url, config.password.as_ref())?.application_name("tidemill job");
+    let session = Session::of_datasource(&options);
+    // How long a statement may take is for its job to say: one that is slow is not given up for another one that hangs.
+    Ok(Db::Postgres(Server::new(options, session, CONNECTIONS_MAX, false)))
 }
 
 /// A file that was put back from a copy has its old name and is another one: a connection from before
@@ -185,14 +176,20 @@ impl Store {
         let db = self.datasources.get(&statement.datasource).map_err(|e| e.to_string())?;
         let prepare = async {
             let mut tx: Tx = db.begin_declared(false, CHECK_TIME_MAX).await?;
-            tx.prepare_declared(&statement.sql).await
+            tx.check_declared(statement).await
         };
         match tokio::time::timeout(CHECK_TIME_MAX, prepare).await {
+            Ok(Err(sqlx::Error::Encode(why))) => Err(why.to_string()),
             Ok(Err(error @ sqlx::Error::Database(_))) => match explain(error) {
                 ScopeError::Database(text) => Err(text),
                 _ => Ok(()),
             },
-            _ => Ok(()),
+            Ok(Ok(())) => Ok(()),
+            // Away for now, or until a person changes something: that can be said at once.
+            _ => match db {
+                Db::Postgres(server) => server.refused().map_or(Ok(()), Err),
+                Db::Sqlite { .. } => Ok(()),
+            },
         }
     }
 }

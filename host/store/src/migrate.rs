@@ -63,7 +63,7 @@ const POSTGRES: [Source; 19] = [
 pub async fn run(db: &Db) -> Result<(), StoreError> {
     let result = match db {
         Db::Sqlite { writer, .. } => migrator(&SQLITE).run(writer.pool()).await,
-        Db::Postgres(pool) => migrator(&POSTGRES).run(pool).await,
+        Db::Postgres(server) => migrator(&POSTGRES).run(server.pool()).await,
     };
     result.map_err(explain)
 }
@@ -73,7 +73,7 @@ pub async fn run(db: &Db) -> Result<(), StoreError> {
 pub async fn run_first(db: &Db, count: usize) {
     match db {
         Db::Sqlite { writer, .. } => migrator(&SQLITE[..count]).run(writer.pool()).await.unwrap(),
-        Db::Postgres(pool) => migrator(&POSTGRES[..count]).run(pool).await.unwrap(),
+        Db::Postgres(pool) => migrator(&POSTGRES[..count]).run(pool.pool()).await.unwrap(),
     }
 }
 

@@ -124,11 +124,12 @@ async fn applied_in_file(connection: &mut SqliteConnection) -> Result<Vec<Applie
 }
 
 async fn of_postgres(connection: &mut PgConnection) -> Result<Schema, StoreError> {
-    let exists = "SELECT 1 WHERE to_regclass('_sqlx_migrations') IS NOT NULL";
+    let exists = "SELECT 1 WHERE to_regclass('tidemill._sqlx_migrations') IS NOT NULL";
     if sqlx::query(exists).fetch_optional(&mut *connection).await?.is_none() {
         return migrate::compare_postgres(Vec::new());
     }
-    migrate::compare_postgres(sqlx::query_as(APPLIED).fetch_all(connection).await?)
+    let applied = "SELECT version, success, checksum FROM tidemill._sqlx_migrations ORDER BY version";
+    migrate::compare_postgres(sqlx::query_as(applied).fetch_all(connection).await?)
 }
 
 const APPLIED: &str = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
@@ -136,7 +137,7 @@ const APPLIED: &str = "SELECT version, success, checksum FROM _sqlx_migrations O
 /// Hosts that did not stop, in columns that each version has, and the milliseconds since their last heartbeat.
 const UNSTOPPED: &str = "SELECT id, name, heartbeat_at_ms,
         CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - heartbeat_at_ms
-    FROM host WHERE stopped_at_ms IS NULL ORDER BY name, id";
+    FROM tidemill.host WHERE stopped_at_ms IS NULL ORDER BY name, id";
 
 /// Between two looks at the heartbeats of others.
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(500);

@@ -59,6 +59,8 @@ struct State {
     /// Datasources that were written to, and those whose transaction a failed statement undid.
     wrote: BTreeSet<String>,
     undone: BTreeSet<String>,
+    /// What a database said of another transaction that stood in this attempt's way, each time that it was tried.
+    contended: Option<String>,
     statements: u32,
     bytes: usize,
     /// Set by the end, so that nothing can follow it.
@@ -359,7 +361,7 @@ impl Scope for AttemptScope {
 
 fn unavailable(error: StoreError) -> ScopeError {
     match error {
-        StoreError::Unavailable(_) => ScopeError::Store(error.to_string()),
+        error if error.is_passing() => ScopeError::Store(error.to_string()),
         other => ScopeError::Unavailable(other.to_string()),
     }
 }

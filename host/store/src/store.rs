@@ -6,18 +6,17 @@ use domain::id::HostId;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::answers::Running;
 use crate::audit::host_actor;
 use crate::commit::Committer;
 use crate::config::{
-    POSTGRES_CONNECTIONS_MAX, SCHEMA, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, STATEMENT_TIME_MAX,
-    StoreConfig, WAIT_MAX,
+    POSTGRES_CONNECTIONS_MAX, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, StoreConfig, WAIT_MAX,
 };
 use crate::datasource::Datasources;
-use crate::db::{Db, Turn, Whole, Writer, agrees};
+use crate::db::{Db, Refusal, Server, Session, Turn, Whole, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
 use crate::schema::{self, Opening};
@@ -29,18 +28,6 @@ use crate::{migrate, sql};
 
 /// First SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
-
-/// Statistics of the planner say what a table held when it was last analysed, which for a queue is mostly nothing; a
-/// plan that was made then is kept for the prepared statement. So plans that read a whole table, or join one whole, are
-/// out, whatever the statistics say: what remains are steps in an index. Costs are no measure then, and must not start
-/// the compiler of Postgres.
-const HOT_PLANS: [(&str, &str); 5] = [
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
 
 pub struct Store {
     pub(crate) db: Db,
@@ -123,6 +110,11 @@ impl Store {
         self.db.fetch(sql::hosts::VERSION, &[]).await.map(|_| ())
     }
 
+    /// Why this host could not make a connection to its database lately, though others may still work.
+    pub fn connection_trouble(&self) -> Option<String> {
+        self.db.trouble()
+    }
+
     /// Ends the committer after what it was given, then closes the connections.
     pub async fn close(&self) {
         self.committer.stop().await;
@@ -149,7 +141,7 @@ async fn connect(config: &StoreConfig, opening: Opening) -> Result<Db, StoreErro
     )))
 }
 
-async fn sqlite(url: &str) -> Result<Db, StoreError> {
+pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
     let shown = hide_password(url);
     let unusable = |what: String| StoreError::Unusable(format!("SQLite at {shown:?}: {what}"));
     let file = SqliteFile::of(url).ok_or_else(|| unusable("it is no SQLite address".to_owned()))?;
@@ -194,51 +186,56 @@ fn sqlite_hint(error: &sqlx::Error) -> String {
 }
 
 async fn postgres(config: &StoreConfig, opening: Opening) -> Result<Db, StoreError> {
+    let server = server(config)?;
+    let about = |refusal| refused(config, refusal);
     // A pool keeps the reason to itself and says that it timed out.
-    let mut first = first_connection(config).await?;
+    let mut first = server.first().await.map_err(about)?;
+    refuse_stray_tables(&mut first).await.map_err(about)?;
     schema::check_postgres(&mut first, &config.url, opening).await?;
     make_schema(&mut first).await.map_err(|e| bad_postgres(config, e))?;
+    server.prepare(&mut first).await.map_err(about)?;
     first.close().await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(POSTGRES_CONNECTIONS_MAX)
-        .acquire_timeout(WAIT_MAX)
-        .connect_with(session(config)?)
-        .await
-        .map_err(|e| away(config, &e.to_string()))?;
-    Ok(Db::Postgres(pool))
+    Ok(Db::Postgres(server))
 }
 
-/// What each of our connections to Postgres asks for.
-fn session(config: &StoreConfig) -> Result<PgConnectOptions, StoreError> {
+fn server(config: &StoreConfig) -> Result<Server, StoreError> {
     let options = postgres_options(&config.url, config.password.as_ref());
-    let options = options.map_err(|e| bad_postgres(config, e))?;
-    let millis = STATEMENT_TIME_MAX.as_millis().to_string();
-    let options = options.application_name("tidemill").options([
-        ("search_path", SCHEMA),
-        ("statement_timeout", millis.as_str()),
-        ("synchronous_commit", "on"),
-    ]);
-    Ok(options.options(HOT_PLANS))
+    let options = options.map_err(|e| bad_postgres(config, e))?.application_name("tidemill");
+    let session = Session::of_store(&options);
+    Ok(Server::new(options, session, POSTGRES_CONNECTIONS_MAX, true))
 }
 
-/// One connection, or why there is none.
+/// One connection without the settings of a session, or why there is none.
 pub(crate) async fn first_connection(config: &StoreConfig) -> Result<PgConnection, StoreError> {
-    let options = session(config)?;
-    tokio::time::timeout(WAIT_MAX, PgConnection::connect_with(&options))
-        .await
-        .map_err(|_| away(config, &format!("no answer within {WAIT_MAX:?}")))?
-        .map_err(|e| {
-            away(config, &e.as_database_error().map_or_else(|| e.to_string(), |e| e.message().to_owned()))
-        })
+    server(config)?.first().await.map_err(|refusal| refused(config, refusal))
+}
+
+fn refused(config: &StoreConfig, refusal: Refusal) -> StoreError {
+    let shown = hide_password(&config.url);
+    match refusal {
+        Refusal::Unusable(text) => StoreError::Unusable(format!("Postgres at {shown:?}: {text}")),
+        Refusal::Passing(text) => StoreError::Unavailable(format!("Postgres at {shown:?}: {text}")),
+    }
 }
 
 fn bad_postgres(config: &StoreConfig, error: sqlx::Error) -> StoreError {
     StoreError::Unusable(format!("Postgres at {:?}: {error}", hide_password(&config.url)))
 }
 
-fn away(config: &StoreConfig, what: &str) -> StoreError {
-    let check = "check that it runs, the address, the user and the password";
-    StoreError::Unavailable(format!("Postgres at {:?}: {what}; {check}", hide_password(&config.url)))
+/// Behind a pooler that drops startup options, earlier versions made their tables in `public`. A second store beside that
+/// one would fire each tick once more.
+async fn refuse_stray_tables(conn: &mut PgConnection) -> Result<(), Refusal> {
+    let strays = "SELECT CAST(to_regclass('tidemill._sqlx_migrations') IS NULL AND to_regclass('public._sqlx_migrations') IS NOT NULL
+        AND to_regclass('public.item') IS NOT NULL AND to_regclass('public.tick') IS NOT NULL AS text)";
+    if text(conn, strays).await?.as_deref() != Some("true") {
+        return Ok(());
+    }
+    Err(Refusal::Unusable(
+        "this database has a store in the schema public, where an earlier tidemill put it behind a connection pooler; stop \
+         all hosts, then move its tables (ALTER TABLE public.item SET SCHEMA tidemill, and so on, also _sqlx_migrations) or drop \
+         them: docs/operating.md, Postgres"
+            .to_owned(),
+    ))
 }
 
 /// Of an address, with the password that it does not hold.

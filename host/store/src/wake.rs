@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
@@ -12,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::db::Db;
+use crate::db::{Db, Server};
 use crate::tasks::Tasks;
 
 const CHANNEL: &str = "tidemill_work";
@@ -33,15 +32,15 @@ impl Wake {
     pub fn start(db: &Db, supervised: &Tasks) -> Wake {
         let (here, elsewhere) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut tasks = JoinSet::new();
-        if let Db::Postgres(pool) = db {
+        if let Db::Postgres(server) = db {
             let own = Uuid::new_v4().to_string();
             // Both end with the set, never by themselves.
             let never = CancellationToken::new();
-            let (tells, teller, elsewhere) = (pool.clone(), own.clone(), elsewhere.clone());
+            let (tells, teller, elsewhere) = (server.clone(), own.clone(), elsewhere.clone());
             let tell = move || tell(tells.clone(), teller.clone(), elsewhere.clone());
             tasks.spawn(supervised.clone().supervise("wake-tell", never.clone(), tell));
-            let (pool, here) = (pool.clone(), here.clone());
-            let listen = move || listen(pool.clone(), own.clone(), here.clone());
+            let (server, here) = (server.clone(), here.clone());
+            let listen = move || listen(server.clone(), own.clone(), here.clone());
             tasks.spawn(supervised.clone().supervise("wake-listen", never, listen));
         }
         Wake { here, elsewhere, tasks: tasks.into() }
@@ -62,26 +61,35 @@ impl Wake {
     }
 }
 
-async fn tell(pool: PgPool, own: String, elsewhere: Arc<Notify>) {
+async fn tell(server: Server, own: String, elsewhere: Arc<Notify>) {
     loop {
         elsewhere.notified().await;
         // What could not be told is found by looking.
-        let _ = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&own).execute(&pool).await;
+        let notify = async {
+            let mut conn = server.acquire().await?;
+            let told = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&own).execute(&mut *conn);
+            server.answered(true, told).await
+        };
+        let _ = notify.await;
         tokio::time::sleep(TELL_REST).await;
     }
 }
 
-async fn listen(pool: PgPool, own: String, here: Arc<Notify>) {
+async fn listen(server: Server, own: String, here: Arc<Notify>) {
     loop {
         // Until it is back, work of other hosts is looked for, not heard of; that it is away is told elsewhere.
-        let _lost = hear(&pool, &own, &here).await;
+        tokio::select! {
+            _lost = hear(&server, &own, &here) => {}
+            // A server that is not the one to ask any more may still keep the connection, and say nothing.
+            () = server.renewed() => {}
+        }
         tokio::time::sleep(AWAY_REST).await;
     }
 }
 
 /// Until the connection is lost.
-async fn hear(pool: &PgPool, own: &str, here: &Notify) -> sqlx::Error {
-    let mut listener = match PgListener::connect_with(pool).await {
+async fn hear(server: &Server, own: &str, here: &Notify) -> sqlx::Error {
+    let mut listener = match PgListener::connect_with(server.pool()).await {
         Ok(listener) => listener,
         Err(error) => return error,
     };

@@ -12,6 +12,28 @@ pub struct Describe {
     capabilities: Vec<String>,
 }
 
+/// The type of a parameter; NULL is of each type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamType {
+    Boolean,
+    Integer,
+    Real,
+    Text,
+    Blob,
+}
+
+impl ParamType {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Real => "real",
+            Self::Text => "text",
+            Self::Blob => "blob",
+        }
+    }
+}
+
 impl Describe {
     /// Usually by [`crate::describe!`], which takes both from the plugin's Cargo.toml.
     pub fn new(name: &str, version: &str) -> Self {
@@ -46,6 +68,15 @@ impl Describe {
     /// A statement that changes data, for [`crate::sql::execute`]; the job needs the grant `read-write`.
     pub fn write(self, name: &str, datasource: &str, sql: &str) -> Self {
         self.statement(name, json!({ "datasource": datasource, "sql": sql, "writes": true }))
+    }
+
+    /// The types of the parameters `$1, $2 …` of a statement that is declared already. The host then refuses a call that gives
+    /// other ones; without, it looks only at their number.
+    pub fn params(mut self, statement: &str, types: &[ParamType]) -> Self {
+        if let Some(statement) = self.statements.get_mut(statement) {
+            statement["params"] = types.iter().map(|one| one.word()).collect();
+        }
+        self
     }
 
     fn statement(mut self, name: &str, statement: Value) -> Self {
@@ -118,7 +149,7 @@ macro_rules! describe {
 
 #[cfg(test)]
 mod tests {
-    use super::Describe;
+    use super::{Describe, ParamType};
     use serde_json::{Value, json};
 
     #[test]
@@ -133,7 +164,8 @@ mod tests {
             .summary("Does a.")
             .config_schema(json!({ "type": "object" }))
             .read("find", "business", "SELECT 1")
-            .write("keep", "business", "DELETE FROM t")
+            .write("keep", "business", "DELETE FROM t WHERE id = $1 AND name = $2")
+            .params("keep", &[ParamType::Integer, ParamType::Text])
             .topic("Done")
             .keyvalue()
             .alerts()
@@ -150,7 +182,7 @@ mod tests {
                 "config": { "type": "object" },
                 "statements": {
                     "find": { "datasource": "business", "sql": "SELECT 1" },
-                    "keep": { "datasource": "business", "sql": "DELETE FROM t", "writes": true },
+                    "keep": { "datasource": "business", "sql": "DELETE FROM t WHERE id = $1 AND name = $2", "writes": true, "params": ["integer", "text"] },
                 },
                 "topics": ["Done"],
                 "capabilities": ["keyvalue", "alerts", "audit", "metrics"],

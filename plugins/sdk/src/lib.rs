@@ -26,7 +26,7 @@ pub mod metrics;
 pub mod sql;
 
 pub use bindings::tidemill::job::types::{Error, Failure, Found, Item, Outcome, Page, PageRequest, Throttle};
-pub use describe::Describe;
+pub use describe::{Describe, ParamType};
 #[doc(hidden)]
 pub use job::Exported;
 pub use job::Job;

@@ -74,7 +74,7 @@ fn documents_that_are_none() {
         describe() did not answer with a valid document: invalid type: integer `7`, expected a string at line 1 column 10
         describe() did not answer with a valid document: trailing characters at line 1 column 31
         describe() did not answer with a valid document: missing field `datasource` at line 1 column 69
-        describe() did not answer with a valid document: unknown field `write`, expected one of `datasource`, `sql`, `writes` at line 1 column 96
+        describe() did not answer with a valid document: unknown field `write`, expected one of `datasource`, `sql`, `writes`, `params` at line 1 column 96
         describe() did not answer with a valid document: duplicate field `name` at line 1 column 36
         describe() did not answer with a valid document: invalid type: sequence, expected a string at line 1 column 1
     "#]].assert_eq(&report);
@@ -100,7 +100,7 @@ fn statements_that_are_fine() {
         "SELECT 'C:\\temp'",
         "SELECT '价格;' || $1",
         "SELECT '''; DROP TABLE x; SELECT '",
-        "SELECT $12::text FROM t",
+        "SELECT $1::text FROM t",
         "SELECT [a b], `c` FROM t",
         "SELECT page_size, lo_revenue, sqlite FROM tidemill_orders WHERE by = 'tidemill'",
         "SELECT my_tidemill.id, \"orders_tidemill\".id FROM my_tidemill",

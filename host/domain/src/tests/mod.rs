@@ -16,6 +16,7 @@ mod origin;
 mod releases;
 mod schedules;
 mod secrets;
+mod statements;
 mod states;
 mod suspects;
 mod ticks;

@@ -81,8 +81,12 @@ fn an_item_stays_with_its_version_and_the_share_is_kept() {
 
 #[test]
 fn what_a_version_wants_more_is_told() {
-    let statement =
-        |sql: &str, writes| Statement { datasource: "ledger".to_owned(), sql: sql.to_owned(), writes };
+    let statement = |sql: &str, writes| Statement {
+        datasource: "ledger".to_owned(),
+        sql: sql.to_owned(),
+        writes,
+        params: None,
+    };
     let before = Asks {
         imports: vec!["wasi:clocks/wall-clock@0.2.6".to_owned()],
         statements: BTreeMap::from([

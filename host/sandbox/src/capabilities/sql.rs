@@ -35,6 +35,7 @@ impl State {
             return Err(Error::Denied(why));
         }
         let params: Vec<Value> = params.into_iter().map(value_in).collect();
+        statement.accepts(name, &params).map_err(Error::Database)?;
         let bytes = params.iter().fold(0, |sum: usize, value| sum.saturating_add(value.bytes()));
         if bytes > self.limits.sql_bytes {
             return Err(Error::Limit(format!(

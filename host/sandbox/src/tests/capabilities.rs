@@ -16,8 +16,12 @@ use crate::log::Speaker;
 use crate::state::{Granted, State};
 
 fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
-    let statement =
-        Statement { datasource: "witness".to_owned(), sql: "DELETE FROM witness".to_owned(), writes: true };
+    let statement = Statement {
+        datasource: "witness".to_owned(),
+        sql: "DELETE FROM witness WHERE weight = $1".to_owned(),
+        writes: true,
+        params: None,
+    };
     let statements = [("clear".to_owned(), statement)].into();
     let describe = Arc::new(Describe { statements, ..Describe::default() });
     let limits = job.limits.clone();
@@ -41,6 +45,23 @@ async fn sql_runs_declared_statements_on_granted_datasources() {
     let large = sql::Host::query(&mut state, "clear".to_owned(), vec![blob]).await;
     assert!(matches!(large, Err(sql::Error::Limit(_))));
     assert_eq!(scope.calls(), ["execute witness 1"]);
+}
+
+#[tokio::test]
+async fn a_call_with_the_wrong_number_of_parameters_is_refused_by_name() {
+    let scope = Arc::default();
+    let mut state = state(witness(), &scope);
+    for given in [0, 2] {
+        let values = vec![sql::Value::Null; given];
+        for answer in [
+            sql::Host::execute(&mut state, "clear".to_owned(), values.clone()).await.map(|_| ()),
+            sql::Host::query(&mut state, "clear".to_owned(), values).await.map(|_| ()),
+        ] {
+            let text = format!("statement \"clear\" has 1 parameter, and {given} were given");
+            assert!(matches!(&answer, Err(sql::Error::Database(why)) if *why == text), "{answer:?}");
+        }
+    }
+    assert!(scope.calls().is_empty());
 }
 
 fn alert() -> alerts::Alert {

@@ -59,6 +59,7 @@ impl From<StoreError> for ApiError {
                 }
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", text)
             }
+            StoreError::Busy(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store-busy", text),
             StoreError::NotFound(_) => ApiError::not_found(text),
             StoreError::Conflict(_) | StoreError::Raced(_) => {
                 ApiError::new(StatusCode::CONFLICT, "conflict", text)

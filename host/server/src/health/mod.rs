@@ -19,6 +19,7 @@ pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 pub enum Condition {
     Stopping,
     StoreUnavailable,
+    StoreConnections,
     LeasesNotRenewed,
     HostResources,
     TaskDown,
@@ -35,9 +36,10 @@ pub enum Effect {
 }
 
 impl Condition {
-    pub const ALL: [Condition; 6] = [
+    pub const ALL: [Condition; 7] = [
         Condition::Stopping,
         Condition::StoreUnavailable,
+        Condition::StoreConnections,
         Condition::LeasesNotRenewed,
         Condition::HostResources,
         Condition::TaskDown,
@@ -49,6 +51,8 @@ impl Condition {
         match self {
             Condition::Stopping => ("stopping", Effect::NotReady, None),
             Condition::StoreUnavailable => ("store-unavailable", Effect::NotReady, Some("STORE_UNAVAILABLE")),
+            // Connections that it has already may go on.
+            Condition::StoreConnections => ("store-connections", Effect::Warning, Some("STORE_CONNECTIONS")),
             Condition::LeasesNotRenewed => {
                 ("leases-not-renewed", Effect::NotReady, Some("LEASES_NOT_RENEWED"))
             }
@@ -101,7 +105,11 @@ pub async fn problems(state: &AppState) -> Vec<Problem> {
     let mut add = |condition, text: Option<String>| {
         problems.extend(text.map(|text| Problem::new(condition, text)));
     };
-    add(Condition::StoreUnavailable, store_trouble(&state.store).await);
+    let store_trouble = store_trouble(&state.store).await;
+    // Else it is said already.
+    let connections = state.store.connection_trouble().filter(|_| store_trouble.is_none());
+    add(Condition::StoreUnavailable, store_trouble);
+    add(Condition::StoreConnections, connections);
     add(Condition::LeasesNotRenewed, state.engine.trouble());
     add(Condition::HostResources, state.engine.resource_trouble());
     add(Condition::LogLinesDropped, telemetry::trouble());
@@ -132,8 +140,11 @@ pub fn texts(problems: &[Problem]) -> Vec<String> {
 
 async fn store_trouble(store: &Store) -> Option<String> {
     let late = |_| Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIME_MAX:?}")));
-    let asked = tokio::time::timeout(ANSWER_TIME_MAX, store.ping()).await.unwrap_or_else(late);
-    asked.err().map(|error| error.to_string())
+    let asked = tokio::time::timeout(ANSWER_TIME_MAX, store.ping()).await;
+    // Somebody who waits for a connection does not know yet why there is none.
+    let why = asked.is_err().then(|| store.connection_trouble()).flatten();
+    let why = why.map(|why| StoreError::Unavailable(why).to_string());
+    why.or_else(|| asked.unwrap_or_else(late).err().map(|error| error.to_string()))
 }
 
 fn task_down(task: TaskStatus) -> Option<Problem> {

@@ -1,32 +1,41 @@
 //! One way to talk to both databases: a statement, its arguments as [`Value`]s, rows of [`Value`]s back.
 //! Guests' SQL goes the same way.
 
+mod again;
+mod pooler;
 mod postgres;
 mod row;
+mod server;
+mod session;
 mod sqlite;
 mod whole;
 mod writer;
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
+use again::{PgTx, pause};
+use domain::plugin::Statement;
 use domain::scope::Value;
-use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
+use sqlx::SqlitePool;
 
 pub(crate) use row::args;
 pub use row::{IntoValue, Row};
+pub use server::Server;
+pub use session::{Refusal, Session, text};
 pub use whole::{First, Whole};
 use writer::Writing;
 pub use writer::{Writer, agrees};
 
-use crate::config::{LIST_BYTES_MAX, SCHEMA, STATEMENT_TIME_MAX};
-use crate::error::StoreError;
+use crate::config::LIST_BYTES_MAX;
+use crate::error::{StoreError, is_contention};
 use crate::sql::Sql;
 
 /// The host gives a statement up first, in its own words; then the database stops its work.
 const CUT_OFF_GRACE: Duration = Duration::from_millis(100);
 /// Instructions of SQLite's machine between two looks at the clock.
 const CUT_OFF_STEPS: i32 = 10_000;
+/// How often one reading statement is tried, if other transactions stand in its way.
+const READ_TRIES_MAX: u32 = 5;
 
 /// How much of an answer is read: the first row beyond it is the last, so that its reader sees that there is more.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +59,7 @@ pub enum Db {
         writer: Writer,
         readers: SqlitePool,
     },
-    Postgres(PgPool),
+    Postgres(Server),
 }
 
 /// Who writes first where there is one writer.
@@ -74,7 +83,7 @@ pub enum Tx {
 /// An open transaction of either driver.
 pub enum Open {
     Sqlite(Writing),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Box<PgTx>),
 }
 
 impl Db {
@@ -93,7 +102,7 @@ impl Db {
     async fn open(&self, turn: Turn) -> Result<Open, sqlx::Error> {
         match self {
             Db::Sqlite { writer, .. } => Ok(Open::Sqlite(writer.begin(turn).await?)),
-            Db::Postgres(pool) => begun(pool, "BEGIN".to_owned()).await,
+            Db::Postgres(server) => begun(server, "BEGIN".to_owned(), true).await,
         }
     }
 
@@ -101,9 +110,9 @@ impl Db {
     pub async fn begin_read(&self) -> Result<Tx, sqlx::Error> {
         match self {
             Db::Sqlite { readers, .. } => Ok(Tx::Own(Open::Sqlite(Writing::reading(readers.begin().await?)))),
-            Db::Postgres(pool) => {
+            Db::Postgres(server) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                begun(pool, begin.to_owned()).await.map(Tx::Own)
+                begun(server, begin.to_owned(), false).await.map(Tx::Own)
             }
         }
     }
@@ -111,7 +120,7 @@ impl Db {
     /// A transaction for declared statements, none of which works longer than `time`, also when nobody waits for it.
     /// It is on a datasource, so it is never part of a request's transaction.
     pub async fn begin_declared(&self, writes: bool, time: Duration) -> Result<Tx, sqlx::Error> {
-        let Db::Postgres(pool) = self else {
+        let Db::Postgres(server) = self else {
             return match writes {
                 true => self.open(Turn::Request).await.map(Tx::Own),
                 false => self.begin_read().await,
@@ -119,7 +128,8 @@ impl Db {
         };
         let mode = if writes { "" } else { " ISOLATION LEVEL REPEATABLE READ READ ONLY" };
         let millis = (time + CUT_OFF_GRACE).as_millis();
-        begun(pool, format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}")).await.map(Tx::Own)
+        let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}");
+        begun(server, begin, writes).await.map(Tx::Own)
     }
 
     /// Rows of one reading statement. Within a request's transaction it sees what the request has written.
@@ -155,12 +165,17 @@ impl Db {
             Db::Sqlite { readers, .. } => {
                 sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await
             }
-            Db::Postgres(pool) => {
-                let mut conn = pool.acquire().await?;
-                answered(postgres::fetch(&mut conn, sql.postgres(), args, most)).await
-            }
+            Db::Postgres(server) => read_on(server, sql, args, most).await,
         };
         Ok(rows?)
+    }
+
+    /// Why no connection to the database could be made lately.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Db::Sqlite { .. } => None,
+            Db::Postgres(server) => server.trouble(),
+        }
     }
 
     /// One writing statement in its own transaction: the number of rows that it changed.
@@ -177,7 +192,7 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Db::Postgres(pool) => pool.close().await,
+            Db::Postgres(server) => server.close().await,
         }
     }
 }
@@ -186,14 +201,14 @@ impl Open {
     async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, sqlx::Error> {
         match self {
             Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, Most::ALL).await,
-            Open::Postgres(tx) => answered(postgres::fetch(&mut *tx, sql.postgres(), args, Most::ALL)).await,
+            Open::Postgres(tx) => tx.fetch(sql.postgres(), args, Most::ALL).await,
         }
     }
 
     async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, sqlx::Error> {
         match self {
             Open::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args).await,
-            Open::Postgres(tx) => answered(postgres::execute(&mut *tx, sql.postgres(), args)).await,
+            Open::Postgres(tx) => tx.execute(sql.postgres(), args).await,
         }
     }
 
@@ -201,7 +216,7 @@ impl Open {
     async fn control(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         match self {
             Open::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut ***tx).await.map(|_| ()),
-            Open::Postgres(tx) => answered(sqlx::raw_sql(sql).execute(&mut **tx)).await.map(|_| ()),
+            Open::Postgres(tx) => tx.control(sql).await,
         }
     }
 
@@ -211,7 +226,7 @@ impl Open {
                 tx.lock_handle().await?.remove_progress_handler();
                 tx.commit().await
             }
-            Open::Postgres(tx) => answered(tx.commit()).await,
+            Open::Postgres(tx) => tx.commit().await,
         }
     }
 
@@ -221,7 +236,7 @@ impl Open {
                 tx.lock_handle().await?.remove_progress_handler();
                 tx.rollback().await
             }
-            Open::Postgres(tx) => answered(tx.rollback()).await,
+            Open::Postgres(tx) => tx.rollback().await,
         }
     }
 }
@@ -251,9 +266,7 @@ impl Tx {
     ) -> Result<Vec<Row>, sqlx::Error> {
         match self.open() {
             Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, most).await,
-            Open::Postgres(tx) => {
-                postgres::fetch(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args, most).await
-            }
+            Open::Postgres(tx) => tx.fetch(sqlx::AssertSqlSafe(typed(sql, args)), args, most).await,
         }
     }
 
@@ -268,14 +281,15 @@ impl Tx {
     pub async fn execute_declared(&mut self, sql: &str, args: &[Value]) -> Result<u64, sqlx::Error> {
         match self.open() {
             Open::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args).await,
-            Open::Postgres(tx) => {
-                postgres::execute(&mut *tx, sqlx::AssertSqlSafe(typed(sql, args)), args).await
-            }
+            Open::Postgres(tx) => tx.execute(sqlx::AssertSqlSafe(typed(sql, args)), args).await,
         }
     }
 
     /// Has Postgres end this transaction by itself if its commit does not come in time. SQLite's end with the process.
     pub async fn commit_within(&mut self, time: Duration) -> Result<(), sqlx::Error> {
+        if let Open::Postgres(tx) = self.open() {
+            tx.ends_now();
+        }
         self.set_local("idle_in_transaction_session_timeout", &time.as_millis().to_string()).await
     }
 
@@ -286,29 +300,28 @@ impl Tx {
 
     /// Has statements of ours find their tables in this transaction, which began on a datasource of the same database.
     pub async fn among_own_tables(&mut self) -> Result<(), sqlx::Error> {
-        // Named last: else a temporary table of the same name would come first.
-        self.set_local("search_path", &format!("{SCHEMA}, pg_temp")).await
+        let Open::Postgres(tx) = self.open() else { return Ok(()) };
+        tx.control(sqlx::AssertSqlSafe(Session::set_for_a_transaction())).await
     }
 
     /// A setting of Postgres for the rest of this transaction.
     async fn set_local(&mut self, name: &str, value: &str) -> Result<(), sqlx::Error> {
         let Open::Postgres(tx) = self.open() else { return Ok(()) };
-        let set = sqlx::AssertSqlSafe(format!("SET LOCAL {name} TO {value}"));
-        answered(sqlx::raw_sql(set).execute(&mut **tx)).await.map(|_| ())
+        tx.control(sqlx::AssertSqlSafe(format!("SET LOCAL {name} TO {value}"))).await
     }
 
-    /// Whether a declared statement can be prepared here.
-    pub async fn prepare_declared(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+    /// Whether a declared statement can be prepared here, with the parameters that it is given by calls.
+    pub async fn check_declared(&mut self, statement: &Statement) -> Result<(), sqlx::Error> {
         match self.open() {
-            Open::Sqlite(tx) => sqlite::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
-            Open::Postgres(tx) => postgres::prepare(&mut *tx, sqlx::AssertSqlSafe(sql)).await,
+            Open::Sqlite(tx) => sqlite::check(&mut *tx, statement).await,
+            Open::Postgres(tx) => tx.check(&statement.sql, statement.params.as_deref()).await,
         }
     }
 
     /// Has Postgres check now what it would check at the commit.
     pub async fn check_constraints(&mut self) -> Result<(), sqlx::Error> {
         let Open::Postgres(tx) = self.open() else { return Ok(()) };
-        answered(sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut **tx)).await.map(|_| ())
+        tx.control("SET CONSTRAINTS ALL IMMEDIATE").await
     }
 
     /// At once: dropped, it is undone when its connection is used next.
@@ -330,25 +343,24 @@ impl Tx {
     }
 }
 
-/// A connection that hangs says nothing, and Postgres cannot end a statement that it never got: past this, the answer
-/// counts as lost. Longer than any statement may take.
-const ANSWER_TIME_MAX: Duration = STATEMENT_TIME_MAX.saturating_add(Duration::from_secs(5));
-
-async fn answered<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    let late = |_| {
-        let text = format!("no answer within {ANSWER_TIME_MAX:?}");
-        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
-    };
-    tokio::time::timeout(ANSWER_TIME_MAX, work).await.unwrap_or_else(late)
+async fn begun(server: &Server, begin: String, writes: bool) -> Result<Open, sqlx::Error> {
+    Ok(Open::Postgres(Box::new(PgTx::begin(server, begin, writes).await?)))
 }
 
-/// Dropped between BEGIN and its answer, the driver would hand the connection on with the transaction open. So the
-/// begin goes on to its end, whoever stops waiting, and what it opened is then rolled back.
-async fn begun(pool: &PgPool, begin: String) -> Result<Open, sqlx::Error> {
-    let pool = pool.clone();
-    let begun = tokio::spawn(async move { pool.begin_with(sqlx::AssertSqlSafe(begin)).await });
-    let begun = answered(async { begun.await.map_err(|e| sqlx::Error::Io(std::io::Error::other(e)))? });
-    Ok(Open::Postgres(begun.await?))
+async fn read_on(server: &Server, sql: Sql, args: &[Value], most: Most) -> Result<Vec<Row>, sqlx::Error> {
+    let mut tries = 0;
+    loop {
+        let mut conn = server.acquire().await?;
+        let rows = server.answered(false, postgres::fetch(&mut conn, sql.postgres(), args, most)).await;
+        tries += 1;
+        match rows {
+            Err(error) if tries < READ_TRIES_MAX && is_contention(&error) => {
+                drop(conn);
+                tokio::time::sleep(pause(tries)).await;
+            }
+            rows => return rows,
+        }
+    }
 }
 
 /// Drivers keep prepared statements by their text, and Postgres fixes the types of parameters at the first use:

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::plugin::ParamType;
 use domain::scope::Value;
 use futures_util::TryStreamExt;
 use sqlx::encode::IsNull;
@@ -9,7 +10,10 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgRow, PgTypeInfo};
 use sqlx::query::Query;
-use sqlx::{Column, Encode, Executor, Postgres, Row as _, SqlSafeStr, Type, TypeInfo, ValueRef};
+use sqlx::{
+    Column, Either, Encode, Executor, Postgres, Row as _, SqlSafeStr, Statement as _, Type, TypeInfo,
+    ValueRef,
+};
 
 use super::{Most, Row};
 
@@ -41,8 +45,47 @@ pub async fn execute(
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
 
-pub async fn prepare(conn: &mut PgConnection, sql: impl SqlSafeStr) -> Result<(), sqlx::Error> {
-    conn.prepare(sql.into_sql_str()).await.map(|_| ())
+/// Prepares a declared statement with the types that calls will give. Where none are declared, it is those that a guest's
+/// values can have and that come closest to what Postgres makes of the parameters: a statement that is refused with them
+/// would be refused at each call.
+pub async fn check(
+    conn: &mut PgConnection,
+    sql: &str,
+    declared: Option<&[ParamType]>,
+) -> Result<(), sqlx::Error> {
+    let types: Vec<PgTypeInfo> = match declared {
+        Some(types) => types.iter().map(declared_type).collect(),
+        None => {
+            let prepared = conn.prepare(sqlx::AssertSqlSafe(sql).into_sql_str()).await?;
+            match prepared.parameters() {
+                Some(Either::Left(types)) => types.iter().map(given_type).collect(),
+                _ => return Ok(()),
+            }
+        }
+    };
+    // The driver keeps prepared statements by their text.
+    let text = sqlx::AssertSqlSafe(format!("{sql} /* checked */")).into_sql_str();
+    conn.prepare_with(text, &types).await.map(|_| ())
+}
+
+fn declared_type(declared: &ParamType) -> PgTypeInfo {
+    match declared {
+        ParamType::Boolean => <bool as Type<Postgres>>::type_info(),
+        ParamType::Integer => <i64 as Type<Postgres>>::type_info(),
+        ParamType::Real => <f64 as Type<Postgres>>::type_info(),
+        ParamType::Text => <str as Type<Postgres>>::type_info(),
+        ParamType::Blob => <[u8] as Type<Postgres>>::type_info(),
+    }
+}
+
+fn given_type(inferred: &PgTypeInfo) -> PgTypeInfo {
+    declared_type(match inferred.name() {
+        "BOOL" => &ParamType::Boolean,
+        "INT2" | "INT4" | "INT8" | "OID" => &ParamType::Integer,
+        "FLOAT4" | "FLOAT8" | "NUMERIC" => &ParamType::Real,
+        "BYTEA" => &ParamType::Blob,
+        _ => &ParamType::Text,
+    })
 }
 
 fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value]) -> Query<'a, Postgres, PgArguments> {

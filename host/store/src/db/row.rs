@@ -27,6 +27,10 @@ impl Row {
         self.values
     }
 
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
     /// What its values take up.
     pub fn bytes(&self) -> usize {
         self.values.iter().map(Value::bytes).sum()

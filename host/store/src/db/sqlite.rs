@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use domain::plugin::Statement;
 use domain::scope::Value;
 use futures_util::TryStreamExt;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Column, Executor, Row as _, SqlSafeStr, Sqlite, TypeInfo, ValueRef};
+use sqlx::{Column, Either, Executor, Row as _, SqlSafeStr, Sqlite, Statement as _, TypeInfo, ValueRef};
 
 use super::{Most, Row};
 
@@ -38,8 +39,25 @@ pub async fn execute(
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
 
-pub async fn prepare(conn: &mut SqliteConnection, sql: impl SqlSafeStr) -> Result<(), sqlx::Error> {
-    conn.prepare(sql.into_sql_str()).await.map(|_| ())
+/// Prepares a declared statement. SQLite takes a missing value for NULL and ignores one too many, so the number of its
+/// parameters has to be known before a call.
+pub async fn check(conn: &mut SqliteConnection, statement: &Statement) -> Result<(), sqlx::Error> {
+    let refused = |why: String| sqlx::Error::Encode(why.into());
+    let wanted = statement.parameters().map_err(refused)?;
+    let read = statement.parameters_on_sqlite().map_err(refused)?;
+    let prepared = conn.prepare(sqlx::AssertSqlSafe(statement.sql.as_str()).into_sql_str()).await?;
+    let found = match prepared.parameters() {
+        Some(Either::Left(types)) => types.len(),
+        Some(Either::Right(number)) => number,
+        None => wanted,
+    };
+    if read != wanted || found != wanted {
+        let why = format!(
+            "SQLite finds {found} parameters in it, and it has {wanted}: write $1, $2 … outside of quotes"
+        );
+        return Err(refused(why));
+    }
+    Ok(())
 }
 
 fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value]) -> Query<'a, Sqlite, SqliteArguments> {

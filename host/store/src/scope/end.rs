@@ -71,6 +71,11 @@ impl AttemptScope {
         *state = State { ended: true, ..State::default() };
     }
 
+    /// Whether a statement of it failed only because of transactions of others: then its failure says nothing of the item.
+    pub async fn contended(&self) -> Option<String> {
+        self.state.lock().await.contended.take()
+    }
+
     /// Whether the item is still this attempt's. If its lease ends too soon, nobody can tell: that is an error.
     async fn still_held(&self) -> Result<bool, StoreError> {
         let Some(item) = &self.item else { return Ok(true) };
@@ -113,6 +118,7 @@ pub(super) fn explain_commit(datasource: &str, error: StoreError) -> StoreError 
         StoreError::Corrupt(why) => {
             StoreError::Conflict(format!("datasource {datasource:?} refused the commit: {why}"))
         }
+        StoreError::Busy(why) => StoreError::Busy(format!("datasource {datasource:?}: {why}")),
         error => StoreError::Unavailable(format!("datasource {datasource:?}: {error}")),
     }
 }

@@ -7,7 +7,7 @@ use domain::scope::{ScopeError, Value};
 use super::{AttemptScope, replay};
 use crate::datasource::explain;
 use crate::db::{Db, Most, Tx};
-use crate::error::with_remedy;
+use crate::error::{is_contention, with_remedy};
 
 impl AttemptScope {
     /// Runs one declared statement in this attempt's transaction on its datasource, within the limits.
@@ -59,10 +59,15 @@ impl AttemptScope {
             }
         };
         // A statement that failed or was cut off leaves its transaction unusable: it is not put back.
-        let ran = tokio::time::timeout(limits.sql_time, work)
-            .await
-            .map_err(|_| ScopeError::Limit(format!("the statement took longer than {:?}", limits.sql_time)))?
-            .map_err(explain)?;
+        let ran = tokio::time::timeout(limits.sql_time, work).await.map_err(|_| {
+            ScopeError::Limit(format!("the statement took longer than {:?}", limits.sql_time))
+        })?;
+        if let Err(error) = &ran
+            && is_contention(error)
+        {
+            state.contended = Some(format!("datasource {datasource:?}: {error}"));
+        }
+        let ran = ran.map_err(explain)?;
         state.undone.remove(datasource);
         if *writes {
             state.wrote.insert(datasource.clone());

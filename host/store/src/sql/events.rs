@@ -11,12 +11,12 @@ pub const EVENTS_PENDING: Sql = Sql::same(
     ORDER BY created_at_ms, seq LIMIT $2",
 );
 pub const EVENT_DELIVERED: Sql =
-    Sql::same("UPDATE event SET delivered_at_ms = $2 WHERE id = $1 AND delivered_at_ms IS NULL");
+    Sql::same("UPDATE event SET delivered_at_ms = $2 WHERE id = $1 AND delivered_at_ms + 0 IS NULL");
 
 /// The oldest of each key, if it is due: nothing overtakes what is still on its way.
 pub const EVENTS_CLAIM: Sql = Sql::differs(sqlite::EVENTS_CLAIM, postgres::EVENTS_CLAIM);
 pub const EVENT_FAILED: Sql = Sql::same(
-    "UPDATE event SET due_at_ms = $2, error = $3, dead_at_ms = $4 WHERE id = $1 AND delivered_at_ms IS NULL",
+    "UPDATE event SET due_at_ms = $2, error = $3, dead_at_ms = $4 WHERE id = $1 AND delivered_at_ms + 0 IS NULL",
 );
 pub const EVENTS_DEAD: Sql = Sql::same(
     "SELECT * FROM event WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL ORDER BY dead_at_ms DESC, id LIMIT $1",

@@ -143,7 +143,11 @@ pub const ITEM_BY_HAND: Sql = Sql::same(
     WHERE id = $1 AND version = $2",
 );
 
-pub const ITEM_GET: Sql = Sql::same("SELECT * FROM item WHERE job = $1 AND item_key = $2");
+/// The first key that is not before the wanted one: only the index of keys has that order (see [`ITEMS_BY_KEYS`]).
+pub const ITEM_GET: Sql = Sql::same(
+    "SELECT * FROM (SELECT * FROM item WHERE job = $1 AND item_key >= $2 ORDER BY item_key LIMIT 1) AS item
+    WHERE item_key = $2",
+);
 
 pub const ITEMS_LIST: Sql = Sql::same(
     "SELECT * FROM item WHERE (CAST($1 AS TEXT) IS NULL OR job = $1) AND (CAST($2 AS TEXT) IS NULL OR state = $2)

@@ -4,7 +4,7 @@
 //! nested loop evaluates it for each row, and claims more than the limit.
 //!
 //! Tables here change completely within seconds, so no plan may depend on the planner's statistics: the session rules
-//! out scans of whole tables (see `HOT_PLANS` in `store.rs`), and a row that is found by its id does not name its state
+//! out scans of whole tables (see `HOT_PLANS` in `db/session.rs`), and a row that is found by its id does not name its state
 //! in a form that a partial index offers itself for: `state || ''` hides the column from the planner.
 
 pub const VERSION: &str = "SELECT current_setting('server_version') AS version";
@@ -41,9 +41,13 @@ pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = $1 FOR UPD
 
 pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1 FOR UPDATE";
 
+/// The first key that is not before the wanted one: only the index of keys has that order, whereas a key that is equal is
+/// found in all items of the job, too.
 pub const ITEMS_BY_KEYS: &str =
-    "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
-    FROM item WHERE job = $1 AND item_key = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($2 AS jsonb))))";
+    "SELECT item.* FROM (SELECT DISTINCT jsonb_array_elements_text(CAST($2 AS jsonb)) AS item_key) AS wanted
+    CROSS JOIN LATERAL (SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
+        FROM item WHERE item.job = $1 AND item.item_key >= wanted.item_key ORDER BY item.item_key LIMIT 1) AS item
+    WHERE item.item_key = wanted.item_key";
 
 /// Waits for a run that is locked: whoever counts an outcome on it is done at once, and to pass over the run would
 /// leave it until the next poll, since nothing more tells of it.
@@ -51,7 +55,7 @@ pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, 
     WHERE state || '' = 'discovering' AND id = ANY (ARRAY(SELECT id FROM run
         WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
             AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($4, '*'))
-        ORDER BY created_at_ms LIMIT 1 FOR UPDATE))
+        ORDER BY created_at_ms + 0 LIMIT 1 FOR UPDATE))
     RETURNING *";
 
 pub const ITEMS_RENEW: &str =
@@ -63,14 +67,15 @@ pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = GREATEST(lease_unt
         AND attempt_id = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS jsonb))))
     RETURNING attempt_id";
 
+/// Each topic by itself, in the order of its index: a list of topics would be read whole and sorted.
 pub const EVENTS_CLAIM: &str = "UPDATE event SET due_at_ms = $3, tries = tries + 1 WHERE id = ANY (ARRAY(
-        SELECT head.id FROM event AS head
-        WHERE head.delivered_at_ms IS NULL AND head.dead_at_ms IS NULL AND head.due_at_ms <= $2
-        AND head.topic IN (SELECT jsonb_array_elements_text(CAST($1 AS jsonb)))
-        AND NOT EXISTS (SELECT 1 FROM event AS earlier
-            WHERE earlier.topic = head.topic AND earlier.event_key = head.event_key
-                AND earlier.delivered_at_ms IS NULL AND earlier.dead_at_ms IS NULL
-                AND (earlier.created_at_ms < head.created_at_ms
-                    OR (earlier.created_at_ms = head.created_at_ms AND earlier.seq < head.seq)))
-        ORDER BY head.created_at_ms, head.seq LIMIT $4 FOR UPDATE OF head SKIP LOCKED))
+        SELECT first.id FROM (SELECT jsonb_array_elements_text(CAST($1 AS jsonb)) AS name) AS topics
+        CROSS JOIN LATERAL (SELECT head.id, head.created_at_ms, head.seq FROM event AS head
+            WHERE head.topic = topics.name AND head.delivered_at_ms IS NULL AND head.dead_at_ms IS NULL AND head.due_at_ms <= $2
+            AND head.id = (SELECT earliest.id FROM event AS earliest
+                WHERE earliest.topic = head.topic AND earliest.event_key = head.event_key
+                    AND earliest.delivered_at_ms IS NULL AND earliest.dead_at_ms IS NULL
+                ORDER BY earliest.topic, earliest.event_key, earliest.created_at_ms, earliest.seq LIMIT 1)
+            ORDER BY head.topic, head.created_at_ms, head.seq LIMIT $4 FOR UPDATE OF head SKIP LOCKED) AS first
+        ORDER BY first.created_at_ms, first.seq LIMIT $4))
     RETURNING *";

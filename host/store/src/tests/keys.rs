@@ -152,6 +152,7 @@ async fn what_was_swapped_by_another_is_found_before_sql_is_committed(t: T) {
         datasource: super::support::SHOP.to_owned(),
         sql: "INSERT INTO shop_exists (id) VALUES (7)".to_owned(),
         writes: true,
+        params: None,
     };
     let one = attempt(&t, "one", 0).await;
     one.scope.sql_execute(&write, Vec::new()).await.unwrap();

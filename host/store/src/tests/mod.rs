@@ -1,11 +1,15 @@
 //! Conformance: every case on both databases, in the order in which an item meets the store.
 
+mod programs;
 mod support;
 
+mod contention;
 mod opening;
 mod private;
 mod sqlite_file;
 mod schema;
+mod poolers;
+mod servers;
 
 mod ticks;
 mod wake;

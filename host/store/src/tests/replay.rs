@@ -43,7 +43,7 @@ fn granted() -> JobSpec {
 }
 
 fn statement(sql: &str, writes: bool) -> Statement {
-    Statement { datasource: SHOP.to_owned(), sql: sql.to_owned(), writes }
+    Statement { datasource: SHOP.to_owned(), sql: sql.to_owned(), writes, params: None }
 }
 
 fn add() -> Statement {

@@ -9,7 +9,7 @@ use domain::clock::Clock;
 use domain::item::Claimed;
 use domain::job::{Access, Grants, JobSpec};
 use domain::lease::{Hold, Trust};
-use domain::plugin::Statement;
+use domain::plugin::{ParamType, Statement};
 use domain::scope::Value::{Blob, Integer, Null, Real, Text};
 use domain::scope::{Rows, Scope, ScopeError, Value};
 use expect_test::expect;
@@ -45,6 +45,7 @@ conformance! {
     endless_statement_is_cut_off,
     datasource_that_is_away_is_told,
     statements_are_checked_at_load,
+    parameters_are_checked_at_load,
 }
 
 const GOODS: &str = "CREATE TABLE goods
@@ -53,11 +54,11 @@ const ALL: &str = "SELECT id, stock, price, name, picture FROM goods ORDER BY id
 const ADD: &str = "INSERT INTO goods (id, stock, price, name, picture) VALUES ($1, $2, $3, $4, $5)";
 const ENDLESS: &str = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT 1 FROM c)";
 
-fn read(sql: &str) -> Statement {
-    Statement { datasource: SHOP.to_owned(), sql: sql.to_owned(), writes: false }
+pub fn read(sql: &str) -> Statement {
+    Statement { datasource: SHOP.to_owned(), sql: sql.to_owned(), writes: false, params: None }
 }
 
-fn write(sql: &str) -> Statement {
+pub fn write(sql: &str) -> Statement {
     Statement { writes: true, ..read(sql) }
 }
 
@@ -66,7 +67,7 @@ pub fn granted(access: Access) -> JobSpec {
     JobSpec { grants, ..job() }
 }
 
-async fn attempt(t: &T, job: JobSpec) -> (Claimed, AttemptScope) {
+pub async fn attempt(t: &T, job: JobSpec) -> (Claimed, AttemptScope) {
     let key = format!("item {}", t.number("SELECT COUNT(*) AS n FROM item").await);
     t.discover(&job, &[&key], 0).await;
     let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
@@ -451,6 +452,54 @@ async fn datasource_that_is_away_is_told(t: T) {
     assert_eq!(store.check_statement(&read("SELECT 1")).await, Ok(()), "its items will tell");
     assert!(scope.end().await.unwrap().is_some(), "the attempt itself can end");
     store.close().await;
+}
+
+async fn parameters_are_checked_at_load(t: T) {
+    execute(t.kind, &t.shop_url, GOODS).await;
+    let declared = |sql: &str, types: &[ParamType]| Statement { params: Some(types.to_vec()), ..read(sql) };
+    let good = [
+        read("SELECT id FROM goods WHERE id = $1 AND name = $2 LIMIT $3"),
+        read("SELECT id FROM goods WHERE id = $2 OR stock = $2 OR price > $1"),
+        declared("SELECT id FROM goods WHERE id = $1 AND name = $2", &[ParamType::Integer, ParamType::Text]),
+        declared("SELECT id FROM goods WHERE picture = $1", &[ParamType::Blob]),
+        read(ADD),
+    ];
+    for statement in good {
+        assert_eq!(t.store.check_statement(&statement).await, Ok(()), "{}", statement.sql);
+    }
+    // What one of the databases would take for a parameter, or for none.
+    let bad: &[&str] = match t.kind {
+        Kind::Sqlite => &[
+            "SELECT id FROM goods WHERE id = ?",
+            "SELECT id FROM goods WHERE id = ?1 AND name = $1",
+            "SELECT id FROM goods WHERE id = :id",
+            "SELECT id FROM goods WHERE id = @id",
+            "SELECT `$2`, $1 FROM (SELECT 1 AS `$2`)",
+        ],
+        Kind::Postgres => &["SELECT id FROM goods WHERE id = ?", "SELECT id FROM goods WHERE id = :id"],
+    };
+    for sql in bad {
+        assert!(t.store.check_statement(&read(sql)).await.is_err(), "{sql}");
+    }
+    if t.kind == Kind::Sqlite {
+        return; // It gives parameters no types: what a plugin declares is what calls are held to.
+    }
+    let wrong =
+        declared("SELECT id FROM goods WHERE id = $1 AND name = $2", &[ParamType::Text, ParamType::Text]);
+    assert!(t.store.check_statement(&wrong).await.unwrap_err().contains("integer = text"));
+    execute(t.kind, &t.shop_url, "CREATE TABLE dated (at TIMESTAMPTZ, tags TEXT[], note JSONB)").await;
+    for never in ["at > $1", "tags = $1", "note = $1", "substr('a', $1) = 'b'", "'a' = ANY ($1)"] {
+        let sql = format!("SELECT 1 FROM dated WHERE {never}");
+        assert!(t.store.check_statement(&read(&sql)).await.is_err(), "{sql}");
+    }
+    for cast in [
+        "at > CAST($1 AS TIMESTAMPTZ)",
+        "substr('a', CAST($1 AS INTEGER)) = 'b'",
+        "'a' = ANY (CAST($1 AS TEXT[]))",
+    ] {
+        let sql = format!("SELECT 1 FROM dated WHERE {cast}");
+        assert_eq!(t.store.check_statement(&read(&sql)).await, Ok(()), "{sql}");
+    }
 }
 
 async fn statements_are_checked_at_load(t: T) {

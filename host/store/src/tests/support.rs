@@ -110,7 +110,7 @@ impl TestDb {
             Kind::Sqlite => (file("tidemill.db"), file("shop.db")),
             // The shop's tables lie in the same database: ours have a schema of their own.
             Kind::Postgres => {
-                let url = new_postgres_database().await;
+                let url = new_database().await;
                 (url.clone(), url)
             }
         };
@@ -132,7 +132,7 @@ pub fn postgres_url() -> String {
         .unwrap_or_else(|_| panic!("set TIDEMILL_TEST_POSTGRES, or run `cargo xtask test`"))
 }
 
-async fn new_postgres_database() -> String {
+pub async fn new_database() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let server = postgres_url();
     let name = format!("store_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

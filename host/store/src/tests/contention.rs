@@ -1,0 +1,178 @@
+//! Serialization failures and deadlocks: the same work is done again, and nobody hears of it.
+
+use std::sync::Arc;
+
+use domain::job::Access;
+use domain::scope::Scope as _;
+
+use super::sql::{attempt, granted, read, write};
+use super::support::{Kind, SHOP, T, at, execute, job, page, resolved, run};
+use crate::answers::{Answer, Keyed, Once};
+use crate::commit::Committed;
+use crate::db::args;
+use crate::{StoreError, sql};
+
+/// After every instant of these cases.
+const LATE: i64 = 9_000_000_000_000;
+
+/// Has the first `times` changes of a table fail, as if another transaction had been in the way.
+fn fails(schema: &str, table: &str, times: u32, code: &str, at_commit: bool) -> String {
+    let kind = if at_commit { "CONSTRAINT TRIGGER" } else { "TRIGGER" };
+    let when = if at_commit { "AFTER INSERT OR UPDATE" } else { "BEFORE INSERT OR UPDATE" };
+    let deferred = if at_commit { "DEFERRABLE INITIALLY DEFERRED" } else { "" };
+    let name = format!("meets_{table}_{times}_{code}_{at_commit}").to_lowercase();
+    format!(
+        "CREATE SEQUENCE {schema}.{name}; CREATE FUNCTION {schema}.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('{schema}.{name}') <= {times} THEN RAISE EXCEPTION 'met' USING ERRCODE = '{code}'; END IF;
+            RETURN NEW; END $$;
+        CREATE {kind} {name} {when} ON {schema}.{table} {deferred} FOR EACH ROW EXECUTE FUNCTION {schema}.{name}()"
+    )
+}
+
+async fn prepare(t: &T, table: &str, times: u32, code: &str, at_commit: bool) {
+    execute(Kind::Postgres, &t.url, &fails("tidemill", table, times, code, at_commit)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_step_of_an_item_goes_through() {
+    async fn case(t: T) {
+        for (table, code) in
+            [("run", "40001"), ("item", "40001"), ("attempt", "40P01"), ("job", "40P01"), ("host", "40001")]
+        {
+            prepare(&t, table, 2, code, false).await;
+        }
+        for table in ["item", "attempt", "run"] {
+            prepare(&t, table, 3, "40001", true).await;
+        }
+        t.store.put_job(&job(), at(0)).await.unwrap();
+        t.discover(&job(), &["a", "b"], 0).await;
+        let claimed = t.claim(2, 0).await;
+        assert_eq!(claimed.len(), 2);
+        t.store.renew(super::support::lease(1, 1)).await.unwrap();
+        let ends = claimed.iter().map(|item| t.end(item, resolved(), 1));
+        let ends: Vec<_> = futures_util::future::join_all(ends).await;
+        assert_eq!(ends, [Committed::Applied; 2]);
+        assert_eq!(t.number("SELECT COUNT(*) AS n FROM attempt").await, 2);
+        assert_eq!(
+            t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'resolved' AND attempts = 1").await,
+            2
+        );
+    }
+    run(Kind::Postgres, case).await;
+}
+
+/// Also the parts of one request, which are savepoints of one transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_several_parts_goes_through() {
+    async fn case(t: T) {
+        prepare(&t, "job", 2, "40001", false).await;
+        prepare(&t, "answer", 2, "40P01", false).await;
+        prepare(&t, "job", 1, "40001", true).await;
+        let request = Keyed { actor: "ada", key: "k", sha256: "x" };
+        let answer = Answer { status: 201, location: None, body: b"made".to_vec() };
+        let work = async {
+            t.store.put_job(&job(), at(0)).await.unwrap();
+            t.store.trigger(&job().name, None, "ada", at(0)).await.unwrap();
+            answer.clone()
+        };
+        assert_eq!(t.store.once(request, at(0), work).await.unwrap(), Once::Now(answer.clone()));
+        let never = async { unreachable!("it is carried out twice") };
+        assert_eq!(t.store.once(request, at(1), never).await.unwrap(), Once::Before(answer));
+        assert_eq!(t.number("SELECT COUNT(*) AS n FROM run").await, 1);
+    }
+    run(Kind::Postgres, case).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_never_goes_through_is_not_told_as_an_outage() {
+    async fn case(t: T) {
+        prepare(&t, "job", u32::MAX, "40001", false).await;
+        let error = t.store.put_job(&job(), at(0)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
+        assert!(!error.to_string().contains("not available"), "{error}");
+        assert!(t.store.ping().await.is_ok());
+        assert_eq!(t.store.connection_trouble(), None);
+    }
+    run(Kind::Postgres, case).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadlock_is_resolved_and_both_go_on() {
+    async fn case(t: T) {
+        for name in ["one", "two"] {
+            let job = domain::job::JobSpec { name: name.parse().unwrap(), ..job() };
+            t.store.put_job(&job, at(0)).await.unwrap();
+        }
+        let barrier = Arc::new(tokio::sync::Barrier::new(2));
+        let turn = |first: &'static str, second: &'static str| {
+            let (store, barrier) = (t.store.clone(), barrier.clone());
+            tokio::spawn(async move {
+                let mut tx = store.db.begin().await?;
+                tx.execute(sql::jobs::JOB_SET_TICKED, &args![first, LATE]).await?;
+                barrier.wait().await;
+                tx.execute(sql::jobs::JOB_SET_TICKED, &args![second, LATE + 1]).await?;
+                tx.commit().await
+            })
+        };
+        let (one, other) = (turn("one", "two"), turn("two", "one"));
+        one.await.unwrap().unwrap();
+        other.await.unwrap().unwrap();
+    }
+    run(Kind::Postgres, case).await;
+}
+
+/// What was done before would have another answer now: then the error is told, and nothing is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_be_answered_otherwise_is_not_done_again() {
+    async fn case(t: T) {
+        t.discover(&job(), &["a"], 0).await;
+        prepare(&t, "job", 1, "40001", false).await;
+        let mut tx = t.store.db.begin().await.unwrap();
+        let counted = tx.fetch(sql::flow::RUNNING_COUNT, &args!["wallet"]).await.unwrap();
+        assert_eq!(counted[0].int("n").unwrap(), 0);
+        t.claim_one(0).await;
+        let add = sql::jobs::JOB_PUT;
+        let args = args!["wallet", "p", "{}", 0_i64];
+        let error = tx.execute(add, &args).await.unwrap_err();
+        assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
+        tx.execute(add, &args).await.unwrap_err();
+    }
+    run(Kind::Postgres, case).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_of_a_job_go_through() {
+    async fn case(t: T) {
+        execute(Kind::Postgres, &t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY, name TEXT)").await;
+        execute(Kind::Postgres, &t.shop_url, &fails("public", "goods", 3, "40001", false)).await;
+        let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
+        scope.sql_query(&read("SELECT id FROM goods"), vec![]).await.unwrap();
+        for id in 1..4 {
+            let add = write(&format!("INSERT INTO goods (id) VALUES ({id})"));
+            assert_eq!(scope.sql_execute(&add, vec![]).await.unwrap(), 1);
+        }
+        assert!(scope.end().await.unwrap().is_some());
+        assert_eq!(t.number("SELECT COUNT(*) AS n FROM public.goods").await, 3);
+        assert_eq!(scope.contended().await, None);
+
+        execute(Kind::Postgres, &t.shop_url, &fails("public", "goods", u32::MAX, "40P01", false)).await;
+        let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
+        let error = scope.sql_execute(&write("INSERT INTO goods (id) VALUES (9)"), vec![]).await.unwrap_err();
+        assert!(matches!(error, domain::scope::ScopeError::Database(_)), "{error}");
+        let why = scope.contended().await.unwrap();
+        assert!(why.starts_with(&format!("datasource {SHOP:?}: ")), "{why}");
+    }
+    run(Kind::Postgres, case).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_not_put_twice() {
+    async fn case(t: T) {
+        let run = t.run(&job(), 0).await;
+        prepare(&t, "item", 2, "40001", true).await;
+        let sum = t.put(&run, &job(), &page(&["a", "b", "c"], None), 0).await;
+        assert_eq!(sum.queued, 3);
+        assert_eq!(t.number("SELECT queued AS n FROM run").await, 3);
+    }
+    run(Kind::Postgres, case).await;
+}

@@ -1,0 +1,236 @@
+//! One address, several servers: what a host does when the one that answers is not, or not any more, the right one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::scope::{Scope as _, ScopeError};
+
+use super::programs::{Postgres, Relay};
+use super::sql::{attempt, granted, read, write};
+use super::support::{Kind, T, at, config, execute, job, new_database, postgres_url, try_execute};
+use crate::{Store, StoreError};
+
+/// How soon work has to go on.
+const RESUMED_WITHIN: Duration = Duration::from_secs(10);
+
+struct Pair {
+    old: Postgres,
+    new: Postgres,
+    relay: Relay,
+    t: T,
+}
+
+impl Pair {
+    /// A store on `old`, which `new` follows.
+    async fn start() -> Pair {
+        let old = Postgres::start().await;
+        execute(Kind::Postgres, &old.url(), "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
+        let relay = Relay::to(old.port());
+        let store = Arc::new(Store::open(&config(&relay.url(), &relay.url())).await.unwrap());
+        let new = old.standby().await;
+        let t = T {
+            kind: Kind::Postgres,
+            store,
+            url: relay.url(),
+            shop_url: relay.url(),
+            _folder: Arc::new(tempfile::tempdir().unwrap()),
+        };
+        t.store.put_job(&job(), at(0)).await.unwrap();
+        let pair = Pair { old, new, relay, t };
+        pair.use_all_connections().await;
+        pair
+    }
+
+    /// All of them will have to be exchanged.
+    async fn use_all_connections(&self) {
+        let mut open = Vec::new();
+        for _ in 0..10 {
+            open.push(self.t.store.db.begin().await.unwrap());
+        }
+    }
+
+    async fn promote(&self) {
+        execute(Kind::Postgres, &self.new.url(), "SELECT pg_promote()").await;
+    }
+
+    /// What was written last is on the other server too.
+    async fn catch_up(&self) {
+        let job = "SELECT 1 / COUNT(*) FROM tidemill.job";
+        while try_execute(Kind::Postgres, &self.new.url(), job).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Until the store can be written to, and a job can use its business database.
+    async fn resumes(&self, within: Duration) {
+        let start = Instant::now();
+        let mut seconds = 1;
+        loop {
+            seconds += 1;
+            let written = self.t.store.put_job(&job(), at(seconds)).await;
+            let told = written.as_ref().err().map(ToString::to_string);
+            assert!(start.elapsed() < within, "{told:?}");
+            if written.is_ok() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let (_, scope) = attempt(&self.t, granted(domain::job::Access::ReadWrite)).await;
+        let add = write("INSERT INTO goods VALUES (1)");
+        let mut written = scope.sql_execute(&add, vec![]).await;
+        while written.is_err() {
+            assert!(start.elapsed() < within, "{written:?}");
+            let (_, scope) = attempt(&self.t, granted(domain::job::Access::ReadWrite)).await;
+            written = scope.sql_execute(&add, vec![]).await;
+        }
+        // It is the new server that was written to.
+        let rows = "SELECT 1 / COUNT(*) FROM tidemill.item";
+        execute(Kind::Postgres, &self.new.url(), rows).await;
+    }
+
+    /// It is heard of there what other hosts do.
+    async fn hears(&self) {
+        let start = Instant::now();
+        let woken = self.t.store.woken();
+        tokio::pin!(woken);
+        let mut rounds = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                () = &mut woken => return,
+                _ = rounds.tick() => {}
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "a wake-up on the new server is not heard");
+            execute(Kind::Postgres, &self.new.url(), "SELECT pg_notify('tidemill_work', 'other')").await;
+        }
+    }
+}
+
+/// The old server goes on and refuses to write; it never closes a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_leaves_a_server_that_became_read_only() {
+    let pair = Pair::start().await;
+    pair.catch_up().await;
+    let (_, scope) = attempt(&pair.t, granted(domain::job::Access::ReadWrite)).await;
+    scope.sql_query(&read("SELECT id FROM goods"), vec![]).await.unwrap();
+    scope.abort().await;
+    execute(Kind::Postgres, &pair.old.url(), "ALTER SYSTEM SET default_transaction_read_only = on").await;
+    execute(Kind::Postgres, &pair.old.url(), "SELECT pg_reload_conf()").await;
+    pair.promote().await;
+    pair.relay.lead_to(pair.new.port());
+    pair.resumes(RESUMED_WITHIN).await;
+    pair.hears().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_leaves_a_server_that_shuts_down() {
+    let pair = Pair::start().await;
+    pair.catch_up().await;
+    pair.promote().await;
+    pair.relay.lead_to(pair.new.port());
+    pair.old.stop_fast();
+    pair.resumes(RESUMED_WITHIN).await;
+    pair.hears().await;
+}
+
+/// Nothing says that it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_leaves_a_server_that_says_nothing_any_more() {
+    let pair = Pair::start().await;
+    pair.catch_up().await;
+    pair.promote().await;
+    let mut waits = pair.t.store.db.begin().await.unwrap();
+    pair.relay.freeze_and_lead_to(pair.new.port());
+    let waits = tokio::spawn(async move { waits.fetch(crate::sql::hosts::VERSION, &[]).await.map(|_| ()) });
+    pair.resumes(RESUMED_WITHIN).await;
+    pair.hears().await;
+    // What was on its way is given up then, too.
+    let start = Instant::now();
+    assert!(matches!(waits.await.unwrap(), Err(StoreError::Unavailable(_))));
+    assert!(start.elapsed() < RESUMED_WITHIN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_refused_at_a_start_and_its_promotion_is_not() {
+    let old = Postgres::start().await;
+    Store::open(&config(&old.url(), &old.url())).await.unwrap().close().await;
+    let new = old.standby().await;
+    let error = Store::open(&config(&new.url(), &new.url())).await.err().expect("a standby was opened");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert!(error.to_string().contains("the server is read-only (it is a standby)"), "{error}");
+    // What only reads may read there.
+    let t = T {
+        kind: Kind::Postgres,
+        store: Arc::new(Store::open(&config(&old.url(), &new.url())).await.unwrap()),
+        url: old.url(),
+        shop_url: new.url(),
+        _folder: Arc::new(tempfile::tempdir().unwrap()),
+    };
+    let (_, scope) = attempt(&t, granted(domain::job::Access::Read)).await;
+    scope.sql_query(&read("SELECT 1"), vec![]).await.unwrap();
+    let refused = scope.sql_query(&read("CREATE TABLE nothing (id INTEGER)"), vec![]).await.unwrap_err();
+    assert!(matches!(refused, ScopeError::Database(_)), "{refused}");
+    t.store.close().await;
+    execute(Kind::Postgres, &new.url(), "SELECT pg_promote()").await;
+    Store::open(&config(&new.url(), &new.url())).await.unwrap().close().await;
+}
+
+/// A role of its own, because limits do not hold for superusers.
+async fn limited(name: &str, limit: u32) -> (String, String) {
+    let direct = new_database().await;
+    let database = direct.rsplit('/').next().unwrap();
+    let role = format!("{name}_{}", std::process::id());
+    let make = format!(
+        "CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT CREATE ON DATABASE {database} TO {role}"
+    );
+    execute(Kind::Postgres, &direct, &make).await;
+    (direct.replace("postgres@", &format!("{role}@")), direct)
+}
+
+async fn drop_database(direct: &str, role_url: &str) {
+    let database = direct.rsplit('/').next().unwrap();
+    let role = role_url.split("//").nth(1).and_then(|rest| rest.split('@').next()).unwrap();
+    execute(Kind::Postgres, &postgres_url(), &format!("DROP DATABASE {database} WITH (FORCE)")).await;
+    execute(Kind::Postgres, &postgres_url(), &format!("DROP ROLE {role}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_connections_at_a_start_are_told() {
+    let (url, direct) = limited("crowded_start", 0).await;
+    let error = Store::open(&config(&url, &direct)).await.err().expect("it was opened");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert!(error.to_string().contains("too many connections: "), "{error}");
+    assert!(error.to_string().contains("raise max_connections"), "{error}");
+    drop_database(&direct, &url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_connections_while_it_works_are_told() {
+    let (url, direct) = limited("crowded", 4).await;
+    let store = Store::open(&config(&url, &url)).await.unwrap();
+    let mut open = Vec::new();
+    let error = loop {
+        match store.db.begin().await {
+            Ok(tx) => open.push(tx),
+            Err(error) => break StoreError::from(error),
+        }
+    };
+    assert!(open.len() <= 4);
+    assert!(error.to_string().contains("too many connections: "), "{error}");
+    assert!(store.connection_trouble().is_some_and(|why| why.contains("raise max_connections")));
+    // A datasource says the same to its jobs.
+    let t = T {
+        kind: Kind::Postgres,
+        store: Arc::new(Store::open(&config(&direct, &url)).await.unwrap()),
+        url: direct.clone(),
+        shop_url: url.clone(),
+        _folder: Arc::new(tempfile::tempdir().unwrap()),
+    };
+    let (_, scope) = attempt(&t, granted(domain::job::Access::Read)).await;
+    let error = scope.sql_query(&read("SELECT 1"), vec![]).await.unwrap_err();
+    assert!(matches!(error, ScopeError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("too many connections: "), "{error}");
+    drop(open);
+    store.close().await;
+    t.store.close().await;
+    drop_database(&direct, &url).await;
+}

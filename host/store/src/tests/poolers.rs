@@ -98,7 +98,7 @@ async fn sessions_that_others_used_serve() {
         let bouncer =
             PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = session", "server_reset_query ="]).await;
         let mut other = PgConnection::connect(&bouncer.url(&t.url)).await.unwrap();
-        let left = "SET search_path TO public; SET statement_timeout TO 1; CREATE TEMP TABLE item (id TEXT)";
+        let left = "SET search_path TO public; SET statement_timeout TO 0; CREATE TEMP TABLE item (id TEXT)";
         sqlx::raw_sql(left).execute(&mut other).await.unwrap();
         other.close().await.unwrap();
         let behind = Store::open(&config(&bouncer.url(&t.url), &t.shop_url)).await.unwrap();
@@ -139,7 +139,10 @@ async fn transaction_pooling_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transaction_pooling_in_turns_is_refused_by_name() {
-    run(Kind::Postgres, |t| is_refused(t, &["pool_mode = transaction", "server_round_robin = 1"])).await;
+    run(Kind::Postgres, |t| {
+        is_refused(t, &[DROPS_OPTIONS, "pool_mode = transaction", "server_round_robin = 1"])
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,6 +105,11 @@ async fn sessions_that_others_used_serve() {
         let behind = T { store: behind.into(), ..t };
         behind.attempt("a", failed(), 0).await;
         behind.store.close().await;
+        // The server connections of that store, with its prepared statements.
+        let again = Store::open(&config(&bouncer.url(&behind.url), &behind.shop_url)).await.unwrap();
+        let again = T { store: again.into(), ..behind };
+        again.attempt("b", failed(), 1).await;
+        again.store.close().await;
     }
     run(Kind::Postgres, case).await;
 }

@@ -112,17 +112,19 @@ fn counted(number: usize) -> String {
 
 fn parameters(plain: &str) -> Result<usize, String> {
     let mut seen = BTreeSet::new();
-    for after in plain.split('$').skip(1) {
+    let mut pieces = plain.split('$').skip(1).peekable();
+    while let Some(after) = pieces.next() {
         let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (digits, rest) = after.split_at(digits);
         let number = digits.parse().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
-        // A name that begins with digits is one parameter to SQLite, and two words to Postgres.
-        let is_whole = !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$');
+        // A name that begins with digits is one parameter to SQLite, and two words to Postgres; so is `$1$2`.
+        let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        let is_whole = !goes_on && !(rest.is_empty() && pieces.peek().is_some());
         let number = number.filter(|_| is_whole && !digits.starts_with('0'));
         seen.insert(number.ok_or_else(|| {
             let word: String =
                 after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').take(20).collect();
-            format!("{:?} is no parameter: they are $1, $2 …", format!("${word}"))
+            format!("${word} is no parameter of its own: they are $1, $2 …")
         })?);
     }
     match (1..=seen.len()).find(|number| !seen.contains(number)) {

@@ -36,7 +36,24 @@ fn parameters_are_numbered_without_a_gap() {
             |number: Result<usize, String>| number.map_or_else(|why| why, |number| number.to_string());
         format!("{sql}: {} / {}\n", words(statement.parameters()), words(statement.parameters_on_sqlite()))
     };
-    expect![[r#""#]].assert_eq(&texts.iter().map(line).collect::<String>());
+    expect![[r#"
+        SELECT 1: 0 / 0
+        SELECT a FROM t WHERE b = $1: 1 / 1
+        SELECT a FROM t WHERE b = $2 AND c = $1 AND d = $2: 2 / 2
+        SELECT $1::text, '$7', "$8" FROM t: 1 / ':' begins a parameter in SQLite: parameters are $1, $2 …
+        SELECT $2: it has a parameter $2, and no $1: parameters are numbered from $1 without a gap / it has a parameter $2, and no $1: parameters are numbered from $1 without a gap
+        SELECT $1, $3: it has a parameter $3, and no $2: parameters are numbered from $1 without a gap / it has a parameter $3, and no $2: parameters are numbered from $1 without a gap
+        SELECT $0: $0 is no parameter of its own: they are $1, $2 … / $0 is no parameter of its own: they are $1, $2 …
+        SELECT $01: $01 is no parameter of its own: they are $1, $2 … / $01 is no parameter of its own: they are $1, $2 …
+        SELECT $1a: $1a is no parameter of its own: they are $1, $2 … / $1a is no parameter of its own: they are $1, $2 …
+        SELECT $1$2: $1 is no parameter of its own: they are $1, $2 … / $1 is no parameter of its own: they are $1, $2 …
+        SELECT $32767: $32767 is no parameter of its own: they are $1, $2 … / $32767 is no parameter of its own: they are $1, $2 …
+        SELECT $99999999999999999999999: $99999999999999999999 is no parameter of its own: they are $1, $2 … / $99999999999999999999 is no parameter of its own: they are $1, $2 …
+        SELECT a[$1], `$2` FROM t: 2 / 0
+        SELECT ?: 0 / '?' begins a parameter in SQLite: parameters are $1, $2 …
+        SELECT $1 WHERE a = :name: 1 / ':' begins a parameter in SQLite: parameters are $1, $2 …
+        SELECT @a: 0 / '@' begins a parameter in SQLite: parameters are $1, $2 …
+    "#]].assert_eq(&texts.iter().map(line).collect::<String>());
 }
 
 fn described(params: serde_json::Value) -> Result<Describe, String> {
@@ -83,5 +100,17 @@ fn calls_give_what_is_declared() {
     tell(&declared, &[Value::Text("1".to_owned()), Value::Null]);
     tell(&declared, &[Value::Integer(1), Value::Text("x".to_owned())]);
     tell(&declared, &[Value::Real(1.0), Value::Null]);
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        []: statement "find" has 1 parameter, and 0 were given
+        [Null, Null]: statement "find" has 1 parameter, and 2 were given
+        [Null]: statement "find" has 2 parameters, and 1 were given
+        [Boolean(true), Real(1.0)]: fine
+        [Integer(1), Blob([1])]: fine
+        [Null, Null]: fine
+        [Integer(1)]: statement "find" has 2 parameters, and 1 were given
+        [Text("1"), Null]: $1 of statement "find" is declared as integer, and text was given
+        [Integer(1), Text("x")]: $2 of statement "find" is declared as blob, and text was given
+        [Real(1.0), Null]: $1 of statement "find" is declared as integer, and real was given
+    "#]]
+    .assert_eq(&told);
 }

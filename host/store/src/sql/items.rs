@@ -145,7 +145,7 @@ pub const ITEM_BY_HAND: Sql = Sql::same(
 
 /// The first key that is not before the wanted one: only the index of keys has that order (see [`ITEMS_BY_KEYS`]).
 pub const ITEM_GET: Sql = Sql::same(
-    "SELECT * FROM (SELECT * FROM item WHERE job = $1 AND item_key >= $2 ORDER BY item_key LIMIT 1) AS item
+    "SELECT * FROM (SELECT * FROM item WHERE job = $1 AND item_key >= $2 ORDER BY item_key LIMIT 1) AS found
     WHERE item_key = $2",
 );
 

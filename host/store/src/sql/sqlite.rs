@@ -38,9 +38,10 @@ pub const ITEMS_BY_KEYS: &str =
     "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
     FROM item WHERE job = $1 AND item_key IN (SELECT value FROM json_each($2))";
 
+/// In the index of open runs, whose condition is repeated for that: in the order of time it would read all that are over.
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
-    WHERE id IN (SELECT id FROM run
-        WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
+    WHERE id IN (SELECT id FROM run INDEXED BY run_open
+        WHERE job = $4 AND state IN ('discovering', 'running') AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
             AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($4, '*'))
         ORDER BY created_at_ms LIMIT 1)
     RETURNING *";
@@ -50,13 +51,13 @@ pub const ITEMS_RENEW: &str =
         AND attempt_id IN (SELECT value FROM json_each($3))
     RETURNING attempt_id";
 
-pub const RUNS_RENEW: &str =
-    "UPDATE run SET lease_until_ms = max(lease_until_ms, $2) WHERE state = 'discovering' AND host_id = $1
+pub const RUNS_RENEW: &str = "UPDATE run INDEXED BY run_open SET lease_until_ms = max(lease_until_ms, $2)
+    WHERE state IN ('discovering', 'running') AND state = 'discovering' AND host_id = $1
         AND attempt_id IN (SELECT value FROM json_each($3))
     RETURNING attempt_id";
 
 pub const EVENTS_CLAIM: &str = "UPDATE event SET due_at_ms = $3, tries = tries + 1 WHERE id IN (
-        SELECT head.id FROM event AS head
+        SELECT head.id FROM event AS head INDEXED BY event_pending
         WHERE head.delivered_at_ms IS NULL AND head.dead_at_ms IS NULL AND head.due_at_ms <= $2
         AND head.topic IN (SELECT value FROM json_each($1))
         AND NOT EXISTS (SELECT 1 FROM event AS earlier

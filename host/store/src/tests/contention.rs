@@ -12,9 +12,6 @@ use crate::commit::Committed;
 use crate::db::args;
 use crate::{StoreError, sql};
 
-/// After every instant of these cases.
-const LATE: i64 = 9_000_000_000_000;
-
 /// Has the first `times` changes of a table fail, as if another transaction had been in the way.
 fn fails(schema: &str, table: &str, times: u32, code: &str, at_commit: bool) -> String {
     let kind = if at_commit { "CONSTRAINT TRIGGER" } else { "TRIGGER" };
@@ -108,9 +105,9 @@ async fn a_deadlock_is_resolved_and_both_go_on() {
             let (store, barrier) = (t.store.clone(), barrier.clone());
             tokio::spawn(async move {
                 let mut tx = store.db.begin().await?;
-                tx.execute(sql::jobs::JOB_SET_TICKED, &args![first, LATE]).await?;
+                tx.execute(sql::jobs::JOB_PUT, &args![first, "p", "{}", 0_i64]).await?;
                 barrier.wait().await;
-                tx.execute(sql::jobs::JOB_SET_TICKED, &args![second, LATE + 1]).await?;
+                tx.execute(sql::jobs::JOB_PUT, &args![second, "p", "{}", 0_i64]).await?;
                 tx.commit().await
             })
         };

@@ -173,8 +173,8 @@ async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
     execute(&mut conn, &format!("SET plan_cache_mode = force_{mode}_plan")).await;
     for (name, sql, values) in hot() {
         let (types, values) = (list(&values, |(kind, _)| kind.to_owned()), list(&values, |(_, text)| text));
-        execute(&mut conn, &format!("PREPARE {name} ({types}) AS {}", sql.postgres())).await;
-        execute(&mut conn, &format!("BEGIN; EXECUTE {name} ({values}); ROLLBACK")).await;
+        execute(&mut conn, &format!("PREPARE hot_{name} ({types}) AS {}", sql.postgres())).await;
+        execute(&mut conn, &format!("BEGIN; EXECUTE hot_{name} ({values}); ROLLBACK")).await;
     }
     execute(&mut conn, &fill(|rows| format!("generate_series(1, {rows}) AS i"))).await;
     for table in TABLES {
@@ -183,7 +183,7 @@ async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
     for (name, _, values) in hot() {
         execute(&mut conn, "BEGIN").await;
         let values = list(&values, |(_, text)| text);
-        let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} ({values})");
+        let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot_{name} ({values})");
         let row = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut *conn).await.unwrap();
         execute(&mut conn, "ROLLBACK").await;
         let plan: serde_json::Value = row.try_get_unchecked::<String, _>(0).unwrap().parse().unwrap();

@@ -98,13 +98,18 @@ async fn sessions_that_others_used_serve() {
         let bouncer =
             PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = session", "server_reset_query ="]).await;
         let mut other = PgConnection::connect(&bouncer.url(&t.url)).await.unwrap();
-        let left = "SET search_path TO public; SET statement_timeout TO 1; CREATE TEMP TABLE item (id TEXT)";
+        let left = "SET search_path TO public; SET statement_timeout TO 0; CREATE TEMP TABLE item (id TEXT)";
         sqlx::raw_sql(left).execute(&mut other).await.unwrap();
         other.close().await.unwrap();
         let behind = Store::open(&config(&bouncer.url(&t.url), &t.shop_url)).await.unwrap();
         let behind = T { store: behind.into(), ..t };
         behind.attempt("a", failed(), 0).await;
         behind.store.close().await;
+        // The server connections of that store, with its prepared statements.
+        let again = Store::open(&config(&bouncer.url(&behind.url), &behind.shop_url)).await.unwrap();
+        let again = T { store: again.into(), ..behind };
+        again.attempt("b", failed(), 1).await;
+        again.store.close().await;
     }
     run(Kind::Postgres, case).await;
 }
@@ -139,7 +144,10 @@ async fn transaction_pooling_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transaction_pooling_in_turns_is_refused_by_name() {
-    run(Kind::Postgres, |t| is_refused(t, &["pool_mode = transaction", "server_round_robin = 1"])).await;
+    run(Kind::Postgres, |t| {
+        is_refused(t, &[DROPS_OPTIONS, "pool_mode = transaction", "server_round_robin = 1"])
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,10 +14,11 @@ use sqlx::{Connection, PgConnection};
 
 /// Runs a program until stdin closes, so that it ends however the test does.
 const KEEPER: &str = r#"
+signal=$1; shift
 exec 3<&0
 "$@" 3<&- </dev/null &
 program=$!
-(read -r _ <&3; kill -QUIT $program) &
+(read -r _ <&3; kill -$signal $program) &
 wait $program
 kill $! 2>/dev/null
 "#;
@@ -66,9 +67,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn start(program: &Path, args: &[&str], folder: Folder) -> Kept {
+    fn start(signal: &str, program: &Path, args: &[&str], folder: Folder) -> Kept {
         let mut keeper = command("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(program).args(args).current_dir("/");
+        keeper.args(["-c", KEEPER, "keeper", signal]).arg(program).args(args).current_dir("/");
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Kept { keeper: keeper.spawn().unwrap(), folder }
     }
@@ -110,7 +111,8 @@ impl PgBouncer {
         let file = folder.0.join("pgbouncer.ini");
         std::fs::write(&file, text).unwrap();
         output(Command::new("chmod").args(["-R", "a+rX"]).arg(&folder.0));
-        let kept = Kept::start(Path::new("/usr/sbin/pgbouncer"), &["-q", file.to_str().unwrap()], folder);
+        let kept =
+            Kept::start("KILL", Path::new("/usr/sbin/pgbouncer"), &["-q", file.to_str().unwrap()], folder);
         let bouncer = PgBouncer { port, _kept: kept };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -178,7 +180,7 @@ impl Postgres {
         let (data, port_setting) = (folder.0.join("data"), format!("port={port}"));
         let args = ["-D", data.to_str().unwrap(), "-c", &port_setting, "-c", "listen_addresses=127.0.0.1"];
         let more = ["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "log_min_messages=panic"];
-        let kept = Kept::start(&program("postgres"), &[&args[..], &more[..]].concat(), folder);
+        let kept = Kept::start("QUIT", &program("postgres"), &[&args[..], &more[..]].concat(), folder);
         let server = Postgres { port, kept };
         wait_for(&server.url()).await;
         server

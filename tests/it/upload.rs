@@ -121,6 +121,9 @@ async fn until_stage(address: SocketAddr, stage: &str) -> String {
 
 async fn an_upload_passes_trial_and_approval_and_survives_restarts(kind: Kind) {
     let databases = Databases::new(kind).await;
+    databases
+        .business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)")
+        .await;
     let jobs = format!(
         "[plugins]\n{RULES}[datasources.witness]\nurl = \"{}\"\n{JOB}\
         [jobs.versioned.grants]\nsql = {{ witness = \"read-write\" }}\nevents = [\"witness\"]\nkeyvalue = true\n",

@@ -133,7 +133,7 @@ async fn process(
     found(&state, &id).await?;
     let made_due = state.store.batch_process(&id, &actor.0, state.clock.now()).await?;
     let batch = found(&state, &id).await?;
-    let waits = match made_due {
+    let waits = match batch.pending + batch.retrying {
         0 => None,
         _ => waits::of(&state, batch.job.as_str()).await?,
     };

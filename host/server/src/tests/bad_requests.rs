@@ -37,7 +37,7 @@ async fn queries_and_paths() {
         get("/api/v1/runs?limit=99999999999999999999"),
         get("/api/v1/runs?limit=1&limit=2"),
         get("/api/v1/runs?colour=blue"),
-        get("/api/v1/items?state=pending"),
+        get("/api/v1/items?state=ready"),
         get("/api/v1/items/wallet/%FF"),
         get("/api/v1/items/wallet/none"),
         get("/api/v1/runs/1"),
@@ -57,8 +57,8 @@ async fn queries_and_paths() {
           400 "bad-query" "duplicate field `limit`"
         GET /api/v1/runs?colour=blue
           400 "bad-query" "colour: unknown field `colour`, expected `job` or `limit`"
-        GET /api/v1/items?state=pending
-          400 "bad-query" "state: \"pending\" is not a state of an item; use one of waiting, running, awaiting, resolved, manual_required, abandoned (pending and retrying are waiting)"
+        GET /api/v1/items?state=ready
+          400 "bad-query" "state: \"ready\" is no state of an item; use pending, retrying, waiting (both of them), running, awaiting, resolved, manual_required (shown as \"needs a person\") or abandoned"
         GET /api/v1/items/wallet/%FF
           400 "bad-path" "Invalid URL: Invalid UTF-8 in `key`"
         GET /api/v1/items/wallet/none
@@ -124,7 +124,7 @@ async fn bodies() {
         POST /api/v1/outbox/taken
           400 "bad-body" "ids[0]: \"x\" is not an event's id"
         POST /api/v1/jobs/Wallet
-          404 "not-found" "there is no job \"Wallet\""
+          404 "not-found" "there is no job \"Wallet\"; did you mean \"wallet\"?"
     "#]]
     .assert_eq(&told(&world, requests).await);
 }

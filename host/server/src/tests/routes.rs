@@ -83,8 +83,7 @@ async fn requests(world: &World) -> Vec<(String, String)> {
     let version = |n: u8| json!({ "digest": digest(n).to_string() }).to_string();
     let item = json!({ "operation": "a", "payload": { "of": PAYLOAD } });
     let batch = json!({ "id": "b", "job": "wallet", "created_by": "eve", "items": [item] }).to_string();
-    let edit =
-        json!({ "set": { "concurrency": 2, "config.password": PAYLOAD, "config.deep.er": [PAYLOAD] } });
+    let edit = json!({ "set": { "concurrency": 2, "config.password": PAYLOAD } });
     let none = || "{}".to_owned();
     let plain = vec![
         ("/jobs/wallet", json!({ "params": { "of": PAYLOAD } }).to_string()),

@@ -96,6 +96,7 @@ async fn the_api_holds_a_lock_for_a_time(t: T) {
     assert!(!t.store.release_lock("ledger", None, "ada", at(22)).await.unwrap(), "an attempt's lock");
     expect![[r#"
         ada lock_taken ledger: token 1, until 2026-11-20T12:00:10Z
+        ada lock_renewed ledger: token 1, until 2026-11-20T12:00:20Z
         bob lock_taken ledger: token 2, until 2026-11-20T12:00:40Z
         ada lock_released ledger: token 2
     "#]]

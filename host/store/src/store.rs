@@ -149,7 +149,7 @@ async fn connect(config: &StoreConfig, opening: Opening) -> Result<Db, StoreErro
     )))
 }
 
-async fn sqlite(url: &str) -> Result<Db, StoreError> {
+pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
     let shown = hide_password(url);
     let unusable = |what: String| StoreError::Unusable(format!("SQLite at {shown:?}: {what}"));
     let file = SqliteFile::of(url).ok_or_else(|| unusable("it is no SQLite address".to_owned()))?;

@@ -4,8 +4,8 @@ mod support;
 
 mod opening;
 mod private;
-mod sqlite_file;
 mod schema;
+mod sqlite_file;
 
 mod ticks;
 mod wake;

@@ -84,12 +84,17 @@ impl Site {
 
     /// Waits until a version of this plugin runs.
     pub async fn until_active(&self, plugin: &str) {
+        self.until_active_within(PATIENCE, plugin).await;
+    }
+
+    /// The same of a plugin that takes long to compile.
+    pub async fn until_active_within(&self, patience: Duration, plugin: &str) {
         let is_active = |version: &Value| version["plugin"] == plugin && version["state"] == "active";
         let look = || async {
             let plugins = http::get(self.address, "/api/v1/plugins").await.json();
             plugins["plugins"].as_array().unwrap().iter().any(is_active).then_some(())
         };
-        eventually(plugin, look).await;
+        eventually_within(patience, plugin, look).await;
     }
 
     /// Waits until this many items of all jobs are in this state.
@@ -142,7 +147,15 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// Looks again and again, until what it looks for is there.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    eventually_within(PATIENCE, what, look).await
+}
+
+async fn eventually_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let found = async {
         loop {
             if let Some(found) = look().await {
@@ -152,8 +165,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, found).await {
+    match tokio::time::timeout(patience, found).await {
         Ok(found) => found,
-        Err(_) => panic!("waited {PATIENCE:?} for: {what}"),
+        Err(_) => panic!("waited {patience:?} for: {what}"),
     }
 }

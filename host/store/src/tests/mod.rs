@@ -6,10 +6,10 @@ mod support;
 mod contention;
 mod opening;
 mod private;
-mod sqlite_file;
 mod schema;
 mod poolers;
 mod servers;
+mod sqlite_file;
 
 mod ticks;
 mod wake;

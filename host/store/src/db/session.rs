@@ -78,15 +78,15 @@ impl Session {
 
     /// Whether the server can be the right one.
     pub async fn check(&self, conn: &mut PgConnection) -> Result<(), Refusal> {
+        // A pooler that does not clean up (PgBouncer without `server_reset_query`) hands on what its last client prepared,
+        // under the names that this driver gives too.
+        sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *conn).await?;
         if self.is_store { check_that_it_writes(conn).await } else { Ok(()) }
     }
 
     /// Sets everything, then looks whether it holds. The two are separate messages: a pooler that shares connections
     /// among transactions may answer them by different servers.
     pub async fn prepare(&self, conn: &mut PgConnection) -> Result<(), Refusal> {
-        // A pooler that does not clean up (PgBouncer without `server_reset_query`) hands on what its last client prepared,
-        // under the names that this driver gives too.
-        sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *conn).await?;
         if self.settings.is_empty() {
             return Ok(());
         }

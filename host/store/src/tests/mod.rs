@@ -5,9 +5,9 @@ mod support;
 
 mod contention;
 mod opening;
+mod poolers;
 mod private;
 mod schema;
-mod poolers;
 mod servers;
 mod sqlite_file;
 

@@ -119,8 +119,8 @@ fn parameters(plain: &str) -> Result<usize, String> {
         let number = digits.parse().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
         // A name that begins with digits is one parameter to SQLite, and two words to Postgres; so is `$1$2`.
         let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        let is_whole = !goes_on && !(rest.is_empty() && pieces.peek().is_some());
-        let number = number.filter(|_| is_whole && !digits.starts_with('0'));
+        let is_followed = rest.is_empty() && pieces.peek().is_some();
+        let number = number.filter(|_| !goes_on && !is_followed && !digits.starts_with('0'));
         seen.insert(number.ok_or_else(|| {
             let word: String =
                 after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').take(20).collect();

@@ -17,7 +17,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 18] = [
+const SQLITE: [Source; 19] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -36,8 +36,9 @@ const SQLITE: [Source; 18] = [
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
     migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(19, "store identity", "common/0019_store_identity.sql"),
 ];
-const POSTGRES: [Source; 18] = [
+const POSTGRES: [Source; 19] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -56,6 +57,7 @@ const POSTGRES: [Source; 18] = [
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
     migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(19, "store identity", "common/0019_store_identity.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! One way to talk to both databases: a statement, its arguments as [`Value`]s, rows of [`Value`]s back.
 //! Guests' SQL goes the same way.
 
+mod guard;
 mod postgres;
 mod row;
 mod sqlite;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use domain::scope::Value;
 use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
+pub use guard::{Gone, Guard};
 pub(crate) use row::args;
 pub use row::{IntoValue, Row};
 pub use whole::{First, Whole};
@@ -22,6 +24,7 @@ pub use writer::{Writer, agrees};
 use crate::config::{LIST_BYTES_MAX, SCHEMA, STATEMENT_TIME_MAX};
 use crate::error::StoreError;
 use crate::sql::Sql;
+use crate::sqlite_file::FileId;
 
 /// The host gives a statement up first, in its own words; then the database stops its work.
 const CUT_OFF_GRACE: Duration = Duration::from_millis(100);
@@ -100,7 +103,12 @@ impl Db {
     /// A transaction that sees one state of the database and cannot write.
     pub async fn begin_read(&self) -> Result<Tx, sqlx::Error> {
         match self {
-            Db::Sqlite { readers, .. } => Ok(Tx::Own(Open::Sqlite(Writing::reading(readers.begin().await?)))),
+            Db::Sqlite { writer, readers } => {
+                writer.check()?;
+                let tx = readers.begin().await?;
+                writer.check()?;
+                Ok(Tx::Own(Open::Sqlite(Writing::reading(tx))))
+            }
             Db::Postgres(pool) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 begun(pool, begin.to_owned()).await.map(Tx::Own)
@@ -152,8 +160,11 @@ impl Db {
             return rows;
         }
         let rows = match self {
-            Db::Sqlite { readers, .. } => {
-                sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await
+            Db::Sqlite { writer, readers } => {
+                writer.check()?;
+                let rows = sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await;
+                writer.check()?;
+                rows
             }
             Db::Postgres(pool) => {
                 let mut conn = pool.acquire().await?;
@@ -171,12 +182,17 @@ impl Db {
         Ok(changed)
     }
 
+    /// Which file it is, of an SQLite store.
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            Db::Sqlite { writer, .. } => writer.guard().and_then(Guard::id),
+            Db::Postgres(_) => None,
+        }
+    }
+
     pub async fn close(&self) {
         match self {
-            Db::Sqlite { writer, readers } => {
-                readers.close().await;
-                writer.close().await;
-            }
+            Db::Sqlite { writer, readers } => writer.close(readers).await,
             Db::Postgres(pool) => pool.close().await,
         }
     }

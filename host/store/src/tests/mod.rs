@@ -4,8 +4,9 @@ mod support;
 
 mod opening;
 mod private;
-mod sqlite_file;
 mod schema;
+mod sqlite_file;
+mod store_id;
 
 mod ticks;
 mod wake;

@@ -28,7 +28,7 @@ conformance! {
 async fn older(t: &T) -> StoreConfig {
     let config = empty(t).await;
     let db = match t.kind {
-        Kind::Sqlite => sqlite(&config.url, true).await.unwrap(),
+        Kind::Sqlite => sqlite(&config.url).await.unwrap(),
         Kind::Postgres => {
             super::support::execute(t.kind, &t.url, "CREATE SCHEMA tidemill").await;
             t.store.db.clone()
@@ -67,7 +67,7 @@ async fn tables(t: &T, config: &StoreConfig) -> Vec<String> {
 
 async fn lines(t: &T, config: &StoreConfig, sql: &str) -> Vec<String> {
     let db = match t.kind {
-        Kind::Sqlite => sqlite(&config.url, false).await.unwrap(),
+        Kind::Sqlite => sqlite(&config.url).await.unwrap(),
         Kind::Postgres => t.store.db.clone(),
     };
     let mut tx = db.begin_read().await.unwrap();

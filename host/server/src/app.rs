@@ -12,6 +12,7 @@ use engine::{Engine, EngineConfig};
 use sandbox::{Sandbox, SandboxConfig, StatementCheck};
 use store::Store;
 use store::schema::Opening;
+use store::store_id::{self, Remembered};
 use store::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -70,7 +71,10 @@ impl App {
         let address = listener.local_addr().context("the socket has no address")?;
         let lock = HostLock::take(&config.data_dir, &config.store.url)?;
         let host = host_id(&config.data_dir, clock.now())?;
-        let store = Arc::new(Store::open_as(&config.store, upgrade(&config)).await?);
+        let known = Remembered::of(&config.data_dir)?;
+        let store = Arc::new(Store::open_known(&config.store, upgrade(&config), known.as_ref()).await?);
+        store_id::remember(&config.data_dir, store.id())
+            .with_context(|| format!("cannot write store-id in {}", config.data_dir.display()))?;
 
         let sandbox = open_sandbox(&config, &engine, &store, clock.clone())?;
         let engine = fitting(engine, sandbox.calls_max());

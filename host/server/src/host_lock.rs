@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use store::private;
 use store::sqlite_file::{SqliteFile, with_end};
 use store::store::hide_password;
+use store::store_id::Remembered;
 
 /// Held until dropped; the kernel lets go of it when the process dies, however it dies. It is dropped after the store is
 /// closed: SQLite loses its locks on a file when any handle of the process on it is closed.
@@ -25,11 +26,17 @@ impl HostLock {
         private::make_folder(data_dir)
             .with_context(|| format!("cannot make the data folder {}", data_dir.display()))?;
         let mut files = vec![lock(&data_dir.join("host.lock"), "data folder", data_dir)?];
-        for path in ["", "host-id", "host.lock"] {
+        for path in ["", "host-id", "host.lock", "store-id"] {
             private::tighten(&data_dir.join(path));
         }
         if let Some(file) = SqliteFile::of(store_url) {
             let shown = hide_password(store_url);
+            if let (Ok(file), Some(known)) = (&file, Remembered::of(data_dir)?)
+                && file.is_empty()
+            {
+                let what = format!("SQLite at {shown:?}: the file is missing or empty");
+                return Err(known.refuse_empty(&what).into());
+            }
             let made = file.and_then(|file| file.make());
             let database = made.map_err(|what| anyhow!("SQLite at {shown:?}: {what}"))?;
             files.extend(lock_database(&database)?);

@@ -42,8 +42,8 @@ impl Datasources {
     pub fn new(
         configs: &BTreeMap<String, DatasourceConfig>,
         store_url: &str,
+        own_file: Option<FileId>,
     ) -> Result<Datasources, StoreError> {
-        let own_file = SqliteFile::of(store_url).and_then(Result::ok).and_then(|file| file.id());
         let open = |(name, config): (&String, &DatasourceConfig)| {
             let url = config.url.as_str();
             let unusable = |what: &str| {

@@ -1,5 +1,7 @@
 //! What can go wrong here, named after what the caller does next.
 
+use crate::db::Gone;
+
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Wait and try again: the database cannot be reached, is busy or full.
@@ -66,6 +68,10 @@ impl From<sqlx::Error> for StoreError {
                 StoreError::Corrupt(error.to_string())
             }
             error if is_contention(&error) => StoreError::Busy(error.to_string()),
+            // Says all by itself.
+            sqlx::Error::Io(ref e) if e.get_ref().is_some_and(|e| e.is::<Gone>()) => {
+                StoreError::Unavailable(e.to_string())
+            }
             other => StoreError::Unavailable(with_remedy(&other)),
         }
     }

@@ -8,12 +8,14 @@ pub mod config;
 pub mod error;
 
 mod db;
+mod leftover;
 mod migrate;
 pub mod private;
 pub mod schema;
 mod sql;
 pub mod sqlite_file;
 pub mod store;
+pub mod store_id;
 pub mod tasks;
 mod wake;
 

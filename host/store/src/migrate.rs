@@ -17,7 +17,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 19] = [
+const SQLITE: [Source; 20] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -36,9 +36,10 @@ const SQLITE: [Source; 19] = [
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
     migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(19, "store identity", "common/0019_store_identity.sql"),
     migration!(20, "release causes", "common/0020_release_causes.sql"),
 ];
-const POSTGRES: [Source; 19] = [
+const POSTGRES: [Source; 20] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -57,6 +58,7 @@ const POSTGRES: [Source; 19] = [
     migration!(16, "releases", "common/0016_releases.sql"),
     migration!(17, "deferrals", "common/0017_deferrals.sql"),
     migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(19, "store identity", "common/0019_store_identity.sql"),
     migration!(20, "release causes", "common/0020_release_causes.sql"),
 ];
 

@@ -104,7 +104,7 @@ async fn of_file(url: &str) -> Result<Schema, StoreError> {
     let unusable = |e: sqlx::Error| refused(e.to_string());
     let file = SqliteFile::of(url).ok_or_else(|| refused("it is no SQLite address".to_owned()))?;
     let file = file.map_err(refused)?;
-    if !file.path().is_file() {
+    if file.found().map_err(refused)?.is_none() {
         return migrate::compare_sqlite(Vec::new());
     }
     let options = file.options().map_err(unusable)?.create_if_missing(false);

@@ -4,12 +4,14 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
+use std::num::ParseIntError;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::private;
+use crate::{leftover, private};
 
 /// The path and the parameters of an SQLite address, as they are written. None: it is another database's address.
 /// The parameters begin at the last `?` of the file's name: a `?` in the name of a folder is part of the path.
@@ -34,6 +36,21 @@ impl FileId {
     /// None: there is no such file.
     pub fn of(path: &Path) -> Option<FileId> {
         fs::metadata(path).ok().map(|file| FileId { device: file.dev(), inode: file.ino() })
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
+impl FromStr for FileId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<FileId, ParseIntError> {
+        let (device, inode) = text.split_once(':').unwrap_or((text, ""));
+        Ok(FileId { device: device.parse()?, inode: inode.parse()? })
     }
 }
 
@@ -97,6 +114,7 @@ impl SqliteFile {
                 )
             })?;
         }
+        leftover::check(&real_path(&self.path))?;
         let real = self.made().map_err(|e| {
             format!(
                 "cannot make {}: {e}; check that its folder is writable for this user",
@@ -104,7 +122,21 @@ impl SqliteFile {
             )
         })?;
         check_text(&real)?;
+        leftover::check(&real)?;
         Ok(real)
+    }
+
+    /// The path without links of a file that exists. It is not changed.
+    pub fn found(&self) -> Result<Option<PathBuf>, String> {
+        let real = real_path(&self.path);
+        leftover::check(&real)?;
+        check_text(&real)?;
+        Ok(real.is_file().then_some(real))
+    }
+
+    /// Whether there is no file, or nothing in it.
+    pub fn is_empty(&self) -> bool {
+        fs::metadata(&self.path).map_or(true, |file| file.is_file() && file.len() == 0)
     }
 
     /// A file that exists is not opened: closing it would release the locks that SQLite has on it in this process.

@@ -16,15 +16,16 @@ use crate::config::{
     POSTGRES_CONNECTIONS_MAX, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, StoreConfig, WAIT_MAX,
 };
 use crate::datasource::Datasources;
-use crate::db::{Db, Refusal, Server, Session, Turn, Whole, Writer, agrees, text};
+use crate::db::{Db, Guard, Refusal, Server, Session, Turn, Whole, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
 use crate::schema::{self, Opening};
 use crate::sqlite_file::{self, SqliteFile};
+use crate::store_id::{self, Remembered};
 use crate::taken::Taken;
 use crate::tasks::Tasks;
 use crate::wake::Wake;
-use crate::{migrate, sql};
+use crate::{leftover, migrate, sql};
 
 /// First SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -40,6 +41,7 @@ pub struct Store {
     own_actor: OnceLock<String>,
     wake: Wake,
     tasks: Tasks,
+    id: String,
 }
 
 impl Store {
@@ -48,16 +50,49 @@ impl Store {
         Store::open_as(config, Opening::UPGRADE).await
     }
 
+    /// As the host of a data folder that has worked with the store `known`, if with any.
+    pub async fn open_known(
+        config: &StoreConfig,
+        opening: Opening,
+        known: Option<&Remembered>,
+    ) -> Result<Store, StoreError> {
+        let store = Store::opened(config, opening, known).await?;
+        if let (Opening::Upgrade { .. }, Db::Sqlite { writer, .. }) = (opening, &store.db)
+            && let Some(guard) = writer.guard()
+        {
+            leftover::mark(writer, guard.real()).await?;
+        }
+        Ok(store)
+    }
+
     /// Connects and checks, and makes or upgrades the tables if `opening` says so.
     pub async fn open_as(config: &StoreConfig, opening: Opening) -> Result<Store, StoreError> {
+        Store::opened(config, opening, None).await
+    }
+
+    async fn opened(
+        config: &StoreConfig,
+        opening: Opening,
+        known: Option<&Remembered>,
+    ) -> Result<Store, StoreError> {
+        if let Some(known) = known
+            && !config.is_postgres()
+        {
+            store_id::check_file(&config.url, known).await?;
+        }
         let db = connect(config, opening).await?;
         check_version(&db).await?;
+        if let (Some(known), Db::Postgres(_)) = (known, &db) {
+            store_id::check(&db, known).await?;
+        }
         if let Opening::Upgrade { .. } = opening {
             migrate::run(&db).await?;
         }
+        let id = store_id::settle(&db, known).await?;
         let tasks = Tasks::default();
         Ok(Store {
-            datasources: Datasources::new(&config.datasources, &config.url)?,
+            datasources: Datasources::new(&config.datasources, &config.url, db.file())?,
+            id,
             committer: Committer::start(db.clone(), &tasks),
             taken: Taken::default(),
             room: Room::default(),
@@ -98,6 +133,11 @@ impl Store {
         let rows = self.db.fetch(sql::hosts::NOW, &[]).await?;
         let row = rows.first().ok_or_else(|| StoreError::Corrupt("the database tells no time".to_owned()))?;
         row.time("now_ms")
+    }
+
+    /// The id of the store, which its backups have too.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The supervised background loops of this process.
@@ -147,8 +187,9 @@ pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
     let file = SqliteFile::of(url).ok_or_else(|| unusable("it is no SQLite address".to_owned()))?;
     let file = file.map_err(unusable)?;
     let real = file.make().map_err(unusable)?;
+    let guarded = |options| Guard::new(file.path(), &real, options);
     // By the path that the lock was made beside, so that both are the same file's.
-    let options = file.options().map_err(|e| unusable(e.to_string()))?.filename(real);
+    let options = file.options().map_err(|e| unusable(e.to_string()))?.filename(&real);
     let options = options
         .busy_timeout(WAIT_MAX)
         .journal_mode(SqliteJournalMode::Wal)
@@ -161,13 +202,21 @@ pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
         let good = agrees(connection);
         Box::pin(async move { Ok(good) })
     });
-    let readers = readers.connect_lazy_with(options.pragma("cache_size", SQLITE_CACHE).read_only(true));
+    let opened = writer.clone();
+    let readers = readers.after_connect(move |_, _| {
+        let checked = opened.check();
+        Box::pin(async move { checked })
+    });
+    let options = options.pragma("cache_size", SQLITE_CACHE).read_only(true);
+    let guard = guarded(options.clone());
+    let readers = readers.connect_lazy_with(options);
     // A read-only file opens well, and even begins: only a write tells. It is rolled back.
     let write = async {
         let mut tx = writer.begin(Turn::Work).await?;
         sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut **tx).await
     };
     write.await.map_err(|e| unusable(sqlite_hint(&e)))?;
+    writer.watch(guard.await.map_err(|e| unusable(sqlite_hint(&e)))?);
     Ok(Db::Sqlite { writer, readers })
 }
 

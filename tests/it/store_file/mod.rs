@@ -1,7 +1,9 @@
 //! The file of an SQLite store: its names, who may read it, and what becomes of a host that loses it.
 
+mod loss;
 mod modes;
 mod names;
+mod restore;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use store::schema::Schema;
 use store::store::hide_password;
+use store::store_id::Remembered;
 use store::{Store, StoreError};
 
 use super::Failure;
@@ -46,7 +47,9 @@ async fn migrate(config: &Config, dry_run: bool) -> Result<(), Failure> {
         true => None,
         false => Some(HostLock::take(&config.data_dir, &config.store.url)?),
     };
-    let store = Store::open_as(&config.store, app::upgrade(config)).await.map_err(failed)?;
+    let known = Remembered::of(&config.data_dir).map_err(failed)?;
+    let store =
+        Store::open_known(&config.store, app::upgrade(config), known.as_ref()).await.map_err(failed)?;
     store.close().await;
     line(&format!("the store has schema {}", schema.latest))
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use store::Store;
 use store::schema::Opening;
+use store::store_id::Remembered;
 use uuid::Uuid;
 
 use super::Failure;
@@ -42,7 +43,8 @@ pub fn run(args: TokenArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
     runtime.block_on(async {
         // An older host may be running on this store: its tables stay as they are.
-        let store = Store::open_as(&config.store, Opening::AsIs).await;
+        let known = Remembered::of(&config.data_dir).map_err(|e| Failure::failed(e.to_string()))?;
+        let store = Store::open_known(&config.store, Opening::AsIs, known.as_ref()).await;
         let store = store.map_err(|e| Failure::failed(e.to_string()))?;
         let done = act(&store, args.command).await;
         store.close().await;

@@ -2,6 +2,7 @@
 //! Guests' SQL goes the same way.
 
 mod again;
+mod guard;
 mod pooler;
 mod postgres;
 mod row;
@@ -18,6 +19,7 @@ use domain::plugin::Statement;
 use domain::scope::Value;
 use sqlx::SqlitePool;
 
+pub use guard::{Gone, Guard};
 pub(crate) use row::args;
 pub use row::{IntoValue, Row};
 pub use server::Server;
@@ -29,6 +31,7 @@ pub use writer::{Writer, agrees};
 use crate::config::LIST_BYTES_MAX;
 use crate::error::{StoreError, is_contention};
 use crate::sql::Sql;
+use crate::sqlite_file::FileId;
 
 /// The host gives a statement up first, in its own words; then the database stops its work.
 const CUT_OFF_GRACE: Duration = Duration::from_millis(100);
@@ -109,7 +112,12 @@ impl Db {
     /// A transaction that sees one state of the database and cannot write.
     pub async fn begin_read(&self) -> Result<Tx, sqlx::Error> {
         match self {
-            Db::Sqlite { readers, .. } => Ok(Tx::Own(Open::Sqlite(Writing::reading(readers.begin().await?)))),
+            Db::Sqlite { writer, readers } => {
+                writer.check()?;
+                let tx = readers.begin().await?;
+                writer.check()?;
+                Ok(Tx::Own(Open::Sqlite(Writing::reading(tx))))
+            }
             Db::Postgres(server) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 begun(server, begin.to_owned(), false).await.map(Tx::Own)
@@ -162,8 +170,11 @@ impl Db {
             return rows;
         }
         let rows = match self {
-            Db::Sqlite { readers, .. } => {
-                sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await
+            Db::Sqlite { writer, readers } => {
+                writer.check()?;
+                let rows = sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await;
+                writer.check()?;
+                rows
             }
             Db::Postgres(server) => read_on(server, sql, args, most).await,
         };
@@ -186,12 +197,17 @@ impl Db {
         Ok(changed)
     }
 
+    /// Which file it is, of an SQLite store.
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            Db::Sqlite { writer, .. } => writer.guard().and_then(Guard::id),
+            Db::Postgres(_) => None,
+        }
+    }
+
     pub async fn close(&self) {
         match self {
-            Db::Sqlite { writer, readers } => {
-                readers.close().await;
-                writer.close().await;
-            }
+            Db::Sqlite { writer, readers } => writer.close(readers).await,
             Db::Postgres(server) => server.close().await,
         }
     }

@@ -1,14 +1,15 @@
 //! The one writer of an SQLite file: whose turn it is, and what comes before the next write after one that failed.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Turn;
+use super::guard::{Gone, Guard};
 use crate::config::WAIT_MAX;
 
 #[derive(Debug, Clone)]
@@ -17,6 +18,17 @@ pub struct Writer {
     gates: Gates,
     /// None: it is for the file's owner to care.
     doubts: Option<Arc<Doubts>>,
+    guard: Watched,
+}
+
+/// The guard of the file, once there is one: that of a datasource has none.
+#[derive(Debug, Clone, Default)]
+struct Watched(Arc<OnceLock<Guard>>);
+
+impl Watched {
+    fn check(&self) -> Result<(), Gone> {
+        self.0.get().map_or(Ok(()), Guard::check)
+    }
 }
 
 /// Writes that failed, and how many of them the log was carried over after. What a former process did counts as one.
@@ -45,20 +57,22 @@ struct Gates {
 pub struct Writing {
     tx: Transaction<'static, Sqlite>,
     _gates: Vec<OwnedMutexGuard<()>>,
+    guard: Watched,
 }
 
 impl Writing {
     pub fn reading(tx: Transaction<'static, Sqlite>) -> Writing {
-        Writing { tx, _gates: Vec::new() }
+        Writing { tx, _gates: Vec::new(), guard: Watched::default() }
     }
 
     pub async fn rollback(self) -> Result<(), sqlx::Error> {
         self.tx.rollback().await
     }
 
-    /// The gates open when the commit is over, however it ended.
+    /// The gates open when the commit is over, however it ended. One into a file that is gone by then does not count.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.tx.commit().await
+        self.tx.commit().await?;
+        Ok(self.guard.check()?)
     }
 }
 
@@ -80,22 +94,48 @@ impl Writer {
     /// For a database that holds what was promised.
     pub async fn durable(options: SqliteConnectOptions) -> Result<Writer, sqlx::Error> {
         let doubts = Arc::new(Doubts { failures: AtomicU64::new(1), settled: AtomicU64::new(0) });
-        let seen = doubts.clone();
-        let pool = SqlitePoolOptions::new().before_acquire(move |connection, _| {
+        let (seen, guard) = (doubts.clone(), Watched::default());
+        let watched = guard.clone();
+        let pool = SqlitePoolOptions::new().after_connect(move |_, _| {
+            let checked = watched.check();
+            Box::pin(async move { Ok(checked?) })
+        });
+        let pool = pool.before_acquire(move |connection, _| {
             let sound = agrees(connection);
             seen.failures.fetch_add(u64::from(!sound), Ordering::AcqRel);
             Box::pin(async move { Ok(sound) })
         });
         let pool = one(pool).connect_with(options).await?;
-        Ok(Writer { pool, gates: Gates::default(), doubts: Some(doubts) })
+        Ok(Writer { pool, gates: Gates::default(), doubts: Some(doubts), guard })
     }
 
     /// For a database of somebody else.
     pub fn lazy(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Writer {
-        Writer { pool: one(pool).connect_lazy_with(options), gates: Gates::default(), doubts: None }
+        Writer {
+            pool: one(pool).connect_lazy_with(options),
+            gates: Gates::default(),
+            doubts: None,
+            guard: Watched::default(),
+        }
+    }
+
+    /// From now on, nothing is read or written once the file is another one.
+    pub fn watch(&self, guard: Guard) {
+        // It is set once.
+        let _ = self.guard.0.set(guard);
+    }
+
+    pub fn guard(&self) -> Option<&Guard> {
+        self.guard.0.get()
+    }
+
+    /// Fails if the file is not the one that is open any more.
+    pub fn check(&self) -> Result<(), sqlx::Error> {
+        Ok(self.guard.check()?)
     }
 
     pub async fn begin(&self, turn: Turn) -> Result<Writing, sqlx::Error> {
+        self.check()?;
         let gates = self.gates.pass(turn).await?;
         loop {
             // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
@@ -104,7 +144,8 @@ impl Writer {
             let Some((doubts, failures)) =
                 self.doubts.as_ref().and_then(|doubts| Some((doubts, doubts.open()?)))
             else {
-                return Ok(Writing { tx, _gates: gates });
+                self.check()?;
+                return Ok(Writing { tx, _gates: gates, guard: self.guard.clone() });
             };
             tx.rollback().await?;
             self.carry_over().await?;
@@ -116,7 +157,20 @@ impl Writer {
         &self.pool
     }
 
-    pub async fn close(&self) {
+    /// The last connection that is closed removes the log at the path of the file. That is another's by now if the file
+    /// was replaced, so then the connections stay open until the process ends.
+    pub async fn close(&self, readers: &SqlitePool) {
+        if let Err(error) = self.check() {
+            tracing::warn!(%error, "the store is not closed");
+            std::mem::forget((self.clone(), readers.clone()));
+            return;
+        }
+        if let Some(guard) = self.guard()
+            && let Err(error) = guard.release().await
+        {
+            tracing::warn!(%error, "a connection to the store was not closed well");
+        }
+        readers.close().await;
         self.pool.close().await;
     }
 

@@ -5,6 +5,12 @@ use super::{Sql, postgres, sqlite};
 pub const NOW: Sql = Sql::differs(sqlite::NOW, postgres::NOW);
 pub const VERSION: Sql = Sql::differs(sqlite::VERSION, postgres::VERSION);
 
+/// Which of the tables that tell a store there are.
+pub const OWN_TABLES: Sql = Sql::differs(sqlite::OWN_TABLES, postgres::OWN_TABLES);
+pub const STORE_IDENTITY: Sql = Sql::same("SELECT id FROM store_identity WHERE one = 1");
+pub const STORE_IDENTITY_PUT: Sql =
+    Sql::same("INSERT INTO store_identity (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING");
+
 pub const HOST_PUT: Sql = Sql::same(
     "INSERT INTO host (id, name, started_at_ms, heartbeat_at_ms) VALUES ($1, $2, $3, $3)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at_ms = excluded.started_at_ms,

@@ -9,6 +9,8 @@
 
 pub const VERSION: &str = "SELECT current_setting('server_version') AS version";
 
+pub const OWN_TABLES: &str = "SELECT CAST(tablename AS TEXT) AS name FROM pg_tables
+    WHERE schemaname = 'tidemill' AND tablename IN ('_sqlx_migrations', 'store_identity')";
 pub const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
 
 pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,

@@ -2,6 +2,8 @@
 
 pub const VERSION: &str = "SELECT sqlite_version() AS version";
 
+pub const OWN_TABLES: &str =
+    "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('_sqlx_migrations', 'store_identity')";
 pub const NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms";
 
 pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,

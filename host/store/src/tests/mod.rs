@@ -10,6 +10,7 @@ mod private;
 mod schema;
 mod servers;
 mod sqlite_file;
+mod store_id;
 
 mod ticks;
 mod wake;

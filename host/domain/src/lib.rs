@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod secret;
 pub mod suspect;
 pub mod zone;
+pub mod text;
 
 pub mod alert;
 pub mod job;

@@ -1,17 +1,16 @@
 //! WIT's types and the domain's. What comes from a guest is bounded here, with checked arithmetic only.
 
-use domain::id::KEY_BYTES_MAX;
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::{KIB, Limits, cut};
 use domain::outcome::{ErrorInfo, Failure, Outcome, PUT_OFF_MAX};
 use domain::runner::{Found, Page, PageRequest};
 use domain::scope::{Rows, Value};
+use domain::text::{check_key, escape};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::bindings::{sql, types};
-use crate::log::escape;
 
 const CURSOR_BYTES_MAX: usize = 4 * KIB;
 const CODE_BYTES_MAX: usize = 128;
@@ -118,7 +117,8 @@ pub fn page(page: types::Page, limit: u32, limits: &Limits) -> Result<Page, Fail
 fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
     let types::Found { key, payload } = item;
     if let Err(why) = check_key(&key) {
-        return Err(Failure::transient("bad-key", format!("an item's {why}")));
+        let key = shown(&key, CODE_BYTES_MAX);
+        return Err(Failure::transient("bad-key", format!("an item's key {key} is refused: {why}")));
     }
     if payload.len() > limits.payload_bytes {
         let message = format!(
@@ -133,17 +133,6 @@ fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
         return Err(Failure::transient("bad-payload", message));
     }
     Ok(Found { key, payload })
-}
-
-/// A key is shown on terminals and pages as it is, so it holds nothing that would change them.
-pub fn check_key(key: &str) -> Result<(), String> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(format!("key has {} bytes, 1 to {KEY_BYTES_MAX} are allowed", key.len()));
-    }
-    if escape(key) != key {
-        return Err(format!("key {:?} holds a control character", cut(key, CODE_BYTES_MAX)));
-    }
-    Ok(())
 }
 
 /// A guest's text for people: one line, bounded.

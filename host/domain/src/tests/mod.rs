@@ -19,6 +19,7 @@ mod secrets;
 mod states;
 mod suspects;
 mod ticks;
+mod text;
 
 use jiff::Timestamp;
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Params, Segments, limit};
+use super::extract::{Body, Params, Segments, limit, text};
 use super::items::view as item;
 use super::types::{AddBatch, Batch, BatchWithItems, Batches, Items, Nothing, Processed};
 use super::{AppState, LIMIT_MAX};
@@ -65,7 +65,9 @@ async fn add(
                 format!("items[{index}]: a payload of {} bytes, at most {payload_bytes}", payload.len());
             return Err(ApiError::bad_body(detail));
         }
-        let reason = domain::limits::cut(&asked.failure_reason.unwrap_or_default(), job.limits.text_bytes);
+        let reason = asked.failure_reason.unwrap_or_default();
+        let reason = text(&format!("items[{index}].failure_reason"), &reason)?;
+        let reason = domain::limits::cut(&reason, job.limits.text_bytes);
         items.push(NewBatchItem {
             operation: asked.operation,
             payload,

@@ -11,7 +11,7 @@ use store::items::{AttemptView, Decided, ItemView};
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Params, Segments, limit};
+use super::extract::{Body, Params, Segments, limit, text};
 use super::types::{Attempt, Decision, InBatch, Item, ItemWithAttempts, Items};
 
 /// Attempts that are shown with their item.
@@ -82,7 +82,8 @@ async fn decide(
         return Err(ApiError::bad_body(format!("notes: at most {NOTES_BYTES_MAX} bytes")));
     }
     let now = state.clock.now();
-    let notes = body.notes.as_deref();
+    let notes = body.notes.as_deref().map(|notes| text("notes", notes)).transpose()?;
+    let notes = notes.as_deref();
     let decided = Decided { version: body.version, ..Decided::new(decision, notes, &actor.0) };
     match state.store.by_hand(&job, &key, decided, now).await {
         Ok(item) => Ok(Json(view(item))),

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::effect::NewItem;
-use domain::id::KEY_BYTES_MAX;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
+use domain::text::check_key;
 use store::enqueue::Added;
 use store::items::{ItemCount, ItemView};
 use store::pauses::Pauses;
@@ -89,11 +89,7 @@ async fn add_item(
 ) -> Result<(StatusCode, Json<AddedItem>), ApiError> {
     let job = known(&state, &name)?;
     let limit = job.limits.payload_bytes;
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
-        return Err(ApiError::bad_body(format!(
-            "key: 1 to {KEY_BYTES_MAX} bytes, without control characters"
-        )));
-    }
+    check_key(&key).map_err(|why| ApiError::bad_body(format!("key: {why}")))?;
     if payload.len() > limit || payload.contains('\0') {
         return Err(ApiError::bad_body(format!("payload: at most {limit} bytes, without a zero byte")));
     }

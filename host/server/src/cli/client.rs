@@ -13,7 +13,7 @@ use ureq::{Agent, Body};
 use uuid::Uuid;
 
 use super::Failure;
-use super::output::{Output, plain};
+use super::output::Output;
 use super::trials::Component;
 use crate::api::types::Problem;
 use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
@@ -218,5 +218,5 @@ fn refused(problem: &Problem) -> Failure {
         "not-found" => "; the lists (`tidemill jobs`, `runs`, `items`) show what there is",
         _ => "",
     };
-    Failure::failed(format!("{}{hint}", plain(&problem.detail)))
+    Failure::failed(format!("{}{hint}", escape(&problem.detail)))
 }

@@ -1,12 +1,11 @@
 //! `tidemill items`: lists, one item with its attempts, and decisions.
 
 use clap::{Args, Subcommand};
+use domain::text::escape;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{
-    Output, line, plain, plain_lines, print, print_json, print_table, short, time, time_or_none,
-};
+use super::output::{Output, line, print, print_json, print_table, short, time, time_or_none};
 use crate::api::types::{AddItem, AddedItem, Attempt, Decision, Error, Item, ItemWithAttempts, Items};
 
 #[derive(Debug, Args)]
@@ -110,7 +109,7 @@ fn add(job: &str, body: AddItem, remote: &Remote) -> Result<(), Failure> {
     print(remote.output, &added, &HEADER, |added| vec![row(&added.item)])?;
     match remote.output {
         Output::Json => Ok(()),
-        Output::Table => line(&plain(&added.detail)),
+        Output::Table => line(&escape(&added.detail)),
     }
 }
 
@@ -134,7 +133,7 @@ fn show(args: &ItemArgs) -> Result<(), Failure> {
         ("payload", item.payload.clone()),
     ];
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-        line(&format!("{name:<17} {}", plain(value)))?;
+        line(&format!("{name:<17} {}", escape(value)))?;
     }
     line("")?;
     let header = [
@@ -152,9 +151,7 @@ fn show(args: &ItemArgs) -> Result<(), Failure> {
     ];
     print_table(&header, found.attempts.iter().map(attempt_row).collect())?;
     match found.attempts.first() {
-        Some(last) if !last.log.is_empty() => {
-            line(&format!("\nlog of the last attempt:\n{}", plain_lines(&last.log)))
-        }
+        Some(last) if !last.log.is_empty() => line(&format!("\nlog of the last attempt:\n{}", last.log)),
         _ => Ok(()),
     }
 }

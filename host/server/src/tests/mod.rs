@@ -11,3 +11,4 @@ mod page;
 mod schedules;
 mod sinks;
 mod world;
+mod text;

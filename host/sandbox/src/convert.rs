@@ -8,7 +8,9 @@ use domain::runner::{Found, Page, PageRequest};
 use domain::scope::{Rows, Value};
 use domain::text::{check_key, escape};
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::bindings::{sql, types};
 
@@ -40,16 +42,30 @@ pub fn item(job: &JobSpec, item: &Claimed) -> types::Item {
     }
 }
 
+/// What a discovery knows of its run.
+#[derive(Serialize)]
+struct RunContext<'a> {
+    run_id: String,
+    job: &'a str,
+    trigger: &'a str,
+    scheduled_at_ms: Option<i64>,
+    /// The bytes that the run was started with.
+    params: Option<&'a RawValue>,
+    now_ms: i64,
+}
+
 pub fn page_request(job: &JobSpec, request: &PageRequest) -> types::PageRequest {
-    let context = json!({
-        "run_id": request.run_id.to_string(),
-        "job": job.name.as_str(),
-        "trigger": request.trigger,
-        "scheduled_at_ms": request.scheduled_at.map(Timestamp::as_millisecond),
-        "params": request.params.as_deref().and_then(|params| serde_json::from_str::<serde_json::Value>(params).ok()),
-        "now_ms": request.now.as_millisecond(),
-    });
-    types::PageRequest { cursor: request.cursor.clone(), limit: request.limit, context: context.to_string() }
+    let context = RunContext {
+        run_id: request.run_id.to_string(),
+        job: job.name.as_str(),
+        trigger: &request.trigger,
+        scheduled_at_ms: request.scheduled_at.map(Timestamp::as_millisecond),
+        params: request.params.as_deref().and_then(|params| serde_json::from_str(params).ok()),
+        now_ms: request.now.as_millisecond(),
+    };
+    // Texts, numbers and JSON can always be written.
+    let context = serde_json::to_string(&context).unwrap_or_default();
+    types::PageRequest { cursor: request.cursor.clone(), limit: request.limit, context }
 }
 
 pub fn outcome(outcome: types::Outcome, limits: &Limits) -> Result<Outcome, Failure> {

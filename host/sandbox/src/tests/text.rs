@@ -179,5 +179,8 @@ fn a_page_request_tells_of_its_run() {
     assert_eq!((&told["params"]["only"][1], &told["trigger"]), (&2.into(), &"ada".into()));
     assert_eq!(told["scheduled_at_ms"], 1_000_000);
     assert!(context(Some("{")).get("params").unwrap().is_null());
+    let exact = "{\"b\": 123456789012345678901234567890,\t\"a\":1e400, \"b\":1.0}";
+    let request = convert::page_request(&super::job("noop"), &request(Some(exact)));
+    assert!(request.context.contains(&format!("\"params\":{exact},")), "{}", request.context);
     assert!(context(None)["params"].is_null());
 }

@@ -59,7 +59,7 @@ async fn add(
     let payload_bytes = job.limits.payload_bytes;
     let mut items = Vec::with_capacity(body.items.len());
     for (index, asked) in body.items.into_iter().enumerate() {
-        let payload = asked.payload.to_string();
+        let payload = asked.payload.get().to_owned();
         if payload.len() > payload_bytes {
             let detail =
                 format!("items[{index}]: a payload of {} bytes, at most {payload_bytes}", payload.len());

@@ -62,11 +62,11 @@ async fn trigger(
     Body(Start { mode: None | Some(Mode::All), params }): Body<Start>,
 ) -> Result<Response, ApiError> {
     let job = known(&state, &name)?;
-    let params = params.map(|params| params.to_string());
-    if params.as_ref().is_some_and(|params| params.len() > job.limits.payload_bytes) {
+    let params = params.as_ref().map(|params| params.get());
+    if params.is_some_and(|params| params.len() > job.limits.payload_bytes) {
         return Err(ApiError::bad_body(format!("params: at most {} bytes", job.limits.payload_bytes)));
     }
-    let run_id = state.engine.trigger(&job.name, params.as_deref(), &actor.0).await?.to_string();
+    let run_id = state.engine.trigger(&job.name, params, &actor.0).await?.to_string();
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run_id}"));
     let mut response = (StatusCode::CREATED, Json(Triggered { run_id })).into_response();
     if let Ok(location) = location {

@@ -8,6 +8,7 @@ mod config_grants;
 mod idempotency;
 mod lines;
 mod page;
+mod raw_json;
 mod schedules;
 mod sinks;
 mod world;

@@ -14,6 +14,9 @@ pub enum StoreError {
     /// Somebody else was faster: what was built on is not so any more. Done again, it may go through.
     #[error("{0}")]
     Raced(String),
+    /// The caller sent what no database keeps.
+    #[error("{0}")]
+    Refused(String),
     /// The caller asked for more than one answer may hold.
     #[error("the list has more than {0} bytes: ask for fewer entries, with `limit`")]
     TooLarge(usize),
@@ -32,6 +35,7 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::TypeNotFound { .. } => StoreError::Corrupt(error.to_string()),
+            sqlx::Error::Encode(why) => StoreError::Refused(why.to_string()),
             // Told as an outage, it would be hidden and tried again for ever.
             sqlx::Error::Database(ref e) if refuses_content(e.as_ref()) => {
                 StoreError::Corrupt(error.to_string())

@@ -27,6 +27,7 @@ mod scope;
 
 mod sql;
 mod tasks;
+mod text;
 
 mod commit;
 

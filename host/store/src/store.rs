@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use domain::address::Address;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use sqlx::Connection;
@@ -258,43 +259,7 @@ pub(crate) fn numbers(version: &str) -> (u32, u32, u32) {
     (next(), next(), next())
 }
 
-/// Parameters of a database's URL whose values are no secrets. Every other value is hidden: a misspelt `password` is not
-/// known to be one.
-const SHOWN_PARAMETERS: [&str; 14] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "sslcert",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "application_name",
-    "mode",
-    "cache",
-    "immutable",
-    "vfs",
-];
-
-/// An URL for people to read, without its password. That may hold any character,
-/// so all from the first `:` behind the scheme to the last `@` goes.
+/// An URL for people to read, without its secrets.
 pub fn hide_password(url: &str) -> String {
-    let scheme = url.find("://").map(|at| at + 3).or_else(|| url.find(':').map(|at| at + 1));
-    let (scheme, rest) = url.split_at(scheme.unwrap_or(0));
-    let rest = match rest.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
-        None => rest.to_owned(),
-    };
-    let Some((address, query)) = rest.split_once('?') else {
-        return format!("{scheme}{rest}");
-    };
-    let is_web = scheme.starts_with("http");
-    let shown = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if !is_web && SHOWN_PARAMETERS.contains(&name) => pair.to_owned(),
-        Some((name, _)) => format!("{name}=..."),
-        None => "...".to_owned(),
-    };
-    let query: Vec<String> = query.split('&').map(shown).collect();
-    format!("{scheme}{address}?{}", query.join("&"))
+    Address::new(url).to_string()
 }

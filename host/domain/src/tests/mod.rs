@@ -1,5 +1,6 @@
 //! Tables and properties of the rules.
 
+mod addresses;
 mod backoff;
 mod clocks;
 mod decisions;
@@ -18,8 +19,8 @@ mod schedules;
 mod secrets;
 mod states;
 mod suspects;
-mod ticks;
 mod text;
+mod ticks;
 
 use jiff::Timestamp;
 

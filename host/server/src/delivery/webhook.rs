@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::address::Address;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -9,21 +10,22 @@ use store::delivery::DueEvent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::signature::SigningKey;
+
 use crate::config::Trusted;
+use crate::json::raw_or_text;
 
 /// Of an answer that is no success, this much is told.
-use crate::json::raw_or_text;
 const ANSWER_BYTES_SHOWN: u64 = 200;
 
 #[derive(Clone)]
 pub struct Webhook {
-    url: String,
+    url: Address,
     key: Option<SigningKey>,
     agent: ureq::Agent,
 }
 
 impl Webhook {
-    pub fn new(url: &str, key: Option<SigningKey>, timeout: Duration, tls: &Trusted) -> Webhook {
+    pub fn new(url: &Address, key: Option<SigningKey>, timeout: Duration, tls: &Trusted) -> Webhook {
         let own: Vec<_> = tls.certificates.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
         let roots = if own.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&own) };
         let config = ureq::Agent::config_builder()
@@ -36,7 +38,7 @@ impl Webhook {
             // A connection that the receiver closed meanwhile would cost a try.
             .max_idle_connections(0)
             .build();
-        Webhook { url: url.to_owned(), key, agent: config.into() }
+        Webhook { url: url.clone(), key, agent: config.into() }
     }
 
     pub async fn send(&self, due: &DueEvent) -> Result<(), String> {
@@ -55,13 +57,14 @@ impl Webhook {
         for (name, value) in signed.into_iter().flatten() {
             request = request.header(name, value);
         }
-        let mut answer = request.send(body).map_err(|e| e.to_string())?;
+        let mut answer = request.send(body).map_err(|e| self.url.mask(&e.to_string()))?;
         if answer.status().is_success() {
             return Ok(());
         }
         let said =
             answer.body_mut().with_config().limit(ANSWER_BYTES_SHOWN).read_to_string().unwrap_or_default();
-        Err(format!("it answered with status {}: {}", answer.status().as_u16(), said.trim()))
+        let said = self.url.mask(said.trim());
+        Err(format!("it answered with status {}: {said}", answer.status().as_u16()))
     }
 }
 

@@ -11,5 +11,5 @@ mod page;
 mod raw_json;
 mod schedules;
 mod sinks;
-mod world;
 mod text;
+mod world;

@@ -1,6 +1,7 @@
 //! Items that someone hands in together: operations that failed elsewhere and are made up for here.
 
 use crate::id::{JobName, NAME_BYTES_MAX};
+use crate::text::check_name;
 
 /// Items of one batch.
 pub const BATCH_ITEMS_MAX: usize = 10_000;
@@ -42,8 +43,8 @@ impl NewBatch {
         if !is_word(&self.batch) {
             return Some(format!("the batch id {:?} is not one: {WORD}", self.batch));
         }
-        if self.created_by.is_empty() || self.created_by.len() > NAME_BYTES_MAX {
-            return Some(format!("created_by: 1 to {NAME_BYTES_MAX} bytes"));
+        if let Err(why) = check_name(&self.created_by, NAME_BYTES_MAX) {
+            return Some(format!("created_by: {why}"));
         }
         if self.items.is_empty() || self.items.len() > BATCH_ITEMS_MAX {
             return Some(format!(

@@ -1,6 +1,7 @@
 //! What an attempt asks of the host beside its answer: told with the outcome, or never.
 
 use crate::id::JobName;
+use crate::text::is_hidden;
 
 /// A record for the audit trail: the job is its actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,9 @@ impl Figure {
                 _ if again => Some(format!("the label {label:?} is given twice")),
                 _ if value.len() > FIGURE_NAME_BYTES_MAX => {
                     Some(format!("the value of label {label:?} has more than {FIGURE_NAME_BYTES_MAX} bytes"))
+                }
+                _ if value.contains(is_hidden) => {
+                    Some(format!("the value of label {label:?} holds a control or invisible character"))
                 }
                 _ => None,
             }

@@ -3,6 +3,7 @@
 //!
 //! In reading order, which is the order in which an item meets them.
 
+pub mod address;
 pub mod clock;
 pub mod cron;
 pub mod fair;
@@ -17,6 +18,7 @@ pub mod retry;
 pub mod schedule;
 pub mod secret;
 pub mod suspect;
+pub mod text;
 pub mod zone;
 
 pub mod alert;

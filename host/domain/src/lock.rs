@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use jiff::SignedDuration;
 
+use crate::text;
+
 /// Longest time for which somebody outside may take a lock, or renew it.
 pub const LOCK_TIME_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Bytes of a lock's name.
@@ -14,13 +16,10 @@ const ANY: char = '*';
 
 /// Why a text cannot name a lock.
 pub fn check_name(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.len() > LOCK_NAME_BYTES_MAX {
-        return Err(format!("it has {} bytes, 1 to {LOCK_NAME_BYTES_MAX} are allowed", name.len()));
+    if name.contains(ANY) {
+        return Err(format!("{ANY:?} is not allowed in it"));
     }
-    match name.chars().find(|c| c.is_control() || *c == ANY) {
-        Some(c) => Err(format!("{c:?} is not allowed in it")),
-        None => Ok(()),
-    }
+    text::check_name(name, LOCK_NAME_BYTES_MAX).map_err(|why| why.to_string())
 }
 
 /// Locks that a job may take: `ledger`, or with a `*` at the end all that begin so, like `wallet:*`.

@@ -45,6 +45,9 @@ pub enum ScopeError {
     Denied(String),
     #[error("limit: {0}")]
     Limit(String),
+    /// A name or a text that this host never takes: repeated, the call fails again.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The database refused the statement.
     #[error("database: {0}")]
     Database(String),

@@ -230,11 +230,11 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
     }
 }
 
-/// The end of an attempt that left what the database refuses (a NUL in a note, on Postgres): a failure
-/// that holds nothing of the guest's. Left alone, the item would stay with this host for ever.
+/// The end of an attempt that left what the database refuses, like a zero byte in a note: a failure that holds nothing
+/// of the guest's. Left alone, the item would stay with this host for ever; tried again, it would be refused again.
 fn without_content(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, error: &StoreError) -> AttemptEnd {
     let text = format!("the store refuses what this attempt left: {error}");
-    let failure = Failure::transient("not-written", cut(&text, job.limits.text_bytes));
+    let failure = Failure::Permanent(ErrorInfo::new("not-written", cut(&text, job.limits.text_bytes)));
     another_end(ctx, job, end, failure)
 }
 

@@ -1,17 +1,18 @@
 //! WIT's types and the domain's. What comes from a guest is bounded here, with checked arithmetic only.
 
-use domain::id::KEY_BYTES_MAX;
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::{KIB, Limits, cut};
 use domain::outcome::{ErrorInfo, Failure, Outcome, PUT_OFF_MAX};
 use domain::runner::{Found, Page, PageRequest};
 use domain::scope::{Rows, Value};
+use domain::text::{check_key, escape};
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::bindings::{sql, types};
-use crate::log::escape;
 
 const CURSOR_BYTES_MAX: usize = 4 * KIB;
 const CODE_BYTES_MAX: usize = 128;
@@ -41,16 +42,30 @@ pub fn item(job: &JobSpec, item: &Claimed) -> types::Item {
     }
 }
 
+/// What a discovery knows of its run.
+#[derive(Serialize)]
+struct RunContext<'a> {
+    run_id: String,
+    job: &'a str,
+    trigger: &'a str,
+    scheduled_at_ms: Option<i64>,
+    /// The bytes that the run was started with.
+    params: Option<&'a RawValue>,
+    now_ms: i64,
+}
+
 pub fn page_request(job: &JobSpec, request: &PageRequest) -> types::PageRequest {
-    let context = json!({
-        "run_id": request.run_id.to_string(),
-        "job": job.name.as_str(),
-        "trigger": request.trigger,
-        "scheduled_at_ms": request.scheduled_at.map(Timestamp::as_millisecond),
-        "params": request.params.as_deref().and_then(|params| serde_json::from_str::<serde_json::Value>(params).ok()),
-        "now_ms": request.now.as_millisecond(),
-    });
-    types::PageRequest { cursor: request.cursor.clone(), limit: request.limit, context: context.to_string() }
+    let context = RunContext {
+        run_id: request.run_id.to_string(),
+        job: job.name.as_str(),
+        trigger: &request.trigger,
+        scheduled_at_ms: request.scheduled_at.map(Timestamp::as_millisecond),
+        params: request.params.as_deref().and_then(|params| serde_json::from_str(params).ok()),
+        now_ms: request.now.as_millisecond(),
+    };
+    // Texts, numbers and JSON can always be written.
+    let context = serde_json::to_string(&context).unwrap_or_default();
+    types::PageRequest { cursor: request.cursor.clone(), limit: request.limit, context }
 }
 
 pub fn outcome(outcome: types::Outcome, limits: &Limits) -> Result<Outcome, Failure> {
@@ -118,7 +133,8 @@ pub fn page(page: types::Page, limit: u32, limits: &Limits) -> Result<Page, Fail
 fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
     let types::Found { key, payload } = item;
     if let Err(why) = check_key(&key) {
-        return Err(Failure::transient("bad-key", format!("an item's {why}")));
+        let key = shown(&key, CODE_BYTES_MAX);
+        return Err(Failure::transient("bad-key", format!("an item's key {key} is refused: {why}")));
     }
     if payload.len() > limits.payload_bytes {
         let message = format!(
@@ -133,17 +149,6 @@ fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
         return Err(Failure::transient("bad-payload", message));
     }
     Ok(Found { key, payload })
-}
-
-/// A key is shown on terminals and pages as it is, so it holds nothing that would change them.
-pub fn check_key(key: &str) -> Result<(), String> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(format!("key has {} bytes, 1 to {KEY_BYTES_MAX} are allowed", key.len()));
-    }
-    if escape(key) != key {
-        return Err(format!("key {:?} holds a control character", cut(key, CODE_BYTES_MAX)));
-    }
-    Ok(())
 }
 
 /// A guest's text for people: one line, bounded.

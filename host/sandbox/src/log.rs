@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use domain::limits::{Limits, cut};
+use domain::text::escape;
 
 use crate::last_words::LastWords;
 
@@ -91,7 +92,7 @@ impl Log {
         let level = match stream {
             Stream::Stdout => Level::Info,
             Stream::Stderr => {
-                self.last_words.push(escape(&cut(line, 1_024)));
+                self.last_words.push(escape(&cut(line, 1_024)).into_owned());
                 Level::Warn
             }
         };
@@ -137,22 +138,4 @@ impl Stream {
             Stream::Stderr => "stderr",
         }
     }
-}
-
-/// Shows what would move a cursor, forge a line or turn the reading direction around.
-pub fn escape(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => shown.push(' '),
-            c if c.is_control() || turns_text(c) => shown.extend(c.escape_default()),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
-/// Marks of direction, and separators that some viewers take for the end of a line.
-fn turns_text(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

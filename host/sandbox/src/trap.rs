@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use domain::limits::cut;
 use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, HOST_RESOURCES};
+use domain::text::escape;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::exhausted;
-use crate::log::escape;
 use crate::state::State;
 
 /// wasmtime keeps the type of this error to itself.

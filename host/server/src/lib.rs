@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 mod delivery;
 pub mod health;
+mod json;
 mod replay;
 pub mod telemetry;
 mod versions;

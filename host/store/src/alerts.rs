@@ -3,6 +3,7 @@
 use domain::alert::{Alert, FailedItem, FailedItems, Severity};
 use domain::id::{AlertId, JobName};
 use domain::outcome::ErrorInfo;
+use domain::text::escape_lines;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -42,7 +43,7 @@ async fn raise_as(tx: &mut Tx, job: &str, alert: &Alert, now: Timestamp) -> Resu
         alert.kind.as_str(),
         alert.key.as_str(),
         alert.severity.as_str(),
-        alert.message.as_str(),
+        &*escape_lines(&alert.message),
         alert.metadata.as_str(),
         now
     ];

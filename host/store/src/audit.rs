@@ -1,6 +1,7 @@
 //! Who did what: append-only, written in the transaction of what it tells.
 
 use domain::id::{Digest, EventId, HostId};
+use domain::text::{escape, escape_lines};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -79,7 +80,8 @@ pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Res
 /// Also one of a plugin's.
 pub(crate) async fn write_any(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
     let id = EventId::new(now).to_string();
-    let args = args![id, now, entry.actor, entry.action, entry.job, entry.subject, entry.detail];
+    let (subject, detail) = (escape(entry.subject), escape_lines(entry.detail));
+    let args = args![id, now, entry.actor, entry.action, entry.job, &*subject, &*detail];
     tx.execute(hosts::AUDIT_ADD, &args).await.map(|_| ())
 }
 

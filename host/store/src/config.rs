@@ -1,11 +1,13 @@
 //! What the store needs to know, checked by whoever read it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use domain::address::Address;
 use domain::secret::Secret;
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StoreConfig {
     /// `sqlite://path/to/file.db` or `postgres://user@host/database`.
     pub url: String,
@@ -22,11 +24,27 @@ impl StoreConfig {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DatasourceConfig {
     pub url: String,
     /// Postgres' password where the address holds none.
     pub password: Option<Secret>,
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StoreConfig { url, password, datasources } = self;
+        let url = Address::new(url.as_str());
+        let mut shown = f.debug_struct("StoreConfig");
+        shown.field("url", &url).field("password", password).field("datasources", datasources).finish()
+    }
+}
+
+impl fmt::Debug for DatasourceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = Address::new(self.url.as_str());
+        f.debug_struct("DatasourceConfig").field("url", &url).field("password", &self.password).finish()
+    }
 }
 
 /// Readers of an SQLite file beside its one writer.

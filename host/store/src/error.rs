@@ -21,6 +21,9 @@ pub enum StoreError {
         "the database could not do this beside other transactions, also not when it was tried again: {0}"
     )]
     Busy(String),
+    /// The caller sent what no database keeps.
+    #[error("{0}")]
+    Refused(String),
     /// The caller asked for more than one answer may hold.
     #[error("the list has more than {0} bytes: ask for fewer entries, with `limit`")]
     TooLarge(usize),
@@ -63,6 +66,7 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::TypeNotFound { .. } => StoreError::Corrupt(error.to_string()),
+            sqlx::Error::Encode(why) => StoreError::Refused(why.to_string()),
             // Told as an outage, it would be hidden and tried again for ever.
             sqlx::Error::Database(ref e) if refuses_content(e.as_ref()) => {
                 StoreError::Corrupt(error.to_string())

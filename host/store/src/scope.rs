@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use domain::alert::Alert;
 use domain::effect::{Deed, Figure, NewItem};
-use domain::id::{EventId, KEY_BYTES_MAX};
+use domain::id::EventId;
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::lease::Hold;
@@ -17,7 +17,7 @@ use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::bounds::{check_count, check_key, check_text, check_word};
+use crate::bounds::{check_count, check_data, check_key, check_key_or_none, text};
 use crate::commit::NewEvent;
 use crate::db::{Tx, args};
 use crate::error::StoreError;
@@ -165,6 +165,8 @@ impl Scope for AttemptScope {
 
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
         self.granted("keyvalue")?;
+        check_key("a bucket name", bucket)?;
+        check_key("a key", key)?;
         let state = self.state.lock().await;
         self.check_open(&state)?;
         if let Some(write) = state.kv.get(bucket, key) {
@@ -206,6 +208,7 @@ impl Scope for AttemptScope {
     /// Keys as they are stored; what this attempt wrote is not among them yet.
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
         self.granted("keyvalue")?;
+        check_key("a bucket name", bucket)?;
         self.check_open(&*self.state.lock().await)?;
         let page = self.job.limits.kv_keys_per_page;
         let offset = i64::try_from(from).unwrap_or(i64::MAX);
@@ -247,6 +250,7 @@ impl Scope for AttemptScope {
     }
 
     async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError> {
+        check_key("a lock's name", name)?;
         check_name(name).map_err(|why| ScopeError::Limit(format!("no name of a lock: {why}")))?;
         if !self.job.grants.locks.iter().any(|pattern| pattern.covers(name)) {
             return Err(ScopeError::Denied(format!("job {} is not granted lock {name:?}", self.job.name)));
@@ -278,12 +282,9 @@ impl Scope for AttemptScope {
             let text = format!("job {} is not granted topic {topic:?}", self.job.name);
             return Err(ScopeError::Denied(text));
         }
-        check_key("an event key", key)?;
+        check_key_or_none("an event key", key)?;
         let limits = &self.job.limits;
-        if payload.len() > limits.payload_bytes {
-            let text = format!("a payload of {} bytes, at most {}", payload.len(), limits.payload_bytes);
-            return Err(ScopeError::Limit(text));
-        }
+        check_data("a payload", payload, limits.payload_bytes)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
         if state.events.len() >= limits.events {
@@ -300,13 +301,13 @@ impl Scope for AttemptScope {
         Ok(id)
     }
 
-    async fn alert(&self, alert: Alert) -> Result<(), ScopeError> {
+    async fn alert(&self, mut alert: Alert) -> Result<(), ScopeError> {
         self.granted("alerts")?;
         let limits = &self.job.limits;
-        check_word("a kind", &alert.kind)?;
-        check_text("an alert's key", &alert.key, KEY_BYTES_MAX)?;
-        check_text("a message", &alert.message, limits.text_bytes)?;
-        check_text("metadata", &alert.metadata, limits.payload_bytes)?;
+        check_key("a kind", &alert.kind)?;
+        check_key_or_none("an alert's key", &alert.key)?;
+        alert.message = text("a message", alert.message, limits.text_bytes)?;
+        check_data("metadata", &alert.metadata, limits.payload_bytes)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
         check_count("alerts", state.alerts.len(), limits.alerts)?;
@@ -314,12 +315,12 @@ impl Scope for AttemptScope {
         Ok(())
     }
 
-    async fn record(&self, deed: Deed) -> Result<(), ScopeError> {
+    async fn record(&self, mut deed: Deed) -> Result<(), ScopeError> {
         self.granted("audit")?;
         let limits = &self.job.limits;
-        check_word("an action", &deed.action)?;
-        check_text("a subject", &deed.subject, KEY_BYTES_MAX)?;
-        check_text("a detail", &deed.detail, limits.text_bytes)?;
+        check_key("an action", &deed.action)?;
+        check_key_or_none("a subject", &deed.subject)?;
+        deed.detail = text("a detail", deed.detail, limits.text_bytes)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
         check_count("audit records", state.deeds.len(), limits.audit_records)?;
@@ -333,8 +334,8 @@ impl Scope for AttemptScope {
                 format!("job {} is not granted to add items to job {:?}", self.job.name, item.job.as_str());
             return Err(ScopeError::Denied(text));
         }
-        check_word("a key", &item.key)?;
-        check_text("a payload", &item.payload, self.job.limits.payload_bytes)?;
+        check_key("a key", &item.key)?;
+        check_data("a payload", &item.payload, self.job.limits.payload_bytes)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
         check_count("items", state.items.len(), self.job.limits.items)?;

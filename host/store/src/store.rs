@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use domain::address::Address;
 use domain::id::HostId;
 use domain::secret::Secret;
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use crate::db::{Db, Guard, Refusal, Server, Session, Turn, Whole, Writer, agrees
 use crate::error::{StoreError, with_remedy};
 use crate::room::Room;
 use crate::schema::{self, Opening};
-use crate::sqlite_file::{self, SqliteFile};
+use crate::sqlite_file::SqliteFile;
 use crate::store_id::{self, Remembered};
 use crate::taken::Taken;
 use crate::tasks::Tasks;
@@ -332,53 +333,7 @@ pub(crate) fn numbers(version: &str) -> (u32, u32, u32) {
     (next(), next(), next())
 }
 
-/// Parameters of a database's URL whose values are no secrets. Every other value is hidden: a misspelt `password` is not
-/// known to be one.
-const SHOWN_PARAMETERS: [&str; 14] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "sslcert",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "application_name",
-    "mode",
-    "cache",
-    "immutable",
-    "vfs",
-];
-
-/// An URL for people to read, without its password. That may hold any character,
-/// so all from the first `:` behind the scheme to the last `@` goes. A path of SQLite has none.
+/// An URL for people to read, without its secrets.
 pub fn hide_password(url: &str) -> String {
-    if let Some((path, parameters)) = sqlite_file::split(url) {
-        let scheme = if url.starts_with("sqlite://") { "sqlite://" } else { "sqlite:" };
-        let mark = if parameters.is_empty() { "" } else { "?" };
-        return format!("{scheme}{path}{mark}{}", hide_values(parameters, false));
-    }
-    let scheme = url.find("://").map(|at| at + 3).or_else(|| url.find(':').map(|at| at + 1));
-    let (scheme, rest) = url.split_at(scheme.unwrap_or(0));
-    let rest = match rest.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
-        None => rest.to_owned(),
-    };
-    let Some((address, query)) = rest.split_once('?') else {
-        return format!("{scheme}{rest}");
-    };
-    format!("{scheme}{address}?{}", hide_values(query, scheme.starts_with("http")))
-}
-
-/// The parameters of an URL with those values only that are no secrets.
-fn hide_values(query: &str, is_web: bool) -> String {
-    let shown = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if !is_web && SHOWN_PARAMETERS.contains(&name) => pair.to_owned(),
-        Some((name, _)) => format!("{name}=..."),
-        None if pair.is_empty() => String::new(),
-        None => "...".to_owned(),
-    };
-    let query: Vec<String> = query.split('&').map(shown).collect();
-    query.join("&")
+    Address::new(url).to_string()
 }

@@ -76,6 +76,10 @@ fn failure(key: &str, error: Error) -> Failure {
             "kv-denied",
             format!("key {key:?}: grant `keyvalue` to the job, and ask for it in describe"),
         ),
+        // The interface has no case of its own for a key that the host never takes.
+        Error::Other(reason) if reason.starts_with("refused: ") => {
+            Failure::permanent("kv-denied", format!("key {key:?}: {reason}"))
+        }
         Error::Other(reason) => Failure::transient("kv-failed", format!("key {key:?}: {reason}")),
     }
 }

@@ -1,5 +1,6 @@
 //! Tables and properties of the rules.
 
+mod addresses;
 mod backoff;
 mod clocks;
 mod decisions;
@@ -19,6 +20,7 @@ mod secrets;
 mod statements;
 mod states;
 mod suspects;
+mod text;
 mod ticks;
 
 use jiff::Timestamp;

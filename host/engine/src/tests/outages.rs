@@ -184,10 +184,18 @@ async fn a_discovery_goes_on_after_an_outage() {
     world.until_seen("h1 ticked ran").await;
 }
 
-/// Postgres keeps no NUL in a text: an outcome and a page that hold one fail alone.
+/// No database keeps a zero byte in a text: an outcome and a page that hold one fail alone, the outcome for good.
 #[tokio::test]
 async fn what_the_database_refuses_fails_alone() {
-    let world = World::postgres();
+    refused_alone(World::postgres()).await;
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_fails_alone_on_sqlite() {
+    refused_alone(World::sqlite()).await;
+}
+
+async fn refused_alone(world: World) {
     world.script.finds(&["a", "b"]);
     world.script.of("a", [Act::End(Ok(Outcome::Resolved { note: Some("a\0b".to_owned()) }))]);
     let host = world.host("h1", &[job()]).await;
@@ -195,7 +203,7 @@ async fn what_the_database_refuses_fails_alone() {
     let run = world.until_run(&host, run, "finished").await;
     assert_eq!((run.done, run.failed), (2, 1));
     let item = host.item("a").await.unwrap();
-    assert_eq!((item.state, item.attempts, item.note), (State::Waiting, 1, None));
+    assert_eq!((item.state, item.attempts, item.note), (State::ManualRequired, 1, None));
     assert_eq!(item.error.unwrap().code, "not-written");
     assert_eq!(host.events().await, ["b"]);
 

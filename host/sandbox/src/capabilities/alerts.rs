@@ -29,7 +29,7 @@ fn severity_in(severity: alerts::Severity) -> Severity {
 
 fn error(error: ScopeError) -> Error {
     match error {
-        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
         other => Error::Other(other.to_string()),
     }

@@ -17,7 +17,7 @@ impl Host for State {
 
 fn error(error: ScopeError) -> Error {
     match error {
-        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
         other => Error::Other(other.to_string()),
     }

@@ -1,8 +1,8 @@
 use domain::scope::ScopeError;
+use domain::text::check_key;
 
-use super::NOTHING_YET;
+use super::{NOTHING_YET, bad_key};
 use crate::bindings::events::{Error, Host};
-use crate::convert::check_key;
 use crate::state::State;
 
 /// `tidemill:job/events`: kept by the scope until the attempt's outcome is committed.
@@ -14,7 +14,7 @@ impl Host for State {
         if !granted.job.grants.topics.contains(&topic) {
             return Err(Error::Denied(format!("topic {topic:?} is not granted")));
         }
-        check_key(&key).map_err(|why| Error::Limit(format!("the event's {why}")))?;
+        check_key(&key).map_err(bad_key!("the event's key", &key))?;
         if payload.len() > self.limits.payload_bytes {
             return Err(Error::Limit(format!(
                 "the event's payload has {} bytes, {} are allowed",
@@ -23,7 +23,7 @@ impl Host for State {
             )));
         }
         if payload.contains('\0') {
-            return Err(Error::Other("the event's payload holds a zero byte".to_owned()));
+            return Err(Error::Denied("the event's payload holds a zero byte".to_owned()));
         }
         let published = granted.scope.publish(&topic, &key, &payload).await;
         published.map(|id| id.to_string()).map_err(error)
@@ -32,7 +32,7 @@ impl Host for State {
 
 fn error(error: ScopeError) -> Error {
     match error {
-        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
         other => Error::Other(other.to_string()),
     }

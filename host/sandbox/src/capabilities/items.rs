@@ -1,9 +1,9 @@
 use domain::effect::NewItem;
 use domain::scope::ScopeError;
+use domain::text::check_key;
 
-use super::NOTHING_YET;
+use super::{NOTHING_YET, bad_key};
 use crate::bindings::items::{Error, Host};
-use crate::convert::check_key;
 use crate::state::State;
 
 /// `tidemill:job/items`: kept by the scope until the attempt's outcome is committed.
@@ -12,7 +12,7 @@ impl Host for State {
         let Some(granted) = &self.granted else {
             return Err(Error::Denied(NOTHING_YET.to_owned()));
         };
-        check_key(&key).map_err(|why| Error::Limit(format!("the item's {why}")))?;
+        check_key(&key).map_err(bad_key!("the item's key", &key))?;
         let denied = || Error::Denied(format!("adding items to job {job:?} is not granted"));
         let job = job.parse().map_err(|_| denied())?;
         granted.scope.enqueue(NewItem { job, key, payload }).await.map_err(error)
@@ -21,7 +21,7 @@ impl Host for State {
 
 fn error(error: ScopeError) -> Error {
     match error {
-        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
         other => Error::Other(other.to_string()),
     }

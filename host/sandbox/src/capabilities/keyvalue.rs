@@ -1,8 +1,9 @@
 use domain::scope::{Scope, ScopeError};
+use domain::text::{BadName, check_key};
 use wasmtime::component::Resource;
 
 use crate::bindings::keyvalue::{Error, Host, HostBucket, KeyResponse};
-use crate::convert::check_key;
+use crate::convert::shown;
 use crate::state::State;
 
 /// A bucket that a guest has opened. Buckets are the job's own and exist when something is in them.
@@ -16,8 +17,8 @@ impl Host for State {
         if self.keyvalue().is_none() {
             return Ok(Err(Error::AccessDenied));
         }
-        if let Err(why) = check_key(&identifier) {
-            return Ok(Err(Error::Other(format!("bucket's {why}"))));
+        if let Err(bad) = check_key(&identifier) {
+            return Ok(Err(refused("bucket", &identifier, &bad)));
         }
         Ok(Ok(self.table.push(Bucket { name: identifier })?))
     }
@@ -97,7 +98,7 @@ impl State {
     }
 
     fn reach(&self, key: &str) -> Result<&dyn Scope, Error> {
-        check_key(key).map_err(|why| Error::Other(format!("limit: the {why}")))?;
+        check_key(key).map_err(|bad| refused("key", key, &bad))?;
         self.keyvalue().ok_or(Error::AccessDenied)
     }
 }
@@ -107,4 +108,13 @@ fn error(error: ScopeError) -> Error {
         ScopeError::Denied(_) => Error::AccessDenied,
         other => Error::Other(other.to_string()),
     }
+}
+
+/// The interface has no case of its own for what is refused each time.
+fn refused(what: &str, key: &str, bad: &BadName) -> Error {
+    let kind = match bad {
+        BadName::Hidden(_) => "refused",
+        BadName::Length { .. } => "limit",
+    };
+    Error::Other(format!("{kind}: the {what} {} is refused: {bad}", shown(key, 128)))
 }

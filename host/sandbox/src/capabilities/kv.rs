@@ -1,9 +1,9 @@
 use domain::scope::{Scope, ScopeError, Swap};
+use domain::text::check_key;
 use jiff::SignedDuration;
 
-use super::NOTHING_YET;
+use super::{NOTHING_YET, bad_key};
 use crate::bindings::kv::{Error, Host};
-use crate::convert::check_key;
 use crate::state::State;
 
 /// Longest time that a value is kept, where one is given: 10 years.
@@ -38,8 +38,8 @@ impl State {
         if !granted.job.grants.keyvalue {
             return Err(Error::Denied("keyvalue is not granted".to_owned()));
         }
-        check_key(bucket).map_err(|why| Error::Limit(format!("the bucket's {why}")))?;
-        check_key(key).map_err(|why| Error::Limit(format!("the {why}")))?;
+        check_key(bucket).map_err(bad_key!("the bucket's key", bucket))?;
+        check_key(key).map_err(bad_key!("the key", key))?;
         let (bytes, bytes_max) = (value.map_or(0, Vec::len), self.limits.kv_value_bytes);
         if bytes > bytes_max {
             return Err(Error::Limit(format!("the value has {bytes} bytes, {bytes_max} are allowed")));
@@ -57,7 +57,7 @@ fn time(ms: u64) -> Result<SignedDuration, Error> {
 
 fn error(error: ScopeError) -> Error {
     match error {
-        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
         ScopeError::Unavailable(why) | ScopeError::Store(why) => Error::Unavailable(why),
         other => Error::Other(other.to_string()),

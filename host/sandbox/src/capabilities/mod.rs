@@ -17,6 +17,21 @@ mod sql;
 use crate::bindings::types;
 use crate::state::State;
 
+/// Why a key is not taken, as the interface's error: a hidden character is refused each time, a length is a limit.
+macro_rules! bad_key {
+    ($what:literal, $key:expr) => {
+        |bad| {
+            let key = $crate::convert::shown($key, 128);
+            let why = format!("{} {key} is refused: {bad}", $what);
+            match bad {
+                domain::text::BadName::Hidden(_) => Error::Denied(why),
+                domain::text::BadName::Length { .. } => Error::Limit(why),
+            }
+        }
+    };
+}
+use bad_key;
+
 /// The answer to everything that is asked for while a plugin describes itself.
 const NOTHING_YET: &str = "nothing is granted while the plugin describes itself";
 

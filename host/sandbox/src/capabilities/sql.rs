@@ -49,7 +49,7 @@ impl State {
 
 fn error(error: ScopeError) -> Error {
     match error {
-        ScopeError::Denied(why) => Error::Denied(why),
+        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
         ScopeError::Limit(why) => Error::Limit(why),
         ScopeError::Database(why) => Error::Database(why),
         ScopeError::Unavailable(why) | ScopeError::Store(why) => Error::Unavailable(why),

@@ -146,6 +146,8 @@ async fn keys_and_values_have_their_limits() {
     assert!(matches!(large, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
     let nameless = HostBucket::set(&mut state, own(), String::new(), value).await.unwrap();
     assert!(matches!(nameless, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
+    let hidden = HostBucket::set(&mut state, own(), "k\0".to_owned(), b"v".to_vec()).await.unwrap();
+    assert!(matches!(hidden, Err(keyvalue::Error::Other(why)) if why.starts_with("refused: ")));
     // A handle that was never given out ends the attempt, not the host.
     assert!(HostBucket::get(&mut state, Resource::new_borrow(77), "k".to_owned()).await.is_err());
 }
@@ -163,6 +165,10 @@ async fn events_need_a_granted_topic_and_a_sound_payload() {
     let large = publish("witness", "k", "x".repeat(Limits::DEFAULT.payload_bytes + 1)).await;
     assert!(matches!(large, Err(events::Error::Limit(_))));
     assert!(publish("witness", "", "{}".to_owned()).await.is_err());
+    for (key, payload) in [("k\0", "{}"), ("k\u{202e}", "{}"), ("k", "\0")] {
+        let refused = publish("witness", key, payload.to_owned()).await;
+        assert!(matches!(refused, Err(events::Error::Denied(_))), "sent again, it would be refused again");
+    }
     assert_eq!(scope.calls(), ["publish witness k"]);
 }
 

@@ -6,13 +6,14 @@ use domain::id::RunId;
 use domain::limits::Limits;
 use domain::outcome::{Failure, Outcome, PUT_OFF_MAX};
 use domain::runner::PageRequest;
+use domain::text::escape;
 use jiff::Timestamp;
 use wasmtime::component::ResourceTableError;
 
 use crate::bindings::types;
 use crate::contract::{check_exports, check_import};
 use crate::convert;
-use crate::log::{Level, Log, Speaker, Stream, escape};
+use crate::log::{Level, Log, Speaker, Stream};
 use crate::state::State;
 use crate::trap;
 
@@ -109,7 +110,7 @@ fn bad_keys_and_cursors_are_refused() {
     };
     assert!(page("wallet/1 ü", Some("x".repeat(4_096))).is_ok());
     assert!(page(&"k".repeat(512), None).is_ok());
-    for bad in ["", "a\nb", "a\0", "\x1b[31m", &"k".repeat(513)] {
+    for bad in ["", "a\nb", "a\0", "\x1b[31m", "a\u{202e}", "a\u{200b}", "\u{85}", &"k".repeat(513)] {
         assert_eq!(page(bad, None).unwrap_err(), "bad-key", "{bad:?}");
     }
     assert_eq!(page("k", Some("x".repeat(4_097))).unwrap_err(), "cursor-too-large");
@@ -178,5 +179,8 @@ fn a_page_request_tells_of_its_run() {
     assert_eq!((&told["params"]["only"][1], &told["trigger"]), (&2.into(), &"ada".into()));
     assert_eq!(told["scheduled_at_ms"], 1_000_000);
     assert!(context(Some("{")).get("params").unwrap().is_null());
+    let exact = "{\"b\": 123456789012345678901234567890,\t\"a\":1e400, \"b\":1.0}";
+    let request = convert::page_request(&super::job("noop"), &request(Some(exact)));
+    assert!(request.context.contains(&format!("\"params\":{exact},")), "{}", request.context);
     assert!(context(None)["params"].is_null());
 }

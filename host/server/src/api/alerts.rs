@@ -5,7 +5,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::id::AlertId;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use store::alerts::AlertView;
 
 use super::AppState;
@@ -13,6 +13,7 @@ use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
 use super::types::{Alert, Alerts, Nothing};
+use crate::json::raw_or_text;
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -59,9 +60,10 @@ fn view(found: AlertView) -> Alert {
         severity: alert.severity.to_string(),
         message: alert.message,
         // A plugin may have left what is no JSON: then it is shown as the text that it is.
-        metadata: match alert.metadata.as_str() {
-            "" => Value::Null,
-            text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+        metadata: if alert.metadata.is_empty() {
+            RawValue::NULL.to_owned()
+        } else {
+            raw_or_text(&alert.metadata)
         },
         times: found.times,
         first_at: found.first_at,

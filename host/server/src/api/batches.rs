@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Params, Segments, limit};
+use super::extract::{Body, Params, Segments, limit, text};
 use super::filters::meant;
 use super::items::view as item;
 use super::types::{AddBatch, AddedBatch, Batch, BatchWithItems, Batches, Items, Nothing, Processed};
@@ -60,13 +60,15 @@ async fn add(
     let payload_bytes = job.limits.payload_bytes;
     let mut items = Vec::with_capacity(body.items.len());
     for (index, asked) in body.items.into_iter().enumerate() {
-        let payload = asked.payload.to_string();
+        let payload = asked.payload.get().to_owned();
         if payload.len() > payload_bytes {
             let detail =
                 format!("items[{index}]: a payload of {} bytes, at most {payload_bytes}", payload.len());
             return Err(ApiError::bad_body(detail));
         }
-        let reason = domain::limits::cut(&asked.failure_reason.unwrap_or_default(), job.limits.text_bytes);
+        let reason = asked.failure_reason.unwrap_or_default();
+        let reason = text(&format!("items[{index}].failure_reason"), &reason)?;
+        let reason = domain::limits::cut(&reason, job.limits.text_bytes);
         items.push(NewBatchItem {
             operation: asked.operation,
             payload,

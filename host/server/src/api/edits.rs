@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use store::edits::Edit;
 
 use super::AppState;
@@ -17,6 +17,7 @@ use super::extract::{Body, Segments};
 use super::filters::known;
 use super::types::{Edits, Setting};
 use crate::config::edits::FIXED;
+use crate::json::raw_or_text;
 
 const KEY_BYTES_MAX: usize = 128;
 const KEYS_MAX: usize = 64;
@@ -30,7 +31,7 @@ pub fn router() -> Router<AppState> {
 #[serde(deny_unknown_fields)]
 struct Change {
     #[serde(default)]
-    set: BTreeMap<String, Value>,
+    set: BTreeMap<String, Box<RawValue>>,
     /// `*` is all of them.
     #[serde(default)]
     clear: Vec<String>,
@@ -77,7 +78,7 @@ async fn edit(
 fn of(job: &str, edits: Vec<Edit>) -> Edits {
     let own = edits.into_iter().filter(|edit| edit.job == job);
     let setting = |edit: Edit| Setting {
-        value: serde_json::from_str(&edit.value).unwrap_or(Value::String(edit.value)),
+        value: raw_or_text(&edit.value),
         key: edit.key,
         since: edit.since,
         by: edit.by,
@@ -106,7 +107,7 @@ fn changes(change: Change, job: &str, stored: &[Edit]) -> Result<Vec<(String, Op
         if key.is_empty() || key.len() > KEY_BYTES_MAX || key.split('.').any(str::is_empty) {
             return Err(ApiError::bad_body(format!("{key:?} is no key: use one like \"retry.base\"")));
         }
-        changes.insert(key, Some(value.to_string()));
+        changes.insert(key, Some(value.get().to_owned()));
     }
     if changes.len() > KEYS_MAX {
         return Err(ApiError::bad_body(format!("more than {KEYS_MAX} keys at once")));

@@ -64,6 +64,7 @@ impl From<StoreError> for ApiError {
             StoreError::Conflict(_) | StoreError::Raced(_) => {
                 ApiError::new(StatusCode::CONFLICT, "conflict", text)
             }
+            StoreError::Refused(_) => ApiError::new(StatusCode::BAD_REQUEST, "bad-text", text),
             StoreError::TooLarge(_) => ApiError::new(StatusCode::BAD_REQUEST, "answer-too-large", text),
             StoreError::Unusable(_) | StoreError::Corrupt(_) => {
                 tracing::error!(error = text, "a request failed");

@@ -6,6 +6,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use domain::text::escape_lines;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -105,4 +106,12 @@ impl Most {
 /// How many entries a list has: what was asked for, within bounds.
 pub fn limit(asked: Option<u32>) -> u32 {
     asked.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
+}
+
+/// A text for people, as it is kept: hidden characters are made visible.
+pub fn text(what: &str, text: &str) -> Result<String, ApiError> {
+    match text.contains('\0') {
+        true => Err(ApiError::bad_body(format!("{what}: a zero byte cannot be stored"))),
+        false => Ok(escape_lines(text).into_owned()),
+    }
 }

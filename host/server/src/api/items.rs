@@ -11,7 +11,7 @@ use store::items::{AttemptView, Decided, ItemView};
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Params, Segments, limit};
+use super::extract::{Body, Params, Segments, limit, text};
 use super::types::{Attempt, DecidedItem, Decision, InBatch, Item, ItemWithAttempts, Items};
 use super::{filters, waits};
 
@@ -80,7 +80,8 @@ async fn decide(
     }
     filters::check_job(&state, &job).await?;
     let now = state.clock.now();
-    let notes = body.notes.as_deref();
+    let notes = body.notes.as_deref().map(|notes| text("notes", notes)).transpose()?;
+    let notes = notes.as_deref();
     let decided = Decided { version: body.version, ..Decided::new(decision, notes, &actor.0) };
     match state.store.by_hand(&job, &key, decided, now).await {
         Ok(item) => {

@@ -6,10 +6,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::effect::NewItem;
-use domain::id::KEY_BYTES_MAX;
 use domain::item::State as ItemState;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
+use domain::text::check_key;
 use store::enqueue::Added;
 use store::items::{ItemCount, ItemView};
 use store::pauses::Pauses;
@@ -63,11 +63,11 @@ async fn trigger(
     Body(Start { mode: None | Some(Mode::All), params }): Body<Start>,
 ) -> Result<Response, ApiError> {
     let job = known(&state, &name)?;
-    let params = params.map(|params| params.to_string());
-    if params.as_ref().is_some_and(|params| params.len() > job.limits.payload_bytes) {
+    let params = params.as_ref().map(|params| params.get());
+    if params.is_some_and(|params| params.len() > job.limits.payload_bytes) {
         return Err(ApiError::bad_body(format!("params: at most {} bytes", job.limits.payload_bytes)));
     }
-    let run_id = state.engine.trigger(&job.name, params.as_deref(), &actor.0).await?.to_string();
+    let run_id = state.engine.trigger(&job.name, params, &actor.0).await?.to_string();
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run_id}"));
     let waits = waits::of(&state, &name).await?;
     let mut response = (StatusCode::CREATED, Json(Triggered { run_id, waits })).into_response();
@@ -86,11 +86,7 @@ async fn add_item(
 ) -> Result<(StatusCode, Json<AddedItem>), ApiError> {
     let job = known(&state, &name)?;
     let limit = job.limits.payload_bytes;
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
-        return Err(ApiError::bad_body(format!(
-            "key: 1 to {KEY_BYTES_MAX} bytes, without control characters"
-        )));
-    }
+    check_key(&key).map_err(|why| ApiError::bad_body(format!("key: {why}")))?;
     if payload.len() > limit || payload.contains('\0') {
         return Err(ApiError::bad_body(format!("payload: at most {limit} bytes, without a zero byte")));
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Segments};
+use super::extract::{Body, Segments, text};
 use super::plugins::{Which, named, named_version, of as versions_of};
 use super::types::{Nothing, PluginCandidate, PluginRelease, PluginVersions, VersionTried};
 
@@ -63,7 +63,8 @@ async fn quarantine(
     Body(which): Body<WhichAndWhy>,
 ) -> Result<Json<PluginVersions>, ApiError> {
     let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
-    let why = domain::limits::cut(&which.reason, domain::limits::Limits::DEFAULT.text_bytes);
+    let why = text("reason", &which.reason)?;
+    let why = domain::limits::cut(&why, domain::limits::Limits::DEFAULT.text_bytes);
     let told = (actor.0.as_str(), why.as_str());
     if !state.store.quarantine_version(&plugin, digest, told, state.clock.now()).await? {
         let detail =

@@ -3,6 +3,7 @@
 use domain::outcome::ErrorInfo;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 mod batch;
 mod lock;
@@ -230,7 +231,7 @@ pub struct Alert {
     pub severity: String,
     pub message: String,
     /// What the job said beside it, or null.
-    pub metadata: serde_json::Value,
+    pub metadata: Box<RawValue>,
     /// How often it was raised while nobody had acknowledged it.
     pub times: u32,
     pub first_at: Timestamp,
@@ -249,17 +250,17 @@ pub struct AddItem {
 }
 
 /// The body that starts a run: all that is due, for want of other modes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// For the plugin, which reads it in `discover`.
-    #[serde(default)]
-    pub params: Option<serde_json::Value>,
+    /// For the plugin, which reads it in `discover`, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     All,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use clap::Args;
+use domain::address::Address;
+use domain::text::escape;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Response};
@@ -13,7 +15,7 @@ use ureq::{Agent, Body};
 use uuid::Uuid;
 
 use super::Failure;
-use super::output::{Output, plain};
+use super::output::Output;
 use super::trials::Component;
 use crate::api::types::Problem;
 use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
@@ -103,7 +105,7 @@ impl Remote {
             Err(error) if lost => Err(Failure::failed(format!(
                 "no answer came from {}: {error}; the request may have been carried out: \
                  repeat it with --idempotency-key {key}, and it is carried out once",
-                self.server
+                self.shown()
             ))),
             result => self.answer(result),
         }
@@ -156,10 +158,15 @@ impl Remote {
         config.into()
     }
 
+    fn shown(&self) -> Address {
+        Address::new(self.server.trim_end_matches('/'))
+    }
+
     fn url(&self, path: &[&str]) -> Result<String, Failure> {
         let server = self.server.trim_end_matches('/');
         if !server.starts_with("http://") {
-            let text = format!("{server:?} is not a server's address: use one like http://127.0.0.1:7070");
+            let shown = self.shown();
+            let text = format!("{shown:?} is not a server's address: use one like http://127.0.0.1:7070");
             return Err(Failure::Usage(text));
         }
         Ok(format!("{server}{}", crate::api::path(path)))
@@ -188,19 +195,19 @@ impl Remote {
         if let Some(what) = broken(error) {
             return Failure::failed(format!(
                 "{} {what} ({error}): whether the request took effect is not known; look before you send it again",
-                self.server
+                self.shown()
             ));
         }
         Failure::failed(format!(
             "cannot reach tidemill at {}: {error}; start it with `tidemill serve`, or name it with --server",
-            self.server
+            self.shown()
         ))
     }
 
     fn stranger(&self, what: &str) -> Failure {
         Failure::failed(format!(
             "{} does not speak like a tidemill of this version: {what}; check --server, and the version over there",
-            self.server
+            self.shown()
         ))
     }
 }
@@ -237,5 +244,5 @@ fn refused(problem: &Problem) -> Failure {
         "not-found" => "; the lists (`tidemill jobs`, `runs`, `items`) show what there is",
         _ => "",
     };
-    Failure::failed(format!("{}{hint}", plain(&problem.detail)))
+    Failure::failed(format!("{}{hint}", escape(&problem.detail)))
 }

@@ -1,12 +1,17 @@
 //! `tidemill jobs set`, `clear` and `edits`: settings of a job, changed while it runs.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::Failure;
 use super::client::Remote;
 use super::output::{print, time};
+
 use crate::api::types::{Edits, Setting};
+use crate::json::raw_or_text;
 
 #[derive(Debug, Args)]
 pub struct Set {
@@ -36,8 +41,8 @@ pub struct Which {
 }
 
 pub fn set(args: &Set) -> Result<(), Failure> {
-    let value = serde_json::from_str(&args.value).unwrap_or_else(|_| Value::String(args.value.clone()));
-    change(&args.job, &args.remote, &json!({ "set": { &args.key: value } }))
+    let set = BTreeMap::from([(args.key.as_str(), raw_or_text(&args.value))]);
+    change(&args.job, &args.remote, &BTreeMap::from([("set", set)]))
 }
 
 pub fn clear(args: &Clear) -> Result<(), Failure> {
@@ -49,13 +54,14 @@ pub fn list(args: &Which) -> Result<(), Failure> {
     show(&args.remote, &args.remote.get(&["jobs", &args.job, "edits"], &[])?)
 }
 
-fn change(job: &str, remote: &Remote, body: &Value) -> Result<(), Failure> {
+fn change(job: &str, remote: &Remote, body: &impl Serialize) -> Result<(), Failure> {
     show(remote, &remote.post(&["jobs", job, "edits"], body)?)
 }
 
 fn show(remote: &Remote, edits: &Edits) -> Result<(), Failure> {
-    let row =
-        |edit: &Setting| vec![edit.key.clone(), edit.value.to_string(), time(edit.since), edit.by.clone()];
+    let row = |edit: &Setting| {
+        vec![edit.key.clone(), edit.value.get().to_owned(), time(edit.since), edit.by.clone()]
+    };
     print(remote.output, edits, &["KEY", "VALUE", "SINCE", "BY"], |edits| {
         edits.edits.iter().map(row).collect()
     })

@@ -1,12 +1,11 @@
 //! `tidemill items`: lists, one item with its attempts, and decisions.
 
 use clap::{Args, Subcommand};
+use domain::text::escape;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{
-    Output, line, plain, plain_lines, print, print_json, print_table, short, time, time_or_none,
-};
+use super::output::{Output, line, print, print_json, print_table, short, time, time_or_none};
 use crate::api::types::{
     AddItem, AddedItem, Attempt, DecidedItem, Decision, Error, Item, ItemWithAttempts, Items,
 };
@@ -113,7 +112,7 @@ fn add(job: &str, body: AddItem, remote: &Remote) -> Result<(), Failure> {
     match remote.output {
         Output::Json => Ok(()),
         Output::Table => {
-            line(&plain(&added.detail))?;
+            line(&escape(&added.detail))?;
             say_waits(added.waits.as_ref())
         }
     }
@@ -121,7 +120,7 @@ fn add(job: &str, body: AddItem, remote: &Remote) -> Result<(), Failure> {
 
 /// In a table's output only: JSON has it.
 pub fn say_waits(waits: Option<&String>) -> Result<(), Failure> {
-    waits.map_or(Ok(()), |why| line(&format!("it waits: {}", plain(why))))
+    waits.map_or(Ok(()), |why| line(&format!("it waits: {}", escape(why))))
 }
 
 fn show(args: &ItemArgs) -> Result<(), Failure> {
@@ -144,7 +143,7 @@ fn show(args: &ItemArgs) -> Result<(), Failure> {
         ("payload", item.payload.clone()),
     ];
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-        line(&format!("{name:<17} {}", plain(value)))?;
+        line(&format!("{name:<17} {}", escape(value)))?;
     }
     line("")?;
     let header = [
@@ -162,9 +161,7 @@ fn show(args: &ItemArgs) -> Result<(), Failure> {
     ];
     print_table(&header, found.attempts.iter().map(attempt_row).collect())?;
     match found.attempts.first() {
-        Some(last) if !last.log.is_empty() => {
-            line(&format!("\nlog of the last attempt:\n{}", plain_lines(&last.log)))
-        }
+        Some(last) if !last.log.is_empty() => line(&format!("\nlog of the last attempt:\n{}", last.log)),
         _ => Ok(()),
     }
 }

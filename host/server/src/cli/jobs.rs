@@ -1,13 +1,15 @@
 //! `tidemill jobs`: the list, a start by hand, pauses, and what became of due instants.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use domain::text::escape;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::Failure;
 use super::client::Remote;
 use super::edits::{self, Clear, Set, Which};
-use super::output::{Output, line, plain, print, print_json, short, time, time_or_none};
-use crate::api::types::{Job, Jobs, Paused, Tick, Ticks, Triggered};
+use super::output::{Output, line, print, print_json, short, time, time_or_none};
+use crate::api::types::{Job, Jobs, Paused, Start, Tick, Ticks, Triggered};
 
 #[derive(Debug, Args)]
 pub struct JobsArgs {
@@ -23,8 +25,8 @@ enum JobsCommand {
     Trigger {
         job: String,
         /// A JSON document for the plugin
-        #[arg(long, value_parser = |text: &str| serde_json::from_str::<Value>(text).map_err(|e| e.to_string()))]
-        params: Option<Value>,
+        #[arg(long, value_parser = |text: &str| RawValue::from_string(text.to_owned()).map_err(|e| e.to_string()))]
+        params: Option<Box<RawValue>>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -94,13 +96,13 @@ fn row(job: &Job) -> Vec<String> {
     ]
 }
 
-fn trigger(job: &str, params: Option<Value>, remote: &Remote) -> Result<(), Failure> {
-    let triggered: Triggered = remote.post(&["jobs", job], &json!({ "params": params }))?;
+fn trigger(job: &str, params: Option<Box<RawValue>>, remote: &Remote) -> Result<(), Failure> {
+    let triggered: Triggered = remote.post(&["jobs", job], &Start { mode: None, params })?;
     match remote.output {
         Output::Json => print_json(&triggered),
         Output::Table => match &triggered.waits {
             None => line(&format!("started run {}", triggered.run_id)),
-            Some(why) => line(&format!("run {} is added and waits: {}", triggered.run_id, plain(why))),
+            Some(why) => line(&format!("run {} is added and waits: {}", triggered.run_id, escape(why))),
         },
     }
 }
@@ -116,7 +118,7 @@ fn set(whom: &Whom, what: &str) -> Result<(), Failure> {
     }
     let now = if answer.paused { "paused" } else { "not paused" };
     line(if answer.changed { now.to_owned() } else { format!("{now}, as before") }.as_str())?;
-    answer.detail.iter().try_for_each(|detail| line(&plain(detail)))
+    answer.detail.iter().try_for_each(|detail| line(&escape(detail)))
 }
 
 fn ticks(job: &str, limit: u32, remote: &Remote) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
+use domain::text::{escape, escape_json, escape_lines};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ pub fn print<T: Serialize>(
 pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Failure::failed(format!("the answer cannot be shown as JSON: {e}")))?;
-    line(&text)
+    line(&escape_json(&text))
 }
 
 pub fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
@@ -45,14 +46,14 @@ pub fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failur
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().copied());
     for row in rows {
-        table.add_row(row.iter().map(|cell| cut(&plain(cell))));
+        table.add_row(row.iter().map(|cell| cut(&escape(cell))));
     }
     line(&table.trim_fmt())
 }
 
-/// A line on stdout. A reader that went away (`| head`) ends the command without a complaint.
+/// A line on stdout, or several; hidden characters are shown. A reader that went away (`| head`) ends the command without a complaint.
 pub fn line(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{text}") {
+    match writeln!(std::io::stdout(), "{}", escape_lines(text)) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::failed(format!("cannot write the output: {e}")))
         }
@@ -63,24 +64,6 @@ pub fn line(text: &str) -> Result<(), Failure> {
 /// On stderr.
 pub fn complain(text: &str) {
     telemetry::complain(&format!("tidemill: {}", text.replace('\n', "\n  ")));
-}
-
-/// Names, errors and logs come from guests: what would steer the terminal is shown instead of obeyed.
-pub fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => shown.push(' '),
-            c if c.is_control() => shown.extend(c.escape_default()),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
-/// Like [`plain`], with its lines kept.
-pub fn plain_lines(text: &str) -> String {
-    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 fn cut(text: &str) -> String {

@@ -1,10 +1,11 @@
 //! `tidemill plugins`: what runs, and what a person decides of it.
 
 use clap::{Args, Subcommand};
+use domain::text::escape;
 use serde_json::{Value, json};
 
 use super::client::Remote;
-use super::output::{Output, line, plain, plain_lines, print, short, time};
+use super::output::{Output, line, print, short, time};
 use super::{Failure, trials};
 use crate::api::types::{KnownVersion, Plugin, PluginRelease, PluginVersions, Plugins, VersionTried};
 use crate::config::text::show_bytes;
@@ -135,17 +136,17 @@ fn list(remote: &Remote) -> Result<(), Failure> {
         return Ok(());
     }
     for skipped in &plugins.skipped {
-        let (file, reason) = (plain(&skipped.file), plain(&skipped.reason));
+        let (file, reason) = (escape(&skipped.file), escape(&skipped.reason));
         line(&format!("skipped {file}: {reason}"))?;
     }
     for unsigned in &plugins.unsigned {
-        let (file, reason) = (plain(&unsigned.file), plain(&unsigned.reason));
+        let (file, reason) = (escape(&unsigned.file), escape(&unsigned.reason));
         line(&format!("not trusted {file}, although it runs: {reason}"))?;
     }
     if let Some(warning) = &plugins.warning {
-        line(&format!("warning: {}", plain(warning)))?;
+        line(&format!("warning: {}", escape(warning)))?;
     }
-    plugins.problem.map_or(Ok(()), |problem| line(&plain(&problem)))
+    plugins.problem.map_or(Ok(()), |problem| line(&escape(&problem)))
 }
 
 fn row(plugin: &Plugin) -> Vec<String> {
@@ -167,7 +168,7 @@ pub fn show(remote: &Remote, plugin: &PluginVersions) -> Result<(), Failure> {
         return Ok(());
     }
     if let Some(pin) = &plugin.pin {
-        let (digest, by) = (short(Some(&pin.digest)), plain(&pin.by));
+        let (digest, by) = (short(Some(&pin.digest)), escape(&pin.by));
         line(&format!("pinned to {digest} since {} by {by}", time(pin.since)))?;
     }
     plugin.release.iter().try_for_each(show_release)
@@ -185,7 +186,7 @@ fn show_release(release: &PluginRelease) -> Result<(), Failure> {
         return line(&format!("  of those before it {}", tried(&candidate.stable_tried)));
     }
     line(&format!("{digest} waits for approval since {since}; it asks for more than what runs:"))?;
-    candidate.wants.iter().try_for_each(|wants| line(&format!("  + {}", plain(wants))))
+    candidate.wants.iter().try_for_each(|wants| line(&format!("  + {}", escape(wants))))
 }
 
 fn tried(tried: &VersionTried) -> String {
@@ -215,5 +216,5 @@ fn inspect(remote: &Remote, plugin: &str, digest: &str) -> Result<(), Failure> {
         return Err(Failure::failed(format!("plugin {plugin} has no version {digest:?}")));
     };
     let shown = serde_json::to_value(version).unwrap_or(Value::Null);
-    line(&plain_lines(&format!("{shown:#}")))
+    line(&format!("{shown:#}"))
 }

@@ -1,10 +1,11 @@
 //! `tidemill recover` and `tidemill doctor`.
 
+use domain::text::escape;
 use serde_json::json;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{Output, line, plain, print};
+use super::output::{Output, line, print};
 use crate::api::types::{Answered, Doctor, Recovered};
 
 pub fn recover(remote: &Remote) -> Result<(), Failure> {
@@ -22,7 +23,7 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
     let doctor: Doctor = remote.get(&["doctor"], &[])?;
     if let Output::Table = remote.output {
         for problem in &doctor.health.problems {
-            line(&format!("problem: {}: {}\n", problem.name, plain(&problem.text)))?;
+            line(&format!("problem: {}: {}\n", problem.name, escape(&problem.text)))?;
         }
     }
     let header = ["JOB", "LOCK", "HEARTBEAT", "BOUNDED RETRIES", "METRICS", "AUDITED RECOVERY"];
@@ -42,7 +43,7 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
     if let Output::Table = remote.output {
         line(&format!("\nMemory for attempts on this host: {}", doctor.memory))?;
         if !doctor.clock.yes {
-            line(&format!("clock: no: {}", plain(&doctor.clock.how)))?;
+            line(&format!("clock: no: {}", escape(&doctor.clock.how)))?;
         }
     }
     let ready = doctor.health.problems.iter().all(|problem| problem.ready);

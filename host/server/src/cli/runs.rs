@@ -1,10 +1,11 @@
 //! `tidemill runs`: lists, and one run with what became of it.
 
 use clap::{Args, Subcommand};
+use domain::text::escape;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{Output, line, plain, print, print_json, print_table, short, time};
+use super::output::{Output, line, print, print_json, print_table, short, time};
 use crate::api::types::{FailedItem, Run, RunWithResult, Runs};
 
 #[derive(Debug, Args)]
@@ -57,7 +58,7 @@ fn show(id: &str, remote: &Remote) -> Result<(), Failure> {
     ))?;
     if let Some(last) = &result.last {
         let how = if last.success { "success" } else { "failed for good" };
-        line(&format!("last: {} ({how}, {})", plain(&last.key), time(last.at)))?;
+        line(&format!("last: {} ({how}, {})", escape(&last.key), time(last.at)))?;
     }
     if found.failures.is_empty() {
         return Ok(());

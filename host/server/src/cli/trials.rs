@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use domain::text::escape;
 use ureq::http::Method;
 
 use super::Failure;
 use super::client::Remote;
-use super::output::{Output, line, plain, print_json, print_table, short};
+use super::output::{Output, line, print_json, print_table, short};
 use super::plugins::show;
 use crate::api::types::{Jobs, Replay, ReplayAttempt, ReplayEnd, Uploaded};
 use crate::config::nearest;
@@ -70,7 +71,7 @@ pub fn upload(args: &UploadArgs) -> Result<(), Failure> {
     match args.remote.output {
         Output::Json => print_json(&uploaded),
         Output::Table => {
-            line(&plain(&uploaded.detail))?;
+            line(&escape(&uploaded.detail))?;
             show(&args.remote, &uploaded.versions)
         }
     }

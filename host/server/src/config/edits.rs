@@ -52,7 +52,7 @@ fn of_json(value: serde_json::Value, at: &Place) -> Result<Value, String> {
         Json::String(text) => Value::Text(text),
         Json::Number(number) => match number.as_i64() {
             Some(number) => Value::Integer(number.into()),
-            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            None => Value::Float(exact(&number)?),
         },
         Json::Array(list) => Value::List(list.into_iter().map(entry).collect::<Result<_, String>>()?),
         Json::Object(table) => {
@@ -60,4 +60,13 @@ fn of_json(value: serde_json::Value, at: &Place) -> Result<Value, String> {
             Value::Table(entries.collect::<Result<_, String>>()?)
         }
     })
+}
+
+/// Above it not every whole number is a float.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// A number with a fraction. A whole one that is no `i64` would be rounded.
+fn exact(number: &serde_json::Number) -> Result<f64, String> {
+    let float = number.as_f64().filter(|float| float.is_finite() && float.abs() <= EXACT_MAX);
+    float.ok_or_else(|| format!("{number} is too large to be kept exactly: write it as text"))
 }

@@ -8,6 +8,7 @@ use domain::job::{Access, Grants};
 use domain::lock::LockPattern;
 use domain::origin::{Methods, Origin, reach};
 use domain::secret::{PLACE, SecretHeader};
+use domain::text::check_key;
 
 use super::job::{NAME_REMEDY, name_words};
 use super::raw::Value;
@@ -85,10 +86,15 @@ fn sql(sql: Section<'_>, datasources: &BTreeSet<String>) -> BTreeMap<String, Acc
 fn topics(table: &mut Section<'_>) -> BTreeSet<String> {
     let mut topics = BTreeSet::new();
     for topic in table.texts("events") {
-        if topic.value.is_empty() {
-            table.blame_found(&topic, "a topic cannot be empty", "name a topic or remove it");
-        } else {
-            topics.insert(topic.value);
+        match check_key(&topic.value) {
+            _ if topic.value.is_empty() => {
+                table.blame_found(&topic, "a topic cannot be empty", "name a topic or remove it");
+            }
+            Err(why) => {
+                let what = format!("{:?} is not a topic's name: {why}", topic.value);
+                table.blame_found(&topic, what, "use visible characters");
+            }
+            Ok(()) => drop(topics.insert(topic.value)),
         }
     }
     topics

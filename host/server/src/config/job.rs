@@ -7,6 +7,7 @@ use domain::id::NameError;
 use domain::job::{JobSpec, OnStoreLoss};
 use domain::retry::{CodeRule, RetryPolicy, Then, WhenExhausted};
 use domain::schedule::Schedule;
+use domain::text::check_key;
 use jiff::{SignedDuration, Timestamp};
 
 use super::flow::{self, narrow};
@@ -219,14 +220,15 @@ fn then(word: &str) -> Result<Then, String> {
 fn failed_alert(mut section: Section<'_>) -> FailedAlert {
     let mut told = FailedAlert::default();
     if let Some(found) = section.text("kind") {
-        if found.value.is_empty() {
-            section.blame_found(
-                &found,
-                "an alert's kind cannot be empty",
-                "name it, like \"STOCK_REPLENISH_FAILED\"",
-            );
-        } else {
-            told.kind = found.value;
+        let remedy = "name it, like \"STOCK_REPLENISH_FAILED\"";
+        match check_key(&found.value) {
+            _ if found.value.is_empty() => {
+                section.blame_found(&found, "an alert's kind cannot be empty", remedy);
+            }
+            Err(why) => {
+                section.blame_found(&found, format!("{:?} is no alert's kind: {why}", found.value), remedy);
+            }
+            Ok(()) => told.kind = found.value,
         }
     }
     if let Some(found) = section.count("error_above", 0..=ERRORS_MAX) {

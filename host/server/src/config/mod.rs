@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use domain::job::JobSpec;
 use domain::secret::Secret;
+use domain::text::is_hidden;
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Child, Compiler};
@@ -228,6 +229,11 @@ fn host(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
             section.blame_found(&found, what, "shorten it, or remove it to use the machine's name");
             String::new()
         }
+        Some(found) if found.value.contains(is_hidden) => {
+            let what = format!("{:?} holds a control or invisible character", found.value);
+            section.blame_found(&found, what, "remove it to use the machine's name");
+            String::new()
+        }
         Some(found) => found.value,
         None => machine_name(),
     };
@@ -237,7 +243,7 @@ fn host(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
 
 fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().take(HOST_NAME_BYTES_MAX).collect();
+    let name: String = name.trim().chars().filter(|c| !is_hidden(*c)).take(HOST_NAME_BYTES_MAX).collect();
     if name.is_empty() { "tidemill".to_owned() } else { name }
 }
 

@@ -137,7 +137,7 @@ fn show_sink(out: &mut String, sink: &Sink) {
     let mut entries = vec![("topics", format!("[{}]", topics.join(", ")))];
     match &sink.to {
         To::Webhook { url, signed_with } => {
-            entries.push(("webhook", quoted(hide_password(url))));
+            entries.push(("webhook", quoted(url)));
             entries.extend(signed_with.as_ref().map(|named| ("signed_with", quoted(&named.name))));
         }
         To::Table { datasource, table } => {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
+use domain::address::Address;
 use jiff::SignedDuration;
 use redis::IntoConnectionInfo;
-use store::store::hide_password;
+use ureq::http::Uri;
 
 use super::grants::Known;
 use super::reader::Section;
 use super::secret::{Named, Secrets};
+use super::text::{Parameter, check_parameters};
 use crate::delivery::signature::SigningKey;
 
 /// Where the events of some topics go.
@@ -30,7 +32,7 @@ pub struct Sink {
 pub enum To {
     Webhook {
         /// The address that takes a POST of each event.
-        url: String,
+        url: Address,
         signed_with: Option<Named>,
     },
     Table {
@@ -44,7 +46,7 @@ pub enum To {
 /// A stream of NATS JetStream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nats {
-    pub address: String,
+    pub address: Address,
     pub password: Option<Named>,
     pub subject: Subject,
 }
@@ -68,7 +70,7 @@ impl Subject {
 /// A stream of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redis {
-    pub address: String,
+    pub address: Address,
     pub password: Option<Named>,
     /// The topic unless given.
     pub stream: Option<String>,
@@ -83,6 +85,8 @@ const KINDS: [(&str, &[&str]); 4] = [
     ("nats", &["password", "subject", "subject_prefix"]),
     ("redis", &["password", "stream", "stream_length_max"]),
 ];
+/// Of the address of a Redis server.
+const REDIS_PARAMETERS: [Parameter; 1] = [("protocol", &["2", "3", "resp2", "resp3"])];
 const TRIES_DEFAULT: u32 = 10;
 const TIMEOUT_DEFAULT: SignedDuration = SignedDuration::from_secs(10);
 const TIMEOUT_MAX: SignedDuration = SignedDuration::from_mins(5);
@@ -171,12 +175,18 @@ fn webhook(section: &mut Section<'_>, secrets: &Secrets) -> Option<To> {
         section.blame_found(found, what, "make one by `echo whsec_$(openssl rand -base64 32)`");
     }
     let found = found?;
-    if !["http://", "https://"].iter().any(|scheme| found.value.starts_with(scheme)) {
-        let what = format!("{:?} is not an address that events can be sent to", found.value);
+    let url = Address::new(found.value.clone());
+    let parsed: Option<Uri> = found.value.parse().ok();
+    let scheme = ["http://", "https://"].iter().any(|scheme| found.value.starts_with(scheme));
+    if !scheme || parsed.is_none_or(|parsed| parsed.host().is_none_or(str::is_empty)) {
+        let what = match found.value.contains("://") {
+            true => format!("{url:?} is not an address that events can be sent to"),
+            false => "an address without a scheme is not one that events can be sent to".to_owned(),
+        };
         section.blame_found(&found, what, "use https://… or http://…");
         return None;
     }
-    Some(To::Webhook { url: found.value, signed_with: named })
+    Some(To::Webhook { url, signed_with: named })
 }
 
 fn table(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To> {
@@ -211,12 +221,18 @@ fn is_identifier(text: &str) -> bool {
 fn nats(section: &mut Section<'_>, topics: &[String], secrets: &Secrets) -> Option<To> {
     let remedy = "use nats://host:4222 or tls://host:4222; for a user nats://user@host:4222 and password = \"name of a secret\"";
     let address = section.parsed("nats", remedy, |text| {
-        let parsed: ServerAddr = text.parse().map_err(|e| format!("{:?}: {e}", hide_password(text)))?;
+        let shown = Address::new(text).anonymous();
+        let parsed: ServerAddr = text.parse().map_err(|e| format!("{shown:?}: {e}"))?;
         let known = matches!(parsed.scheme(), "nats" | "tls") && text.contains("://");
         if !known || parsed.host().is_empty() {
-            return Err(format!("{:?} is not the address of a NATS server", hide_password(text)));
+            return Err(format!("{shown:?} is not the address of a NATS server"));
         }
         without_password(parsed.password())?;
+        let url = parsed.into_inner();
+        check_parameters(url.query().unwrap_or_default(), &[])?;
+        if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+            return Err(format!("{shown:?} says more than a server and its port"));
+        }
         Ok(text.to_owned())
     });
     let password = secrets.named(section, "password");
@@ -249,7 +265,7 @@ fn nats(section: &mut Section<'_>, topics: &[String], secrets: &Secrets) -> Opti
         let what = "a user and a password belong together";
         section.blame_found(&address, what, "use nats://user@host:4222 and password = \"name of a secret\"");
     }
-    Some(To::Nats(Nats { address: address.value, password, subject }))
+    Some(To::Nats(Nats { address: Address::new(address.value), password, subject }))
 }
 
 /// One that names a place: no wildcard, no empty word.
@@ -262,22 +278,33 @@ fn redis(section: &mut Section<'_>, secrets: &Secrets) -> Option<To> {
     let remedy =
         "use redis://host:6379 or rediss://host:6379, and password = \"name of a secret\" if it asks for one";
     let address = section.parsed("redis", remedy, |text| {
-        let bad = || format!("{:?} is not the address of a Redis server", hide_password(text));
+        let address = Address::new(text);
+        let bad = || format!("{:?} is not the address of a Redis server", address.anonymous());
         if !["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)) || text.contains('#') {
             return Err(bad());
         }
-        let parsed = text.into_connection_info().map_err(|e| format!("{}: {e}", bad()))?;
+        check_parameters(text.split_once('?').map_or("", |(_, query)| query), &REDIS_PARAMETERS)?;
+        let parsed = text
+            .into_connection_info()
+            .map_err(|e| format!("{}: {}", bad(), address.mask(&e.to_string())))?;
         without_password(parsed.redis_settings().password())?;
-        Ok(text.to_owned())
+        Ok((text.to_owned(), parsed.redis_settings().username().is_some()))
     });
     let password = secrets.named(section, "password");
+    if let Some(found) = &address
+        && found.value.1
+        && password.is_none()
+    {
+        let what = "a user and a password belong together";
+        section.blame_found(found, what, "add password = \"name of a secret\", or remove the user");
+    }
     let stream = section.text("stream");
     if let Some(stream) = stream.as_ref().filter(|stream| stream.value.is_empty()) {
         section.blame_found(stream, "the stream has no name", "name it, or remove it to use the topic");
     }
     let length_max = section.count("stream_length_max", 1..=1_000_000_000_000);
     Some(To::Redis(Redis {
-        address: address?.value,
+        address: Address::new(address?.value.0),
         password,
         stream: stream.map(|found| found.value),
         length_max: length_max.map(|found| found.value),

@@ -92,7 +92,7 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
 }
 
 /// A parameter of a database's address, and the values that it may have; none lists no values.
-type Parameter = (&'static str, &'static [&'static str]);
+pub type Parameter = (&'static str, &'static [&'static str]);
 
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const POSTGRES_PARAMETERS: [Parameter; 18] = [
@@ -123,7 +123,7 @@ const SQLITE_PARAMETERS: [Parameter; 4] = [
 ];
 
 /// Drivers ignore parameters that they do not know. No value is named in an error: it may be a secret.
-fn check_parameters(query: &str, known: &[Parameter]) -> Result<(), String> {
+pub fn check_parameters(query: &str, known: &[Parameter]) -> Result<(), String> {
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let Some((name, value)) = pair.split_once('=') else {
@@ -132,9 +132,10 @@ fn check_parameters(query: &str, known: &[Parameter]) -> Result<(), String> {
         // Like `options[search_path]`.
         let base = name.split('[').next().unwrap_or(name);
         let Some((_, values)) = known.iter().find(|(known, _)| *known == base) else {
-            let remedy = match nearest(name, &names) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("known are {}", names.join(", ")),
+            let remedy = match (nearest(name, &names), names.is_empty()) {
+                (Some(near), _) => format!("did you mean {near:?}?"),
+                (None, true) => "it has none, use the keys of the section instead".to_owned(),
+                (None, false) => format!("known are {}", names.join(", ")),
             };
             return Err(format!("the address has no parameter {name:?}: {remedy}"));
         };

@@ -3,6 +3,7 @@
 //! Everything it loads is in the binary; nothing inline, so that the content security policy can be strict.
 
 pub(crate) mod bar;
+mod shown;
 mod view;
 
 use std::sync::Arc;

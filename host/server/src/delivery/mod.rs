@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use domain::clock::Clock;
+use domain::text::escape;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use store::alerts::NOTICE_TOPIC;
@@ -197,7 +198,8 @@ impl Courier {
         let now = self.clock.now();
         let told = match &sent {
             Ok(()) => self.store.event_delivered(due.event.id, now).await,
-            Err(error) => self.failed(due, error, now).await,
+            // Whoever answers chooses the words.
+            Err(error) => self.failed(due, &escape(error), now).await,
         };
         if let Err(error) = told {
             tracing::warn!(%error, "an event is sent again: the store did not hear what became of it");

@@ -24,7 +24,7 @@ pub struct Nats {
 
 impl Nats {
     pub fn new(to: &config::Nats, timeout: Duration, tls: ClientConfig) -> io::Result<Nats> {
-        Ok(Nats { to: to.clone(), address: to.address.parse()?, timeout, tls, stream: None })
+        Ok(Nats { to: to.clone(), address: to.address.reveal().parse()?, timeout, tls, stream: None })
     }
 
     /// A connection that works, as far as one can tell.
@@ -80,13 +80,13 @@ impl Nats {
     }
 
     fn not_connected(&self, error: &ConnectError) -> String {
-        let address = &self.to.address;
+        let (address, said) = (&self.to.address, self.to.address.mask(&error.to_string()));
         match error.kind() {
             ConnectErrorKind::TimedOut => format!("{address} gave no answer within {:?}", self.timeout),
             ConnectErrorKind::AuthorizationViolation => {
-                format!("{address} refuses the user: {error}; check user and password")
+                format!("{address} refuses the user: {said}; check user and password")
             }
-            _ => format!("no connection to {address}: {error}; check the address, and that the server runs"),
+            _ => format!("no connection to {address}: {said}; check the address, and that the server runs"),
         }
     }
 

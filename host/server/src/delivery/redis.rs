@@ -18,12 +18,12 @@ pub struct Redis {
 
 impl Redis {
     pub fn new(to: &config::Redis, timeout: Duration, tls: &Trusted) -> Result<Redis, RedisError> {
-        let mut address = to.address.as_str().into_connection_info()?;
+        let mut address = to.address.reveal().into_connection_info()?;
         if let Some(password) = &to.password {
             let settings = address.redis_settings().clone().set_password(password.secret.reveal());
             address = address.set_redis_settings(settings);
         }
-        let client = if to.address.starts_with("rediss:") {
+        let client = if to.address.reveal().starts_with("rediss:") {
             Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert: tls.pem.clone() })
         } else {
             Client::open(address)
@@ -47,7 +47,8 @@ impl Redis {
             Err(_) => return Err(format!("{address} gave no answer within {:?}", self.timeout)),
             Ok(Err(error)) => {
                 let remedy = "check the address, user and password, and that the server runs";
-                return Err(format!("no connection to {address}: {error}; {remedy}"));
+                let said = address.mask(&error.to_string());
+                return Err(format!("no connection to {address}: {said}; {remedy}"));
             }
             Ok(Ok(connection)) => connection,
         };

@@ -2,26 +2,30 @@
 
 use std::time::Duration;
 
+use domain::address::Address;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use store::delivery::DueEvent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::signature::SigningKey;
+
 use crate::config::Trusted;
+use crate::json::raw_or_text;
 
 /// Of an answer that is no success, this much is told.
 const ANSWER_BYTES_SHOWN: u64 = 200;
 
 #[derive(Clone)]
 pub struct Webhook {
-    url: String,
+    url: Address,
     key: Option<SigningKey>,
     agent: ureq::Agent,
 }
 
 impl Webhook {
-    pub fn new(url: &str, key: Option<SigningKey>, timeout: Duration, tls: &Trusted) -> Webhook {
+    pub fn new(url: &Address, key: Option<SigningKey>, timeout: Duration, tls: &Trusted) -> Webhook {
         let own: Vec<_> = tls.certificates.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
         let roots = if own.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&own) };
         let config = ureq::Agent::config_builder()
@@ -34,7 +38,7 @@ impl Webhook {
             // A connection that the receiver closed meanwhile would cost a try.
             .max_idle_connections(0)
             .build();
-        Webhook { url: url.to_owned(), key, agent: config.into() }
+        Webhook { url: url.clone(), key, agent: config.into() }
     }
 
     pub async fn send(&self, due: &DueEvent) -> Result<(), String> {
@@ -45,35 +49,108 @@ impl Webhook {
 
     /// One request: any 2xx says that the event is taken.
     fn post(&self, due: &DueEvent) -> Result<(), String> {
-        let (id, body) = (due.event.id.to_string(), document(due).to_string());
-        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        let (id, body) = (due.event.id.to_string(), document(due)?);
+        let mut request = self.agent.post(self.url.reveal()).header("content-type", "application/json");
         request = request.header("idempotency-key", &id);
         // Receivers refuse what was signed long ago by their clock, so it is the real time, whatever ours shows.
         let signed = self.key.as_ref().map(|key| key.headers(&id, Timestamp::now(), &body));
         for (name, value) in signed.into_iter().flatten() {
             request = request.header(name, value);
         }
-        let mut answer = request.send(body).map_err(|e| e.to_string())?;
+        let mut answer = request.send(body).map_err(|e| self.url.mask(&e.to_string()))?;
         if answer.status().is_success() {
             return Ok(());
         }
         let said =
             answer.body_mut().with_config().limit(ANSWER_BYTES_SHOWN).read_to_string().unwrap_or_default();
-        Err(format!("it answered with status {}: {}", answer.status().as_u16(), said.trim()))
+        let said = self.url.mask(said.trim());
+        Err(format!("it answered with status {}: {said}", answer.status().as_u16()))
     }
 }
 
-fn document(due: &DueEvent) -> Value {
+#[derive(Serialize)]
+struct Document<'a> {
+    created_at: String,
+    id: String,
+    job: &'a str,
+    key: &'a str,
+    /// The bytes that the job published, if they are JSON.
+    payload: Box<RawValue>,
+    topic: &'a str,
+    r#try: u32,
+}
+
+fn document(due: &DueEvent) -> Result<String, String> {
     let event = &due.event;
-    let payload =
-        serde_json::from_str(&event.payload).unwrap_or_else(|_| Value::String(event.payload.clone()));
-    json!({
-        "id": event.id.to_string(),
-        "topic": event.topic,
-        "key": event.key,
-        "job": event.job.as_str(),
-        "created_at": event.created_at.to_string(),
-        "try": due.tries,
-        "payload": payload,
-    })
+    let document = Document {
+        created_at: event.created_at.to_string(),
+        id: event.id.to_string(),
+        job: event.job.as_str(),
+        key: &event.key,
+        payload: raw_or_text(&event.payload),
+        topic: &event.topic,
+        r#try: due.tries,
+    };
+    serde_json::to_string(&document).map_err(|e| format!("the event cannot be written as JSON: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use domain::id::EventId;
+    use store::outbox::EventView;
+
+    use super::*;
+
+    fn due(payload: &str) -> DueEvent {
+        let event = EventView {
+            id: EventId::new(Timestamp::UNIX_EPOCH),
+            topic: "orders".to_owned(),
+            key: "k".to_owned(),
+            payload: payload.to_owned(),
+            job: "wallet".parse().unwrap(),
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        DueEvent { event, tries: 1 }
+    }
+
+    #[test]
+    fn the_payload_keeps_its_bytes() {
+        let exact = "{\"b\": 123456789012345678901234567890,\t\"a\":1e400, \"b\":1.0}";
+        let body = document(&due(exact)).unwrap();
+        assert!(body.contains(&format!("\"payload\":{exact},\"topic\":\"orders\",\"try\":1}}")), "{body}");
+        let text = document(&due("no JSON")).unwrap();
+        assert!(text.contains("\"payload\":\"no JSON\","), "{text}");
+    }
+
+    /// The receiver's answer names all that it was asked for.
+    #[test]
+    fn errors_name_no_part_of_the_address_but_its_host() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            let target = String::from_utf8_lossy(&request[..read]).lines().next().unwrap().to_owned();
+            let said = format!("cannot {target}");
+            let head = format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n", said.len());
+            stream.write_all(format!("{head}{said}").as_bytes()).unwrap();
+        });
+        let send = |url: &str| {
+            let url = Address::new(url);
+            let webhook = Webhook::new(&url, None, Duration::from_secs(10), &Trusted::default());
+            webhook.post(&due("{}")).unwrap_err()
+        };
+        let answered = send(&format!("http://{address}/services/hunter2?token=hunter2"));
+        server.join().unwrap();
+        assert!(answered.starts_with("it answered with status 404: cannot POST "), "{answered}");
+        let refused = send(&format!("http://{address}/services/hunter2?token=hunter2#hunter2"));
+        let unusable = send("http://h h/hunter2");
+        for error in [answered, refused, unusable] {
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! reads the log, and nothing fails if nobody does.
 
 mod lines;
+mod safe;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
@@ -9,6 +10,7 @@ use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use domain::text::escape_lines;
 use tracing_subscriber::EnvFilter;
 
 pub use self::lines::Lines;
@@ -54,13 +56,15 @@ pub fn start(config: &LogConfig) -> std::io::Result<()> {
     let log = LOG.get_or_init(|| log);
     let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
     // An internal error would be printed to stderr, which panics where that is closed.
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| log.clone())
-        .log_internal_errors(false);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let result = match config.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let ansi = std::io::stderr().is_terminal();
+            lines.fmt_fields(safe::fields()).with_ansi(ansi).with_writer(move || log.clone()).try_init()
+        }
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_writer(move || safe::Json(log.clone())).try_init()
+        }
     };
     if result.is_err() {
         tracing::debug!("logging was already set up");
@@ -89,6 +93,7 @@ pub fn say(line: &str) {
 
 /// A line outside of the log, such as why the process ends. Without a log it goes to stderr at once.
 pub fn complain(line: &str) {
+    let line = escape_lines(line);
     match LOG.get() {
         Some(log) => log.push(format!("{line}\n").as_bytes()),
         // Nothing can be done if that fails too.

@@ -15,7 +15,7 @@ fn topics_webhooks_and_tables() {
         [sinks.four]\ntopics = [\"D\"]\ntable = \"t\"\ntimeout = \"1h\"\ntries_max = 0\n\
         [sinks.five]\ntopics = [\"E\"]\ntable = \"t\"\ndatasource = \"other\"\nurl = 1\n",
         expect![[r#"
-            tidemill.toml:7: sinks.one.webhook: "ftp://example/hook" is not an address that events can be sent to; use https://… or http://…
+            tidemill.toml:7: sinks.one.webhook: "ftp://example/..." is not an address that events can be sent to; use https://… or http://…
             tidemill.toml:8: sinks.two: it says not where events go, or says it twice; give one of webhook, table (with datasource), nats and redis
             tidemill.toml:9: sinks.two.topics: topic "B" goes to the sink "one" already; name each topic once
             tidemill.toml:12: sinks.three.topics: the sink takes no topic; name them, like topics = ["LedgerPosting"]
@@ -126,4 +126,47 @@ fn brokers_as_they_are_in_effect() {
     "#]]
     .assert_eq(sinks);
     assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn addresses_of_brokers_and_webhooks_say_what_counts_and_hide_their_secrets() {
+    let sinks = [
+        ("nats", "nats://h?token=hunter2", "the address has no parameter \"token\": it has none"),
+        ("nats", "nats://h:4222/hunter2", "\"nats://h:4222/...\" says more than a server and its port"),
+        ("nats", "nats://hunter2@", "\"nats://\": NATS server URL is invalid"),
+        ("nats", "nats://hunter2@h", "a user and a password belong together"),
+        ("nats", "tls://h#hunter2", "says more than a server and its port"),
+        ("nats", "nats://h?hunter2", "a parameter of the address has no value"),
+        ("redis", "redis://h?protcol=resp3", "did you mean \"protocol\"?"),
+        ("redis", "redis://h?protocol=hunter2", "has another value than 2, 3, resp2, resp3"),
+        ("redis", "redis://h/0?password=hunter2", "has no parameter \"password\": known are protocol"),
+        ("redis", "redis://hunter2@h", "a user and a password belong together"),
+        ("redis", "redis://hunter2@h/x", "\"redis://h/x\" is not the address of a Redis server"),
+        ("redis", "rediss://h#hunter2", "\"rediss://h#...\" is not the address of a Redis server"),
+        ("webhook", "htps://h/hunter2?x=hunter2", "\"htps://h/...\" is not an address"),
+        ("webhook", "h/hunter2", "an address without a scheme"),
+        ("webhook", "https:///hunter2", "is not an address that events can be sent to"),
+        ("webhook", "https://h/hunter2 hunter2", "\"https://h/...\" is not an address"),
+    ];
+    for (kind, address, expected) in sinks {
+        let sink = format!("[sinks.a]\ntopics = [\"A\"]\n{kind} = \"{address}\"\n");
+        let error = load(format!("[jobs.a]\nplugin = \"a\"\n{sink}").as_bytes(), &[]).err().unwrap();
+        assert!(error.contains(expected), "{address}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn secrets_of_addresses_are_not_in_the_effective_configuration() {
+    let toml = "[secrets]\npw = { env = \"PW\" }\n[store]\nurl = \"postgres://ada:hunter2@db/x\"\n\
+        [datasources.shop]\nurl = \"postgres://db/x?user=ada&password=hunter2\"\n\
+        [sinks.a]\ntopics = [\"A\"]\nwebhook = \"https://hooks.example/services/hunter2?token=hunter2#hunter2\"\n\
+        [sinks.b]\ntopics = [\"B\"]\nwebhook = \"https://hunter2:hunter2@hooks.example\"\n\
+        [sinks.c]\ntopics = [\"C\"]\nredis = \"redis://h/3?protocol=resp3\"\n";
+    let config = load(toml.as_bytes(), &[("PW", "hunter2")]).unwrap();
+    let shown = show::effective(&config);
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("webhook = \"https://hooks.example/...\"\n"), "{shown}");
+    assert!(shown.contains("redis = \"redis://h/3?protocol=resp3\"\n"), "{shown}");
+    assert!(!format!("{config:?}").contains("hunter2"));
 }

@@ -9,7 +9,7 @@ use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use domain::clock::Clock;
 use domain::flow::Flow;
-use domain::id::{Digest, HostId};
+use domain::id::{Digest, HostId, JobName};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
@@ -163,6 +163,14 @@ impl World {
             stopping: CancellationToken::new(),
         };
         World { state, job, host, ready, _folder: folder }
+    }
+
+    pub fn job(&self) -> &JobName {
+        &self.job.name
+    }
+
+    pub fn host(&self) -> HostId {
+        self.host
     }
 
     pub fn plugin_is_there(&self, ready: bool) {

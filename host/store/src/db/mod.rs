@@ -169,6 +169,7 @@ impl Db {
         {
             return rows;
         }
+        can_be_kept(args)?;
         let rows = match self {
             Db::Sqlite { writer, readers } => {
                 writer.check()?;
@@ -215,6 +216,7 @@ impl Db {
 
 impl Open {
     async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, sqlx::Error> {
+        can_be_kept(args)?;
         match self {
             Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, Most::ALL).await,
             Open::Postgres(tx) => tx.fetch(sql.postgres(), args, Most::ALL).await,
@@ -222,6 +224,7 @@ impl Open {
     }
 
     async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, sqlx::Error> {
+        can_be_kept(args)?;
         match self {
             Open::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args).await,
             Open::Postgres(tx) => tx.execute(sql.postgres(), args).await,
@@ -356,6 +359,15 @@ impl Tx {
             Tx::Own(open) => Ok(open.commit().await?),
             Tx::Part(part) => Ok(part.commit().await?),
         }
+    }
+}
+
+/// Postgres keeps no zero byte in a text. SQLite would; both refuse it, for the same reason.
+fn can_be_kept(args: &[Value]) -> Result<(), sqlx::Error> {
+    let zero = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+    match args.iter().any(zero) {
+        true => Err(sqlx::Error::Encode("a text with a zero byte cannot be stored or looked for".into())),
+        false => Ok(()),
     }
 }
 

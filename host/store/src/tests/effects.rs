@@ -142,7 +142,7 @@ async fn effects_are_bounded(t: T) {
     expect![[r#"
         limit: a kind that is empty
         limit: a message of 11 bytes, at most 10
-        limit: a message with a zero byte
+        refused: a message with a zero byte
         limit: metadata of 11 bytes, at most 10
         limit: an alert's key of 513 bytes, at most 512
         limit: an action that is empty

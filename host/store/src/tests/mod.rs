@@ -35,6 +35,7 @@ mod scope;
 
 mod sql;
 mod tasks;
+mod text;
 
 mod commit;
 

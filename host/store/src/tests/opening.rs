@@ -105,7 +105,7 @@ async fn wrong_datasource_is_refused(t: T) {
         told.push_str(&format!("{error}\n"));
     }
     expect![[r#"
-        datasource "shop" (mysql://shop@db/shop): not supported, use sqlite://path/to/file.db or postgres://user@host/database
+        datasource "shop" (mysql://...@db/...): not supported, use sqlite://path/to/file.db or postgres://user@host/database
         datasource "shop" (shop.db): not supported, use sqlite://path/to/file.db or postgres://user@host/database
         datasource "shop" (postgres://shop@db:port/shop): error with configuration: invalid port number
     "#]].assert_eq(&told);
@@ -173,7 +173,7 @@ async fn database_in_memory_is_refused() {
 #[tokio::test]
 async fn wrong_scheme_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    unusable("mysql://root:hunter2@db/tidemill", &folder, expect![[r#"store url "mysql://root@db/tidemill" is not supported: use sqlite://path/to/file.db or postgres://user@host/database"#]]).await;
+    unusable("mysql://root:hunter2@db/tidemill", &folder, expect![[r#"store url "mysql://...@db/..." is not supported: use sqlite://path/to/file.db or postgres://user@host/database"#]]).await;
     unusable("tidemill.db", &folder, expect![[r#"store url "tidemill.db" is not supported: use sqlite://path/to/file.db or postgres://user@host/database"#]]).await;
     unusable(
         "",
@@ -255,7 +255,7 @@ fn values_of_unknown_parameters_are_hidden() {
         postgres://db/x?pasword=...&sslmode=require
         postgres://db/x?p%61ssword=...
         postgres://db/x?...
-        https://hooks.example/x?mode=...&token=...
+        https://hooks.example/...
     "#]]
     .assert_eq(&shown);
 }

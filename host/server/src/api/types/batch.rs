@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Item;
 
@@ -80,7 +81,8 @@ pub struct AddBatch {
 #[serde(deny_unknown_fields)]
 pub struct AddBatchItem {
     pub operation: String,
-    pub payload: serde_json::Value,
+    /// Kept byte for byte.
+    pub payload: Box<RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

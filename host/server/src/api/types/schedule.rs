@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// Since when nothing of a job begins, and by whose word.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ pub struct Edits {
 pub struct Setting {
     /// As in the job's section of the file, like `retry.base`.
     pub key: String,
-    pub value: serde_json::Value,
+    pub value: Box<RawValue>,
     pub since: Timestamp,
     pub by: String,
 }

@@ -1,0 +1,214 @@
+//! Text that no database keeps or no display shows: refused or made visible, the same on both databases.
+
+use std::sync::Arc;
+
+use domain::alert::{Alert, Severity};
+use domain::batch::{NewBatch, NewBatchItem};
+use domain::effect::{Deed, NewItem};
+use domain::item::{ByHand, Claimed};
+use domain::job::{Grants, JobSpec};
+use domain::lease::Hold;
+use domain::scope::{Scope, ScopeError};
+
+use super::support::{T, at, conformance, end, job, lease, permanent};
+use crate::StoreError;
+use crate::audit::Entry;
+use crate::commit::{AttemptEnd, Committed};
+use crate::items::Decided;
+use crate::scope::AttemptScope;
+
+conformance! {
+    names_with_hidden_characters_are_refused_for_good,
+    texts_for_people_are_kept_with_hidden_characters_shown,
+    data_is_kept_as_it_is,
+    json_documents_keep_their_bytes,
+    zero_bytes_are_refused_by_both_databases,
+}
+
+const EVIL: [&str; 8] =
+    ["a\0b", "a\nb", "\u{1b}[31m", "a\u{85}", "a\u{202e}b", "a\u{2066}b", "a\u{2029}b", "a\u{200b}b"];
+
+fn granted() -> JobSpec {
+    let grants = Grants {
+        alerts: true,
+        audit: true,
+        keyvalue: true,
+        topics: ["orders".to_owned()].into(),
+        items: ["wallet".parse().unwrap()].into(),
+        locks: ["a*".parse().unwrap()].into(),
+        ..Grants::default()
+    };
+    JobSpec { grants, ..job() }
+}
+
+async fn attempt(t: &T) -> (Claimed, AttemptScope) {
+    let job = granted();
+    t.discover(&job, &["k"], 0).await;
+    let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
+    (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
+}
+
+fn alert(kind: &str, key: &str, message: &str) -> Alert {
+    let text = str::to_owned;
+    Alert {
+        kind: text(kind),
+        key: text(key),
+        severity: Severity::Warning,
+        message: text(message),
+        metadata: text(""),
+    }
+}
+
+fn deed(action: &str, subject: &str, detail: &str) -> Deed {
+    Deed { action: action.to_owned(), subject: subject.to_owned(), detail: detail.to_owned() }
+}
+
+async fn names_with_hidden_characters_are_refused_for_good(t: T) {
+    let (_, scope) = attempt(&t).await;
+    let new = |key: &str, payload: &str| NewItem {
+        job: "wallet".parse().unwrap(),
+        key: key.to_owned(),
+        payload: payload.to_owned(),
+    };
+    for evil in EVIL {
+        let refused = [
+            scope.alert(alert(evil, "k", "m")).await,
+            scope.alert(alert("K", evil, "m")).await,
+            scope.record(deed(evil, "s", "d")).await,
+            scope.record(deed("a", evil, "d")).await,
+            scope.enqueue(new(evil, "")).await,
+            scope.publish("orders", evil, "{}").await.map(drop),
+            scope.kv_get("b", evil).await.map(drop),
+            scope.kv_get(evil, "k").await.map(drop),
+            scope.kv_set("b", evil, Some(vec![1])).await,
+            scope.kv_set(evil, "k", None).await,
+            scope.kv_keys(evil, 0).await.map(drop),
+            scope.lock(evil).await.map(drop),
+        ];
+        for (at, refused) in refused.into_iter().enumerate() {
+            assert!(matches!(&refused, Err(ScopeError::Refused(_))), "{at} {evil:?}: {refused:?}");
+        }
+    }
+    let zero = [
+        scope.enqueue(new("x", "\0")).await,
+        scope.publish("orders", "k", "\0").await.map(drop),
+        scope.alert(alert("K", "k", "m\0")).await,
+        scope.alert(Alert { metadata: "\0".to_owned(), ..alert("K", "k", "m") }).await,
+        scope.record(deed("a", "s", "d\0")).await,
+    ];
+    for refused in zero {
+        assert!(
+            matches!(&refused, Err(ScopeError::Refused(why)) if why.ends_with(" with a zero byte")),
+            "{refused:?}"
+        );
+    }
+}
+
+async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
+    let (item, scope) = attempt(&t).await;
+    scope.alert(alert("K", "k", "one\ntwo\u{1b}[2J\u{202e}")).await.unwrap();
+    scope.record(deed("a", "s", "one\ntwo\u{2028}")).await.unwrap();
+    let effects = scope.end().await.unwrap().unwrap();
+    let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
+    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
+    let alerts = t.store.alerts(true, 10).await.unwrap();
+    let told = alerts.iter().find(|found| found.alert.kind == "K").unwrap();
+    assert_eq!(told.alert.message, "one\ntwo\\u{1b}[2J\\u{202e}");
+    let audit = t.store.audit(10).await.unwrap();
+    let written = audit.iter().find(|entry| entry.action == "a").unwrap();
+    assert_eq!(written.detail, "one\ntwo\\u{2028}");
+
+    // The host's own words may hold those of a service or of a file's name.
+    t.store.raise_host_alert(&alert("HOST", "", "a\0b"), at(2)).await.unwrap();
+    let entry = Entry { actor: "host", action: "b", job: None, subject: "x\n\0", detail: "y\0" };
+    t.store.audit_add(&entry, at(2)).await.unwrap();
+    let audit = t.store.audit(10).await.unwrap();
+    let written = audit.iter().find(|entry| entry.action == "b").unwrap();
+    assert_eq!((written.subject.as_str(), written.detail.as_str()), ("x\\n\\u{0}", "y\\u{0}"));
+}
+
+async fn data_is_kept_as_it_is(t: T) {
+    let (item, scope) = attempt(&t).await;
+    let payload = "{\"a\": \"\u{202e}\\u0000\u{1b}\",\t\"a\":1e400 ,\r\n\"b\":1.0}";
+    scope.publish("orders", "k", payload).await.unwrap();
+    let new = NewItem { job: "wallet".parse().unwrap(), key: "new".to_owned(), payload: payload.to_owned() };
+    scope.enqueue(new).await.unwrap();
+    let metadata = Alert { metadata: payload.to_owned(), ..alert("K", "k", "m") };
+    scope.alert(metadata).await.unwrap();
+    let effects = scope.end().await.unwrap().unwrap();
+    let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
+    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
+    assert_eq!(t.store.item("wallet", "new").await.unwrap().unwrap().payload, payload);
+    assert_eq!(t.store.events_pending(None, 10).await.unwrap()[0].payload, payload);
+    let alerts = t.store.alerts(true, 10).await.unwrap();
+    assert_eq!(alerts.iter().find(|found| found.alert.kind == "K").unwrap().alert.metadata, payload);
+}
+
+async fn zero_bytes_are_refused_by_both_databases(t: T) {
+    t.discover(&job(), &["k"], 0).await;
+    let refused = [
+        t.store.item("wallet", "k\0").await.map(drop),
+        t.store.items(Some("wal\0let"), None, 1).await.map(drop),
+        t.store.batch("b\0").await.map(drop),
+        t.store.lock("l\0", at(0)).await.map(drop),
+        t.store.token_add("t\0", "hash", at(0)).await,
+        t.store
+            .by_hand("wallet", "k", Decided::new(ByHand::Retry, Some("why\0"), "ada"), at(1))
+            .await
+            .map(drop),
+    ];
+    for (at, refused) in refused.into_iter().enumerate() {
+        assert!(matches!(&refused, Err(StoreError::Refused(_))), "{at}: {refused:?}");
+    }
+    assert!(t.store.item("wallet", "k").await.unwrap().is_some(), "the connection is still good");
+}
+
+/// Each says something that a parser or a column of another type would rewrite.
+const DOCUMENTS: [&str; 9] = [
+    "123456789012345678901234567890",
+    "{\"b\":1.0,\"a\":1e400,\"b\":-0}",
+    "[1E5 ,0.10,\t100000000000000000001]",
+    "{\r\n  \"z\" : [ ] , \"a\":{ } }",
+    "\"\\u00e9\\/\\ud83d\\ude00\\u0000\u{202e}é\"",
+    "\"\\ud800\"",
+    "0.1e-7",
+    "null",
+    "[[[[[[[[]]]]]]]]",
+];
+
+async fn json_documents_keep_their_bytes(t: T) {
+    let item = |payload: &&str| NewBatchItem {
+        operation: "o".to_owned(),
+        payload: (*payload).to_owned(),
+        reason: String::new(),
+        max_attempts: None,
+    };
+    let batch = NewBatch {
+        batch: "b".to_owned(),
+        job: job().name,
+        created_by: "ada".to_owned(),
+        items: DOCUMENTS.iter().map(item).collect(),
+    };
+    t.store.put_job(&job(), at(0)).await.unwrap();
+    t.store.batch_add(&batch, "ada", at(0)).await.unwrap();
+    let items = t.store.batch_items("b", 100, 0).await.unwrap();
+    let kept: Vec<&str> = items.iter().map(|item| item.payload.as_str()).collect();
+    assert_eq!(kept, DOCUMENTS);
+    let claimed = t.store.claim(&job(), lease(1, 1), 100).await.unwrap();
+    assert_eq!(claimed.len(), DOCUMENTS.len());
+    assert!(claimed.iter().all(|item| DOCUMENTS.contains(&item.payload.as_str())));
+    for document in DOCUMENTS {
+        t.store.trigger(&job().name, Some(document), "ada", at(2)).await.unwrap();
+        let run = t.store.claim_run(&job().name, lease(1, 2)).await.unwrap().unwrap();
+        assert_eq!(run.params.as_deref(), Some(document));
+        let key = "retry.base".to_owned();
+        let edit = [(key, Some(document.to_owned()))];
+        t.store.edit_job(&job().name, &edit, "ada", at(2)).await.unwrap();
+        assert_eq!(t.store.edits().await.unwrap()[0].value, document);
+        t.store
+            .raise_alert(&job().name, &Alert { metadata: document.to_owned(), ..alert("K", "", "m") }, at(2))
+            .await
+            .unwrap();
+        assert_eq!(t.store.alerts(true, 1).await.unwrap()[0].alert.metadata, document);
+    }
+}

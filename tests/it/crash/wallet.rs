@@ -55,7 +55,7 @@ pub async fn w8_a_crash_between_the_two_commits_sends_one_session(kind: Kind) {
     assert_eq!(databases.store_texts("SELECT state || ' ' || attempts FROM item").await, ["awaiting 1"]);
     let trail = "SELECT epoch || ' ' || number || ' ' || verdict FROM attempt ORDER BY epoch";
     assert_eq!(databases.store_texts(trail).await, ["1 1 lost", "2 1 awaiting"]);
-    let audit = "SELECT subject || ' ' || actor FROM audit WHERE action = 'lost'";
-    assert_eq!(databases.store_texts(audit).await, ["1 tidemill"]);
+    let audit = "SELECT subject || ' ' || substr(actor, 1, 5) FROM audit WHERE action = 'lost'";
+    assert_eq!(databases.store_texts(audit).await, ["1 host:"]);
     world.close().await;
 }

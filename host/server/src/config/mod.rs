@@ -6,6 +6,7 @@ mod env;
 pub mod error;
 mod flow;
 mod grants;
+mod host;
 mod http;
 mod job;
 pub mod limits;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 
 use domain::job::JobSpec;
 use domain::secret::Secret;
-use domain::text::is_hidden;
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Child, Compiler};
@@ -56,7 +56,6 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
 /// The very program that runs, also when its file was replaced meanwhile.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 const FILE_BYTES_MAX: usize = 4 << 20;
-const HOST_NAME_BYTES_MAX: usize = 64;
 /// Shortest time between two looks, and shortest time that something is kept.
 const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
 
@@ -154,7 +153,7 @@ fn folder_of(file: &Path) -> PathBuf {
 fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: Timestamp) -> Option<Config> {
     let secrets = secret::read(root.section("secrets"), environment, folder);
     let (listen, http) = server(root.section("server"));
-    let (data_dir, host_name) = host(root.section("host"), folder);
+    let (data_dir, host_name) = host::read(root.section("host"), folder);
     let (url, password) = store(root.section("store"), folder, &data_dir, &secrets);
     let plugins = plugins::read(root.section("plugins"), folder);
     let engine = engine(root.section("engine"), &host_name);
@@ -219,32 +218,6 @@ fn listen_address(section: &Section<'_>, found: &Found<String>) -> Option<Socket
         return None;
     }
     Some(listen)
-}
-
-fn host(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
-    let data_dir = path(&mut section, "data_dir", Path::new("data"), folder);
-    let name = match section.text("name") {
-        Some(found) if found.value.is_empty() || found.value.len() > HOST_NAME_BYTES_MAX => {
-            let what = format!("a host's name has 1 to {HOST_NAME_BYTES_MAX} bytes");
-            section.blame_found(&found, what, "shorten it, or remove it to use the machine's name");
-            String::new()
-        }
-        Some(found) if found.value.contains(is_hidden) => {
-            let what = format!("{:?} holds a control or invisible character", found.value);
-            section.blame_found(&found, what, "remove it to use the machine's name");
-            String::new()
-        }
-        Some(found) => found.value,
-        None => machine_name(),
-    };
-    section.finish();
-    (data_dir, name)
-}
-
-fn machine_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| !is_hidden(*c)).take(HOST_NAME_BYTES_MAX).collect();
-    if name.is_empty() { "tidemill".to_owned() } else { name }
 }
 
 fn store(

@@ -225,7 +225,7 @@ fn addresses() {
         "[plugins]\ndir = \"\"\n[host]\nname = \"\"\n[log]\nformat = \"xml\"\nfilter = \"=loud=\"\n",
         expect![[r#"
         tidemill.toml:2: plugins.dir: the path is empty; name a folder, like "plugins"
-        tidemill.toml:4: host.name: a host's name has 1 to 64 bytes; shorten it, or remove it to use the machine's name
+        tidemill.toml:4: host.name: a host's name has 1 to 64 bytes; change it, or remove it to use the machine's name
         tidemill.toml:6: log.format: "xml" is not known; use "text" or "json"
         tidemill.toml:7: log.filter: "=loud=" is not a log filter: invalid filter directive; use a level like "info", or "info,engine=debug""#]],
     );

@@ -21,6 +21,7 @@ use sqlx::SqlitePool;
 
 pub use guard::{Gone, Guard};
 pub(crate) use row::args;
+use row::can_be_kept;
 pub use row::{IntoValue, Row};
 pub use server::Server;
 pub use session::{Refusal, Session, text};
@@ -359,15 +360,6 @@ impl Tx {
             Tx::Own(open) => Ok(open.commit().await?),
             Tx::Part(part) => Ok(part.commit().await?),
         }
-    }
-}
-
-/// Postgres keeps no zero byte in a text. SQLite would; both refuse it, for the same reason.
-fn can_be_kept(args: &[Value]) -> Result<(), sqlx::Error> {
-    let zero = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
-    match args.iter().any(zero) {
-        true => Err(sqlx::Error::Encode("a text with a zero byte cannot be stored or looked for".into())),
-        false => Ok(()),
     }
 }
 

@@ -161,3 +161,12 @@ macro_rules! args {
     ($($value:expr),* $(,)?) => { [$($crate::db::IntoValue::into_value($value)),*] };
 }
 pub(crate) use args;
+
+/// Postgres keeps no zero byte in a text. SQLite would; both refuse it, for the same reason.
+pub fn can_be_kept(args: &[Value]) -> Result<(), sqlx::Error> {
+    let zero = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+    match args.iter().any(zero) {
+        true => Err(sqlx::Error::Encode("a text with a zero byte cannot be stored or looked for".into())),
+        false => Ok(()),
+    }
+}

@@ -117,7 +117,7 @@ fn file_parts(text: &str) -> Parts<'_> {
     let name = rest.rfind('/').map_or(0, |at| at + 1);
     let mark = rest.get(name..).and_then(|name| name.rfind('?')).map(|at| name + at);
     let (path, query) = match mark.and_then(|at| rest.split_at_checked(at)) {
-        Some((path, query)) => (path, query.strip_prefix('?')),
+        Some((path, query)) => (path, query.strip_prefix('?').filter(|query| !query.is_empty())),
         None => (rest, None),
     };
     Parts { scheme, user: None, password: None, host: "", path, query, fragment: None }

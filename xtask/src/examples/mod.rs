@@ -45,7 +45,7 @@ pub fn build(root: &Path) -> Result<()> {
     thread::scope(|scope| {
         let started: Vec<_> =
             (0..workers).map(|_| scope.spawn(|| build_next(root, &tools, &stale))).collect();
-        started.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume(panic)))
+        started.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(resume))
     })
 }
 

@@ -50,10 +50,16 @@ async fn a_backup_from_before_ids_takes_the_id_that_is_remembered(t: T) {
     if t.kind == Kind::Sqlite {
         t.store.close().await;
     }
-    execute(t.kind, &t.url, match t.kind {
-        Kind::Sqlite => "DROP TABLE store_identity; DELETE FROM _sqlx_migrations WHERE version >= 19",
-        Kind::Postgres => "DROP TABLE tidemill.store_identity; DELETE FROM tidemill._sqlx_migrations WHERE version >= 19",
-    })
+    execute(
+        t.kind,
+        &t.url,
+        match t.kind {
+            Kind::Sqlite => "DROP TABLE store_identity; DELETE FROM _sqlx_migrations WHERE version = 19",
+            Kind::Postgres => {
+                "DROP TABLE tidemill.store_identity; DELETE FROM tidemill._sqlx_migrations WHERE version = 19"
+            }
+        },
+    )
     .await;
     let (_folder, known) = remembered("0190aaaa-0000-7000-8000-000000000000");
     let store = open(&t, &known).await.unwrap();

@@ -120,10 +120,10 @@ async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
 
     // The host's own words may hold those of a service or of a file's name.
     t.store.raise_host_alert(&alert("HOST", "", "a\0b"), at(2)).await.unwrap();
-    let entry = Entry { actor: "host", action: "b", job: None, subject: "x\n\0", detail: "y\0" };
+    let entry = Entry { actor: "host", action: "lost", job: None, subject: "x\n\0", detail: "y\0" };
     t.store.audit_add(&entry, at(2)).await.unwrap();
     let audit = t.store.audit(10).await.unwrap();
-    let written = audit.iter().find(|entry| entry.action == "b").unwrap();
+    let written = audit.iter().find(|entry| entry.action == "lost").unwrap();
     assert_eq!((written.subject.as_str(), written.detail.as_str()), ("x\\n\\u{0}", "y\\u{0}"));
 }
 

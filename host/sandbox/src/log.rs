@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use domain::limits::{Limits, cut};
-use domain::text::escape;
+use domain::text::{escape, escape_lines};
 
 use crate::last_words::LastWords;
 
@@ -92,7 +92,8 @@ impl Log {
         let level = match stream {
             Stream::Stdout => Level::Info,
             Stream::Stderr => {
-                self.last_words.push(escape(&cut(line, 1_024)).into_owned());
+                // Tabs stay: they set the frames of a stack apart.
+                self.last_words.push(escape_lines(&cut(line, 1_024)).into_owned());
                 Level::Warn
             }
         };

@@ -80,14 +80,13 @@ impl Moved {
 }
 
 /// Where Debian's libfaketime is, on the architectures that the tests run on.
+const LIBRARIES: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+];
+
 fn library() -> &'static str {
-    let found = ["x86_64", "aarch64"]
-        .map(|machine| match machine {
-            "x86_64" => "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-            _ => "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-        })
-        .into_iter()
-        .find(|file| Path::new(file).is_file());
+    let found = LIBRARIES.into_iter().find(|file| Path::new(file).is_file());
     found.expect("Debian's package libfaketime is installed: `cargo xtask test` does it")
 }
 

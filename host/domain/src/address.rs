@@ -86,8 +86,10 @@ impl Address {
     /// A password may hold any character: all from the first `:` behind the scheme to the last `@` is one.
     fn parts(&self) -> Parts<'_> {
         let text = self.0.as_str();
-        if text.starts_with("sqlite:") {
-            return file_parts(text);
+        if let Some((path, parameters)) = split_file(text) {
+            let scheme = if text.starts_with("sqlite://") { "sqlite://" } else { "sqlite:" };
+            let query = Some(parameters).filter(|parameters| !parameters.is_empty());
+            return Parts { scheme, user: None, password: None, host: "", path, query, fragment: None };
         }
         let end = text.find("://").map(|at| at + 3).or_else(|| text.find(':').map(|at| at + 1));
         let (scheme, rest) = match text.split_at_checked(end.unwrap_or(0)) {
@@ -110,17 +112,16 @@ impl Address {
     }
 }
 
-/// Of a file's address. Its path may hold `@`, `#` and `?`: the parameters begin at the last `?` of the file's own name.
-fn file_parts(text: &str) -> Parts<'_> {
-    let scheme = if text.starts_with("sqlite://") { "sqlite://" } else { "sqlite:" };
-    let rest = text.strip_prefix(scheme).unwrap_or_default();
+/// The path and the parameters of an SQLite address, as they are written. None: it is another database's address.
+/// The parameters begin at the last `?` of the file's name: a `?` in the name of a folder is part of the path.
+pub fn split_file(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
     let name = rest.rfind('/').map_or(0, |at| at + 1);
-    let mark = rest.get(name..).and_then(|name| name.rfind('?')).map(|at| name + at);
-    let (path, query) = match mark.and_then(|at| rest.split_at_checked(at)) {
-        Some((path, query)) => (path, query.strip_prefix('?').filter(|query| !query.is_empty())),
-        None => (rest, None),
-    };
-    Parts { scheme, user: None, password: None, host: "", path, query, fragment: None }
+    Some(match rest[name..].rfind('?') {
+        Some(at) => (&rest[..name + at], &rest[name + at + 1..]),
+        None => (rest, ""),
+    })
 }
 
 impl Parts<'_> {

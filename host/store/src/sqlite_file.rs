@@ -9,21 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use domain::address::split_file;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::{leftover, private};
-
-/// The path and the parameters of an SQLite address, as they are written. None: it is another database's address.
-/// The parameters begin at the last `?` of the file's name: a `?` in the name of a folder is part of the path.
-pub fn split(url: &str) -> Option<(&str, &str)> {
-    let rest = url.strip_prefix("sqlite:")?;
-    let rest = rest.strip_prefix("//").unwrap_or(rest);
-    let name = rest.rfind('/').map_or(0, |at| at + 1);
-    Some(match rest[name..].rfind('?') {
-        Some(at) => (&rest[..name + at], &rest[name + at + 1..]),
-        None => (rest, ""),
-    })
-}
 
 /// Which file a path leads to. All names of a file have the same one: through links, and in other mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +52,7 @@ pub struct SqliteFile {
 impl SqliteFile {
     /// None: the address is another database's.
     pub fn of(url: &str) -> Option<Result<SqliteFile, String>> {
-        let (path, parameters) = split(url)?;
+        let (path, parameters) = split_file(url)?;
         Some(SqliteFile::new(Path::new(path), parameters))
     }
 

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use domain::address::split_file;
 use domain::flow::Rate;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
-use store::sqlite_file::{self, SqliteFile};
+use store::sqlite_file::SqliteFile;
 use store::store::hide_password;
 
 use super::nearest::nearest;
@@ -68,7 +69,7 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
         text.split_once(':').ok_or_else(|| format!("{:?} is not a database address", hide_password(text)))?;
     match scheme {
         "sqlite" => {
-            let (path, parameters) = sqlite_file::split(text).unwrap_or_default();
+            let (path, parameters) = split_file(text).unwrap_or_default();
             if path.is_empty() || path == ":memory:" {
                 return Err("a database in memory forgets everything at a restart".to_owned());
             }

@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use domain::address::split_file;
 use domain::scope::ScopeError;
 
 use super::support::{SHOP, config, run};
-use crate::sqlite_file::{SqliteFile, split};
+use crate::sqlite_file::SqliteFile;
 use crate::store::hide_password;
 use crate::{Store, StoreError};
 
@@ -25,14 +26,14 @@ fn paths_are_taken_as_they_are_written() {
         ("sqlite://file:a.db", "file:a.db", ""),
         ("sqlite:a.db", "a.db", ""),
     ] {
-        assert_eq!(split(url), Some((path, parameters)), "{url}");
+        assert_eq!(split_file(url), Some((path, parameters)), "{url}");
         let file = SqliteFile::of(url).unwrap().unwrap();
         assert_eq!(file.path(), std::path::absolute(path).unwrap(), "{url}");
         assert_eq!(file.options().unwrap().get_filename(), file.path(), "{url}");
         assert_eq!(SqliteFile::of(&file.url()), Some(Ok(file)), "{url}");
         assert_eq!(hide_password(url), url.strip_suffix('?').unwrap_or(url));
     }
-    assert_eq!(split("postgres://h/sqlite:"), None);
+    assert_eq!(split_file("postgres://h/sqlite:"), None);
 }
 
 #[test]
@@ -102,7 +103,7 @@ async fn the_file_that_is_opened_is_the_one_that_is_named() {
 #[tokio::test]
 async fn the_stores_own_file_is_no_datasource_under_any_name() {
     run(super::support::Kind::Sqlite, |t| async move {
-        let store = Path::new(split(&t.url).unwrap().0).to_owned();
+        let store = Path::new(split_file(&t.url).unwrap().0).to_owned();
         let (hard, soft) = (store.with_file_name("hard.db"), store.with_file_name("soft.db"));
         fs::hard_link(&store, &hard).unwrap();
         symlink(&store, &soft).unwrap();
@@ -114,7 +115,7 @@ async fn the_stores_own_file_is_no_datasource_under_any_name() {
         }
         // Made into it while the host runs.
         t.store.datasources.get(SHOP).unwrap();
-        let shop = Path::new(split(&t.shop_url).unwrap().0).to_owned();
+        let shop = Path::new(split_file(&t.shop_url).unwrap().0).to_owned();
         for make in
             [|from: &Path, to: &Path| fs::hard_link(from, to), |from: &Path, to: &Path| symlink(from, to)]
         {

@@ -112,7 +112,7 @@ impl World {
 
     fn lease(&self, host: usize) -> Lease {
         let host = &self.hosts[host];
-        lease(host.id, host.hands.now(), self.config.lease_ttl)
+        lease(host.id, host.incarnation(), host.hands.now(), self.config.lease_ttl)
     }
 
     /// Schedules, discoveries and claims.

@@ -55,7 +55,7 @@ impl World {
         host.renewed_at = time;
         host.trust.renewed(now);
         host.store.begin_anew();
-        host.store.host_started(host.id, "simulated", now).await?;
+        host.register(now).await?;
         self.note(|| format!("host {number} starts"));
         self.recover(number, true).await?;
         self.begin(number);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use domain::clock::{Clock, Manual};
 use domain::flow::Flow;
-use domain::id::HostId;
+use domain::id::{HostId, Incarnation};
 use domain::item::Claimed;
 use domain::job::{Access, Grants, JobSpec};
 use domain::lease::Trust;
@@ -19,6 +19,7 @@ use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use store::commit::AttemptEnd;
 use store::config::DatasourceConfig;
+use store::hosts::{HostStart, Taking};
 use store::items::Lease;
 use store::{Store, StoreConfig};
 use tempfile::TempDir;
@@ -85,6 +86,22 @@ pub struct Host {
     pub ended: BTreeSet<u64>,
 }
 
+impl Host {
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation(Uuid::from_u128(u128::from(self.life) + 1))
+    }
+
+    /// Registers this start. Each host has a place of its own, where it starts again.
+    pub async fn register(&self, now: Timestamp) -> Result<()> {
+        let place = self.id.to_string();
+        let start =
+            HostStart { id: self.id, incarnation: self.incarnation(), name: "simulated".to_owned(), place };
+        let taking = self.store.take_host(&start, None, now).await?;
+        anyhow::ensure!(taking == Taking::Taken, "nobody else runs as {}: {taking:?}", self.id);
+        Ok(())
+    }
+}
+
 pub struct World {
     pub dice: Dice,
     /// Milliseconds that really passed, and what the database's clock is ahead.
@@ -140,7 +157,7 @@ impl World {
         hosts[0].store.tell(BUSINESS, "CREATE TABLE witness (item_key TEXT, epoch BIGINT)").await?;
         let job = Arc::new(job(&mut dice));
         for host in &hosts {
-            host.store.host_started(host.id, "simulated", stamp(0)).await?;
+            host.register(stamp(0)).await?;
         }
         hosts[0].store.put_job(&job, stamp(0)).await?;
         let mut world = World {

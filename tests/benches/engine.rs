@@ -20,7 +20,7 @@ use domain::outcome::Outcome;
 use domain::retry::RetryPolicy;
 use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
 use domain::schedule::Schedule;
-use engine::{Engine, EngineConfig};
+use engine::{Engine, EngineConfig, Identity};
 use jiff::Timestamp;
 use sandbox::{Sandbox, SandboxConfig};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -132,8 +132,9 @@ async fn start(
 ) -> (Engine, Arc<Store>) {
     let store = Arc::new(Store::open(config).await.unwrap());
     let settings = EngineConfig::new("bench");
+    let identity = Identity { id: host, place: "bench".to_owned() };
     let engine =
-        Engine::start(settings, host, store.clone(), runner, Clock::steady(), vec![job]).await.unwrap();
+        Engine::start(settings, identity, store.clone(), runner, Clock::steady(), vec![job]).await.unwrap();
     (engine, store)
 }
 

@@ -99,6 +99,10 @@ uuid_id!(
     /// A host: one folder of state, stable over restarts of its process.
     HostId
 );
+uuid_id!(
+    /// One start of a host: two processes under the same [`HostId`] differ in it.
+    Incarnation
+);
 uuid_id!(RunId);
 uuid_id!(ItemId);
 uuid_id!(

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use domain::clock::Clock;
-use domain::id::{HostId, JobName, RunId};
+use domain::id::{HostId, Incarnation, JobName, RunId};
 use domain::job::JobSpec;
 use domain::lease::{Hold, Trust};
 use domain::runner::{Readiness, Runner};
@@ -21,10 +21,11 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
+use crate::identity::Identity;
 use crate::rooms::{Rooms, Tenants};
 use crate::strain::Strain;
 use crate::watch::Steadiness;
-use crate::{discovery, heartbeat, queue, recovery, scheduler, upkeep};
+use crate::{discovery, heartbeat, identity, queue, recovery, scheduler, upkeep};
 
 pub type Jobs = Arc<[Arc<JobSpec>]>;
 
@@ -32,6 +33,8 @@ pub type Jobs = Arc<[Arc<JobSpec>]>;
 pub(crate) struct Ctx {
     pub config: EngineConfig,
     pub host: HostId,
+    /// This start of the host.
+    pub incarnation: Incarnation,
     pub store: Arc<Store>,
     pub runner: Arc<dyn Runner>,
     pub clock: Clock,
@@ -49,6 +52,8 @@ pub(crate) struct Ctx {
     pub stop: CancellationToken,
     /// End what runs, now.
     pub cut: CancellationToken,
+    /// Another process took over this host's id.
+    pub displaced: CancellationToken,
     /// The last attempt of a host that stops has ended: no lease needs renewal.
     pub ended: CancellationToken,
     /// Ends what runs under leases that could not be renewed; a new one follows.
@@ -64,7 +69,7 @@ pub(crate) struct Ctx {
 
 impl Ctx {
     pub fn lease(&self) -> Lease {
-        store::items::lease(self.host, self.clock.now(), self.config.lease_ttl)
+        store::items::lease(self.host, self.incarnation, self.clock.now(), self.config.lease_ttl)
     }
 
     /// What an attempt that was claimed then may rely on.
@@ -127,20 +132,22 @@ fn supervised<F: Future<Output = ()>, R: Fn(Arc<Ctx>) -> F>(
 }
 
 impl Engine {
-    /// Takes back what this host held before, then starts its loops.
+    /// Registers this start, takes back what this host held before, then starts its loops. Fails if another process runs
+    /// under the same id.
     pub async fn start(
         config: EngineConfig,
-        host: HostId,
+        identity: Identity,
         store: Arc<Store>,
         runner: Arc<dyn Runner>,
         clock: Clock,
         jobs: Vec<Arc<JobSpec>>,
     ) -> Result<Engine, StoreError> {
+        let host = identity.id;
         store.acts_as(host);
         heartbeat::set_clock(&clock, &store).await?;
         let steadiness = Steadiness::at_start(&clock, &store).await?;
+        let incarnation = identity::take(identity, &config, &store, &clock).await?;
         let now = clock.now();
-        store.host_started(host, &config.host_name, now).await?;
         for job in &jobs {
             store.put_job(job, now).await?;
         }
@@ -149,6 +156,7 @@ impl Engine {
         let ctx = Arc::new(Ctx {
             config,
             host,
+            incarnation,
             store,
             runner,
             clock,
@@ -161,6 +169,7 @@ impl Engine {
             figures: Figures::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
+            displaced: CancellationToken::new(),
             ended: CancellationToken::new(),
             leases: Mutex::new(CancellationToken::new()),
             trouble: Mutex::default(),
@@ -200,7 +209,7 @@ impl Engine {
         }
         ctx.ended.cancel();
         self.keeper.wait().await;
-        if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.clock.now()).await {
+        if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.incarnation, ctx.clock.now()).await {
             tracing::warn!(%error, "the store did not hear that this host stopped");
         }
     }
@@ -245,6 +254,16 @@ impl Engine {
     /// Whether what is old by this host's clock may be removed: not soon after the clock was set.
     pub fn clock_is_steady(&self) -> bool {
         self.ctx.steadiness.is_steady()
+    }
+
+    /// Whether another process has taken over this host's id: this one works no more, and its program has to end.
+    pub fn is_displaced(&self) -> bool {
+        self.ctx.displaced.is_cancelled()
+    }
+
+    /// Returns when [`Engine::is_displaced`].
+    pub async fn displaced(&self) {
+        self.ctx.displaced.cancelled().await;
     }
 
     pub fn host_id(&self) -> HostId {

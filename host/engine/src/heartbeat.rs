@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Ctx;
 use crate::feed::Happening;
 use crate::figures;
+use crate::identity;
 use crate::recovery;
 use crate::timer::until;
 
@@ -89,12 +90,14 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     if ctx.steadiness.was_set(by) {
         ctx.clock_set.notify_one();
         // What was written meanwhile is found by it.
-        ctx.store.keep_heartbeat(ctx.host, shown).await?;
+        ctx.store.keep_heartbeat(ctx.host, ctx.incarnation, shown).await?;
     }
     // From before the request is sent: its answer may be late.
     let lease = ctx.lease();
-    ctx.store.renew(lease).await?;
-    ctx.trust.renewed(lease.now);
+    match ctx.store.renew(lease).await? {
+        None => ctx.trust.renewed(lease.now),
+        Some(other) => identity::give_up(ctx, &other),
+    }
     Ok(lease.now)
 }
 

@@ -16,6 +16,7 @@ mod rooms;
 mod executor;
 
 mod heartbeat;
+mod identity;
 mod recovery;
 
 pub mod families;
@@ -29,6 +30,7 @@ mod watch;
 
 pub use config::EngineConfig;
 pub use engine::Engine;
+pub use identity::Identity;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 use domain::clock::Clock;
 use domain::plugin::Statement;
-use engine::{Engine, EngineConfig};
+use engine::{Engine, EngineConfig, Identity};
 use sandbox::{Sandbox, SandboxConfig, StatementCheck};
 use store::Store;
 use store::schema::Opening;
@@ -90,7 +90,9 @@ impl App {
         let couriers = delivery.couriers()?;
         let current = at_start(&source, &store, config.clone(), clock.now()).await?;
         let jobs = current.jobs.clone();
-        let engine = Engine::start(engine, host, store.clone(), sandbox.clone(), clock.clone(), jobs).await?;
+        let identity = Identity { id: host, place: lock.place() };
+        let engine =
+            Engine::start(engine, identity, store.clone(), sandbox.clone(), clock.clone(), jobs).await?;
         let versions = Arc::new(SharedVersions {
             store: store.clone(),
             rules: config.plugins.release.clone(),
@@ -126,11 +128,13 @@ impl App {
         })
     }
 
-    /// Returns when a signal asks for the stop; meanwhile the configuration is read again when one asks for that.
+    /// Returns when a signal asks for the stop, or another process took over the id of this host; meanwhile the
+    /// configuration is read again when a signal asks for that.
     pub async fn until_stop(&self, signals: &Signals) {
         loop {
             tokio::select! {
                 _ = signals.stop.cancelled() => return,
+                _ = self.engine.displaced() => return,
                 _ = signals.reload.notified() => self.live.reload.notify_one(),
             }
         }
@@ -305,8 +309,10 @@ pub async fn serve(
     };
     tracing::info!(address = %format!("http://{}", app.address), jobs, attempts = app.engine.attempts_max(), "tidemill serves");
     app.until_stop(&signals).await;
+    let engine = app.engine.clone();
     app.stop().await;
     tracing::info!("stopped");
+    anyhow::ensure!(!engine.is_displaced(), "another process took over the id of host {}", engine.host_id());
     Ok(())
 }
 

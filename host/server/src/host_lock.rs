@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -18,6 +19,7 @@ use store::store_id::Remembered;
 #[derive(Debug)]
 pub struct HostLock {
     _files: Vec<File>,
+    place: String,
 }
 
 impl HostLock {
@@ -26,6 +28,7 @@ impl HostLock {
         private::make_folder(data_dir)
             .with_context(|| format!("cannot make the data folder {}", data_dir.display()))?;
         let mut files = vec![lock(&data_dir.join("host.lock"), "data folder", data_dir)?];
+        let mut place = place(&files[0]);
         for path in ["", "host-id", "host.lock", "store-id"] {
             private::tighten(&data_dir.join(path));
         }
@@ -41,10 +44,30 @@ impl HostLock {
             let database = made.map_err(|what| anyhow!("SQLite at {shown:?}: {what}"))?;
             files.extend(lock_database(&database)?);
             SqliteFile::tighten(&database);
+            ONLY_PLACE.clone_into(&mut place);
         }
-        Ok(HostLock { _files: files })
+        Ok(HostLock { _files: files, place })
+    }
+
+    /// Where this process runs. No other process of the same place can run while the lock is held.
+    pub fn place(&self) -> String {
+        self.place.clone()
     }
 }
+
+/// No second process can use a store whose file is locked, wherever it runs.
+const ONLY_PLACE: &str = "the store's file";
+
+/// The data folder on this machine, until the machine starts again: a copy of the folder has a lock file of its own. Empty
+/// if the system does not tell.
+fn place(lock: &File) -> String {
+    let (Ok(boot), Ok(meta)) = (std::fs::read_to_string(BOOT_ID), lock.metadata()) else {
+        return String::new();
+    };
+    format!("{}/{}/{}", boot.trim(), meta.dev(), meta.ino())
+}
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A file beside the database, as every version of this host has it, and the database itself, which has other names if
 /// there are hard links. The kernel keeps these locks apart from those of SQLite.

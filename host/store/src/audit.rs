@@ -34,6 +34,7 @@ pub const KINDS: &[&str] = &[
     "give_up",
     "history_removed",
     "host_forgotten",
+    "host_refused",
     "host_started",
     "item_added",
     "job_edited",

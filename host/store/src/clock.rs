@@ -3,7 +3,7 @@
 
 use domain::alert::{Alert, Severity};
 use domain::clock::AHEAD_MIN;
-use domain::id::JobName;
+use domain::id::{HostId, Incarnation, JobName};
 use domain::lock::LOCK_TIME_MAX;
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,8 +38,14 @@ impl Store {
     }
 
     /// Keeps a time that this host showed before its clock was set back.
-    pub async fn keep_heartbeat(&self, host: domain::id::HostId, shown: Timestamp) -> Result<(), StoreError> {
-        self.db.execute(hosts::HOST_BEAT, &args![host.to_string(), shown]).await.map(|_| ())
+    pub async fn keep_heartbeat(
+        &self,
+        host: HostId,
+        incarnation: Incarnation,
+        shown: Timestamp,
+    ) -> Result<(), StoreError> {
+        let args = args![host.to_string(), shown, incarnation.to_string()];
+        self.db.execute(hosts::HOST_BEAT, &args).await.map(|_| ())
     }
 
     /// Moves a job's place in its schedule back to `seen`, the time that its schedule sees, if it lies ahead. Instants

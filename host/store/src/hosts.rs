@@ -1,10 +1,10 @@
 //! Hosts: one row each, with a heartbeat.
 
-use domain::id::HostId;
+use domain::id::{HostId, Incarnation};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, host_actor, write};
-use crate::db::{Row, args};
+use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::sql::hosts;
 use crate::store::Store;
@@ -13,24 +13,98 @@ use crate::store::Store;
 pub struct HostView {
     pub id: HostId,
     pub name: String,
+    /// Its latest start; none for one that ran before starts were counted.
+    pub incarnation: Option<Incarnation>,
     pub started_at: Timestamp,
     pub heartbeat_at: Timestamp,
     pub stopped_at: Option<Timestamp>,
 }
 
+/// A process that starts as a host.
+#[derive(Debug, Clone)]
+pub struct HostStart {
+    pub id: HostId,
+    pub incarnation: Incarnation,
+    pub name: String,
+    /// Two processes in the same place cannot run at the same time. Empty if that is not known.
+    pub place: String,
+}
+
+/// A sign of life of the process that runs under a host's id: while that process runs, it changes with each renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    pub name: String,
+    /// Empty for a host from before starts were counted.
+    pub incarnation: String,
+    pub beats: i64,
+}
+
+/// Whether a host's id belongs to the process that asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taking {
+    Taken,
+    /// Another process may run under this id.
+    Occupied(Life),
+}
+
 impl Store {
-    pub async fn host_started(&self, id: HostId, name: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// Registers a start. It is refused while another process may run under the same id, unless that process still
+    /// showed the sign of life `lapsed`: the caller has seen no other for the time of a lease.
+    pub async fn take_host(
+        &self,
+        start: &HostStart,
+        lapsed: Option<&Life>,
+        now: Timestamp,
+    ) -> Result<Taking, StoreError> {
+        let (id, incarnation) = (start.id.to_string(), start.incarnation.to_string());
+        let (before, beats) = lapsed.map_or(("", -1), |life| (life.incarnation.as_str(), life.beats));
         let mut tx = self.db.begin().await?;
-        tx.execute(hosts::HOST_PUT, &args![id.to_string(), name, now]).await?;
-        let (actor, subject) = (host_actor(id), id.to_string());
-        let entry =
-            Entry { actor: &actor, action: "host_started", job: None, subject: &subject, detail: name };
+        let args =
+            args![id.as_str(), start.name.as_str(), now, incarnation, start.place.as_str(), before, beats];
+        if tx.execute(hosts::HOST_TAKE, &args).await? == 0 {
+            let life = life(&mut tx, start.id).await?;
+            return life
+                .map(Taking::Occupied)
+                .ok_or_else(|| StoreError::Raced(format!("host {id} was removed while it was looked for")));
+        }
+        let entry = Entry {
+            actor: &host_actor(start.id),
+            action: "host_started",
+            job: None,
+            subject: &id,
+            detail: &start.name,
+        };
         write(&mut tx, &entry, now).await?;
-        tx.commit().await
+        tx.commit().await?;
+        Ok(Taking::Taken)
     }
 
-    pub async fn host_stopped(&self, id: HostId, now: Timestamp) -> Result<(), StoreError> {
-        self.db.execute(hosts::HOST_STOPPED, &args![id.to_string(), now]).await.map(|_| ())
+    /// Records that a start was refused because another process runs under the same id.
+    pub async fn refuse_host(
+        &self,
+        start: &HostStart,
+        running: &Life,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let detail = format!(
+            "start {} of {:?} was refused: {:?} runs as start {}",
+            start.incarnation, start.name, running.name, running.incarnation
+        );
+        let subject = start.id.to_string();
+        let actor = host_actor(start.id);
+        let entry =
+            Entry { actor: &actor, action: "host_refused", job: None, subject: &subject, detail: &detail };
+        self.audit_add(&entry, now).await
+    }
+
+    pub async fn host_stopped(
+        &self,
+        id: HostId,
+        incarnation: Incarnation,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let args = args![id.to_string(), now, incarnation.to_string()];
+        self.db.execute(hosts::HOST_STOPPED, &args).await.map(|_| ())
     }
 
     /// Removes the rows of hosts that were last heard of before `until`.
@@ -55,6 +129,8 @@ impl Store {
             Ok(HostView {
                 id: row.parse("id")?,
                 name: row.text("name")?,
+                // Empty before starts were counted.
+                incarnation: row.text("incarnation")?.parse().ok(),
                 started_at: row.time("started_at_ms")?,
                 heartbeat_at: row.time("heartbeat_at_ms")?,
                 stopped_at: row.opt_time("stopped_at_ms")?,
@@ -62,4 +138,27 @@ impl Store {
         };
         self.db.fetch(hosts::HOSTS_LIST, &args![limit]).await?.iter().map(view).collect()
     }
+}
+
+/// Shows that a host is alive. Answers with the process that took over its id, if one did.
+pub(crate) async fn beat(
+    tx: &mut Tx,
+    id: HostId,
+    incarnation: Incarnation,
+    now: Timestamp,
+) -> Result<Option<Life>, StoreError> {
+    let args = args![id.to_string(), now, incarnation.to_string()];
+    if tx.execute(hosts::HOST_BEAT, &args).await? == 1 {
+        return Ok(None);
+    }
+    // No row: another host whose clock was far ahead removed it.
+    life(tx, id).await
+}
+
+async fn life(tx: &mut Tx, id: HostId) -> Result<Option<Life>, StoreError> {
+    let rows = tx.fetch(hosts::HOST_LIFE, &args![id.to_string()]).await?;
+    let life = |row: &Row| {
+        Ok(Life { name: row.text("name")?, incarnation: row.text("incarnation")?, beats: row.int("beats")? })
+    };
+    rows.first().map(life).transpose()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::batch::InBatch;
-use domain::id::{AttemptId, HostId, ItemId, JobName, RunId};
+use domain::id::{AttemptId, HostId, Incarnation, ItemId, JobName, RunId};
 use domain::item::{ByHand, Claimed, Event, State, next};
 use domain::job::JobSpec;
 use domain::outcome::ErrorInfo;
@@ -13,6 +13,7 @@ use crate::audit::{Entry, write};
 use crate::db::{Row, Turn, args};
 use crate::error::StoreError;
 use crate::flow::{Allowed, pick};
+use crate::hosts::{self, Life};
 use crate::sql::{items, runs};
 use crate::store::Store;
 
@@ -20,6 +21,7 @@ use crate::store::Store;
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     pub host: HostId,
+    pub incarnation: Incarnation,
     pub now: Timestamp,
     pub until: Timestamp,
 }
@@ -75,19 +77,22 @@ impl Store {
     }
 
     /// Prolongs every lease that this process took: one statement for its items, one for its discoveries.
-    pub async fn renew(&self, lease: Lease) -> Result<(), StoreError> {
+    /// Changes nothing and answers with the process that took over the host's id, if one did.
+    pub async fn renew(&self, lease: Lease) -> Result<Option<Life>, StoreError> {
         let taken = self.taken.of(lease.host);
         let ids = serde_json::to_string(&taken).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let args = args![lease.host.to_string(), lease.until, ids];
         let mut tx = self.db.begin_as(Turn::Renewal).await?;
+        if let Some(other) = hosts::beat(&mut tx, lease.host, lease.incarnation, lease.now).await? {
+            return Ok(Some(other));
+        }
         let mut rows = tx.fetch(items::ITEMS_RENEW, &args).await?;
         rows.extend(tx.fetch(runs::RUNS_RENEW, &args).await?);
-        tx.execute(crate::sql::hosts::HOST_BEAT, &args![lease.host.to_string(), lease.now]).await?;
         tx.commit().await?;
         let held: Result<BTreeSet<String>, StoreError> =
             rows.iter().map(|row| row.text("attempt_id")).collect();
         self.taken.keep(&taken, &held?);
-        Ok(())
+        Ok(None)
     }
 
     /// Nobody works on what was claimed under this id any more. Its lease is not renewed, so that what was not ended is
@@ -366,6 +371,6 @@ fn attempt_view(row: &Row) -> Result<AttemptView, StoreError> {
 }
 
 /// Seconds that a lease lasts, as an end from now.
-pub fn lease(host: HostId, now: Timestamp, ttl: SignedDuration) -> Lease {
-    Lease { host, now, until: now.checked_add(ttl).unwrap_or(Timestamp::MAX) }
+pub fn lease(host: HostId, incarnation: Incarnation, now: Timestamp, ttl: SignedDuration) -> Lease {
+    Lease { host, incarnation, now, until: now.checked_add(ttl).unwrap_or(Timestamp::MAX) }
 }

@@ -17,7 +17,7 @@ macro_rules! migration {
 
 type Source = (i64, &'static str, &'static str);
 
-const SQLITE: [Source; 20] = [
+const SQLITE: [Source; 21] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -38,8 +38,9 @@ const SQLITE: [Source; 20] = [
     migration!(18, "answers", "common/0018_answers.sql"),
     migration!(19, "store identity", "common/0019_store_identity.sql"),
     migration!(20, "release causes", "common/0020_release_causes.sql"),
+    migration!(21, "incarnations", "common/0021_incarnations.sql"),
 ];
-const POSTGRES: [Source; 20] = [
+const POSTGRES: [Source; 21] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -60,6 +61,7 @@ const POSTGRES: [Source; 20] = [
     migration!(18, "answers", "common/0018_answers.sql"),
     migration!(19, "store identity", "common/0019_store_identity.sql"),
     migration!(20, "release causes", "common/0020_release_causes.sql"),
+    migration!(21, "incarnations", "common/0021_incarnations.sql"),
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 //! from the databases, and the table that the items write to has no unique key that could help.
 
 mod checks;
+mod copies;
 mod hosts;
 mod kills;
 mod site;
@@ -20,6 +21,22 @@ on_both!(
     w8_a_crash_between_the_two_commits_sends_one_session,
     s1_a_stop_by_sigterm_puts_work_back_uncounted,
 );
+
+/// Several processes at a store need Postgres.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_beside_its_host_is_refused() {
+    copies::a_copy_beside_its_host_is_refused().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_whose_id_was_taken_over_ends() {
+    copies::a_host_whose_id_was_taken_over_ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_host_starts_at_once_in_its_folder() {
+    copies::a_killed_host_starts_at_once_in_its_folder().await;
+}
 
 /// Many hosts need Postgres.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -125,9 +125,19 @@ impl Site {
 
 impl Place {
     pub async fn start(&self) -> Process {
-        let mut process = Process::spawn(&self.config, ([127, 0, 0, 1], self.port).into());
+        let mut process = self.spawn();
         process.ready().await;
         process
+    }
+
+    /// A host that may refuse to start.
+    pub fn spawn(&self) -> Process {
+        Process::spawn(&self.config, ([127, 0, 0, 1], self.port).into())
+    }
+
+    /// What its processes have logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.config.with_extension("log")).unwrap()
     }
 
     /// The id that this host has in the store.

@@ -12,6 +12,7 @@ mod discoveries;
 mod fairness;
 mod figures;
 mod hosts;
+mod identity;
 mod loops;
 mod outages;
 mod schedules;

@@ -18,14 +18,14 @@ use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 use store::items::ItemView;
 use store::runs::RunView;
-use store::{Store, StoreConfig};
+use store::{Store, StoreConfig, StoreError};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::fake::{Fake, Script, Seen, TOPIC};
 use crate::feed::Happening;
-use crate::{Engine, EngineConfig};
+use crate::{Engine, EngineConfig, Identity};
 
 /// Longest wait for anything, in real time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,6 +93,17 @@ impl World {
         jobs: &[JobSpec],
         change: impl FnOnce(EngineConfig) -> EngineConfig,
     ) -> Host {
+        self.host_at("here", name, jobs, change).await.unwrap()
+    }
+
+    /// A host whose data folder lies in `place`.
+    pub async fn host_at(
+        &self,
+        place: &'static str,
+        name: &'static str,
+        jobs: &[JobSpec],
+        change: impl FnOnce(EngineConfig) -> EngineConfig,
+    ) -> Result<Host, StoreError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
         let config = EngineConfig { lease_ttl: LEASE, poll_period: POLL, ..EngineConfig::new(name) };
@@ -103,11 +114,19 @@ impl World {
         let jobs = jobs.iter().cloned().map(Arc::new).collect();
         let started = runtime.spawn(async move {
             let store = Arc::new(Store::open(&url).await.unwrap());
-            let id = host_id(name);
-            let engine = Engine::start(config, id, store.clone(), runner, clock, jobs).await.unwrap();
-            (store, Arc::new(engine))
+            let identity = Identity { id: host_id(name), place: place.to_owned() };
+            let engine = Engine::start(config, identity, store.clone(), runner, clock, jobs).await?;
+            Ok((store, Arc::new(engine)))
         });
-        let (store, engine) = started.await.unwrap();
+        let started: Result<_, StoreError> = started.await.unwrap();
+        // A runtime must not be dropped in another one.
+        let (store, engine) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let (mut feed, seen) = (engine.feed(), self.seen.clone());
         runtime.spawn(async move {
             loop {
@@ -118,7 +137,7 @@ impl World {
                 }
             }
         });
-        Host { runtime: Some(runtime), store, engine }
+        Ok(Host { runtime: Some(runtime), store, engine })
     }
 
     /// Looks again after each happening until there is something to see.
@@ -177,9 +196,14 @@ impl World {
 
     /// Until the host's leases were renewed at this time of the clock. Nothing tells of it: the store is asked.
     pub async fn until_renewed(&self, host: &Host) {
+        self.until_renewed_lately(host, SignedDuration::ZERO).await;
+    }
+
+    /// Until the host's leases were renewed no longer ago than this.
+    pub async fn until_renewed_lately(&self, host: &Host, ago: SignedDuration) {
+        let since = self.clock.now() - ago;
         let renewed = async {
-            while host.store.hosts(1).await.unwrap().iter().all(|view| view.heartbeat_at < self.clock.now()) {
-            }
+            while host.store.hosts(1).await.unwrap().iter().all(|view| view.heartbeat_at < since) {}
         };
         tokio::time::timeout(PATIENCE, renewed).await.expect("the leases are renewed");
     }

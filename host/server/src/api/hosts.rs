@@ -20,6 +20,7 @@ async fn list(State(state): State<AppState>, Params(most): Params<Most>) -> Resu
         this: host.id == this,
         id: host.id.to_string(),
         name: host.name,
+        incarnation: host.incarnation.map(|incarnation| incarnation.to_string()),
         started_at: host.started_at,
         heartbeat_at: host.heartbeat_at,
         stopped_at: host.stopped_at,

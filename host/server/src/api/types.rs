@@ -282,6 +282,8 @@ pub struct Host {
     pub name: String,
     /// The host that answered.
     pub this: bool,
+    /// The id of its latest start.
+    pub incarnation: Option<String>,
     pub started_at: Timestamp,
     pub heartbeat_at: Timestamp,
     pub stopped_at: Option<Timestamp>,

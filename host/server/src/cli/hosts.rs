@@ -17,7 +17,7 @@ pub struct HostsArgs {
 
 pub fn run(args: &HostsArgs) -> Result<(), Failure> {
     let hosts: Hosts = args.remote.get(&["hosts"], &[("limit", args.limit.to_string())])?;
-    let header = ["HOST", "NAME", "STARTED", "HEARTBEAT", "STOPPED", ""];
+    let header = ["HOST", "NAME", "INCARNATION", "STARTED", "HEARTBEAT", "STOPPED", ""];
     print(args.remote.output, &hosts, &header, |hosts| hosts.hosts.iter().map(row).collect())
 }
 
@@ -25,6 +25,7 @@ fn row(host: &Host) -> Vec<String> {
     vec![
         host.id.clone(),
         host.name.clone(),
+        host.incarnation.clone().unwrap_or_default(),
         time(host.started_at),
         time(host.heartbeat_at),
         time_or_none(host.stopped_at),

@@ -135,6 +135,7 @@ async fn hosts_and_empty_lists() {
             {
               "heartbeat_at": "2026-11-20T12:00:30Z",
               "id": "<id>",
+              "incarnation": "<id>",
               "name": "box",
               "started_at": "2026-11-20T12:00:30Z",
               "stopped_at": null,

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use clap::Parser;
 use domain::alert::{Alert, Severity};
+use domain::id::Incarnation;
 use jiff::SignedDuration;
 use serde_json::value::RawValue;
 use store::items::lease;
@@ -34,7 +35,10 @@ async fn params_of_a_run_are_stored_byte_for_byte() {
         let run = world
             .state
             .store
-            .claim_run(world.job(), lease(world.host(), now, SignedDuration::from_secs(15)))
+            .claim_run(
+                world.job(),
+                lease(world.host(), Incarnation::new(now), now, SignedDuration::from_secs(15)),
+            )
             .await
             .unwrap()
             .unwrap();

@@ -9,7 +9,7 @@ use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use domain::clock::Clock;
 use domain::flow::Flow;
-use domain::id::{Digest, HostId, JobName};
+use domain::id::{Digest, HostId, Incarnation, JobName};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
@@ -18,7 +18,7 @@ use domain::release::ReleaseRules;
 use domain::retry::RetryPolicy;
 use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
 use domain::schedule::Schedule;
-use engine::{Engine, EngineConfig};
+use engine::{Engine, EngineConfig, Identity};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Sandbox, SandboxConfig};
@@ -140,8 +140,9 @@ impl World {
         let ready = Arc::new(AtomicBool::new(false));
         let runner = Arc::new(Plugin(ready.clone()));
         let config = EngineConfig::new("box");
+        let identity = Identity { id: host, place: "here".to_owned() };
         let engine =
-            Engine::start(config, host, store.clone(), runner, clock.clone(), vec![job.clone()]).await;
+            Engine::start(config, identity, store.clone(), runner, clock.clone(), vec![job.clone()]).await;
         let file = folder.path().join("tidemill.toml");
         std::fs::write(&file, format!("[jobs.{}]\nplugin = \"wallet-keygen\"\n", job.name)).unwrap();
         let source = Source { file, environment: Environment::default() };
@@ -270,6 +271,6 @@ impl World {
     }
 
     fn lease(&self) -> store::items::Lease {
-        lease(self.host, self.now(), SignedDuration::from_secs(30))
+        lease(self.host, Incarnation::new(self.now()), self.now(), SignedDuration::from_secs(30))
     }
 }

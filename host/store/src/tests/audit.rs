@@ -4,7 +4,7 @@ use domain::id::Digest;
 use domain::plugin::{PluginVersion, VersionState};
 use expect_test::expect;
 
-use super::support::{Kind, T, at, conformance, host, job, lease};
+use super::support::{Kind, T, at, conformance, host, incarnation, job, lease};
 use crate::audit::Entry;
 
 conformance! {
@@ -41,14 +41,14 @@ async fn newest_entries_come_first(t: T) {
 }
 
 async fn hosts_leave_a_row_and_a_line(t: T) {
-    t.store.host_started(host(1), "alpha", at(0)).await.unwrap();
-    t.store.host_started(host(2), "beta", at(1)).await.unwrap();
+    t.host_started(1, "alpha", 0).await;
+    t.host_started(2, "beta", 1).await;
     t.store.renew(lease(1, 9)).await.unwrap();
-    t.store.host_stopped(host(2), at(10)).await.unwrap();
+    t.store.host_stopped(host(2), incarnation(2), at(10)).await.unwrap();
     let hosts = t.store.hosts(9).await.unwrap();
     let seen: Vec<_> = hosts.iter().map(|h| (h.name.as_str(), h.heartbeat_at, h.stopped_at)).collect();
     assert_eq!(seen, [("beta", at(1), Some(at(10))), ("alpha", at(9), None)]);
-    t.store.host_started(host(2), "beta", at(20)).await.unwrap();
+    t.host_started(2, "beta", 20).await;
     let again = t.store.hosts(1).await.unwrap().remove(0);
     assert_eq!((again.started_at, again.stopped_at), (at(20), None));
     expect![[r#"

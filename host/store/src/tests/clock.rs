@@ -5,7 +5,7 @@ use domain::schedule::Due;
 use domain::tick::{Fate, Overlap};
 use jiff::SignedDuration;
 
-use super::support::{T, at, conformance, failed, host, job, lease, page, resolved};
+use super::support::{T, at, conformance, failed, job, lease, page, resolved};
 use crate::locks::Taken;
 
 conformance! {
@@ -90,10 +90,10 @@ async fn jitter_hides_no_place_that_is_ahead(t: T) {
 
 async fn late_heartbeat_shows_a_clock_that_was_ahead(t: T) {
     assert_eq!(t.store.clock_ahead(at(0)).await.unwrap(), None, "there is no host yet");
-    t.store.host_started(host(1), "alpha", at(0)).await.unwrap();
+    t.host_started(1, "alpha", 0).await;
     t.store.renew(lease(1, HOUR)).await.unwrap();
     t.store.renew(lease(1, 12)).await.unwrap();
-    t.store.host_started(host(1), "alpha", at(13)).await.unwrap();
+    t.host_started(1, "alpha", 13).await;
     let ahead = t.store.clock_ahead(at(13)).await.unwrap();
     assert_eq!(ahead, Some(SignedDuration::from_secs(HOUR - 13)), "a restart does not hide it");
     assert_eq!(t.store.clock_ahead(at(HOUR)).await.unwrap(), None);
@@ -152,7 +152,7 @@ async fn leases_and_locks_are_bounded(t: T) {
 }
 
 async fn times_before_the_present_stay(t: T) {
-    t.store.host_started(host(1), "alpha", at(0)).await.unwrap();
+    t.host_started(1, "alpha", 0).await;
     t.store.put_job(&job(), at(0)).await.unwrap();
     tick(&t, 60, &[]).await;
     finish_run(&t, 60).await;

@@ -141,7 +141,7 @@ impl World {
 
     async fn crash_or_renew(&mut self, host: u128) {
         match self.dice.below(3) {
-            0 => self.t.store.renew(lease(host, self.now)).await.unwrap(),
+            0 => drop(self.t.store.renew(lease(host, self.now)).await.unwrap()),
             1 => drop(
                 self.t.store.recover(Some(super::support::host(host)), |_| 3, at(self.now)).await.unwrap(),
             ),

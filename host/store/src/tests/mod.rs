@@ -21,6 +21,7 @@ mod reconcile;
 
 mod history;
 mod hostile;
+mod hosts;
 mod items;
 mod keys;
 mod locks;

@@ -16,7 +16,9 @@ use expect_test::expect;
 use jiff::SignedDuration;
 use sqlx::{Connection, PgConnection};
 
-use super::support::{Kind, SHOP, T, at, config, conformance, end, execute, host, job, lease, resolved};
+use super::support::{
+    Kind, SHOP, T, at, config, conformance, end, execute, host, incarnation, job, lease, resolved,
+};
 use crate::commit::Committed;
 use crate::items::Lease;
 use crate::scope::AttemptScope;
@@ -86,7 +88,12 @@ async fn a_commit_needs_a_lease_that_lasts(t: T) {
         let job = granted(Access::ReadWrite);
         let key = format!("item {number}");
         t.discover(&job, &[&key], 0).await;
-        let lease = Lease { host: host(1), now: begin, until: begin + SignedDuration::from_secs(15) };
+        let lease = Lease {
+            host: host(1),
+            incarnation: incarnation(1),
+            now: begin,
+            until: begin + SignedDuration::from_secs(15),
+        };
         let item = t.store.claim(&job, lease, 1).await.unwrap().remove(0);
         let hold = Hold::new(trust.clone(), item.claimed_at);
         let scope = t.store.scope_of_attempt(Arc::new(job), item, hold);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::flow::Flow;
-use domain::id::{HostId, RunId};
+use domain::id::{HostId, Incarnation, RunId};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::commit::{AttemptEnd, Committed, Effects};
 use crate::config::DatasourceConfig;
 use crate::db::{Most, Row};
+use crate::hosts::{HostStart, Taking};
 use crate::items::Lease;
 use crate::{Store, StoreConfig};
 
@@ -172,8 +173,23 @@ pub fn host(number: u128) -> HostId {
     HostId(Uuid::from_u128(number))
 }
 
+/// The only start of a host.
+pub fn incarnation(number: u128) -> Incarnation {
+    Incarnation(Uuid::from_u128(number))
+}
+
+/// A start of a host in a place that is called like it.
+pub fn start(number: u128, name: &str, incarnation: Incarnation) -> HostStart {
+    HostStart { id: host(number), incarnation, name: name.to_owned(), place: name.to_owned() }
+}
+
 pub fn lease(number: u128, now: i64) -> Lease {
-    Lease { host: host(number), now: at(now), until: at(now + LEASE_SECONDS) }
+    Lease {
+        host: host(number),
+        incarnation: incarnation(number),
+        now: at(now),
+        until: at(now + LEASE_SECONDS),
+    }
 }
 
 pub fn job() -> JobSpec {
@@ -231,6 +247,11 @@ pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> Attem
 }
 
 impl T {
+    pub async fn host_started(&self, number: u128, name: &str, now: i64) {
+        let start = start(number, name, incarnation(number));
+        assert_eq!(self.store.take_host(&start, None, at(now)).await.unwrap(), Taking::Taken);
+    }
+
     /// A run started by hand whose discovery host 1 holds.
     pub async fn run(&self, job: &JobSpec, now: i64) -> ClaimedRun {
         self.store.trigger(&job.name, None, "ada", at(now)).await.unwrap();

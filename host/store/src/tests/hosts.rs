@@ -1,0 +1,83 @@
+//! A host's id belongs to one process at a time.
+
+use super::support::{T, at, conformance, host, incarnation, job, lease, start};
+use crate::hosts::{HostStart, Life, Taking};
+
+conformance!(
+    a_start_beside_a_running_host_is_refused,
+    a_host_that_shows_no_life_is_followed,
+    a_host_that_stopped_or_starts_again_in_its_place_is_followed,
+    a_process_that_lost_its_id_renews_and_stops_nothing,
+);
+
+const COPY: u128 = 9;
+
+/// Host 1 started from a copy of its data folder.
+fn copy() -> HostStart {
+    HostStart { place: "elsewhere".to_owned(), ..start(1, "alpha", incarnation(COPY)) }
+}
+
+async fn occupied(t: &T, lapsed: Option<&Life>, now: i64) -> Life {
+    match t.store.take_host(&copy(), lapsed, at(now)).await.unwrap() {
+        Taking::Occupied(life) => life,
+        Taking::Taken => panic!("the copy took the id"),
+    }
+}
+
+async fn a_start_beside_a_running_host_is_refused(t: T) {
+    t.host_started(1, "alpha", 0).await;
+    let first = occupied(&t, None, 1).await;
+    assert_eq!((first.name.as_str(), first.beats), ("alpha", 0));
+    assert_eq!(first.incarnation, incarnation(1).to_string());
+    assert_eq!(occupied(&t, None, 2).await, first, "a refused start changes nothing");
+    t.store.renew(lease(1, 3)).await.unwrap();
+    let second = occupied(&t, Some(&first), 16).await;
+    assert_eq!(second.beats, 1, "a renewal shows that the other process is alive");
+    t.store.refuse_host(&copy(), &second, at(16)).await.unwrap();
+    let trail = t.store.audit(1).await.unwrap();
+    assert_eq!((trail[0].action.as_str(), trail[0].subject.clone()), ("host_refused", host(1).to_string()));
+    let hosts = t.store.hosts(9).await.unwrap();
+    assert_eq!((hosts.len(), hosts[0].incarnation), (1, Some(incarnation(1))));
+    // A place that is not known equals no other.
+    t.tamper("UPDATE host SET place = ''").await.unwrap();
+    let unknown = HostStart { place: String::new(), ..copy() };
+    let taking = t.store.take_host(&unknown, None, at(17)).await.unwrap();
+    assert_eq!(taking, Taking::Occupied(second));
+}
+
+async fn a_host_that_shows_no_life_is_followed(t: T) {
+    t.host_started(1, "alpha", 0).await;
+    t.store.renew(lease(1, 5)).await.unwrap();
+    let life = occupied(&t, None, 6).await;
+    assert_eq!(t.store.take_host(&copy(), Some(&life), at(21)).await.unwrap(), Taking::Taken);
+    assert_eq!(t.store.hosts(1).await.unwrap()[0].incarnation, Some(incarnation(COPY)));
+    let late = HostStart { incarnation: incarnation(10), place: "third".to_owned(), ..copy() };
+    let taking = t.store.take_host(&late, Some(&life), at(21)).await.unwrap();
+    assert!(matches!(taking, Taking::Occupied(_)), "of two that wait, one follows: {taking:?}");
+}
+
+async fn a_host_that_stopped_or_starts_again_in_its_place_is_followed(t: T) {
+    t.host_started(1, "alpha", 0).await;
+    let again = HostStart { incarnation: incarnation(2), ..start(1, "alpha", incarnation(1)) };
+    assert_eq!(t.store.take_host(&again, None, at(1)).await.unwrap(), Taking::Taken, "the same place");
+    occupied(&t, None, 2).await;
+    t.store.host_stopped(host(1), incarnation(2), at(3)).await.unwrap();
+    assert_eq!(t.store.take_host(&copy(), None, at(4)).await.unwrap(), Taking::Taken);
+    assert_eq!(t.store.hosts(1).await.unwrap()[0].stopped_at, None);
+}
+
+async fn a_process_that_lost_its_id_renews_and_stops_nothing(t: T) {
+    t.host_started(1, "alpha", 0).await;
+    t.discover(&job(), &["a"], 0).await;
+    let claimed = t.claim_one(0).await;
+    let life = occupied(&t, None, 1).await;
+    assert_eq!(t.store.take_host(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
+    let other = t.store.renew(lease(1, 17)).await.unwrap().expect("another process has the id");
+    assert_eq!(other.incarnation, incarnation(COPY).to_string());
+    t.store.keep_heartbeat(host(1), incarnation(1), at(1_000)).await.unwrap();
+    t.store.host_stopped(host(1), incarnation(1), at(18)).await.unwrap();
+    let hosts = t.store.hosts(1).await.unwrap();
+    assert_eq!((hosts[0].heartbeat_at, hosts[0].stopped_at), (at(16), None));
+    let recovered = t.store.recover(None, |_| 3, at(16)).await.unwrap();
+    assert_eq!(recovered.len(), 1, "the lease of {} was not renewed", claimed.key);
+}

@@ -48,7 +48,7 @@ impl fmt::Debug for DatasourceConfig {
 }
 
 /// Readers of an SQLite file beside its one writer.
-pub const SQLITE_READERS: u32 = 4;
+pub const SQLITE_READERS: u32 = 6;
 /// How much of a database a connection of SQLite remembers, as negative KiB. A build of SQLite that manages its memory, as
 /// this one does, lets one connection take the sum of all: with SQLite's own 2 MiB for each that may be 20 MiB.
 pub const SQLITE_CACHE: &str = "-256";

@@ -22,8 +22,9 @@ use crate::api::{ApiError, BODY_BYTES_MAX, COMPONENT_KIND};
 const SMALL_BYTES: usize = 64 << 10;
 /// What the budgets count in.
 const UNIT: usize = 1 << 10;
-/// Answers to reading requests that are made at a time: each reads the store, and may hold a whole list.
-const READS_AT_ONCE: usize = 8;
+/// Answers to reading requests that are made at a time: each reads the store, and may hold a whole list. Fewer than the
+/// store's reading connections, so that probes and the engine find one.
+const READS_AT_ONCE: usize = store::config::SQLITE_READERS as usize - 2;
 /// How long a request waits for a place.
 const PLACE_TIME_MAX: Duration = Duration::from_secs(5);
 /// A client that was slow for so long makes room for others.

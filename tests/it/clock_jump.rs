@@ -1,9 +1,12 @@
-//! A host whose clock is ahead for a while: the C library's clock of its process is moved by libfaketime, as the
-//! machine's own cannot be in a test.
+//! A clock that is ahead for a while, of a host or of the database: the C library's clock of that process is moved by
+//! libfaketime, as the machine's own cannot be in a test.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
+use programs::Postgres;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::process::Process;
@@ -12,40 +15,84 @@ use crate::support::{http, plugins};
 
 const JOB: &str = "[jobs.hello]\nplugin = \"hello\"\nschedule = { every = \"1s\" }\n";
 
-/// A site whose hosts read the offset of their clock from a file.
+/// A clock that processes read through libfaketime, with an offset that they read from a file each time.
+struct MovedClock {
+    folder: TempDir,
+}
+
+impl MovedClock {
+    fn new() -> MovedClock {
+        let folder = tempfile::tempdir().unwrap();
+        // Postgres runs as another user.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let clock = MovedClock { folder };
+        clock.set("+0");
+        clock
+    }
+
+    /// Moves the clock of running and coming processes by an offset such as `+1h`.
+    fn set(&self, offset: &str) {
+        let draft = self.folder.path().join("offset.draft");
+        std::fs::write(&draft, offset).unwrap();
+        std::fs::rename(draft, self.file()).unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("offset")
+    }
+
+    /// Variables that have a process read this clock.
+    fn environment(&self) -> Vec<String> {
+        vec![
+            format!("LD_PRELOAD={}", library()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", self.file().display()),
+            "FAKETIME_NO_CACHE=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        ]
+    }
+}
+
+/// A site whose hosts, or whose database, have a clock that is moved.
 struct Moved {
     databases: Databases,
     site: Site,
+    clock: MovedClock,
+    server: Option<Postgres>,
 }
 
 impl Moved {
-    async fn new(kind: Kind) -> Moved {
-        let databases = Databases::new(kind).await;
-        let site = Site::with_store(&databases.store_url, JOB);
-        plugins::install(&site.path("plugins"), "hello", "hello");
-        let moved = Moved { databases, site };
-        moved.set("+0");
-        moved
+    async fn hosts(kind: Kind) -> Moved {
+        Moved::of(Databases::new(kind).await, MovedClock::new(), None)
     }
 
-    /// Moves the clock of running and coming hosts by an offset such as `+1h`.
+    /// A Postgres of its own, whose clock is moved.
+    async fn database() -> Moved {
+        let clock = MovedClock::new();
+        let server = Postgres::start_with(&clock.environment()).await;
+        let databases = Databases {
+            kind: Kind::Postgres,
+            dir: tempfile::tempdir().unwrap(),
+            store_url: server.url(),
+            business_url: server.url(),
+        };
+        Moved::of(databases, clock, Some(server))
+    }
+
+    fn of(databases: Databases, clock: MovedClock, server: Option<Postgres>) -> Moved {
+        let site = Site::with_store(&databases.store_url, JOB);
+        plugins::install(&site.path("plugins"), "hello", "hello");
+        Moved { databases, site, clock, server }
+    }
+
     fn set(&self, offset: &str) {
-        let file = self.site.path("offset");
-        let draft = self.site.path("offset.draft");
-        std::fs::write(&draft, offset).unwrap();
-        std::fs::rename(draft, file).unwrap();
+        self.clock.set(offset);
     }
 
     async fn serve(&self) -> Process {
-        let file = self.site.path("offset");
-        let setting = |name: &str, value: &str| format!("{name}={value}");
-        let wrapper = [
-            "env".to_owned(),
-            setting("LD_PRELOAD", library()),
-            setting("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
-            setting("FAKETIME_NO_CACHE", "1"),
-            setting("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ];
+        let wrapper = match self.server {
+            Some(_) => Vec::new(),
+            None => [vec!["env".to_owned()], self.clock.environment()].concat(),
+        };
         let config = self.site.path("tidemill.toml");
         let mut host = Process::spawn_by(&wrapper, &config, self.site.address);
         host.ready().await;
@@ -108,9 +155,17 @@ async fn the_schedule_goes_on(moved: &Moved) {
     assert!(moved.site.log().contains("a clock was ahead"), "the log has a warning");
 }
 
-#[tokio::test]
-async fn an_hour_ahead_and_back_while_the_host_runs() {
-    let moved = Moved::new(Kind::Sqlite).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_is_an_hour_ahead_while_it_runs() {
+    an_hour_ahead_and_back(Moved::hosts(Kind::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_is_an_hour_ahead_while_a_host_runs() {
+    an_hour_ahead_and_back(Moved::database().await).await;
+}
+
+async fn an_hour_ahead_and_back(moved: Moved) {
     let host = moved.serve().await;
     moved.until_more_runs(1).await;
     moved.set("+1h");
@@ -123,9 +178,17 @@ async fn an_hour_ahead_and_back_while_the_host_runs() {
     host.terminate().await;
 }
 
-#[tokio::test]
-async fn two_days_ahead_with_a_restart_between() {
-    let moved = Moved::new(Kind::Sqlite).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_is_two_days_ahead_until_it_is_killed() {
+    two_days_ahead_with_a_restart_between(Moved::hosts(Kind::Sqlite).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_is_two_days_ahead_until_the_host_is_killed() {
+    two_days_ahead_with_a_restart_between(Moved::database().await).await;
+}
+
+async fn two_days_ahead_with_a_restart_between(moved: Moved) {
     moved.set("+2d");
     let host = moved.serve().await;
     moved.until_more_runs(2).await;
@@ -140,7 +203,7 @@ async fn two_days_ahead_with_a_restart_between() {
 /// On Postgres the database's clock is the one that counts.
 #[tokio::test]
 async fn a_host_beside_postgres_is_not_moved_by_its_own_clock() {
-    let moved = Moved::new(Kind::Postgres).await;
+    let moved = Moved::hosts(Kind::Postgres).await;
     moved.set("+2d");
     let host = moved.serve().await;
     moved.until_more_runs(2).await;

@@ -1,6 +1,7 @@
 //! The first minutes with the product: `tidemill demo` as a process, and every command against it.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -156,6 +157,8 @@ async fn the_demo_completes_every_wallet_and_tells_it() {
 async fn the_demo_ends_when_it_was_told_to() {
     let began = Instant::now();
     let mut demo = Demo::start("3").await;
+    let mode = std::fs::metadata(demo.dir.path().join("demo")).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o700, "others cannot read the demo's data");
     demo.ended().await;
     assert!(began.elapsed() >= Duration::from_secs(3));
     assert!(

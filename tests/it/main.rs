@@ -13,6 +13,7 @@ mod idempotency;
 mod languages;
 mod locks;
 mod operations;
+mod pooler;
 mod replay;
 mod secrets;
 mod stock;

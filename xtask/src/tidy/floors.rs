@@ -17,7 +17,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
 
 /// A crate (or all whose names begin with it and a dash), and who may name it.
 const HEAVY: [(&str, &[&str]); 7] = [
-    ("sqlx", &["store", "demo", "it"]),
+    ("sqlx", &["store", "demo", "it", "programs"]),
     ("libsqlite3-sys", &["store"]),
     ("wasmtime", &["sandbox"]),
     ("axum", &["server", "demo"]),

@@ -28,6 +28,11 @@ const THREADS_MAX: usize = 4;
 /// tenth, if they can use them all.
 const URGENT: Duration = Duration::from_millis(250);
 const NICE: i32 = 10;
+/// A compilation may wait for the cores this many times as long as it may use them: it steps back behind attempts, and the
+/// machine may have other work.
+const PATIENCE: u32 = 4;
+/// A process that goes on after SIGXCPU is killed after this much more.
+const CPU_GRACE_SECONDS: u64 = 5;
 const ARTEFACT_BYTES_MAX: usize = 256 * MIB;
 /// With its functions: their codes, and a little more for each.
 const ANSWER_BYTES_MAX: usize = ARTEFACT_BYTES_MAX + 2 * FUNCTIONS_BYTES_MAX;
@@ -50,6 +55,7 @@ const FAULTS: [i32; 7] = [4, 5, SIGABRT, 7, 8, 11, 31];
 /// What one compilation may take.
 #[derive(Debug, Clone)]
 pub struct Bounds {
+    /// Of all the cores that it may use.
     pub time: Duration,
     pub address_space_bytes: u64,
 }
@@ -66,9 +72,20 @@ impl Bounds {
         // Where this process was given less, that is the bound.
         let given = getrlimit(Resource::As).maximum.unwrap_or(u64::MAX);
         set(Resource::As, self.address_space_bytes.min(given))?;
-        // The host looks at the time that passes; this is for what goes on when the host was killed.
-        set(Resource::Cpu, self.time.as_secs().max(1).saturating_mul(THREADS_MAX as u64))
+        let cpu = self.time.as_secs().max(1).saturating_mul(threads() as u64);
+        let most = Some(cpu.saturating_add(CPU_GRACE_SECONDS));
+        setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: most })
     }
+
+    /// Longest wait for a compilation.
+    fn patience(&self) -> Duration {
+        self.time.saturating_mul(PATIENCE)
+    }
+}
+
+/// Cores that one compilation may use.
+fn threads() -> usize {
+    available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
 }
 
 /// Compiles in a process of its own.
@@ -110,14 +127,16 @@ impl Child {
             (answer, complaint, process.wait().await)
         };
         let ended = tokio::select! {
-            ended = tokio::time::timeout(self.bounds.time, talk) => ended,
+            ended = tokio::time::timeout(self.bounds.patience(), talk) => ended,
             never = step_back(id) => match never {},
         };
         let Ok((answer, complaint, ended)) = ended else {
             let _ = process.kill().await;
             // It steps back behind attempts, so that may be for want of a moment to spare.
-            let time = self.bounds.time;
-            let late = format!("it could not be compiled within {time:?} (plugins.compile_time)");
+            let patience = self.bounds.patience();
+            let late = format!(
+                "it could not be compiled within {patience:?}: the machine is busy ({PATIENCE} times plugins.compile_time)"
+            );
             return Err(Refusal::passing(late));
         };
         let ended = ended.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
@@ -134,7 +153,7 @@ impl Child {
 
     /// It is told nothing of this process but what it needs.
     fn command(&self, bytes: usize) -> Command {
-        let threads = available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+        let threads = threads();
         let mut command = Command::new(&self.program);
         command
             .arg(SUBCOMMAND)
@@ -165,8 +184,8 @@ impl Child {
             (Some(1), _) => complaint,
             (_, Some(SIGXCPU)) => {
                 format!(
-                    "its compilation took more than {time:?} of CPU time on {THREADS_MAX} cores \
-                     (plugins.compile_time)"
+                    "its compilation took more than {time:?} on {} cores (plugins.compile_time)",
+                    threads()
                 )
             }
             (_, Some(SIGABRT)) if complaint.starts_with("memory allocation of") => {

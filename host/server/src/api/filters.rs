@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::item::State;
 use domain::job::JobSpec;
+use store::alerts::NOTICE_TOPIC;
 use store::items::Shown;
 
 use super::AppState;
@@ -52,6 +53,18 @@ pub async fn check_job(state: &AppState, name: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(no_job(name, &stored.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+/// Refuses a topic that no job of this host may publish to: an empty list would say that nothing was published.
+pub fn check_topic(state: &AppState, topic: &str) -> Result<(), ApiError> {
+    let jobs = state.engine.jobs();
+    let granted = jobs.iter().flat_map(|job| job.grants.topics.iter().map(String::as_str));
+    let known: Vec<&str> = granted.chain([NOTICE_TOPIC]).collect();
+    if known.contains(&topic) {
+        return Ok(());
+    }
+    let near = meant(topic, &known);
+    Err(ApiError::not_found(format!("there is no topic {topic:?}: no job may publish to it{near}")))
 }
 
 pub fn no_job(name: &str, known: &[&str]) -> ApiError {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Most, Params, limit};
+use super::filters::check_topic;
 use super::types::{DeadEvent, DeadLetters, Outbox, OutboxEvent, Redrive, Redriven, Take, Taken};
 use super::{AppState, LIMIT_MAX};
 
@@ -32,6 +33,10 @@ async fn list(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Outbox>, ApiError> {
     let events = state.store.events_pending(filter.topic.as_deref(), limit(filter.limit)).await?;
+    // Events of a topic that was granted before are still listed.
+    if let (true, Some(topic)) = (events.is_empty(), &filter.topic) {
+        check_topic(&state, topic)?;
+    }
     let events = events.into_iter().map(|event| OutboxEvent {
         id: event.id.to_string(),
         topic: event.topic,

@@ -144,7 +144,7 @@ async fn hosts_and_empty_lists() {
           ]
         }"#]]
     .assert_eq(&hosts);
-    let outbox = world.json(get("/api/v1/outbox?topic=T")).await;
+    let outbox = world.json(get("/api/v1/outbox?topic=tidemill.alert")).await;
     expect![[r#"
         {
           "events": []

@@ -98,6 +98,17 @@ async fn an_unknown_job_is_no_empty_list() {
     assert_eq!(detail(&far), "404 there is no job \"something-else\"");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_topic_is_no_empty_list() {
+    let world = World::new().await;
+    let answer = world.ask(get("/api/v1/outbox?topic=tidemil.alert")).await;
+    let expected =
+        "404 there is no topic \"tidemil.alert\": no job may publish to it; did you mean \"tidemill.alert\"?";
+    assert_eq!(detail(&answer), expected);
+    assert_eq!(world.ask(get("/api/v1/outbox?topic=tidemill.alert")).await.status, 200);
+    assert_eq!(world.ask(get("/api/v1/outbox")).await.status, 200);
+}
+
 /// A job that is gone from the configuration, or runs on another host, still has its items and runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_the_store_alone_is_listed() {

@@ -195,6 +195,17 @@ async fn acknowledged_alerts_are_pruned(t: T) {
     assert_eq!(t.store.prune_alerts(at(150), at(200)).await.unwrap(), 1);
     let left: Vec<_> = t.store.alerts(false, 9).await.unwrap().into_iter().map(|f| f.alert.key).collect();
     assert_eq!(left, ["3", "2"], "open ones stay, however old");
+    let record = t.store.audit(1).await.unwrap().remove(0);
+    assert_eq!(
+        (record.actor.as_str(), record.action.as_str(), record.subject.as_str(), record.detail.as_str()),
+        ("tidemill", "alerts_removed", "alerts", "1 acknowledged before 2026-11-20T12:02:30Z")
+    );
+    assert_eq!(t.store.prune_alerts(at(150), at(201)).await.unwrap(), 0);
+    assert_eq!(
+        t.store.audit(1).await.unwrap()[0].at,
+        at(200),
+        "nothing is recorded when nothing was removed"
+    );
 }
 
 /// Items that fail for good, each in its own attempt.

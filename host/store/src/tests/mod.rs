@@ -1,6 +1,5 @@
 //! Conformance: every case on both databases, in the order in which an item meets the store.
 
-mod programs;
 mod support;
 
 mod contention;

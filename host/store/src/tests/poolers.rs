@@ -5,10 +5,10 @@ use std::time::Duration;
 use domain::plugin::Statement;
 use sqlx::{Connection, PgConnection};
 
-use super::programs::PgBouncer;
 use super::support::{Kind, SHOP, T, at, config, execute, failed, job, run};
 use crate::db::{Db, Session, text};
 use crate::{Store, StoreError};
+use programs::PgBouncer;
 
 const DROPS_OPTIONS: &str = "ignore_startup_parameters = extra_float_digits,options";
 

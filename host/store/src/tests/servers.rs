@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use domain::scope::{Scope as _, ScopeError};
 
-use super::programs::{Postgres, Relay};
 use super::sql::{attempt, granted, read, write};
 use super::support::{Kind, T, at, config, execute, job, new_database, postgres_url, try_execute};
 use crate::{Store, StoreError};
+use programs::{Postgres, Relay};
 
 /// How soon work has to go on.
 const RESUMED_WITHIN: Duration = Duration::from_secs(10);

@@ -1,6 +1,8 @@
 //! Programs that stand between a store and its database, or take the database's place: PgBouncer, further servers of
 //! Postgres, and a relay whose target can be exchanged. All end with the test.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -147,6 +149,11 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start() -> Postgres {
+        Postgres::start_with(&[]).await
+    }
+
+    /// With these variables (`NAME=VALUE`) in the environment of the server.
+    pub async fn start_with(environment: &[String]) -> Postgres {
         let folder = Folder::new();
         let data = folder.0.join("data");
         let mut initdb = command(program("initdb"));
@@ -163,7 +170,7 @@ impl Postgres {
             "-D",
         ]);
         output(initdb.arg(&data));
-        Postgres::serve(folder).await
+        Postgres::serve(folder, environment).await
     }
 
     /// A standby that follows this one.
@@ -172,15 +179,18 @@ impl Postgres {
         let mut backup = command(program("pg_basebackup"));
         backup.args(["-d", &self.url(), "--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-D"]);
         output(backup.arg(folder.0.join("data")));
-        Postgres::serve(folder).await
+        Postgres::serve(folder, &[]).await
     }
 
-    async fn serve(folder: Folder) -> Postgres {
+    async fn serve(folder: Folder, environment: &[String]) -> Postgres {
         let port = free_port();
         let (data, port_setting) = (folder.0.join("data"), format!("port={port}"));
         let args = ["-D", data.to_str().unwrap(), "-c", &port_setting, "-c", "listen_addresses=127.0.0.1"];
         let more = ["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "log_min_messages=panic"];
-        let kept = Kept::start("QUIT", &program("postgres"), &[&args[..], &more[..]].concat(), folder);
+        let server = program("postgres");
+        let environment = environment.iter().map(String::as_str);
+        let words: Vec<&str> = environment.chain(server.to_str()).chain(args).chain(more).collect();
+        let kept = Kept::start("QUIT", Path::new("/usr/bin/env"), &words, folder);
         let server = Postgres { port, kept };
         wait_for(&server.url()).await;
         server

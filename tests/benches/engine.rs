@@ -132,7 +132,7 @@ async fn start(
 ) -> (Engine, Arc<Store>) {
     let store = Arc::new(Store::open(config).await.unwrap());
     let settings = EngineConfig::new("bench");
-    let identity = Identity { id: host, place: "bench".to_owned() };
+    let identity = Identity { id: host, place: store::hosts::Place::WholeStore };
     let engine =
         Engine::start(settings, identity, store.clone(), runner, Clock::steady(), vec![job]).await.unwrap();
     (engine, store)

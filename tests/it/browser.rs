@@ -67,6 +67,9 @@ impl Browser {
             self.tell("window/new", json!({ "type": "tab" })).await["handle"].as_str().unwrap().to_owned();
         self.go_to(&tab).await;
         self.tell("url", json!({ "url": url })).await;
+        // The command may return for the empty page that a new tab shows first.
+        let loaded = format!("document.readyState === 'complete' && location.href === {}", json!(url));
+        until("the page is loaded", async || self.evaluate(&loaded).await == true).await;
         tab
     }
 

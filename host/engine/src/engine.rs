@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use domain::clock::Clock;
-use domain::id::{HostId, Incarnation, JobName, RunId};
+use domain::id::{HostId, JobName, RunId};
 use domain::job::JobSpec;
 use domain::lease::{Hold, Trust};
 use domain::runner::{Readiness, Runner};
 use jiff::Timestamp;
 use store::audit::Entry;
 use store::commit::COMMITTER;
+use store::hosts::HostStart;
 use store::items::Lease;
 use store::pauses::Pauses;
 use store::recovery::Recovered;
@@ -21,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::feed::{Feed, Happening};
 use crate::figures::Figures;
-use crate::identity::Identity;
+use crate::identity::{Identity, Started};
 use crate::rooms::{Rooms, Tenants};
 use crate::strain::Strain;
 use crate::watch::Steadiness;
@@ -34,7 +35,7 @@ pub(crate) struct Ctx {
     pub config: EngineConfig,
     pub host: HostId,
     /// This start of the host.
-    pub incarnation: Incarnation,
+    pub start: HostStart,
     pub store: Arc<Store>,
     pub runner: Arc<dyn Runner>,
     pub clock: Clock,
@@ -69,7 +70,7 @@ pub(crate) struct Ctx {
 
 impl Ctx {
     pub fn lease(&self) -> Lease {
-        store::items::lease(self.host, self.incarnation, self.clock.now(), self.config.lease_ttl)
+        store::items::lease(self.host, self.start.incarnation, self.clock.now(), self.config.lease_ttl)
     }
 
     /// What an attempt that was claimed then may rely on.
@@ -96,7 +97,8 @@ impl Ctx {
     /// Whether new work may be claimed: a claim whose lease nobody renews, or whose outcome nobody writes, is lost.
     pub fn may_claim(&self) -> bool {
         let tasks = self.store.tasks();
-        !tasks.is_down(HEARTBEAT) && !tasks.is_down(COMMITTER)
+        // A process that was stopped for long renews first: another one may have taken over its id.
+        !self.trust.has_ended() && !tasks.is_down(HEARTBEAT) && !tasks.is_down(COMMITTER)
     }
 
     /// As they are now; who works on one keeps it as it was.
@@ -146,7 +148,7 @@ impl Engine {
         store.acts_as(host);
         heartbeat::set_clock(&clock, &store).await?;
         let steadiness = Steadiness::at_start(&clock, &store).await?;
-        let incarnation = identity::take(identity, &config, &store, &clock).await?;
+        let Started { start, has_waited } = identity::take(identity, &config, &store, &clock).await?;
         let now = clock.now();
         for job in &jobs {
             store.put_job(job, now).await?;
@@ -156,7 +158,7 @@ impl Engine {
         let ctx = Arc::new(Ctx {
             config,
             host,
-            incarnation,
+            start,
             store,
             runner,
             clock,
@@ -178,7 +180,10 @@ impl Engine {
             strain: Strain::default(),
             room: Notify::new(),
         });
-        recovery::at_start(&ctx).await;
+        match has_waited {
+            false => recovery::at_start(&ctx).await,
+            true => recovery::after_wait(&ctx).await,
+        }
         let (takers, keeper) = (TaskTracker::new(), TaskTracker::new());
         keeper.spawn(supervised(&ctx, HEARTBEAT, &ctx.ended, heartbeat::run));
         let stop = &ctx.stop;
@@ -209,7 +214,7 @@ impl Engine {
         }
         ctx.ended.cancel();
         self.keeper.wait().await;
-        if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.incarnation, ctx.clock.now()).await {
+        if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.start.incarnation, ctx.clock.now()).await {
             tracing::warn!(%error, "the store did not hear that this host stopped");
         }
     }

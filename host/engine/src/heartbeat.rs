@@ -7,6 +7,7 @@ use domain::clock::{Clock, SLACK};
 use domain::id::{AttemptId, JobName};
 use domain::job::{JobSpec, OnStoreLoss};
 use jiff::{SignedDuration, Timestamp};
+use store::hosts::Renewal;
 use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +68,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             Ok(now) => {
                 looked_at = now;
                 figures::round_done("heartbeat", now);
-                if std::mem::replace(&mut lost, false) {
+                if std::mem::replace(&mut lost, false) && !ctx.displaced.is_cancelled() {
                     back(&ctx).await;
                 }
             }
@@ -90,13 +91,22 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     if ctx.steadiness.was_set(by) {
         ctx.clock_set.notify_one();
         // What was written meanwhile is found by it.
-        ctx.store.keep_heartbeat(ctx.host, ctx.incarnation, shown).await?;
+        ctx.store.keep_heartbeat(ctx.host, ctx.start.incarnation, shown).await?;
     }
     // From before the request is sent: its answer may be late.
     let lease = ctx.lease();
+    let was_late = ctx.trust.has_ended();
     match ctx.store.renew(lease).await? {
-        None => ctx.trust.renewed(lease.now),
-        Some(other) => identity::give_up(ctx, &other),
+        Renewal::Renewed => ctx.trust.renewed(lease.now),
+        Renewal::Unregistered => {
+            ctx.trust.renewed(lease.now);
+            identity::register_again(ctx).await?;
+        }
+        Renewal::Displaced(other) => identity::give_up(ctx, &other),
+    }
+    if was_late {
+        // Nothing was claimed meanwhile.
+        ctx.store.wake();
     }
     Ok(lease.now)
 }

@@ -31,6 +31,14 @@ pub async fn at_start(ctx: &Ctx) {
     }
 }
 
+/// The same after a start that waited for the time of a lease: the former process may still run and may have claimed
+/// something since, so only items whose leases have ended are put back.
+pub async fn after_wait(ctx: &Ctx) {
+    if let Err(error) = lapsed(ctx, ctx.clock.now()).await {
+        tracing::warn!(%error, "recovery at the start failed; it is tried again");
+    }
+}
+
 pub async fn run(ctx: Arc<Ctx>) {
     let mut looked_at = ctx.clock.now();
     let mut watch = Watch::default();

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use domain::id::HostId;
 use jiff::Timestamp;
+use store::hosts::Place;
 use store::private;
 use store::sqlite_file::{SqliteFile, with_end};
 use store::store::hide_password;
@@ -19,7 +20,7 @@ use store::store_id::Remembered;
 #[derive(Debug)]
 pub struct HostLock {
     _files: Vec<File>,
-    place: String,
+    place: Place,
 }
 
 impl HostLock {
@@ -44,27 +45,23 @@ impl HostLock {
             let database = made.map_err(|what| anyhow!("SQLite at {shown:?}: {what}"))?;
             files.extend(lock_database(&database)?);
             SqliteFile::tighten(&database);
-            ONLY_PLACE.clone_into(&mut place);
+            place = Place::WholeStore;
         }
         Ok(HostLock { _files: files, place })
     }
 
-    /// Where this process runs. No other process of the same place can run while the lock is held.
-    pub fn place(&self) -> String {
+    /// Where this process runs, as far as this lock excludes others.
+    pub fn place(&self) -> Place {
         self.place.clone()
     }
 }
 
-/// No second process can use a store whose file is locked, wherever it runs.
-const ONLY_PLACE: &str = "the store's file";
-
-/// The data folder on this machine, until the machine starts again: a copy of the folder has a lock file of its own. Empty
-/// if the system does not tell.
-fn place(lock: &File) -> String {
-    let (Ok(boot), Ok(meta)) = (std::fs::read_to_string(BOOT_ID), lock.metadata()) else {
-        return String::new();
-    };
-    format!("{}/{}/{}", boot.trim(), meta.dev(), meta.ino())
+/// The boot id of the machine, with the device and inode of the lock file: a copy of the folder has another lock file.
+fn place(lock: &File) -> Place {
+    match (std::fs::read_to_string(BOOT_ID), lock.metadata()) {
+        (Ok(boot), Ok(meta)) => Place::Folder(format!("{}/{}/{}", boot.trim(), meta.dev(), meta.ino())),
+        _ => Place::Unknown,
+    }
 }
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

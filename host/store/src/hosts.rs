@@ -26,8 +26,28 @@ pub struct HostStart {
     pub id: HostId,
     pub incarnation: Incarnation,
     pub name: String,
-    /// Two processes in the same place cannot run at the same time. Empty if that is not known.
-    pub place: String,
+    pub place: Place,
+}
+
+/// Where a process runs, as far as that excludes another process under the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Another process may run anywhere.
+    Unknown,
+    /// A folder that is locked: no other process runs in the same folder.
+    Folder(String),
+    /// The store is locked: no other process uses it.
+    WholeStore,
+}
+
+impl Place {
+    fn as_str(&self) -> &str {
+        match self {
+            Place::Unknown => "",
+            Place::Folder(name) => name,
+            Place::WholeStore => "the store's file",
+        }
+    }
 }
 
 /// A sign of life of the process that runs under a host's id: while that process runs, it changes with each renewal.
@@ -39,6 +59,16 @@ pub struct Life {
     pub beats: i64,
 }
 
+/// The result of a renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewal {
+    Renewed,
+    /// The leases are renewed, but the host has no row: another host, whose clock was far ahead, removed it.
+    Unregistered,
+    /// Nothing was renewed: another process has taken over the host's id.
+    Displaced(Life),
+}
+
 /// Whether a host's id belongs to the process that asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taking {
@@ -48,8 +78,8 @@ pub enum Taking {
 }
 
 impl Store {
-    /// Registers a start. It is refused while another process may run under the same id, unless that process still
-    /// showed the sign of life `lapsed`: the caller has seen no other for the time of a lease.
+    /// Registers a start, unless another process may run under the same id. A caller that has seen the same [`Life`] for
+    /// the time of a lease passes it as `lapsed`: the start is registered if the row still shows it.
     pub async fn take_host(
         &self,
         start: &HostStart,
@@ -59,20 +89,24 @@ impl Store {
         let (id, incarnation) = (start.id.to_string(), start.incarnation.to_string());
         let (before, beats) = lapsed.map_or(("", -1), |life| (life.incarnation.as_str(), life.beats));
         let mut tx = self.db.begin().await?;
+        let former = life(&mut tx, start.id).await?;
+        let alone = i64::from(start.place == Place::WholeStore);
+        let place = start.place.as_str();
         let args =
-            args![id.as_str(), start.name.as_str(), now, incarnation, start.place.as_str(), before, beats];
+            args![id.as_str(), start.name.as_str(), now, incarnation.as_str(), place, before, beats, alone];
         if tx.execute(hosts::HOST_TAKE, &args).await? == 0 {
-            let life = life(&mut tx, start.id).await?;
-            return life
-                .map(Taking::Occupied)
-                .ok_or_else(|| StoreError::Raced(format!("host {id} was removed while it was looked for")));
+            let present = life(&mut tx, start.id).await?;
+            let removed = || StoreError::Raced(format!("host {id} was removed at the same time"));
+            return present.map(Taking::Occupied).ok_or_else(removed);
         }
+        let former = former.map(|life| life.incarnation).filter(|former| !former.is_empty());
+        let after = former.map_or(String::new(), |former| format!(", after {former}"));
         let entry = Entry {
             actor: &host_actor(start.id),
             action: "host_started",
             job: None,
             subject: &id,
-            detail: &start.name,
+            detail: &format!("{} as {incarnation}{after}", start.name),
         };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
@@ -86,10 +120,9 @@ impl Store {
         running: &Life,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let detail = format!(
-            "start {} of {:?} was refused: {:?} runs as start {}",
-            start.incarnation, start.name, running.name, running.incarnation
-        );
+        let (name, other) = (&start.name, &running.name);
+        let detail =
+            format!("{name} as {}, while {other} runs as {}", start.incarnation, running.incarnation);
         let subject = start.id.to_string();
         let actor = host_actor(start.id);
         let entry =
@@ -140,19 +173,18 @@ impl Store {
     }
 }
 
-/// Shows that a host is alive. Answers with the process that took over its id, if one did.
+/// Shows that a host is alive, if its id is still its own.
 pub(crate) async fn beat(
     tx: &mut Tx,
     id: HostId,
     incarnation: Incarnation,
     now: Timestamp,
-) -> Result<Option<Life>, StoreError> {
+) -> Result<Renewal, StoreError> {
     let args = args![id.to_string(), now, incarnation.to_string()];
     if tx.execute(hosts::HOST_BEAT, &args).await? == 1 {
-        return Ok(None);
+        return Ok(Renewal::Renewed);
     }
-    // No row: another host whose clock was far ahead removed it.
-    life(tx, id).await
+    Ok(life(tx, id).await?.map_or(Renewal::Unregistered, Renewal::Displaced))
 }
 
 async fn life(tx: &mut Tx, id: HostId) -> Result<Option<Life>, StoreError> {

@@ -13,7 +13,7 @@ use crate::audit::{Entry, write};
 use crate::db::{Row, Turn, args};
 use crate::error::StoreError;
 use crate::flow::{Allowed, pick};
-use crate::hosts::{self, Life};
+use crate::hosts::{self, Renewal};
 use crate::sql::{items, runs};
 use crate::store::Store;
 
@@ -77,22 +77,23 @@ impl Store {
     }
 
     /// Prolongs every lease that this process took: one statement for its items, one for its discoveries.
-    /// Changes nothing and answers with the process that took over the host's id, if one did.
-    pub async fn renew(&self, lease: Lease) -> Result<Option<Life>, StoreError> {
+    pub async fn renew(&self, lease: Lease) -> Result<Renewal, StoreError> {
         let taken = self.taken.of(lease.host);
         let ids = serde_json::to_string(&taken).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let args = args![lease.host.to_string(), lease.until, ids];
         let mut tx = self.db.begin_as(Turn::Renewal).await?;
-        if let Some(other) = hosts::beat(&mut tx, lease.host, lease.incarnation, lease.now).await? {
-            return Ok(Some(other));
-        }
         let mut rows = tx.fetch(items::ITEMS_RENEW, &args).await?;
         rows.extend(tx.fetch(runs::RUNS_RENEW, &args).await?);
+        // Last, as in `Store::correct_times`: transactions that lock rows in the same order do not deadlock.
+        let renewal = hosts::beat(&mut tx, lease.host, lease.incarnation, lease.now).await?;
+        if let Renewal::Displaced(_) = renewal {
+            return Ok(renewal);
+        }
         tx.commit().await?;
         let held: Result<BTreeSet<String>, StoreError> =
             rows.iter().map(|row| row.text("attempt_id")).collect();
         self.taken.keep(&taken, &held?);
-        Ok(None)
+        Ok(renewal)
     }
 
     /// Nobody works on what was claimed under this id any more. Its lease is not renewed, so that what was not ended is

@@ -10,7 +10,7 @@ use crate::support::wait::until;
 
 const ITEMS: u32 = 2_000;
 const REFUSED: &str = "another process runs as host";
-const WAITS: &str = "another process may run under its id";
+const WAITS: &str = "another process may run under this host's id";
 
 /// A host at work, and the place of its copy.
 async fn at_work() -> (Site, Place, Process) {

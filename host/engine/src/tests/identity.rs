@@ -5,7 +5,7 @@ use domain::item::State;
 use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::StoreError;
-use store::hosts::HostStart;
+use store::hosts::{HostStart, Place};
 
 use super::world::{Host, World, job};
 use crate::EngineConfig;
@@ -14,6 +14,7 @@ on_both![
     a_copy_of_a_running_host_is_refused,
     a_host_that_was_moved_takes_its_work_back_after_its_lease,
     a_host_that_was_displaced_ends_its_work,
+    a_host_whose_row_was_removed_registers_again,
 ];
 
 const LEASE: SignedDuration = SignedDuration::from_secs(15);
@@ -85,7 +86,8 @@ async fn a_host_that_was_displaced_ends_its_work(world: World) {
     let host = holds_a(&world).await;
     let id = host.engine.host_id();
     let incarnation = domain::id::Incarnation::new(world.clock.now());
-    let start = HostStart { id, incarnation, name: "copy".to_owned(), place: "here".to_owned() };
+    let start =
+        HostStart { id, incarnation, name: "copy".to_owned(), place: Place::Folder("here".to_owned()) };
     host.store.take_host(&start, None, world.clock.now()).await.unwrap();
     world.advance(5);
     host.engine.displaced().await;
@@ -95,4 +97,17 @@ async fn a_host_that_was_displaced_ends_its_work(world: World) {
     assert_eq!(host.store.run(run).await.unwrap().unwrap().state, "discovering", "it claims nothing");
     let view = host.store.hosts(1).await.unwrap().remove(0);
     assert_eq!((view.name.as_str(), view.incarnation, view.stopped_at), ("copy", Some(incarnation), None));
+}
+
+async fn a_host_whose_row_was_removed_registers_again(world: World) {
+    let host = world.host_with("h1", &[one_at_a_time()], with_lease).await;
+    let now = world.clock.now();
+    // As another host does whose clock is far ahead.
+    let other = domain::id::HostId::new(now);
+    host.store.prune_hosts(other, now + SignedDuration::from_hours(1), now).await.unwrap();
+    assert!(host.store.hosts(9).await.unwrap().is_empty());
+    world.advance(5);
+    world.until_renewed(&host).await;
+    let view = host.store.hosts(9).await.unwrap().remove(0);
+    assert_eq!((view.id, host.engine.is_displaced()), (host.engine.host_id(), false));
 }

@@ -16,6 +16,7 @@ use domain::limits::Limits;
 use domain::retry::RetryPolicy;
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
+use store::hosts::Place;
 use store::items::ItemView;
 use store::runs::RunView;
 use store::{Store, StoreConfig, StoreError};
@@ -114,7 +115,7 @@ impl World {
         let jobs = jobs.iter().cloned().map(Arc::new).collect();
         let started = runtime.spawn(async move {
             let store = Arc::new(Store::open(&url).await.unwrap());
-            let identity = Identity { id: host_id(name), place: place.to_owned() };
+            let identity = Identity { id: host_id(name), place: Place::Folder(place.to_owned()) };
             let engine = Engine::start(config, identity, store.clone(), runner, clock, jobs).await?;
             Ok((store, Arc::new(engine)))
         });

@@ -273,17 +273,19 @@ fn database(section: &Section<'_>, found: &Found<String>, folder: &Path) -> Opti
 /// Times and memory of the engine that an admin may want otherwise.
 fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
     let mut config = EngineConfig::new(host_name);
+    // A host that is alive renews its leases several times in this.
+    let hosts_kept_min = config.lease_ttl * 4;
     let times = [
-        ("recovery_every", &mut config.recovery_period),
-        ("hosts_kept", &mut config.hosts_kept),
-        ("history_kept", &mut config.history_kept),
-        ("alerts_kept", &mut config.alerts_kept),
+        ("recovery_every", &mut config.recovery_period, TIME_MIN),
+        ("hosts_kept", &mut config.hosts_kept, hosts_kept_min),
+        ("history_kept", &mut config.history_kept, TIME_MIN),
+        ("alerts_kept", &mut config.alerts_kept, TIME_MIN),
     ];
-    for (key, time) in times {
+    for (key, time, least) in times {
         let Some(found) = section.duration(key) else { continue };
-        if found.value < TIME_MIN {
+        if found.value < least {
             let what = format!("{:#} is too short", found.value);
-            section.blame_found(&found, what, format!("use at least \"{TIME_MIN:#}\""));
+            section.blame_found(&found, what, format!("use at least \"{least:#}\""));
         }
         *time = found.value;
     }

@@ -23,6 +23,7 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Sandbox, SandboxConfig};
 use store::commit::{AttemptEnd, Effects};
+use store::hosts::Place;
 use store::items::lease;
 use store::{Store, StoreConfig};
 use tempfile::TempDir;
@@ -140,7 +141,7 @@ impl World {
         let ready = Arc::new(AtomicBool::new(false));
         let runner = Arc::new(Plugin(ready.clone()));
         let config = EngineConfig::new("box");
-        let identity = Identity { id: host, place: "here".to_owned() };
+        let identity = Identity { id: host, place: Place::WholeStore };
         let engine =
             Engine::start(config, identity, store.clone(), runner, clock.clone(), vec![job.clone()]).await;
         let file = folder.path().join("tidemill.toml");

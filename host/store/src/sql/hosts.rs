@@ -11,8 +11,8 @@ pub const STORE_IDENTITY: Sql = Sql::same("SELECT id FROM store_identity WHERE o
 pub const STORE_IDENTITY_PUT: Sql =
     Sql::same("INSERT INTO store_identity (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING");
 
-/// Changes no row if another process may still run under the id: its row is not stopped, not of the same place, and not
-/// as the caller has seen it for the time of a lease ($6, $7).
+/// Takes the row if its process stopped or ran in the same place, if no other process can run ($8), or if the row still
+/// shows the incarnation and the beats ($6, $7) that the caller has seen for the time of a lease.
 pub const HOST_TAKE: Sql = Sql::same(
     "INSERT INTO host (id, name, started_at_ms, heartbeat_at_ms, incarnation, place) VALUES ($1, $2, $3, $3, $4, $5)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at_ms = excluded.started_at_ms,
@@ -20,7 +20,7 @@ pub const HOST_TAKE: Sql = Sql::same(
             ELSE excluded.heartbeat_at_ms END, stopped_at_ms = NULL,
         incarnation = excluded.incarnation, place = excluded.place, beats = 0
     WHERE host.stopped_at_ms IS NOT NULL OR (host.place <> '' AND host.place = excluded.place)
-        OR (host.incarnation = $6 AND host.beats = $7)",
+        OR (host.incarnation = $6 AND host.beats = $7) OR $8 = 1",
 );
 pub const HOST_LIFE: Sql = Sql::same("SELECT name, incarnation, beats FROM host WHERE id = $1");
 /// A heartbeat only moves on: one after the present shows that a clock was ahead, until the store is corrected.

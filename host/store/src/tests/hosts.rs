@@ -1,20 +1,27 @@
 //! A host's id belongs to one process at a time.
 
 use super::support::{T, at, conformance, host, incarnation, job, lease, start};
-use crate::hosts::{HostStart, Life, Taking};
+use crate::hosts::{HostStart, Life, Place, Renewal, Taking};
 
 conformance!(
     a_start_beside_a_running_host_is_refused,
     a_host_that_shows_no_life_is_followed,
     a_host_that_stopped_or_starts_again_in_its_place_is_followed,
     a_process_that_lost_its_id_renews_and_stops_nothing,
+    a_host_without_a_row_renews_and_registers_again,
+    of_many_starts_at_once_one_takes_the_id,
+    a_row_from_before_incarnations_is_taken_after_a_lease,
 );
 
 const COPY: u128 = 9;
 
+fn folder(name: &str) -> Place {
+    Place::Folder(name.to_owned())
+}
+
 /// Host 1 started from a copy of its data folder.
 fn copy() -> HostStart {
-    HostStart { place: "elsewhere".to_owned(), ..start(1, "alpha", incarnation(COPY)) }
+    HostStart { place: folder("elsewhere"), ..start(1, "alpha", incarnation(COPY)) }
 }
 
 async fn occupied(t: &T, lapsed: Option<&Life>, now: i64) -> Life {
@@ -40,7 +47,7 @@ async fn a_start_beside_a_running_host_is_refused(t: T) {
     assert_eq!((hosts.len(), hosts[0].incarnation), (1, Some(incarnation(1))));
     // A place that is not known equals no other.
     t.tamper("UPDATE host SET place = ''").await.unwrap();
-    let unknown = HostStart { place: String::new(), ..copy() };
+    let unknown = HostStart { place: Place::Unknown, ..copy() };
     let taking = t.store.take_host(&unknown, None, at(17)).await.unwrap();
     assert_eq!(taking, Taking::Occupied(second));
 }
@@ -51,7 +58,7 @@ async fn a_host_that_shows_no_life_is_followed(t: T) {
     let life = occupied(&t, None, 6).await;
     assert_eq!(t.store.take_host(&copy(), Some(&life), at(21)).await.unwrap(), Taking::Taken);
     assert_eq!(t.store.hosts(1).await.unwrap()[0].incarnation, Some(incarnation(COPY)));
-    let late = HostStart { incarnation: incarnation(10), place: "third".to_owned(), ..copy() };
+    let late = HostStart { incarnation: incarnation(10), place: folder("third"), ..copy() };
     let taking = t.store.take_host(&late, Some(&life), at(21)).await.unwrap();
     assert!(matches!(taking, Taking::Occupied(_)), "of two that wait, one follows: {taking:?}");
 }
@@ -72,7 +79,8 @@ async fn a_process_that_lost_its_id_renews_and_stops_nothing(t: T) {
     let claimed = t.claim_one(0).await;
     let life = occupied(&t, None, 1).await;
     assert_eq!(t.store.take_host(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
-    let other = t.store.renew(lease(1, 17)).await.unwrap().expect("another process has the id");
+    let renewal = t.store.renew(lease(1, 17)).await.unwrap();
+    let Renewal::Displaced(other) = renewal else { panic!("another process has the id: {renewal:?}") };
     assert_eq!(other.incarnation, incarnation(COPY).to_string());
     t.store.keep_heartbeat(host(1), incarnation(1), at(1_000)).await.unwrap();
     t.store.host_stopped(host(1), incarnation(1), at(18)).await.unwrap();
@@ -80,4 +88,44 @@ async fn a_process_that_lost_its_id_renews_and_stops_nothing(t: T) {
     assert_eq!((hosts[0].heartbeat_at, hosts[0].stopped_at), (at(16), None));
     let recovered = t.store.recover(None, |_| 3, at(16)).await.unwrap();
     assert_eq!(recovered.len(), 1, "the lease of {} was not renewed", claimed.key);
+}
+
+async fn a_host_without_a_row_renews_and_registers_again(t: T) {
+    t.host_started(1, "alpha", 0).await;
+    t.discover(&job(), &["a"], 0).await;
+    t.claim_one(0).await;
+    t.tamper("DELETE FROM host").await.unwrap();
+    assert_eq!(t.store.renew(lease(1, 10)).await.unwrap(), Renewal::Unregistered);
+    assert!(t.store.recover(None, |_| 3, at(16)).await.unwrap().is_empty(), "the lease was renewed");
+    t.host_started(1, "alpha", 10).await;
+    assert_eq!(t.store.renew(lease(1, 15)).await.unwrap(), Renewal::Renewed);
+}
+
+async fn of_many_starts_at_once_one_takes_the_id(t: T) {
+    t.host_started(1, "alpha", 0).await;
+    let life = occupied(&t, None, 1).await;
+    let start_at_once = |number: u128| {
+        let start =
+            HostStart { incarnation: incarnation(number), place: folder(&number.to_string()), ..copy() };
+        let (store, life) = (t.store.clone(), life.clone());
+        tokio::spawn(async move { store.take_host(&start, Some(&life), at(16)).await.unwrap() })
+    };
+    let starts: Vec<_> = (10..20).map(start_at_once).collect();
+    let mut taken = 0;
+    for start in starts {
+        taken += usize::from(start.await.unwrap() == Taking::Taken);
+    }
+    assert_eq!(taken, 1);
+}
+
+async fn a_row_from_before_incarnations_is_taken_after_a_lease(t: T) {
+    t.host_started(1, "alpha", 0).await;
+    t.tamper("UPDATE host SET incarnation = '', place = '', beats = 0").await.unwrap();
+    assert_eq!(t.store.hosts(1).await.unwrap()[0].incarnation, None);
+    let life = occupied(&t, None, 1).await;
+    assert_eq!(t.store.take_host(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
+    // A process that has locked the whole store need not wait.
+    t.tamper("UPDATE host SET incarnation = '', place = ''").await.unwrap();
+    let alone = HostStart { place: Place::WholeStore, ..copy() };
+    assert_eq!(t.store.take_host(&alone, None, at(17)).await.unwrap(), Taking::Taken);
 }

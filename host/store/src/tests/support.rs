@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::commit::{AttemptEnd, Committed, Effects};
 use crate::config::DatasourceConfig;
 use crate::db::{Most, Row};
-use crate::hosts::{HostStart, Taking};
+use crate::hosts::{HostStart, Place, Taking};
 use crate::items::Lease;
 use crate::{Store, StoreConfig};
 
@@ -180,7 +180,7 @@ pub fn incarnation(number: u128) -> Incarnation {
 
 /// A start of a host in a place that is called like it.
 pub fn start(number: u128, name: &str, incarnation: Incarnation) -> HostStart {
-    HostStart { id: host(number), incarnation, name: name.to_owned(), place: name.to_owned() }
+    HostStart { id: host(number), incarnation, name: name.to_owned(), place: Place::Folder(name.to_owned()) }
 }
 
 pub fn lease(number: u128, now: i64) -> Lease {

@@ -13,7 +13,7 @@ use crate::store::Store;
 pub struct HostView {
     pub id: HostId,
     pub name: String,
-    /// Its latest start; none for one that ran before starts were counted.
+    /// Its latest start; `None` if it started before starts were counted.
     pub incarnation: Option<Incarnation>,
     pub started_at: Timestamp,
     pub heartbeat_at: Timestamp,
@@ -26,11 +26,12 @@ pub struct HostStart {
     pub id: HostId,
     pub incarnation: Incarnation,
     pub name: String,
-    /// Two processes in the same place cannot run at the same time. Empty if that is not known.
+    /// Two processes with the same place cannot run at the same time. Empty if the place is unknown.
     pub place: String,
 }
 
-/// A sign of life of the process that runs under a host's id: while that process runs, it changes with each renewal.
+/// The heartbeat of the process that runs under a host's id. It changes with each renewal while that process
+/// runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
     pub name: String,
@@ -39,7 +40,7 @@ pub struct Life {
     pub beats: i64,
 }
 
-/// Whether a host's id belongs to the process that asked for it.
+/// Whether the process that asked for a host's id got it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taking {
     Taken,
@@ -48,8 +49,8 @@ pub enum Taking {
 }
 
 impl Store {
-    /// Registers a start. It is refused while another process may run under the same id, unless that process still
-    /// showed the sign of life `lapsed`: the caller has seen no other for the time of a lease.
+    /// Registers a start. Refused while another process may run under the same id, unless its heartbeat is
+    /// still `lapsed`: the caller saw no newer heartbeat for the duration of a lease.
     pub async fn take_host(
         &self,
         start: &HostStart,
@@ -107,7 +108,7 @@ impl Store {
         self.db.execute(hosts::HOST_STOPPED, &args).await.map(|_| ())
     }
 
-    /// Removes the rows of hosts that were last heard of before `until`.
+    /// Removes the rows of hosts whose last heartbeat is from before `until`.
     pub async fn prune_hosts(&self, own: HostId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         for row in tx.fetch(hosts::HOSTS_PRUNE, &args![own.to_string(), until]).await? {
@@ -129,7 +130,7 @@ impl Store {
             Ok(HostView {
                 id: row.parse("id")?,
                 name: row.text("name")?,
-                // Empty before starts were counted.
+                // Empty if it started before starts were counted.
                 incarnation: row.text("incarnation")?.parse().ok(),
                 started_at: row.time("started_at_ms")?,
                 heartbeat_at: row.time("heartbeat_at_ms")?,
@@ -140,7 +141,7 @@ impl Store {
     }
 }
 
-/// Shows that a host is alive. Answers with the process that took over its id, if one did.
+/// Writes a host's heartbeat. Returns the process that took over its id, if one did.
 pub(crate) async fn beat(
     tx: &mut Tx,
     id: HostId,
@@ -151,7 +152,7 @@ pub(crate) async fn beat(
     if tx.execute(hosts::HOST_BEAT, &args).await? == 1 {
         return Ok(None);
     }
-    // No row: another host whose clock was far ahead removed it.
+    // If there is no row, another host whose clock was far ahead has removed it.
     life(tx, id).await
 }
 

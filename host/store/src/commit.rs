@@ -82,8 +82,8 @@ impl Store {
     }
 
     /// Commits the end in the transaction in which the attempt wrote to the store's own database: both are
-    /// written or neither is. After an error, the outcome of the commit is unknown: send it as another end
-    /// with [`Store::end_attempt`], which recognizes an end that was written.
+    /// written or neither is. After an error, the result of the commit is unknown. Then send an end of this
+    /// attempt with [`Store::end_attempt`], which recognizes an attempt whose end was written.
     pub async fn end_attempt_with(&self, own: OwnTx, end: &Arc<AttemptEnd>) -> Result<Committed, StoreError> {
         let OwnTx(mut tx) = own;
         tx.among_own_tables().await?;

@@ -123,8 +123,8 @@ fn lazy(config: &DatasourceConfig, file: Option<&SqliteFile>) -> Result<Db, sqlx
     }
     let options = postgres_options(&config.url, config.password.as_ref())?.application_name("tidemill job");
     let session = Session::of_datasource(&options);
-    // The job sets the time limit of its statements. A slow statement is not cancelled because another
-    // connection hangs.
+    // The job limits the time of its statements. A hung connection does not cancel slow ones on other
+    // connections.
     Ok(Db::Postgres(Server::new(options, session, CONNECTIONS_MAX, false)))
 }
 

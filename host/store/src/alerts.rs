@@ -73,7 +73,7 @@ pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(),
     tx.execute(alerts::ALERT_WORDS, &args).await.map(|_| ())
 }
 
-/// Stands in for the job name in alerts of a host about itself.
+/// Used instead of a job name in alerts of a host about itself.
 pub const HOST: &str = "tidemill";
 
 impl Store {

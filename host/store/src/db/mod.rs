@@ -126,8 +126,8 @@ impl Db {
         }
     }
 
-    /// Begins a transaction on a datasource for declared statements. The database limits each statement to
-    /// `time`, also if the host no longer waits for it. It is never part of a request's transaction.
+    /// Begins a transaction on a datasource, never as part of a request's. On Postgres, `time` limits each
+    /// statement, also if the host no longer waits for it. On SQLite, use `cut_off_after`.
     pub async fn begin_declared(&self, writes: bool, time: Duration) -> Result<Tx, sqlx::Error> {
         let Db::Postgres(server) = self else {
             return match writes {

@@ -103,7 +103,7 @@ impl Server {
         Server { pool, state, hangs_matter }
     }
 
-    /// Makes and checks a first connection, so that a start can report what is wrong.
+    /// Makes and checks a first connection, so that a start can report problems.
     pub async fn first(&self) -> Result<PgConnection, Refusal> {
         let connect = PgConnection::connect_with(&self.state.options);
         let away = |what: String| Refusal::Passing(format!("{what}; {CHECK}"));

@@ -1,4 +1,4 @@
-//! How an attempt ends: its business commit, then its outcome.
+//! The end of an attempt: its business commit, then its outcome.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl World {
         };
         let end = Arc::new(self.end_of(host, item, result, effects));
         if self.in_trouble() && self.dice.percent(3) {
-            // Between the two commits.
+            // A crash between the two commits.
             self.crash(host);
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl World {
         Ok(())
     }
 
-    /// What the guest came to; nothing if its item is no longer held.
+    /// The guest's result; `None` if its item is no longer held.
     async fn guest(
         &mut self,
         host: usize,
@@ -71,7 +71,8 @@ impl World {
             Err(error) => anyhow::bail!("{error}"),
         }
         let ended = match scope.end().await {
-            // As the executor does it: nobody can tell what was committed, so the attempt does not count.
+            // Handled as in the executor: it is unknown whether the commit happened, so the attempt does not
+            // count.
             Err(StoreError::Unavailable(why)) => {
                 self.note(|| format!("host {host} could not commit {}: {why}", item.key));
                 let retry_after = SignedDuration::from_secs(2);
@@ -126,7 +127,7 @@ impl World {
         }
     }
 
-    /// Sends the outcome, again and again until it is heard of, as long as the host trusts its leases.
+    /// Sends the outcome, and repeats this until the answer arrives, as long as the host trusts its leases.
     pub async fn commit(&mut self, process: Process, number: u64, end: Arc<AttemptEnd>) -> Result<()> {
         if !self.hosts[process.host].running.contains_key(&number) {
             return Ok(());
@@ -149,7 +150,7 @@ impl World {
         Ok(())
     }
 
-    /// The database does what it was asked, whether or not the host that asked is still there.
+    /// The database carries out a request even if the host that sent it is gone.
     pub async fn late_end(&mut self, process: Process, number: u64, end: Arc<AttemptEnd>) -> Result<()> {
         self.write(process.host, &end).await?;
         let host = &mut self.hosts[process.host];

@@ -1,4 +1,4 @@
-//! Questions to the database that must always be answered with nothing.
+//! Queries that must never return rows.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use domain::scope::Value;
 use store::Store;
 
-/// What is wrong if there are rows, and the question.
+/// Each violation, and the query that finds it.
 const NOBODY: [(&str, &str); 9] = [
     (
         "an item is in no state, or half in one",
@@ -48,14 +48,14 @@ const NOBODY: [(&str, &str); 9] = [
     ),
     (
         "an item crashed its hosts more often than it may",
-        // Beyond what its job allows, it may be a bystander of another suspect.
+        // More crashes than its job allows are possible if it runs beside another suspect.
         "SELECT item_key FROM item WHERE state <> 'manual_required' AND epoch > 8 AND attempts = 0
             AND 8 < (SELECT COUNT(*) FROM attempt WHERE attempt.item_id = item.id AND verdict = 'lost'
                 AND attempt.epoch > item.epoch - 9)",
     ),
 ];
 
-/// All in one question: there are many looks at them.
+/// Combines all checks into one query, because they run often.
 pub async fn all(store: &Store) -> Result<Vec<String>> {
     static QUESTION: LazyLock<String> = LazyLock::new(|| {
         let one = |(what, question): &(&str, &str)| {
@@ -69,7 +69,7 @@ pub async fn all(store: &Store) -> Result<Vec<String>> {
     texts(store, &QUESTION).await
 }
 
-/// The first column.
+/// Fetches the first column.
 pub async fn texts(store: &Store, question: &str) -> Result<Vec<String>> {
     let rows = store.ask(question).await?;
     let text = |row: Vec<Value>| match row.into_iter().next() {

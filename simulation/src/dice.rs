@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same each time for one seed (splitmix64).
+//! Pseudo-random numbers that are the same each time for one seed (splitmix64).
 
 pub struct Dice(u64);
 
@@ -15,7 +15,7 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % bound.max(1)
     }
 
-    /// Whether something happens that does so `times` in a hundred.
+    /// Returns `true` with a probability of `times` percent.
     pub fn percent(&mut self, times: u64) -> bool {
         self.below(100) < times
     }

@@ -1,7 +1,7 @@
-//! A seeded simulation of hosts that share one store. What decides is the product's own: its statements with their
-//! fences, on a real SQLite, and its rules (states, outcomes, schedules, trust in leases). What is simulated is all that
-//! can go wrong around them: time, crashes, processes that are stopped, answers that are lost, requests that arrive late.
-//! One seed is one story, the same each time.
+//! A seeded simulation of hosts that share one store. The decisions are made by the product's own code: its
+//! fenced statements, on a real SQLite, and its rules (states, outcomes, schedules, trust in leases). The
+//! simulator provides everything that can go wrong around them: time, crashes, stopped processes, lost
+//! answers, late requests. A seed always produces the same sequence of events.
 
 mod attempt;
 mod checks;
@@ -52,7 +52,7 @@ fn run() -> Result<bool> {
     }
 }
 
-/// One seed, told.
+/// Runs one seed and prints its trace.
 fn replay(seed: u64, fault: Option<usize>) -> Result<bool> {
     let story = story(seed, fault, true)?;
     for line in &story.trace {
@@ -64,7 +64,7 @@ fn replay(seed: u64, fault: Option<usize>) -> Result<bool> {
     Ok(story.violations.is_empty())
 }
 
-/// All seeds as the product is, then each fault until a seed finds it.
+/// Runs all seeds on the unchanged product, then each fault until a seed detects it.
 fn all(seeds: u64) -> Result<bool> {
     let began = Instant::now();
     anyhow::ensure!(story(0, None, true)?.trace == story(0, None, true)?.trace, "one seed told two stories");
@@ -99,7 +99,7 @@ fn each_fault(seeds: u64) -> Result<usize> {
         let fault = number as usize;
         for seed in 0..seeds {
             let story = story(seed, Some(fault), false);
-            // A statement that the fault breaks is found too.
+            // A fault that breaks its statement counts as found, too.
             let first = story
                 .map_or_else(|error| Some(format!("{error:#}")), |story| story.violations.into_iter().next());
             if let Some(first) = first {
@@ -114,10 +114,10 @@ fn each_fault(seeds: u64) -> Result<usize> {
     Ok(found.into_inner() as usize)
 }
 
-/// Each number below `end`, on all cores.
+/// Runs `work` for each number below `end`, on all cores.
 fn in_parallel(end: u64, work: impl Fn(u64) -> Result<()> + Sync) -> Result<()> {
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None));
-    // A story waits for its database's threads most of the time.
+    // A simulated run mostly waits for its database's threads.
     let threads = 3 * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {

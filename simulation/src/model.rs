@@ -1,4 +1,4 @@
-//! What must be true, as far as it can be said without looking at the code under test.
+//! Expected behaviour, as far as it can be stated without the code under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,23 @@ use domain::id::RunId;
 use domain::item::Claimed;
 use jiff::Timestamp;
 
-/// The business, and what was seen of the hosts' work on it.
+/// The simulated business, and the observed work of the hosts on it.
 #[derive(Default)]
 pub struct Model {
-    /// Things that need work: what a discovery finds.
+    /// Business objects that need work: a discovery finds them.
     pub open: BTreeSet<String>,
-    /// Items that a page was acknowledged for.
+    /// Items of acknowledged pages.
     pub acknowledged: BTreeSet<String>,
     pub offered: BTreeSet<String>,
-    /// The newest epoch that any claim of an item, or of a run's discovery, was answered with.
+    /// The newest epoch returned by any claim of an item, or of a run's discovery.
     newest: BTreeMap<String, i64>,
     newest_of_run: BTreeMap<RunId, (usize, i64)>,
-    /// Earliest instant of an item's next attempt, by the end of its last.
+    /// Earliest time of an item's next attempt, set at the end of its last one.
     due: BTreeMap<String, Timestamp>,
-    /// Business commits whose outcome was not written (yet): their hosts died, or lost the item, between the two.
+    /// Business commits without a written outcome (yet): their host died or lost the item between the two
+    /// commits.
     pub alone: BTreeSet<(String, i64)>,
-    /// Outcomes that were written.
+    /// Written outcomes.
     applied: BTreeSet<(String, i64)>,
     pub violations: Vec<String>,
 }
@@ -46,7 +47,7 @@ impl Model {
         }
     }
 
-    /// Answers with the run's number: its id is another one each time.
+    /// Returns a number for the run, because its id is random.
     pub fn run_claimed(&mut self, run: RunId, epoch: i64) -> usize {
         let next = self.newest_of_run.len();
         let (number, newest) = self.newest_of_run.entry(run).or_insert((next, 0));
@@ -60,7 +61,7 @@ impl Model {
         }
     }
 
-    /// An outcome was written, for the first time.
+    /// Records that an outcome was written. Only the first time counts.
     pub fn end_accepted(&mut self, key: &str, epoch: i64, due: Timestamp) {
         if !self.applied.insert((key.to_owned(), epoch)) {
             return;
@@ -72,7 +73,7 @@ impl Model {
         self.due.insert(key.to_owned(), due);
     }
 
-    /// Someone else decided when it is next.
+    /// Forgets the due time of an item after someone else changed it.
     pub fn due_is_open(&mut self, key: &str) {
         self.due.remove(key);
     }
@@ -86,7 +87,7 @@ impl Model {
         self.alone.insert((key.to_owned(), epoch));
     }
 
-    /// A guest was answered.
+    /// Records that a guest got an answer.
     pub fn answered(&mut self, key: &str, epoch: i64) {
         if self.newest.get(key).is_some_and(|newest| epoch < *newest) {
             self.violated(format!(

@@ -1,4 +1,4 @@
-//! What happens at each event, and what may go wrong on the way to the database.
+//! Handling of each event, with the failures that may occur between a host and the database.
 
 use anyhow::Result;
 use domain::id::JobName;
@@ -12,22 +12,22 @@ use store::items::{Decided, Lease, lease};
 
 use crate::world::{Event, JOB, Process, World, stamp};
 
-/// How far a host's clock may be out after it looked at the database's.
+/// Maximum error of a host's clock after it read the database's clock.
 const READING_ERROR: u64 = 200;
-/// How often a host looks for work when nothing wakes it.
+/// Interval at which a host polls for work.
 const POLL: u64 = 5_000;
 const PAGE: usize = 4;
 const CRASHES_MAX: u32 = 3;
 
-/// What becomes of one call of the database.
+/// The fate of one database call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     Answered,
-    /// It was never there.
+    /// The call never reached the database.
     Refused,
-    /// It was done, and nobody heard of it.
+    /// The call was carried out, but its answer was lost.
     Unheard,
-    /// It is done later than the host waits.
+    /// The call is carried out after the host stopped waiting for it.
     Late,
 }
 
@@ -67,7 +67,7 @@ impl World {
         Ok(())
     }
 
-    /// Events of a life that is over do not happen, those of a process that is stopped happen when it goes on.
+    /// Drops events of ended processes, and delays those of stopped processes until they continue.
     fn admit(&mut self, event: Event) -> Option<Event> {
         let process = match &event {
             Event::Look(process)
@@ -89,7 +89,7 @@ impl World {
             self.after(left + shift, event);
             return None;
         }
-        // Its clock counts what really passed.
+        // The host's clock advances by the elapsed real time.
         host.hands.advance(SignedDuration::from_millis(self.time - host.seen));
         host.seen = self.time;
         Some(event)
@@ -115,7 +115,7 @@ impl World {
         lease(host.id, host.incarnation(), host.hands.now(), self.config.lease_ttl)
     }
 
-    /// Schedules, discoveries and claims.
+    /// Runs schedules, discoveries and claims.
     async fn look(&mut self, process: Process) -> Result<()> {
         self.after(POLL, Event::Look(process));
         let host = process.host;
@@ -152,7 +152,7 @@ impl World {
         let ticked = store.tick(&self.job, &due, now, now).await?;
         self.note(|| format!("host {host} ticks: {:?}", ticked.map(|ticked| ticked.fate.as_str())));
         if self.dice.percent(30) {
-            // Another host looked at the same time.
+            // Another host decided at the same time.
             self.hosts[other].store.tick(&self.job, &due, now, now).await?;
         }
         Ok(())
@@ -225,7 +225,7 @@ impl World {
         Ok(())
     }
 
-    /// As the heartbeat does it.
+    /// Mirrors the heartbeat of the engine.
     fn give_up_if_late(&mut self, number: usize) {
         let host = &mut self.hosts[number];
         if !host.trust.has_ended() || host.running.is_empty() {
@@ -236,7 +236,8 @@ impl World {
         self.note(|| format!("host {number} gives up what it held"));
     }
 
-    /// The database's clock, read with an error; set only if the host's own is out by more than the slack.
+    /// Reads the database's clock with an error. Sets the host's clock only if it differs by more than the
+    /// slack.
     fn set_clock(&mut self, number: usize) {
         let error = self.dice.below(READING_ERROR) as i64 - READING_ERROR as i64 / 2;
         let read = stamp(self.time + self.ahead + error);
@@ -248,7 +249,8 @@ impl World {
         }
     }
 
-    /// Puts back what was lost; of its former life (`own`) or of anybody.
+    /// Recovers lost items: expired ones, and with `own` also those of this host's process before the
+    /// restart.
     pub async fn recover(&mut self, number: usize, own: bool) -> Result<()> {
         let host = &self.hosts[number];
         let (former, now) = (own.then_some(host.id), host.hands.now());
@@ -271,7 +273,7 @@ impl World {
         self.hosts.iter().enumerate().flat_map(keys).collect()
     }
 
-    /// A host that lives, and renewed not long ago, loses nothing.
+    /// Checks that no item is lost by a running host that renewed its leases recently.
     fn was_it_lost(&mut self, holder: usize, key: &str) {
         let host = &self.hosts[holder];
         let lately = self.time - 13_000;
@@ -325,7 +327,7 @@ impl World {
         Ok(())
     }
 
-    /// Some things need work at once.
+    /// Makes some business objects need work.
     fn business(&mut self) {
         for _ in 0..1 + self.dice.below(5) {
             let number = self.dice.below(1_000);

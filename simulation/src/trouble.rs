@@ -1,4 +1,4 @@
-//! What befalls hosts and clocks.
+//! Failures of hosts and clocks.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl World {
         self.after(away, Event::Start(number));
     }
 
-    /// By a signal: what runs is put back.
+    /// Stops a host by a signal: its running attempts are put back.
     pub async fn stop(&mut self, number: usize) -> Result<()> {
         if !self.hosts[number].up || self.time < self.hosts[number].paused_until {
             return Ok(());
@@ -30,7 +30,7 @@ impl World {
         self.note(|| format!("host {number} is told to stop"));
         let host = &mut self.hosts[number];
         let (running, ended) = (std::mem::take(&mut host.running), std::mem::take(&mut host.ended));
-        // What has ended is written or not: it is never called interrupted.
+        // An ended attempt is committed or not, but never interrupted.
         for (_, item) in running.into_iter().filter(|(number, _)| !ended.contains(number)) {
             let end = self.end_of(number, item, Err(Failure::Interrupted), Default::default());
             self.write(number, &Arc::new(end)).await?;
@@ -62,13 +62,13 @@ impl World {
         Ok(())
     }
 
-    /// SIGSTOP, and SIGCONT later: up to well beyond a lease.
+    /// SIGSTOP, and SIGCONT later: up to well beyond the duration of a lease.
     pub fn pause(&mut self, number: usize) {
         let takes = [3_000, 17_000, 22_000, 40_000][self.dice.below(4) as usize];
         self.hosts[number].paused_until = self.time + takes;
         self.note(|| format!("host {number} is stopped for {takes} ms"));
         if self.dice.percent(30) {
-            // Told to stop as soon as it goes on, before it has looked at anything.
+            // Gets a stop signal as soon as it continues, before any other work.
             self.after(takes as u64, Event::Stop(number));
         }
     }

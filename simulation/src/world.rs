@@ -1,4 +1,4 @@
-//! One seed's world: a database, hosts, the business, and what happens when.
+//! The world of one seed: a database, hosts, the business, and a queue of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,15 +30,15 @@ use crate::model::Model;
 
 pub const JOB: &str = "job";
 pub const BUSINESS: &str = "business";
-/// How long things go wrong, and how long all may take to settle then.
+/// Duration of the phase with failures, and the maximum time to settle afterwards.
 const TROUBLE: i64 = 45_000;
 const SETTLE_MAX: i64 = 400_000;
-/// Between two looks at the invariants.
+/// Number of steps between two checks of the invariants.
 const CHECKED_EVERY: u32 = 60;
 const LOOKED_AT_EVERY: u32 = 11;
 const BEGIN: i64 = 1_790_000_000_000;
 
-/// Something that is to happen. What belongs to a process ends with its life.
+/// A future event. Events of a process end with that process.
 pub enum Event {
     Look(Process),
     Beat(Process),
@@ -52,7 +52,7 @@ pub enum Event {
     Start(usize),
     Pause(usize),
     CutOff(usize),
-    /// What was on its way for long reaches the database.
+    /// A delayed request reaches the database.
     LateEnd(Process, u64, Arc<AttemptEnd>),
     LateRenewal(usize, Lease),
     ClockJumps,
@@ -60,7 +60,7 @@ pub enum Event {
     Person,
 }
 
-/// One life of a host.
+/// One process of a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pub host: usize,
@@ -74,7 +74,7 @@ pub struct Host {
     pub trust: Arc<Trust>,
     pub life: u32,
     pub up: bool,
-    /// When its clock was moved last.
+    /// When its clock was last advanced.
     pub seen: i64,
     pub paused_until: i64,
     pub cut_off_until: i64,
@@ -82,7 +82,7 @@ pub struct Host {
     pub lost: bool,
     pub discovering: bool,
     pub running: BTreeMap<u64, Claimed>,
-    /// Of those, the ones whose outcome is on its way.
+    /// The part of `running` whose outcome is being sent.
     pub ended: BTreeSet<u64>,
 }
 
@@ -91,7 +91,7 @@ impl Host {
         Incarnation(Uuid::from_u128(u128::from(self.life) + 1))
     }
 
-    /// Registers this start. Each host has a place of its own, where it starts again.
+    /// Registers this start. Each host has its own place, and restarts there.
     pub async fn register(&self, now: Timestamp) -> Result<()> {
         let place = Place::Folder(self.id.to_string());
         let start =
@@ -104,11 +104,11 @@ impl Host {
 
 pub struct World {
     pub dice: Dice,
-    /// Milliseconds that really passed, and what the database's clock is ahead.
+    /// Elapsed real milliseconds, and the lead of the database's clock.
     pub time: i64,
     pub ahead: i64,
-    /// When something last happened after which leases may end that should not: the database's clock jumped, or a
-    /// renewal was late.
+    /// Time of the last event that may end leases too early: the database's clock jumped, or a renewal was
+    /// late.
     pub odd_at: i64,
     pub hosts: Vec<Host>,
     pub job: Arc<JobSpec>,
@@ -123,7 +123,7 @@ pub struct World {
 impl World {
     pub async fn new(seed: u64, trace: bool) -> Result<World> {
         let mut dice = Dice::new(seed);
-        // In memory where there is such a folder: what is simulated here is not the disk.
+        // In memory where such a folder exists: the disk is not part of the simulation.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let file = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
         let business = DatasourceConfig { url: format!("{}?mode=rwc", file("business.db")), password: None };
@@ -178,7 +178,7 @@ impl World {
         Ok(world)
     }
 
-    /// What the world does by itself: the lives of the hosts, and the troubles of this seed.
+    /// Plans the events of this seed: the hosts' processes and their failures.
     fn plan(&mut self) {
         for host in 0..self.hosts.len() {
             self.begin(host);
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// A process begins: its loops.
+    /// Starts the loops of a process.
     pub fn begin(&mut self, host: usize) {
         let process = Process { host, life: self.hosts[host].life };
         let shift = self.dice.below(1_000);
@@ -216,7 +216,7 @@ impl World {
         self.queue.insert((self.time + millis as i64, self.made), event);
     }
 
-    /// Runs until all has settled; what was violated is in the model.
+    /// Runs until everything has settled. Violations are in the model.
     pub async fn run(&mut self) -> Result<()> {
         let mut steps = 0_u32;
         while let Some(((at, _), event)) = self.queue.pop_first() {
@@ -254,12 +254,12 @@ impl World {
         self.time < TROUBLE
     }
 
-    /// Whoever asks, asks one database.
+    /// All hosts share one database, so any of their stores will do.
     pub fn store(&self) -> &Store {
         &self.hosts[0].store
     }
 
-    /// The database's time.
+    /// The time of the database's clock.
     pub fn now(&self) -> Timestamp {
         stamp(self.time + self.ahead)
     }
@@ -291,7 +291,8 @@ impl World {
         Ok(())
     }
 
-    /// Each business commit belongs to a resolved attempt, but for those whose host died or lost the item just after.
+    /// Each business commit belongs to a resolved attempt, except those whose host died or lost the item just
+    /// after it.
     async fn check_witnesses(&mut self) -> Result<()> {
         let rows = self.store().ask_business(BUSINESS, "SELECT COUNT(*) FROM witness").await?;
         let rows = crate::checks::first_number(&rows);
@@ -306,7 +307,7 @@ impl World {
     }
 }
 
-/// Items without an end, and runs.
+/// Items and runs that have not ended.
 const LEFT: &str =
     "SELECT item_key || ' is ' || state FROM item WHERE state NOT IN ('resolved', 'manual_required')
     UNION ALL SELECT 'run ' || id || ' is ' || state FROM run WHERE state IN ('discovering', 'running')";

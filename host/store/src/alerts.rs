@@ -19,7 +19,7 @@ pub struct AlertView {
     pub id: AlertId,
     pub job: JobName,
     pub alert: Alert,
-    /// How often it was raised while it was open.
+    /// Number of times it was raised while open.
     pub times: u32,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
@@ -50,7 +50,8 @@ async fn raise_as(tx: &mut Tx, job: &str, alert: &Alert, now: Timestamp) -> Resu
     tx.execute(alerts::ALERT_RAISE, &args).await.map(|_| ())
 }
 
-/// One alert for all items that a run found and that failed for good: this one joins those before it.
+/// Adds a failed item to its run's alert. All items that one run found and that failed for good share one
+/// alert.
 pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
     let AttemptEnd { item, ending, failed_alert: told, .. } = end;
     let run = item.found_by.map_or_else(|| "no run".to_owned(), |run| run.to_string());
@@ -72,31 +73,32 @@ pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(),
     tx.execute(alerts::ALERT_WORDS, &args).await.map(|_| ())
 }
 
-/// What alerts of a host about itself name in place of a job.
+/// Used instead of a job name in alerts of a host about itself.
 pub const HOST: &str = "tidemill";
 
 impl Store {
-    /// An alert of the host itself, about a job.
+    /// Raises an alert of the host about a job.
     pub async fn raise_alert(&self, job: &JobName, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         raise(&mut tx, job, alert, now).await?;
         tx.commit().await
     }
 
-    /// An alert of a host about itself.
+    /// Raises an alert of a host about itself.
     pub async fn raise_host_alert(&self, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         raise_as(&mut tx, HOST, alert, now).await?;
         tx.commit().await
     }
 
-    /// Open ones first, the newest first.
+    /// Lists open alerts first, then the newest first.
     pub async fn alerts(&self, only_open: bool, limit: u32) -> Result<Vec<AlertView>, StoreError> {
         let args = args![i64::from(only_open), limit];
         self.db.list(alerts::ALERTS_LIST, &args).await?.iter().map(view).collect()
     }
 
-    /// Closes an alert: raised again, it is a new one. Answers with nothing if there is no such alert.
+    /// Acknowledges and closes an alert. If it is raised again, a new alert opens. Returns `None` if there is
+    /// no such alert.
     pub async fn acknowledge_alert(
         &self,
         id: AlertId,
@@ -120,8 +122,8 @@ impl Store {
         }
     }
 
-    /// Makes an event of each open alert that was raised before `until` and not told yet: one, however often it is
-    /// raised until somebody acknowledges it. Answers how many.
+    /// Adds one outbox event for each open alert raised before `until` that has none yet. An alert gets only
+    /// one event, however often it is raised before it is acknowledged. Returns the number of events.
     pub async fn alert_notices(&self, until: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
         let mut tx = self.db.begin().await?;
         let rows = tx.fetch(alerts::ALERTS_NOTIFY, &args![now, until]).await?;
@@ -132,7 +134,7 @@ impl Store {
         Ok(rows.len())
     }
 
-    /// Removes alerts that were acknowledged before `until`; answers how many.
+    /// Removes alerts that were acknowledged before `until`. Returns their number.
     pub async fn prune_alerts(&self, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
         let removed = tx.execute(alerts::ALERTS_PRUNE, &args![until]).await?;
@@ -147,7 +149,7 @@ impl Store {
     }
 }
 
-/// The topic of the events that tell of alerts.
+/// The topic of events about alerts.
 pub const NOTICE_TOPIC: &str = "tidemill.alert";
 
 async fn notice(tx: &mut Tx, found: &AlertView, now: Timestamp) -> Result<(), StoreError> {
@@ -162,7 +164,7 @@ async fn notice(tx: &mut Tx, found: &AlertView, now: Timestamp) -> Result<(), St
         "times": found.times,
         "first_at": found.first_at.to_string(),
     });
-    // The alert's own id: it is told once.
+    // The event's id is the alert's id, so each alert is sent once.
     let args = args![
         found.id.to_string(),
         0_i64,

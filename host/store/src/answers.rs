@@ -1,4 +1,5 @@
-//! Requests that can be sent again: what they do and their answer are one transaction, and the answer is remembered.
+//! Idempotent requests: a request's changes and its response are stored in one transaction, so a repeated
+//! request gets the stored response.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +11,15 @@ use crate::error::StoreError;
 use crate::sql::answers;
 use crate::store::Store;
 
-/// How long an answer is remembered.
+/// How long a response is kept.
 pub const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// A request as its sender names it: keys of one actor mean nothing to another one.
+/// A request with its idempotency key. Each actor has its own key space.
 #[derive(Debug, Clone, Copy)]
 pub struct Keyed<'a> {
     pub actor: &'a str,
     pub key: &'a str,
-    /// SHA-256 of all that the request asks for.
+    /// SHA-256 of the request's content.
     pub sha256: &'a str,
 }
 
@@ -30,7 +31,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Only such an answer is remembered; any other one says that nothing was done.
+    /// Only successful responses are stored; any other response means that nothing was changed.
     fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -38,20 +39,20 @@ impl Answer {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Once {
-    /// It was carried out now, or refused.
+    /// The request was carried out now, or refused.
     Now(Answer),
-    /// It was carried out before.
+    /// The request was carried out before.
     Before(Answer),
-    /// Its key was used for another request.
+    /// The key was used for another request.
     Other,
-    /// It is being carried out.
+    /// The request is being carried out.
     Running,
 }
 
-/// Keys of requests that this process works on, with their hashes.
+/// Keys of the requests that this process is working on, with their hashes.
 pub(crate) type Running = Arc<Mutex<HashMap<(String, String), String>>>;
 
-/// Removes its key when it is dropped: also when the request's sender went away.
+/// Removes its key when dropped, also when the client disconnects.
 struct Entered {
     running: Running,
     key: (String, String),
@@ -64,8 +65,8 @@ impl Drop for Entered {
 }
 
 impl Store {
-    /// Carries `work` out unless it was before. All that it writes is committed together with its answer; nothing is
-    /// if it answers with a refusal.
+    /// Runs `work` unless the request was carried out before. Its writes are committed together with its
+    /// response. If the response is a refusal, nothing is committed.
     pub async fn once(
         &self,
         request: Keyed<'_>,
@@ -91,7 +92,7 @@ impl Store {
                 whole.commit(&self.db, answers::ANSWER_PUT, &args).await.map(|()| true)
             }
         };
-        // Asked after the commit too: it opens the transaction of work that wrote nothing.
+        // Checked after the commit too, because the commit opens the transaction if `work` wrote nothing.
         if whole.refused() {
             return Ok(self.answered(request, now).await?.unwrap_or(Once::Running));
         }
@@ -101,7 +102,7 @@ impl Store {
         Ok(Once::Now(answer))
     }
 
-    /// Forgets answers that are older than [`ANSWERS_KEPT`].
+    /// Removes responses older than [`ANSWERS_KEPT`].
     pub async fn prune_answers(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.db.execute(answers::ANSWERS_PRUNE, &args![forgotten(now)]).await
     }

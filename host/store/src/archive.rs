@@ -1,4 +1,4 @@
-//! The old part of the audit trail on its way into archive files: read, and removed once it is safe elsewhere.
+//! Archiving of old audit records: they are read, and removed once they are safe in an archive file.
 
 use jiff::Timestamp;
 
@@ -8,14 +8,14 @@ use crate::error::StoreError;
 use crate::sql::hosts;
 use crate::store::Store;
 
-/// Records that end before an instant, all of them, the oldest first.
+/// All audit records from before `until`, the oldest first.
 #[derive(Debug, Clone)]
 pub struct OldRecords {
     pub until: Timestamp,
     pub records: Vec<(String, AuditView)>,
 }
 
-/// A file that holds records, safe on disk.
+/// An archive file that is synced to disk.
 #[derive(Debug, Clone)]
 pub struct Archive {
     pub file: String,
@@ -25,7 +25,8 @@ pub struct Archive {
 }
 
 impl Store {
-    /// About `limit` of the oldest records from before `cutoff`; never a part of a millisecond.
+    /// Reads about `limit` of the oldest records from before `cutoff`. Records of the same millisecond are
+    /// never split.
     pub async fn audit_old(&self, cutoff: Timestamp, limit: u32) -> Result<OldRecords, StoreError> {
         let rows = self.db.fetch(hosts::AUDIT_OLD_LAST, &args![cutoff, limit.saturating_sub(1)]).await?;
         let until = match rows.first() {
@@ -38,8 +39,8 @@ impl Store {
         Ok(OldRecords { until, records: rows.iter().map(record).collect::<Result<_, StoreError>>()? })
     }
 
-    /// Removes what lies in the archive. `false` says that the table does not hold just that any more
-    /// (another host was faster, or a record came late): then nothing is removed.
+    /// Removes the records that are in the archive. If the table no longer holds exactly these records
+    /// (another host archived them, or a record was added late), it removes nothing and returns `false`.
     pub async fn audit_archived(&self, archive: &Archive, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
         let records = i64::try_from(archive.records).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! Who did what: append-only, written in the transaction of what it tells.
+//! The audit trail: append-only records, each written in the transaction of the change that it records.
 
 use domain::id::{Digest, EventId, HostId};
 use domain::text::{escape, escape_lines};
@@ -14,12 +14,13 @@ pub struct Entry<'a> {
     pub actor: &'a str,
     pub action: &'a str,
     pub job: Option<&'a str>,
-    /// An item's key, a run's id, a plugin's name.
+    /// An item's key, a run's id or a plugin's name.
     pub subject: &'a str,
     pub detail: &'a str,
 }
 
-/// Everything that the host records. What a plugin records stands under names of its own, and under its job as the actor.
+/// The actions of all audit records that the host writes. Records of plugins have actions of their own, and
+/// their job as the actor.
 pub const KINDS: &[&str] = &[
     "abandoned_by_hand",
     "alert_acknowledged",
@@ -71,14 +72,14 @@ pub const KINDS: &[&str] = &[
     "triggered",
 ];
 
-/// A record of the host's.
+/// Writes an audit record of the host.
 pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
     #[cfg(test)]
     assert!(KINDS.contains(&entry.action), "{} is missing in KINDS and in docs/audit.md", entry.action);
     write_any(tx, entry, now).await
 }
 
-/// Also one of a plugin's.
+/// Writes an audit record of the host or of a plugin.
 pub(crate) async fn write_any(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
     let id = EventId::new(now).to_string();
     let (subject, detail) = (escape(entry.subject), escape_lines(entry.detail));
@@ -86,17 +87,19 @@ pub(crate) async fn write_any(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) ->
     tx.execute(hosts::AUDIT_ADD, &args).await.map(|_| ())
 }
 
-/// The one name of a host as an actor. What a host calls itself may change, or be another host's name too.
+/// The unique name of a host as an actor. The configured name of a host may change, or be shared with another
+/// host.
 pub fn host_actor(host: HostId) -> String {
     format!("host:{host}")
 }
 
-/// Stands for a payload in the trail, which cannot forget: its content may have to be removed one day.
+/// Replaces a payload in the audit trail. The trail is append-only, and the payload may have to be deleted
+/// one day.
 pub(crate) fn fingerprint(payload: &str) -> String {
     format!("payload of {}", digest_of(payload))
 }
 
-/// Stands for the payloads of several items: their digests, one a line, have a digest.
+/// Replaces the payloads of several items: the digest of their digests, one per line.
 pub(crate) fn fingerprints(payloads: &[&str]) -> String {
     let bytes: usize = payloads.iter().map(|payload| payload.len()).sum();
     let lines: String = payloads.iter().map(|payload| format!("{}\n", sha256(payload))).collect();
@@ -123,14 +126,14 @@ pub struct AuditView {
 }
 
 impl Store {
-    /// Adds an entry for something that changes nothing else in the store.
+    /// Writes an audit record of an action that changes nothing else in the store.
     pub async fn audit_add(&self, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         write(&mut tx, entry, now).await?;
         tx.commit().await
     }
 
-    /// The newest first.
+    /// Lists audit records, the newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
         let rows = self.db.list(hosts::AUDIT_LIST, &args![limit]).await?;
         rows.iter().map(view).collect()

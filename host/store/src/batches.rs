@@ -1,4 +1,4 @@
-//! Batches: items that were handed in together, found again together, counted together.
+//! Batches: items that are submitted together, and listed and counted together.
 
 use domain::batch::NewBatch;
 use domain::id::{ItemId, JobName};
@@ -11,10 +11,10 @@ use crate::items::{ItemView, item_view};
 use crate::sql::batches;
 use crate::store::Store;
 
-/// The code of an error that came with the item: it failed before it was handed in.
+/// The error code of an item that was submitted with an error: it failed before it was submitted.
 const REPORTED: &str = "reported";
 
-/// A batch as its items are now.
+/// A batch with the present states of its items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchView {
     pub batch: String,
@@ -31,7 +31,7 @@ pub struct BatchView {
 }
 
 impl Store {
-    /// Adds all items of a batch, or none: a batch of this id may be there already.
+    /// Adds all items of a batch, or none. Fails if a batch with this id exists.
     pub async fn batch_add(&self, batch: &NewBatch, actor: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         let id = batch.batch.as_str();
@@ -53,7 +53,7 @@ impl Store {
         Ok(())
     }
 
-    /// The newest first.
+    /// Lists batches, the newest first.
     pub async fn batches(&self, limit: u32) -> Result<Vec<BatchView>, StoreError> {
         self.db.fetch(batches::BATCHES_LIST, &args![None::<i64>, limit]).await?.iter().map(view).collect()
     }
@@ -63,17 +63,17 @@ impl Store {
         rows.first().map(view).transpose()
     }
 
-    /// In the order of their index.
+    /// Lists the items of a batch by their index.
     pub async fn batch_items(&self, batch: &str, limit: u32, from: u32) -> Result<Vec<ItemView>, StoreError> {
         self.db.list(batches::BATCH_ITEMS, &args![batch, limit, from]).await?.iter().map(item_view).collect()
     }
 
-    /// What still tries, of all batches: the oldest first.
+    /// Lists the open items of all batches, the oldest first.
     pub async fn batch_items_open(&self, limit: u32) -> Result<Vec<ItemView>, StoreError> {
         self.db.list(batches::BATCH_ITEMS_OPEN, &args![limit]).await?.iter().map(item_view).collect()
     }
 
-    /// Makes everything of a batch that waits due now; answers how many items that are.
+    /// Makes all waiting items of a batch due now. Returns their number.
     pub async fn batch_process(&self, batch: &str, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
         let due = tx.execute(batches::BATCH_DUE, &args![batch, now]).await?;

@@ -1,11 +1,11 @@
-//! The bounds of what an attempt may hand to its host. Content that is refused stays refused however often the attempt
-//! is repeated; what is beyond a limit may fit another time.
+//! Limits of the data that an attempt may pass to the host. `Refused` content is refused at every retry;
+//! content beyond a `Limit` may fit another time.
 
 use domain::id::KEY_BYTES_MAX;
 use domain::scope::ScopeError;
 use domain::text::{self, escape_lines, is_hidden};
 
-/// A name for machines: of one to [`KEY_BYTES_MAX`] bytes, without hidden characters.
+/// Checks a name for machines: one to [`KEY_BYTES_MAX`] bytes, without hidden characters.
 pub(crate) fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
     if key.is_empty() {
         return Err(ScopeError::Limit(format!("{what} that is empty")));
@@ -14,12 +14,12 @@ pub(crate) fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
     text::check_key(key).map_err(|why| ScopeError::Refused(format!("{what} is refused: {why}")))
 }
 
-/// The same, where there need not be one.
+/// Like [`check_key`], but the name may be empty.
 pub(crate) fn check_key_or_none(what: &str, key: &str) -> Result<(), ScopeError> {
     if key.is_empty() { Ok(()) } else { check_key(what, key) }
 }
 
-/// Whether one more of `what` may join those that the attempt has already.
+/// Checks whether the attempt may add one more of `what`.
 pub(crate) fn check_count(what: &str, have: usize, most: usize) -> Result<(), ScopeError> {
     if have >= most {
         return Err(ScopeError::Limit(format!("more than {most} {what} in an attempt")));
@@ -27,7 +27,7 @@ pub(crate) fn check_count(what: &str, have: usize, most: usize) -> Result<(), Sc
     Ok(())
 }
 
-/// Data for programs, which is kept byte for byte: Postgres cannot keep a zero byte.
+/// Checks data for programs, which is stored unchanged. Postgres cannot store a zero byte.
 pub(crate) fn check_data(what: &str, data: &str, bytes_max: usize) -> Result<(), ScopeError> {
     check_size(what, data, bytes_max)?;
     if data.contains('\0') {
@@ -36,7 +36,7 @@ pub(crate) fn check_data(what: &str, data: &str, bytes_max: usize) -> Result<(),
     Ok(())
 }
 
-/// A text for people, as it is kept: hidden characters are made visible.
+/// Checks a text for people and returns it as it is stored, with hidden characters made visible.
 pub(crate) fn text(what: &str, text: String, bytes_max: usize) -> Result<String, ScopeError> {
     check_data(what, &text, bytes_max)?;
     if !text.contains(is_hidden) {

@@ -1,5 +1,5 @@
-//! Records of a clock that was ahead. A time after the present is never waited for: a schedule goes on from the present, and
-//! waits, leases and the times of records are counted from it.
+//! Corrects records that were written while a clock was ahead. Nothing waits for a time in the future:
+//! schedules continue from the present, and backoffs, leases and record times are limited relative to it.
 
 use domain::alert::{Alert, Severity};
 use domain::clock::AHEAD_MIN;
@@ -16,11 +16,11 @@ use crate::store::Store;
 
 /// The kind of the alert that reports a clock jump.
 pub const CLOCK_AHEAD: &str = "CLOCK_WAS_AHEAD";
-/// Alerts of the host itself, about no single job.
+/// The job name of the host's own alerts.
 const HOST_ALERTS: &str = "tidemill";
-/// Longest wait of an event for its next try.
+/// Maximum wait of an event before its next try.
 const EVENT_WAIT_MAX: SignedDuration = SignedDuration::from_mins(5);
-/// Open alerts that are looked through for one kind.
+/// Maximum number of open alerts to search for one kind.
 const ALERTS_MAX: u32 = 1_000;
 
 impl Store {
@@ -30,14 +30,14 @@ impl Store {
         rows.first().map_or(Ok(None), |row| row.opt_time("latest_ms"))
     }
 
-    /// How far the records of this store lie ahead of `now`; none if no clock was ahead.
+    /// How far the records of this store are ahead of `now`; none if no clock was ahead.
     pub async fn clock_ahead(&self, now: Timestamp) -> Result<Option<SignedDuration>, StoreError> {
         let latest = self.latest_heartbeat().await?;
         let ahead = latest.map(|latest| latest.duration_since(now));
         Ok(ahead.filter(|ahead| *ahead > AHEAD_MIN))
     }
 
-    /// Keeps a time that this host showed before its clock was set back.
+    /// Records a heartbeat time that this host used before its clock was set back.
     pub async fn keep_heartbeat(
         &self,
         host: HostId,
@@ -48,8 +48,9 @@ impl Store {
         self.db.execute(hosts::HOST_BEAT, &args).await.map(|_| ())
     }
 
-    /// Moves a job's place in its schedule back to `seen`, the time that its schedule sees, if it lies ahead. Instants
-    /// after `seen` that did not run can be decided again; those that ran do not run again.
+    /// Moves a job's position in its schedule back to `seen`, the current time of its schedule, if the
+    /// position is ahead of it. Instants after `seen` that did not run can be decided again; those that ran
+    /// do not run again.
     pub async fn rewind_schedule(
         &self,
         job: &JobName,
@@ -72,8 +73,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Brings times that lie after `now` back to it; answers how many rows changed. A lease is shortened to `lease_until`
-    /// and not ended: a host that holds it renews it before that.
+    /// Moves times after `now` back to `now`. Returns the number of changed rows. A lease is shortened to
+    /// `lease_until`, not ended: a host that holds it renews it before that.
     pub async fn correct_times(&self, lease_until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
         let bounds = [

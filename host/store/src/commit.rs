@@ -1,6 +1,6 @@
-//! The one write path of attempts: the item's new state, its effects, its attempt's record and its
-//! run's progress in one transaction, fenced by (epoch, attempt id). Many attempts share a transaction,
-//! because a durable commit costs the same for one as for hundreds.
+//! The only write path of attempts. One transaction writes the item's new state, the effects, the attempt
+//! record and the run's progress, fenced by (epoch, attempt id). Many attempts share a transaction, because a
+//! durable commit costs the same for one as for hundreds.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -35,7 +35,7 @@ pub struct AttemptEnd {
     pub ending: Ending,
     pub effects: Effects,
     pub host: HostId,
-    /// How it is told if this was the item's last attempt.
+    /// The alert to raise if this was the item's last attempt.
     pub failed_alert: FailedAlert,
     pub digest: Option<Digest>,
     pub usage: Usage,
@@ -43,7 +43,7 @@ pub struct AttemptEnd {
     pub ended_at: Timestamp,
 }
 
-/// What an attempt asked of the host, applied with its outcome or never.
+/// Effects of an attempt. They are applied with its outcome or never.
 #[derive(Debug, Default)]
 pub struct Effects {
     pub kv: Vec<KvWrite>,
@@ -51,14 +51,14 @@ pub struct Effects {
     pub alerts: Vec<Alert>,
     pub deeds: Vec<Deed>,
     pub items: Vec<NewItem>,
-    /// Not written: told once the commit is known.
+    /// Not stored: recorded as metrics once the commit is known.
     pub figures: Vec<Figure>,
 }
 
 #[derive(Debug)]
 pub struct NewEvent {
     pub id: EventId,
-    /// Order among events of one host.
+    /// Orders the events of one host.
     pub seq: i64,
     pub topic: String,
     pub key: String,
@@ -68,7 +68,7 @@ pub struct NewEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
     Applied,
-    /// Someone else holds the item now: nothing was changed.
+    /// Another attempt holds the item now: nothing was changed.
     Stale,
 }
 
@@ -77,12 +77,13 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unavailable("the store is closed".to_owned());
         self.committer.queue.send((end, reply)).await.map_err(|_| gone())?;
-        // Sent again, an end that was written is known by its attempt.
+        // If the same end is sent again after it was written, its attempt id identifies it.
         answer.await.map_err(|_| StoreError::Unavailable("the committer did not answer".to_owned()))?
     }
 
-    /// Writes the end in the transaction in which the attempt wrote to this very database: both or neither. An error
-    /// says that nobody can tell: sent as another end, it is known again if it was written ([`Store::end_attempt`]).
+    /// Commits the end in the transaction in which the attempt wrote to the store's own database: both are
+    /// written or neither is. After an error, the result of the commit is unknown. Then send an end of this
+    /// attempt with [`Store::end_attempt`], which recognizes an attempt whose end was written.
     pub async fn end_attempt_with(&self, own: OwnTx, end: &Arc<AttemptEnd>) -> Result<Committed, StoreError> {
         let OwnTx(mut tx) = own;
         tx.among_own_tables().await?;
@@ -110,7 +111,7 @@ pub(crate) struct Committer {
 impl Committer {
     pub fn start(db: Db, tasks: &Tasks) -> Committer {
         let (queue, requests) = mpsc::channel(4 * COMMIT_BATCH_MAX);
-        // Outlives a failure: what waits in it is committed after the restart.
+        // Outlives a failure: queued ends are committed after the restart.
         let requests = Arc::new(Mutex::new(requests));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -119,7 +120,7 @@ impl Committer {
         Committer { queue, task: Mutex::new(Some(task)), stop }
     }
 
-    /// Returns when all that was queued is committed.
+    /// Returns when all queued ends are committed.
     pub async fn stop(&self) {
         self.stop.cancel();
         if let Some(task) = self.task.lock().await.take() {
@@ -147,7 +148,8 @@ async fn serve(db: Db, requests: Arc<Mutex<mpsc::Receiver<Request>>>, stopped: C
     }
 }
 
-/// One transaction for all; if it fails, one for each, so that a bad one fails alone.
+/// Commits all ends in one transaction. If that fails, commits each in its own transaction, so that only the
+/// bad one fails.
 async fn commit(db: &Db, batch: Vec<Request>) {
     let (ends, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     match commit_together(db, &ends).await {
@@ -168,7 +170,7 @@ async fn commit(db: &Db, batch: Vec<Request>) {
     }
 }
 
-/// A panic is an error of these ends, so that it fails them alone and not the committer.
+/// Turns a panic into an error of these ends, so that it does not stop the committer.
 async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
     let written = AssertUnwindSafe(commit_all(db, ends)).catch_unwind().await;
     written.unwrap_or_else(|panic| {
@@ -221,7 +223,7 @@ impl Progress {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
     Now,
-    /// By a commit whose answer was not heard.
+    /// Written by an earlier commit whose result was lost.
     Before,
     Not,
 }

@@ -1,4 +1,4 @@
-//! What the store needs to know, checked by whoever read it.
+//! The store's configuration, already validated by the caller.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use domain::secret::Secret;
 pub struct StoreConfig {
     /// `sqlite://path/to/file.db` or `postgres://user@host/database`.
     pub url: String,
-    /// Postgres' password where the address holds none.
+    /// The password for Postgres, if the URL holds none.
     pub password: Option<Secret>,
-    /// Business databases by the name under which jobs are granted them.
+    /// Business databases by the name under which they are granted to jobs.
     pub datasources: BTreeMap<String, DatasourceConfig>,
 }
 
 impl StoreConfig {
-    /// Several hosts can work on it.
+    /// Several hosts can share a Postgres store.
     pub fn is_postgres(&self) -> bool {
         self.url.starts_with("postgres:") || self.url.starts_with("postgresql:")
     }
@@ -27,7 +27,7 @@ impl StoreConfig {
 #[derive(Clone)]
 pub struct DatasourceConfig {
     pub url: String,
-    /// Postgres' password where the address holds none.
+    /// The password for Postgres, if the URL holds none.
     pub password: Option<Secret>,
 }
 
@@ -47,21 +47,23 @@ impl fmt::Debug for DatasourceConfig {
     }
 }
 
-/// Readers of an SQLite file beside its one writer.
+/// Reading connections to an SQLite file, beside its one writer.
 pub const SQLITE_READERS: u32 = 6;
-/// How much of a database a connection of SQLite remembers, as negative KiB. A build of SQLite that manages its memory, as
-/// this one does, lets one connection take the sum of all: with SQLite's own 2 MiB for each that may be 20 MiB.
+/// SQLite's page cache per connection, in negative KiB. SQLite is built with memory management here, so one
+/// connection may use the sum of all caches: with SQLite's default of 2 MiB each, up to 20 MiB.
 pub const SQLITE_CACHE: &str = "-256";
-/// The same for the one connection that writes: what does not fit goes to the disk before its commit, and locks others out.
+/// The page cache of the writing connection. Changes that do not fit are written to disk before the commit,
+/// and that locks out other connections.
 pub const SQLITE_WRITER_CACHE: &str = "-2048";
-/// Where our tables are on Postgres.
+/// The schema of the host's tables on Postgres.
 pub const SCHEMA: &str = domain::plugin::OWN_SCHEMA;
 pub const POSTGRES_CONNECTIONS_MAX: u32 = 16;
-/// Longest wait for a connection, and for a lock of SQLite.
+/// Maximum wait for a connection, and for a lock of SQLite.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Longest time that Postgres works on one statement.
+/// Maximum time of one statement on Postgres.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(20);
-/// Bytes of a list that somebody asks for: several are in memory at a time, more than once each.
+/// Maximum bytes of a list that a user requests. Several lists may be in memory at a time, each more than
+/// once.
 pub const LIST_BYTES_MAX: usize = 16 << 20;
-/// Attempts that one transaction commits at most.
+/// Maximum number of attempts that one transaction commits.
 pub const COMMIT_BATCH_MAX: usize = 256;

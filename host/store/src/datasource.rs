@@ -1,4 +1,4 @@
-//! Business databases by name, and what jobs may do with them.
+//! Business databases by name, and the access of jobs to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,17 +16,18 @@ use crate::error::{StoreError, with_remedy};
 use crate::sqlite_file::{FileId, SqliteFile};
 use crate::store::{Store, hide_password, postgres_options};
 
-/// Connections of one host to one Postgres datasource.
+/// Maximum connections of one host to one Postgres datasource.
 const CONNECTIONS_MAX: u32 = 8;
-/// A check at load must not wait long for a database that is away.
-/// Tests allow more: past it a check says nothing, and their machine may be busy.
+/// A check when a plugin is loaded must not wait long for an unreachable database. In tests the limit is
+/// higher: a check that times out reports nothing, and the test machine may be busy.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(if cfg!(test) { 30 } else { 5 });
 
-/// Connected when first used: a datasource that is away fails the items that need it, not the host.
+/// The datasources, connected at first use: an unreachable datasource fails the items that need it, not the
+/// host.
 #[derive(Debug)]
 pub(crate) struct Datasources {
     all: BTreeMap<String, Datasource>,
-    /// Those that are the store's own database.
+    /// Names of the datasources that are the store's own database.
     own: BTreeSet<String>,
     /// The store's own file, if it is SQLite.
     own_file: Option<FileId>,
@@ -35,7 +36,7 @@ pub(crate) struct Datasources {
 #[derive(Debug)]
 struct Datasource {
     db: Db,
-    /// Of SQLite.
+    /// The file of an SQLite datasource.
     file: Option<SqliteFile>,
 }
 
@@ -70,7 +71,7 @@ impl Datasources {
     pub fn get(&self, name: &str) -> Result<&Db, ScopeError> {
         let missing = || ScopeError::Denied(format!("there is no datasource {name:?} in the configuration"));
         let datasource = self.all.get(name).ok_or_else(missing)?;
-        // At each use: a link may have been made since the start.
+        // Checked at each use: a link may have been created since the start.
         if is_file(datasource.file.as_ref(), self.own_file) {
             let text =
                 format!("the datasource {name:?} is the store's own file: name another for business data");
@@ -94,7 +95,7 @@ fn is_file(file: Option<&SqliteFile>, own: Option<FileId>) -> bool {
     own.is_some() && file.and_then(SqliteFile::id) == own
 }
 
-/// Whether two URLs name one database of Postgres, and one user. An SQLite file is never both.
+/// Whether two URLs name the same Postgres database and the same user. Always `false` for SQLite files.
 fn is_same(one: &str, other: &str) -> bool {
     let parse = |url: &str| {
         let options: Option<PgConnectOptions> =
@@ -122,12 +123,13 @@ fn lazy(config: &DatasourceConfig, file: Option<&SqliteFile>) -> Result<Db, sqlx
     }
     let options = postgres_options(&config.url, config.password.as_ref())?.application_name("tidemill job");
     let session = Session::of_datasource(&options);
-    // How long a statement may take is for its job to say: one that is slow is not given up for another one that hangs.
+    // The job limits the time of its statements. A hung connection does not cancel slow ones on other
+    // connections.
     Ok(Db::Postgres(Server::new(options, session, CONNECTIONS_MAX, false)))
 }
 
-/// A file that was put back from a copy has its old name and is another one: a connection from before
-/// goes on reading what is gone. It is closed instead of used.
+/// Closes connections that were opened before the file was replaced. A file restored from a copy has the same
+/// name but is another file, and an old connection would still read the deleted one.
 fn only_this_file(pool: SqlitePoolOptions, file: &Path) -> SqlitePoolOptions {
     let file = file.to_owned();
     let seen = Mutex::new((None, Instant::now()));
@@ -142,10 +144,10 @@ fn only_this_file(pool: SqlitePoolOptions, file: &Path) -> SqlitePoolOptions {
     })
 }
 
-/// A driver's error in the words of a scope. Texts of databases name tables and columns, never secrets.
+/// Converts a driver's error. Error texts of databases name tables and columns, never secrets.
 pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
     match error {
-        // Cut off at its deadline: by Postgres, by SQLite.
+        // The statement was cancelled at its deadline, by Postgres or SQLite.
         sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "57014" || code == "9") => {
             ScopeError::Limit("the statement took too long".to_owned())
         }
@@ -159,20 +161,20 @@ pub(crate) fn explain(error: sqlx::Error) -> ScopeError {
     }
 }
 
-/// Codes of a database that cannot work now, whatever it is asked.
+/// Error codes of a database that cannot work now, whatever the statement.
 fn is_away(code: &str) -> bool {
     if code.len() == 5 {
-        // Postgres: lost connections, no room, shut down by an operator.
+        // Postgres: lost connection, insufficient resources, shut down by an operator.
         return ["08", "53", "57P"].iter().any(|class| code.starts_with(class));
     }
     let Ok(code) = code.parse::<u32>() else { return false };
-    // SQLite: busy, locked, unreadable, full, cannot be opened, and a file that was moved away.
+    // SQLite: busy, locked, I/O error, full, cannot be opened, or the file was moved.
     [5, 6, 10, 13, 14].contains(&(code & 0xff)) || code == 1_032
 }
 
 impl Store {
-    /// Whether a declared statement can run: its datasource exists and its SQL prepares there.
-    /// A datasource that is away cannot tell; its items will.
+    /// Checks that a declared statement can run: its datasource exists and its SQL can be prepared there.
+    /// Passes if the datasource is unreachable; the items that use it then fail.
     pub async fn check_statement(&self, statement: &Statement) -> Result<(), String> {
         let db = self.datasources.get(&statement.datasource).map_err(|e| e.to_string())?;
         let prepare = async {
@@ -186,7 +188,7 @@ impl Store {
                 _ => Ok(()),
             },
             Ok(Ok(())) => Ok(()),
-            // Away for now, or until a person changes something: that can be said at once.
+            // Unreachable for now, or until a person fixes it. Only the latter can be reported now.
             _ => match db {
                 Db::Postgres(server) => server.refused().map_or(Ok(()), Err),
                 Db::Sqlite { .. } => Ok(()),

@@ -1,5 +1,5 @@
-//! Events on their way to a sink: claimed for a while, the oldest of each key first; then delivered, tried again,
-//! or dead until a person redrives them.
+//! Delivery of events to a sink. An event is claimed for a limited time, the oldest of each key first. It is
+//! then delivered, retried, or dead until a person redrives it.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::sql::events;
 use crate::store::Store;
 use crate::{alerts, outbox};
 
-/// Raised for a topic when one of its events is given up.
+/// The kind of the alert for a topic when one of its events is given up.
 const DEAD: &str = "EVENTS_DEAD";
-/// How long the insert into a table may take.
+/// Maximum time of the insert into a table.
 const TABLE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// An event that this process may deliver now.
 #[derive(Debug, Clone)]
 pub struct DueEvent {
     pub event: outbox::EventView,
-    /// This try included.
+    /// Number of tries, including this one.
     pub tries: u32,
 }
 
@@ -37,7 +37,8 @@ pub struct DeadEvent {
 }
 
 impl Store {
-    /// The oldest event of each key of these topics, if it is due; nobody else gets it before `until`.
+    /// Claims the oldest event of each key of these topics, if it is due. No other process gets it before
+    /// `until`.
     pub async fn events_claim(
         &self,
         topics: &[&str],
@@ -57,7 +58,8 @@ impl Store {
         self.db.execute(events::EVENT_DELIVERED, &args![id.to_string(), now]).await.map(|_| ())
     }
 
-    /// It was not taken. `again_at` is when it is tried again; nothing gives it up, which is an alert.
+    /// Records a failed delivery. `again_at` is the time of the next try; with `None` the event is given up
+    /// and an alert raised.
     pub async fn event_failed(
         &self,
         due: &DueEvent,
@@ -88,7 +90,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// Events that were given up, the newest first.
+    /// Lists events that were given up, the newest first.
     pub async fn events_dead(&self, limit: u32) -> Result<Vec<DeadEvent>, StoreError> {
         let dead = |row: &Row| {
             Ok(DeadEvent {
@@ -101,7 +103,8 @@ impl Store {
         self.db.list(events::EVENTS_DEAD, &args![limit]).await?.iter().map(dead).collect()
     }
 
-    /// Has dead events tried again, as if for the first time; without ids all of them. Answers how many.
+    /// Makes dead events due again with their tries reset: those with these ids, or all without ids. Returns
+    /// their number.
     pub async fn events_redrive(
         &self,
         ids: Option<&[EventId]>,
@@ -133,7 +136,7 @@ impl Store {
         Ok(redriven)
     }
 
-    /// Puts an event into a table of a datasource, once: its id is the table's key.
+    /// Inserts an event into a table of a datasource, at most once: its id is the table's key.
     pub async fn event_into_table(
         &self,
         datasource: &str,

@@ -1,4 +1,4 @@
-//! Settings of jobs that somebody changed over the API: they win over the file until they are cleared.
+//! Job settings that were changed over the API. They override the file until they are cleared.
 
 use domain::id::JobName;
 use jiff::Timestamp;
@@ -12,16 +12,16 @@ use crate::store::Store;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
     pub job: String,
-    /// A key of the job's section in the file, like `retry.base`.
+    /// A key of the job's section in the file, such as `retry.base`.
     pub key: String,
-    /// In JSON.
+    /// The value as JSON.
     pub value: String,
     pub since: Timestamp,
     pub by: String,
 }
 
 impl Store {
-    /// In the order of jobs and keys.
+    /// Lists all edits by job and key.
     pub async fn edits(&self) -> Result<Vec<Edit>, StoreError> {
         let edit = |row: &Row| {
             Ok(Edit {
@@ -35,7 +35,7 @@ impl Store {
         self.db.fetch(jobs::EDITS_LIST, &args![]).await?.iter().map(edit).collect()
     }
 
-    /// Sets keys of one job to values, or clears those without one, all or none.
+    /// Sets keys of one job to values, or clears keys without a value; all of them or none.
     pub async fn edit_job(
         &self,
         job: &JobName,
@@ -69,7 +69,8 @@ impl Store {
     }
 }
 
-/// What a plugin is configured with may be anything, and the trail cannot forget it.
+/// The configuration of a plugin may contain anything, so the append-only audit trail gets only a digest of
+/// it.
 fn is_of_plugin(key: &str) -> bool {
     key == "config" || key.starts_with("config.")
 }

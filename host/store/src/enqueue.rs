@@ -14,18 +14,18 @@ use crate::items::{ItemView, item_view};
 use crate::sql::items;
 use crate::store::Store;
 
-/// What became of an item that somebody added by hand.
+/// The result of adding an item manually.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
     New,
-    /// It was resolved, and starts anew with the payload that was sent.
+    /// It was resolved, and starts again with the new payload.
     Reopened,
-    /// It is open or with a person: it keeps its payload, and the one that was sent is dropped.
+    /// It is open or waits for a person: it keeps its payload, and the new one is dropped.
     Kept,
 }
 
 impl Store {
-    /// Adds an item by hand, and answers with the item as it is then.
+    /// Adds an item manually. Returns the resulting item.
     pub async fn item_add(
         &self,
         item: &NewItem,
@@ -54,10 +54,12 @@ impl Store {
     }
 }
 
-/// What one statement adds: with what JSON makes of a text, far below what a value of SQLite may have.
+/// Maximum payload bytes of one statement. Even with JSON escaping it stays far below SQLite's limit for a
+/// value.
 const ENQUEUE_BYTES: usize = MIB;
 
-/// Says how many were added, or begun anew. Of two with one key the first counts, as it does if the second comes later.
+/// Adds items or reopens resolved ones. Returns their number. Of two items with the same key the first
+/// counts, as if the second was added later.
 pub(crate) async fn enqueue(
     tx: &mut Tx,
     added: &[NewItem],

@@ -1,48 +1,48 @@
-//! What can go wrong here, named after what the caller does next.
+//! Errors of the store, by what the caller should do next.
 
 use crate::db::Gone;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// Wait and try again: the database cannot be reached, is busy or full.
+    /// Wait and retry: the database cannot be reached, is busy or full.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// The caller asked for something that is not there.
+    /// The requested object does not exist.
     #[error("there is no {0}")]
     NotFound(String),
-    /// The caller's picture is out of date, or the change is not allowed now.
+    /// The caller's state is out of date, or the change is not allowed now.
     #[error("{0}")]
     Conflict(String),
-    /// Somebody else was faster: what was built on is not so any more. Done again, it may go through.
+    /// A concurrent change invalidated the caller's state. A repeated attempt may succeed.
     #[error("{0}")]
     Raced(String),
-    /// Transactions of others stood in the way each time that it was tried. Done again later, it goes through.
+    /// Conflicts with other transactions in each try. A later call succeeds.
     #[error(
         "the database could not do this beside other transactions, also not when it was tried again: {0}"
     )]
     Busy(String),
-    /// The caller sent what no database keeps.
+    /// The caller sent content that the databases do not store.
     #[error("{0}")]
     Refused(String),
-    /// The caller asked for more than one answer may hold.
+    /// The result is larger than one answer may be.
     #[error("the list has more than {0} bytes: ask for fewer entries, with `limit`")]
     TooLarge(usize),
     /// A person has to repair the configuration or the database.
     #[error("{0}")]
     Unusable(String),
-    /// A row does not say what this version expects: a defect, or someone edited the table.
+    /// A row has unexpected content: a defect, or someone edited the table.
     #[error("unexpected content: {0}")]
     Corrupt(String),
 }
 
 impl StoreError {
-    /// Whether the same call may go through later without anybody's help.
+    /// Whether the same call may succeed later without anyone's help.
     pub fn is_passing(&self) -> bool {
         matches!(self, StoreError::Unavailable(_) | StoreError::Busy(_))
     }
 }
 
-/// Why there is no connection, in words for people.
+/// Why there is no connection, in text for people.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NoConnection(pub String);
@@ -53,7 +53,8 @@ impl From<NoConnection> for sqlx::Error {
     }
 }
 
-/// Whether another transaction stood in the way of this one, which was undone: a serialization failure or a deadlock.
+/// Whether the transaction was rolled back because of a conflict with another one: a serialization failure or
+/// a deadlock.
 pub(crate) fn is_contention(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|e| e.code());
     code.is_some_and(|code| code == "40001" || code == "40P01")
@@ -67,12 +68,12 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::Decode(_)
             | sqlx::Error::TypeNotFound { .. } => StoreError::Corrupt(error.to_string()),
             sqlx::Error::Encode(why) => StoreError::Refused(why.to_string()),
-            // Told as an outage, it would be hidden and tried again for ever.
+            // Reported as an outage, it would be hidden and retried forever.
             sqlx::Error::Database(ref e) if refuses_content(e.as_ref()) => {
                 StoreError::Corrupt(error.to_string())
             }
             error if is_contention(&error) => StoreError::Busy(error.to_string()),
-            // Says all by itself.
+            // Its text is already complete.
             sqlx::Error::Io(ref e) if e.get_ref().is_some_and(|e| e.is::<Gone>()) => {
                 StoreError::Unavailable(e.to_string())
             }
@@ -81,11 +82,11 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// A constraint, a value or a statement that the database will refuse each time.
+/// Whether the database will always refuse this: a constraint, a value or a statement.
 fn refuses_content(error: &dyn sqlx::error::DatabaseError) -> bool {
     let constraint = !matches!(error.kind(), sqlx::error::ErrorKind::Other);
-    // SQLite's generic error (bad SQL, no such table) and too big a value;
-    // Postgres' classes of bad data, broken constraints, and bad SQL or missing tables.
+    // SQLite: the generic error (bad SQL, no such table) and a value that is too big.
+    // Postgres: the classes of bad data, violated constraints, and bad SQL or missing tables.
     constraint
         || error.code().is_some_and(|code| match code.len() {
             5 => code != "42P05" && ["22", "23", "42"].iter().any(|class| code.starts_with(class)),
@@ -93,7 +94,7 @@ fn refuses_content(error: &dyn sqlx::error::DatabaseError) -> bool {
         })
 }
 
-/// What a database says, and what a person has to do about it.
+/// The database's error text, with the remedy for a person.
 pub(crate) fn with_remedy(error: &sqlx::Error) -> String {
     if let sqlx::Error::Io(e) = error
         && let Some(NoConnection(text)) = e.get_ref().and_then(|e| e.downcast_ref())
@@ -102,7 +103,7 @@ pub(crate) fn with_remedy(error: &sqlx::Error) -> String {
     }
     let Some(database) = error.as_database_error() else { return error.to_string() };
     let code = database.code().unwrap_or_default();
-    // Of five letters: Postgres. 4874 is SQLite's index of its log, which found no room.
+    // Five letters: Postgres. 4874 is SQLite's error for a log index that found no space.
     let remedy = match (code.len(), code.parse::<u32>()) {
         (5, _) if code == "53300" => {
             return format!("too many connections: {}; {CONNECTIONS}", database.message());

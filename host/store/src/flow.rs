@@ -1,5 +1,5 @@
-//! What a job's limits that hold over all hosts leave for a claim. They are looked at under a lock of the job's row in
-//! `rate`, which is kept until the claim is written: two hosts cannot both take the last place.
+//! Limits of a job across all hosts. They are checked under a lock of the job's row in `rate`, which is held
+//! until the claim is written, so two hosts cannot both take the last slot.
 
 use domain::flow::PerPrefix;
 use domain::job::JobSpec;
@@ -10,10 +10,10 @@ use crate::error::StoreError;
 use crate::sql::flow;
 use crate::store::Store;
 
-/// Due items that are looked at for each one that is wanted: others may have the same prefix.
+/// Number of due items to read for each wanted one, because several may have the same prefix.
 const LOOKED_AT: u32 = 4;
 
-/// What may be claimed, and what has to be written down with it.
+/// The number of items that may be claimed, and the rate window to update with the claim.
 pub(crate) struct Allowed {
     pub limit: u32,
     window: Option<(i64, i64)>,
@@ -43,7 +43,7 @@ impl Allowed {
         Ok(allowed)
     }
 
-    /// Counts what was claimed.
+    /// Adds the claimed items to the rate window.
     pub async fn spent(self, tx: &mut Tx, job: &JobSpec, claimed: usize) -> Result<(), StoreError> {
         let Some((start, used)) = self.window else { return Ok(()) };
         let used = used + i64::try_from(claimed).unwrap_or(i64::MAX);
@@ -55,7 +55,7 @@ fn left(most: u32, used: i64) -> u32 {
     u32::try_from(i64::from(most) - used).unwrap_or(0)
 }
 
-/// The ids of the due items that come first among those whose prefix has room, as a list in JSON.
+/// Picks the first due items whose prefix has a free slot. Returns their ids as a JSON list.
 pub(crate) async fn pick(
     tx: &mut Tx,
     job: &JobSpec,
@@ -96,7 +96,7 @@ fn id_and_key(row: &Row) -> Result<(String, String), StoreError> {
 }
 
 impl Store {
-    /// Attempts that the job's rate leaves in the current window; none if it has no rate.
+    /// Attempts that the job's rate still allows in the current window; `None` if it has no rate.
     pub async fn rate_left(&self, job: &JobSpec, now: Timestamp) -> Result<Option<u32>, StoreError> {
         let Some(rate) = job.flow.rate else { return Ok(None) };
         let rows = self.db.fetch(flow::RATE_GET, &args![job.name.as_str()]).await?;
@@ -107,7 +107,7 @@ impl Store {
         Ok(Some(left(rate.attempts_max, used)))
     }
 
-    /// Attempts of a job that run now, on all hosts.
+    /// Number of running attempts of a job, on all hosts.
     pub async fn running(&self, job: &str) -> Result<u32, StoreError> {
         let rows = self.db.fetch(flow::RUNNING_COUNT, &args![job]).await?;
         rows.first().map_or(Ok(0), |row| row.count("n"))

@@ -1,5 +1,5 @@
-//! What is old and over leaves: ticks, runs that ended, attempts of items that ended, events that were taken. Items
-//! themselves stay, and so does the audit trail, which tells what left.
+//! Removal of old history: ticks, finished runs, attempts of finished items and taken events. The items stay,
+//! and so does the audit trail, which records each removal.
 
 use domain::id::JobName;
 use jiff::Timestamp;
@@ -10,9 +10,9 @@ use crate::error::StoreError;
 use crate::sql::{Sql, history};
 use crate::store::Store;
 
-/// Rows that one transaction removes of each kind at most: others wait for it.
+/// Maximum rows of each kind that one transaction removes, because other writes wait for it.
 const BATCH: u32 = 1_000;
-/// Batches of one round.
+/// Maximum number of batches per call.
 const BATCHES_MAX: usize = 100;
 
 const KINDS: [(&str, Sql); 4] = [
@@ -23,7 +23,7 @@ const KINDS: [(&str, Sql); 4] = [
 ];
 
 impl Store {
-    /// Removes what was over before `until`; answers how many rows.
+    /// Removes history from before `until`. Returns the number of rows.
     pub async fn prune_history(
         &self,
         job: &JobName,

@@ -13,7 +13,7 @@ use crate::store::Store;
 pub struct HostView {
     pub id: HostId,
     pub name: String,
-    /// Its latest start; none for one that ran before starts were counted.
+    /// Its latest start; `None` if it started before starts were counted.
     pub incarnation: Option<Incarnation>,
     pub started_at: Timestamp,
     pub heartbeat_at: Timestamp,
@@ -50,7 +50,8 @@ impl Place {
     }
 }
 
-/// A sign of life of the process that runs under a host's id: while that process runs, it changes with each renewal.
+/// The heartbeat of the process that runs under a host's id. It changes with each renewal while that process
+/// runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
     pub name: String,
@@ -140,7 +141,7 @@ impl Store {
         self.db.execute(hosts::HOST_STOPPED, &args).await.map(|_| ())
     }
 
-    /// Removes the rows of hosts that were last heard of before `until`.
+    /// Removes the rows of hosts whose last heartbeat is from before `until`.
     pub async fn prune_hosts(&self, own: HostId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         for row in tx.fetch(hosts::HOSTS_PRUNE, &args![own.to_string(), until]).await? {
@@ -162,7 +163,7 @@ impl Store {
             Ok(HostView {
                 id: row.parse("id")?,
                 name: row.text("name")?,
-                // Empty before starts were counted.
+                // Empty if it started before starts were counted.
                 incarnation: row.text("incarnation")?.parse().ok(),
                 started_at: row.time("started_at_ms")?,
                 heartbeat_at: row.time("heartbeat_at_ms")?,

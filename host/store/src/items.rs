@@ -1,4 +1,4 @@
-//! Items: claimed, renewed, put back, decided by people, shown.
+//! Items: claims, lease renewal, manual decisions and views.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::hosts::{self, Renewal};
 use crate::sql::{items, runs};
 use crate::store::Store;
 
-/// Who claims, and until when it is theirs.
+/// The host that claims, and the end of its lease.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     pub host: HostId,
@@ -26,13 +26,13 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
-/// What a person decides about an item.
+/// A person's decision about an item.
 #[derive(Debug, Clone, Copy)]
 pub struct Decided<'a> {
     pub decision: ByHand,
     pub notes: Option<&'a str>,
     pub actor: &'a str,
-    /// Refused if the item changed since this version; none takes it as it is.
+    /// Refused if the item changed since this version; `None` skips this check.
     pub version: Option<i64>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Decided<'a> {
 }
 
 impl Store {
-    /// Up to `limit` due items of `job`, leased; fewer if its limits over all hosts allow fewer now.
+    /// Claims up to `limit` due items of `job`; fewer if its limits across all hosts allow fewer now.
     pub async fn claim(&self, job: &JobSpec, lease: Lease, limit: u32) -> Result<Vec<Claimed>, StoreError> {
         let mut tx = self.db.begin_as(Turn::Work).await?;
         let allowed = Allowed::of(&mut tx, job, lease.now, limit).await?;
@@ -57,11 +57,11 @@ impl Store {
             tx.fetch(items::ITEM_CLAIM, &holder).await?
         };
         allowed.spent(&mut tx, job, rows.len()).await?;
-        // RETURNING has no order of its own.
+        // RETURNING does not guarantee an order.
         let order = |row: &Row| Some((row.int("priority").ok()?, row.int("due_at_ms").ok()?));
         rows.sort_by_key(order);
         let remembered = |row| Ok(claimed(row)?.remembered(&job.retry));
-        // Read before it counts: what cannot be read would be held by nobody.
+        // Decoded before the commit: no task would work on a claimed row that cannot be decoded.
         let claimed: Vec<Claimed> = rows.iter().map(remembered).collect::<Result<_, StoreError>>()?;
         tx.commit().await?;
         if !claimed.is_empty() {
@@ -70,7 +70,7 @@ impl Store {
         Ok(claimed)
     }
 
-    /// When the next item of `job` is due, if any waits.
+    /// When the next waiting item of `job` is due, if there is one.
     pub async fn next_due(&self, job: &JobName) -> Result<Option<Timestamp>, StoreError> {
         let rows = self.db.fetch(items::ITEM_NEXT_DUE, &args![job.as_str()]).await?;
         rows.first().map_or(Ok(None), |row| row.opt_time("due_at_ms"))
@@ -96,19 +96,20 @@ impl Store {
         Ok(renewal)
     }
 
-    /// Nobody works on what was claimed under this id any more. Its lease is not renewed, so that what was not ended is
-    /// found.
+    /// Stops renewing the claim `attempt`, because no task works on it any more. Its lease expires, and
+    /// recovery finds the items that were not ended.
     pub fn let_go(&self, attempt: AttemptId) {
         self.taken.let_go(attempt);
     }
 
-    /// Attempts of these jobs are stopped: their leases are not renewed any more, so that their items are found. The
-    /// others go on, and this process does not count them as lost. Says whether there were any.
+    /// Stops renewing the leases of these jobs' attempts, which were stopped, so that their items are
+    /// recovered. Attempts of other jobs continue, and this process does not treat them as lost. Returns
+    /// whether there were any.
     pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
         self.taken.let_lapse(host, jobs)
     }
 
-    /// A person's decision on one item.
+    /// Applies a person's decision to one item.
     pub async fn by_hand(
         &self,
         job: &str,
@@ -151,7 +152,7 @@ impl Store {
         rows.first().map(item_view).transpose()
     }
 
-    /// The items that changed last come first.
+    /// Lists items, the most recently changed first.
     pub async fn items(
         &self,
         job: Option<&str>,
@@ -161,7 +162,7 @@ impl Store {
         self.items_shown(job, state.map(Shown::State), limit).await
     }
 
-    /// The same for a state as people see it.
+    /// The same for a state as it is shown to people.
     pub async fn items_shown(
         &self,
         job: Option<&str>,
@@ -192,7 +193,7 @@ impl Store {
         };
         let rows = self.db.fetch(items::ITEM_COUNTS, &[]).await?;
         let counts: Result<Vec<ItemCount>, StoreError> = rows.iter().map(count).collect();
-        // Only waiting items are told apart by their attempts.
+        // Only waiting items differ by their number of attempts.
         let mut sums: Vec<ItemCount> = Vec::new();
         for count in counts? {
             match sums.iter_mut().find(|sum| sum.job == count.job && sum.state == count.state) {
@@ -246,7 +247,7 @@ pub(crate) fn error_of(row: &Row) -> Result<Option<ErrorInfo>, StoreError> {
     Ok(Some(ErrorInfo { code, message: row.opt_text("error_message")?.unwrap_or_default() }))
 }
 
-/// An item as people see it.
+/// An item as it is shown to people.
 #[derive(Debug, Clone)]
 pub struct ItemView {
     pub id: ItemId,
@@ -266,9 +267,9 @@ pub struct ItemView {
     pub error: Option<ErrorInfo>,
     pub in_batch: Option<InBatch>,
     pub resolved_at: Option<Timestamp>,
-    /// The person who did, if one did.
+    /// The person who resolved it, if a person did.
     pub resolved_by: Option<String>,
-    /// Grows with each change.
+    /// Increases with each change.
     pub version: i64,
     pub first_attempt_at: Option<Timestamp>,
     pub last_attempt_at: Option<Timestamp>,
@@ -285,20 +286,20 @@ pub struct AttemptView {
     pub note: Option<String>,
     pub log: String,
     pub host: HostId,
-    /// The version that ran; none if its host went away before it could tell.
+    /// The plugin version that ran; `None` if its host was lost before it reported that.
     pub digest: Option<String>,
     pub started_at: Timestamp,
     pub ended_at: Timestamp,
     /// Time in the sandbox, in microseconds.
     pub wall_us: i64,
-    /// Of it, the guest's own code.
+    /// The part of it in the guest's own code.
     pub cpu_us: i64,
     pub memory_bytes_max: i64,
     pub host_calls: i64,
     pub host_bytes: i64,
 }
 
-/// A state to list items of: a stored one, or one of the two that `waiting` is shown as.
+/// A state to filter items by: a stored state, or one of the two that `waiting` is shown as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
     State(State),
@@ -332,7 +333,7 @@ pub(crate) fn item_view(row: &Row) -> Result<ItemView, StoreError> {
         state,
         shown: shown(state, attempts),
         attempts,
-        // Counted at the claim: the attempt that runs is no crash.
+        // Crashes are counted at the claim, but the running attempt has not crashed.
         crashes: row.count("crashes")?.saturating_sub(u32::from(state == State::Running)),
         epoch: row.int("epoch")?,
         due_at: row.time("due_at_ms")?,
@@ -371,7 +372,7 @@ fn attempt_view(row: &Row) -> Result<AttemptView, StoreError> {
     })
 }
 
-/// Seconds that a lease lasts, as an end from now.
+/// A lease that ends `ttl` after `now`.
 pub fn lease(host: HostId, incarnation: Incarnation, now: Timestamp, ttl: SignedDuration) -> Lease {
     Lease { host, incarnation, now, until: now.checked_add(ttl).unwrap_or(Timestamp::MAX) }
 }

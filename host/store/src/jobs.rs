@@ -1,4 +1,4 @@
-//! Jobs' places in their schedules, and ticks that fire once.
+//! Schedules of jobs, and ticks that fire once across all hosts.
 
 use domain::id::{JobName, RunId};
 use domain::job::JobSpec;
@@ -12,10 +12,10 @@ use crate::error::StoreError;
 use crate::sql::{jobs, runs};
 use crate::store::Store;
 
-/// What became of a due instant.
+/// The decision about a due instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticked {
-    /// Of the newest instant.
+    /// The decision about the newest instant.
     pub fate: Fate,
     pub runs: Vec<RunId>,
 }
@@ -28,29 +28,29 @@ pub struct TickView {
 }
 
 impl Store {
-    /// Makes a job known. Its schedule starts now if it is new or another than before, and goes on if it is not.
+    /// Registers a job. Its schedule starts now if it is new or changed, and continues otherwise.
     pub async fn put_job(&self, job: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
         let schedule = job.schedule.to_string();
         let args = args![job.name.as_str(), job.plugin.as_str(), schedule, now];
         self.db.execute(jobs::JOB_PUT, &args).await.map(|_| ())
     }
 
-    /// The last instant that was decided, or when the job was made known.
+    /// The last decided instant, or the registration time of the job.
     pub async fn ticked_at(&self, job: &JobName) -> Result<Timestamp, StoreError> {
         let rows = self.db.fetch(jobs::JOB_TICKED_AT, &args![job.as_str()]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
         row.time("ticked_at_ms")
     }
 
-    /// When a discovery of the job succeeded last, or it was due while it was paused, or when it was made known.
+    /// When the job's last discovery succeeded, or it was last due while paused, or it was registered.
     pub async fn heartbeat(&self, job: &JobName) -> Result<Timestamp, StoreError> {
         let rows = self.db.fetch(jobs::JOB_HEARTBEAT, &args![job.as_str()]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
         row.time("at_ms")
     }
 
-    /// Decides what is due, once over all hosts: `None` says that another host did.
-    /// `seen` is the time that the job's schedule sees, which may run behind `now`.
+    /// Decides the due instants, once across all hosts. Returns `None` if another host did. `seen` is the
+    /// time as the job's schedule sees it, which may lag behind `now`.
     pub async fn tick(
         &self,
         job: &JobSpec,
@@ -69,7 +69,7 @@ impl Store {
             match add_tick(&mut tx, &job.name, *at, *fate, run, now).await? {
                 true => started.extend(run.map(|run| (run, *at))),
                 false if *at == due.at => return Ok(None),
-                // In the eyes of a host that looked before: it keeps its fate.
+                // Already decided; this host read the schedule before that. The tick keeps its fate.
                 false => {}
             }
         }
@@ -77,7 +77,7 @@ impl Store {
             tx.execute(runs::RUNS_CANCEL, &args![name, now]).await?;
             tx.execute(runs::ITEMS_LEAVE_CANCELLED, &args![name]).await?;
         }
-        // The oldest instant first, which is the order in which their discoveries are claimed.
+        // The oldest instant first: discoveries are claimed in this order.
         for (run, at) in started.iter().rev() {
             add_run(&mut tx, *run, &job.name, Start { by: "schedule", at: Some(*at), params: None }, now)
                 .await?;
@@ -91,7 +91,8 @@ impl Store {
         Ok(Some(Ticked { fate, runs: started.into_iter().map(|(run, _)| run).collect() }))
     }
 
-    /// Starts the run of an instant that waited, if the one before it has ended: which, and whether one still waits.
+    /// Starts the run of a buffered instant if the run before it has ended. Returns the run, and whether an
+    /// instant is still buffered.
     pub async fn start_buffered(
         &self,
         job: &JobName,
@@ -115,7 +116,7 @@ impl Store {
         Ok((Some(run), false))
     }
 
-    /// Starts a run by hand, beside whatever runs already. `params` is a JSON document for the plugin.
+    /// Starts a run manually, in addition to running ones. `params` is a JSON document for the plugin.
     pub async fn trigger(
         &self,
         job: &JobName,
@@ -138,13 +139,13 @@ impl Store {
         Ok(run)
     }
 
-    /// The jobs of all hosts, those too that are not configured any more: their items and runs are still there.
+    /// The jobs of all hosts, including those no longer configured: their items and runs still exist.
     pub async fn job_names(&self) -> Result<Vec<String>, StoreError> {
         let rows = self.db.fetch(jobs::JOB_NAMES, &args![]).await?;
         rows.iter().map(|row| row.text("name")).collect()
     }
 
-    /// The newest ticks first.
+    /// Lists ticks, the newest first.
     pub async fn ticks(&self, job: &str, limit: u32) -> Result<Vec<TickView>, StoreError> {
         let rows = self.db.fetch(jobs::TICKS_LIST, &args![job, limit]).await?;
         let view = |row: &crate::db::Row| {
@@ -166,10 +167,10 @@ async fn add_tick(
     Ok(tx.execute(jobs::TICK_ADD, &args).await? == 1)
 }
 
-/// Why a run starts.
+/// The cause of a run.
 struct Start<'a> {
     by: &'a str,
-    /// The instant that it is for.
+    /// The scheduled instant of the run.
     at: Option<Timestamp>,
     params: Option<&'a str>,
 }

@@ -1,4 +1,4 @@
-//! The key-value store of a job: what an attempt reads and keeps back, and what is written with its outcome.
+//! The key-value store of a job: reads and buffered writes of an attempt, and the writes at its commit.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use crate::db::{Db, Tx, args};
 use crate::error::StoreError;
 use crate::sql::events;
 
-/// A key as it is to be with the attempt's outcome.
+/// A write to a key, committed with the attempt's outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KvWrite {
     pub bucket: String,
     pub key: String,
-    /// Nothing deletes the key.
+    /// `None` deletes the key.
     pub value: Option<Vec<u8>>,
-    /// How long it is kept; it counts from the commit.
+    /// Time to live, counted from the commit.
     pub ttl: Option<SignedDuration>,
     pub found: Found,
 }
 
-/// What the attempt built on: it is still so at the commit, or the attempt is repeated.
+/// The state that the attempt's write is based on. If it changes before the commit, the attempt is repeated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Found {
     #[default]
@@ -36,7 +36,7 @@ impl Found {
     }
 }
 
-/// What one attempt wants written.
+/// The buffered writes of one attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Pending(BTreeMap<(String, String), KvWrite>);
 
@@ -45,19 +45,19 @@ impl Pending {
         self.0.len()
     }
 
-    /// The key as this attempt left it, if it did.
+    /// This attempt's own write to the key, if there is one.
     pub fn get(&self, bucket: &str, key: &str) -> Option<&KvWrite> {
         self.0.get(&(bucket.to_owned(), key.to_owned()))
     }
 
-    /// What was found before the first write stays what the attempt built on.
+    /// Adds a write. The state that the first write to a key was based on is kept.
     pub fn put(&mut self, write: KvWrite) {
         let place = (write.bucket.clone(), write.key.clone());
         let found = self.0.get(&place).map_or_else(|| write.found.clone(), |before| before.found.clone());
         self.0.insert(place, KvWrite { found, ..write });
     }
 
-    /// Writes if the key is as expected, in this attempt's eyes: `stored` is what others see.
+    /// Writes if the key has the expected value as this attempt sees it. `stored` is the committed value.
     pub fn swap(&mut self, bucket: &str, key: &str, swap: Swap, stored: Option<Vec<u8>>) -> bool {
         let before = self.get(bucket, key);
         let seen = before.map_or(&stored, |write| &write.value);
@@ -65,7 +65,7 @@ impl Pending {
             return false;
         }
         let found = match before {
-            // Built on what it wrote itself.
+            // Based on this attempt's own write.
             Some(before) => before.found.clone(),
             None => Found::of(stored),
         };
@@ -78,13 +78,13 @@ impl Pending {
         std::mem::take(&mut self.0).into_values().collect()
     }
 
-    /// Those that hold only if nobody else wrote meanwhile.
+    /// Writes that are only valid if no other attempt wrote to the key meanwhile.
     pub fn guarded(&self) -> impl Iterator<Item = &KvWrite> {
         self.0.values().filter(|write| write.found != Found::Anything)
     }
 }
 
-/// What others see of a key.
+/// Reads the committed value of a key.
 pub(crate) async fn read(
     db: &Db,
     job: &str,
@@ -96,7 +96,8 @@ pub(crate) async fn read(
     rows.first().map(|row| row.blob("value")).transpose()
 }
 
-/// Whether a guarded write would go through now. The commit decides; this one comes before what cannot be undone.
+/// Checks that a guarded write would succeed now. The commit decides; this check runs before irreversible
+/// steps.
 pub(crate) async fn still_so(db: &Db, job: &str, write: &KvWrite, now: Timestamp) -> Result<(), StoreError> {
     let stored = read(db, job, &write.bucket, &write.key, now).await?;
     if Found::of(stored) == write.found { Ok(()) } else { Err(raced(write)) }
@@ -121,7 +122,7 @@ pub(crate) async fn write(tx: &mut Tx, job: &str, write: &KvWrite, now: Timestam
             1
         }
         (None, Found::Nothing) => {
-            // Nothing is to be where nothing was.
+            // The key did not exist and must still not exist.
             let there = tx.fetch(events::KV_GET, &args![job, bucket, key, now]).await?;
             u64::from(there.is_empty())
         }

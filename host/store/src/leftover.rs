@@ -1,6 +1,7 @@
-//! A log that SQLite left beside a database when its host was killed. SQLite takes it for the database's own and writes it
-//! over whatever lies there: over a backup that was put in the place of the database, too. So each start marks the
-//! database, and notes the mark in a file beside it; a log that is found beside a database with another mark is refused.
+//! Detects a log that SQLite left beside a database when its host was killed. SQLite assumes that the log
+//! belongs to the database and writes it over the file at that path, even if that is a restored backup. So
+//! each start marks the database and records the mark in a file beside it. A log beside a database with
+//! another mark is refused.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,20 +14,20 @@ use crate::db::Writer;
 use crate::private;
 use crate::sqlite_file::{FileId, with_end};
 
-/// Of the file that holds the notes: the lock of the host.
+/// Ending of the file that holds the recorded marks: the lock file of the host.
 const NOTES: &str = ".host-lock";
 /// The header of a database begins with this.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
-/// Where the header says that the database has a log (2) or none (1), for readers and for writers.
+/// Header bytes that say whether the database has a log (2) or none (1), for readers and for writers.
 const LOG_AT: [usize; 2] = [18, 19];
 const HAS_LOG: u8 = 2;
-/// Counts changes of tables. `.backup` and `VACUUM INTO` change it.
+/// Counts changes of the tables. `.backup` and `VACUUM INTO` change it.
 const COOKIE_AT: usize = 40;
-/// Free for the owner of the database: `PRAGMA user_version`.
+/// Free for use by the application: `PRAGMA user_version`.
 const MARK_AT: usize = 60;
 
-/// What tells a database from its backups.
+/// Distinguishes a database from its backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     mark: u32,
@@ -46,14 +47,15 @@ impl Mark {
         Some(Mark { mark, cookie, file: words.next().and_then(|word| word.parse().ok()) })
     }
 
-    /// Whether a database that was noted as `self` can be `found` now. Its tables may have been changed by hand since.
+    /// Whether a database recorded as `self` can be `found` now. Its tables may have been changed manually
+    /// since.
     fn can_be(self, found: Mark) -> bool {
         let same_file = self.file.is_some() && self.file == found.file;
         self.mark == found.mark && (self.cookie == found.cookie || (self.cookie < found.cookie && same_file))
     }
 }
 
-/// Refuses a log that does not belong to the database at this real path. The log of a host that runs does.
+/// Refuses a log that does not belong to the database at this real path. The log of a running host does.
 pub fn check(real: &Path) -> Result<(), String> {
     let (log, index) = (with_end(real, "-wal"), with_end(real, "-shm"));
     if fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
@@ -89,7 +91,7 @@ fn number(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
     u32::from_be_bytes(bytes)
 }
 
-/// None: there is no database.
+/// The header of the database; `None` if there is no database.
 fn header(real: &Path) -> io::Result<Option<[u8; HEADER_BYTES]>> {
     let mut header = [0; HEADER_BYTES];
     match File::open(real).and_then(|mut file| file.read_exact(&mut header)) {
@@ -99,16 +101,16 @@ fn header(real: &Path) -> io::Result<Option<[u8; HEADER_BYTES]>> {
     }
 }
 
-/// Marks the database of a host that has just started, which has it to itself.
+/// Marks the database of a host that has just started and has exclusive access to it.
 pub async fn mark(writer: &Writer, real: &Path) -> Result<(), sqlx::Error> {
     let mut conn = writer.pool().acquire().await?;
     let cookie: i64 = sqlx::query("PRAGMA schema_version").fetch_one(&mut *conn).await?.try_get(0)?;
     let cookie = u32::try_from(cookie).unwrap_or_default();
     let random = u32::from_be_bytes(Uuid::new_v4().into_bytes()[..4].try_into().unwrap_or_default());
-    // A positive number of 32 bits, as SQLite has it.
+    // Positive and of 32 bits, as SQLite stores it.
     let new = Mark { mark: (random >> 1) | 1, cookie, file: FileId::of(real) };
-    // What was noted holds until the new mark is in the database's own file and the log is empty. Without notes every
-    // log is taken.
+    // The old marks stay valid until the new mark is in the database file and the log is empty. Without
+    // recorded marks, every log is accepted.
     let former = notes(real);
     if !former.is_empty() {
         write_notes(real, &[former, vec![new]].concat())?;

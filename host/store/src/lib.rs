@@ -1,8 +1,8 @@
-//! Domain to rows and back: the only crate of the product that names sqlx.
-//! SQLite and Postgres share one text of SQL; `sql/sqlite.rs` and `sql/postgres.rs` hold only what differs.
+//! Persistence of the domain: the only crate of the product that depends on sqlx. SQLite and Postgres share
+//! one SQL text per statement; `sql/sqlite.rs` and `sql/postgres.rs` hold only the differences.
 //!
-//! Invariant: an item changes its state in one place, [`commit`] and the functions of [`items`],
-//! always as compare-and-set, always together with its effects and its trail.
+//! Invariant: only [`commit`] and the functions of [`items`] change the state of an item, always with
+//! compare-and-set, and always together with its effects and its audit trail.
 
 pub mod config;
 pub mod error;

@@ -1,5 +1,6 @@
-//! Named locks, each with a token that only grows. An attempt's lock needs no renewal of its own: it is held for as long
-//! as the attempt holds its item, and is free in the statement that ends the attempt or takes its item away.
+//! Named locks with fencing tokens that only increase. An attempt's lock is not renewed separately: it is
+//! held as long as the attempt holds its item. The statement that ends the attempt or takes its item away
+//! also frees the lock.
 
 use domain::item::Claimed;
 use jiff::Timestamp;
@@ -10,30 +11,30 @@ use crate::error::StoreError;
 use crate::sql::{items, locks};
 use crate::store::Store;
 
-/// A lock that somebody holds.
+/// A held lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
     pub name: String,
     pub token: i64,
-    /// For people.
+    /// Description of the holder for people.
     pub holder: String,
     pub taken_at: Timestamp,
-    /// None for an attempt's: it ends with the attempt.
+    /// `None` for an attempt's lock, which ends with the attempt.
     pub until: Option<Timestamp>,
-    /// Item and attempt: what was claimed together has one attempt's id.
+    /// Item id and attempt id. Items that were claimed together share one attempt id.
     attempt: Option<(String, String)>,
 }
 
-/// What became of a try to take a lock.
+/// The result of trying to take a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     Token(i64),
-    /// By somebody else.
+    /// Held by another holder.
     Held(Lock),
 }
 
 impl Store {
-    /// For an attempt, as long as it holds its item. Nothing says that it does not any more.
+    /// Takes a lock for an attempt, for as long as it holds its item. Returns `None` if it no longer does.
     pub async fn take_lock_for(
         &self,
         item: &Claimed,
@@ -60,13 +61,13 @@ impl Store {
         Ok(Some(taken))
     }
 
-    /// The token that whoever takes the lock next would get.
+    /// The token that the next holder of the lock would get.
     pub(crate) async fn next_lock_token(&self, name: &str) -> Result<u64, StoreError> {
         let rows = self.db.fetch(locks::LOCK_NEXT, &args![name]).await?;
         Ok(token(&rows)?.and_then(|token| u64::try_from(token).ok()).unwrap_or_default())
     }
 
-    /// For somebody outside, until a time.
+    /// Takes a lock for an external holder, until a given time.
     pub async fn take_lock(
         &self,
         name: &str,
@@ -86,7 +87,7 @@ impl Store {
         Ok(Taken::Token(token))
     }
 
-    /// Whether it was still held under this token.
+    /// Renews a lock of an external holder. Returns whether it was still held under this token.
     pub async fn renew_lock(
         &self,
         name: &str,
@@ -105,8 +106,8 @@ impl Store {
         Ok(renewed)
     }
 
-    /// Gives back a lock that was taken until a time; without a token, whoever holds it. An attempt's lock ends with
-    /// the attempt only: what it did under the lock is not committed before.
+    /// Releases a lock of an external holder; without a token, of any such holder. An attempt's lock ends
+    /// only with the attempt, because its work under the lock is not committed before.
     pub async fn release_lock(
         &self,
         name: &str,
@@ -123,17 +124,17 @@ impl Store {
         Ok(freed.is_some())
     }
 
-    /// Who holds a lock now.
+    /// The lock, if it is held now.
     pub async fn lock(&self, name: &str, now: Timestamp) -> Result<Option<Lock>, StoreError> {
         self.db.fetch(locks::LOCK_SEE, &args![name, now]).await?.first().map(lock).transpose()
     }
 
-    /// Those that are held, in the order of their names, after a name.
+    /// Lists held locks by name, after a given name.
     pub async fn locks(&self, after: &str, now: Timestamp, limit: u32) -> Result<Vec<Lock>, StoreError> {
         self.db.fetch(locks::LOCKS_HELD, &args![after, now, limit]).await?.iter().map(lock).collect()
     }
 
-    /// Forgets locks that nobody took for long, and keys whose time is over; answers how many rows.
+    /// Removes locks that were not taken for a long time, and expired keys. Returns the number of rows.
     pub async fn prune_locks_and_keys(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.db.begin().await?;
         tx.execute(locks::LOCKS_FLOOR, &args![before, now]).await?;
@@ -144,7 +145,7 @@ impl Store {
     }
 }
 
-/// A transaction in which nobody else decides about this lock.
+/// Begins a transaction that excludes other decisions about this lock.
 async fn open(store: &Store, name: &str, now: Timestamp) -> Result<Tx, StoreError> {
     let mut tx = store.db.begin().await?;
     tx.execute(locks::LOCK_OPEN, &args![name, now]).await?;

@@ -1,4 +1,4 @@
-//! Brings a database to this version's tables, or says that it is from a newer one.
+//! Upgrades a database to this version's tables, or reports that it is from a newer version.
 
 use std::borrow::Cow;
 
@@ -72,7 +72,7 @@ pub async fn run(db: &Db) -> Result<(), StoreError> {
     result.map_err(explain)
 }
 
-/// The tables as an older version left them: those of the first `count` migrations.
+/// Makes the tables of an older version: those of the first `count` migrations.
 #[cfg(test)]
 pub async fn run_first(db: &Db, count: usize) {
     match db {
@@ -89,7 +89,7 @@ fn migrator(sources: &[Source]) -> Migrator {
     Migrator::with_migrations(migrations.collect())
 }
 
-/// One migration that a database has: its number, whether it ended well, and its checksum.
+/// A migration that a database has: number, success and checksum.
 pub type Applied = (i64, bool, Vec<u8>);
 
 pub fn compare_sqlite(applied: Vec<Applied>) -> Result<Schema, StoreError> {
@@ -120,7 +120,7 @@ fn compare(applied: &[Applied], ours: &Migrator) -> Result<Schema, StoreError> {
     })
 }
 
-/// The number of the last migration: the same on both databases, as all numbers and names are.
+/// The number of the last migration. Both databases have the same numbers and names.
 pub const LATEST: i64 = SQLITE[SQLITE.len() - 1].0;
 
 fn explain(error: MigrateError) -> StoreError {

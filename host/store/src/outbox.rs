@@ -1,4 +1,4 @@
-//! Events on their way out: kept until someone says that they were taken.
+//! The outbox: events that are kept until they are marked as taken.
 
 use domain::id::{EventId, JobName};
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ pub struct EventView {
 }
 
 impl Store {
-    /// Events that nobody took yet, oldest first. The same event comes again until it is taken.
+    /// Lists events that were not taken yet, the oldest first. An event is returned again until it is taken.
     pub async fn events_pending(
         &self,
         topic: Option<&str>,
@@ -30,7 +30,7 @@ impl Store {
         rows.iter().map(view).collect()
     }
 
-    /// Marks events as taken; answers how many were not before. A sink does not get them any more.
+    /// Marks events as taken, so that sinks no longer get them. Returns how many were not taken before.
     pub async fn events_taken(
         &self,
         ids: &[EventId],

@@ -1,4 +1,4 @@
-//! Jobs that are paused: nothing of them begins, on no host, until somebody resumes them.
+//! Paused jobs: none of their runs or attempts start, on any host, until they are resumed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::sql::jobs;
 use crate::store::Store;
 
-/// In place of a job's name: all jobs, also those that come later.
+/// Used instead of a job name for all jobs, including future ones.
 const ALL: &str = "*";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Pauses {
         self.of(job).is_some()
     }
 
-    /// Why a job is paused: its own pause, or that of all.
+    /// The pause that applies to a job: its own, or that of all jobs.
     pub fn of(&self, job: &str) -> Option<&Pause> {
         self.0.get(job).or_else(|| self.of_all())
     }
@@ -62,7 +62,7 @@ impl Store {
         read(&tx.fetch(jobs::PAUSES_LIST, &args![]).await?)
     }
 
-    /// Pauses a job, or all. `false` says that it was paused before.
+    /// Pauses a job, or all. Returns `false` if it was already paused.
     pub async fn pause(
         &self,
         job: Option<&JobName>,
@@ -72,7 +72,7 @@ impl Store {
         self.change(job, true, actor, now).await
     }
 
-    /// `false` says that it was not paused.
+    /// Resumes a job, or all. Returns `false` if it was not paused.
     pub async fn resume(
         &self,
         job: Option<&JobName>,

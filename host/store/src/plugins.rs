@@ -1,5 +1,4 @@
-//! Versions of plugins: which was seen when and what became of it, what the last of them are made of, and which of them
-//! a person decided for.
+//! Versions of plugins: when each was found and its state, the files of the latest ones, and manual pins.
 
 use domain::id::{Digest, HostId, PluginName};
 use domain::plugin::PluginVersion;
@@ -11,10 +10,10 @@ use crate::error::StoreError;
 use crate::sql::{plugins, releases};
 use crate::store::Store;
 
-/// Files of one plugin that are kept beside the one that runs and the one that is pinned.
+/// Files that are kept per plugin, in addition to the active and the pinned version.
 pub const FILES_KEPT: u32 = 10;
 
-/// A version as the hosts have known it.
+/// A version as recorded by the hosts.
 #[derive(Debug, Clone)]
 pub struct KnownVersion {
     pub digest: String,
@@ -23,25 +22,25 @@ pub struct KnownVersion {
     pub summary: String,
     pub state: String,
     pub reason: Option<String>,
-    /// Who saw it in this state, and when.
+    /// The host that recorded this state, and when.
     pub host: String,
     pub seen_at: Timestamp,
-    /// What it asks for, in JSON; empty if it could not be asked.
+    /// Its requests (imports, statements and so on) as JSON; empty if the plugin could not be queried.
     pub asks: String,
-    /// When it last became what runs.
+    /// When it last became the active version.
     pub released_at: Option<Timestamp>,
-    /// Whether it can run again.
+    /// Whether its file is kept, so that it can be activated again.
     pub kept: bool,
 }
 
-/// What a version is made of.
+/// The file of a version and its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptFile {
     pub bytes: Vec<u8>,
     pub signature: Option<String>,
 }
 
-/// Somebody's word on which version runs, on all hosts.
+/// A person's decision that all hosts run this version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
     pub plugin: PluginName,
@@ -51,7 +50,7 @@ pub struct Pin {
 }
 
 impl Store {
-    /// Keeps a version's state on a host since `now`, and why, with a record in the trail.
+    /// Records a version's state on a host since `now`, and its cause, with an audit record.
     pub async fn put_plugin_version(
         &self,
         version: &PluginVersion,
@@ -71,7 +70,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// What is known of a plugin's versions, those that changed last first.
+    /// Lists the recorded versions of a plugin, the most recently changed first.
     pub async fn plugin_versions(
         &self,
         plugin: &PluginName,
@@ -81,7 +80,7 @@ impl Store {
         rows.iter().map(known).collect()
     }
 
-    /// Keeps what a version is made of; old ones leave.
+    /// Stores the file of a version and removes old files.
     pub async fn keep_plugin_file(
         &self,
         plugin: &PluginName,
@@ -119,7 +118,7 @@ impl Store {
         self.db.fetch(plugins::PINS, &args![]).await?.iter().map(pin).collect()
     }
 
-    /// Has all hosts run this version until the plugin is unpinned, whatever their folders hold.
+    /// Makes all hosts run this version until the plugin is unpinned, regardless of their plugins folders.
     pub async fn pin_plugin(
         &self,
         plugin: &PluginName,
@@ -141,7 +140,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// Lets the folders decide again. `false` says that it was not pinned.
+    /// Lets the plugins folders decide again. Returns `false` if the plugin was not pinned.
     pub async fn unpin_plugin(
         &self,
         plugin: &PluginName,
@@ -182,7 +181,7 @@ pub(crate) async fn put_version(
     tx.execute(plugins::VERSION_PUT, &args).await.map(|_| ())
 }
 
-/// In JSON; empty if it could not be asked.
+/// The requests of a version as JSON; empty if the plugin could not be queried.
 pub(crate) fn asks_of(version: &PluginVersion) -> Result<String, StoreError> {
     let asks = version.asks.as_ref().map(serde_json::to_string).transpose();
     Ok(asks.map_err(|e| StoreError::Corrupt(e.to_string()))?.unwrap_or_default())

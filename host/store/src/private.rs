@@ -1,5 +1,5 @@
-//! Folders and files that only the host's own user may read: they hold payloads and the hashes of tokens.
-//! None of this depends on the process's umask.
+//! Folders and files that only the host's own user may read, because they hold payloads and the hashes of
+//! tokens. None of this depends on the process's umask.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -8,15 +8,15 @@ use std::path::Path;
 
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
-/// Others may do something here.
+/// Permissions of group and others.
 const OTHERS: u32 = 0o077;
-/// Whoever may write in such a folder shares it with others, like `/tmp`.
+/// Users with write access to such a folder share it, as with `/tmp`.
 const STICKY: u32 = 0o1000;
 
-/// Makes a folder, and those above it that do not exist, for this user only. One that exists is left as it is.
+/// Creates a folder and its missing parents for this user only. An existing folder is not changed.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER).create(folder) {
-        // The umask may have taken something away, even from its owner.
+        // The umask may have removed permissions, even those of the owner.
         Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER)),
         Err(_) if folder.is_dir() => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -28,7 +28,7 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file to write to it. `options` say how; one that is made is for this user only.
+/// Opens a file for writing with `options`. A new file is for this user only.
 pub fn open(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
     let existed = file.exists();
     let opened = options.mode(FILE).open(file)?;
@@ -38,15 +38,15 @@ pub fn open(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
     Ok(opened)
 }
 
-/// Makes a file empty for what is written next. It is for this user only, also if it existed.
+/// Creates or truncates a file. It is for this user only, also if it existed.
 pub fn create(file: &Path) -> io::Result<File> {
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE).open(file)?;
     opened.set_permissions(Permissions::from_mode(FILE))?;
     Ok(opened)
 }
 
-/// Takes away what others may do with a folder or file of ours, and says so in the log. What is not there is left out,
-/// and what cannot be corrected is a warning.
+/// Removes the permissions of others on a folder or file of the host, and logs it. A missing path is skipped.
+/// If the permissions cannot be changed, a warning is logged.
 pub fn tighten(path: &Path) {
     let Ok(about) = fs::metadata(path) else { return };
     let mode = about.mode() & 0o7777;

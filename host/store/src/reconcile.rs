@@ -1,5 +1,5 @@
-//! One page of a discovery, reconciled with what is known: items added, refreshed and reopened, within what a run may queue
-//! and a job may have open.
+//! Reconciles one page of a discovery with the known items: items are added, refreshed and reopened, within
+//! the limits of queued items per run and open items per job.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::sql::items;
 
-/// The code of a run that found more than the job may have open.
+/// The error code of a run that found more items than the job may have open.
 pub const TOO_MANY_OPEN: &str = "too-many-open-items";
 
-/// Items that the job may still open. It is counted only for a page that would open one.
+/// Number of items that the job may still open. It is counted only if the page would open one.
 pub(crate) async fn room(
     tx: &mut Tx,
     job: &JobSpec,
@@ -37,7 +37,7 @@ pub(crate) async fn room(
     Ok(most.saturating_sub(usize::try_from(open).unwrap_or_default()))
 }
 
-/// An item that a discovery named and the store knows already.
+/// An item of the page that the store already knows.
 pub(crate) struct Known {
     id: ItemId,
     payload: String,
@@ -78,11 +78,11 @@ pub(crate) struct Reconciler<'a> {
     pub job: &'a JobSpec,
     pub run: RunId,
     pub now: Timestamp,
-    /// Items that this run may still queue; none is no bound.
+    /// Items that this run may still queue; `None` means no limit.
     pub left: Option<u32>,
     /// Items that the job may still open.
     pub room: usize,
-    /// Items of the page for which there was no room.
+    /// Items of the page that were refused because too many are open.
     pub refused: u32,
 }
 
@@ -115,7 +115,7 @@ impl Reconciler<'_> {
         self.left == Some(0)
     }
 
-    /// Whether an item that is not open may be opened; if not, it is found again by a later run.
+    /// Whether an item that is not open may be opened. If not, a later run finds it again.
     fn may_open(&mut self, sum: &mut Discovered) -> bool {
         let refused = !self.full() && self.room == 0;
         self.refused += u32::from(refused);
@@ -131,7 +131,7 @@ impl Reconciler<'_> {
         self.count(changed, sum);
     }
 
-    /// Why items of the page were refused, if any were.
+    /// The reason why items of the page were refused, if any were.
     pub fn error(&self) -> Option<ErrorInfo> {
         let (name, most, refused) = (&self.job.name, self.job.limits.items_open, self.refused);
         let text = format!(
@@ -143,7 +143,7 @@ impl Reconciler<'_> {
 
     fn count(&mut self, changed: u64, sum: &mut Discovered) {
         if changed == 0 {
-            // Another host was faster: its run attempts it.
+            // Another host changed the item first: its run attempts it.
             sum.waiting += 1;
             return;
         }
@@ -176,7 +176,7 @@ impl Reconciler<'_> {
     ) -> Result<(), StoreError> {
         let due = known.state != State::Running && known.due_at <= self.now && !known.queued;
         let queue = due && !self.full();
-        // Writing what is known already would cost a row a run; only absence needs to be seen.
+        // Unconditional writes would cost one row per known item and run; only absence detection needs them.
         if queue || self.job.resolve_when_absent || known.payload != found.payload {
             let args = args![
                 known.id.to_string(),
@@ -187,7 +187,7 @@ impl Reconciler<'_> {
             ];
             let changed = self.tx.execute(items::ITEM_REFRESH, &args).await?;
             if changed == 0 {
-                // Its attempt ended just now. It was found all the same: it must not count as absent.
+                // Its attempt has just ended. It was still found, so it must not count as absent.
                 let args = args![known.id.to_string(), self.run.to_string()];
                 self.tx.execute(items::ITEM_SEEN, &args).await?;
             }
@@ -208,7 +208,7 @@ impl Reconciler<'_> {
         if !self.may_open(sum) {
             return Ok(());
         }
-        // A job that forgets after a while remembers until then, over a resolution too.
+        // A job with `forget_after` keeps the attempt count for that time, even across a resolution.
         let policy = &self.job.retry;
         let forgets = known.exhausted
             || policy.forget_after.is_none()

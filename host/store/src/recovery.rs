@@ -1,4 +1,4 @@
-//! Work of hosts that went away, put back one compare-and-set at a time.
+//! Recovery of items from lost hosts, one compare-and-set at a time.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::error::StoreError;
 use crate::sql::{items, runs};
 use crate::store::Store;
 
-/// Lost items that one transaction puts back at most.
+/// Maximum lost items that one transaction recovers.
 const RECOVER_BATCH: u32 = 500;
 
-/// What was put back of one lost item.
+/// A recovered item in its new state.
 #[derive(Debug, Clone)]
 pub struct Recovered {
     pub job: JobName,
@@ -27,8 +27,8 @@ pub struct Recovered {
 }
 
 impl Store {
-    /// Puts back what hosts held whose lease ran out, and what `former` (this host before its
-    /// restart) held. Each move is one row's compare-and-set: an item is never in two places.
+    /// Recovers items whose lease expired, and items that `former` (this host before its restart) held. Each
+    /// recovery is one row's compare-and-set: an item is never in two places.
     pub async fn recover(
         &self,
         former: Option<HostId>,
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-/// What was lost, by who held it: those ran together.
+/// Groups lost items by their former host: those ran together.
 fn by_host(rows: &[Row]) -> Result<BTreeMap<String, Vec<&Row>>, StoreError> {
     let mut hosts: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
     for row in rows {
@@ -123,7 +123,7 @@ async fn put_back(
     ];
     tx.execute(items::ATTEMPT_ADD, &args).await?;
     if let Some(run) = row.opt_text("run_id")?.filter(|_| poisoned) {
-        // It gets no attempt in its run any more: the run must not wait for one.
+        // The item gets no further attempt in its run, so the run must not wait for one.
         tx.execute(runs::RUN_DONE, &args![run, 1_i64, 1_i64, now]).await?;
     }
     let detail = format!("held by host {host} at epoch {epoch}; crash {crashes} in a row; now {state}");

@@ -1,4 +1,5 @@
-//! Which version of each plugin runs on all hosts, and which one is to take over: decided here, in one transaction each.
+//! Releases: the active version of each plugin on all hosts, and the candidate to replace it. Each decision
+//! is one transaction.
 
 use std::collections::BTreeMap;
 
@@ -19,17 +20,17 @@ use self::decide::known;
 pub(crate) use self::decide::{By, decide};
 pub use self::decide::{Decision, Found};
 
-/// Where a plugin's versions stand.
+/// The release state of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     pub plugin: PluginName,
-    /// None: a person took the plugin out of use.
+    /// `None`: a person took the plugin out of use.
     pub stable: Option<Digest>,
     pub since: Timestamp,
-    /// Who or what decided so, for the trail.
+    /// The cause of this state, for the audit trail.
     pub cause: String,
     pub candidate: Option<Candidate>,
-    /// The stable version or the candidate was uploaded: it does not depend on the plugins folders.
+    /// The stable version or the candidate was uploaded, so it does not depend on the plugins folders.
     pub uploaded: bool,
 }
 
@@ -38,7 +39,7 @@ pub struct Candidate {
     pub digest: Digest,
     pub stage: Stage,
     pub since: Timestamp,
-    /// What it asks for that the stable version does not.
+    /// Requests that the stable version does not have.
     pub wants: Vec<String>,
 }
 
@@ -47,7 +48,7 @@ impl Store {
         self.db.fetch(releases::ALL, &args![]).await?.iter().map(release).collect()
     }
 
-    /// What becomes of a version that a host found, by these rules. Said once, it holds for all hosts.
+    /// Decides about a version that a host found, by these rules. The decision holds for all hosts.
     pub async fn decide_version(
         &self,
         found: &Found<'_>,
@@ -62,7 +63,7 @@ impl Store {
         Ok(decision)
     }
 
-    /// Adds what attempts came to on one host.
+    /// Adds the results of attempts on one host.
     pub async fn add_tried(
         &self,
         plugin: &PluginName,
@@ -75,7 +76,7 @@ impl Store {
         self.db.execute(releases::TRIED_ADD, &args).await.map(|_| ())
     }
 
-    /// What attempts came to on all hosts, since the trial began.
+    /// The results of attempts on all hosts since the trial began.
     pub async fn tried(&self, plugin: &PluginName) -> Result<BTreeMap<Digest, Tried>, StoreError> {
         let one = |row: &Row| {
             let number = |column| row.int(column).map(|n| u64::try_from(n).unwrap_or_default());
@@ -85,7 +86,7 @@ impl Store {
         self.db.fetch(releases::TRIED, &args![plugin.as_str()]).await?.iter().map(one).collect()
     }
 
-    /// The candidate takes over. `false` says that it is the candidate no more.
+    /// Makes the candidate stable. Returns `false` if it is no longer the candidate.
     pub async fn promote_candidate(
         &self,
         plugin: &PluginName,
@@ -104,8 +105,8 @@ impl Store {
         Ok(true)
     }
 
-    /// The candidate leaves, and does not come back by itself; an alert of each job says why. `false` says that it is the
-    /// candidate no more.
+    /// Removes the candidate and quarantines it, and raises an alert for each job. Returns `false` if it is
+    /// no longer the candidate.
     pub async fn roll_back_candidate(
         &self,
         plugin: &PluginName,
@@ -135,7 +136,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Somebody approves of a version: what waits goes on, and what is in quarantine may be found again.
+    /// Approves a version manually: a waiting candidate continues, and a quarantined version may be found
+    /// again.
     pub async fn approve_version(
         &self,
         plugin: &PluginName,
@@ -162,7 +164,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// Somebody has a kept version take over now, whatever stage it is in.
+    /// Makes a kept version stable manually, whatever its stage.
     pub async fn promote_version(
         &self,
         plugin: &PluginName,
@@ -182,7 +184,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// Somebody takes a version out of the way. `false` says that it is what runs.
+    /// Quarantines a version manually. Returns `false` if it is the stable version.
     pub async fn quarantine_version(
         &self,
         plugin: &PluginName,
@@ -201,7 +203,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Somebody takes a plugin out of use, on all hosts. `false` says that it is not in use.
+    /// Takes a plugin out of use manually, on all hosts. Returns `false` if it is not in use.
     pub async fn retire_plugin(
         &self,
         plugin: &PluginName,
@@ -219,7 +221,7 @@ impl Store {
     }
 }
 
-/// The row, and nobody else changes it until the end of the transaction.
+/// Fetches the row and locks it until the end of the transaction.
 pub(crate) async fn locked(tx: &mut Tx, plugin: &PluginName) -> Result<Option<Release>, StoreError> {
     tx.fetch(releases::ONE, &args![plugin.as_str()]).await?.first().map(release).transpose()
 }
@@ -259,7 +261,7 @@ async fn put_candidate(
     tx.execute(releases::TRIED_FORGET, &args![plugin.as_str()]).await.map(|_| ())
 }
 
-/// It leaves, if it is the candidate.
+/// Quarantines a version, and removes it if it is the candidate.
 async fn quarantine(
     tx: &mut Tx,
     plugin: &PluginName,

@@ -1,4 +1,4 @@
-//! Attempts that ended, as they can be made again.
+//! Ended attempts, in a form that can be replayed.
 
 use domain::id::JobName;
 use domain::item::Claimed;
@@ -12,22 +12,23 @@ use crate::items::{error_of, in_batch};
 use crate::sql::items;
 use crate::store::Store;
 
-/// An attempt as it was recorded, and what it began with as far as that is known.
+/// An attempt as it was recorded, with its initial state as far as that is known.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// Its payload, series and batch are the item's of today: what they were is not recorded.
+    /// Payload, series and batch are the current ones of the item: their earlier values are not recorded.
     pub item: Claimed,
     pub verdict: String,
     pub error: Option<ErrorInfo>,
     pub note: Option<String>,
-    /// The version that ran.
+    /// The plugin version that ran.
     pub digest: Option<String>,
     pub usage: Usage,
     pub ended_at: Timestamp,
 }
 
 impl Store {
-    /// The last attempts of a job that came to an end of their own, the newest first: none that lost its host.
+    /// The last attempts of a job that ended on their own, the newest first. Lost and interrupted attempts
+    /// are left out.
     pub async fn attempts_to_replay(&self, job: &JobName, limit: u32) -> Result<Vec<Recorded>, StoreError> {
         let rows = self.db.fetch(items::ATTEMPTS_TO_REPLAY, &args![job.as_str(), limit]).await?;
         rows.iter().map(recorded).collect()
@@ -58,7 +59,7 @@ fn recorded(row: &Row) -> Result<Recorded, StoreError> {
 fn claimed(row: &Row) -> Result<Claimed, StoreError> {
     let number = row.count("number")?;
     let found_by = row.opt_parse("run_id")?;
-    // The first of its series remembers none before it.
+    // The first attempt of a series has no predecessor.
     let first = number <= 1;
     Ok(Claimed {
         id: row.parse("item_id")?,
@@ -66,7 +67,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         key: row.text("item_key")?,
         payload: row.text("payload")?,
         attempts: number.saturating_sub(1),
-        // Attempts do not record it: a replay is the first of its row.
+        // Attempts do not record deferrals, so a replay is treated as the first in a row.
         deferrals: 0,
         series: row.count("series")?,
         epoch: row.int("epoch")?,

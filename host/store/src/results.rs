@@ -1,4 +1,5 @@
-//! How far a run is, and what became of its items over all their attempts: read from the trail, so nothing is counted twice.
+//! Progress of a run, and the results of its items over all their attempts. They are read from the recorded
+//! attempts, so nothing is counted twice.
 
 use domain::alert::FailedItem;
 use domain::id::RunId;
@@ -9,24 +10,25 @@ use crate::error::StoreError;
 use crate::sql::runs;
 use crate::store::Store;
 
-/// Failed items that a result lists.
+/// Maximum failed items that a result lists.
 const LISTED_MAX: u32 = 1_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunResult {
     /// Items that the run queued.
     pub total: u32,
-    /// Of them, those that had their attempt in the run, or need none any more. A finished run has no others.
+    /// The part of them that had an attempt in the run, or no longer needs one. In a finished run, all items
+    /// are done.
     pub done: u32,
     pub success: u32,
-    /// Failed for good: they wait for a person, or for a run that begins them anew.
+    /// Failed for good: they wait for a person, or for a run that starts them again.
     pub failed: u32,
-    /// The item that was brought to its end last.
+    /// The item that ended last.
     pub last: Option<Ended>,
 }
 
 impl RunResult {
-    /// The progress of the run, of `total`: what [`crate::runs::RunView::done`] says.
+    /// The progress of the run, out of `total`: equals [`crate::runs::RunView::done`].
     pub fn current(&self) -> u32 {
         self.done
     }
@@ -40,20 +42,22 @@ pub struct Ended {
 }
 
 impl Store {
-    /// Nothing if there is no such run.
+    /// Returns `None` if there is no such run.
     pub async fn run_result(&self, run: RunId) -> Result<Option<RunResult>, StoreError> {
         let id = run.to_string();
         let counts = self.db.fetch(runs::RUN_RESULT, &args![id.as_str()]).await?;
         let Some(counts) = counts.first() else { return Ok(None) };
         let last = self.db.fetch(runs::RUN_LAST_ENDED, &args![id]).await?;
         let (total, done) = (counts.count("queued")?, counts.count("done")?);
-        // Attempts that an earlier version recorded may belong to a run that found their item without queueing it.
+        // Attempts recorded by an earlier version may belong to a run that found their item without queueing
+        // it.
         let success = counts.count("success")?.min(total);
         let failed = counts.count("failed")?.min(total - success);
         Ok(Some(RunResult { total, done, success, failed, last: last.first().map(ended).transpose()? }))
     }
 
-    /// Items of a run that failed for good, in the order in which they did: the first ones, up to a number and a size.
+    /// Lists the first items of a run that failed for good, by the time of failure, limited in number and
+    /// size.
     pub async fn run_failures(&self, run: RunId) -> Result<Vec<FailedItem>, StoreError> {
         let (rows, _) = self.db.some(runs::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
         rows.iter().map(failure).collect()

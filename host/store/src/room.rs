@@ -1,6 +1,6 @@
-//! How much a job may leave in the store: keys, and open items that jobs added. Without a bound one job could fill the
-//! database of all. To count at each write would cost more than the write, so it is done seldom, and what is written in
-//! between is taken for new.
+//! Limits on the data that a job may leave in the store: keys, and open items that jobs added. Without them,
+//! one job could fill the database of all. Counting on every write is too expensive, so counts are cached for
+//! up to a minute, and writes in between are assumed to add new rows.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,9 @@ use crate::kv;
 use crate::sql::{Sql, events, items};
 use crate::store::Store;
 
-/// What other hosts write is heard of after this.
+/// How long a count is cached. Writes of other hosts become visible after this.
 const COUNT_HOLDS: SignedDuration = SignedDuration::from_secs(60);
-/// The same near the bound, where what was deleted is heard of sooner, too.
+/// The same near the limit, so that deletions become visible sooner, too.
 const NEAR_COUNT_HOLDS: SignedDuration = SignedDuration::from_secs(1);
 
 #[derive(Default)]
@@ -34,11 +34,11 @@ struct Counted {
     at: Timestamp,
 }
 
-/// Of one kind, for one job.
+/// The limit of one kind for one job.
 #[derive(Clone, Copy)]
 struct Bound {
     most: usize,
-    /// As many as one attempt may write: the bound is near when no more is left.
+    /// Maximum that one attempt may write. If the room left is smaller than this, the limit is near.
     attempt: usize,
 }
 
@@ -58,7 +58,8 @@ impl Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Far from the bound it does not matter whether one more is new: it is taken for that.
+    /// Takes one if the limit is far away. It is assumed to be new, because far from the limit that does not
+    /// matter.
     fn take_far(&self, job: &JobName, bound: Bound, now: Timestamp) -> bool {
         let mut jobs = self.jobs();
         let Some(counted) = jobs.get_mut(job) else { return false };
@@ -67,7 +68,7 @@ impl Counts {
         far
     }
 
-    /// Whether there is room for a new one, which is then taken. None if they have to be counted first.
+    /// Takes one if there is room. Returns `None` if they have to be counted first.
     fn take(&self, job: &JobName, bound: Bound, now: Timestamp) -> Option<bool> {
         let mut jobs = self.jobs();
         let counted = jobs.get_mut(job).filter(|counted| counted.holds(bound, now))?;
@@ -76,7 +77,7 @@ impl Counts {
         Some(room)
     }
 
-    /// The same, once it was counted.
+    /// The same with a fresh count.
     fn take_of(&self, job: &JobName, bound: Bound, number: usize, now: Timestamp) -> bool {
         let room = number < bound.most;
         self.jobs().insert(job.clone(), Counted { number: number + usize::from(room), at: now });
@@ -85,7 +86,7 @@ impl Counts {
 }
 
 impl Store {
-    /// Whether the job may set this key: it keeps fewer than it may, or it keeps this one already.
+    /// Whether the job may set this key: it has fewer keys than allowed, or this key exists already.
     pub(crate) async fn may_keep(
         &self,
         job: &JobSpec,
@@ -101,7 +102,8 @@ impl Store {
         Ok(kept.is_some() || self.take(&self.room.keys, events::KV_COUNT, &job.name, bound, now).await?)
     }
 
-    /// Whether this job may add an item to the other, or to itself: fewer are open there than it may have.
+    /// Whether `job` may add an item to job `to` (which may be itself): `to` has fewer open items than
+    /// allowed.
     pub(crate) async fn may_add(
         &self,
         job: &JobSpec,
@@ -123,7 +125,8 @@ impl Store {
         if let Some(room) = counts.take(job, bound, now) {
             return Ok(room);
         }
-        // No further than to the bound. Keys that have ended count until they are removed: an index is all that is read.
+        // Counts no further than to the limit. Expired keys count until they are removed, so that the count
+        // reads only an index.
         let most = i64::try_from(bound.most).unwrap_or(i64::MAX);
         let rows = self.db.fetch(count, &args![job.as_str(), most]).await?;
         let number = rows.first().map(|row| row.int("number")).transpose()?.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Runs: a discovery reconciled page by page with what is known, then its progress.
+//! Runs: their discovery, reconciled page by page with the known items, and their progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +18,12 @@ use crate::sql::{items, runs};
 use crate::store::Store;
 
 impl Store {
-    /// The oldest run of `job` that waits for its discovery, or lost the host that did it.
+    /// Claims the oldest run of `job` that waits for its discovery, or whose discovering host was lost.
     pub async fn claim_run(&self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
         self.claim_run_lapsed(job, lease, lease.now).await
     }
 
-    /// The same; only a lease that ended before `lapsed_before` is lost.
+    /// Like [`Store::claim_run`], but only a lease that ended before `lapsed_before` counts as lost.
     pub async fn claim_run_lapsed(
         &self,
         job: &JobName,
@@ -47,7 +47,7 @@ impl Store {
                 claimed_at: lease.now,
             })
         };
-        // Read before it counts: what cannot be read would be held by nobody.
+        // Decoded before the commit: no task would work on a claimed run that cannot be decoded.
         let run = rows.first().map(claimed).transpose()?;
         tx.commit().await?;
         if run.is_some() {
@@ -56,14 +56,15 @@ impl Store {
         Ok(run)
     }
 
-    /// Where a run's discovery goes on: after a crash at the page that was not committed.
+    /// The cursor at which a run's discovery continues: after a crash, at the first page that was not
+    /// committed.
     pub async fn page_cursor(&self, run: RunId) -> Result<Option<String>, StoreError> {
         let rows = self.db.fetch(runs::RUN_QUEUED, &args![run.to_string()]).await?;
         rows.first().map_or(Ok(None), |row| row.opt_text("page_cursor"))
     }
 
-    /// Reconciles one page with what is known, together with the cursor after it. The last page ends the discovery:
-    /// were they two commits, a crash between them would begin the run anew, and do again what it did.
+    /// Reconciles one page with the known items and stores the cursor after it. The last page also ends the
+    /// discovery. With two commits, a crash between them would restart the run and repeat its work.
     pub async fn put_page(
         &self,
         run: &ClaimedRun,
@@ -113,7 +114,7 @@ impl Store {
         Ok((Committed::Applied, sum))
     }
 
-    /// Ends a discovery that cannot go on. What its pages queued is attempted all the same.
+    /// Ends a discovery that cannot continue. The items that its pages queued are still attempted.
     pub async fn fail_discovery(
         &self,
         run: &ClaimedRun,
@@ -126,7 +127,7 @@ impl Store {
         Ok(if changed == 1 { Committed::Applied } else { Committed::Stale })
     }
 
-    /// Shutdown in the middle of a discovery: whoever is next goes on.
+    /// Releases a discovery at a shutdown, so that another process continues it.
     pub async fn release_run(&self, run: &ClaimedRun) -> Result<(), StoreError> {
         let args = args![run.id.to_string(), run.epoch, run.attempt_id.to_string()];
         self.db.execute(runs::RUN_RELEASE, &args).await.map(|_| ())
@@ -137,13 +138,13 @@ impl Store {
         rows.first().map(run_view).transpose()
     }
 
-    /// The newest first.
+    /// Lists runs, the newest first.
     pub async fn runs(&self, job: Option<&str>, limit: u32) -> Result<Vec<RunView>, StoreError> {
         self.db.fetch(runs::RUNS_LIST, &args![job, limit]).await?.iter().map(run_view).collect()
     }
 }
 
-/// The end of a discovery, in the transaction of its last page, which is fenced: how many items were absent.
+/// Ends a discovery in the transaction of its last page, which is fenced. Returns the number of absent items.
 async fn complete(tx: &mut Tx, job: &JobSpec, run: &ClaimedRun, now: Timestamp) -> Result<u32, StoreError> {
     let id = run.id.to_string();
     let absent = match job.resolve_when_absent {
@@ -155,8 +156,8 @@ async fn complete(tx: &mut Tx, job: &JobSpec, run: &ClaimedRun, now: Timestamp) 
     Ok(absent)
 }
 
-/// Resolves what the run's complete discovery did not find. Other runs that waited for a first attempt
-/// of such an item wait for it no longer.
+/// Resolves the items that the run's complete discovery did not find. Other runs no longer wait for the first
+/// attempt of such an item.
 async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -> Result<u32, StoreError> {
     let name = job.name.as_str();
     let rows = tx.fetch(items::ITEMS_RESOLVE_ABSENT, &args![name, run, now, SQL_COMMIT]).await?;
@@ -173,7 +174,7 @@ async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -
     Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
 }
 
-/// A run as people see it.
+/// A run as it is shown to people.
 #[derive(Debug, Clone)]
 pub struct RunView {
     pub id: RunId,
@@ -181,9 +182,9 @@ pub struct RunView {
     pub started_by: String,
     pub state: String,
     pub discovered: Discovered,
-    /// Queued items that had their attempt.
+    /// Queued items that had their attempt in this run.
     pub done: u32,
-    /// Of those, the ones whose attempt failed.
+    /// The part of them whose attempt failed.
     pub failed: u32,
     pub error: Option<ErrorInfo>,
     pub digest: Option<String>,
@@ -193,7 +194,7 @@ pub struct RunView {
 }
 
 impl RunView {
-    /// One line for people: found, attempted, and why the others were not.
+    /// A one-line summary for people: items found, attempted and skipped, with the reasons.
     pub fn summary(&self) -> String {
         let Discovered { found, queued, waiting, over_cap, manual, absent } = self.discovered;
         let skipped = waiting + over_cap + manual;

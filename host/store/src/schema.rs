@@ -1,6 +1,6 @@
-//! How the tables of a database compare with those of this version, and who may change them. An older host that is running
-//! does not know the tables of a newer version, so only a host that starts and `tidemill migrate` change them, and on
-//! Postgres neither does while another host is running.
+//! Compares a database's tables with those of this version, and decides who may change them. A running host
+//! of an older version does not know newer tables. So only a starting host and `tidemill migrate` change
+//! them, and on Postgres only while no other host is running.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,34 +16,34 @@ use crate::migrate::{self, Applied};
 use crate::sqlite_file::SqliteFile;
 use crate::store;
 
-/// What opening a store may do to its tables.
+/// The table changes that opening a store may make.
 #[derive(Debug, Clone, Copy)]
 pub enum Opening {
-    /// Makes the tables, or upgrades those of an older version. On Postgres an upgrade is refused while a host is running:
-    /// one that writes a heartbeat within the time of a `lease`.
+    /// Creates the tables, or upgrades those of an older version. On Postgres, an upgrade is refused while a
+    /// host is running, that is, while it writes a heartbeat within the time of a `lease`.
     Upgrade { lease: Duration },
-    /// Refuses any tables but those of this version.
+    /// Refuses any tables except those of this version.
     AsIs,
 }
 
 impl Opening {
-    /// Upgrades, if no host with the usual times of leases is running.
+    /// Upgrades unless a host with the usual lease time is running.
     pub const UPGRADE: Opening = Opening::Upgrade { lease: Duration::from_secs(15) };
 }
 
-/// The tables of a database, beside those of this version.
+/// The tables of a database, compared with those of this version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema {
-    /// The number of the last migration that the database has; none if it has no tables of ours.
+    /// The number of the database's last migration; `None` if it has no tables of the host.
     pub present: Option<i64>,
     /// The number of the last migration of this version.
     pub latest: i64,
-    /// What an upgrade would apply: number and name.
+    /// Number and name of the migrations that an upgrade would apply.
     pub pending: Vec<(i64, &'static str)>,
 }
 
 impl Schema {
-    /// Looks at a database and changes nothing. Refuses tables of a newer version, and of a different build.
+    /// Reads a database's schema without changes. Refuses tables of a newer version or of a different build.
     pub async fn of(config: &StoreConfig) -> Result<Schema, StoreError> {
         if !config.is_postgres() {
             return of_file(&config.url).await;
@@ -58,7 +58,7 @@ impl Schema {
         self.present.is_some() && self.pending.is_empty()
     }
 
-    /// Why a store with these tables is not opened as it is.
+    /// The error for a store whose tables do not have this version.
     fn refusal(&self, url: &str) -> StoreError {
         let (url, latest, version) = (store::hide_password(url), self.latest, env!("CARGO_PKG_VERSION"));
         StoreError::Unusable(match self.present {
@@ -75,7 +75,7 @@ impl Schema {
     }
 }
 
-/// Refuses a file whose tables are not those of this version.
+/// Refuses a file whose tables do not have this version.
 pub(crate) async fn check_file(url: &str) -> Result<(), StoreError> {
     let schema = of_file(url).await?;
     if schema.is_current() { Ok(()) } else { Err(schema.refusal(url)) }
@@ -134,16 +134,17 @@ async fn of_postgres(connection: &mut PgConnection) -> Result<Schema, StoreError
 
 const APPLIED: &str = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
 
-/// Hosts that did not stop, in columns that each version has, and the milliseconds since their last heartbeat.
+/// Hosts that did not stop, and the milliseconds since their last heartbeat. Uses only columns that each
+/// version has.
 const UNSTOPPED: &str = "SELECT id, name, heartbeat_at_ms,
         CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - heartbeat_at_ms
     FROM tidemill.host WHERE stopped_at_ms IS NULL ORDER BY name, id";
 
-/// Between two looks at the heartbeats of others.
+/// Interval between two reads of the other hosts' heartbeats.
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 
-/// Refuses to upgrade while a host is running. A heartbeat that is old by the database's clock is no sign of one; a later
-/// one may be that of a host that was killed, so it counts only once it moves.
+/// Refuses to upgrade while a host is running. A heartbeat that is too old by the database's clock is
+/// ignored. A recent one may be from a host that was killed, so it counts only once it changes.
 async fn check_hosts(connection: &mut PgConnection, present: i64, lease: Duration) -> Result<(), StoreError> {
     let until = Instant::now() + lease;
     let old = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
@@ -159,7 +160,7 @@ async fn check_hosts(connection: &mut PgConnection, present: i64, lease: Duratio
             hosts.iter().filter(|(id, _, beat, _)| first.get(id).is_some_and(|first| first != beat));
         let running: Vec<String> = running.map(|(id, name, ..)| format!("{name:?} ({id})")).collect();
         if !running.is_empty() {
-            // Another host that started at the same time may have upgraded it.
+            // Another host that started at the same time may have upgraded the tables.
             let schema = of_postgres(connection).await?;
             return if schema.is_current() { Ok(()) } else { Err(hosts_run(present, &schema, &running)) };
         }

@@ -1,4 +1,4 @@
-//! The scope of one attempt: grants checked, reads answered, effects buffered, SQL transactions held open.
+//! The scope of one attempt: it checks grants, serves reads, buffers effects and holds SQL transactions open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,11 +37,11 @@ use self::sql::Ran;
 pub struct AttemptScope {
     store: Arc<Store>,
     job: Arc<JobSpec>,
-    /// None for a discovery: it reads, and what it writes is dropped.
+    /// `None` for a discovery: it can read, and its writes are dropped.
     item: Option<Claimed>,
     now: Timestamp,
     hold: Hold,
-    /// For a trial: nothing is taken from those who work, and it is never ended but undone.
+    /// Set for a replay: it takes nothing from working attempts, and is always rolled back.
     replayed: bool,
     state: Mutex<State>,
 }
@@ -56,18 +56,18 @@ struct State {
     figures: Vec<Figure>,
     locks: BTreeSet<String>,
     open: BTreeMap<String, Tx>,
-    /// Datasources that were written to, and those whose transaction a failed statement undid.
+    /// Datasources that were written to, and those whose transaction was undone by a failed statement.
     wrote: BTreeSet<String>,
     undone: BTreeSet<String>,
-    /// What a database said of another transaction that stood in this attempt's way, each time that it was tried.
+    /// The error of a statement that conflicted with another transaction in each try.
     contended: Option<String>,
     statements: u32,
     bytes: usize,
-    /// Set by the end, so that nothing can follow it.
+    /// Set at the end, so that no call can follow it.
     ended: bool,
 }
 
-/// Order of events made by this process.
+/// Orders the events of this process.
 static SEQ: AtomicI64 = AtomicI64::new(0);
 
 impl Store {
@@ -107,20 +107,21 @@ impl AttemptScope {
         self.hold.now().unwrap_or(self.now)
     }
 
-    /// What others see of a key.
+    /// The committed value of a key.
     async fn stored(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
         let job = self.job.name.as_str();
         kv::read(&self.store.db, job, bucket, key, self.now()).await.map_err(unavailable)
     }
 
-    /// While the store is away nobody can tell: the attempt does not fail for that, since it ends when the store is back.
-    /// What keeps nothing takes no room.
+    /// Whether there is room in the store. If the store is unreachable, the answer is yes: the attempt need
+    /// not fail for that, since it ends only when the store is back. Discoveries and replays store nothing
+    /// and always have room.
     async fn has_room(&self, room: impl Future<Output = Result<bool, StoreError>>) -> bool {
         let keeps = self.item.is_some() && !self.replayed;
         !keeps || room.await.unwrap_or(true)
     }
 
-    /// The state, if this may be written to the key.
+    /// Checks that the value may be written to the key. Returns the locked state.
     async fn writing(
         &self,
         bucket: &str,
@@ -205,7 +206,7 @@ impl Scope for AttemptScope {
         Ok(state.kv.swap(bucket, key, swap, stored))
     }
 
-    /// Keys as they are stored; what this attempt wrote is not among them yet.
+    /// Lists committed keys, without this attempt's own writes.
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
         self.granted("keyvalue")?;
         check_key("a bucket name", bucket)?;

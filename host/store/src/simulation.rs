@@ -1,5 +1,5 @@
-//! For the simulator alone (feature `simulation`, which nothing that ships turns on): defects that can be put into the
-//! statements, questions that only an observer asks, and a process that begins anew on the same connections.
+//! Support for the simulator (feature `simulation`, never enabled in shipped builds): defects that can be put
+//! into statements, queries for an observer, and a process restart on the same connections.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,11 +11,11 @@ use crate::db::{Db, Most};
 use crate::error::StoreError;
 use crate::store::Store;
 
-/// A defect of one statement: the first place of `from` in it reads `to`.
+/// A defect of one statement: `to` replaces the first occurrence of `from`.
 #[derive(Debug)]
 pub struct Fault {
     pub name: &'static str,
-    /// What the statement begins with, to tell it from others.
+    /// The beginning of the statement, which identifies it.
     statement: &'static str,
     from: &'static str,
     to: &'static str,
@@ -129,7 +129,7 @@ pub fn put(fault: Option<usize>) {
     PRESENT.set(fault);
 }
 
-/// A statement as this thread sees it.
+/// The text of a statement with this thread's fault.
 pub(crate) fn seen(text: &'static str) -> &'static str {
     let Some((number, fault)) = PRESENT.get().and_then(|number| Some((number, FAULTS.get(number)?))) else {
         return text;
@@ -139,17 +139,17 @@ pub(crate) fn seen(text: &'static str) -> &'static str {
     }
     static SEEN: Mutex<BTreeMap<(usize, &str), &str>> = Mutex::new(BTreeMap::new());
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    // One text for each fault and statement, for as long as the simulator runs.
+    // Leaks one text for each fault and statement, for the duration of the simulator.
     seen.entry((number, text)).or_insert_with(|| text.replacen(fault.from, fault.to, 1).leak())
 }
 
 impl Store {
-    /// The rows of a reading statement.
+    /// Fetches the rows of a reading statement.
     pub async fn ask(&self, sql: &str) -> Result<Vec<Vec<Value>>, StoreError> {
         Store::rows(&self.db, sql).await
     }
 
-    /// The same of a business database.
+    /// The same on a business database.
     pub async fn ask_business(&self, datasource: &str, sql: &str) -> Result<Vec<Vec<Value>>, StoreError> {
         let away = |e: domain::scope::ScopeError| StoreError::Unavailable(e.to_string());
         Store::rows(self.datasources.get(datasource).map_err(away)?, sql).await
@@ -161,7 +161,7 @@ impl Store {
         Ok(rows.into_iter().map(crate::db::Row::into_values).collect())
     }
 
-    /// A statement on a business database, committed.
+    /// Runs a statement on a business database and commits it.
     pub async fn tell(&self, datasource: &str, sql: &str) -> Result<(), StoreError> {
         let away = |e: domain::scope::ScopeError| StoreError::Unavailable(e.to_string());
         let mut tx = self.datasources.get(datasource).map_err(away)?.begin().await?;
@@ -169,7 +169,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// As a process that was killed and started again: it knows nothing of what it claimed.
+    /// Simulates a restart after a kill: the process forgets its claims.
     pub fn begin_anew(&self) {
         self.taken.lock().clear();
     }

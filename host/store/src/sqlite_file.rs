@@ -1,5 +1,5 @@
-//! The file of an SQLite database. Its address is taken apart in this one place, for everything that opens, locks,
-//! compares or shows the file: a path is a path, and `%41` in it is three characters.
+//! The file of an SQLite database. Only this module parses its address, for all code that opens, locks,
+//! compares or shows the file: a path is taken literally, and `%41` in it is three characters.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::{leftover, private};
 
-/// Which file a path leads to. All names of a file have the same one: through links, and in other mounts.
+/// The identity of a file. All paths to a file have the same one, through links and in other mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -22,7 +22,7 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// None: there is no such file.
+    /// `None` if there is no such file.
     pub fn of(path: &Path) -> Option<FileId> {
         fs::metadata(path).ok().map(|file| FileId { device: file.dev(), inode: file.ino() })
     }
@@ -50,13 +50,13 @@ pub struct SqliteFile {
 }
 
 impl SqliteFile {
-    /// None: the address is another database's.
+    /// `None` if the address is of another kind of database.
     pub fn of(url: &str) -> Option<Result<SqliteFile, String>> {
         let (path, parameters) = split_file(url)?;
         Some(SqliteFile::new(Path::new(path), parameters))
     }
 
-    /// A relative path starts from the working directory.
+    /// A relative path starts at the working directory.
     pub fn new(path: &Path, parameters: &str) -> Result<SqliteFile, String> {
         let in_memory =
             |pair: &str| ["mode=memory", "vfs=memdb"].contains(&pair.to_ascii_lowercase().as_str());
@@ -68,7 +68,7 @@ impl SqliteFile {
         Ok(SqliteFile { path, parameters: parameters.to_owned() })
     }
 
-    /// The address that leads to this file again.
+    /// The address of this file.
     pub fn url(&self) -> String {
         let name_has_mark = self.path.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'?'));
         let mark = if name_has_mark || !self.parameters.is_empty() { "?" } else { "" };
@@ -79,18 +79,18 @@ impl SqliteFile {
         &self.path
     }
 
-    /// Which file it is now. None: there is none.
+    /// The current identity of the file; `None` if there is no file.
     pub fn id(&self) -> Option<FileId> {
         FileId::of(&self.path)
     }
 
-    /// Whether both are one file, also if it does not exist yet.
+    /// Whether both are the same file, also if it does not exist yet.
     pub fn is_same(&self, other: &SqliteFile) -> bool {
         let ids = (self.id(), other.id());
         (ids.0.is_some() && ids.0 == ids.1) || real_path(&self.path) == real_path(&other.path)
     }
 
-    /// Makes the file and its folder if they do not exist, and returns the file's path without links.
+    /// Creates the file and its folder if they do not exist. Returns the file's path with all links resolved.
     pub fn make(&self) -> Result<PathBuf, String> {
         if self.path.is_dir() {
             return Err("it is a folder: name a file in it".to_owned());
@@ -115,7 +115,7 @@ impl SqliteFile {
         Ok(real)
     }
 
-    /// The path without links of a file that exists. It is not changed.
+    /// The path of an existing file with all links resolved. The file is not changed.
     pub fn found(&self) -> Result<Option<PathBuf>, String> {
         let real = real_path(&self.path);
         leftover::check(&real)?;
@@ -123,16 +123,17 @@ impl SqliteFile {
         Ok(real.is_file().then_some(real))
     }
 
-    /// Whether there is no file, or nothing in it.
+    /// Whether there is no file, or an empty one.
     pub fn is_empty(&self) -> bool {
         fs::metadata(&self.path).map_or(true, |file| file.is_file() && file.len() == 0)
     }
 
-    /// A file that exists is not opened: closing it would release the locks that SQLite has on it in this process.
+    /// Does not open an existing file: closing it would release the locks that SQLite has on it in this
+    /// process.
     fn made(&self) -> std::io::Result<PathBuf> {
         match self.path.canonicalize() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // Through a link, as SQLite would.
+                // Follows a link, as SQLite would.
                 private::open(OpenOptions::new().create(true).append(true), &self.path)?;
                 self.path.canonicalize()
             }
@@ -140,7 +141,8 @@ impl SqliteFile {
         }
     }
 
-    /// Keeps other users from the database at this real path, and from the files that SQLite makes beside it.
+    /// Removes access of other users to the database at this real path, and to the files that SQLite creates
+    /// beside it.
     pub fn tighten(real: &Path) {
         for end in ["", "-wal", "-shm", "-journal", ".host-lock"] {
             private::tighten(&with_end(real, end));
@@ -148,7 +150,7 @@ impl SqliteFile {
     }
 
     pub(crate) fn options(&self) -> Result<SqliteConnectOptions, sqlx::Error> {
-        // The driver decodes a path that is part of an address. It gets the parameters only.
+        // The driver would decode a path in an address, so it gets only the parameters.
         let options: SqliteConnectOptions = format!("sqlite://file?{}", self.parameters).parse()?;
         Ok(options.in_memory(false).filename(&self.path))
     }
@@ -160,14 +162,14 @@ impl fmt::Display for SqliteFile {
     }
 }
 
-/// The path of a file beside the database, whose name begins with the database's.
+/// The path of a file beside the database: the database's path with `end` appended.
 pub fn with_end(real: &Path, end: &str) -> PathBuf {
     let mut name = real.as_os_str().to_owned();
     name.push(end);
     name.into()
 }
 
-/// SQLite takes paths as texts.
+/// SQLite takes paths as text.
 fn check_text(path: &Path) -> Result<(), String> {
     match path.to_str() {
         None => Err(format!("the path {path:?} is not UTF-8, which SQLite needs: rename the folder or file")),
@@ -176,7 +178,7 @@ fn check_text(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Without links, as far as the path exists.
+/// Resolves links as far as the path exists.
 fn real_path(path: &Path) -> PathBuf {
     let real = |ancestor: &Path| {
         let rest = path.strip_prefix(ancestor).ok()?;

@@ -1,4 +1,4 @@
-//! The open store: connections, the committer and the wake-up.
+//! The open store: connections, the committer and wake-up notifications.
 
 use std::sync::OnceLock;
 
@@ -28,7 +28,7 @@ use crate::tasks::Tasks;
 use crate::wake::Wake;
 use crate::{leftover, migrate, sql};
 
-/// First SQLite without the WAL-reset corruption.
+/// The first SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
 pub struct Store {
@@ -38,7 +38,7 @@ pub struct Store {
     pub(crate) taken: Taken,
     pub(crate) room: Room,
     pub(crate) running: Running,
-    /// The actor of what this process writes to the audit trail by itself.
+    /// The actor of audit records about this process's own actions.
     own_actor: OnceLock<String>,
     wake: Wake,
     tasks: Tasks,
@@ -51,7 +51,7 @@ impl Store {
         Store::open_as(config, Opening::UPGRADE).await
     }
 
-    /// As the host of a data folder that has worked with the store `known`, if with any.
+    /// Opens the store for a host whose data folder was used with the store `known`, if with any.
     pub async fn open_known(
         config: &StoreConfig,
         opening: Opening,
@@ -66,7 +66,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Connects and checks, and makes or upgrades the tables if `opening` says so.
+    /// Connects and checks, and creates or upgrades the tables if `opening` says so.
     pub async fn open_as(config: &StoreConfig, opening: Opening) -> Result<Store, StoreError> {
         Store::opened(config, opening, None).await
     }
@@ -105,18 +105,18 @@ impl Store {
         })
     }
 
-    /// From now on the audit trail names this host for what the process does by itself.
+    /// Sets this host as the actor of audit records about the process's own actions.
     pub fn acts_as(&self, host: HostId) {
         self.own_actor.get_or_init(|| host_actor(host));
     }
 
-    /// Before the host has its id, it acts under the program's name.
+    /// Until the host has its id, the program's name is the actor.
     pub(crate) fn own_actor(&self) -> &str {
         self.own_actor.get().map_or("tidemill", String::as_str)
     }
 
-    /// Tells waiting loops, of other hosts too, that there may be work.
-    /// A request whose writes are not committed yet wakes them when they are.
+    /// Notifies waiting loops, also of other hosts, that there may be work. Within a request, the
+    /// notification follows the commit of its writes.
     pub fn wake(&self) {
         match Whole::current() {
             Some(whole) => whole.wake_later(),
@@ -124,19 +124,19 @@ impl Store {
         }
     }
 
-    /// Resolves at the next [`Store::wake`]. Make it before looking for work, wait on it after.
+    /// Resolves at the next [`Store::wake`]. Create it before polling for work, and await it afterwards.
     pub fn woken(&self) -> tokio::sync::futures::OwnedNotified {
         self.wake.woken()
     }
 
-    /// The database's clock: the one that all hosts share.
+    /// The time of the database's clock, which all hosts share.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
         let rows = self.db.fetch(sql::hosts::NOW, &[]).await?;
         let row = rows.first().ok_or_else(|| StoreError::Corrupt("the database tells no time".to_owned()))?;
         row.time("now_ms")
     }
 
-    /// The id of the store, which its backups have too.
+    /// The id of the store, which its backups share.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -146,17 +146,18 @@ impl Store {
         &self.tasks
     }
 
-    /// Whether the database answers.
+    /// Checks that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.db.fetch(sql::hosts::VERSION, &[]).await.map(|_| ())
     }
 
-    /// Why this host could not make a connection to its database lately, though others may still work.
+    /// The reason why this host recently failed to connect to its database, though existing connections may
+    /// still work.
     pub fn connection_trouble(&self) -> Option<String> {
         self.db.trouble()
     }
 
-    /// Ends the committer after what it was given, then closes the connections.
+    /// Commits all queued ends, then closes the connections.
     pub async fn close(&self) {
         self.committer.stop().await;
         self.wake.stop().await;
@@ -189,7 +190,7 @@ pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
     let file = file.map_err(unusable)?;
     let real = file.make().map_err(unusable)?;
     let guarded = |options| Guard::new(file.path(), &real, options);
-    // By the path that the lock was made beside, so that both are the same file's.
+    // Opened by the real path, beside which the lock file was created, so that both belong to the same file.
     let options = file.options().map_err(|e| unusable(e.to_string()))?.filename(&real);
     let options = options
         .busy_timeout(WAIT_MAX)
@@ -211,7 +212,8 @@ pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
     let options = options.pragma("cache_size", SQLITE_CACHE).read_only(true);
     let guard = guarded(options.clone());
     let readers = readers.connect_lazy_with(options);
-    // A read-only file opens well, and even begins: only a write tells. It is rolled back.
+    // A read-only file opens without an error, and even BEGIN succeeds; only a write fails. The write is
+    // rolled back.
     let write = async {
         let mut tx = writer.begin(Turn::Work).await?;
         sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut **tx).await
@@ -238,7 +240,7 @@ fn sqlite_hint(error: &sqlx::Error) -> String {
 async fn postgres(config: &StoreConfig, opening: Opening) -> Result<Db, StoreError> {
     let server = server(config)?;
     let about = |refusal| refused(config, refusal);
-    // A pool keeps the reason to itself and says that it timed out.
+    // A pool would hide the reason and report only a timeout.
     let mut first = server.first().await.map_err(about)?;
     refuse_stray_tables(&mut first).await.map_err(about)?;
     schema::check_postgres(&mut first, &config.url, opening).await?;
@@ -255,7 +257,7 @@ fn server(config: &StoreConfig) -> Result<Server, StoreError> {
     Ok(Server::new(options, session, POSTGRES_CONNECTIONS_MAX, true))
 }
 
-/// One connection without the settings of a session, or why there is none.
+/// Makes one connection without the session settings, or returns why that failed.
 pub(crate) async fn first_connection(config: &StoreConfig) -> Result<PgConnection, StoreError> {
     server(config)?.first().await.map_err(|refusal| refused(config, refusal))
 }
@@ -272,8 +274,8 @@ fn bad_postgres(config: &StoreConfig, error: sqlx::Error) -> StoreError {
     StoreError::Unusable(format!("Postgres at {:?}: {error}", hide_password(&config.url)))
 }
 
-/// Behind a pooler that drops startup options, earlier versions made their tables in `public`. A second store beside that
-/// one would fire each tick once more.
+/// Behind a pooler that drops startup options, earlier versions created their tables in `public`. A second
+/// store beside that one would fire each tick twice.
 async fn refuse_stray_tables(conn: &mut PgConnection) -> Result<(), Refusal> {
     let strays = "SELECT CAST(to_regclass('tidemill._sqlx_migrations') IS NULL AND to_regclass('public._sqlx_migrations') IS NOT NULL
         AND to_regclass('public.item') IS NOT NULL AND to_regclass('public.tick') IS NOT NULL AS text)";
@@ -288,7 +290,7 @@ async fn refuse_stray_tables(conn: &mut PgConnection) -> Result<(), Refusal> {
     ))
 }
 
-/// Of an address, with the password that it does not hold.
+/// The options of an address, with a password that it does not contain.
 pub(crate) fn postgres_options(
     url: &str,
     password: Option<&Secret>,
@@ -300,14 +302,14 @@ pub(crate) fn postgres_options(
     })
 }
 
-/// Asks first: a user who may not make schemas can be given one.
+/// Checks for the schema first: an administrator can create it for a user who may not create schemas.
 async fn make_schema(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     let exists = "SELECT 1 FROM pg_namespace WHERE nspname = 'tidemill'";
     if sqlx::query(exists).fetch_optional(&mut *conn).await?.is_some() {
         return Ok(());
     }
     match sqlx::query("CREATE SCHEMA IF NOT EXISTS tidemill").execute(&mut *conn).await {
-        // Two hosts that start at the same time: IF NOT EXISTS does not see the other's.
+        // Two hosts start at the same time: IF NOT EXISTS does not see the other's uncommitted schema.
         Err(sqlx::Error::Database(e)) if e.is_unique_violation() => Ok(()),
         result => result.map(|_| ()),
     }
@@ -333,7 +335,7 @@ pub(crate) fn numbers(version: &str) -> (u32, u32, u32) {
     (next(), next(), next())
 }
 
-/// An URL for people to read, without its secrets.
+/// A URL for people to read, without its secrets.
 pub fn hide_password(url: &str) -> String {
     Address::new(url).to_string()
 }

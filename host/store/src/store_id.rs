@@ -1,5 +1,5 @@
-//! Which store this is. The store has an id, and a data folder remembers the id of the store that it was used with: so an
-//! empty database, and that of somebody else, are noticed before anything is written to them.
+//! The identity of the store. The store has an id, and a data folder remembers the id of the store that it
+//! was used with. So an empty or foreign database is detected before anything is written to it.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -26,7 +26,7 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// None: the folder has not been used yet, or only by versions that did not remember.
+    /// `None` if the folder was not used yet, or only by versions that did not store the id.
     pub fn of(data_dir: &Path) -> Result<Option<Remembered>, StoreError> {
         let file = data_dir.join(FILE);
         match fs::read_to_string(&file) {
@@ -36,7 +36,7 @@ impl Remembered {
         }
     }
 
-    /// Why a database that is missing or holds nothing is refused.
+    /// The error for a missing or empty database.
     pub fn refuse_empty(&self, what: &str) -> StoreError {
         StoreError::Unusable(format!(
             "{what}, but this host has worked with the store {id}: put it back, or restore a backup of it \
@@ -56,7 +56,7 @@ impl Remembered {
     }
 }
 
-/// Has the data folder remember this store.
+/// Stores the id in the data folder.
 pub fn remember(data_dir: &Path, id: &str) -> io::Result<()> {
     let (file, draft) = (data_dir.join(FILE), data_dir.join("store-id.new"));
     if fs::read_to_string(&file).is_ok_and(|known| known.trim() == id) {
@@ -69,7 +69,8 @@ pub fn remember(data_dir: &Path, id: &str) -> io::Result<()> {
     File::open(data_dir)?.sync_all()
 }
 
-/// The same for an SQLite file. It is only read: opened to be written to, it would be changed.
+/// Like [`check`], for an SQLite file. The file is opened read-only, because opening it for writing would
+/// change it.
 pub(crate) async fn check_file(url: &str, known: &Remembered) -> Result<(), StoreError> {
     let shown = hide_password(url);
     let unusable = |what: String| StoreError::Unusable(format!("SQLite at {shown:?}: {what}"));
@@ -86,7 +87,7 @@ pub(crate) async fn check_file(url: &str, known: &Remembered) -> Result<(), Stor
     checked
 }
 
-/// Refuses a database that is not the one remembered. Before it is migrated: nothing is written.
+/// Refuses a database other than the remembered one. Runs before the migrations, so nothing is written.
 pub(crate) async fn check(db: &Db, known: &Remembered) -> Result<(), StoreError> {
     let tables = db.fetch(sql::hosts::OWN_TABLES, &[]).await?;
     let names = tables.iter().map(|row| row.text("name")).collect::<Result<Vec<String>, _>>()?;
@@ -104,7 +105,7 @@ pub(crate) async fn check(db: &Db, known: &Remembered) -> Result<(), StoreError>
     }
 }
 
-/// The store's id, made at its first start. One from before stores had ids takes the id that is remembered.
+/// The store's id, created at its first start. A store from before stores had ids gets the remembered id.
 pub(crate) async fn settle(db: &Db, known: Option<&Remembered>) -> Result<String, StoreError> {
     if let Some(id) = read(db).await? {
         return Ok(id);

@@ -1,5 +1,5 @@
-//! The claims that this process made and may still hold. Only these it renews: a claim that its former life made,
-//! or one whose commit was not heard of, has nobody who works on it, and has to lapse to be found.
+//! The claims that this process made and may still hold. It renews only these. Claims from before a restart,
+//! and claims whose commit result was lost, are not renewed; they expire and are recovered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ pub(crate) struct Taken(Mutex<BTreeMap<String, Taker>>);
 pub(crate) struct Taker {
     host: HostId,
     job: JobName,
-    /// Its lease may have ended, and it goes on all the same.
+    /// Whether its lease may have expired while the attempt continues.
     without_lease: bool,
 }
 
@@ -28,7 +28,7 @@ impl Taken {
         own.map(|(attempt, _)| attempt.clone()).collect()
     }
 
-    /// Of those that were `asked` for, only the ones that are still `held` stay.
+    /// Of the claims in `asked`, keeps only those that are still `held`.
     pub fn keep(&self, asked: &BTreeSet<String>, held: &BTreeSet<String>) {
         self.lock().retain(|attempt, taker| {
             taker.without_lease &= !held.contains(attempt);
@@ -40,7 +40,8 @@ impl Taken {
         self.lock().remove(&attempt.to_string());
     }
 
-    /// The leases cannot be renewed: what was taken for these jobs is let go, the rest goes on without.
+    /// Called when leases cannot be renewed: drops the claims of these jobs, and marks the others as without
+    /// a lease.
     pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
         let mut taken = self.lock();
         let before = taken.len();

@@ -1,5 +1,6 @@
-//! Background loops under supervision. A loop that panics, or returns while the host runs, is logged, counted and
-//! started again after a pause. One registry per open store, shared by the loops of the store, the engine and the server.
+//! Supervised background loops. A loop that panics, or returns while the host runs, is logged, counted and
+//! restarted after a pause. There is one registry per open store, shared by the loops of the store, the
+//! engine and the server.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -14,16 +15,16 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Pause before a loop that failed is started again. It doubles with each further failure, up to [`PAUSE_MAX`].
+/// Pause before a failed loop is restarted. It doubles with each further failure, up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
-/// Short of a lease, so that the heartbeat gets another try before its leases end.
+/// Shorter than a lease, so that a failed heartbeat is retried before its leases expire.
 const PAUSE_MAX: Duration = Duration::from_secs(8);
-/// How long a loop must run after a failure until it counts as running again.
+/// How long a loop must run after a failure before it counts as running again.
 const PROBATION: Duration = Duration::from_secs(5);
-/// A loop that ran for so long begins with the first pause again.
+/// After running this long, a loop that fails starts with the first pause again.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
-/// The names of all supervised loops, and how each is doing.
+/// The names and states of all supervised loops.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(Arc<Shared>);
 
@@ -39,20 +40,21 @@ struct State {
     down: Option<String>,
 }
 
-/// How one loop is doing.
+/// The state of one loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskStatus {
     pub name: String,
     /// Panics and unexpected ends since the start of the process.
     pub failures: u64,
-    /// Why the loop does not run, or did not a moment ago.
+    /// Why the loop is not running, or failed a moment ago.
     pub down: Option<String>,
 }
 
 impl Tasks {
     /// Runs the loop `run` until `stop` is cancelled and it returns.
     ///
-    /// `run` is called again after each failure; what must outlive a failure belongs to the closure, not to the loop.
+    /// `run` is called again after each failure. State that must survive a failure belongs to the closure,
+    /// not to the loop.
     pub async fn supervise<F: Future<Output = ()>>(
         self,
         name: impl Into<String>,
@@ -86,7 +88,7 @@ impl Tasks {
         }
     }
 
-    /// One life of a loop, from its start to its end.
+    /// Runs the loop once, until it returns or panics.
     async fn once(&self, name: &str, run: impl Future<Output = ()>) -> Result<(), Box<dyn Any + Send>> {
         let mut life = pin!(AssertUnwindSafe(run).catch_unwind());
         if let Ok(ended) = tokio::time::timeout(PROBATION, &mut life).await {
@@ -106,17 +108,18 @@ impl Tasks {
         states.iter().map(status).collect()
     }
 
-    /// Whether this loop failed and does not run again yet.
+    /// Whether this loop failed and is not running again yet.
     pub fn is_down(&self, name: &str) -> bool {
         self.states().get(name).is_some_and(|state| state.down.is_some())
     }
 
-    /// Resolves when a loop fails or runs again. Make it before looking at the status, wait on it after.
+    /// Resolves when a loop fails or runs again. Create it before reading the status, and await it
+    /// afterwards.
     pub fn changed(&self) -> Notified<'_> {
         self.0.changed.notified()
     }
 
-    /// Counts a panic outside of a loop, such as in an attempt: nothing is down.
+    /// Counts a panic outside of a loop, for example in an attempt. It does not mark a loop as down.
     pub fn panicked(&self, name: &str) {
         self.states().entry(name.to_owned()).or_default().failures += 1;
     }
@@ -143,7 +146,7 @@ impl Tasks {
     }
 }
 
-/// What a panic said, if it is text.
+/// The message of a panic, if it is text.
 pub fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".to_owned())

@@ -1,4 +1,4 @@
-//! Tokens of the API, by the hash of what their holders know.
+//! Tokens of the API, stored as hashes.
 
 use jiff::Timestamp;
 
@@ -41,7 +41,7 @@ impl Store {
         self.db.fetch(hosts::TOKENS_LIST, &[]).await?.iter().map(view).collect()
     }
 
-    /// Whose token has this hash.
+    /// The name of the token with this hash.
     pub async fn token_holder(&self, hash: &str) -> Result<Option<String>, StoreError> {
         let rows = self.db.fetch(hosts::TOKEN_HOLDER, &args![hash]).await?;
         rows.first().map(|row| row.text("name")).transpose()

@@ -1,4 +1,4 @@
-//! Versions of plugins that came over the API instead of from a folder.
+//! Versions of plugins that were uploaded over the API.
 
 use domain::id::{Digest, HostId};
 use domain::plugin::PluginVersion;
@@ -13,20 +13,20 @@ use crate::releases::{By, Decision, Found, decide, locked};
 use crate::sql::{plugins, releases};
 use crate::store::Store;
 
-/// What becomes of a version that was uploaded.
+/// The result of uploading a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uploaded {
     /// It is the stable version already.
     Unchanged,
-    /// What the rules of releases decide, as for a file.
+    /// The decision by the release rules, as for a file in a plugins folder.
     Decided(Decision),
-    /// It is kept and does not run: the plugin is pinned to this version.
+    /// The version is kept but not activated, because the plugin is pinned to the given version.
     Pinned(Digest),
 }
 
 impl Store {
-    /// Keeps a version that passed every check on this host, and decides of it as of a new file in a plugins folder. A
-    /// version in quarantine is not kept.
+    /// Stores a version that passed every check on this host, and decides about it as about a new file in a
+    /// plugins folder. A quarantined version is not stored.
     pub async fn upload_plugin(
         &self,
         version: &PluginVersion,
@@ -63,7 +63,7 @@ impl Store {
     }
 }
 
-/// Each host notes when it runs the version; until then it is noted as one that does not run.
+/// Stores the file, and records the version as inactive. Each host that activates it records that later.
 async fn keep(
     tx: &mut Tx,
     version: &PluginVersion,

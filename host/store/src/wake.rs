@@ -1,5 +1,5 @@
-//! "There may be work": told in this process at once, and on Postgres to the other hosts by LISTEN and NOTIFY.
-//! Nothing rests on it: who is not told looks by himself, now and then.
+//! Notifications that there may be work: at once in this process, and on Postgres to other hosts with LISTEN
+//! and NOTIFY. They are best effort: a host that misses one finds the work at its next poll.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,17 @@ use crate::db::{Db, Server};
 use crate::tasks::Tasks;
 
 const CHANNEL: &str = "tidemill_work";
-/// Postgres sends notices one after another, for all databases of a server: this process sends no more than these.
+/// Postgres sends notifications one after another for all databases of a server, so this process sends at
+/// most one in this time.
 const TELL_REST: Duration = Duration::from_millis(50);
-/// How long to wait for a database that is away.
+/// Wait before connecting again to an unreachable database.
 const AWAY_REST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Wake {
     here: Arc<Notify>,
     elsewhere: Arc<Notify>,
-    /// Ended when dropped.
+    /// Aborted when dropped.
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
@@ -34,7 +35,7 @@ impl Wake {
         let mut tasks = JoinSet::new();
         if let Db::Postgres(server) = db {
             let own = Uuid::new_v4().to_string();
-            // Both end with the set, never by themselves.
+            // Both end with the set, never on their own.
             let never = CancellationToken::new();
             let (tells, teller, elsewhere) = (server.clone(), own.clone(), elsewhere.clone());
             let tell = move || tell(tells.clone(), teller.clone(), elsewhere.clone());
@@ -55,7 +56,7 @@ impl Wake {
         self.here.clone().notified_owned()
     }
 
-    /// Gives its connections back.
+    /// Returns its connections to the pool.
     pub async fn stop(&self) {
         self.tasks.lock().await.shutdown().await;
     }
@@ -64,7 +65,7 @@ impl Wake {
 async fn tell(server: Server, own: String, elsewhere: Arc<Notify>) {
     loop {
         elsewhere.notified().await;
-        // What could not be told is found by looking.
+        // Other hosts find work at their next poll if the notification fails.
         let notify = async {
             let mut conn = server.acquire().await?;
             let told = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&own).execute(&mut *conn);
@@ -77,17 +78,18 @@ async fn tell(server: Server, own: String, elsewhere: Arc<Notify>) {
 
 async fn listen(server: Server, own: String, here: Arc<Notify>) {
     loop {
-        // Until it is back, work of other hosts is looked for, not heard of; that it is away is told elsewhere.
+        // While disconnected, this host finds work of other hosts by polling. The outage is reported
+        // elsewhere.
         tokio::select! {
             _lost = hear(&server, &own, &here) => {}
-            // A server that is not the one to ask any more may still keep the connection, and say nothing.
+            // A server that is no longer the right one may keep the connection open without sending anything.
             () = server.renewed() => {}
         }
         tokio::time::sleep(AWAY_REST).await;
     }
 }
 
-/// Until the connection is lost.
+/// Listens until the connection is lost.
 async fn hear(server: &Server, own: &str, here: &Notify) -> sqlx::Error {
     let mut listener = match PgListener::connect_with(server.pool()).await {
         Ok(listener) => listener,
@@ -99,7 +101,7 @@ async fn hear(server: &Server, own: &str, here: &Notify) -> sqlx::Error {
     loop {
         match listener.try_recv().await {
             Ok(Some(notice)) if notice.payload() == own => {}
-            // Without a notice, something may have been missed.
+            // Without a notification, one may have been missed.
             Ok(_) => here.notify_waiters(),
             Err(error) => return error,
         }

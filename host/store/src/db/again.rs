@@ -1,6 +1,6 @@
-//! A transaction on Postgres that another one stood in the way of (a serialization failure, a deadlock) is undone by the
-//! database. Nothing is wrong with it then: it begins again, and what it did before is done again. If that has the same
-//! answers, whoever works in it cannot tell the difference, and goes on; if not, its error is told.
+//! Repeats a Postgres transaction that was rolled back because of a conflict with another one (a
+//! serialization failure or a deadlock). The transaction begins again and repeats its earlier statements. If
+//! their results are the same, the caller continues and sees no difference; if not, it gets the error.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use super::server::Server;
 use super::{Most, Row, postgres};
 use crate::error::{NoConnection, is_contention};
 
-/// How often one transaction begins again.
+/// Maximum number of repetitions of one transaction.
 const AGAIN_MAX: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
-/// What is remembered of a transaction, to do it again. One that wrote more tells its error.
+/// Maximum size of the statements that are kept for a repetition. A larger transaction fails with the error.
 const REMEMBERED_BYTES_MAX: usize = 8 << 20;
 
 pub struct PgTx {
-    /// None after it could not begin again.
+    /// `None` if the transaction could not begin again.
     tx: Option<Transaction<'static, Postgres>>,
     server: Server,
     begin: String,
@@ -33,11 +33,11 @@ pub struct PgTx {
     left: u32,
 }
 
-/// One thing that is done in a transaction.
+/// One statement of a transaction.
 pub enum Step {
     Fetch(SqlStr, Vec<Value>, Most),
     Execute(SqlStr, Vec<Value>),
-    /// Without arguments and answer.
+    /// A statement without arguments and without a result.
     Control(SqlStr),
 }
 
@@ -77,13 +77,13 @@ impl PgTx {
         self.run(Step::Control(sql.into_sql_str())).await.map(|_| ())
     }
 
-    /// Prepares a declared statement, and runs nothing.
+    /// Prepares a declared statement without running it.
     pub async fn check(&mut self, sql: &str, declared: Option<&[ParamType]>) -> Result<(), sqlx::Error> {
         let tx = self.tx.as_mut().ok_or_else(gone)?;
         self.server.answered(self.writes, postgres::check(tx, sql, declared)).await
     }
 
-    /// From here on it must end in time: it does not begin again.
+    /// Stops repetitions: from here on the transaction has to end in time.
     pub fn ends_now(&mut self) {
         self.repeats = false;
     }
@@ -133,7 +133,7 @@ impl PgTx {
         self.repeats && self.left > 0 && is_contention(error)
     }
 
-    /// Begins again and does again what was done. The error is what is told if that is not possible.
+    /// Begins again and repeats the earlier statements. Returns `error` if that is not possible.
     async fn again(&mut self, mut error: sqlx::Error) -> Result<(), sqlx::Error> {
         while self.may_repeat(&error) {
             self.left -= 1;
@@ -155,7 +155,7 @@ impl PgTx {
     }
 }
 
-/// Whether all answers are the same as before.
+/// Runs the statements again. Returns whether all results are the same as before.
 async fn replay(
     server: &Server,
     tx: &mut Transaction<'static, Postgres>,
@@ -217,7 +217,7 @@ fn digest(value: &Value, hasher: &mut DefaultHasher) {
     }
 }
 
-/// Twice as long each time, and half of that by chance: two transactions that met once must not meet again.
+/// Doubles with each repetition, half of it random, so that two conflicting transactions do not meet again.
 pub fn pause(number: u32) -> Duration {
     let most = PAUSE_MIN.saturating_mul(1 << number.min(6)).min(PAUSE_MAX);
     let chance = f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;

@@ -1,5 +1,5 @@
-//! Whether the path of an SQLite store still leads to the file that is open. SQLite does not look: it goes on with a file
-//! that was removed or replaced, and everything that is written from then on is lost.
+//! Checks that the path of an SQLite store still leads to the open file. SQLite does not check this: it
+//! continues to use a file that was removed or replaced, and all later writes are lost.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::sqlite_file::{FileId, with_end};
 
 #[derive(Debug)]
 pub struct Guard {
-    /// Without links.
+    /// The path with all links resolved.
     real: PathBuf,
-    /// Each path that leads to a file of the store, and that file.
+    /// Each path that leads to a file of the store, with that file's identity.
     files: Vec<(PathBuf, FileId)>,
-    /// SQLite removes its log when the last connection is closed. While this one is open, that does not happen.
+    /// Keeps SQLite from removing its log, which it does when the last connection is closed.
     held: Mutex<Option<SqliteConnection>>,
     released: AtomicBool,
 }
 
-/// What became of the store's file.
+/// Describes how the store's file was lost.
 #[derive(Debug)]
 pub struct Gone(String);
 
@@ -41,10 +41,10 @@ impl From<Gone> for sqlx::Error {
 }
 
 impl Guard {
-    /// `named` is the path as the configuration has it, `options` open the file at its real path.
+    /// `named` is the path in the configuration; `options` open the file at its real path.
     pub async fn new(named: &Path, real: &Path, options: SqliteConnectOptions) -> Result<Guard, sqlx::Error> {
         let mut held = options.read_only(true).connect().await?;
-        // Only a statement that reads has SQLite open the log.
+        // SQLite opens the log only when a statement reads.
         sqlx::query("SELECT COUNT(*) FROM sqlite_schema").execute(&mut held).await?;
         let paths = [named.to_owned(), real.to_owned(), with_end(real, "-wal"), with_end(real, "-shm")];
         let known = |path: PathBuf| FileId::of(&path).map(|id| (path, id));
@@ -63,12 +63,13 @@ impl Guard {
         &self.real
     }
 
-    /// Which file the store is.
+    /// Identity of the store's file.
     pub fn id(&self) -> Option<FileId> {
         self.files.iter().find(|(path, _)| *path == self.real).map(|(_, id)| *id)
     }
 
-    /// Fails if one of the files was removed, renamed or replaced. SQLite itself removes the log at the end.
+    /// Fails if one of the files was removed, renamed or replaced. Always passes after [`Guard::release`],
+    /// because SQLite itself removes the log at the end.
     pub fn check(&self) -> Result<(), Gone> {
         if self.released.load(Ordering::Acquire) {
             return Ok(());
@@ -94,7 +95,8 @@ impl Guard {
         ))
     }
 
-    /// Before the other connections are closed: the last one to go must be one that can write.
+    /// Closes the held connection. Call it before the other connections are closed: the last one to close
+    /// must be able to write.
     pub async fn release(&self) -> Result<(), sqlx::Error> {
         self.released.store(true, Ordering::Release);
         match self.held.lock().await.take() {

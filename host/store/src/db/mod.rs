@@ -1,5 +1,5 @@
-//! One way to talk to both databases: a statement, its arguments as [`Value`]s, rows of [`Value`]s back.
-//! Guests' SQL goes the same way.
+//! A common interface to both databases: a statement and its arguments as [`Value`]s go in, rows of
+//! [`Value`]s come back. SQL of guests uses the same interface.
 
 mod again;
 mod guard;
@@ -34,14 +34,14 @@ use crate::error::{StoreError, is_contention};
 use crate::sql::Sql;
 use crate::sqlite_file::FileId;
 
-/// The host gives a statement up first, in its own words; then the database stops its work.
+/// Grace period after the host gives up a statement with its own error; then the database cancels it.
 const CUT_OFF_GRACE: Duration = Duration::from_millis(100);
-/// Instructions of SQLite's machine between two looks at the clock.
+/// Number of SQLite VM instructions between two checks of the deadline.
 const CUT_OFF_STEPS: i32 = 10_000;
-/// How often one reading statement is tried, if other transactions stand in its way.
+/// Maximum tries of one reading statement that conflicts with other transactions.
 const READ_TRIES_MAX: u32 = 5;
 
-/// How much of an answer is read: the first row beyond it is the last, so that its reader sees that there is more.
+/// Limits on the rows to read. The first row beyond a limit is included, to show that there are more.
 #[derive(Debug, Clone, Copy)]
 pub struct Most {
     pub rows: usize,
@@ -58,7 +58,7 @@ impl Most {
 
 #[derive(Debug, Clone)]
 pub enum Db {
-    /// One writer: SQLite has no more, and a queue for it is fairer than its busy lock.
+    /// SQLite allows one writer; a queue for it is fairer than SQLite's busy lock.
     Sqlite {
         writer: Writer,
         readers: SqlitePool,
@@ -66,12 +66,12 @@ pub enum Db {
     Postgres(Server),
 }
 
-/// Who writes first where there is one writer.
+/// Priority of a write where there is only one writer.
 #[derive(Debug, Clone, Copy)]
 pub enum Turn {
-    /// Leases end if it waits.
+    /// Renewal of leases: they expire if it waits.
     Renewal,
-    /// Attempts that begin and end: places are held while it waits.
+    /// Starts and ends of attempts: their slots stay occupied while it waits.
     Work,
     /// Everything else.
     Request,
@@ -80,7 +80,7 @@ pub enum Turn {
 /// A transaction that rolls back when dropped.
 pub enum Tx {
     Own(Open),
-    /// Part of the one transaction of a request: see [`Whole`].
+    /// Part of the one transaction of a request; see [`Whole`].
     Part(whole::Part),
 }
 
@@ -91,7 +91,7 @@ pub enum Open {
 }
 
 impl Db {
-    /// A transaction that may write.
+    /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         self.begin_as(Turn::Request).await
     }
@@ -110,7 +110,7 @@ impl Db {
         }
     }
 
-    /// A transaction that sees one state of the database and cannot write.
+    /// Begins a transaction that sees one snapshot of the database and cannot write.
     pub async fn begin_read(&self) -> Result<Tx, sqlx::Error> {
         match self {
             Db::Sqlite { writer, readers } => {
@@ -126,8 +126,8 @@ impl Db {
         }
     }
 
-    /// A transaction for declared statements, none of which works longer than `time`, also when nobody waits for it.
-    /// It is on a datasource, so it is never part of a request's transaction.
+    /// Begins a transaction on a datasource, never as part of a request's. On Postgres, `time` limits each
+    /// statement, also if the host no longer waits for it. On SQLite, use `cut_off_after`.
     pub async fn begin_declared(&self, writes: bool, time: Duration) -> Result<Tx, sqlx::Error> {
         let Db::Postgres(server) = self else {
             return match writes {
@@ -141,12 +141,12 @@ impl Db {
         begun(server, begin, writes).await.map(Tx::Own)
     }
 
-    /// Rows of one reading statement. Within a request's transaction it sees what the request has written.
+    /// Fetches the rows of a reading statement. Within a request's transaction it sees the request's writes.
     pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
         self.read(sql, args, Most::ALL).await
     }
 
-    /// The same for a list that somebody asked for: refused if its texts are larger than [`LIST_BYTES_MAX`].
+    /// Like `fetch`, for a list that a user requested. Fails if its content exceeds [`LIST_BYTES_MAX`].
     pub async fn list(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
         match self.some(sql, args).await? {
             (rows, true) => Ok(rows),
@@ -154,7 +154,7 @@ impl Db {
         }
     }
 
-    /// Rows up to [`LIST_BYTES_MAX`], and whether they are all.
+    /// Fetches rows up to [`LIST_BYTES_MAX`]. Returns whether these are all rows.
     pub async fn some(&self, sql: Sql, args: &[Value]) -> Result<(Vec<Row>, bool), StoreError> {
         let mut rows = self.read(sql, args, Most { rows: usize::MAX, bytes: LIST_BYTES_MAX }).await?;
         let all = rows.iter().map(Row::bytes).sum::<usize>() <= LIST_BYTES_MAX;
@@ -183,7 +183,7 @@ impl Db {
         Ok(rows?)
     }
 
-    /// Why no connection to the database could be made lately.
+    /// The reason why no connection to the database could be made recently.
     pub fn trouble(&self) -> Option<String> {
         match self {
             Db::Sqlite { .. } => None,
@@ -191,7 +191,7 @@ impl Db {
         }
     }
 
-    /// One writing statement in its own transaction: the number of rows that it changed.
+    /// Runs one writing statement in its own transaction. Returns the number of rows that it changed.
     pub async fn execute(&self, sql: Sql, args: &[Value]) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let changed = tx.execute(sql, args).await?;
@@ -199,7 +199,7 @@ impl Db {
         Ok(changed)
     }
 
-    /// Which file it is, of an SQLite store.
+    /// Identity of the file of an SQLite store.
     pub fn file(&self) -> Option<FileId> {
         match self {
             Db::Sqlite { writer, .. } => writer.guard().and_then(Guard::id),
@@ -232,7 +232,7 @@ impl Open {
         }
     }
 
-    /// A statement without arguments that concerns the transaction itself.
+    /// Runs a statement without arguments that controls the transaction itself.
     async fn control(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         match self {
             Open::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut ***tx).await.map(|_| ()),
@@ -277,7 +277,7 @@ impl Tx {
         Ok(self.open().execute(sql, args).await?)
     }
 
-    /// A statement that is no constant of ours: a plugin declared it, and it was checked at load.
+    /// Fetches with a statement that a plugin declared and that was checked when the plugin was loaded.
     pub async fn fetch_declared(
         &mut self,
         sql: &str,
@@ -290,7 +290,7 @@ impl Tx {
         }
     }
 
-    /// Has the next declared statement given up after `time`. Postgres was told at the begin.
+    /// On SQLite, cancels the next declared statement after `time`. On Postgres, `begin` sets the limit.
     pub async fn cut_off_after(&mut self, time: Duration) -> Result<(), sqlx::Error> {
         let Open::Sqlite(tx) = self.open() else { return Ok(()) };
         let deadline = Instant::now() + time + CUT_OFF_GRACE;
@@ -305,7 +305,7 @@ impl Tx {
         }
     }
 
-    /// Has Postgres end this transaction by itself if its commit does not come in time. SQLite's end with the process.
+    /// On Postgres, ends this transaction if its commit is late. On SQLite it ends with the process.
     pub async fn commit_within(&mut self, time: Duration) -> Result<(), sqlx::Error> {
         if let Open::Postgres(tx) = self.open() {
             tx.ends_now();
@@ -313,24 +313,24 @@ impl Tx {
         self.set_local("idle_in_transaction_session_timeout", &time.as_millis().to_string()).await
     }
 
-    /// Has Postgres wait for others' locks no longer than this.
+    /// On Postgres, limits the wait for locks of other transactions.
     pub async fn wait_for_locks(&mut self, time: Duration) -> Result<(), sqlx::Error> {
         self.set_local("lock_timeout", &time.as_millis().to_string()).await
     }
 
-    /// Has statements of ours find their tables in this transaction, which began on a datasource of the same database.
+    /// On Postgres, gives a transaction that began on a datasource the search path of the host's tables.
     pub async fn among_own_tables(&mut self) -> Result<(), sqlx::Error> {
         let Open::Postgres(tx) = self.open() else { return Ok(()) };
         tx.control(sqlx::AssertSqlSafe(Session::set_for_a_transaction())).await
     }
 
-    /// A setting of Postgres for the rest of this transaction.
+    /// Changes a setting of Postgres for the rest of this transaction.
     async fn set_local(&mut self, name: &str, value: &str) -> Result<(), sqlx::Error> {
         let Open::Postgres(tx) = self.open() else { return Ok(()) };
         tx.control(sqlx::AssertSqlSafe(format!("SET LOCAL {name} TO {value}"))).await
     }
 
-    /// Whether a declared statement can be prepared here, with the parameters that it is given by calls.
+    /// Checks that a declared statement can be prepared with the parameter types that calls will use.
     pub async fn check_declared(&mut self, statement: &Statement) -> Result<(), sqlx::Error> {
         match self.open() {
             Open::Sqlite(tx) => sqlite::check(&mut *tx, statement).await,
@@ -338,13 +338,13 @@ impl Tx {
         }
     }
 
-    /// Has Postgres check now what it would check at the commit.
+    /// On Postgres, checks deferred constraints now instead of at the commit.
     pub async fn check_constraints(&mut self) -> Result<(), sqlx::Error> {
         let Open::Postgres(tx) = self.open() else { return Ok(()) };
         tx.control("SET CONSTRAINTS ALL IMMEDIATE").await
     }
 
-    /// At once: dropped, it is undone when its connection is used next.
+    /// Rolls back at once. A dropped transaction is rolled back only when its connection is used next.
     pub async fn rollback(self) -> Result<(), StoreError> {
         match self {
             Tx::Own(open) => Ok(open.rollback().await?),
@@ -383,8 +383,8 @@ async fn read_on(server: &Server, sql: Sql, args: &[Value], most: Most) -> Resul
     }
 }
 
-/// Drivers keep prepared statements by their text, and Postgres fixes the types of parameters at the first use:
-/// the bits of a real would be read as an integer. So the types are part of the text.
+/// Appends the argument types to the SQL text. Drivers cache prepared statements by text, and Postgres fixes
+/// the parameter types at the first use: it would read the bits of a real as an integer.
 fn typed(sql: &str, args: &[Value]) -> String {
     let letter = |value: &Value| match value {
         Value::Null => 'n',

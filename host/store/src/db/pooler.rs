@@ -1,10 +1,11 @@
-//! Finds out whether a pooler lends one server connection to several clients in turns: then settings, LISTEN and prepared
-//! statements of one client end up with another one.
+//! Detects a pooler that shares one server connection among several clients. With such a pooler, settings,
+//! LISTEN and prepared statements of one client end up with another client.
 //!
-//! A pooler does not say so. But a session has one server process (`pg_backend_pid()`) for as long as it lasts, and no two
-//! open sessions have the same one. A pooler that is asked by two idle clients in turns lends both the process that became
-//! free last, or each time the next one. What cannot be seen: a pooler that by chance, because other clients take the
-//! processes in between, gives the same two processes back each time. Then the settings of each connection are the guard.
+//! A pooler does not announce this. But a session has the same server process (`pg_backend_pid()`) as long as
+//! it lasts, and no two open sessions have the same process. If two idle clients send queries alternately, a
+//! sharing pooler gives both the process that became free last, or a different process each time. One case is
+//! not detected: other clients take the processes in between, and by chance the pooler returns the same two
+//! processes each time. In that case the check of each connection's settings is the protection.
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use sqlx::{Connection, Row as _};
 use super::session::{Refusal, one};
 
 const ROUNDS: u32 = 3;
-/// A pooler without a free server connection lets its clients wait for minutes.
+/// A pooler without a free server connection makes its clients wait for minutes.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// `conn` is an idle connection of these options.
+/// `conn` is an idle connection with these options.
 pub async fn check(conn: &mut PgConnection, options: &PgConnectOptions) -> Result<(), Refusal> {
     let mut other = in_time(PgConnection::connect_with(options)).await?;
     let checked = rounds(conn, &mut other).await;
-    // The answers count, not how the second connection ends.
+    // How the second connection closes does not matter.
     let _ = tokio::time::timeout(ANSWER_TIME_MAX, other.close()).await;
     checked
 }
@@ -29,14 +30,14 @@ pub async fn check(conn: &mut PgConnection, options: &PgConnectOptions) -> Resul
 async fn rounds(one: &mut PgConnection, other: &mut PgConnection) -> Result<(), Refusal> {
     let (first, second) = (process(one).await?, process(other).await?);
     for _ in 0..ROUNDS {
-        // Twice in a row: a pooler that takes turns has come to the next process.
+        // Twice in a row: a pooler that rotates has moved on to the next process.
         same(first, process(one).await?)?;
         same(first, process(one).await?)?;
         same(second, process(other).await?)?;
         if first == second {
             return Err(shared("two open sessions have one server process"));
         }
-        // Within a transaction the process is held: another client then gets a different one.
+        // A transaction holds its process, so a pooler gives another client a different one.
         control(other, "BEGIN").await?;
         let held = process(other).await?;
         let asked = process(one).await;
@@ -59,7 +60,7 @@ async fn process(conn: &mut PgConnection) -> Result<i32, Refusal> {
 
 async fn control(conn: &mut PgConnection, sql: &'static str) -> Result<(), Refusal> {
     in_time(sqlx::raw_sql(sql).execute(conn)).await.map(|_| ()).map_err(|refusal| {
-        // PgBouncer's words, which name the mode.
+        // PgBouncer's error message, which names the mode.
         if refusal.text().contains("statement pooling") { shared(refusal.text()) } else { refusal }
     })
 }

@@ -1,4 +1,4 @@
-//! Values in and out of Postgres.
+//! Conversion of values to and from Postgres.
 
 use std::sync::Arc;
 
@@ -45,9 +45,9 @@ pub async fn execute(
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
 
-/// Prepares a declared statement with the types that calls will give. Where none are declared, it is those that a guest's
-/// values can have and that come closest to what Postgres makes of the parameters: a statement that is refused with them
-/// would be refused at each call.
+/// Prepares a declared statement with the parameter types that calls will use. If none are declared, it uses
+/// the types of guest values that are closest to those that Postgres infers: a statement that fails with
+/// these would fail at each call.
 pub async fn check(
     conn: &mut PgConnection,
     sql: &str,
@@ -63,7 +63,7 @@ pub async fn check(
             }
         }
     };
-    // The driver keeps prepared statements by their text.
+    // The driver caches prepared statements by their text.
     let text = sqlx::AssertSqlSafe(format!("{sql} /* checked */")).into_sql_str();
     conn.prepare_with(text, &types).await.map(|_| ())
 }
@@ -99,7 +99,7 @@ fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value]) -> Query<'a, Postgres, PgAr
     })
 }
 
-/// A null of type `unknown`: Postgres gives it the type that its place asks for.
+/// A null of type `unknown`: Postgres infers the type from the context.
 struct Untyped;
 
 impl Type<Postgres> for Untyped {

@@ -31,7 +31,7 @@ impl Row {
         &self.values
     }
 
-    /// What its values take up.
+    /// Size of its values in bytes.
     pub fn bytes(&self) -> usize {
         self.values.iter().map(Value::bytes).sum()
     }
@@ -109,7 +109,7 @@ fn corrupt(column: &str, what: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} {what}"))
 }
 
-/// Arguments from what the host has at hand.
+/// Conversion of the host's types to statement arguments.
 pub trait IntoValue {
     fn into_value(self) -> Value;
 }
@@ -162,7 +162,7 @@ macro_rules! args {
 }
 pub(crate) use args;
 
-/// Postgres keeps no zero byte in a text. SQLite would; both refuse it, for the same reason.
+/// Refuses texts with a zero byte. Postgres cannot store them; SQLite could, but behaves the same here.
 pub fn can_be_kept(args: &[Value]) -> Result<(), sqlx::Error> {
     let zero = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
     match args.iter().any(zero) {

@@ -1,6 +1,7 @@
-//! Connections to one Postgres. Each one is prepared ([`Session`]) before it is used. One that turns out to be with the wrong
-//! server (a former primary, one that shuts down, one that answers nothing any more) is closed, and so are all that were
-//! made before that was noticed: whichever server answers at the address now is asked next.
+//! Connections to one Postgres. Each connection is prepared ([`Session`]) before it is used. If a connection
+//! turns out to lead to the wrong server (a former primary, one that shuts down, one that no longer answers),
+//! it is closed, and so are all connections that were made before. New connections go to the server that
+//! answers at the address now.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,21 +17,22 @@ use super::session::{Refusal, Session};
 use crate::config::{STATEMENT_TIME_MAX, WAIT_MAX};
 use crate::error::{NoConnection, with_remedy};
 
-/// A connection that hangs says nothing, and Postgres cannot end a statement that it never got: past this, the answer
-/// counts as lost. Longer than any statement may take.
+/// Maximum wait for an answer; after that it counts as lost. A hung connection reports nothing, and Postgres
+/// cannot cancel a statement that it never received. Longer than any statement may take.
 const ANSWER_TIME_MAX: Duration = STATEMENT_TIME_MAX.saturating_add(Duration::from_secs(5));
-/// How long an idle connection may take to show that it lives.
+/// How long an idle connection may take to answer a ping.
 const PING_TIME_MAX: Duration = Duration::from_secs(2);
-/// What is left to other statements when a connection of theirs age hung.
+/// How long statements on other connections may still wait after one connection hung.
 const HUNG_REST: Duration = Duration::from_secs(2);
-/// An answer that its reader waited for so long, and then gave up, makes the connection suspect.
+/// If a caller waited this long for an answer and then gave up, the connection is suspect.
 const SUSPECT_AFTER: Duration = Duration::from_secs(3);
-/// After so long without a connection, one is made beside the pool to learn why: a pool only says that it took too long.
+/// After this wait for a connection, one is made outside the pool to learn the reason: the pool itself
+/// reports only a timeout.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
-/// Looks of one process have at least this between them.
+/// Minimum time between two such probes of one process.
 const LOOK_REST: Duration = Duration::from_secs(2);
-/// How long a trouble is told after it was last met.
+/// How long a trouble is reported after it last occurred.
 const TROUBLE_TOLD: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
@@ -44,11 +46,11 @@ pub struct Server {
 struct State {
     options: PgConnectOptions,
     session: Session,
-    /// Connections that were made before are closed instead of used.
+    /// Connections made before this instant are closed instead of used.
     since: watch::Sender<Instant>,
-    /// When a connection hung last.
+    /// When a connection last hung.
     hung: watch::Sender<Instant>,
-    /// When a look for a pooler last found none.
+    /// When the last check found no pooler.
     unpooled: Mutex<Option<Instant>>,
     trouble: Mutex<Option<Trouble>>,
     looked: Mutex<Option<Instant>>,
@@ -67,7 +69,8 @@ impl Server {
         connections_max: u32,
         hangs_matter: bool,
     ) -> Server {
-        // A float's shortest form is the default since Postgres 12, and poolers refuse the parameter.
+        // The shortest exact form of floats is the default since Postgres 12, and poolers refuse this
+        // parameter.
         let options = options.extra_float_digits(None);
         let now = Instant::now();
         let state = Arc::new(State {
@@ -100,7 +103,7 @@ impl Server {
         Server { pool, state, hangs_matter }
     }
 
-    /// Makes a first connection, so that a start can say what is wrong, and looks what is on its other end.
+    /// Makes and checks a first connection, so that a start can report problems.
     pub async fn first(&self) -> Result<PgConnection, Refusal> {
         let connect = PgConnection::connect_with(&self.state.options);
         let away = |what: String| Refusal::Passing(format!("{what}; {CHECK}"));
@@ -115,7 +118,7 @@ impl Server {
         Ok(conn)
     }
 
-    /// Gives a connection its settings.
+    /// Applies the session settings to a connection.
     pub async fn prepare(&self, conn: &mut PgConnection) -> Result<(), Refusal> {
         self.state.prepare(conn).await
     }
@@ -128,8 +131,9 @@ impl Server {
         self.patient(self.pool.acquire()).await
     }
 
-    /// Dropped between BEGIN and its answer, the driver would hand the connection on with the transaction open. So the
-    /// begin goes on to its end, whoever stops waiting, and what it opened is then rolled back.
+    /// Begins a transaction. If the future were dropped between BEGIN and its answer, the driver would return
+    /// the connection to the pool with an open transaction. So BEGIN runs to its end in a task of its own,
+    /// and an unused transaction is rolled back.
     pub async fn begin(&self, begin: String) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         let server = self.clone();
         let begin = async move { server.patient(server.pool.begin_with(sqlx::AssertSqlSafe(begin))).await };
@@ -138,7 +142,7 @@ impl Server {
             .await
     }
 
-    /// Bounds the wait for an answer, and looks whether an error says that the server is the wrong one.
+    /// Bounds the wait for an answer, and checks whether an error means that this is the wrong server.
     pub async fn answered<T>(
         &self,
         writes: bool,
@@ -161,20 +165,20 @@ impl Server {
         answer.inspect_err(|error| self.state.note(error, writes))
     }
 
-    /// Resolves when connections that were made before are not to be used any more.
+    /// Resolves when the connections made so far must no longer be used.
     pub async fn renewed(&self) {
         let mut since = self.state.since.subscribe();
-        // It lasts as long as `self`.
+        // Does not fail: the sender lives as long as `self`.
         let _ = since.changed().await;
     }
 
-    /// Why no connection could be made lately.
+    /// The reason why no connection could be made recently.
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.state.trouble().clone()?;
         (trouble.at.elapsed() < TROUBLE_TOLD).then(|| trouble.refusal.text().to_owned())
     }
 
-    /// The same, if it lasts until a person changes something.
+    /// Like [`Server::trouble`], but only if it lasts until a person fixes it.
     pub fn refused(&self) -> Option<String> {
         match self.state.trouble().clone()?.refusal {
             Refusal::Unusable(text) => Some(text),
@@ -186,7 +190,7 @@ impl Server {
         self.pool.close().await;
     }
 
-    /// Waits for a connection. If that takes long, somebody looks why.
+    /// Waits for a connection. If that takes long, a probe finds out why.
     async fn patient<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         tokio::pin!(work);
         let done = tokio::select! {
@@ -251,8 +255,8 @@ impl State {
         Ok(())
     }
 
-    /// Whether it is with the server itself, and the right one. A pooler is looked for once, and again after a server was
-    /// the wrong one.
+    /// Checks that the connection leads to the right server, without a sharing pooler in between. The pooler
+    /// check runs once, and again after a server was the wrong one.
     async fn check(&self, conn: &mut PgConnection) -> Result<(), Refusal> {
         let since = *self.since.borrow();
         let unpooled = *self.unpooled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,7 +268,7 @@ impl State {
         self.session.check(conn).await
     }
 
-    /// Remembers a refusal, says it in the log once, and makes an error of it.
+    /// Records a refusal, logs it once and converts it to an error.
     fn told(&self, refusal: Refusal) -> sqlx::Error {
         let text = refusal.text().to_owned();
         let before = self.trouble().replace(Trouble { refusal, at: Instant::now() });
@@ -300,7 +304,7 @@ impl State {
     fn note(&self, error: &sqlx::Error, writes: bool) {
         let is_wrong = match error {
             sqlx::Error::Database(e) => is_wrong_server(e.as_ref(), writes),
-            // One that a refusal was made of concerns no connection that exists.
+            // An error made from a refusal is not about an existing connection.
             sqlx::Error::Io(e) => !e.get_ref().is_some_and(|e| e.is::<NoConnection>()),
             sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
             _ => false,
@@ -325,7 +329,7 @@ impl State {
     }
 }
 
-/// Somebody who waits for an answer, and may stop waiting.
+/// A pending wait for an answer. Dropped early if the caller gives up.
 struct Waiting<'a> {
     state: &'a State,
     since: Instant,
@@ -345,15 +349,15 @@ fn is_full(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "53300")
 }
 
-/// Whether a server refuses connections: it has no room, does not know the user or the database.
+/// Whether a server refuses connections: it has no free ones, or does not know the user or the database.
 fn refuses_connections(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|e| e.code());
     code.is_some_and(|code| ["53", "28", "3D"].iter().any(|class| code.starts_with(class)))
 }
 
-/// Codes of a server that is not, or not any more, the one to ask: connection exceptions, a read-only server for
-/// whoever may write, one that shuts down or whose database is gone. The last two are what a pooler answers that lent
-/// the session's server process to another client.
+/// Whether an error means that this is not, or no longer, the right server: a connection exception, a
+/// read-only server for a caller that may write, or a server that shuts down or whose database is gone. 26000
+/// and 42P05 come from a pooler that lent the session's server process to another client.
 pub fn is_wrong_server(error: &dyn DatabaseError, writes: bool) -> bool {
     let Some(code) = error.code() else { return false };
     match &*code {

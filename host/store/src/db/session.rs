@@ -1,15 +1,16 @@
-//! The settings of a Postgres session. They are not startup options: a connection pooler drops those, without an error
-//! where it is configured to ignore them. Each connection sets them itself, then asks the server for their values.
+//! The settings of a Postgres session. They are not startup options, because a connection pooler drops those,
+//! silently if it is configured so. Each connection sets them itself and then reads them back from the
+//! server.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::config::{SCHEMA, STATEMENT_TIME_MAX};
 
-/// Settings that rule out plans that read a whole table. The planner's statistics say what a table held when it was last
-/// analysed, which for a queue is mostly nothing, and a prepared statement keeps the plan that was made then. With these
-/// settings every plan of the store's statements is made of steps in an index. Estimated costs then mean nothing, and
-/// must not start the just-in-time compiler.
+/// Settings that rule out plans that scan a whole table. The planner's statistics describe a table at its
+/// last analysis; for a queue that is mostly an empty table, and a prepared statement keeps the plan made
+/// then. With these settings, every plan of the store's statements uses only index steps. The cost estimates
+/// are then meaningless and must not start the just-in-time compiler.
 pub const HOT_PLANS: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -18,12 +19,12 @@ pub const HOT_PLANS: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// What is wrong with a connection that was made, and what to do about it.
+/// Why a connection cannot be used, and what to do about it.
 #[derive(Debug, Clone)]
 pub enum Refusal {
-    /// It stays wrong until a person changes something.
+    /// Permanent: it needs a fix by a person.
     Unusable(String),
-    /// Another connection, made later, may be right.
+    /// Temporary: a later connection may be right.
     Passing(String),
 }
 
@@ -40,11 +41,11 @@ impl Refusal {
     }
 }
 
-/// What a connection has to be before it is used.
+/// Requirements on a connection before it is used.
 #[derive(Debug, Clone)]
 pub struct Session {
     settings: Vec<(String, String)>,
-    /// The store's own tables: there must be a schema for them, and the server must let us write.
+    /// Whether it is for the store's own tables: their schema must exist, and the server must accept writes.
     is_store: bool,
 }
 
@@ -56,7 +57,7 @@ impl Session {
         Session { settings, is_store: true }
     }
 
-    /// The same settings for the rest of a transaction that began on a datasource.
+    /// SQL that applies the store's settings for the rest of a transaction that began on a datasource.
     pub fn set_for_a_transaction() -> String {
         let set = |(name, value): (&str, String)| {
             format!("SELECT set_config({}, {}, true)", quoted(name), quoted(&value))
@@ -64,28 +65,28 @@ impl Session {
         own_settings().map(set).collect::<Vec<_>>().join("; ")
     }
 
-    /// A business database keeps its own settings, but for those that its URL names.
+    /// A business database keeps its own settings, except those that its URL names.
     pub fn of_datasource(options: &PgConnectOptions) -> Session {
         let mut settings = of_url(options);
         let is_set = settings.iter().any(|(name, _)| name == "search_path");
-        // Postgres looks for tables in the schema that is called like the role first: for a role that is called like the
-        // host's schema, these would be the host's.
+        // Postgres first searches the schema that has the role's name. For a role named like the host's
+        // schema, that would expose the host's tables.
         if options.get_username() == SCHEMA && !is_set {
             settings.push(("search_path".to_owned(), "public".to_owned()));
         }
         Session { settings, is_store: false }
     }
 
-    /// Whether the server can be the right one.
+    /// Checks whether the server can be the right one.
     pub async fn check(&self, conn: &mut PgConnection) -> Result<(), Refusal> {
-        // A pooler that does not clean up (PgBouncer without `server_reset_query`) hands on what its last client prepared,
-        // under the names that this driver gives too.
+        // A pooler that does not clean up (PgBouncer without `server_reset_query`) keeps the statements that
+        // its last client prepared, under the same names that this driver uses.
         sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *conn).await?;
         if self.is_store { check_that_it_writes(conn).await } else { Ok(()) }
     }
 
-    /// Sets everything, then looks whether it holds. The two are separate messages: a pooler that shares connections
-    /// among transactions may answer them by different servers.
+    /// Applies the settings, then checks that they hold. Both are separate messages, because a pooler that
+    /// shares connections among transactions may route them to different servers.
     pub async fn prepare(&self, conn: &mut PgConnection) -> Result<(), Refusal> {
         if self.settings.is_empty() {
             return Ok(());
@@ -107,7 +108,7 @@ impl Session {
         Ok(())
     }
 
-    /// One text for each setting. The last of several settings with one name counts, so the answers are by name.
+    /// Fetches one text per setting, by name: if a setting occurs several times, the last one counts.
     async fn ask(
         &self,
         conn: &mut PgConnection,
@@ -127,7 +128,7 @@ impl Session {
 
 fn own_settings() -> impl Iterator<Item = (&'static str, String)> {
     let own = [
-        // Named last, else a temporary table of the same name would come first.
+        // `pg_temp` is last; otherwise a temporary table of the same name would come first.
         ("search_path", format!("{SCHEMA}, pg_temp")),
         ("statement_timeout", STATEMENT_TIME_MAX.as_millis().to_string()),
         ("synchronous_commit", "on".to_owned()),
@@ -152,7 +153,7 @@ fn of_url(options: &PgConnectOptions) -> Vec<(String, String)> {
     settings
 }
 
-/// Postgres splits startup options at spaces; a backslash keeps the character after it.
+/// Splits startup options like Postgres: at spaces; a backslash escapes the next character.
 fn words(options: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut chars = options.chars();
@@ -167,7 +168,8 @@ fn words(options: &str) -> Vec<String> {
     words
 }
 
-/// A row of one answer in the simple protocol: a pooler that shares connections breaks prepared statements.
+/// Fetches one row with the simple protocol, because prepared statements fail behind a pooler that shares
+/// connections.
 pub async fn one(conn: &mut PgConnection, sql: &str) -> Result<PgRow, sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(conn).await
 }

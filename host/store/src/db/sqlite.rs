@@ -1,4 +1,4 @@
-//! Values in and out of SQLite.
+//! Conversion of values to and from SQLite.
 
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ pub async fn execute(
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
 
-/// Prepares a declared statement. SQLite takes a missing value for NULL and ignores one too many, so the number of its
-/// parameters has to be known before a call.
+/// Prepares a declared statement and checks its number of parameters. At a call, SQLite would treat a missing
+/// value as NULL and ignore an extra one.
 pub async fn check(conn: &mut SqliteConnection, statement: &Statement) -> Result<(), sqlx::Error> {
     let refused = |why: String| sqlx::Error::Encode(why.into());
     let wanted = statement.parameters().map_err(refused)?;

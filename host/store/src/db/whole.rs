@@ -1,5 +1,5 @@
-//! One transaction for everything that one request does: what its functions begin and commit are parts of it, and
-//! all of them are committed together with the request's answer, or none is.
+//! One transaction for a whole request. The transactions of the store's functions become its parts, and all
+//! of them are committed together with the response, or none is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ tokio::task_local! {
 /// How long the first statement waits for another host that works on the same request.
 const WAIT_FOR_OTHERS: &str = "SET LOCAL lock_timeout TO 2000";
 const WAIT_AS_EVER: &str = "SET LOCAL lock_timeout TO DEFAULT";
-/// SQLSTATE lock_not_available: the time above is over.
+/// SQLSTATE lock_not_available: the wait above timed out.
 const LOCK_TIMEOUT: &str = "55P03";
 
 /// The statement that opens the transaction. If it changes no row, the request must not be carried out.
@@ -27,7 +27,7 @@ pub struct First {
     pub args: Vec<Value>,
 }
 
-/// The transaction of one request. It is opened by the first function that writes.
+/// The transaction of one request. The first function that writes opens it.
 #[derive(Clone)]
 pub struct Whole {
     first: Arc<First>,
@@ -38,11 +38,11 @@ pub struct Whole {
 
 pub struct Slot {
     open: Open,
-    /// The last part was not committed: its writes are undone before anything else happens.
+    /// The last part was not committed. It is rolled back before the next statement.
     undo: bool,
 }
 
-/// What one function of the store begins and commits.
+/// The part that one function of the store begins and commits.
 pub struct Part(OwnedMappedMutexGuard<Option<Slot>, Slot>);
 
 impl Whole {
@@ -50,7 +50,7 @@ impl Whole {
         Whole { first: Arc::new(first), slot: Arc::default(), refused: Arc::default(), woken: Arc::default() }
     }
 
-    /// The transaction that the current task works in, if its request has one.
+    /// The transaction of the current task's request, if it has one.
     pub fn current() -> Option<Whole> {
         WHOLE.try_with(Clone::clone).ok()
     }
@@ -60,12 +60,12 @@ impl Whole {
         WHOLE.scope(self.clone(), work).await
     }
 
-    /// The first statement changed no row: the same request was, or is being, carried out elsewhere.
+    /// Whether the first statement changed no row: the same request was, or is being, carried out elsewhere.
     pub fn refused(&self) -> bool {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// Somebody is to be woken once this is committed.
+    /// Requests a wake-up after the commit.
     pub fn wake_later(&self) {
         self.woken.store(true, Ordering::Release);
     }
@@ -87,7 +87,7 @@ impl Whole {
         Ok(part)
     }
 
-    /// Rows of a reading statement; none if nothing was written yet, or a part is open.
+    /// Fetches the rows of a reading statement. Returns `None` if nothing was written yet, or a part is open.
     pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Option<Result<Vec<Row>, StoreError>> {
         let mut slot = self.take().ok()?;
         let slot = slot.as_mut()?;
@@ -98,7 +98,7 @@ impl Whole {
         Some(rows.await.map_err(StoreError::from))
     }
 
-    /// Undoes everything, at once.
+    /// Rolls back everything at once.
     pub async fn roll_back(&self) -> Result<(), sqlx::Error> {
         match self.take()?.take() {
             Some(slot) => slot.open.rollback().await,

@@ -1,4 +1,4 @@
-//! The one writer of an SQLite file: whose turn it is, and what comes before the next write after one that failed.
+//! The one writer of an SQLite file: priorities of waiting writes, and recovery after a failed write.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +16,12 @@ use crate::config::WAIT_MAX;
 pub struct Writer {
     pool: SqlitePool,
     gates: Gates,
-    /// None: it is for the file's owner to care.
+    /// `None` for a datasource: its owner handles failed writes.
     doubts: Option<Arc<Doubts>>,
     guard: Watched,
 }
 
-/// The guard of the file, once there is one: that of a datasource has none.
+/// The guard of the store's file, once it is set. A datasource has none.
 #[derive(Debug, Clone, Default)]
 struct Watched(Arc<OnceLock<Guard>>);
 
@@ -31,7 +31,8 @@ impl Watched {
     }
 }
 
-/// Writes that failed, and how many of them the log was carried over after. What a former process did counts as one.
+/// Counts failed writes, and those after which the log was checkpointed. Failures of an earlier process count
+/// as one.
 #[derive(Debug)]
 struct Doubts {
     failures: AtomicU64,
@@ -39,14 +40,15 @@ struct Doubts {
 }
 
 impl Doubts {
-    /// How many there were, if there are new ones.
+    /// The number of failures, if there are new ones.
     fn open(&self) -> Option<u64> {
         let failures = self.failures.load(Ordering::Acquire);
         (failures > self.settled.load(Ordering::Acquire)).then_some(failures)
     }
 }
 
-/// A write on a slow disk takes its time, and a hundred may wait. Each kind waits for one of the kinds behind it at most.
+/// Orders waiting writes by priority, because on a slow disk many may wait. A write waits for at most one
+/// write of each kind with lower priority.
 #[derive(Debug, Clone, Default)]
 struct Gates {
     requests: Arc<Mutex<()>>,
@@ -69,7 +71,7 @@ impl Writing {
         self.tx.rollback().await
     }
 
-    /// The gates open when the commit is over, however it ended. One into a file that is gone by then does not count.
+    /// Commits; the gates open whether it succeeds or not. Fails if the file was lost meanwhile.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.tx.commit().await?;
         Ok(self.guard.check()?)
@@ -91,7 +93,7 @@ impl DerefMut for Writing {
 }
 
 impl Writer {
-    /// For a database that holds what was promised.
+    /// The writer of a store, whose acknowledged writes must be durable.
     pub async fn durable(options: SqliteConnectOptions) -> Result<Writer, sqlx::Error> {
         let doubts = Arc::new(Doubts { failures: AtomicU64::new(1), settled: AtomicU64::new(0) });
         let (seen, guard) = (doubts.clone(), Watched::default());
@@ -109,7 +111,7 @@ impl Writer {
         Ok(Writer { pool, gates: Gates::default(), doubts: Some(doubts), guard })
     }
 
-    /// For a database of somebody else.
+    /// The writer of a database that belongs to someone else.
     pub fn lazy(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Writer {
         Writer {
             pool: one(pool).connect_lazy_with(options),
@@ -119,9 +121,9 @@ impl Writer {
         }
     }
 
-    /// From now on, nothing is read or written once the file is another one.
+    /// Sets the guard: from now on, reads and writes fail once the file was replaced.
     pub fn watch(&self, guard: Guard) {
-        // It is set once.
+        // The guard is set only once.
         let _ = self.guard.0.set(guard);
     }
 
@@ -129,7 +131,7 @@ impl Writer {
         self.guard.0.get()
     }
 
-    /// Fails if the file is not the one that is open any more.
+    /// Fails if the open file is no longer the one at the path.
     pub fn check(&self) -> Result<(), sqlx::Error> {
         Ok(self.guard.check()?)
     }
@@ -138,9 +140,9 @@ impl Writer {
         self.check()?;
         let gates = self.gates.pass(turn).await?;
         loop {
-            // A deferred BEGIN that writes later fails with SQLITE_BUSY_SNAPSHOT at once.
+            // A deferred BEGIN would fail with SQLITE_BUSY_SNAPSHOT when it writes later.
             let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-            // Looked at after the begin: it is what finds out that the last write failed.
+            // Checked after the begin, because the begin detects that the last write failed.
             let Some((doubts, failures)) =
                 self.doubts.as_ref().and_then(|doubts| Some((doubts, doubts.open()?)))
             else {
@@ -157,8 +159,9 @@ impl Writer {
         &self.pool
     }
 
-    /// The last connection that is closed removes the log at the path of the file. That is another's by now if the file
-    /// was replaced, so then the connections stay open until the process ends.
+    /// Closes all connections. The last one to close removes the log at the file's path. If the file was
+    /// replaced, that log belongs to another database, so then the connections stay open until the process
+    /// ends.
     pub async fn close(&self, readers: &SqlitePool) {
         if let Err(error) = self.check() {
             tracing::warn!(%error, "the store is not closed");
@@ -174,10 +177,10 @@ impl Writer {
         self.pool.close().await;
     }
 
-    /// After a sync that failed, the kernel may show what the disk does not have, and no later sync tells of it. A
-    /// commit behind such a gap in the log would be gone after a power cut. So the log is written once more, into the
-    /// database's own file, and begun anew, before anything else is promised; at a start, too: the process before this
-    /// one may have ended by such a failure.
+    /// Checkpoints the log into the database file and truncates it. After a failed sync, the kernel may show
+    /// data that is not on disk, and later syncs do not report it. A commit after such a gap in the log would
+    /// be lost in a power cut. So the checkpoint runs before anything else is acknowledged, also at a start,
+    /// because the process before may have ended with such a failure.
     async fn carry_over(&self) -> Result<(), sqlx::Error> {
         let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await?;
         if row.try_get::<i64, _>(0)? != 0 {
@@ -212,8 +215,8 @@ fn one(pool: SqlitePoolOptions) -> SqlitePoolOptions {
     pool.max_connections(1).acquire_timeout(WAIT_MAX)
 }
 
-/// Whether the driver knows that the last transaction is over. SQLite rolls back by itself when the disk is full or
-/// fails; the driver's own ROLLBACK then fails, and it would refuse every BEGIN from there on.
+/// Whether the driver agrees that no transaction is open. SQLite rolls back on its own when the disk is full
+/// or fails. The driver's own ROLLBACK then fails, and it would refuse every later BEGIN.
 pub fn agrees(connection: &SqliteConnection) -> bool {
     !connection.is_in_transaction()
 }

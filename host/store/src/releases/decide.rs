@@ -1,4 +1,4 @@
-//! What becomes of a version that was found in a plugins folder or uploaded.
+//! The decision about a version that was found in a plugins folder or uploaded.
 
 use domain::id::{Digest, HostId, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
@@ -11,18 +11,18 @@ use crate::error::StoreError;
 use crate::plugins::put_version;
 use crate::sql::releases;
 
-/// A version that a host found in its folder, and could run.
+/// A usable version that a host found in its folder.
 pub struct Found<'a> {
     pub version: &'a PluginVersion,
     pub wants: &'a [String],
-    /// It may come back, if it ran before and was replaced.
+    /// Whether it may become active again if it was active before and was replaced.
     pub returns: bool,
-    /// The host found it when it started: it does not take the place of an uploaded version.
+    /// The host found it at its start: then it does not replace an uploaded version.
     pub at_start: bool,
     pub host: HostId,
 }
 
-/// Who decides for a version, and what made them do so.
+/// The actor and the cause of a decision.
 pub(crate) struct By<'a> {
     pub actor: &'a str,
     pub cause: &'a str,
@@ -32,12 +32,12 @@ pub(crate) struct By<'a> {
 pub enum Decision {
     Stable,
     On(Stage),
-    /// It ran before, and was replaced.
+    /// It was active before, and was replaced.
     Replaced,
     Quarantined(String),
 }
 
-/// What becomes of a version by these rules.
+/// Decides about a version by these rules.
 pub(crate) async fn decide(
     tx: &mut Tx,
     found: &Found<'_>,
@@ -88,8 +88,8 @@ pub(crate) async fn decide(
     Ok(Decision::On(stage))
 }
 
-/// What a version asks for beyond the stable one. The host that found it may not run the stable one, and then does not
-/// know.
+/// Requests of a version that the stable one does not have. If the host that found it does not run the stable
+/// version, the recorded requests are compared.
 async fn wants(tx: &mut Tx, found: &Found<'_>, stable: Digest) -> Result<Vec<String>, StoreError> {
     let Some(asks) = found.version.asks.as_ref().filter(|_| found.wants.is_empty()) else {
         return Ok(found.wants.to_vec());
@@ -102,7 +102,7 @@ async fn wants(tx: &mut Tx, found: &Found<'_>, stable: Digest) -> Result<Vec<Str
 pub(super) struct Known {
     pub released: bool,
     pub quarantine: Option<String>,
-    /// None if it could not be asked.
+    /// `None` if the plugin could not be queried.
     asks: Option<Asks>,
 }
 

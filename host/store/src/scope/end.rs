@@ -1,4 +1,4 @@
-//! The end of an attempt's scope: its transactions committed or undone, its effects handed over.
+//! The end of an attempt's scope: it commits or undoes its transactions and returns its effects.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use crate::error::StoreError;
 use crate::kv;
 use crate::sql::items;
 
-/// How long the databases wait for the commit of what an attempt wrote.
+/// How long a database waits for the commit of an attempt's writes before it rolls them back.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
-/// What a lease has to last then: the same, and what clocks may differ by.
+/// Minimum time that the lease must last then: the same, plus the tolerated difference of clocks.
 const LEASE_LEFT_MIN: SignedDuration = SignedDuration::from_secs(6);
 
-/// What an attempt leaves to be written with its outcome.
+/// The part of an attempt that is written with its outcome.
 pub struct Ended {
     pub effects: Effects,
     pub own: Option<OwnTx>,
 }
 
-/// What an attempt wrote to the store's own database, not committed yet.
+/// Uncommitted writes of an attempt to the store's own database.
 pub struct OwnTx(pub(crate) Tx);
 
 impl AttemptScope {
-    /// Commits the open SQL transactions and hands over the effects. The item's own commit follows at
-    /// once; if the host dies between the two, the attempt is repeated with the same idempotency key.
-    /// `None` says that the item is no longer held: nothing was committed.
+    /// Commits the open SQL transactions and returns the effects. The item's own commit follows at once. If
+    /// the host dies between the two, the attempt is repeated with the same idempotency key. Returns `None`
+    /// if the item is no longer held: nothing was committed.
     pub async fn end(&self) -> Result<Option<Effects>, StoreError> {
         let Some(Ended { effects, own }) = self.end_but_own().await? else { return Ok(None) };
         if let Some(OwnTx(tx)) = own {
@@ -37,7 +37,7 @@ impl AttemptScope {
         Ok(Some(effects))
     }
 
-    /// The same, but for what was written to the store's own database: its transaction is left open, so that the
+    /// The same, except for writes to the store's own database: their transaction stays open, so that the
     /// item's new state is committed with it ([`Store::end_attempt_with`]).
     pub async fn end_but_own(&self) -> Result<Option<Ended>, StoreError> {
         let mut state = self.state.lock().await;
@@ -45,8 +45,9 @@ impl AttemptScope {
         let mut open = std::mem::take(&mut state.open);
         state.check_whole()?;
         if !open.is_empty() {
-            // From here on the databases themselves end what is not committed soon: the lease outlasts that, so a host
-            // that is stopped before its commit cannot commit beside another one.
+            // From here on the databases roll back anything that is not committed soon. The lease lasts
+            // longer, so a host that is stopped before its commit cannot commit while another host works on
+            // the item.
             for (_, tx) in open.iter_mut().filter(|(name, _)| state.wrote.contains(*name)) {
                 tx.commit_within(COMMIT_TIME_MAX).await?;
             }
@@ -65,18 +66,19 @@ impl AttemptScope {
         Ok(Some(Ended { effects: state.effects(), own }))
     }
 
-    /// Drops what is open: as if the attempt had not happened.
+    /// Drops everything that is open, as if the attempt had not happened.
     pub async fn abort(&self) {
         let mut state = self.state.lock().await;
         *state = State { ended: true, ..State::default() };
     }
 
-    /// Whether a statement of it failed only because of transactions of others: then its failure says nothing of the item.
+    /// The error of a statement that failed only because of other transactions. Such a failure does not
+    /// concern the item.
     pub async fn contended(&self) -> Option<String> {
         self.state.lock().await.contended.take()
     }
 
-    /// Whether the item is still this attempt's. If its lease ends too soon, nobody can tell: that is an error.
+    /// Whether this attempt still holds the item. Fails if its lease ends too soon to be sure.
     async fn still_held(&self) -> Result<bool, StoreError> {
         let Some(item) = &self.item else { return Ok(true) };
         let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string()];
@@ -94,7 +96,7 @@ impl AttemptScope {
 }
 
 impl State {
-    /// Whether all is there that the attempt believes to have written.
+    /// Checks that no write was undone that the attempt believes to be in place.
     pub(super) fn check_whole(&self) -> Result<(), StoreError> {
         let Some(name) = self.undone.intersection(&self.wrote).next() else { return Ok(()) };
         let text = "a statement failed after others had written, so all are undone";

@@ -1,5 +1,5 @@
-//! The scope of an attempt that is made again to see what it would do: it reads what is there today, what it writes is
-//! written down and undone, and nothing outside notices it.
+//! The scope of a replayed attempt, which shows what the attempt would do. It reads current data, its writes
+//! are recorded and undone, and nothing outside is affected.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,19 +25,19 @@ use crate::db::{Db, Tx};
 use crate::error::StoreError;
 use crate::store::Store;
 
-/// How long a replay waits for what somebody holds who works.
+/// How long a replay waits for locks of working attempts.
 const WAIT_MAX: Duration = Duration::from_millis(500);
-/// How long somebody who works may have to wait for what a replay holds.
+/// How long working attempts may have to wait for locks of a replay.
 pub const HELD_MAX: Duration = Duration::from_secs(2);
 
-/// What one attempt may hand to writing statements: all of it is kept until it was compared.
+/// Maximum bytes of parameters of one attempt's writing statements. They are all kept for the comparison.
 const WRITTEN_BYTES_MAX: usize = 16 * MIB;
 
-/// It has no end that commits: only [`ReplayScope::finish`], which undoes.
+/// It cannot commit: [`ReplayScope::finish`], its only end, undoes everything.
 pub struct ReplayScope {
     scope: AttemptScope,
     record: Mutex<Record>,
-    /// Rung when a transaction was opened that others may have to wait for.
+    /// Notified when a transaction was opened that others may have to wait for.
     opened: Notify,
 }
 
@@ -48,16 +48,16 @@ struct Record {
     requests: Vec<Request>,
 }
 
-/// A declared statement that wrote, and what it came to.
+/// A declared statement that wrote, and its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SqlWrite {
     pub statement: Statement,
     pub params: Vec<Value>,
-    /// Rows that it changed, or answered with.
+    /// Number of rows that it changed or returned.
     pub rows: u64,
 }
 
-/// An HTTP request that was granted, and not sent.
+/// A granted HTTP request, which was not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub method: String,
@@ -65,7 +65,7 @@ pub struct Request {
     pub place: String,
 }
 
-/// All that an attempt asked for; none of it has happened.
+/// Everything that an attempt requested; none of it was carried out.
 #[derive(Debug, Default)]
 pub struct Asked {
     pub effects: Effects,
@@ -75,7 +75,7 @@ pub struct Asked {
 }
 
 impl Store {
-    /// For an attempt that was, as of `now`: no lease is needed, since nothing can come of it.
+    /// The scope for replaying an earlier attempt, as of `now`. It needs no lease, because it has no effects.
     pub fn scope_of_replay(
         self: &Arc<Self>,
         job: Arc<JobSpec>,
@@ -90,14 +90,14 @@ impl Store {
 }
 
 impl ReplayScope {
-    /// Resolves when others may have waited long enough for what this attempt holds: it has to be dropped then.
+    /// Resolves when others may have waited long enough for this attempt's locks. It has to be dropped then.
     pub async fn held_too_long(&self) {
         self.opened.notified().await;
         tokio::time::sleep(HELD_MAX).await;
     }
 
-    /// Undoes all of it, and hands over what was asked for. A refusal says that a commit would have been refused: then
-    /// the attempt would have failed.
+    /// Undoes everything and returns what the attempt requested. An error means that a commit would have been
+    /// refused, so the attempt would have failed.
     pub async fn finish(&self) -> (Asked, Result<(), StoreError>) {
         let mut state = self.scope.state.lock().await;
         let mut state = std::mem::replace(&mut *state, State { ended: true, ..State::default() });
@@ -106,7 +106,7 @@ impl ReplayScope {
             if whole.is_ok() && state.wrote.contains(&name) {
                 whole = tx.check_constraints().await.map_err(|e| explain_commit(&name, e.into()));
             }
-            // A database that cannot be reached any more undoes it by itself.
+            // An unreachable database rolls back on its own.
             let _ = tx.rollback().await;
         }
         let Record { sql, requests, .. } = std::mem::take(&mut *self.notes());
@@ -118,7 +118,7 @@ impl ReplayScope {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rings if others may have to wait from this statement on: SQLite's reads hold nothing.
+    /// Notifies `opened` if others may have to wait from this statement on. Reads in SQLite lock nothing.
     fn runs(&self, statement: &Statement, params: &[Value]) -> Result<(), ScopeError> {
         let Statement { datasource, writes, .. } = statement;
         if *writes {
@@ -143,8 +143,8 @@ impl ReplayScope {
     }
 }
 
-/// A transaction that may write, and neither waits long for others nor lets them wait long: SQLite has one writer, and
-/// Postgres ends by itself what a host that is stopped would hold.
+/// Begins a transaction that may write, but waits only briefly for others' locks and holds its own only
+/// briefly. SQLite has one writer. Postgres ends the transaction of a stopped host.
 pub(super) async fn briefly(
     db: &Db,
     began: impl Future<Output = Result<Tx, sqlx::Error>>,

@@ -1,4 +1,4 @@
-//! One declared statement of an attempt, in its transaction on the datasource.
+//! Runs a declared statement of an attempt in its transaction on the datasource.
 
 use domain::job::Access;
 use domain::plugin::Statement;
@@ -37,8 +37,8 @@ impl AttemptScope {
             return Err(ScopeError::Database(format!("{text}: its transaction is undone")));
         }
         let db = self.store.datasources.get(datasource)?;
-        // SQLite has one write lock. What an attempt reads before it writes must not hold it, nor anything else:
-        // a plugin may ask a slow service before it goes on.
+        // SQLite has one write lock. Reads before the attempt's first write must not hold it, or anything
+        // else, because a plugin may call a slow service before it continues.
         let early = !*writes
             && matches!(db, Db::Sqlite { .. })
             && self.may_write(datasource)
@@ -47,7 +47,7 @@ impl AttemptScope {
             Some(tx) => tx,
             None => self.begin(db, datasource, !early).await?,
         };
-        // Until it is known to have worked: whoever drops this call has undone it too.
+        // Undone until it is known to have worked: a caller that drops this call has undone it, too.
         state.undone.insert(datasource.clone());
         let most = Most { rows: limits.sql_rows, bytes: limits.sql_bytes.saturating_sub(state.bytes) };
         let work = async {
@@ -58,7 +58,7 @@ impl AttemptScope {
                 tx.execute_declared(&statement.sql, &params).await.map(Ran::Changed)
             }
         };
-        // A statement that failed or was cut off leaves its transaction unusable: it is not put back.
+        // A failed or cancelled statement leaves its transaction unusable, so it is not put back.
         let ran = tokio::time::timeout(limits.sql_time, work).await.map_err(|_| {
             ScopeError::Limit(format!("the statement took longer than {:?}", limits.sql_time))
         })?;

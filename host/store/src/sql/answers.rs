@@ -1,8 +1,8 @@
-//! Statements on answers to requests that can be sent again.
+//! Statements on the stored responses of idempotent requests.
 
 use super::Sql;
 
-/// Claims a key ($2) of an actor; no row if it is taken, unless it was taken before $6.
+/// Claims a key ($2) of an actor. Changes no row if the key is in use, unless that was before $6.
 pub const ANSWER_CLAIM: Sql = Sql::same(
     "INSERT INTO answer (actor, request_key, request_sha256, status, location, body, created_at_ms)
     VALUES ($1, $2, $3, 0, NULL, $4, $5)

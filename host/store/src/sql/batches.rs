@@ -1,4 +1,4 @@
-//! Statements on batches: items that were handed in together.
+//! Statements on batches: items that are submitted together.
 
 use super::Sql;
 
@@ -8,7 +8,7 @@ pub const BATCH_ITEM_ADD: Sql = Sql::same(
         max_attempts, error_code, error_message, created_at_ms, updated_at_ms)
     VALUES ($1, $2, $3, $4, 'waiting', $5, $6, $7, $8, $9, $10, $11, $12, $5, $5)",
 );
-/// Each batch as its items are: newest first.
+/// Lists batches with the states of their items, the newest first.
 pub const BATCHES_LIST: Sql = Sql::same(
     "SELECT batch_id, MIN(job) AS job, MIN(created_by) AS created_by, CAST(MIN(created_at_ms) AS BIGINT) AS created_at_ms,
         COUNT(*) AS total,
@@ -23,7 +23,7 @@ pub const BATCHES_LIST: Sql = Sql::same(
 );
 pub const BATCH_ITEMS: Sql =
     Sql::same("SELECT * FROM item WHERE batch_id = $1 ORDER BY batch_index LIMIT $2 OFFSET $3");
-/// All that still tries, of all batches: the oldest first.
+/// Open items of all batches, the oldest first.
 pub const BATCH_ITEMS_OPEN: Sql = Sql::same(
     "SELECT * FROM item WHERE batch_id IS NOT NULL AND state IN ('waiting', 'running', 'awaiting')
     ORDER BY created_at_ms, batch_id, batch_index LIMIT $1",

@@ -13,7 +13,7 @@ pub const EVENTS_PENDING: Sql = Sql::same(
 pub const EVENT_DELIVERED: Sql =
     Sql::same("UPDATE event SET delivered_at_ms = $2 WHERE id = $1 AND delivered_at_ms + 0 IS NULL");
 
-/// The oldest of each key, if it is due: nothing overtakes what is still on its way.
+/// The oldest event of each key, if it is due: no event overtakes an earlier one that is not delivered yet.
 pub const EVENTS_CLAIM: Sql = Sql::differs(sqlite::EVENTS_CLAIM, postgres::EVENTS_CLAIM);
 pub const EVENT_FAILED: Sql = Sql::same(
     "UPDATE event SET due_at_ms = $2, error = $3, dead_at_ms = $4 WHERE id = $1 AND delivered_at_ms + 0 IS NULL",
@@ -34,14 +34,14 @@ pub const KV_PUT: Sql = Sql::same(
     ON CONFLICT (job, bucket, kv_key) DO UPDATE
         SET value = excluded.value, updated_at_ms = excluded.updated_at_ms, expires_at_ms = excluded.expires_at_ms",
 );
-/// Only where there was nothing.
+/// Only if the key has no value.
 pub const KV_ADD: Sql = Sql::same(
     "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (job, bucket, kv_key) DO UPDATE
         SET value = excluded.value, updated_at_ms = excluded.updated_at_ms, expires_at_ms = excluded.expires_at_ms
         WHERE kv.expires_at_ms <= excluded.updated_at_ms",
 );
-/// Only where there was this value.
+/// Only if the key has this value.
 pub const KV_CHANGE: Sql = Sql::same(
     "UPDATE kv SET value = $4, updated_at_ms = $5, expires_at_ms = $6
     WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND value = $7 AND (expires_at_ms IS NULL OR expires_at_ms > $5)",

@@ -1,4 +1,4 @@
-//! Statements on what runs and what may begin.
+//! Statements on running and due items, for the limits of jobs.
 
 use super::{Sql, postgres, sqlite};
 
@@ -9,7 +9,7 @@ pub const RATE_LOCK: Sql = Sql::differs(sqlite::RATE_LOCK, postgres::RATE_LOCK);
 pub const RATE_GET: Sql = Sql::same("SELECT window_start_ms, used FROM rate WHERE job = $1");
 pub const RATE_SET: Sql = Sql::same("UPDATE rate SET window_start_ms = $2, used = $3 WHERE job = $1");
 
-/// Leases that ended count until their items are put back: nobody else holds them before.
+/// Expired leases count until their items are recovered, because no other host holds them before.
 pub const RUNNING_COUNT: Sql =
     Sql::same("SELECT COUNT(*) AS n FROM item WHERE job = $1 AND state = 'running'");
 pub const RUNNING_KEYS: Sql = Sql::same("SELECT item_key FROM item WHERE job = $1 AND state = 'running'");

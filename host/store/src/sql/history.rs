@@ -1,4 +1,5 @@
-//! What is old and over, some rows of one job ($1) at a time ($3): items stay, and whatever is open.
+//! Statements that remove old history of one job ($1), a limited number of rows ($3) at a time. Items and
+//! anything open stay.
 
 use super::Sql;
 

@@ -1,11 +1,11 @@
-//! Statements on hosts, plugin versions, tokens and the audit trail.
+//! Statements on hosts, tokens, the audit trail and the identity of the store.
 
 use super::{Sql, postgres, sqlite};
 
 pub const NOW: Sql = Sql::differs(sqlite::NOW, postgres::NOW);
 pub const VERSION: Sql = Sql::differs(sqlite::VERSION, postgres::VERSION);
 
-/// Which of the tables that tell a store there are.
+/// The tables present of those that identify a store.
 pub const OWN_TABLES: Sql = Sql::differs(sqlite::OWN_TABLES, postgres::OWN_TABLES);
 pub const STORE_IDENTITY: Sql = Sql::same("SELECT id FROM store_identity WHERE one = 1");
 pub const STORE_IDENTITY_PUT: Sql =
@@ -23,7 +23,8 @@ pub const HOST_TAKE: Sql = Sql::same(
         OR (host.incarnation = $6 AND host.beats = $7) OR $8 = 1",
 );
 pub const HOST_LIFE: Sql = Sql::same("SELECT name, incarnation, beats FROM host WHERE id = $1");
-/// A heartbeat only moves on: one after the present shows that a clock was ahead, until the store is corrected.
+/// A heartbeat never moves back. One in the future shows that a clock was ahead, until the store is
+/// corrected.
 pub const HOST_BEAT: Sql = Sql::same(
     "UPDATE host SET beats = beats + 1,
         heartbeat_at_ms = CASE WHEN heartbeat_at_ms < $2 THEN $2 ELSE heartbeat_at_ms END
@@ -33,7 +34,7 @@ pub const HOST_STOPPED: Sql =
     Sql::same("UPDATE host SET stopped_at_ms = $2 WHERE id = $1 AND incarnation = $3");
 pub const HOSTS_LIST: Sql = Sql::same("SELECT * FROM host ORDER BY started_at_ms DESC LIMIT $1");
 
-/// Hosts that are gone for long and hold nothing.
+/// Hosts that were lost long ago and hold no items.
 pub const HOSTS_PRUNE: Sql = Sql::same(
     "DELETE FROM host WHERE id <> $1 AND heartbeat_at_ms < $2 AND (stopped_at_ms IS NULL OR stopped_at_ms < $2)
         AND NOT EXISTS (SELECT 1 FROM item WHERE item.host_id = host.id)
@@ -52,7 +53,7 @@ pub const AUDIT_ADD: Sql = Sql::same(
 );
 pub const AUDIT_LIST: Sql = Sql::same("SELECT * FROM audit ORDER BY at_ms DESC, id DESC LIMIT $1");
 
-/// The instant of the record that would be the last of a batch.
+/// The time of the record that would be the last of a batch.
 pub const AUDIT_OLD_LAST: Sql =
     Sql::same("SELECT at_ms FROM audit WHERE at_ms < $1 ORDER BY at_ms LIMIT 1 OFFSET $2");
 pub const AUDIT_OLD: Sql = Sql::same("SELECT * FROM audit WHERE at_ms < $1 ORDER BY at_ms, id");

@@ -1,15 +1,16 @@
-//! Statements on items and their attempts. Every change of a state names the states that it may change.
+//! Statements on items and their attempts. Each change of a state is limited to the states that it may start
+//! from.
 
 use super::{Sql, postgres, sqlite};
 
-/// Due items go to one host: recovered ones first, then by due time.
+/// Each due item is claimed by one host: recovered items first, then by due time.
 pub const ITEM_CLAIM: Sql = Sql::differs(sqlite::ITEM_CLAIM, postgres::ITEM_CLAIM);
-/// The same for items that were picked ($5).
+/// The same for preselected items ($5).
 pub const ITEM_CLAIM_PICKED: Sql = Sql::differs(sqlite::ITEM_CLAIM_PICKED, postgres::ITEM_CLAIM_PICKED);
 pub const ITEMS_LOST: Sql = Sql::differs(sqlite::ITEMS_LOST, postgres::ITEMS_LOST);
 pub const ITEMS_BY_KEYS: Sql = Sql::differs(sqlite::ITEMS_BY_KEYS, postgres::ITEMS_BY_KEYS);
 
-/// The end of an attempt, fenced: a stale holder changes no row.
+/// Ends an attempt, fenced: a stale holder changes no row.
 pub const ITEM_END: Sql = Sql::same(
     "UPDATE item SET state = $4, due_at_ms = $5, attempts = $6, note = $7, error_code = $8, error_message = $9,
         first_attempt_at_ms = $10,
@@ -20,8 +21,8 @@ pub const ITEM_END: Sql = Sql::same(
     WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
-/// Shutdown, or a failure of the host: due again at $5, ahead of new work, as if it had not been claimed. Only a failure
-/// leaves an error.
+/// Releases a claim at a shutdown or after a failure of the host. The item is due again at $5, before new
+/// items, as if it had not been claimed. Only a failure leaves an error.
 pub const ITEM_RELEASE: Sql = Sql::same(
     "UPDATE item SET state = 'waiting', due_at_ms = $5, priority = 0, crashes = crashes - 1,
         error_code = COALESCE($6, error_code), error_message = COALESCE($7, error_message),
@@ -39,7 +40,7 @@ pub const ATTEMPT_KNOWN: Sql = Sql::same(
 
 pub const ITEMS_RENEW: Sql = Sql::differs(sqlite::ITEMS_RENEW, postgres::ITEMS_RENEW);
 
-/// What a lost host held, put back (or before a person, after too many crashes), due at $5.
+/// Recovers an item of a lost host, due at $5, or leaves it to a person after too many crashes.
 pub const ITEM_RECOVER: Sql = Sql::same(
     "UPDATE item SET state = $4, due_at_ms = $5, priority = 0, attempt_id = NULL, host_id = NULL,
         run_id = CASE WHEN $4 = 'manual_required' THEN NULL ELSE run_id END,
@@ -48,12 +49,12 @@ pub const ITEM_RECOVER: Sql = Sql::same(
     WHERE id = $1 AND state || '' = 'running' AND epoch = $2 AND attempt_id = $3",
 );
 
-/// What a host holds that was lost so often before ($2).
+/// Number of items held by a host that were lost at least $2 times before.
 pub const SUSPECTS_OF_HOST: Sql =
     Sql::same("SELECT COUNT(*) AS n FROM item WHERE state = 'running' AND host_id = $1 AND crashes >= $2");
 
-/// An attempt belongs to the run that queued its item ($18). A later one has no run of its own, and belongs to the run of the
-/// attempt before it.
+/// An attempt belongs to the run that queued its item ($18). A later attempt has no run of its own and
+/// belongs to the run of the attempt before it.
 pub const ATTEMPT_ADD: Sql = Sql::same(
     "INSERT INTO attempt (item_id, epoch, attempt_id, job, item_key, number, verdict, error_code, error_message,
         note, log, host_id, digest, started_at_ms, ended_at_ms, wall_us, memory_bytes_max, run_id,
@@ -69,8 +70,8 @@ pub const ITEM_ADD: Sql = Sql::same(
     VALUES ($1, $2, $3, $4, 'waiting', $5, $6, $6, $5, $5) ON CONFLICT (job, item_key) DO NOTHING",
 );
 
-// Items ($1: [[id, job, key, payload]]) that a person or another job ($3) adds now ($2): begun anew if they were resolved;
-// else what is there stays.
+// Items ($1: [[id, job, key, payload]]) that a person or another job ($3) adds now ($2). Resolved items start
+// again; other existing items are not changed.
 macro_rules! enqueue {
     ($array:literal) => {
         concat!(
@@ -93,7 +94,7 @@ pub const ITEMS_OPEN_COUNT: Sql = Sql::same(
         LIMIT $2) AS some_items",
 );
 
-/// Found again while open: the payload is refreshed, the backoff is kept.
+/// An open item was found again: the payload is refreshed, the backoff is kept.
 pub const ITEM_REFRESH: Sql = Sql::same(
     "UPDATE item SET payload = $3, seen_run_id = $4, run_id = COALESCE($5, run_id)
     WHERE id = $1 AND version = $2 AND state || '' IN ('waiting', 'running', 'awaiting')",
@@ -101,8 +102,8 @@ pub const ITEM_REFRESH: Sql = Sql::same(
 
 pub const ITEM_SEEN: Sql = Sql::same("UPDATE item SET seen_run_id = $2 WHERE id = $1");
 
-/// Found again after it was resolved, or anew after its attempts ran out: a new series, with its attempts forgotten
-/// or not ($6).
+/// A resolved or exhausted item was found again: it starts a new series. Its attempt count is reset if $6 is
+/// 1.
 pub const ITEM_REOPEN: Sql = Sql::same(
     "UPDATE item SET state = 'waiting', payload = $3, seen_run_id = $4, run_id = $4, due_at_ms = $5,
         attempts = CASE WHEN $6 = 1 THEN 0 ELSE attempts END, series = series + 1,
@@ -111,9 +112,10 @@ pub const ITEM_REOPEN: Sql = Sql::same(
     WHERE id = $1 AND version = $2 AND (state = 'resolved' OR (state = 'manual_required' AND exhausted = 1))",
 );
 
-/// What no discovery saw since this run began: another one may have seen an item after this one did. Not what a host lost
-/// or left (priority 0), nor what ended in a commit of which nobody can tell ($4): it may be absent because its attempt
-/// committed, and what goes with its outcome is still missing. The same attempt comes first.
+/// Resolves items that no discovery saw since this run began; another discovery may have seen an item after
+/// this one did. It spares items that a host lost or released (priority 0), and items whose last commit has
+/// an unknown result ($4): they may be absent because the attempt committed, but the rest of its outcome is
+/// missing. That attempt is repeated first.
 pub const ITEMS_RESOLVE_ABSENT: Sql = Sql::same(
     "UPDATE item SET state = 'resolved', note = 'no longer found', updated_at_ms = $3, version = version + 1
     WHERE job = $1 AND state IN ('waiting', 'awaiting') AND priority <> 0 AND COALESCE(error_code, '') <> $4
@@ -123,12 +125,12 @@ pub const ITEMS_RESOLVE_ABSENT: Sql = Sql::same(
     RETURNING id, run_id",
 );
 
-/// After their runs have counted them.
+/// Run after the runs of these items have counted them.
 pub const ITEMS_LEAVE_RUN: Sql =
     Sql::same("UPDATE item SET run_id = NULL WHERE job = $1 AND run_id = $2 AND state = 'resolved'");
 
-/// A person's decision, as compare-and-set on the version that was looked at. Why an item is left to a person
-/// joins the errors that it had.
+/// A person's decision, as compare-and-set on the version that the person saw. The reason why an item is left
+/// to a person is appended to its error.
 pub const ITEM_BY_HAND: Sql = Sql::same(
     "UPDATE item SET state = $3, due_at_ms = $4, run_id = NULL, crashes = 0, exhausted = 0,
         note = CASE WHEN $3 = 'manual_required' THEN note ELSE COALESCE($5, note) END,
@@ -143,7 +145,8 @@ pub const ITEM_BY_HAND: Sql = Sql::same(
     WHERE id = $1 AND version = $2",
 );
 
-/// The first key that is not before the wanted one: only the index of keys has that order (see [`ITEMS_BY_KEYS`]).
+/// Takes the first key that is not less than the wanted one: only the index of keys has that order (see
+/// [`ITEMS_BY_KEYS`]).
 pub const ITEM_GET: Sql = Sql::same(
     "SELECT * FROM (SELECT * FROM item WHERE job = $1 AND item_key >= $2 ORDER BY item_key LIMIT 1) AS found
     WHERE item_key = $2",
@@ -160,8 +163,8 @@ pub const ITEM_COUNTS: Sql = Sql::same(
     GROUP BY job, state, CASE WHEN attempts = 0 THEN 0 ELSE 1 END",
 );
 
-/// Each priority by itself: so it is two steps in the index `item_due`, however much waits, and not all of it. Where the
-/// planner believes that nothing waits, it reads the whole index for a `MIN`, but not for a `LIMIT`.
+/// Reads each priority separately: two steps in the index `item_due`, however many items wait. If the planner
+/// believes that no item waits, it reads the whole index for a `MIN`, but not for a `LIMIT`.
 pub const ITEM_NEXT_DUE: Sql = Sql::same(
     "SELECT CAST(MIN(due_at_ms) AS BIGINT) AS due_at_ms FROM (
         SELECT due_at_ms FROM (SELECT due_at_ms FROM item
@@ -173,7 +176,7 @@ pub const ITEM_NEXT_DUE: Sql = Sql::same(
 pub const ATTEMPTS_OF_ITEM: Sql =
     Sql::same("SELECT * FROM attempt WHERE job = $1 AND item_key = $2 ORDER BY epoch DESC LIMIT $3");
 
-/// Attempts that came to an end of their own, the newest first: as what the item's row and the attempt before it tell.
+/// Attempts that ended on their own, the newest first, with data of the item's row and of the attempt before.
 pub const ATTEMPTS_TO_REPLAY: Sql = Sql::same(
     "SELECT a.item_id, a.job, a.item_key, a.number, a.epoch, a.attempt_id, a.run_id, a.verdict, a.note, a.digest,
         a.error_code AS recorded_code, a.error_message AS recorded_message, a.started_at_ms, a.ended_at_ms,

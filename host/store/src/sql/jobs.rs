@@ -13,8 +13,8 @@ pub const JOB_TICKED_AT: Sql = Sql::same("SELECT ticked_at_ms FROM job WHERE nam
 pub const JOB_SET_TICKED: Sql =
     Sql::same("UPDATE job SET ticked_at_ms = $2 WHERE name = $1 AND ticked_at_ms < $2");
 
-/// Once over all hosts: who inserts the row decides the tick's fate. An instant that was decided before it came, by a clock
-/// that was ahead, and did not run is decided again.
+/// Fires once across all hosts: the host that inserts the row decides the tick's fate. An instant that a
+/// clock ahead of time decided too early, and that did not run, is decided again.
 pub const TICK_ADD: Sql = Sql::same(
     "INSERT INTO tick (job, at_ms, fate, run_id, decided_at_ms) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (job, at_ms) DO UPDATE SET fate = excluded.fate, run_id = excluded.run_id,
@@ -22,7 +22,7 @@ pub const TICK_ADD: Sql = Sql::same(
     WHERE tick.run_id IS NULL AND tick.decided_at_ms < tick.at_ms",
 );
 pub const TICKS_LIST: Sql = Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");
-/// When the job ran last, was paused last while it was due, or was made known.
+/// When the job last ran, was last paused while due, or was registered.
 pub const JOB_HEARTBEAT: Sql = Sql::same(
     "SELECT CAST(COALESCE((SELECT MAX(told.at_ms) FROM (
             SELECT MAX(discovered_at_ms) AS at_ms FROM run WHERE run.job = job.name AND run.state <> 'failed'
@@ -30,13 +30,13 @@ pub const JOB_HEARTBEAT: Sql = Sql::same(
         ) AS told), job.created_at_ms) AS BIGINT) AS at_ms FROM job WHERE name = $1",
 );
 
-/// Instants that wait for the open run's end; the newest of them starts one.
+/// Instants that wait for the open run to end; the newest of them starts a run.
 pub const TICK_BUFFERED: Sql =
     Sql::same("SELECT at_ms FROM tick WHERE job = $1 AND fate = 'buffered' ORDER BY at_ms DESC LIMIT 1");
 pub const TICK_START: Sql = Sql::same(
     "UPDATE tick SET fate = 'ran', run_id = $3 WHERE job = $1 AND at_ms = $2 AND fate = 'buffered'",
 );
-/// A newer instant waits in their place.
+/// A newer instant is buffered instead.
 pub const TICKS_REPLACED: Sql =
     Sql::same("UPDATE tick SET fate = 'overlap' WHERE job = $1 AND at_ms < $2 AND fate = 'buffered'");
 

@@ -1,8 +1,9 @@
-//! Statements on named locks. The row with the empty name is no lock: it remembers the highest token of those that left.
+//! Statements on named locks. The row with the empty name is no lock: it holds the highest token of removed
+//! locks.
 
 use super::{Sql, postgres, sqlite};
 
-/// A lock is held by an attempt that holds its item, or by somebody until a time ($2, now).
+/// A lock is held by an attempt that holds its item, or by an external holder until a time ($2 is now).
 macro_rules! held {
     ($before:literal, $after:literal) => {
         concat!(
@@ -19,8 +20,8 @@ pub const LOCK_OPEN: Sql = Sql::same(
     VALUES ($1, (SELECT COALESCE(MAX(token), 0) FROM named_lock WHERE name = ''), '', $2)
     ON CONFLICT (name) DO NOTHING",
 );
-/// Until the end of the transaction nobody else decides about this lock. What holds it is asked after that, by a
-/// statement of its own: it has to see what was committed while this one waited.
+/// Excludes other decisions about this lock until the end of the transaction. A later, separate statement
+/// reads the holder: it has to see the commits that happened while this one waited.
 pub const LOCK_ROW: Sql = Sql::differs(sqlite::LOCK_ROW, postgres::LOCK_ROW);
 pub const LOCK_TAKE: Sql = Sql::same(held!(
     "UPDATE named_lock SET token = token + 1, item_id = $3, epoch = $4, attempt_id = $5, until_ms = $6, holder = $7, taken_at_ms = $2
@@ -28,7 +29,7 @@ pub const LOCK_TAKE: Sql = Sql::same(held!(
     " RETURNING token"
 ));
 pub const LOCK_SEE: Sql = Sql::same(held!("SELECT * FROM named_lock WHERE name = $1 AND ", ""));
-/// What [`LOCK_TAKE`] would answer next.
+/// The token that [`LOCK_TAKE`] would return next.
 pub const LOCK_NEXT: Sql =
     Sql::same("SELECT COALESCE(MAX(token), 0) + 1 AS token FROM named_lock WHERE name IN ($1, '')");
 pub const LOCK_RENEW: Sql = Sql::same(
@@ -41,7 +42,7 @@ pub const LOCK_FREE: Sql = Sql::same(
 pub const LOCKS_HELD: Sql =
     Sql::same(held!("SELECT * FROM named_lock WHERE name > $1 AND ", " ORDER BY name LIMIT $3"));
 
-/// Tokens of those that leave are not given again.
+/// Keeps the tokens of removed locks from being issued again.
 pub const LOCKS_FLOOR: Sql = Sql::same(held!(
     "INSERT INTO named_lock (name, token, holder, taken_at_ms)
     SELECT '', MAX(token), '', $2 FROM named_lock WHERE name <> '' AND taken_at_ms < $1 AND NOT ",

@@ -1,4 +1,4 @@
-//! Every statement, once. `sqlite.rs` and `postgres.rs` say only what they say differently.
+//! All SQL statements. `sqlite.rs` and `postgres.rs` hold only the texts that differ.
 
 pub mod alerts;
 pub mod answers;
@@ -18,7 +18,7 @@ pub mod runs;
 mod postgres;
 mod sqlite;
 
-/// One statement, in the words of each database.
+/// A statement, with its text for each database.
 #[derive(Debug, Clone, Copy)]
 pub struct Sql {
     sqlite: &'static str,

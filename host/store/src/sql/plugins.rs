@@ -9,7 +9,7 @@ pub const VERSION_PUT: Sql = Sql::same(
         host_id = excluded.host_id, seen_at_ms = excluded.seen_at_ms,
         asks = CASE WHEN excluded.asks = '' THEN plugin_version.asks ELSE excluded.asks END",
 );
-/// A version that does not run yet; what is known of it stays.
+/// Adds a version that is not active yet; an existing row is not changed.
 pub const VERSION_NOTE: Sql = Sql::same(
     "INSERT INTO plugin_version (plugin, digest, size_bytes, version, summary, state, host_id, seen_at_ms, asks)
     VALUES ($1, $2, $3, $4, $5, 'retired', $6, $7, $8) ON CONFLICT (plugin, digest) DO NOTHING",
@@ -20,14 +20,14 @@ pub const VERSIONS: Sql = Sql::same(
     WHERE v.plugin = $1 ORDER BY v.seen_at_ms DESC, v.digest LIMIT $2",
 );
 
-/// Kept again, it is as young as a new one.
+/// Keeping a file again makes it as recent as a new one.
 pub const FILE_KEEP: Sql = Sql::same(
     "INSERT INTO plugin_file (plugin, digest, bytes, signature, kept_at_ms) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (plugin, digest) DO UPDATE SET signature = excluded.signature, kept_at_ms = excluded.kept_at_ms",
 );
 pub const FILE_GET: Sql =
     Sql::same("SELECT bytes, signature FROM plugin_file WHERE plugin = $1 AND digest = $2");
-/// What is pinned stays, and so does what runs.
+/// Pinned and active versions, stable versions and candidates stay.
 pub const FILES_FORGET: Sql = Sql::same(
     "DELETE FROM plugin_file WHERE plugin = $1
         AND digest NOT IN (SELECT digest FROM plugin_file WHERE plugin = $1 ORDER BY kept_at_ms DESC, digest LIMIT $2)

@@ -1,11 +1,13 @@
-//! What Postgres says differently: rows that another host is about to change are locked, and skipped by others.
+//! Statement texts for Postgres. They lock the rows that a host is about to change, and other hosts skip
+//! these.
 //!
-//! A claim picks its rows in an ARRAY: that is evaluated once. As `IN (SELECT … LIMIT … SKIP LOCKED)` a plan with a
-//! nested loop evaluates it for each row, and claims more than the limit.
+//! A claim selects its rows in an ARRAY, which is evaluated once. With `IN (SELECT … LIMIT … SKIP LOCKED)`, a
+//! plan with a nested loop evaluates the subquery for each row and claims more than the limit.
 //!
-//! Tables here change completely within seconds, so no plan may depend on the planner's statistics: the session rules
-//! out scans of whole tables (see `HOT_PLANS` in `db/session.rs`), and a row that is found by its id does not name its state
-//! in a form that a partial index offers itself for: `state || ''` hides the column from the planner.
+//! Tables here change completely within seconds, so no plan may depend on the planner's statistics. The
+//! session rules out scans of whole tables (see `HOT_PLANS` in `db/session.rs`). A statement that finds a row
+//! by its id must not let the planner use a partial index on the state: `state || ''` hides the column from
+//! it.
 
 pub const VERSION: &str = "SELECT current_setting('server_version') AS version";
 
@@ -43,16 +45,16 @@ pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = $1 FOR UPD
 
 pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1 FOR UPDATE";
 
-/// The first key that is not before the wanted one: only the index of keys has that order, whereas a key that is equal is
-/// found in all items of the job, too.
+/// Takes the first key that is not less than the wanted one, because only the index of keys has that order.
+/// For an equal key, the planner may instead search all items of the job.
 pub const ITEMS_BY_KEYS: &str =
     "SELECT item.* FROM (SELECT DISTINCT jsonb_array_elements_text(CAST($2 AS jsonb)) AS item_key) AS wanted
     CROSS JOIN LATERAL (SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
         FROM item WHERE item.job = $1 AND item.item_key >= wanted.item_key ORDER BY item.item_key LIMIT 1) AS item
     WHERE item.item_key = wanted.item_key";
 
-/// Waits for a run that is locked: whoever counts an outcome on it is done at once, and to pass over the run would
-/// leave it until the next poll, since nothing more tells of it.
+/// Waits for a locked run: a transaction that counts an outcome on it ends soon. If the run were skipped, it
+/// would stay unclaimed until the next poll, because no further notification follows.
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
     WHERE state || '' = 'discovering' AND id = ANY (ARRAY(SELECT id FROM run
         WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
@@ -69,7 +71,8 @@ pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = GREATEST(lease_unt
         AND attempt_id = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS jsonb))))
     RETURNING attempt_id";
 
-/// Each topic by itself, in the order of its index: a list of topics would be read whole and sorted.
+/// Reads each topic separately, in the order of its index: a list of topics would be read completely and
+/// sorted.
 pub const EVENTS_CLAIM: &str = "UPDATE event SET due_at_ms = $3, tries = tries + 1 WHERE id = ANY (ARRAY(
         SELECT first.id FROM (SELECT jsonb_array_elements_text(CAST($1 AS jsonb)) AS name) AS topics
         CROSS JOIN LATERAL (SELECT head.id, head.created_at_ms, head.seq FROM event AS head

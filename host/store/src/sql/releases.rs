@@ -1,4 +1,4 @@
-//! Statements on which version of a plugin runs.
+//! Statements on the releases of plugins.
 
 use super::Sql;
 

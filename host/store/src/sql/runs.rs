@@ -10,7 +10,7 @@ pub const RUN_OPEN_OF: Sql =
     Sql::same("SELECT id FROM run WHERE job = $1 AND state IN ('discovering', 'running') LIMIT 1");
 pub const RUN_CLAIM: Sql = Sql::differs(sqlite::RUN_CLAIM, postgres::RUN_CLAIM);
 pub const RUNS_RENEW: Sql = Sql::differs(sqlite::RUNS_RENEW, postgres::RUNS_RENEW);
-/// A page of a discovery, fenced; its items are in the same transaction.
+/// Stores a page of a discovery, fenced; its items are in the same transaction.
 pub const RUN_PAGE: Sql = Sql::same(
     "UPDATE run SET page_cursor = $4, found = found + $5, queued = queued + $6, waiting = waiting + $7,
         over_cap = over_cap + $8, manual = manual + $9, crashes = 0, digest = $10,
@@ -18,7 +18,8 @@ pub const RUN_PAGE: Sql = Sql::same(
     WHERE id = $1 AND state || '' = 'discovering' AND epoch = $2 AND attempt_id = $3",
 );
 pub const RUN_QUEUED: Sql = Sql::same("SELECT queued, page_cursor FROM run WHERE id = $1");
-/// The end of a discovery, fenced: failed if items of a page were refused, finished if nothing is left to attempt.
+/// Ends a discovery, fenced. The run has failed if items of a page were refused, and is finished if no item
+/// is left to attempt.
 pub const RUN_DISCOVERED: Sql = Sql::same(
     "UPDATE run SET state = CASE WHEN error_code IS NOT NULL THEN 'failed' WHEN done >= queued THEN 'finished'
             ELSE 'running' END, absent = $5, discovered_at_ms = $4,
@@ -31,7 +32,7 @@ pub const RUN_FAILED: Sql = Sql::same(
         finished_at_ms = $4, attempt_id = NULL, lease_until_ms = NULL
     WHERE id = $1 AND state || '' = 'discovering' AND epoch = $2 AND attempt_id = $3",
 );
-/// Shutdown in the middle of a discovery: another host, or the next start, goes on at its cursor.
+/// Releases a discovery at a shutdown: another host, or the next start, continues at its cursor.
 pub const RUN_RELEASE: Sql = Sql::same(
     "UPDATE run SET attempt_id = NULL, lease_until_ms = NULL, host_id = NULL, crashes = crashes - 1
     WHERE id = $1 AND state || '' = 'discovering' AND epoch = $2 AND attempt_id = $3",
@@ -40,18 +41,18 @@ pub const RUNS_RELEASE_HOST: Sql = Sql::same(
     "UPDATE run SET attempt_id = NULL, lease_until_ms = NULL, host_id = NULL
     WHERE host_id = $1 AND state = 'discovering' AND attempt_id IS NOT NULL",
 );
-/// A newer run takes their place: their discovery ends, whoever holds it.
+/// A newer run replaces them: their discovery ends, even if a host holds it.
 pub const RUNS_CANCEL: Sql = Sql::same(
     "UPDATE run SET state = 'failed', error_code = 'cancelled', error_message = 'a newer run took its place',
         discovered_at_ms = COALESCE(discovered_at_ms, $2), finished_at_ms = $2, attempt_id = NULL, lease_until_ms = NULL
     WHERE job = $1 AND state IN ('discovering', 'running')",
 );
-/// What they had queued is due as before, and counts for the run that finds it next.
+/// Their queued items stay due, and count for the run that finds them next.
 pub const ITEMS_LEAVE_CANCELLED: Sql = Sql::same(
     "UPDATE item SET run_id = NULL WHERE job = $1 AND state IN ('waiting', 'awaiting') AND run_id IN (SELECT id FROM run
         WHERE run.job = $1 AND run.error_code = 'cancelled')",
 );
-/// First attempts that ended; the last one finishes the run.
+/// Counts ended first attempts; the last one finishes the run.
 pub const RUN_DONE: Sql = Sql::same(
     "UPDATE run SET done = done + $2, failed = failed + $3,
         finished_at_ms = CASE WHEN state = 'running' AND done + $2 >= queued THEN $4 ELSE finished_at_ms END,
@@ -63,8 +64,9 @@ pub const RUNS_LIST: Sql = Sql::same(
     "SELECT * FROM run WHERE (CAST($1 AS TEXT) IS NULL OR job = $1) ORDER BY created_at_ms DESC, id DESC LIMIT $2",
 );
 
-// What became of each item that a run ($1) queued and attempted: its last attempt there says it, or, if that one left it open, what the
-// item came to since (no longer found, decided by a person, attempted for a later run). `poison` was lost too often.
+// The result of each item that a run ($1) queued and attempted, by its last attempt in that run. If that
+// attempt left the item open, by the item's present state (no longer found, decided by a person, attempted
+// for a later run). `poison` means that the item was lost too often.
 macro_rules! fates {
     ($rest:literal) => {
         concat!(

@@ -1,4 +1,4 @@
-//! What SQLite says differently. A writing transaction holds the only write lock, so rows need none.
+//! Statement texts for SQLite. A writing transaction holds the only write lock, so rows need no locks.
 
 pub const VERSION: &str = "SELECT sqlite_version() AS version";
 
@@ -40,7 +40,8 @@ pub const ITEMS_BY_KEYS: &str =
     "SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
     FROM item WHERE job = $1 AND item_key IN (SELECT value FROM json_each($2))";
 
-/// In the index of open runs, whose condition is repeated for that: in the order of time it would read all that are over.
+/// Uses the index of open runs, and repeats its condition for that. In the order of time, SQLite would read
+/// all finished runs.
 pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
     WHERE id IN (SELECT id FROM run INDEXED BY run_open
         WHERE job = $4 AND state IN ('discovering', 'running') AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)

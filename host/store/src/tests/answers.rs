@@ -1,4 +1,4 @@
-//! Requests that are sent again: carried out once, answered alike.
+//! Repeated requests: carried out once, with the same response each time.
 
 use domain::effect::NewItem;
 use jiff::SignedDuration;
@@ -30,7 +30,7 @@ fn answer(status: u16, body: &str) -> Answer {
     Answer { status, location: Some("/here".to_owned()), body: body.as_bytes().to_vec() }
 }
 
-/// Adds an item under a key of its own each time, so that a repetition shows.
+/// Adds an item with a different key each time, so that a repetition is visible.
 async fn add(store: &Store, key: &str) -> Answer {
     let item = NewItem { job: job().name, key: key.to_owned(), payload: "{}".to_owned() };
     store.item_add(&item, "ada", at(0)).await.unwrap();
@@ -47,11 +47,11 @@ async fn request_is_carried_out_once(t: T) {
     let second = t.store.once(keyed("k"), at(1), add(&t.store, "b")).await.unwrap();
     assert_eq!(second, Once::Before(answer(201, "a")));
     assert_eq!(items(&t).await, 1);
-    // Keys of one actor mean nothing to another one.
+    // Each actor has its own key space.
     let other = Keyed { actor: "eve", ..keyed("k") };
     let third = t.store.once(other, at(1), add(&t.store, "c")).await.unwrap();
     assert_eq!(third, Once::Now(answer(201, "c")));
-    // Work that writes nothing is remembered too.
+    // The response of a request that writes nothing is stored too.
     let idle = async { answer(200, "nothing to do") };
     t.store.once(keyed("idle"), at(0), idle).await.unwrap();
     let again = t.store.once(keyed("idle"), at(0), add(&t.store, "d")).await.unwrap();
@@ -139,7 +139,7 @@ async fn another_host_answers_from_the_store(t: T) {
     other.close().await;
 }
 
-/// Both look before either has written.
+/// Both hosts check for the request before either has written.
 async fn two_hosts_carry_a_request_out_once(t: T) {
     let other = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
     let (looked, has_looked) = oneshot::channel();
@@ -162,7 +162,7 @@ async fn two_hosts_carry_a_request_out_once(t: T) {
     other.close().await;
 }
 
-/// Dropped in the middle, as a process that is killed leaves it.
+/// The request is dropped halfway, as when its process is killed.
 async fn host_that_dies_before_the_answer_leaves_nothing(t: T) {
     let before = t.everything().await;
     let (added, has_added) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! The trail can only grow; hosts and plugin versions leave theirs in it.
+//! The audit trail is append-only, and has records of hosts and plugin versions.
 
 use domain::id::Digest;
 use domain::plugin::{PluginVersion, VersionState};
@@ -77,7 +77,7 @@ async fn plugin_versions_leave_a_row_and_a_line(t: T) {
         let now = at(10 + i64::try_from(now).unwrap());
         t.store.put_plugin_version(&version, host(1), "promoted by ada", now).await.unwrap();
     }
-    // The time of the change, not that of the first sight.
+    // The time of the change, not the time when the version was first found.
     let times: Vec<_> = t.store.audit(9).await.unwrap().iter().map(|entry| entry.at).collect();
     assert_eq!(times, [at(11), at(10)]);
     let rows = t.rows("SELECT state, reason FROM plugin_version").await;

@@ -1,4 +1,4 @@
-//! What people decide about an item.
+//! Manual decisions about items.
 
 use crate::items::Decided;
 use domain::item::{ByHand, State};

@@ -1,4 +1,4 @@
-//! Records of a clock that was ahead.
+//! Corrections of records of a clock that was ahead.
 
 use domain::alert::{Alert, Severity};
 use domain::schedule::Due;
@@ -68,7 +68,7 @@ async fn schedule_that_is_not_ahead_stays(t: T) {
     assert_eq!(t.store.ticked_at(&job().name).await.unwrap(), at(60));
 }
 
-/// A job that begins an hour later than its schedule says sees a time an hour ago.
+/// A job that starts an hour after its schedule sees a time that is an hour earlier.
 async fn jitter_hides_no_place_that_is_ahead(t: T) {
     let name = job().name;
     t.store.put_job(&job(), at(0)).await.unwrap();
@@ -163,7 +163,7 @@ async fn times_before_the_present_stay(t: T) {
     assert_eq!(of(t.everything().await), before, "a backoff lies after the present, and stays");
 }
 
-/// An item that a discovery saw under a clock that was ahead counts as seen until then.
+/// An item that a discovery saw under a clock that was ahead counts as seen until that time.
 async fn absent_items_are_resolved_after_a_correction(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;

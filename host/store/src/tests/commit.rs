@@ -1,4 +1,4 @@
-//! The end of an attempt: everything that it asked for with its outcome, or nothing at all.
+//! The end of an attempt commits all its effects with its outcome, or nothing.
 
 use std::sync::Arc;
 
@@ -92,7 +92,8 @@ async fn attempt_is_recorded(t: T) {
     assert_eq!(attempt.error.unwrap().code, "flaky");
 }
 
-/// An item whose first holder lost it to host 2, with kv, an event and a run to be damaged.
+/// An item whose first holder lost it to host 2, with a kv entry, an event and a run that a stale end could
+/// damage.
 async fn lost_item(t: &T) -> (Claimed, Claimed) {
     t.discover(&job(), &["a", "b"], 0).await;
     let other = t.claim(1, 0).await.remove(0);
@@ -123,7 +124,7 @@ async fn stale_attempt_id_changes_nothing(t: T) {
     assert_eq!(t.everything().await, before);
 }
 
-/// Whoever did not hear of its commit sends it again: it is told so, and nothing changes.
+/// If the commit result was lost, the end is sent again: it is recognized, and nothing changes.
 async fn an_end_whose_answer_was_lost_is_known_again(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
@@ -159,7 +160,7 @@ async fn same_end_many_times_at_once_counts_once(t: T) {
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM event").await, 1);
 }
 
-/// Epoch and attempt id alone are no right: the state has to fit too.
+/// A matching epoch and attempt id are not enough: the state has to match too.
 async fn item_that_is_gone_from_running_is_stale(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
@@ -279,7 +280,7 @@ async fn bad_end_of_many_fails_alone(t: T) {
     assert_eq!(bad.shown, "running", "it is still held, and recovered when its lease is over");
 }
 
-/// Told as an outage, it would be tried again for ever.
+/// Reported as an outage, it would be retried forever.
 async fn refused_text_is_no_outage(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;

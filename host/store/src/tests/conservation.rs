@@ -1,4 +1,4 @@
-//! After anything that hosts, people and crashes may do in any order: nothing is lost and nothing is double.
+//! Random sequences of actions of hosts, people and crashes: no item is lost or duplicated.
 
 use crate::items::Decided;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ conformance! {
     discovered_items_are_conserved_when_the_job_resolves_absent_ones,
 }
 
-/// Items that are in no state, or in more than one: both numbers must be 0 at every moment.
+/// Items in no state or in an inconsistent one. This number and the next one must be 0 at every moment.
 const NOT_HELD_RIGHTLY: &str = "SELECT COUNT(*) AS n FROM item
     WHERE (state = 'running') <> (attempt_id IS NOT NULL AND host_id IS NOT NULL AND lease_until_ms IS NOT NULL)
         OR crashes < 0 OR attempts < 0
@@ -27,7 +27,7 @@ const DOUBLE: &str = "SELECT COUNT(*) AS n FROM (SELECT job, item_key FROM item 
 /// Each claim leaves exactly one attempt, unless it is still held.
 const EPOCHS_WITHOUT_ATTEMPT: &str = "SELECT CAST(SUM(epoch) AS BIGINT)
         - (SELECT COUNT(*) FROM attempt) - (SELECT COUNT(*) FROM item WHERE state = 'running') AS n FROM item";
-/// What a run still waits for is what it queued and did not see ended.
+/// A run waits for exactly those of its queued items whose end it has not counted.
 const RUNS_OUT_OF_STEP: &str = "SELECT COUNT(*) AS n FROM run
     WHERE queued - done <> (SELECT COUNT(*) FROM item WHERE item.run_id = run.id)
         OR (state = 'finished') <> (state <> 'failed' AND discovered_at_ms IS NOT NULL AND done >= queued)";
@@ -35,7 +35,7 @@ const RUNS_OUT_OF_STEP: &str = "SELECT COUNT(*) AS n FROM run
 const STEPS: u32 = 500;
 const HOSTS: u64 = 3;
 
-/// Numbers that look random and are the same each time (xorshift).
+/// Pseudo-random numbers that are the same each time (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -47,7 +47,7 @@ impl Dice {
     }
 }
 
-/// What hosts believe that they hold; some of it is stale.
+/// The claims that hosts believe they hold; some of them are stale.
 struct World {
     t: T,
     job: JobSpec,
@@ -56,7 +56,7 @@ struct World {
     held: Vec<Claimed>,
     discoveries: Vec<ClaimedRun>,
     known: BTreeSet<String>,
-    /// Item and epoch of each end that was applied.
+    /// Item and epoch of each applied end.
     applied: BTreeSet<(String, i64)>,
 }
 
@@ -96,7 +96,7 @@ impl World {
         if committed == Committed::Applied {
             self.known.extend(keys);
         }
-        // Sometimes the last page is told again.
+        // Sometimes the last page is sent again.
         if last && self.dice.below(3) > 0 {
             self.discoveries.remove(at_index);
         }
@@ -123,7 +123,7 @@ impl World {
         if committed == Committed::Applied {
             self.applied.insert((item.key, item.epoch));
         }
-        // Sometimes it is told again.
+        // Sometimes the end is sent again.
         if self.dice.below(4) > 0 {
             self.held.remove(at_index);
         }

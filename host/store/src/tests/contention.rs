@@ -1,4 +1,4 @@
-//! Serialization failures and deadlocks: the same work is done again, and nobody hears of it.
+//! Serialization failures and deadlocks: the transaction is repeated, and its caller sees no error.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::commit::Committed;
 use crate::db::args;
 use crate::{StoreError, sql};
 
-/// Has the first `times` changes of a table fail, as if another transaction had been in the way.
+/// A trigger that fails the first `times` changes of a table, as if another transaction conflicted with them.
 fn fails(schema: &str, table: &str, times: u32, code: &str, at_commit: bool) -> String {
     let kind = if at_commit { "CONSTRAINT TRIGGER" } else { "TRIGGER" };
     let when = if at_commit { "AFTER INSERT OR UPDATE" } else { "BEFORE INSERT OR UPDATE" };
@@ -58,7 +58,7 @@ async fn every_step_of_an_item_goes_through() {
     run(Kind::Postgres, case).await;
 }
 
-/// Also the parts of one request, which are savepoints of one transaction.
+/// The parts of one request, which are savepoints of one transaction, are repeated too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_of_several_parts_goes_through() {
     async fn case(t: T) {
@@ -118,7 +118,7 @@ async fn a_deadlock_is_resolved_and_both_go_on() {
     run(Kind::Postgres, case).await;
 }
 
-/// What was done before would have another answer now: then the error is told, and nothing is written.
+/// The repeated statements would have other results: the error is returned, and nothing is written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_be_answered_otherwise_is_not_done_again() {
     async fn case(t: T) {

@@ -1,4 +1,4 @@
-//! Alerts, audit records and figures of attempts: granted, bounded, and told with the outcome or never.
+//! Alerts, audit records and metrics of attempts: granted, limited, and published with the outcome or never.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ async fn scope_of(t: &T, job: JobSpec, key: &str, now: i64) -> (domain::item::Cl
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
-/// Ends an attempt that raised this alert, wrote a record and set a figure.
+/// Ends an attempt that raised this alert, wrote an audit record and set a metric.
 async fn effects_of(t: &T, raised: Alert, now: i64) -> Effects {
     let (item, scope) = scope_of(t, granted(), &format!("item of {now}"), now).await;
     scope.alert(raised).await.unwrap();
@@ -208,7 +208,7 @@ async fn acknowledged_alerts_are_pruned(t: T) {
     );
 }
 
-/// Items that fail for good, each in its own attempt.
+/// Makes items fail for good, each in its own attempt.
 async fn lose(t: &T, keys: &[&str], told: &FailedAlert, now: i64) -> RunId {
     let (run, _) = t.discover(&job(), keys, now).await;
     for item in t.claim(50, now).await {
@@ -279,7 +279,7 @@ async fn item_that_may_be_retried_is_no_alert(t: T) {
     assert!(open(&t).await.is_empty());
 }
 
-/// Also more than one statement takes, and what JSON and SQL would take for their own.
+/// Also more items than one statement takes, and characters with a meaning in JSON or SQL.
 async fn items_of_an_attempt_are_added_together(t: T) {
     let mut job = job();
     job.grants.items = ["wallet".parse().unwrap(), "other".parse().unwrap()].into();
@@ -337,7 +337,7 @@ async fn jobs_add_items_up_to_a_bound(t: T) {
         }
     };
     let full = "job wallet has 3 open items: add more when they are done, or raise limits.items_open";
-    // It is open itself while it runs.
+    // The item itself is open while its attempt runs.
     let (item, first) = scope_of(&t, job.clone(), "first", 0).await;
     assert_eq!(add(&first, "wallet", "a").await, "added");
     assert_eq!(add(&first, "wallet", "b").await, "added");

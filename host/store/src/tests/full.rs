@@ -1,4 +1,5 @@
-//! One writer: what comes after a write for which there was no room, and who waits for whom. Only SQLite has these.
+//! The one writer of SQLite: the next write after one that found no space, and the priorities of waiting
+//! writes.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ async fn a_renewal_passes_all_that_wait() {
     run(Kind::Sqlite, renewal_first).await;
 }
 
-/// SQLite ends a transaction by itself that found no room; the driver does not know.
+/// SQLite rolls back a transaction that finds no space, and the driver does not notice.
 async fn after_no_room(t: T) {
     let mut tx = t.store.db.begin().await.unwrap();
     tx.execute_declared("PRAGMA max_page_count = 1", &[]).await.unwrap();
@@ -38,7 +39,7 @@ async fn renewal_first(t: T) {
             standing.send(()).await.unwrap();
         });
     }
-    // The first is done, the others have to be in line by now.
+    // The first transaction is done, so the others are waiting by now.
     line.recv().await.unwrap();
     t.store.renew(lease(1, 1)).await.unwrap();
     let done = line.len();

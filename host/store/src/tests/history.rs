@@ -1,4 +1,4 @@
-//! Old rows leave, what is open stays.
+//! Old history is removed; open rows stay.
 
 use super::support::{T, at, conformance, job, permanent, resolved};
 

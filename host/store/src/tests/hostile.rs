@@ -1,5 +1,5 @@
-//! What a malicious plugin would have a datasource do: refused where it is declared, by the database, or at its limit of
-//! time and size; and afterwards all is as it was.
+//! Statements of a malicious plugin: refused at the declaration, by the database, or at a limit of time or
+//! size. Afterwards, nothing has changed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,15 +19,15 @@ conformance! {
     a_role_called_as_the_hosts_schema_does_not_lead_there,
 }
 
-/// How long a statement may take, and how much later it may be noticed on a busy machine.
+/// The time limit of a statement, and the tolerated delay of its enforcement on a busy machine.
 const TIME_MAX: Duration = Duration::from_millis(200);
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
 const GOODS: &str = "CREATE TABLE goods (id INTEGER PRIMARY KEY, name TEXT)";
 
-/// Each is tried on both databases, with a grant to write.
+/// Each statement is tried on both databases, with a grant to write.
 const HOSTILE: &[&str] = &[
-    // More than one statement, or none of those that are allowed.
+    // Several statements, or one that is not allowed.
     "SELECT 1; DROP TABLE goods",
     "SELECT 1;;DELETE FROM goods",
     "SELECT 1 -- ; DROP TABLE goods",
@@ -87,7 +87,7 @@ const HOSTILE: &[&str] = &[
     "VALUES (1)",
     "TABLE goods",
     "SHOW ALL",
-    // A function that reaches past the tables.
+    // Functions that reach beyond the tables.
     "SELECT pg_sleep(60)",
     "SELECT pg_catalog . pg_sleep_for('1 minute')",
     "SELECT U&\"\\0070g_sleep\"(60)",
@@ -117,7 +117,7 @@ const HOSTILE: &[&str] = &[
     "SELECT * FROM pragma_database_list",
     "INSERT INTO sqlite_schema VALUES ('table', 'x', 'x', 0, 'x')",
     "UPDATE \"sqlite_master\" SET sql = 'x'",
-    // A table, one that hides another from whoever has the connection next among them.
+    // Creating tables, including temporary ones that hide another table from the connection's next user.
     "SELECT 1 AS id, 'x' AS name INTO stolen",
     "SELECT 1 AS id, 'x' AS name INTO TEMP goods",
     "SELECT 1 AS id, 'x' AS\"name\"INTO TEMPORARY goods",
@@ -128,7 +128,7 @@ const HOSTILE: &[&str] = &[
     "DELETE FROM \"tidemill\".\"audit\"",
     "INSERT INTO Tidemill . kv VALUES ('x', 'x', 'x')",
     "WITH gone AS (DELETE FROM tidemill.item RETURNING id) SELECT * FROM gone",
-    // Without end, or too large.
+    // Endless or too large.
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT COUNT(*) FROM c",
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c",
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT 1 FROM c), d AS (SELECT a.x FROM c AS a, c AS b) SELECT COUNT(*) FROM d",
@@ -186,7 +186,7 @@ async fn hostile_statements_come_to_nothing(t: T) {
     }
 }
 
-/// As docs/operating.md has it: one role for the host and, here, for a datasource in the same database.
+/// As in docs/operating.md: one role for the host and, here, also for a datasource in the same database.
 async fn a_role_called_as_the_hosts_schema_does_not_lead_there(t: T) {
     if t.kind == Kind::Sqlite {
         return; // It has neither roles nor schemas.

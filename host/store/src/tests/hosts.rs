@@ -1,4 +1,4 @@
-//! A host's id belongs to one process at a time.
+//! The id of a host belongs to one process at a time.
 
 use super::support::{T, at, conformance, host, incarnation, job, lease, start};
 use crate::hosts::{HostStart, Life, Place, Renewal, Taking};
@@ -45,7 +45,7 @@ async fn a_start_beside_a_running_host_is_refused(t: T) {
     assert_eq!((trail[0].action.as_str(), trail[0].subject.clone()), ("host_refused", host(1).to_string()));
     let hosts = t.store.hosts(9).await.unwrap();
     assert_eq!((hosts.len(), hosts[0].incarnation), (1, Some(incarnation(1))));
-    // A place that is not known equals no other.
+    // An unknown place equals no other place.
     t.tamper("UPDATE host SET place = ''").await.unwrap();
     let unknown = HostStart { place: Place::Unknown, ..copy() };
     let taking = t.store.take_host(&unknown, None, at(17)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Items on their way to an attempt: who gets which, when, and how many.
+//! Claims of items: by which host, when, and how many.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ async fn epoch_only_grows(t: T) {
     assert_eq!(held, [1, 2, 3, 4, 5]);
 }
 
-/// Hosts are stores of their own here, as they are processes of their own on Postgres.
+/// Each host has its own store here, as on Postgres, where each host is a process.
 async fn many_hosts_claim_each_item_once(t: T) {
     let keys: Vec<String> = (0..300).map(|n| format!("k{n:03}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -152,7 +152,7 @@ async fn rate_holds_under_concurrency(t: T) {
     assert_eq!(claimed, 7);
 }
 
-/// Six claimers of two hosts; what runs is counted by the database itself after each claim.
+/// Six tasks of two hosts claim items. After each claim, the database counts the running ones.
 async fn places_hold_over_all_hosts(t: T) {
     let keys: Vec<String> = (0..120).map(|n| format!("{}:{n:03}", ["eth", "btc", "ltc"][n % 3])).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! Keys that end, and keys that change only if nobody else changed them.
+//! Keys with a time to live, and keys that change only if no other attempt changed them.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Attempt {
         self.scope.kv_compare_and_set("b", "k", swap).await.unwrap()
     }
 
-    /// Why these keys may not be set, of those that may not.
+    /// Tries to set these keys. Returns the refused ones, with the reasons.
     async fn refused(&self, keys: &[&str]) -> Vec<String> {
         let mut refused = Vec::new();
         for key in keys {
@@ -85,7 +85,7 @@ async fn a_value_ends_after_its_time(t: T) {
     assert_eq!(late.scope.kv_keys("b", 0).await.unwrap().keys, Vec::<String>::new());
     assert_eq!(t.store.prune_locks_and_keys(at(0), at(9)).await.unwrap(), 0);
     assert_eq!(t.store.prune_locks_and_keys(at(0), at(10)).await.unwrap(), 1);
-    // Written without a time, a key stays.
+    // A key that is written without a time to live stays.
     late.scope.kv_set_for("b", "k", b"v".to_vec(), SignedDuration::from_secs(10)).await.unwrap();
     late.scope.kv_set("b", "k", Some(b"w".to_vec())).await.unwrap();
     late.commit(&t).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_swap_sees_what_the_attempt_wrote(t: T) {
     assert_eq!(attempt(&t, "d", 3).await.get().await, None);
 }
 
-/// In each of the ways to build on what was there.
+/// For each kind of compare-and-set: create, change and delete.
 async fn of_two_that_swap_one_is_done_again(t: T) {
     let ways: [(Option<&str>, Option<&str>); 3] =
         [(None, Some("1")), (Some("1"), Some("2")), (Some("2"), None)];
@@ -167,7 +167,7 @@ async fn what_was_swapped_by_another_is_found_before_sql_is_committed(t: T) {
     assert_eq!(three.scope.sql_query(&read, Vec::new()).await.unwrap().rows, Vec::<Vec<_>>::new());
 }
 
-/// A job that keeps three keys at most.
+/// A job that may keep at most three keys.
 fn frugal() -> JobSpec {
     let mut job = granted();
     job.limits.kv_keys = 3;

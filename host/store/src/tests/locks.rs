@@ -1,4 +1,4 @@
-//! Named locks: one holder at a time, tokens that only grow, and an end with the attempt.
+//! Named locks: one holder at a time, increasing tokens, and an end with the attempt.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ async fn what_is_claimed_together_shares_no_lock(t: T) {
 async fn a_lock_ends_when_its_item_is_taken_away(t: T) {
     let (_, first) = attempt(&t, "wallet", "a", 0).await;
     assert_eq!(first.lock("ledger").await, Ok(Some(1)));
-    // The lease is over, but nobody has looked yet: the holder may still be at work.
+    // The lease has expired but was not recovered yet: the holder may still be working.
     let (_, second) = attempt(&t, "stock", "b", 1_000).await;
     assert_eq!(second.lock("ledger").await, Ok(None));
     t.store.recover(None, |_| 5, at(1_000)).await.unwrap();

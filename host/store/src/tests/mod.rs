@@ -1,4 +1,4 @@
-//! Conformance: every case on both databases, in the order in which an item meets the store.
+//! Conformance tests: every case on both databases, in the order in which an item passes through the store.
 
 mod support;
 

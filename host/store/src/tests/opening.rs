@@ -1,4 +1,4 @@
-//! The store at a start: what it takes, what it refuses, and in which words.
+//! Opening a store: accepted and refused configurations, and the error texts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ async fn reopened_store_has_everything(t: T) {
 
 async fn many_hosts_may_open_a_new_database_at_once(t: T) {
     if t.kind == Kind::Sqlite {
-        return; // It has one host.
+        return; // An SQLite store has one host.
     }
     execute(t.kind, &t.url, "DROP SCHEMA tidemill CASCADE").await;
     let opening: Vec<_> = (0..6)

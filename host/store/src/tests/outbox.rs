@@ -1,4 +1,4 @@
-//! Events stay until someone took them.
+//! Events stay until they are taken.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ conformance! {
     event_is_taken_once,
 }
 
-/// One attempt that published `topic/key` for each of `names`, in the order given.
+/// One attempt that publishes `topic/key` for each of `names`, in the given order.
 async fn publish(t: &T, item: &str, names: &[(&str, &str)], now: i64) {
     t.discover(&job(), &[item], now).await;
     let item = t.claim_one(now).await;

@@ -1,5 +1,5 @@
-//! Plans of hot statements do not depend on what the planner's statistics say: a table of a queue changes completely
-//! within seconds, and statistics and kept plans do not.
+//! Plans of hot statements do not depend on the planner's statistics: a queue's table changes completely
+//! within seconds, while statistics and cached plans do not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +12,13 @@ use super::support::{Kind, T, run};
 use crate::db::Db;
 use crate::sql::{Sql, events, flow, items, jobs, runs};
 
-/// Rows that one node of a plan of Postgres may visit, of 30,000 and more.
+/// Maximum rows that one node of a Postgres plan may visit, out of 30,000 and more.
 const VISITED_MAX: f64 = 1_000.0;
-/// Steps of SQLite's machine for one statement: to read a table of these would take more than 200,000.
+/// Maximum SQLite VM steps of one statement. A scan of one of these tables takes more than 200,000.
 const STEPS_MAX: u64 = 50_000;
 const STEPS_BETWEEN_LOOKS: i32 = 100;
 
-/// By its name, with the values of one execution.
+/// A hot statement: its name, its text and the values of one execution.
 type Hot = (&'static str, Sql, Vec<Value>);
 
 fn text(text: &str) -> Value {
@@ -115,7 +115,7 @@ fn hot() -> Vec<Hot> {
 
 const TABLES: [&str; 6] = ["item", "run", "event", "attempt", "tick", "kv"];
 
-/// Rows from `numbers`, which each database makes in its own way.
+/// Fills the tables. `numbers` generates rows in the way of each database.
 fn fill(numbers: impl Fn(u32) -> String) -> String {
     let (many, some) = (numbers(100_000), numbers(30_000));
     let texts = [
@@ -162,7 +162,7 @@ fn list(values: &[Value], part: impl Fn((&'static str, String)) -> String) -> St
     values.iter().map(|value| part(literal(value))).collect::<Vec<_>>().join(", ")
 }
 
-/// Statements are prepared, and their plans kept, after `before`; then the tables are filled.
+/// Prepares the statements after `before`, so that their plans are cached; then fills the tables.
 async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
     let Db::Postgres(server) = &t.store.db else { panic!("a case of Postgres") };
     let mut conn = server.acquire().await.unwrap();
@@ -200,7 +200,7 @@ fn visited(node: &serde_json::Value) -> f64 {
     inner.fold(own, f64::max)
 }
 
-/// Nothing is done to the tables.
+/// Used instead of ANALYZE: does not change the statistics.
 const NOTHING: &str = "SELECT 1 AS";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,7 +238,7 @@ async fn statements_take_few_steps(t: T, before: &str, after: &str) {
     for sql in [before, &fill(numbers), after] {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
-    // Statistics are read when a connection opens its database.
+    // SQLite reads the statistics when a connection opens the database.
     let mut conn = SqliteConnection::connect(&t.url).await.unwrap();
     for (name, sql, values) in hot() {
         let looks = Arc::new(AtomicU64::new(0));

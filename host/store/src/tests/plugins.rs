@@ -1,4 +1,4 @@
-//! What versions are made of, and which one a person decided for.
+//! Files of plugin versions, and pins.
 
 use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};

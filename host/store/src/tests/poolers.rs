@@ -1,4 +1,4 @@
-//! A store behind PgBouncer: with sessions of its own it works in full; without, it is refused.
+//! A store behind PgBouncer: with session pooling everything works; with other modes the store is refused.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn settings_of_each_connection(store: &Store) -> Vec<String> {
     settings
 }
 
-/// What the database and a pooler would give a session otherwise.
+/// Defaults of the database and the pooler that the store's sessions must override.
 async fn works_behind(t: T, pooler: &[&str]) {
     let name = t.url.rsplit('/').next().unwrap();
     for setting in
@@ -53,7 +53,7 @@ async fn works_behind(t: T, pooler: &[&str]) {
     let strays =
         "SELECT COUNT(*) AS n FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'shop_exists'";
     assert_eq!(behind.number(strays).await, 0);
-    // A host that connects directly works on the same store, and both hear of each other.
+    // A host that connects directly works on the same store, and each host gets the other's notifications.
     let direct = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
     assert_eq!(direct.items(None, None, 10).await.unwrap().len(), 1);
     hears(&behind.store, &direct).await;
@@ -64,7 +64,7 @@ async fn works_behind(t: T, pooler: &[&str]) {
 
 async fn hears(one: &Store, other: &Store) {
     let woken = one.woken();
-    // Listening may begin after the first calls.
+    // Listening may begin after the first notifications.
     let calls = async {
         let mut rounds = tokio::time::interval(Duration::from_millis(100));
         loop {
@@ -91,7 +91,7 @@ async fn sessions_without_any_setting_of_the_pooler_serve() {
     run(Kind::Postgres, |t| works_behind(t, &["pool_mode = session"])).await;
 }
 
-/// A pooler that does not clean up hands on what other clients left.
+/// A pooler that does not clean up passes on the state of other clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_others_used_serve() {
     async fn case(t: T) {
@@ -105,7 +105,7 @@ async fn sessions_that_others_used_serve() {
         let behind = T { store: behind.into(), ..t };
         behind.attempt("a", failed(), 0).await;
         behind.store.close().await;
-        // The server connections of that store, with its prepared statements.
+        // Uses the server connections of that store, with its prepared statements.
         let again = Store::open(&config(&bouncer.url(&behind.url), &behind.shop_url)).await.unwrap();
         let again = T { store: again.into(), ..behind };
         again.attempt("b", failed(), 1).await;
@@ -118,7 +118,7 @@ async fn is_refused(t: T, pooler: &[&str]) {
     execute(Kind::Postgres, &t.url, "DROP SCHEMA tidemill CASCADE").await;
     let bouncer = PgBouncer::start(&t.url, pooler).await;
     let url = bouncer.url(&t.url);
-    // Several server connections are there already, as on a pooler that is in use.
+    // Several server connections exist already, as on a pooler in use.
     let mut warm = Vec::new();
     for _ in 0..3 {
         let mut conn = PgConnection::connect(&url).await.unwrap();
@@ -167,7 +167,7 @@ async fn is_refused_cold(t: T, pooler: &[&str]) {
     assert!(error.to_string().contains(REFUSED), "{error}");
 }
 
-/// Set on one server connection, shown by another one.
+/// A setting is applied on one server connection and read from another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_setting_that_does_not_hold_is_named() {
     async fn case(t: T) {
@@ -204,7 +204,7 @@ async fn a_setting_that_the_server_refuses_is_told() {
     run(Kind::Postgres, case).await;
 }
 
-/// Earlier versions made their tables there behind a pooler.
+/// Behind a pooler, earlier versions created their tables there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_in_the_wrong_schema_is_not_joined_by_a_second_one() {
     async fn case(t: T) {

@@ -1,4 +1,4 @@
-//! Who may read what the host makes. The umask of these tests is the machine's.
+//! Permissions of the files that the host creates. These tests run with the machine's umask.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! What a discovery finds, met with what is known.
+//! Reconciliation of a discovery's items with the known ones.
 
 use std::sync::Arc;
 
@@ -137,7 +137,8 @@ async fn reopened_item_remembers_if_the_job_says_so(t: T) {
     assert_eq!(t.claim_one(599 + 600).await.attempts, 0, "after ten minutes");
 }
 
-/// Only what ran out of attempts; what the plugin called permanent, or a person left to people, stays there.
+/// Only items that ran out of attempts start again; permanent failures, and items left to a person, stay
+/// there.
 async fn exhausted_item_begins_anew_if_the_job_says_so(t: T) {
     let mut renewing = job();
     renewing.retry.max_attempts = Some(1);
@@ -189,7 +190,7 @@ async fn absence_needs_the_jobs_word(t: T) {
     assert_eq!(t.items().await, "a retrying attempts=1 due=10 flaky: try later\n");
 }
 
-/// Two discoveries at the same time: what the slower one saw, the faster one may have seen before it.
+/// Two discoveries at the same time: the faster one may have seen an item before the slower one did.
 async fn absence_spares_what_another_discovery_sees(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;
@@ -227,7 +228,8 @@ async fn absence_is_progress_of_the_run_that_queued(t: T) {
     );
 }
 
-/// An order that was paid out is not found any more, but its event is missing: the attempt is repeated first.
+/// An order was paid out, so it is not found any more, but its event is missing: the attempt is repeated
+/// first.
 async fn absence_spares_what_may_have_committed(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;

@@ -1,4 +1,5 @@
-//! What a lost host held comes back: once, first in line, uncounted, and not for ever.
+//! Items of a lost host are recovered: once, ahead of new items, without counting an attempt, and not
+//! forever.
 
 use domain::item::State;
 use expect_test::expect;
@@ -42,7 +43,7 @@ async fn host_renews_its_own_leases_only(t: T) {
     assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_some());
 }
 
-/// A claim whose attempts ended without a word, beside one that goes on.
+/// A claim whose attempt ended without a result, beside one that continues.
 async fn what_nobody_works_on_is_not_renewed(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let left = t.claim_one(0).await;
@@ -99,7 +100,8 @@ async fn restarted_host_gets_its_items_back_at_once(t: T) {
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await, 1, "host 2 lives");
 }
 
-/// A session that outlived its host can commit a claim after the restart has looked for such.
+/// A database session that outlives its host can commit a claim after the restart has recovered the host's
+/// claims.
 async fn what_a_former_life_took_is_not_renewed(t: T) {
     t.discover(&job(), &["a", "b"], 0).await;
     let own = t.store.claim(&job(), lease(1, 0), 1).await.unwrap().remove(0);
@@ -207,7 +209,8 @@ async fn failure_of_the_host_is_no_crash_and_no_attempt(t: T) {
     assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 1, 0));
 }
 
-/// One of five crashes its host each time it runs; attempts of the others end well once they run apart from it.
+/// One of five items crashes its host each time it runs. The attempts of the others succeed once they run
+/// separately.
 async fn bystanders_of_a_crash_are_no_poison(t: T) {
     t.discover(&job(), &["a", "b", "killer", "c", "d"], 0).await;
     let mut life = 0;

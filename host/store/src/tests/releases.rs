@@ -1,4 +1,4 @@
-//! Which version of a plugin runs, and how it came to that.
+//! The active version of a plugin, and the decisions that lead to it.
 
 use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
@@ -77,7 +77,7 @@ async fn without_rules_a_new_version_takes_over(t: T) {
     assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], true).await, Decision::Stable);
     assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], false).await, Decision::Stable);
     assert_eq!(standing(&t).await, "2");
-    // The first one has nothing beside it that it could be tried against.
+    // The first version has no other to be tried against.
     assert_eq!(t.store.tried(&plugin()).await.unwrap().len(), 0);
 }
 
@@ -90,7 +90,7 @@ async fn a_version_that_wants_more_waits_for_approval(t: T) {
     assert_eq!(standing(&t).await, "1<2(waiting)");
     let wants = t.store.releases().await.unwrap()[0].candidate.clone().unwrap().wants;
     assert_eq!(wants, ["topic \"a\"", "import b"]);
-    // It cannot be promoted by a host meanwhile, nor rolled back.
+    // Meanwhile a host can neither promote it nor roll it back.
     assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", ""), at(3)).await.unwrap());
     assert!(!t.store.roll_back_candidate(&plugin(), digest(2), ("h", ""), &[], at(3)).await.unwrap());
     t.store.approve_version(&plugin(), digest(2), &APPROVED, "ada", at(3)).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_version_that_wants_more_waits_for_approval(t: T) {
         let refused = t.store.approve_version(&plugin(), digest(n), &APPROVED, "ada", at(3)).await;
         assert!(refused.unwrap_err().to_string().contains("waits for no approval"));
     }
-    // One that wants no more waits for nobody.
+    // A version without further requests waits for no approval.
     assert_eq!(decide(&t, 3, &APPROVED, &[], true).await, Decision::On(Stage::Canary));
     assert_eq!(standing(&t).await, "1<3(canary)");
     assert_eq!(actions(&t).await, "plugin_waits plugin_approved plugin_canary_began");
@@ -117,7 +117,7 @@ async fn a_version_on_trial_takes_over_once(t: T) {
     assert!(t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
     assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
     assert_eq!(standing(&t).await, "2");
-    // The next trial begins with nothing.
+    // The next trial starts without results.
     assert_eq!(decide(&t, 3, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
     assert!(t.store.tried(&plugin()).await.unwrap().is_empty());
     assert_eq!(actions(&t).await, "plugin_canary_began plugin_promoted plugin_canary_began");
@@ -141,11 +141,11 @@ async fn a_version_that_was_rolled_back_stays_away_until_it_is_approved(t: T) {
 
     t.store.approve_version(&plugin(), digest(2), &TRIAL, "ada", at(4)).await.unwrap();
     assert_eq!(decide(&t, 2, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
-    // By hand, too; but not what runs.
+    // Manually, too; but not the stable version.
     assert!(t.store.quarantine_version(&plugin(), digest(2), ("ada", "no"), at(5)).await.unwrap());
     assert!(!t.store.quarantine_version(&plugin(), digest(1), ("ada", "no"), at(5)).await.unwrap());
     assert_eq!(standing(&t).await, "1");
-    // In the order of their times: it was found at the same one twice.
+    // Ordered by time; it was found twice at the same time.
     let expected =
         "plugin_canary_began plugin_canary_began plugin_rolled_back plugin_approved plugin_quarantined";
     assert_eq!(actions(&t).await, expected);
@@ -218,7 +218,7 @@ async fn upload_takes_the_way_of_a_file(t: T) {
     assert!(began.detail.ends_with("uploaded by ada"), "{}", began.detail);
 }
 
-/// A host alone goes by its folder, but an uploaded version is in no folder.
+/// A single host follows its folder, but an uploaded version is in no folder.
 async fn upload_stays_when_its_host_finds_an_old_file_at_its_start(t: T) {
     let at_start = async |n| {
         let found = Found { version: &version(n), wants: &[], returns: true, at_start: true, host: host(1) };
@@ -231,7 +231,7 @@ async fn upload_stays_when_its_host_finds_an_old_file_at_its_start(t: T) {
     let release = t.store.releases().await.unwrap().remove(0);
     assert_eq!((release.stable, release.uploaded), (Some(digest(2)), true));
     assert_eq!(release.cause, "uploaded by ada");
-    // A file that never ran is news; so is one that is put there while the host runs.
+    // A file that was never active is new; so is one that is added while the host runs.
     assert_eq!(at_start(3).await, Decision::Stable);
     assert!(!t.store.releases().await.unwrap()[0].uploaded);
     upload(&t, 4, &AT_ONCE, &[]).await;
@@ -248,7 +248,7 @@ async fn upload_under_a_pin_is_kept_and_does_not_run(t: T) {
     assert_eq!(t.store.plugin_pins().await.unwrap()[0].digest, digest(2));
 }
 
-/// Also where the host that found it does not run the stable one, and so cannot compare the two.
+/// This also holds if the host that found it does not run the stable version, and so cannot compare the two.
 async fn what_a_version_wants_is_measured_by_the_stable_one(t: T) {
     let asking = |n, topic: &str| {
         let asks = Asks { topics: vec![topic.to_owned()], ..Asks::default() };

@@ -1,4 +1,4 @@
-//! Attempts that are made again: they see what is there today, and leave nothing at all.
+//! Replayed attempts: they read current data and leave no trace.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ fn add() -> Statement {
     statement("INSERT INTO goods (id) VALUES ($1)", true)
 }
 
-/// A job of which one attempt ended, and that one.
+/// A job with one ended attempt, and that attempt.
 async fn ended(t: &T) -> (Arc<JobSpec>, Claimed) {
     execute(t.kind, &t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
     t.attempt("a", resolved(), 0).await;
@@ -121,7 +121,7 @@ async fn nothing_is_left_behind(t: T) {
 
 async fn what_is_there_today_is_seen(t: T) {
     let (job, item) = ended(&t).await;
-    // Of another attempt, after the one that is made again: one key is over by now.
+    // Written by another attempt after the replayed one; one key has expired by now.
     t.discover(&job, &["b"], 1).await;
     let other = t.store.claim(&job, lease(1, 1), 1).await.unwrap().remove(0);
     let writer = t.store.scope_of_attempt(job.clone(), other.clone(), domain::lease::Hold::without_end());
@@ -167,7 +167,7 @@ async fn what_others_hold_is_not_waited_for(t: T) {
     assert_eq!(goods(&t).await, 1);
 }
 
-/// The other way round: who works waits until the replay is dropped.
+/// The reverse case: a working attempt waits until the replay is dropped.
 async fn what_is_held_is_held_briefly(t: T) {
     let scope = scope(&t).await;
     let select = statement("SELECT id FROM goods", false);
@@ -204,7 +204,7 @@ async fn a_statement_that_failed_fails_the_attempt(t: T) {
     assert_eq!(goods(&t).await, 0);
 }
 
-/// SQLite cannot be asked before the commit.
+/// SQLite cannot check constraints before the commit.
 async fn what_a_commit_would_refuse_is_told(t: T) {
     if t.kind == Kind::Sqlite {
         return;
@@ -218,7 +218,7 @@ async fn what_a_commit_would_refuse_is_told(t: T) {
     }
     let why = scope.finish().await.1.unwrap_err().to_string();
     assert!(why.contains("refused the commit") && why.contains("duplicate key"), "{why}");
-    // What a sequence gave out it does not take back.
+    // A sequence does not take back the numbers it gave out.
     execute(t.kind, &t.shop_url, "INSERT INTO numbered (n) VALUES (1)").await;
     assert_eq!(t.rows("SELECT id AS n FROM public.numbered").await[0].int("n").unwrap(), 3);
 }
@@ -242,7 +242,7 @@ async fn attempts_are_as_they_were(t: T) {
         let item = t.claim_one(seconds).await;
         t.end(&item, result, seconds + 1).await;
     }
-    // Nothing is to be learned from those that lost their host, or were interrupted.
+    // Lost and interrupted attempts are useless for a replay.
     t.discover(&job, &["b"], 10_001).await;
     t.claim_one(10_001).await;
     t.store.recover(None, |_| 5, at(20_000)).await.unwrap();

@@ -1,4 +1,4 @@
-//! A run's discovery: held by one host, committed page by page, and its progress to the end.
+//! A run's discovery: held by one host and committed page by page; and the run's progress to its end.
 
 use domain::id::RunId;
 use domain::item::ByHand;
@@ -83,7 +83,7 @@ async fn crash_goes_on_at_the_cursor(t: T) {
 
     let next = t.store.claim_run(&job.name, lease(2, 20)).await.unwrap().unwrap();
     assert_eq!(t.store.page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
-    // The page that the dead host was at comes again, with one item more.
+    // The page that the dead host was working on comes again, with one more item.
     t.put(&next, &job, &page(&["b", "c"], None), 21).await;
     let run = t.run_view(next.id).await;
     assert_eq!((run.discovered.queued, run.discovered.waiting), (3, 1));
@@ -169,7 +169,8 @@ async fn empty_discovery_finishes_the_run(t: T) {
     assert_eq!((run.state.as_str(), run.finished_at), ("finished", Some(at(3))));
 }
 
-/// The host that put the last page may not hear of its commit, or die before it does: nothing begins anew.
+/// The host may miss the result of the last page's commit, or die before that: the discovery does not start
+/// again.
 async fn last_page_ends_the_discovery(t: T) {
     let run = t.run(&job(), 0).await;
     t.put(&run, &job(), &page(&["a"], None), 0).await;
@@ -208,7 +209,7 @@ async fn later_attempts_do_not_count(t: T) {
     let (id, _) = t.discover(&job(), &["a", "b"], 0).await;
     let items = t.claim(1, 0).await;
     t.end(&items[0], failed(), 0).await;
-    // Its second attempt is due before b had its first.
+    // The second attempt of one item is due before the first attempt of b.
     let items = t.claim(2, 10).await;
     let second = items.iter().find(|item| item.attempts == 1).unwrap();
     assert_eq!(second.run_id, None);
@@ -217,7 +218,7 @@ async fn later_attempts_do_not_count(t: T) {
     assert_eq!((run.state.as_str(), run.done, run.failed), ("running", 1, 1));
 }
 
-/// Over all attempts of a run's items: what was tried again and worked is a success, what a person took up again is open.
+/// Over all attempts of a run's items: a successful retry is a success, and a manually reopened item is open.
 async fn result_says_what_became_of_each_item(t: T) {
     let (id, _) = t.discover(&job(), &["a", "b", "c"], 0).await;
     let result = async || {
@@ -257,7 +258,7 @@ async fn result_says_what_became_of_each_item(t: T) {
     assert_eq!(t.store.run_result(RunId::new(at(0))).await.unwrap(), None);
 }
 
-/// What page, API and command line show of a run: how far it is, of how much, and what became of it.
+/// Progress of a run as shown by the page, the API and the command line: done, total, successes and failures.
 async fn progress(t: &T, id: RunId) -> (u32, u32, u32, u32) {
     let (view, result) = (t.run_view(id).await, t.store.run_result(id).await.unwrap().unwrap());
     assert_eq!((view.done, view.discovered.queued), (result.current(), result.total));
@@ -267,7 +268,7 @@ async fn progress(t: &T, id: RunId) -> (u32, u32, u32, u32) {
     (result.current(), result.total, result.success, result.failed)
 }
 
-/// Items that several runs find, that are tried again, begun anew, decided by hand, or no longer found.
+/// Items that several runs find, or that are retried, started again, decided manually, or no longer found.
 async fn progress_is_within_its_total_whatever_happens(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;
@@ -277,7 +278,7 @@ async fn progress_is_within_its_total_whatever_happens(t: T) {
     t.end(&items[1], resolved(), 2).await;
     t.end(&items[2], permanent(), 3).await;
     assert_eq!(progress(&t, first).await, (3, 5, 1, 1));
-    // Finds what waits in its backoff or for its first attempt, begins one anew, and finds one no longer.
+    // Finds items in their backoff or before their first attempt, starts one again, and no longer finds one.
     let keys: Vec<String> =
         items.iter().map(|item| item.key.clone()).chain(["d".to_owned(), "x".to_owned()]).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -314,7 +315,7 @@ async fn progress_is_within_its_total_whatever_happens(t: T) {
     }
 }
 
-/// A run that finds what another one queued does not count its attempts.
+/// A run that finds an item queued by another run does not count its attempts.
 async fn an_item_counts_for_the_run_that_queued_it(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;
@@ -363,7 +364,7 @@ async fn summary_says_why_items_were_skipped(t: T) {
     .assert_eq(&t.run_view(id).await.summary());
 }
 
-/// Of what is new, as much as there is room for; what was open already is refreshed.
+/// New items are opened up to the limit; open ones are refreshed.
 async fn discovery_opens_up_to_a_bound(t: T) {
     let mut job = job();
     job.limits.items_open = 3;

@@ -1,4 +1,4 @@
-//! Who may change the tables of a store, and when.
+//! When the tables of a store may be changed, and by which commands.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::schema::{Opening, Schema};
 use crate::store::{hide_password, sqlite};
 use crate::{Store, StoreConfig, StoreError, migrate};
 
-/// Migrations of the older version here.
+/// Number of migrations of the older version here.
 const OLDER: usize = 9;
-/// How long hosts are watched here.
+/// How long the heartbeats of hosts are watched here.
 const LEASE: Duration = Duration::from_secs(1);
 
 conformance! {
@@ -24,7 +24,7 @@ conformance! {
     store_of_hosts_that_stopped_or_died_is_upgraded,
 }
 
-/// An older store in place of the one that the case was given.
+/// Replaces the case's store with one of an older version.
 async fn older(t: &T) -> StoreConfig {
     let config = empty(t).await;
     let db = match t.kind {
@@ -41,7 +41,7 @@ async fn older(t: &T) -> StoreConfig {
     config
 }
 
-/// A database without tables of ours.
+/// A database without tables of the host.
 async fn empty(t: &T) -> StoreConfig {
     let url = match t.kind {
         Kind::Sqlite => t.url.replace("tidemill.db", "other.db"),
@@ -53,7 +53,7 @@ async fn empty(t: &T) -> StoreConfig {
     config(&url, &t.shop_url)
 }
 
-/// Everything that says what tables there are.
+/// Describes all tables of the database.
 async fn tables(t: &T, config: &StoreConfig) -> Vec<String> {
     let sql = match t.kind {
         Kind::Sqlite => "SELECT type || name || coalesce(sql, '') AS line FROM sqlite_master ORDER BY 1",
@@ -115,7 +115,7 @@ async fn missing_store_is_not_made(t: T) {
         Kind::Sqlite => {
             let file = config.url.strip_prefix("sqlite://").unwrap();
             assert!(!std::fs::exists(file).unwrap());
-            // A file without tables of ours is left as it is, too.
+            // A file without tables of the host is not changed either.
             std::fs::write(file, "").unwrap();
             assert!(refused(&config, Opening::AsIs).await.contains("there is no store"));
             assert_eq!(std::fs::metadata(file).unwrap().len(), 0);
@@ -189,7 +189,7 @@ async fn store_of_hosts_that_stopped_or_died_is_upgraded(t: T) {
     assert!(Schema::of(&config).await.unwrap().is_current());
 }
 
-/// A store on SQLite has one host, and its lock.
+/// An SQLite store has one host, and the host's lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_of_running_hosts_is_not_upgraded() {
     super::support::run(Kind::Postgres, host_is_running).await;

@@ -1,4 +1,4 @@
-//! What one attempt may do with the host's own state: grants, limits, and nothing kept without its outcome.
+//! Access of one attempt to the host's state: grants, limits, and no writes without an outcome.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ async fn scope_of(t: &T, job: JobSpec, key: &str) -> (domain::item::Claimed, Att
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
-/// An attempt that writes `value` (or deletes) and is resolved.
+/// An attempt that writes `value` (or deletes the key) and is resolved.
 async fn write(t: &T, job: JobSpec, key: &str, value: Option<&[u8]>) {
     let (item, scope) = scope_of(t, job, &format!("item of {key}")).await;
     scope.kv_set("b", key, value.map(<[u8]>::to_vec)).await.unwrap();
@@ -181,7 +181,7 @@ async fn nothing_follows_the_end(t: T) {
     assert_eq!(scope.publish("wallets", "k", "{}").await.unwrap_err(), ended);
 }
 
-/// A host that was stopped for longer than its lease, and its guest that goes on asking.
+/// A host was stopped for longer than its lease, and its guest continues to call.
 async fn nothing_is_answered_without_a_hold(t: T) {
     t.discover(&granted(), &["a"], 0).await;
     let item = t.store.claim(&granted(), super::support::lease(1, 0), 1).await.unwrap().remove(0);

@@ -1,4 +1,5 @@
-//! One address, several servers: what a host does when the one that answers is not, or not any more, the right one.
+//! Several servers at one address: a host's reaction when the answering server is not, or no longer, the
+//! right one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use super::support::{Kind, T, at, config, execute, job, new_database, postgres_u
 use crate::{Store, StoreError};
 use programs::{Postgres, Relay};
 
-/// How soon work has to go on.
+/// Maximum time until work continues.
 const RESUMED_WITHIN: Duration = Duration::from_secs(10);
 
 struct Pair {
@@ -21,7 +22,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// A store on `old`, which `new` follows.
+    /// A store on `old`, which `new` replicates.
     async fn start() -> Pair {
         let old = Postgres::start().await;
         execute(Kind::Postgres, &old.url(), "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
@@ -41,7 +42,7 @@ impl Pair {
         pair
     }
 
-    /// All of them will have to be exchanged.
+    /// Opens connections that will all have to be replaced.
     async fn use_all_connections(&self) {
         let mut open = Vec::new();
         for _ in 0..10 {
@@ -53,7 +54,7 @@ impl Pair {
         execute(Kind::Postgres, &self.new.url(), "SELECT pg_promote()").await;
     }
 
-    /// What was written last is on the other server too.
+    /// Waits until the last write is also on the other server.
     async fn catch_up(&self) {
         let job = "SELECT 1 / COUNT(*) FROM tidemill.job";
         while try_execute(Kind::Postgres, &self.new.url(), job).await.is_err() {
@@ -61,7 +62,7 @@ impl Pair {
         }
     }
 
-    /// Until the store can be written to, and a job can use its business database.
+    /// Waits until the store can be written to and a job can use its business database.
     async fn resumes(&self, within: Duration) {
         let start = Instant::now();
         let mut seconds = 1;
@@ -83,12 +84,12 @@ impl Pair {
             let (_, scope) = attempt(&self.t, granted(domain::job::Access::ReadWrite)).await;
             written = scope.sql_execute(&add, vec![]).await;
         }
-        // It is the new server that was written to.
+        // The write went to the new server.
         let rows = "SELECT 1 / COUNT(*) FROM tidemill.item";
         execute(Kind::Postgres, &self.new.url(), rows).await;
     }
 
-    /// It is heard of there what other hosts do.
+    /// The host gets notifications from other hosts on the new server.
     async fn hears(&self) {
         let start = Instant::now();
         let woken = self.t.store.woken();
@@ -105,7 +106,7 @@ impl Pair {
     }
 }
 
-/// The old server goes on and refuses to write; it never closes a connection.
+/// The old server continues and refuses writes; it never closes a connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_leaves_a_server_that_became_read_only() {
     let pair = Pair::start().await;
@@ -132,7 +133,7 @@ async fn work_leaves_a_server_that_shuts_down() {
     pair.hears().await;
 }
 
-/// Nothing says that it is gone.
+/// Nothing reports that the server is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_leaves_a_server_that_says_nothing_any_more() {
     let pair = Pair::start().await;
@@ -143,7 +144,7 @@ async fn work_leaves_a_server_that_says_nothing_any_more() {
     let waits = tokio::spawn(async move { waits.fetch(crate::sql::hosts::VERSION, &[]).await.map(|_| ()) });
     pair.resumes(RESUMED_WITHIN).await;
     pair.hears().await;
-    // What was on its way is given up then, too.
+    // The waiting statement is then given up, too.
     let start = Instant::now();
     assert!(matches!(waits.await.unwrap(), Err(StoreError::Unavailable(_))));
     assert!(start.elapsed() < RESUMED_WITHIN);
@@ -157,7 +158,7 @@ async fn a_standby_is_refused_at_a_start_and_its_promotion_is_not() {
     let error = Store::open(&config(&new.url(), &new.url())).await.err().expect("a standby was opened");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     assert!(error.to_string().contains("the server is read-only (it is a standby)"), "{error}");
-    // What only reads may read there.
+    // A datasource that is only read may use a standby.
     let t = T {
         kind: Kind::Postgres,
         store: Arc::new(Store::open(&config(&old.url(), &new.url())).await.unwrap()),
@@ -174,7 +175,7 @@ async fn a_standby_is_refused_at_a_start_and_its_promotion_is_not() {
     Store::open(&config(&new.url(), &new.url())).await.unwrap().close().await;
 }
 
-/// A role of its own, because limits do not hold for superusers.
+/// Creates a role, because connection limits do not apply to superusers.
 async fn limited(name: &str, limit: u32) -> (String, String) {
     let direct = new_database().await;
     let database = direct.rsplit('/').next().unwrap();
@@ -217,7 +218,7 @@ async fn too_many_connections_while_it_works_are_told() {
     assert!(open.len() <= 4);
     assert!(error.to_string().contains("too many connections: "), "{error}");
     assert!(store.connection_trouble().is_some_and(|why| why.contains("raise max_connections")));
-    // A datasource says the same to its jobs.
+    // A datasource reports the same error to its jobs.
     let t = T {
         kind: Kind::Postgres,
         store: Arc::new(Store::open(&config(&direct, &url)).await.unwrap()),

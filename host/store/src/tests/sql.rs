@@ -1,4 +1,4 @@
-//! A job's statements on its business database: one transaction an attempt, within its grants and limits.
+//! A job's statements on its business database: one transaction per attempt, within its grants and limits.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -76,8 +76,8 @@ pub async fn attempt(t: &T, job: JobSpec) -> (Claimed, AttemptScope) {
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
-/// Between the last look at the lease and the commit a host may be stopped: the lease has to outlast what the database
-/// gives it to commit.
+/// A host may be stopped between the last check of the lease and the commit. So the lease has to last longer
+/// than the database waits for the commit.
 async fn a_commit_needs_a_lease_that_lasts(t: T) {
     execute(t.kind, &t.shop_url, GOODS).await;
     let clock = Clock::manual(at(0));
@@ -108,7 +108,8 @@ async fn a_commit_needs_a_lease_that_lasts(t: T) {
     assert_eq!(stored(&t).await, [Integer(8)]);
 }
 
-/// As of a host that was stopped just before its commit. An SQLite file has one host, and its transactions end with it.
+/// Simulates a host that is stopped just before its commit. An SQLite file has one host, and its transactions
+/// end with it.
 async fn what_is_not_committed_in_time_is_undone(t: T) {
     if t.kind == Kind::Sqlite {
         return;
@@ -128,7 +129,7 @@ async fn what_is_not_committed_in_time_is_undone(t: T) {
     assert_eq!(stored(&t).await, []);
 }
 
-/// On Postgres the shop's tables lie beside the store's: there is one commit for both, or none.
+/// On Postgres, the shop's tables are in the store's database: both are committed together or not at all.
 async fn the_stores_own_database_commits_with_the_outcome(t: T) {
     execute(t.kind, &t.shop_url, GOODS).await;
     for (stale, number) in [(false, 1), (true, 2)] {
@@ -155,7 +156,7 @@ async fn writer(t: &T) -> AttemptScope {
     attempt(t, granted(Access::ReadWrite)).await.1
 }
 
-/// The ids that are stored, as another attempt sees them.
+/// The stored ids, as another attempt sees them.
 async fn stored(t: &T) -> Vec<Value> {
     let (_, scope) = attempt(t, granted(Access::Read)).await;
     let rows = scope.sql_query(&read("SELECT id FROM goods ORDER BY id"), vec![]).await.unwrap();
@@ -208,7 +209,7 @@ async fn null_may_come_first(t: T) {
     }
 }
 
-/// A driver that kept the first type would read the bits of a real as an integer.
+/// If the driver kept the first type, Postgres would read the bits of a real as an integer.
 async fn parameter_may_change_its_type(t: T) {
     let scope = writer(&t).await;
     scope.sql_execute(&write(ADD), id(1)).await.unwrap();
@@ -232,7 +233,7 @@ async fn statements_of_an_attempt_are_one_transaction(t: T) {
     assert_eq!(late, ScopeError::Denied("the attempt has ended".to_owned()));
 }
 
-/// An attempt may read, then wait for a service: meanwhile others write.
+/// An attempt may read and then wait for a service; meanwhile, others can write.
 async fn reading_before_writing_holds_up_nobody(t: T) {
     let slow = writer(&t).await;
     slow.sql_query(&read(ALL), vec![]).await.unwrap();
@@ -274,16 +275,15 @@ async fn stale_attempt_commits_nothing(t: T) {
     assert!(stored(&t).await.is_empty());
 }
 
-/// Both databases alike: what came before the refused statement is gone, and the guest cannot miss it.
 async fn a_begin_that_nobody_waits_for_leaves_nothing_open(t: T) {
     if t.kind == Kind::Sqlite {
-        return; // It has no way that an answer could be on.
+        return; // SQLite runs in the process, so no answer can be pending.
     }
-    // Not over the pool: what it left open would serve, and be closed by that.
+    // Not from the pool: that would reuse the session left open and so close its transaction.
     let mut other = PgConnection::connect(&t.url).await.unwrap();
     let open = "SELECT COUNT(*) FROM pg_stat_activity
         WHERE datname = current_database() AND state = 'idle in transaction'";
-    // Dropped after so many looks: in between, BEGIN was sent and is not yet answered.
+    // Dropped after this many polls; in between, BEGIN has been sent and not yet answered.
     for looks in (0..8).cycle().take(24) {
         let (mut begin, mut left) = (Box::pin(t.store.db.begin()), looks);
         let look = |cx: &mut Context| {
@@ -301,6 +301,7 @@ async fn a_begin_that_nobody_waits_for_leaves_nothing_open(t: T) {
     }
 }
 
+/// On both databases, the writes before a refused statement are undone, and later calls return an error.
 async fn refused_statement_undoes_the_attempts_transaction(t: T) {
     let scope = writer(&t).await;
     scope.sql_execute(&write(ADD), id(1)).await.unwrap();
@@ -319,7 +320,7 @@ async fn refused_statement_undoes_the_attempts_transaction(t: T) {
         .assert_eq(&error.to_string());
     assert!(stored(&t).await.is_empty());
 
-    // Without writes before it nothing is lost: the guest may take the refusal as an answer.
+    // Without earlier writes, nothing is lost: the guest may handle the error.
     let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
     scope.sql_execute(&write("INSERT INTO nowhere VALUES (1)"), vec![]).await.unwrap_err();
     assert!(scope.end().await.unwrap().is_some());
@@ -348,7 +349,7 @@ async fn grants_are_kept(t: T) {
     .assert_eq(&told);
 }
 
-/// A statement that says it only reads is not believed.
+/// The host does not trust a statement's claim that it only reads.
 async fn reading_grant_cannot_write(t: T) {
     execute(t.kind, &t.shop_url, GOODS).await;
     for sql in ["INSERT INTO goods (id) VALUES (1)", "DELETE FROM goods"] {
@@ -409,7 +410,7 @@ async fn answers_are_bounded(t: T) {
     .assert_eq(&told);
 }
 
-/// The host must not hold an answer in memory to find that it is too long.
+/// The host must not read an entire result into memory to find that it is too long.
 async fn endless_answer_is_cut_off(t: T) {
     let mut job = granted(Access::Read);
     job.limits.sql_time = Duration::from_secs(2);
@@ -430,7 +431,7 @@ async fn endless_statement_is_cut_off(t: T) {
     let mut job = granted(Access::ReadWrite);
     job.limits.sql_time = Duration::from_millis(200);
     let start = Instant::now();
-    // More often than there are connections: none may be left behind at work.
+    // More often than there are connections: none may stay busy.
     for _ in 0..10 {
         let (_, scope) = attempt(&t, job.clone()).await;
         let endless = read(&format!("{ENDLESS} SELECT COUNT(*) FROM c"));
@@ -474,7 +475,7 @@ async fn parameters_are_checked_at_load(t: T) {
     for statement in good {
         assert_eq!(t.store.check_statement(&statement).await, Ok(()), "{}", statement.sql);
     }
-    // What one of the databases would take for a parameter, or for none.
+    // Syntax that one of the databases treats as a parameter, or as none.
     let bad: &[&str] = match t.kind {
         Kind::Sqlite => &[
             "SELECT id FROM goods WHERE id = ?",
@@ -489,7 +490,7 @@ async fn parameters_are_checked_at_load(t: T) {
         assert!(t.store.check_statement(&read(sql)).await.is_err(), "{sql}");
     }
     if t.kind == Kind::Sqlite {
-        return; // It gives parameters no types: what a plugin declares is what calls are held to.
+        return; // Its parameters have no types; the declared types are checked at each call.
     }
     let wrong =
         declared("SELECT id FROM goods WHERE id = $1 AND name = $2", &[ParamType::Text, ParamType::Text]);

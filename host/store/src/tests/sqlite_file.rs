@@ -1,4 +1,5 @@
-//! The path of an SQLite database is a path, and its file is one file under all its names.
+//! The path of an SQLite database is taken literally, and all names of a file are recognized as the same
+//! file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -82,7 +83,7 @@ fn paths_that_are_no_text_are_refused() {
     let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"p\xffq"));
     let refused = SqliteFile::new(&odd.join("a.db"), "").unwrap_err();
     assert!(refused.contains("not UTF-8"), "{refused}");
-    // Also one behind a link.
+    // Also a folder behind a link.
     fs::create_dir(&odd).unwrap();
     symlink(&odd, folder.path().join("fine")).unwrap();
     let refused = SqliteFile::new(&folder.path().join("fine/a.db"), "").unwrap().make().unwrap_err();
@@ -113,7 +114,7 @@ async fn the_stores_own_file_is_no_datasource_under_any_name() {
             assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
             assert!(error.to_string().contains("it is the store's own file"), "{error}");
         }
-        // Made into it while the host runs.
+        // The link is created while the host runs.
         t.store.datasources.get(SHOP).unwrap();
         let shop = Path::new(split_file(&t.shop_url).unwrap().0).to_owned();
         for make in

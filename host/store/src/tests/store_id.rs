@@ -1,4 +1,4 @@
-//! A data folder remembers its store, and refuses another in its place.
+//! A data folder remembers its store, and refuses a different one.
 
 use tempfile::TempDir;
 

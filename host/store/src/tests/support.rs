@@ -1,4 +1,4 @@
-//! What a case starts from: a fresh database of either kind, and short words for what the store is told.
+//! Fixtures: a fresh database of each kind, and helpers with short names.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -27,9 +27,9 @@ use crate::hosts::{HostStart, Place, Taking};
 use crate::items::Lease;
 use crate::{Store, StoreConfig};
 
-/// How long a lease lasts here.
+/// Duration of a lease here.
 pub const LEASE_SECONDS: i64 = 15;
-/// The business database that every case is given.
+/// The business database of every case.
 pub const SHOP: &str = "shop";
 
 /// Makes `sqlite::case` and `postgres::case` of each `async fn case(t: T)`.
@@ -57,7 +57,7 @@ pub enum Kind {
     Postgres,
 }
 
-/// A fresh database and the store on it.
+/// A fresh database with an open store.
 #[derive(Clone)]
 pub struct T {
     pub kind: Kind,
@@ -67,7 +67,7 @@ pub struct T {
     pub _folder: Arc<TempDir>,
 }
 
-/// Runs one case and removes its database, also when it fails.
+/// Runs one case and removes its database, also when the case fails.
 pub async fn run<F: Future<Output = ()> + Send + 'static>(kind: Kind, case: fn(T) -> F) {
     let database = TestDb::make(kind).await;
     let config = config(&database.url, &database.shop_url);
@@ -109,7 +109,7 @@ impl TestDb {
         let file = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
         let (url, shop_url) = match kind {
             Kind::Sqlite => (file("tidemill.db"), file("shop.db")),
-            // The shop's tables lie in the same database: ours have a schema of their own.
+            // The shop's tables are in the same database; the host's tables have a schema of their own.
             Kind::Postgres => {
                 let url = new_database().await;
                 (url.clone(), url)
@@ -142,7 +142,7 @@ pub async fn new_database() -> String {
     format!("{base}/{name}")
 }
 
-/// Runs SQL on a connection of its own, as a person with the database's own tool would.
+/// Runs SQL on a separate connection, as a person would with the database's own tool.
 pub async fn execute(kind: Kind, url: &str, sql: &str) {
     try_execute(kind, url, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
 }
@@ -163,7 +163,7 @@ pub async fn try_execute(kind: Kind, url: &str, sql: &str) -> Result<(), sqlx::E
     }
 }
 
-/// The instant at which cases begin, and `seconds` after it.
+/// The start time of all cases, plus `seconds`.
 pub fn at(seconds: i64) -> Timestamp {
     let start: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
     start + SignedDuration::from_secs(seconds)
@@ -173,12 +173,12 @@ pub fn host(number: u128) -> HostId {
     HostId(Uuid::from_u128(number))
 }
 
-/// The only start of a host.
+/// The incarnation of a host that is started only once.
 pub fn incarnation(number: u128) -> Incarnation {
     Incarnation(Uuid::from_u128(number))
 }
 
-/// A start of a host in a place that is called like it.
+/// A start of a host whose place has the host's name.
 pub fn start(number: u128, name: &str, incarnation: Incarnation) -> HostStart {
     HostStart { id: host(number), incarnation, name: name.to_owned(), place: Place::Folder(name.to_owned()) }
 }
@@ -231,7 +231,7 @@ pub fn permanent() -> Result<Outcome, Failure> {
     Err(Failure::Permanent(domain::outcome::ErrorInfo::new("no-user", "the user is gone")))
 }
 
-/// The end of an attempt by [`job`]'s rules, with no effects.
+/// The end of an attempt by the rules of [`job`], without effects.
 pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> AttemptEnd {
     AttemptEnd {
         item: item.clone(),
@@ -252,7 +252,7 @@ impl T {
         assert_eq!(self.store.take_host(&start, None, at(now)).await.unwrap(), Taking::Taken);
     }
 
-    /// A run started by hand whose discovery host 1 holds.
+    /// A manually started run whose discovery host 1 holds.
     pub async fn run(&self, job: &JobSpec, now: i64) -> ClaimedRun {
         self.store.trigger(&job.name, None, "ada", at(now)).await.unwrap();
         self.store.claim_run(&job.name, lease(1, now)).await.unwrap().unwrap()
@@ -264,7 +264,7 @@ impl T {
         sum
     }
 
-    /// The last page, which names nothing.
+    /// Puts an empty last page.
     pub async fn complete(&self, run: &ClaimedRun, job: &JobSpec, now: i64) {
         self.put(run, job, &page(&[], None), now).await;
     }
@@ -276,12 +276,12 @@ impl T {
         (run.id, sum)
     }
 
-    /// What host 1 gets of the items of [`job`] that are due.
+    /// Claims due items of [`job`] for host 1.
     pub async fn claim(&self, limit: u32, now: i64) -> Vec<Claimed> {
         self.store.claim(&job(), lease(1, now), limit).await.unwrap()
     }
 
-    /// The one item that is due.
+    /// Claims the only due item.
     pub async fn claim_one(&self, now: i64) -> Claimed {
         let mut items = self.claim(2, now).await;
         assert_eq!(items.len(), 1, "one item should be due");
@@ -299,7 +299,7 @@ impl T {
         assert_eq!(self.end(&item, result, now).await, Committed::Applied);
     }
 
-    /// One line an item, by key: what a person asks first.
+    /// One line per item, by key, with the most useful fields.
     pub async fn items(&self) -> String {
         let mut items = self.store.items(None, None, 1_000).await.unwrap();
         items.sort_by(|a, b| a.key.cmp(&b.key));
@@ -332,7 +332,7 @@ impl T {
         self.store.run(run).await.unwrap().unwrap()
     }
 
-    /// Everything that is stored, to see that nothing changed.
+    /// All stored rows, to check that nothing changed.
     pub async fn everything(&self) -> Vec<String> {
         let mut all = Vec::new();
         for table in ["job", "tick", "run", "item", "attempt", "event", "kv", "named_lock", "rate", "audit"] {
@@ -342,7 +342,7 @@ impl T {
         all
     }
 
-    /// SQL in the store's own database, behind its back.
+    /// Runs SQL in the store's own database, bypassing the store.
     pub async fn tamper(&self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = match self.kind {
             Kind::Sqlite => sql.to_owned(),

@@ -1,4 +1,4 @@
-//! Supervised loops: what fails is counted, known to be down, and started again.
+//! Supervised loops: failures are counted, reported as down, and followed by a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! Text that no database keeps or no display shows: refused or made visible, the same on both databases.
+//! Text that no database can store or no display shows: refused or made visible, in the same way on both
+//! databases.
 
 use std::sync::Arc;
 
@@ -118,7 +119,7 @@ async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
     let written = audit.iter().find(|entry| entry.action == "a").unwrap();
     assert_eq!(written.detail, "one\ntwo\\u{2028}");
 
-    // The host's own words may hold those of a service or of a file's name.
+    // The host's own texts may quote those of a service, or a file name.
     t.store.raise_host_alert(&alert("HOST", "", "a\0b"), at(2)).await.unwrap();
     let entry = Entry { actor: "host", action: "lost", job: None, subject: "x\n\0", detail: "y\0" };
     t.store.audit_add(&entry, at(2)).await.unwrap();
@@ -163,7 +164,7 @@ async fn zero_bytes_are_refused_by_both_databases(t: T) {
     assert!(t.store.item("wallet", "k").await.unwrap().is_some(), "the connection is still good");
 }
 
-/// Each says something that a parser or a column of another type would rewrite.
+/// Each contains something that a JSON parser or a column of another type would rewrite.
 const DOCUMENTS: [&str; 9] = [
     "123456789012345678901234567890",
     "{\"b\":1.0,\"a\":1e400,\"b\":-0}",

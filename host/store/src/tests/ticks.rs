@@ -1,4 +1,4 @@
-//! Due instants are decided once, whoever asks.
+//! Due instants are decided once, by one of the hosts.
 
 use domain::job::JobSpec;
 use domain::schedule::Due;
@@ -101,7 +101,7 @@ async fn open_run_makes_an_overlap(t: T) {
 async fn missed_instants_are_listed(t: T) {
     t.store.put_job(&job(), at(0)).await.unwrap();
     t.store.tick(&job(), &due(60), at(60), at(60)).await.unwrap();
-    // 60 is missed in the eyes of a host that looked before; it keeps its fate.
+    // A host with an outdated reading considers 60 missed; the tick keeps its fate.
     let due = Due { at: at(240), missed: vec![at(180), at(120), at(60)] };
     t.store.tick(&job(), &due, at(241), at(241)).await.unwrap().unwrap();
     let ticks = t.store.ticks("wallet", 10).await.unwrap();
@@ -157,7 +157,7 @@ async fn buffered_instant_runs_when_the_open_run_ends(t: T) {
     assert_eq!((run.scheduled_at, run.trigger.as_str()), (Some(at(180)), "schedule"));
 }
 
-/// Its discovery ends whoever holds it; what it queued is found again by the new run.
+/// The discovery ends even if a host holds it. The new run finds its queued items again.
 async fn newer_run_cancels_the_open_one(t: T) {
     let job = overlapping(Overlap::CancelOther);
     t.store.put_job(&job, at(0)).await.unwrap();

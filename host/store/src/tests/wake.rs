@@ -1,4 +1,4 @@
-//! Who waits for work hears of it: in this process, and on Postgres from other hosts.
+//! Waiting loops are notified of work: in this process, and on Postgres from other hosts.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ async fn work_is_heard_of_here(t: T) {
 
 async fn work_is_heard_of_elsewhere(t: T) {
     if t.kind == Kind::Sqlite {
-        // Another process may not open it.
+        // Another process may not open the file.
         return;
     }
     let other = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
     let heard = async {
-        // The other may listen a moment later than it opens.
+        // The other store may begin to listen a moment after it opens.
         let mut again = tokio::time::interval(Duration::from_millis(20));
         let woken = other.woken();
         tokio::pin!(woken);

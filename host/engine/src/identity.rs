@@ -1,10 +1,10 @@
-//! One process at a time runs under a host's id. A copy of a data folder holds the same id: the copy would take back what
-//! the other process works on, and both would renew the same leases.
+//! One process at a time runs under a host's id. A copy of a data folder contains the same id. Its process
+//! would put back the work of the original process, and both would renew the same leases.
 //!
-//! The row of a host names the process that runs under it (its incarnation), the place where that process runs, and how
-//! often it has renewed its leases. A start takes the row if nobody can run under it. Otherwise it watches for the time of
-//! a lease: if a renewal is seen, the start is refused. Renewals are counted and not compared by their times, because the
-//! clocks of two machines may differ.
+//! The row of a host names the process that runs under it (its incarnation), the place where that process
+//! runs, and how often it has renewed its leases. A start takes the row if no other process can run under it.
+//! Otherwise it observes the row for the duration of a lease and is refused if it sees a renewal. Renewals
+//! are counted, not compared by time, because the clocks of two machines may differ.
 
 use domain::clock::Clock;
 use domain::id::{HostId, Incarnation};
@@ -15,14 +15,14 @@ use crate::config::EngineConfig;
 use crate::engine::Ctx;
 use crate::timer::until;
 
-/// How often a start looks for a renewal while it waits, in parts of a lease.
+/// How many times per lease duration a waiting start checks for a renewal.
 const LOOKS: i32 = 10;
 
-/// Who a host is.
+/// The identity of a host.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub id: HostId,
-    /// Two processes in the same place cannot run at the same time. Empty if that is not known.
+    /// Two processes in the same place cannot run at the same time. Empty if the place is unknown.
     pub place: String,
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn take(
         seconds = config.lease_ttl.as_secs_f64(),
         "this host did not stop in an orderly way, and another process may run under its id: waiting for a sign of it"
     );
-    // From when the answer is here: the other process may have renewed its leases just before.
+    // Measured from the arrival of the answer: the other process may have renewed its leases just before.
     let seen_at = clock.now();
     loop {
         let next = clock.now().checked_add(config.lease_ttl / LOOKS).unwrap_or(jiff::Timestamp::MAX);
@@ -74,7 +74,7 @@ async fn refuse(start: &HostStart, running: &Life, store: &Store, clock: &Clock)
     ))
 }
 
-/// Ends the work of this process: another one has taken over its id.
+/// Ends the work of this process because another one has taken over its id.
 pub(crate) fn give_up(ctx: &Ctx, by: &Life) {
     if ctx.displaced.is_cancelled() {
         return;

@@ -31,7 +31,7 @@ pub struct EngineConfig {
     pub heartbeat_slack: SignedDuration,
     /// How long the row of a host is kept after its last heartbeat.
     pub hosts_kept: SignedDuration,
-    /// How long ticks, ended runs with their attempts, and delivered events are kept.
+    /// How long ticks, ended runs with their attempts, and delivered or acknowledged events are kept.
     pub history_kept: SignedDuration,
     /// How long an alert is kept after it was acknowledged.
     pub alerts_kept: SignedDuration,

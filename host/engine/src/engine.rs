@@ -259,7 +259,7 @@ impl Engine {
         self.ctx.steadiness.is_steady()
     }
 
-    /// Whether another process has taken over this host's id: this engine has stopped, and the
+    /// Whether another process has taken over this host's id: this engine ends its work, and the
     /// process has to exit.
     pub fn is_displaced(&self) -> bool {
         self.ctx.displaced.is_cancelled()

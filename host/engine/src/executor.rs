@@ -245,7 +245,7 @@ fn without_content(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, error: &StoreErro
     another_end(ctx, job, end, failure)
 }
 
-/// Ends the same attempt with a failure and drops all effects of the guest.
+/// The end of the same attempt as a failure, without any effects of the guest.
 fn another_end(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, failure: Failure) -> AttemptEnd {
     let ended_at = ctx.clock.now();
     AttemptEnd {

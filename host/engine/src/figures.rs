@@ -50,7 +50,7 @@ impl Figures {
         }
     }
 
-    /// Counts a run as complete or failed when its discovery ends.
+    /// Counts a run when its discovery ends, and also a failure if the discovery is not complete.
     pub fn run_ended(&self, job: &JobName, complete: bool) {
         counter!("job_runs_total", "job" => job.to_string()).increment(1);
         if !complete {

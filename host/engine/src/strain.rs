@@ -1,5 +1,5 @@
-//! A machine without a resource (memory, open files, threads) fails attempts that did nothing
-//! wrong. The host then runs fewer attempts at a time, and more again as attempts succeed:
+//! A machine without a resource (memory, open files, threads) fails attempts that did nothing wrong. The
+//! host then runs fewer attempts at a time, and more again as attempts end without such a failure:
 //! additive increase, multiplicative decrease.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub struct Strain(Mutex<State>);
 struct State {
     /// Maximum of running attempts; `None` is no limit.
     limit: Option<usize>,
-    /// Failures since the last successful attempt.
+    /// Failures since an attempt last ended without one.
     failures: u32,
     last: Option<Last>,
 }

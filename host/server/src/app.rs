@@ -179,7 +179,7 @@ fn open_sandbox(
     Ok(Sandbox::new(settings, Some(check))?)
 }
 
-/// Limits discoveries and the calls outside the engine to about a third of all calls.
+/// Limits discoveries and the calls outside the engine to at most three eighths of all calls.
 fn fitting(mut engine: EngineConfig, calls_max: u32) -> EngineConfig {
     let beside = CALLS_BESIDE_ENGINE.min(calls_max / 8);
     engine.discoveries_max = engine.discoveries_max.min(calls_max / 4).max(1);

@@ -80,7 +80,7 @@ async fn memory_is_left_for_each_job(world: World) {
     until_ended(&world, "greedy", 20).await;
 }
 
-/// One job has taken all slots; as its attempts end, the others get equal shares.
+/// One job has taken all slots that it could get; as its attempts end, the others catch up.
 async fn jobs_with_work_come_to_equal_shares(world: World) {
     let jobs = [named("one", 100), named("two", 100), named("three", 100)];
     let slots = |config| EngineConfig { attempts_max: 12, ..config };

@@ -58,7 +58,7 @@ async fn two_hosts_share_ticks_and_items() {
     assert_eq!(one.events().await.len(), ITEMS * TICKS);
 }
 
-/// The release of a slot that another host held sends a wake-up: polling is too slow here to matter.
+/// A host that frees the shared slot wakes the other host: no host polls in this test.
 #[tokio::test]
 async fn two_hosts_share_one_place() {
     let world = World::postgres();

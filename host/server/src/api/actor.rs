@@ -31,7 +31,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Actor {
     }
 }
 
-/// Middleware that authenticates every request, after the `guard`.
+/// Middleware that authenticates requests that change data, after the `guard`.
 pub async fn check(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;

@@ -42,7 +42,7 @@ async fn list(
     Ok(Json(Batches { batches: batches.into_iter().map(view).collect() }))
 }
 
-/// Unfinished items of all batches, the oldest first.
+/// Waiting, running and awaiting items of all batches, the oldest first.
 async fn open(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,

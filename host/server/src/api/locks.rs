@@ -51,7 +51,7 @@ struct Renew {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Release {
-    /// Without a token, the lock is released whoever its holder is.
+    /// Without a token, the current holder loses the lock.
     token: Option<i64>,
 }
 

@@ -232,7 +232,7 @@ pub struct Alert {
     pub message: String,
     /// Additional data of the job, or null.
     pub metadata: Box<RawValue>,
-    /// How often it was raised since it was last acknowledged.
+    /// How often it was raised before it was acknowledged.
     pub times: u32,
     pub first_at: Timestamp,
     pub last_at: Timestamp,

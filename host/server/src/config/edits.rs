@@ -5,7 +5,7 @@ use store::edits::Edit;
 use super::error::{Mistake, Place};
 use super::raw::{Entry, Table, Value};
 
-/// Keys that only the file can set: they select the plugin and limit what it may access.
+/// Keys that only the file can set: they select the plugin and limit its access.
 pub const FIXED: [&str; 3] = ["plugin", "grants", "limits"];
 
 /// Inserts each setting at its key. A setting of a job that is missing in the file is ignored until

@@ -51,7 +51,7 @@ impl Machine {
         bytes / MIB as u64 * MIB as u64
     }
 
-    /// Explains why this much memory for guests may cause the kernel to kill the host, if it may.
+    /// The reason why this much memory for guests is too much for this machine, if it is.
     pub fn overcommitted_by(&self, guests: u64) -> Option<String> {
         let left = self.bytes.saturating_sub(HOST_BYTES);
         (guests > left).then(|| {

@@ -116,7 +116,7 @@ impl Connections {
         Connections { limits, open: Mutex::default() }
     }
 
-    /// Admits a new connection. Returns `None` if all connections are in use and their clients are not slow.
+    /// Admits a new connection. Returns `None` at the limit if no open connection waits for its client.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Connection>> {
         let HttpLimits { connections, connections_per_peer, .. } = self.limits;
         let all = self.all();

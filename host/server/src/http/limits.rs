@@ -12,7 +12,7 @@ pub const PROBES_MAX: usize = 16;
 pub struct HttpLimits {
     /// Connections that are open at a time.
     pub connections: usize,
-    /// Connections from one address, as a part of them.
+    /// Connections from one address that are open at a time.
     pub connections_per_peer: usize,
     /// Requests that are answered at a time, without probes.
     pub requests: usize,

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::lines::Lines;
 
-/// The default log filter: warnings of dependencies, information of our own crates.
+/// The default log filter: `info`, but less from some dependencies.
 pub const FILTER_DEFAULT: &str = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn,async_nats=off";
 
 /// How long the end of the process waits for its last output to be read.

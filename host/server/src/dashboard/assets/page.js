@@ -1,4 +1,4 @@
-// Shows whether the page is live, and sends the decisions of its users. All other behaviour is in the markup's attributes.
+// Shows whether the page is live, and sends its users' decisions. All other behaviour is in the markup's attributes.
 (function () {
   "use strict";
   const TOKEN = "tidemill-token";

@@ -1,4 +1,5 @@
-//! What the engine needs to know, checked by whoever read it. Times are the clock's, unless they say real.
+//! Settings of the engine, validated by the caller. Times are measured by the engine's clock
+//! unless marked "real time".
 
 use std::time::Duration;
 
@@ -6,36 +7,37 @@ use jiff::SignedDuration;
 
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// What people call this host.
+    /// Display name of this host.
     pub host_name: String,
     /// Attempts that this host runs at the same time, over all jobs.
     pub attempts_max: u32,
     /// Discoveries that this host runs at the same time, in addition to attempts.
     pub discoveries_max: u32,
-    /// What the attempts of this host may use together: each takes its job's limit of it while it runs.
+    /// Memory that the attempts of this host may use together. A running attempt reserves
+    /// its job's memory limit.
     pub memory_bytes: usize,
-    /// What that number was derived from, unless it was given.
+    /// The source that `memory_bytes` was derived from, unless it was configured.
     pub memory_from: Option<String>,
-    /// How long a claim is ours without a renewal.
+    /// Duration of a lease after a claim or a renewal.
     pub lease_ttl: SignedDuration,
     pub lease_renewal: SignedDuration,
-    /// A host that could not renew stops its guests this long before its leases end.
+    /// A host that cannot renew stops its guests this long before its leases end.
     pub lease_margin: SignedDuration,
-    /// How often lost work is looked for.
+    /// Interval of the scans for lost work.
     pub recovery_period: SignedDuration,
-    /// How often jobs' heartbeats are looked at, and old rows removed.
+    /// Interval of the checks of jobs' heartbeats and of the removal of old rows.
     pub upkeep_period: SignedDuration,
-    /// How late a job may be beyond two due instants before it is an alert.
+    /// How late a job may be, beyond two due instants, before an alert is raised.
     pub heartbeat_slack: SignedDuration,
-    /// How long a host that is gone is remembered.
+    /// How long the row of a host is kept after its last heartbeat.
     pub hosts_kept: SignedDuration,
-    /// How long ticks, ended runs and their attempts, and events that were taken are kept.
+    /// How long ticks, ended runs with their attempts, and delivered or acknowledged events are kept.
     pub history_kept: SignedDuration,
     /// How long an alert is kept after it was acknowledged.
     pub alerts_kept: SignedDuration,
-    /// How long attempts may go on after the stop signal, in real time.
+    /// How long attempts may continue after the stop signal, in real time.
     pub stop_grace: Duration,
-    /// How often work is looked for when nothing tells of any, in real time.
+    /// Interval of polls for work when no wake-up arrives, in real time.
     pub poll_period: Duration,
 }
 
@@ -61,13 +63,14 @@ impl EngineConfig {
         }
     }
 
-    /// What discoveries may use together, in addition to attempts. One that may use more runs alone.
+    /// Memory that discoveries may use together, in addition to attempts. A discovery with a
+    /// larger limit runs alone.
     pub fn discovery_memory_bytes(&self) -> usize {
         self.memory_bytes / DISCOVERY_SHARE
     }
 
-    /// For a clock that runs `factor` times as fast: leases and heartbeats are about real failures,
-    /// so they last as long in real time as ever.
+    /// Adjusts the settings to a clock that runs `factor` times as fast. Leases and heartbeats detect real
+    /// failures, so their durations stay the same in real time.
     pub fn scaled(mut self, factor: f64) -> EngineConfig {
         let scale = |span: &mut SignedDuration| *span = span.mul_f64(factor);
         let leases = [&mut self.lease_ttl, &mut self.lease_renewal, &mut self.lease_margin];
@@ -79,11 +82,11 @@ impl EngineConfig {
     }
 }
 
-/// Discoveries have this part of the memory of attempts: a job has one at a time, and most are short.
+/// Discoveries get this fraction of the memory of attempts: a job runs one at a time, and most are short.
 const DISCOVERY_SHARE: usize = 8;
 
-/// How long an attempt rests that built on what another one changed, by the clock.
+/// Delay before an attempt is repeated because it read data that another attempt changed, by the clock.
 pub(crate) const RACED_REST: SignedDuration = SignedDuration::from_millis(100);
 
-/// How long a loop rests after the store failed it, in real time.
+/// Delay of a loop after the store failed, in real time.
 pub(crate) const STORE_REST: Duration = Duration::from_millis(500);

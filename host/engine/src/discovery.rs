@@ -1,4 +1,5 @@
-//! A run's discovery: pages asked of the plugin, each reconciled with its cursor in one transaction.
+//! Discovery of a run: requests pages from the plugin and reconciles each page, with its
+//! cursor, in one transaction.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +24,8 @@ use crate::seldom::Seldom;
 
 static WAITS: Seldom = Seldom::new();
 
-/// Gives every job's oldest waiting run to a task of its own, one at a time.
-/// `busy` outlives a failure of the loop: discoveries go on without it.
+/// Claims each job's oldest waiting run and starts a task for it, one per job. `busy` outlives a failure of
+/// this loop, because discoveries continue while the loop is restarted.
 pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
     loop {
         let woken = ctx.store.woken();
@@ -58,13 +59,13 @@ pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
 
 async fn claim(ctx: &Ctx, job: &JobSpec) -> Result<Option<ClaimedRun>, StoreError> {
     let lease = ctx.lease();
-    // Nothing tells which leases have ended: only runs that nobody holds.
+    // While the clock is not trusted, no lease counts as expired: only runs without a holder are claimed.
     let lapsed_before =
         if ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) { lease.now } else { Timestamp::MIN };
     ctx.store.claim_run_lapsed(&job.name, lease, lapsed_before).await
 }
 
-/// Jobs whose discovery goes on here.
+/// Jobs with a discovery in progress on this host.
 #[derive(Clone, Default)]
 pub struct Busy(Arc<Mutex<HashSet<JobName>>>);
 
@@ -74,7 +75,7 @@ impl Busy {
     }
 }
 
-/// A job's turn: however it ends, the job is free before the loop is woken.
+/// A running discovery of a job. Dropping it frees the job, then wakes the loop.
 struct Turn {
     ctx: Arc<Ctx>,
     busy: Busy,
@@ -89,7 +90,7 @@ impl Drop for Turn {
     }
 }
 
-/// Waits for room first. A host that stops meanwhile gives the run back.
+/// Waits for a free slot first. If the host stops meanwhile, the run is released.
 async fn begin(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     let permit = tokio::select! {
         biased;
@@ -105,7 +106,7 @@ async fn begin(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
 async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     let result = match pages(ctx, job, &run).await {
         Err(error) if !error.is_passing() => {
-            // Asked again, the plugin would answer the same.
+            // A repetition would fail in the same way, so the run fails.
             let text = cut(&error.to_string(), job.limits.text_bytes);
             fail(ctx, &run, &Failure::transient("not-written", text)).await
         }
@@ -136,7 +137,7 @@ async fn give_back(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun) {
     }
 }
 
-/// Frees the run as soon as the store answers: sooner than its lease ends, which it is left to if the store refuses.
+/// Releases the run as soon as the store answers. If the store refuses, the run is free when its lease ends.
 async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
     loop {
         let rest = ctx.strain.rest().unwrap_or_default().max(STORE_REST);
@@ -168,7 +169,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         let page = match report.result {
             Ok(page) => page,
             Err(Failure::Interrupted) => return Ok(Done::Interrupted),
-            // A defect of the host would be met each time: it fails the run.
+            // A panic of the host would occur again at each repetition, so it fails the run.
             Err(Failure::Host(error)) if error.code != HOST_PANIC => {
                 ctx.strain.failed(&error, ctx.rooms.used());
                 report_strain(ctx, job).await;
@@ -194,7 +195,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         ctx.store.wake();
         cursor = page.next;
         if cursor.is_none() {
-            // A page of it, here or on the host before, may have been refused.
+            // A page of this run may have been refused, on this host or an earlier one.
             let error = ctx.store.run(run.id).await?.and_then(|run| run.error);
             return Ok(error.map_or(Done::Complete, Done::Failed));
         }

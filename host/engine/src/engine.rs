@@ -1,4 +1,4 @@
-//! The engine: what its loops share, how they start and how they stop.
+//! The engine: the state that its loops share, their start and their stop.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -30,7 +30,7 @@ use crate::{discovery, heartbeat, identity, queue, recovery, scheduler, upkeep};
 
 pub type Jobs = Arc<[Arc<JobSpec>]>;
 
-/// What every loop and attempt is handed.
+/// State shared by every loop and attempt.
 pub(crate) struct Ctx {
     pub config: EngineConfig,
     pub host: HostId,
@@ -39,32 +39,32 @@ pub(crate) struct Ctx {
     pub store: Arc<Store>,
     pub runner: Arc<dyn Runner>,
     pub clock: Clock,
-    /// Until when this host may act for what it holds.
+    /// Until when this host may use the leases that it holds.
     pub trust: Arc<Trust>,
     jobs: RwLock<Jobs>,
-    /// The jobs are others.
+    /// Notified when the job list is replaced.
     pub jobs_changed: Notify,
     pub steadiness: Steadiness,
-    /// The clock was set: the scheduler looks again.
+    /// Notified when the clock was set: the scheduler recomputes its next instant.
     pub clock_set: Notify,
     pub feed: Feed,
     pub figures: Figures,
-    /// No new work.
+    /// Cancelled at the stop: no new work is taken.
     pub stop: CancellationToken,
-    /// End what runs, now.
+    /// Cancelled when the grace period ends: running attempts are cut off.
     pub cut: CancellationToken,
     /// Another process took over this host's id.
     pub displaced: CancellationToken,
-    /// The last attempt of a host that stops has ended: no lease needs renewal.
+    /// The last attempt of a stopping host has ended: no lease needs renewal.
     pub ended: CancellationToken,
-    /// Ends what runs under leases that could not be renewed; a new one follows.
+    /// Cancelled, and replaced, when leases could not be renewed: ends the attempts that run under them.
     pub leases: Mutex<CancellationToken>,
-    /// Why the last renewal failed, if it did.
+    /// Why the last renewal failed, if it failed.
     pub trouble: Mutex<Option<String>>,
     pub attempts: TaskTracker,
     pub rooms: Rooms,
     pub strain: Strain,
-    /// An attempt ended: there is room for another.
+    /// Notified when an attempt ended and its slot is free.
     pub room: Notify,
 }
 
@@ -73,7 +73,7 @@ impl Ctx {
         store::items::lease(self.host, self.start.incarnation, self.clock.now(), self.config.lease_ttl)
     }
 
-    /// What an attempt that was claimed then may rely on.
+    /// The lease of an attempt claimed at `claimed_at`; it has no end for jobs that continue without a lease.
     pub fn hold(&self, job: &JobSpec, claimed_at: Timestamp) -> Hold {
         if heartbeat::continues(job) {
             return Hold::without_end();
@@ -85,7 +85,7 @@ impl Ctx {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What is paused; everything, if the store cannot tell.
+    /// The paused jobs; all jobs, if the store cannot be read.
     pub async fn pauses(&self) -> Pauses {
         self.store.pauses().await.unwrap_or_else(|_| Pauses::everything(self.clock.now()))
     }
@@ -94,14 +94,15 @@ impl Ctx {
         matches!(self.runner.readiness(job), Readiness::Ready(_))
     }
 
-    /// Whether new work may be claimed: a claim whose lease nobody renews, or whose outcome nobody writes, is lost.
+    /// Whether new work may be claimed. Without the heartbeat no task renews a new lease; without the
+    /// committer no outcome is written.
     pub fn may_claim(&self) -> bool {
         let tasks = self.store.tasks();
         // A process that was stopped for long renews first: another one may have taken over its id.
         !self.trust.has_ended() && !tasks.is_down(HEARTBEAT) && !tasks.is_down(COMMITTER)
     }
 
-    /// As they are now; who works on one keeps it as it was.
+    /// The current jobs. A task that works on one keeps the version that it started with.
     pub fn jobs(&self) -> Jobs {
         self.jobs.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -115,14 +116,14 @@ pub struct Engine {
     ctx: Arc<Ctx>,
     /// Loops that take new work.
     takers: TaskTracker,
-    /// Keeps the leases of what runs, until the last attempt has ended.
+    /// Runs the heartbeat, which renews the leases of running attempts until the last one has ended.
     keeper: TaskTracker,
 }
 
 /// The name of the loop that renews leases.
 const HEARTBEAT: &str = "heartbeat";
 
-/// A loop that is started again when it fails, until `stop`.
+/// A loop that is restarted when it fails, until `stop`.
 fn supervised<F: Future<Output = ()>, R: Fn(Arc<Ctx>) -> F>(
     ctx: &Arc<Ctx>,
     name: &'static str,
@@ -134,8 +135,8 @@ fn supervised<F: Future<Output = ()>, R: Fn(Arc<Ctx>) -> F>(
 }
 
 impl Engine {
-    /// Registers this start, takes back what this host held before, then starts its loops. Fails if another process runs
-    /// under the same id.
+    /// Registers this start, puts back the work that this host held before, then starts the loops. Fails if
+    /// another process runs under the same id.
     pub async fn start(
         config: EngineConfig,
         identity: Identity,
@@ -199,12 +200,12 @@ impl Engine {
         Ok(Engine { ctx, takers, keeper })
     }
 
-    /// Takes no new work, lets attempts end, cuts off those that do not, and puts their items back.
+    /// Takes no new work, waits for attempts to end, cuts off those that do not, and puts their items back.
     pub async fn stop(&self) {
         let ctx = &self.ctx;
         tracing::info!(running = ctx.attempts.len(), "stopping: no new work, waiting for attempts");
         ctx.stop.cancel();
-        // A claim may be on its way: its attempts are among those that are waited for.
+        // A claim may be in progress: the attempts that it starts have to be waited for, too.
         self.takers.wait().await;
         ctx.attempts.close();
         if tokio::time::timeout(ctx.config.stop_grace, ctx.attempts.wait()).await.is_err() {
@@ -223,7 +224,7 @@ impl Engine {
         self.ctx.jobs()
     }
 
-    /// Puts other jobs in effect: what runs goes on as it began, what is due next goes by these.
+    /// Replaces the jobs. Running attempts keep the old definition; the next due instants follow the new one.
     pub async fn set_jobs(&self, jobs: Vec<Arc<JobSpec>>) -> Result<(), StoreError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
@@ -236,12 +237,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Why this host cannot renew its leases, if it cannot: a database may answer and take no writes.
+    /// Why this host cannot renew its leases, if it cannot. A database may answer reads and refuse writes.
     pub fn trouble(&self) -> Option<String> {
         self.ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What this machine lacks, if attempts failed for that within the last minute.
+    /// The resource that this machine lacks, if attempts failed for that reason within the last minute.
     pub fn resource_trouble(&self) -> Option<String> {
         self.ctx.strain.trouble()
     }
@@ -251,22 +252,25 @@ impl Engine {
         self.ctx.rooms.all().slots
     }
 
-    /// What attempts may use together, in bytes, and what that was derived from unless it was given.
+    /// Memory that attempts may use together, in bytes, and the source of that value
+    /// unless it was configured.
     pub fn memory(&self) -> (usize, Option<&str>) {
         (self.ctx.config.memory_bytes, self.ctx.config.memory_from.as_deref())
     }
 
-    /// Whether what is old by this host's clock may be removed: not soon after the clock was set.
+    /// Whether rows that are old by this host's clock may be removed. False for a day after
+    /// the clock was set.
     pub fn clock_is_steady(&self) -> bool {
         self.ctx.steadiness.is_steady()
     }
 
-    /// Whether another process has taken over this host's id: this one works no more, and its program has to end.
+    /// Whether another process has taken over this host's id: this engine ends its work, and the
+    /// process has to exit.
     pub fn is_displaced(&self) -> bool {
         self.ctx.displaced.is_cancelled()
     }
 
-    /// Returns when [`Engine::is_displaced`].
+    /// Resolves when [`Engine::is_displaced`] becomes true.
     pub async fn displaced(&self) {
         self.ctx.displaced.cancelled().await;
     }
@@ -283,7 +287,7 @@ impl Engine {
         self.ctx.feed.listen()
     }
 
-    /// Starts a run by hand; `params` is a JSON document for the plugin.
+    /// Starts a run manually; `params` is a JSON document for the plugin.
     pub async fn trigger(
         &self,
         job: &JobName,
@@ -300,7 +304,7 @@ impl Engine {
         Ok(run)
     }
 
-    /// Looks for lost work now: what was found and put back.
+    /// Scans for lost work now, and returns the items that were put back.
     pub async fn recover(&self, actor: &str) -> Result<Vec<Recovered>, StoreError> {
         let now = self.ctx.clock.now();
         let recovered = recovery::lapsed(&self.ctx, now).await?;
@@ -311,7 +315,7 @@ impl Engine {
         Ok(recovered)
     }
 
-    /// Tells the loops that plugins came or went.
+    /// Notifies the loops that a plugin's versions changed.
     pub fn plugins_changed(&self) {
         self.ctx.feed.publish(Happening::Plugins);
         self.ctx.store.wake();

@@ -25,7 +25,7 @@ use crate::seldom::Seldom;
 
 static WAITS: Seldom = Seldom::new();
 
-/// The kind of the alert about a host that fails attempts.
+/// Kind of the alert about a host on which attempts fail.
 pub const HOST_FAILED: &str = "HOST_FAILED";
 
 pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
@@ -36,7 +36,8 @@ pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &
     let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone() };
     let report = tokio::select! {
         biased;
-        // Someone else will hold it soon: whatever this attempt did is dropped. It may be so from the start.
+        // Another host may claim the item soon, so the effects of this attempt are dropped. The token
+        // may be cancelled already.
         _ = leases.cancelled() => return scope.abort().await,
         report = guarded(ctx, ctx.runner.process(call)) => report,
     };
@@ -47,8 +48,9 @@ pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &
     commit(ctx, &job, end, leases).await;
 }
 
-/// Writes the end together with what the attempt wrote to the store's own database. Gives back what is still to be
-/// written: the end itself if there is nothing of that kind, or that nobody can tell whether both were.
+/// Commits the end together with the attempt's writes to the store's own database. Returns the record that
+/// still has to be committed: `end` unchanged if there are no such writes, or a failure if the commit failed
+/// or its result is unknown.
 async fn commit_with(
     ctx: &Ctx,
     job: &JobSpec,
@@ -73,7 +75,7 @@ async fn commit_with(
     None
 }
 
-/// A call that the stop signal can cut off, and whose panic stays in its item.
+/// Runs a call so that the stop signal can cut it off and a panic of the host ends only this attempt.
 pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = Report<T>>) -> Report<T> {
     let ended =
         |failure| Report { result: Err(failure), digest: None, usage: Usage::default(), log: String::new() };
@@ -88,7 +90,8 @@ pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = Report<T>>) -> Rep
     }
 }
 
-/// The attempt's result as what is to be written, its foreign transactions committed.
+/// Converts the attempt's report to the record to be written, after committing its
+/// transactions on other databases.
 async fn settle(
     ctx: &Ctx,
     job: &JobSpec,
@@ -142,7 +145,7 @@ async fn settle(
     Some((end, own))
 }
 
-/// Raises an alert once for each new failure of the machine.
+/// Raises one alert for each new resource failure of this machine.
 pub async fn report_strain(ctx: &Ctx, job: &JobSpec) {
     let Some(what) = ctx.strain.take_new() else { return };
     let host = &ctx.config.host_name;
@@ -161,8 +164,9 @@ pub async fn report_strain(ctx: &Ctx, job: &JobSpec) {
     }
 }
 
-/// A commit on a business database that failed. If nobody can tell whether it took place, the attempt does not
-/// count: it is repeated with the same idempotency key, by which the business side knows it again.
+/// The failure for a commit on a business database that did not succeed. If the result of the commit is
+/// unknown, the attempt is not counted. It is repeated with the same idempotency key, which lets the business
+/// side detect the repetition.
 fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
     let said = ErrorInfo::new(SQL_COMMIT, error.to_string());
     match error {
@@ -175,8 +179,9 @@ fn not_committed(job: &JobSpec, item: &Claimed, error: &StoreError) -> Failure {
     }
 }
 
-/// A business database let other transactions go first, each time that a statement of this attempt was tried. The attempt
-/// does not count; it is bounded, because a trigger of that database can say so each time.
+/// The failure for an attempt whose statements a business database aborted, each time, in favour of other
+/// transactions. The attempt is not counted. The repetitions are bounded, because a trigger can raise the
+/// same error each time.
 fn beside_others(failure: Failure, why: String) -> Failure {
     match failure {
         Failure::Interrupted | Failure::Host(_) => failure,
@@ -184,13 +189,14 @@ fn beside_others(failure: Failure, why: String) -> Failure {
     }
 }
 
-/// The guest did nothing wrong, and nothing of it was written: it is done again with the same idempotency key. The rest can be
-/// short: each race means that another attempt was committed, so races are no more frequent than commits.
+/// The guest did nothing wrong and none of its effects were written, so the attempt is repeated with the same
+/// idempotency key. A short delay is enough: each race means that another attempt was committed, so races are
+/// no more frequent than commits.
 fn raced(why: String) -> Failure {
     Failure::Postponed { retry_after: RACED_REST, error: ErrorInfo::new("kv-raced", why) }
 }
 
-/// Writes the end; while the store is away, for as long as the lease lasts.
+/// Commits the end. While the store is unavailable, retries until the lease ends.
 async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &CancellationToken) {
     let mut refused = false;
     loop {
@@ -206,7 +212,7 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
                     tracing::warn!(job = %end.item.job, item = %end.item.key, %error, unsaid, "an outcome waits for the store");
                 }
             }
-            // The database undid it for another transaction's sake: it is done again.
+            // The database rolled it back in favour of another transaction: it is tried again.
             Err(StoreError::Busy(_)) => {}
             Err(StoreError::Raced(why)) => {
                 end = Arc::new(another_end(ctx, job, &end, raced(why)));
@@ -224,21 +230,22 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
         tokio::select! {
             _ = tokio::time::sleep(STORE_REST) => {}
             _ = leases.cancelled() => return,
-            // The host stops: whoever is next finds the item as it was.
+            // The host stops: the item stays unchanged for the next holder.
             _ = ctx.cut.cancelled() => return,
         }
     }
 }
 
-/// The end of an attempt that left what the database refuses, like a zero byte in a note: a failure that holds nothing
-/// of the guest's. Left alone, the item would stay with this host for ever; tried again, it would be refused again.
+/// The end of an attempt whose effects the database refuses, for example a zero byte in a note: a failure
+/// without the guest's content. Otherwise the item would stay with this host for ever, and each retry
+/// would be refused again.
 fn without_content(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, error: &StoreError) -> AttemptEnd {
     let text = format!("the store refuses what this attempt left: {error}");
     let failure = Failure::Permanent(ErrorInfo::new("not-written", cut(&text, job.limits.text_bytes)));
     another_end(ctx, job, end, failure)
 }
 
-/// The end of the same attempt as a failure, with nothing that the guest left.
+/// The end of the same attempt as a failure, without any effects of the guest.
 fn another_end(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, failure: Failure) -> AttemptEnd {
     let ended_at = ctx.clock.now();
     AttemptEnd {

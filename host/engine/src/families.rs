@@ -1,4 +1,4 @@
-//! Which metrics there are at `/metrics`: one name has one kind and one help text, whoever reports it.
+//! The metric families at `/metrics`: each name has one kind and one help text, for all jobs that report it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -36,10 +36,10 @@ const OWN: [(&str, Kind, &str); 17] = [
     ("tidemill_http_refused_total", Counter, "Requests that found no place, by class."),
 ];
 
-/// Of every metric of a plugin: which job reports it is in its label.
+/// Help text of every metric of a plugin: the label names the job that reports it.
 const OF_PLUGINS: &str = "Reported by the plugins of the jobs in the label.";
 
-/// Hands the help texts of the host's own metrics to the recorder, once it is installed.
+/// Registers the help texts of the host's own metrics with the recorder, after it is installed.
 pub fn describe() {
     for (name, kind, help) in OWN {
         match kind {
@@ -50,12 +50,12 @@ pub fn describe() {
     }
 }
 
-/// The kinds of the names that plugins have used.
+/// The kind of each name that plugins have used.
 #[derive(Debug, Default)]
 pub struct Families(Mutex<BTreeMap<String, Kind>>);
 
 impl Families {
-    /// Whether the figure fits the metric of its name; the first one decides the kind.
+    /// Checks that the metric fits the family of its name. The first metric of a name decides the kind.
     pub fn admit(&self, name: &str, figure: &Figure) -> Result<(), String> {
         let kind = match figure.change {
             Change::Add(_) => Counter,
@@ -94,7 +94,7 @@ fn word(kind: Option<Kind>) -> &'static str {
     }
 }
 
-/// Words of a name that `promtool check metrics` refuses. Source: promlint in Prometheus's Go client.
+/// Words in a name that `promtool check metrics` refuses. Source: promlint in Prometheus's Go client.
 const KINDS: [&str; 4] = ["counter", "gauge", "summary", "histogram"];
 const SHORT_UNITS: [&str; 15] =
     ["s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d", "w"];
@@ -121,7 +121,7 @@ const PREFIXES: [&str; 18] = [
     "giga", "gibi", "tera", "tebi", "peta", "pebi",
 ];
 
-/// Why `promtool check metrics` would refuse the name.
+/// The reason why `promtool check metrics` would refuse the name.
 fn style(name: &str) -> Option<String> {
     if let Some(why) = mixed_case(name) {
         return Some(why);

@@ -1,12 +1,12 @@
-//! What happened, after it was committed: for pages, metrics and tests. Nobody has to listen,
-//! and whoever listens too slowly misses some and reads the store instead.
+//! Engine events, published after their commit, for pages, metrics and tests. Listeners are optional. A
+//! listener that is too slow misses events and reads the store instead.
 
 use domain::id::{JobName, RunId};
 use domain::outcome::Verdict;
 use domain::tick::Fate;
 use tokio::sync::broadcast;
 
-/// Happenings that a slow listener may be behind.
+/// Events that a slow listener may be behind.
 const BEHIND_MAX: usize = 1_024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Happening {
         job: JobName,
         run: RunId,
     },
-    /// A page of its discovery was reconciled.
+    /// A page of the run's discovery was reconciled.
     RunProgressed {
         job: JobName,
         run: RunId,
@@ -38,7 +38,7 @@ pub enum Happening {
         key: String,
         verdict: Verdict,
     },
-    /// An attempt ended that was no longer the holder of its item: nothing was changed.
+    /// An attempt ended that no longer held its item: it changed nothing.
     AttemptStale {
         job: JobName,
         key: String,
@@ -80,7 +80,7 @@ impl Feed {
     }
 
     pub fn publish(&self, happening: Happening) {
-        // No listener is no fault.
+        // An error means only that there is no listener.
         let _ = self.0.send(happening);
     }
 

@@ -1,4 +1,4 @@
-//! What is counted, by the names of docs/operating.md. The server shows it at `/metrics`.
+//! The metrics, with the names of docs/operating.md. The server shows them at `/metrics`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +15,11 @@ use store::commit::AttemptEnd;
 use crate::families::Families;
 use crate::seldom::Seldom;
 
-/// Names and labels that one job's figures may have: each costs memory here and in whatever collects them.
+/// Series (name and labels) that one job's metrics may have: each costs memory here and
+/// in the monitoring system.
 const SERIES_PER_JOB_MAX: usize = 1_000;
 
-/// Which figures jobs have shown so far.
+/// The series that jobs have reported so far.
 #[derive(Debug, Default)]
 pub struct Figures {
     series: Mutex<BTreeMap<JobName, HashSet<Vec<String>>>>,
@@ -49,7 +50,7 @@ impl Figures {
         }
     }
 
-    /// A discovery ended: with it the job has run.
+    /// Counts a run when its discovery ends, and also a failure if the discovery is not complete.
     pub fn run_ended(&self, job: &JobName, complete: bool) {
         counter!("job_runs_total", "job" => job.to_string()).increment(1);
         if !complete {
@@ -57,7 +58,7 @@ impl Figures {
         }
     }
 
-    /// A figure of a plugin, if it fits those that are shown already.
+    /// Records a metric of a plugin, unless it conflicts with one that is shown already.
     pub(crate) fn show(&self, job: &JobName, figure: &Figure) {
         let name = figure.shown_name();
         if let Err(why) = self.families.admit(&name, figure) {
@@ -76,7 +77,7 @@ impl Figures {
         }
     }
 
-    /// A job that makes up labels without end stops being counted, not the host.
+    /// Limits the series of a job, so that a job with unbounded labels loses its own metrics only.
     fn admits(&self, job: &JobName, figure: &Figure) -> bool {
         let mut labels: Vec<String> =
             figure.labels.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
@@ -89,7 +90,7 @@ impl Figures {
 
 static DROPPED: Seldom = Seldom::new();
 
-/// A figure of a plugin is not shown.
+/// Counts and logs a plugin's metric that is not shown.
 fn dropped(job: &JobName, reason: &'static str, why: &str) {
     counter!("tidemill_figures_dropped_total", "job" => job.to_string(), "reason" => reason).increment(1);
     if let Some(unsaid) = DROPPED.may() {
@@ -97,7 +98,7 @@ fn dropped(job: &JobName, reason: &'static str, why: &str) {
     }
 }
 
-/// One call of a plugin took its time.
+/// Records the duration and the usage of one call of a plugin.
 pub fn call_ended(job: &JobName, usage: &Usage) {
     let seconds = Duration::from_micros(usage.wall_us).as_secs_f64();
     histogram!("job_duration_seconds", "job" => job.to_string()).record(seconds);
@@ -107,17 +108,17 @@ pub fn call_ended(job: &JobName, usage: &Usage) {
     counter!("tidemill_host_bytes_total", "job" => job.to_string()).increment(usage.host_bytes);
 }
 
-/// A loop of the engine did its round: one that hangs or fails shows an old time.
+/// Records that a loop of the engine completed an iteration. A loop that hangs or fails shows an old time.
 pub fn round_done(task: &'static str, at: Timestamp) {
     gauge!("tidemill_task_last_success_timestamp_seconds", "task" => task).set(at.as_second() as f64);
 }
 
-/// What an attempt came to was refused: its item has another holder.
+/// Counts an outcome that was refused because its item has another holder.
 pub fn refused_as_stale(job: &JobName) {
     counter!("tidemill_stale_refused_total", "job" => job.to_string()).increment(1);
 }
 
-/// An item whose host went away was found.
+/// Counts an item that was found after its host went away.
 pub fn stuck(job: &JobName) {
     counter!("job_stuck_detected_total", "job" => job.to_string()).increment(1);
 }

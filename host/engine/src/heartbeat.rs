@@ -1,4 +1,5 @@
-//! Leases renewed while the store answers; guests stopped before leases can be taken if it does not.
+//! Renews leases while the store answers. If it does not, stops guests before another host
+//! may claim their items.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -18,10 +19,10 @@ use crate::identity;
 use crate::recovery;
 use crate::timer::until;
 
-/// A connection can hang without an error: past this, in real time, the store counts as away.
+/// A connection can hang without an error: after this time, in real time, the store counts as unavailable.
 const RENEWAL_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// What was claimed together: its lease is renewed for as long as someone works on a part of it.
+/// Items claimed together. Their lease is renewed until every task that works on one of them has ended.
 pub struct Held {
     ctx: Arc<Ctx>,
     attempt: AttemptId,
@@ -34,15 +35,15 @@ impl Held {
 }
 
 impl Drop for Held {
-    /// However the work ended: what is still open lapses, and is found.
+    /// However the work ended: items that are still open expire and are recovered.
     fn drop(&mut self) {
         self.ctx.store.let_go(self.attempt);
     }
 }
 
-/// Runs until the last attempt has ended, so that a slow end keeps its lease.
+/// Runs until the last attempt has ended, so that a slow attempt keeps its lease.
 pub async fn run(ctx: Arc<Ctx>) {
-    // Started again after a failure, it renews as soon as the last renewal has become old.
+    // After a restart of this loop, the next renewal is due one period after the last successful one.
     let mut looked_at = ctx.trust.renewed_at();
     let mut lost = ctx.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_some();
     loop {
@@ -52,7 +53,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = until(&ctx.clock, Some(next)) => {}
             _ = ctx.ended.cancelled() => return,
         }
-        // This process itself may have been stopped for a while: its guests must not go on before it has heard anything.
+        // The process itself may have been suspended: its guests must stop before it waits for the store.
         give_up_if_late(&ctx);
         looked_at = ctx.clock.now();
         let late = |_| {
@@ -83,7 +84,7 @@ pub async fn run(ctx: Arc<Ctx>) {
     }
 }
 
-/// Answers with the instant, by the database's clock, from which the leases count.
+/// Returns the instant, by the database's clock, from which the leases count.
 async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     let shown = ctx.clock.now();
     let by = set_clock(&ctx.clock, &ctx.store).await?;
@@ -93,7 +94,7 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
         // What was written meanwhile is found by it.
         ctx.store.keep_heartbeat(ctx.host, ctx.start.incarnation, shown).await?;
     }
-    // From before the request is sent: its answer may be late.
+    // Taken before the request is sent, because the answer may be late.
     let lease = ctx.lease();
     let was_late = ctx.trust.has_ended();
     match ctx.store.renew(lease).await? {
@@ -111,8 +112,8 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     Ok(lease.now)
 }
 
-/// The clock that all hosts share is the database's; between two looks at it only what really passed counts. Answers by
-/// how much it was set. A look that took long tells too little.
+/// Sets the clock, which all hosts share, by the database's. Between two readings only the elapsed real time
+/// counts. Returns the correction. A reading that took too long is too inaccurate and is ignored.
 pub async fn set_clock(clock: &Clock, store: &Store) -> Result<SignedDuration, StoreError> {
     let asked_at = clock.now();
     let now = store.now().await?;
@@ -128,7 +129,7 @@ pub async fn set_clock(clock: &Clock, store: &Store) -> Result<SignedDuration, S
 }
 
 async fn back(ctx: &Ctx) {
-    // What was stopped may have lapsed by now: it need not wait for the next look.
+    // Leases of stopped attempts may have expired: recover them without waiting for the next scan.
     if let Err(error) = recovery::lapsed(ctx, ctx.clock.now()).await {
         tracing::warn!(%error, "recovery failed; it is tried again");
     }
@@ -140,8 +141,8 @@ fn retry_period(ctx: &Ctx) -> SignedDuration {
     (ctx.config.lease_renewal / 5).max(SignedDuration::from_millis(1))
 }
 
-/// Past this point another host may take what we hold: our guests end first, but for jobs that said otherwise.
-/// The leases of those that end are not renewed any more, so that their items are found.
+/// Stops guests when another host may claim their items, except for jobs that continue without a lease. The
+/// leases of the stopped attempts are no longer renewed, so that their items are recovered.
 fn give_up_if_late(ctx: &Ctx) {
     if !ctx.trust.has_ended() {
         return;
@@ -158,7 +159,7 @@ fn give_up_if_late(ctx: &Ctx) {
     std::mem::replace(&mut *leases, CancellationToken::new()).cancel();
 }
 
-/// Whether attempts of a job go on without a lease.
+/// Whether attempts of a job continue without a lease.
 pub fn continues(job: &JobSpec) -> bool {
     job.on_store_loss == OnStoreLoss::ContinueIdempotent
 }

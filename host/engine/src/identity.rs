@@ -20,7 +20,7 @@ use crate::timer::until;
 /// A waiting start reads the row this many times during one lease.
 const READS: i32 = 10;
 
-/// Who a host is.
+/// The identity of a host.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub id: HostId,

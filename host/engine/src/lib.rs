@@ -1,7 +1,7 @@
-//! The running machine: schedules become runs, runs become items, items become attempts.
-//! It meets plugins only as [`domain::runner::Runner`] and knows nothing of WebAssembly.
+//! The engine: schedules create runs, runs create items, items create attempts. It sees plugins only as
+//! [`domain::runner::Runner`] and does not depend on WebAssembly.
 //!
-//! In the order in which an item meets them:
+//! Modules, in the order in which an item passes through them:
 
 pub mod config;
 pub mod engine;

@@ -1,4 +1,5 @@
-//! Due items become attempts: each job's share of the room first, then a batch of claims, one task each.
+//! Claims due items and starts their attempts: shares the free slots among the jobs, claims in batches, and
+//! starts one task per item.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,14 +21,15 @@ use crate::timer::until;
 
 static WAITS: Seldom = Seldom::new();
 
-/// How long to let more attempts end, in real time, once the whole host was full: claims cost a transaction each.
+/// Delay, in real time, to let more attempts end after the whole host was full: each
+/// claim costs a transaction.
 const FULL_REST: Duration = Duration::from_millis(2);
 
-/// How long to leave alone, in real time, what is due and cannot be claimed just now: on Postgres
-/// another transaction may hold its row for a moment (a renewal, another host's claim).
+/// Delay, in real time, before due items that could not be claimed are tried again. On Postgres another
+/// transaction may lock a row briefly (a renewal, another host's claim).
 const HELD_REST: Duration = Duration::from_millis(20);
 
-/// `tenants` outlives a failure of the loop: it counts the attempts that run.
+/// `tenants` outlives a failure of this loop because it counts running attempts.
 pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
     let mut tenants = tenants.lock().await;
     let (mut pauses, mut looked_at) = (ctx.pauses().await, Instant::now());
@@ -43,7 +45,7 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
         }
         let strained = ctx.strain.rest().filter(|_| round.full);
         let rest = if round.held { HELD_REST } else { strained.unwrap_or(ctx.config.poll_period) };
-        // In this order: under load there is room all the time, and a wake-up must not be passed over.
+        // The order matters: under load slots are freed all the time, and a wake-up must not be missed.
         let woken = tokio::select! {
             biased;
             _ = ctx.stop.cancelled() => return,
@@ -57,21 +59,21 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
             _ = until(&ctx.clock, round.next) => false,
             _ = tokio::time::sleep(rest) => false,
         };
-        // Who pauses a job wakes this loop; another host may not have been heard.
+        // Pausing a job wakes this loop, but a wake-up from another host may be lost.
         if woken || looked_at.elapsed() >= ctx.config.poll_period {
             (pauses, looked_at) = (ctx.pauses().await, Instant::now());
         }
     }
 }
 
-/// What one look at all jobs came to.
+/// The result of one pass over all jobs.
 #[derive(Default)]
 struct Round {
-    /// When something is due next.
+    /// The next due time.
     next: Option<Timestamp>,
     failed: bool,
     held: bool,
-    /// The host has no room.
+    /// The host has no free slots or memory.
     full: bool,
 }
 
@@ -81,7 +83,8 @@ struct Due {
     wish: Wish,
 }
 
-/// Shares the host's room among the jobs with due items, claims, and shares again what a job had no items for.
+/// Shares the host's slots and memory among the jobs with due items and claims. Shares again what a
+/// job could not use.
 async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round {
     let mut round = Round::default();
     let (mut due, idle) = look(ctx, pauses, tenants, &mut round).await;
@@ -109,7 +112,7 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
                 Err(error) => round.fail(&due.job, &error),
             }
         }
-        // Some got less than they want.
+        // Some jobs got less than they requested.
         round.full |= !left.is_empty();
         if is_over || left.is_empty() || ctx.stop.is_cancelled() {
             return round;
@@ -118,7 +121,8 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
     }
 }
 
-/// The jobs with due items, and what one attempt each takes of the jobs that run nothing and have nothing due.
+/// Returns the jobs with due items, and the total of one attempt for each job that runs nothing
+/// and has nothing due.
 async fn look(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants, round: &mut Round) -> (Vec<Due>, Room) {
     let (mut all, mut idle) = (Vec::new(), Room::default());
     let now = ctx.clock.now();
@@ -129,7 +133,7 @@ async fn look(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants, round: &mu
             Ok(Some(due)) if due <= now => {
                 let turn = job.flow.turn(tenant.since(due, now));
                 let (wanted, waits) = (tenant.wants(job), tenant.waits());
-                // Where the job's own limit is reached, the end of an attempt tells of room.
+                // At the job's own limit, the end of an attempt wakes this loop.
                 if wanted > 0 {
                     let wish = Wish { turn, running, memory, wanted, waits };
                     all.push(Due { job: job.clone(), wish });
@@ -159,7 +163,7 @@ impl Round {
     }
 }
 
-/// Claims an item for each permit and starts their attempts. Says how many there were.
+/// Claims an item for each permit and starts the attempts. Returns the number of items.
 async fn claim(
     ctx: &Arc<Ctx>,
     job: &Arc<JobSpec>,
@@ -172,13 +176,13 @@ async fn claim(
     }
     let now = ctx.clock.now();
     let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
-    // From before the claim: leases that are lost meanwhile are lost for it too.
+    // Taken before the claim: if the leases are lost meanwhile, this claim is lost, too.
     let leases = ctx.leases();
     let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
     tenants.of(&job.name).served(claimed.len(), now);
     let count = claimed.len();
     let Some(attempt) = claimed.first().map(|item| item.attempt_id) else {
-        // What keeps a shared limit full ends with a wake-up, or the rate's window does.
+        // A full shared limit becomes free with a wake-up, or when the rate's next window begins.
         match job.flow.is_shared() {
             true => round.look_at(job.flow.rate.and_then(|rate| rate.next_window(now))),
             false => round.held = true,

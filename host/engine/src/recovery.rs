@@ -1,5 +1,5 @@
-//! Work of hosts that went away is put back: at the start what this host held before, then
-//! continuously whatever lost its lease.
+//! Puts back work of hosts that went away: at the start, work that this host held before; then continuously,
+//! all work whose lease has expired.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::figures;
 use crate::timer::{in_time, until};
 use crate::watch::Watch;
 
-/// Rounds in a row: each puts back a bounded number of items.
+/// Maximum of consecutive batches. Each puts back a bounded number of items.
 const ROUNDS_MAX: usize = 1_000;
 
-/// A failure here is logged and does not stop the start: the loop tries again.
+/// A failure here is logged and does not prevent the start: the loop tries again.
 pub async fn at_start(ctx: &Ctx) {
     for _ in 0..ROUNDS_MAX {
         match recover(ctx, Some(ctx.host), ctx.clock.now()).await {
@@ -59,7 +59,7 @@ pub async fn run(ctx: Arc<Ctx>) {
     }
 }
 
-/// Puts back whatever lost its lease.
+/// Puts back all work whose lease has expired.
 pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
     let mut all = Vec::new();
     if !ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) {

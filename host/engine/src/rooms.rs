@@ -1,5 +1,5 @@
-//! Slots and guest memory of this host. Attempts of items and discoveries have separate pools, so neither holds up the
-//! other.
+//! Slots and guest memory of this host. Attempts of items and discoveries have separate pools, so
+//! neither delays the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::config::EngineConfig;
 
 const MIB: usize = 1 << 20;
 
-/// The share of a job's room that has to be free before more is claimed, while others run:
-/// claims cost a transaction each, whatever their size.
+/// The fraction (one in so many) of a job's slots that has to be free before more items are claimed, while
+/// other attempts run: each claim costs a transaction, whatever its size.
 const REFILL_SHARE: usize = 4;
 
 /// Guest memory of one attempt of the job, in MiB.
@@ -48,13 +48,13 @@ impl Pool {
         Room { slots: self.slots.available_permits(), memory: self.memory.available_permits() }
     }
 
-    /// No attempt takes more than there is.
+    /// Permits for one attempt, at most as many as the pool has.
     fn permits(&self, memory: usize) -> u32 {
         u32::try_from(memory.min(self.all.memory)).unwrap_or(u32::MAX)
     }
 }
 
-/// Room for one attempt or discovery, given back when dropped.
+/// The slot and memory of one attempt or discovery, returned when dropped.
 pub struct Permit {
     running: Option<Arc<AtomicUsize>>,
     _slot: OwnedSemaphorePermit,
@@ -77,22 +77,22 @@ impl Rooms {
         }
     }
 
-    /// What this host has for attempts of items.
+    /// Capacity of this host for attempts of items.
     pub fn all(&self) -> Room {
         self.items.all
     }
 
-    /// What is left of it.
+    /// Free capacity for attempts of items.
     pub fn free(&self) -> Room {
         self.items.free()
     }
 
-    /// Attempts of items that run.
+    /// Running attempts of items.
     pub fn used(&self) -> usize {
         self.all().slots.saturating_sub(self.free().slots)
     }
 
-    /// Waits in the order of the calls.
+    /// Waits for a free slot and memory, in the order of the calls.
     pub async fn for_discovery(&self, job: &JobSpec) -> Option<Permit> {
         let Pool { slots, memory, .. } = &self.discoveries;
         let need = self.discoveries.permits(memory_of(job));
@@ -102,7 +102,7 @@ impl Rooms {
     }
 }
 
-/// What the queue knows of each job on this host.
+/// State of each job on this host, as the queue sees it.
 #[derive(Default)]
 pub struct Tenants(HashMap<JobName, Tenant>);
 
@@ -111,7 +111,7 @@ pub struct Tenant {
     running: Arc<AtomicUsize>,
     /// When items of the job were claimed last.
     served_at: Option<Timestamp>,
-    /// The last claim brought nothing, although something was due.
+    /// The last claim returned no items, although some were due.
     barren: bool,
 }
 
@@ -133,13 +133,13 @@ impl Tenant {
         !self.barren
     }
 
-    /// Since when the job waits for its turn: work that was due before the job was served last counts from then on, so
-    /// that a backlog does not come before what other jobs wait for.
+    /// Since when the job waits to be served. Work that was due before the job was served last counts from
+    /// that time, so that a backlog does not take precedence over the work of other jobs.
     pub fn since(&self, due: Timestamp, now: Timestamp) -> Timestamp {
         self.served_at.map_or(due, |served| due.max(served.min(now)))
     }
 
-    /// What a claim brought.
+    /// Records the result of a claim.
     pub fn served(&mut self, claimed: usize, now: Timestamp) {
         self.barren = claimed == 0;
         if claimed > 0 {
@@ -147,14 +147,15 @@ impl Tenant {
         }
     }
 
-    /// Attempts that the job's own limit leaves, if they are worth a claim.
+    /// Attempts that the job's own limit still allows; 0 if they are too few for a claim.
     pub fn wants(&self, job: &JobSpec) -> usize {
         let most = usize::try_from(job.flow.concurrency).unwrap_or(usize::MAX);
         let free = most.saturating_sub(self.running());
         if free < most / REFILL_SHARE { 0 } else { free }
     }
 
-    /// Up to so many permits. Only the queue takes any, so what was free still is.
+    /// Takes up to `attempts` permits. Only the queue takes permits of this pool, so those that
+    /// were free still are.
     pub fn take(&self, rooms: &Rooms, job: &JobSpec, attempts: usize) -> Vec<Permit> {
         let need = rooms.items.permits(memory_of(job));
         let permit = || {

@@ -1,4 +1,4 @@
-//! Due instants become runs, once over all hosts.
+//! Creates runs for due instants, once over all hosts.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::watch;
 
 static WAITS: Seldom = Seldom::new();
 
-/// Longest sleep, so that a clock that was set does not go unnoticed.
+/// Maximum sleep, so that a change of the clock is noticed.
 const SLEEP_MAX: SignedDuration = SignedDuration::from_mins(1);
-/// How often it looks whether a run has ended for which an instant waits.
+/// Interval of the checks whether the run has ended that a buffered instant waits for.
 const BUFFER_REST: SignedDuration = SignedDuration::from_secs(1);
 
 pub async fn run(ctx: Arc<Ctx>) {
@@ -55,7 +55,7 @@ pub async fn run(ctx: Arc<Ctx>) {
     }
 }
 
-/// A schedule that has nothing left is most often a mistake.
+/// Warns of schedules that never fire again, which is most often a mistake.
 fn warn_of_the_last(ctx: &Ctx) {
     let now = ctx.clock.now();
     let over =
@@ -65,10 +65,10 @@ fn warn_of_the_last(ctx: &Ctx) {
     }
 }
 
-/// Decides what is due of one job, and says when to look again.
+/// Decides the due instants of one job. Returns when to check the job again.
 async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let waits = buffered(ctx, job, now).await?;
-    // A job that begins later than its schedule says sees an earlier time.
+    // A job with an offset sees a time that is earlier by the offset.
     let offset = job.ticks.offset(job.name.as_str());
     let seen = now.checked_sub(offset).unwrap_or(now);
     let after = place(ctx, job, seen, now).await?;
@@ -85,8 +85,8 @@ async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timesta
     Ok([next, soon].into_iter().flatten().min())
 }
 
-/// The instant up to which a job's schedule is decided. One that lies ahead was decided by a clock that was ahead: the
-/// schedule goes on from the time that it sees.
+/// The instant up to which a job's schedule is decided. An instant in the future was decided while a clock
+/// was ahead: the schedule then continues from `seen`.
 async fn place(ctx: &Ctx, job: &JobSpec, seen: Timestamp, now: Timestamp) -> Result<Timestamp, StoreError> {
     let place = ctx.store.ticked_at(&job.name).await?;
     let ahead = place.duration_since(seen);
@@ -97,7 +97,7 @@ async fn place(ctx: &Ctx, job: &JobSpec, seen: Timestamp, now: Timestamp) -> Res
     Ok(seen)
 }
 
-/// Starts what waited for an open run's end; says whether it still waits.
+/// Starts the run of a buffered instant if the open run has ended. Returns whether an instant still waits.
 async fn buffered(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<bool, StoreError> {
     if job.ticks.overlap != Overlap::BufferOne {
         return Ok(false);

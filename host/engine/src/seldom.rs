@@ -1,4 +1,5 @@
-//! Lines of a log that could come a thousand times a second while a database is away: one of a kind a second says as much.
+//! Log throttle: one message of a kind per second, for messages that could repeat a thousand times a second
+//! while a database is unavailable.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ impl Seldom {
         Seldom(Mutex::new(Said { last: None, unsaid: 0 }))
     }
 
-    /// Whether the line may be said now: with how many were not said since the last one.
+    /// Returns the number of suppressed messages since the last one, if this message may be logged now.
     pub fn may(&self) -> Option<u64> {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if said.last.is_some_and(|last| last.elapsed() < REST) {

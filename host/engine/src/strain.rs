@@ -1,5 +1,6 @@
-//! A machine that has none left of something (memory, open files, threads) fails attempts that did nothing wrong. The
-//! host then runs fewer at a time, and more again as attempts end well: additive increase, multiplicative decrease.
+//! A machine without a resource (memory, open files, threads) fails attempts that did nothing wrong. The
+//! host then runs fewer attempts at a time, and more again as attempts end without such a failure:
+//! additive increase, multiplicative decrease.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use crate::seldom::Seldom;
 
 static WAITS: Seldom = Seldom::new();
 
-/// How long nothing begins after a failure, in real time: doubled with each failure in a row, up to the second.
+/// How long no attempt starts after a failure, in real time. Doubles with each consecutive
+/// failure, up to `REST_MAX`.
 const REST_MIN: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
 
@@ -22,9 +24,9 @@ pub struct Strain(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Attempts that may run at a time; none is no bound.
+    /// Maximum of running attempts; `None` is no limit.
     limit: Option<usize>,
-    /// Failures since an attempt ended well.
+    /// Failures since an attempt last ended without one.
     failures: u32,
     last: Option<Last>,
 }
@@ -32,18 +34,18 @@ struct State {
 struct Last {
     what: String,
     at: Instant,
-    /// Until when nothing begins.
+    /// No attempt starts before this time.
     rest_until: Instant,
     /// Not reported as an alert yet.
     is_new: bool,
 }
 
 impl Strain {
-    /// An attempt failed for want of something, while so many ran, itself included.
+    /// Records an attempt that failed for lack of a resource. `running` includes that attempt.
     pub fn failed(&self, error: &ErrorInfo, running: usize) {
         let mut state = self.state();
         let now = Instant::now();
-        // Attempts that began together fail together: that is one sign.
+        // Attempts that started together fail together, which counts as one failure.
         if state.last.as_ref().is_some_and(|last| now < last.rest_until) {
             return;
         }
@@ -58,7 +60,7 @@ impl Strain {
         }
     }
 
-    /// An attempt ended, and the host did its part.
+    /// Records an attempt that ended without a failure of this host.
     pub fn worked(&self) {
         let mut state = self.state();
         state.failures = 0;
@@ -68,7 +70,7 @@ impl Strain {
         }
     }
 
-    /// How many attempts may begin beside so many that run.
+    /// How many attempts may start in addition to the running ones.
     pub fn room(&self, running: usize) -> usize {
         if self.rest().is_some() {
             return 0;
@@ -76,20 +78,20 @@ impl Strain {
         self.state().limit.map_or(usize::MAX, |limit| limit.saturating_sub(running))
     }
 
-    /// How long nothing begins from now on.
+    /// How long from now no attempt may start.
     pub fn rest(&self) -> Option<Duration> {
         let until = self.state().last.as_ref()?.rest_until;
         until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
     }
 
-    /// What failed a moment ago, in words for people.
+    /// The recent failure, as text for people.
     pub fn trouble(&self) -> Option<String> {
         let state = self.state();
         let last = state.last.as_ref().filter(|last| last.at.elapsed() < REPORTED)?;
         Some(last.what.clone())
     }
 
-    /// The same, once for each failure.
+    /// The recent failure, once for each failure.
     pub fn take_new(&self) -> Option<String> {
         let mut state = self.state();
         let last = state.last.as_mut()?;

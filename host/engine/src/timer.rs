@@ -1,4 +1,4 @@
-//! Waiting, by whatever clock the engine was given, and not for ever.
+//! Waits on the engine's clock, and time limits for store operations.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use domain::clock::Clock;
 use jiff::Timestamp;
 use store::StoreError;
 
-/// Longest that a loop waits for one piece of its round, in real time: a store may hang.
+/// Maximum time of one store operation of a loop, in real time: a store may hang.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Resolves when `clock` shows `at` or later; never for none.
+/// Resolves when `clock` shows `at` or later; never for `None`.
 pub async fn until(clock: &Clock, at: Option<Timestamp>) {
     let Some(at) = at else { return std::future::pending().await };
     match clock {

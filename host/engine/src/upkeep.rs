@@ -1,4 +1,4 @@
-//! What has to be looked at now and then: jobs that do not run although they should, and rows that nobody needs.
+//! Periodic checks: finds jobs that do not run although they should, and removes old rows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,15 +13,16 @@ use crate::engine::Ctx;
 use crate::figures;
 use crate::timer::{in_time, until};
 
-/// How often old rows are looked for.
+/// Interval of the removal of old rows.
 const PRUNE_PERIOD: SignedDuration = SignedDuration::from_hours(1);
 const MISSED: &str = "JOB_HEARTBEAT_MISSED";
 
 pub async fn run(ctx: Arc<Ctx>) {
     let mut looked_at = ctx.clock.now();
-    // A machine that slept finds every job late, and a moment later none.
+    // After a suspension of the machine every job looks late for a moment, so the first
+    // check only suspects it.
     let mut late = BTreeSet::new();
-    // Nothing old is removed soon after the clock was set: by the right clock it may be young.
+    // No old row is removed soon after the clock was set: by the correct clock it may be recent.
     let mut pruned_at = looked_at;
     loop {
         let next = looked_at.checked_add(ctx.config.upkeep_period).unwrap_or(Timestamp::MAX);
@@ -77,7 +78,7 @@ async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// When a job ran last, if it was due twice since.
+/// The time of the job's last run, if the job was due twice since.
 async fn missed_since(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let last = ctx.store.heartbeat(&job.name).await?;
     let second = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));

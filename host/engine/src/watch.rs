@@ -1,4 +1,5 @@
-//! A clock that was ahead: when this host's clock was set, and what a clock that was ahead left in the store.
+//! Detects clocks that were ahead: when this host's clock was set, and which records have
+//! times after the present.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,20 +10,21 @@ use store::{Store, StoreError};
 
 use crate::engine::Ctx;
 
-/// How long records have to lie ahead before they are changed, by the clock. A clock that is behind for a moment looks the
-/// same: its return makes the records right again.
+/// How long records must have times after the present before they are corrected, by the clock. A clock that
+/// is behind for a moment has the same effect, and its return makes the records right again.
 const CORRECT_AFTER: SignedDuration = SignedDuration::from_mins(1);
-/// How long a clock runs without being set before old rows are removed by it, in real time.
+/// How long the clock must run without a correction before old rows are removed by it, in real time.
 const STEADY_MIN: Duration = Duration::from_secs(24 * 3_600);
-/// A host that starts this long after the last heartbeat cannot tell a long stop from a clock that is ahead.
+/// A host that starts this long after the last heartbeat cannot distinguish a long stop from a
+/// clock that is ahead.
 const GAP_MIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// When the clock of this host was set last, by more than hosts may differ.
+/// When this host's clock was last set by more than the clocks of hosts may differ.
 #[derive(Default)]
 pub struct Steadiness(Mutex<Option<Instant>>);
 
 impl Steadiness {
-    /// At the start: as if the clock had just been set if nothing was heard of any host for long.
+    /// At the start: counts as just set if no host has sent a heartbeat for a long time.
     pub async fn at_start(clock: &Clock, store: &Store) -> Result<Steadiness, StoreError> {
         let steadiness = Steadiness::default();
         if let Clock::Steady(_) = clock
@@ -34,7 +36,7 @@ impl Steadiness {
         Ok(steadiness)
     }
 
-    /// Says whether it was set by enough to matter.
+    /// Records a correction of the clock. Returns whether it was large enough to matter.
     pub fn was_set(&self, by: SignedDuration) -> bool {
         let matters = by.abs() > AHEAD_MIN;
         if matters {
@@ -48,19 +50,19 @@ impl Steadiness {
         set_at.is_none_or(|set_at| set_at.elapsed() >= time)
     }
 
-    /// Whether what is old by this clock may be removed.
+    /// Whether rows that are old by this clock may be removed.
     pub fn is_steady(&self) -> bool {
         self.is_longer_than(STEADY_MIN)
     }
 
-    /// Whether a lease that ended by this clock has ended: after the clock was set, every host that is alive gets the time
-    /// of a lease to renew what it holds by the same clock.
+    /// Whether a lease that has expired by this clock has really expired. After the clock was set, each
+    /// running host gets the duration of a lease to renew its leases by the same clock.
     pub fn tells_lapsed(&self, lease_ttl: SignedDuration) -> bool {
         self.is_longer_than(Duration::try_from(lease_ttl).unwrap_or_default())
     }
 }
 
-/// Looks for records after the present.
+/// Scans for records with times after the present.
 #[derive(Default)]
 pub struct Watch {
     ahead_since: Option<Timestamp>,

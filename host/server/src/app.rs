@@ -1,4 +1,4 @@
-//! The wiring: store, sandbox, engine, plugins folder and HTTP, started in this order and stopped in reverse.
+//! Wires store, sandbox, engine, plugins folder and HTTP. They start in this order and stop in reverse.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,10 +35,10 @@ use crate::rollout::Rollout;
 use crate::signals::Signals;
 use crate::versions::SharedVersions;
 
-/// How long requests that are being answered may take after the stop signal.
+/// How long requests in progress may take after the stop signal.
 const HTTP_GRACE: Duration = Duration::from_secs(2);
 
-/// A compiler may take 1 GiB: a machine with less memory than this runs one at a time.
+/// A compiler may use 1 GiB: a machine with less memory than this runs one at a time.
 const ONE_COMPILER_BELOW: u64 = 4 << 30;
 
 /// Calls of plugins that the engine does not count: versions that describe themselves, and replays.
@@ -50,7 +50,7 @@ pub struct App {
     pub engine: Arc<Engine>,
     pub sandbox: Arc<Sandbox>,
     pub clock: Clock,
-    /// Where it really listens: port 0 in the configuration means any free one.
+    /// The actual listening address: port 0 in the configuration means any free port.
     pub address: SocketAddr,
     live: Arc<Live>,
     stop: CancellationToken,
@@ -128,8 +128,8 @@ impl App {
         })
     }
 
-    /// Returns when a signal asks for the stop, or another process took over the id of this host; meanwhile the
-    /// configuration is read again when a signal asks for that.
+    /// Returns when a signal requests the stop, or when another process took over the id of this host. Until
+    /// then it reads the configuration again whenever a signal requests that.
     pub async fn until_stop(&self, signals: &Signals) {
         loop {
             tokio::select! {
@@ -140,7 +140,7 @@ impl App {
         }
     }
 
-    /// Ends everything in order; what could not end in time is put back for the next start.
+    /// Stops all parts in order. Attempts that do not end in time are put back for the next start.
     pub async fn stop(self) {
         self.stop.cancel();
         let http = self.http.abort_handle();
@@ -153,7 +153,7 @@ impl App {
     }
 }
 
-/// Makes or upgrades the tables of the store, unless other hosts are running on them.
+/// Creates or upgrades the tables of the store, unless other hosts are using them.
 pub fn upgrade(config: &Config) -> Opening {
     Opening::Upgrade { lease: config.engine.lease_ttl.unsigned_abs() }
 }
@@ -179,7 +179,7 @@ fn open_sandbox(
     Ok(Sandbox::new(settings, Some(check))?)
 }
 
-/// Discoveries and what is beside the engine have a third of the calls at most.
+/// Limits discoveries and the calls outside the engine to at most three eighths of all calls.
 fn fitting(mut engine: EngineConfig, calls_max: u32) -> EngineConfig {
     let beside = CALLS_BESIDE_ENGINE.min(calls_max / 8);
     engine.discoveries_max = engine.discoveries_max.min(calls_max / 4).max(1);
@@ -188,7 +188,7 @@ fn fitting(mut engine: EngineConfig, calls_max: u32) -> EngineConfig {
     engine
 }
 
-/// What goes on beside the engine and HTTP, until the stop. Each loop is supervised.
+/// The loops beside the engine and HTTP, until the stop. Each loop is supervised.
 struct Background {
     tracker: TaskTracker,
     tasks: Tasks,
@@ -196,7 +196,7 @@ struct Background {
 }
 
 impl Background {
-    /// `config` is what the host was started with, `current` what is in effect.
+    /// `config` is the configuration at the start, `current` the one in effect.
     fn start(state: &AppState, config: Config, current: Config, couriers: Vec<Courier>) -> Background {
         let AppState { store, engine, sandbox, versions, clock, stopping, .. } = state.clone();
         let (tasks, stop, nudge) = (store.tasks().clone(), stopping, Arc::new(Notify::new()));
@@ -234,7 +234,7 @@ impl Background {
         background
     }
 
-    /// A loop whose state `of` outlives its failures.
+    /// Starts a loop. Its state `of` outlives its failures.
     fn spawn<T, F>(&self, name: &str, of: T, run: impl Fn(Arc<T>) -> F + Send + 'static)
     where
         T: Send + Sync + 'static,
@@ -260,7 +260,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Each life of the server listens on a copy of the same socket.
+/// Each restart of the server listens on a copy of the same socket.
 fn serve_supervised(
     listener: TcpListener,
     state: AppState,
@@ -290,7 +290,7 @@ impl StatementCheck for StoreCheck {
     }
 }
 
-/// Runs a host until a signal asks it to stop. One that comes during the start ends the start.
+/// Runs a host until a signal requests its stop. A signal during the start ends the start.
 pub async fn serve(
     source: Source,
     config: Config,
@@ -316,7 +316,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// How much memory attempts may use, and where that comes from.
+/// Logs how much memory attempts may use, and the source of that limit.
 fn say_memory(engine: &EngineConfig) {
     let bytes = engine.memory_bytes as u64;
     let (memory, from) = (show_bytes(bytes), engine.memory_from.as_deref().unwrap_or("engine.memory"));

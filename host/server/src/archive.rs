@@ -1,5 +1,5 @@
-//! Audit records that are older than the retention move into compressed files. They leave the table only when
-//! the file is complete, on disk, and was read back.
+//! Moves audit records older than the retention to compressed files. Records are deleted from the table only
+//! after the file is complete, on disk, and was read back.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -21,12 +21,12 @@ use store::archive::{Archive, OldRecords};
 use store::private;
 use tokio_util::sync::CancellationToken;
 
-/// Records of one file, about.
+/// Approximate number of records in one file.
 const RECORDS_MAX: u32 = 50_000;
-/// Longest rest between two looks at the clock, in real time.
+/// Longest pause between two checks of the clock, in real time.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// What an admin decided about the trail.
+/// An administrator's settings for the audit trail.
 #[derive(Debug, Clone)]
 pub struct AuditConfig {
     /// How long records stay in the table.
@@ -50,7 +50,7 @@ impl Archiver {
         let rest = Duration::try_from(config.every).unwrap_or(REST_MAX).min(REST_MAX);
         let mut next = self.clock.now();
         loop {
-            // By the right clock what looks old may be young.
+            // While the clock is not steady, records that look old may be recent.
             if self.clock.now() >= next && self.engine.clock_is_steady() {
                 if let Err(error) = self.round(config).await {
                     let error = format!("{error:#}");
@@ -93,7 +93,7 @@ impl Archiver {
     }
 }
 
-/// Writes the records, one JSON document a line, and reads the file back before it says that they are safe.
+/// Writes the records, one JSON document per line, and reads the file back before it returns success.
 fn keep(dir: &Path, old: &OldRecords) -> anyhow::Result<(Archive, PathBuf)> {
     private::make_folder(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let (Some((_, first)), Some((last_id, last))) = (old.records.first(), old.records.last()) else {
@@ -121,14 +121,14 @@ fn keep(dir: &Path, old: &OldRecords) -> anyhow::Result<(Archive, PathBuf)> {
     }
     let sum = Sha256::digest(fs::read(&draft)?);
     let sha256: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-    // In the form that `sha256sum -c` reads.
+    // In the format that `sha256sum -c` reads.
     write_file(&checksum_of(&path), |file| writeln!(file, "{sha256}  {name}"))?;
     fs::rename(&draft, &path).with_context(|| format!("cannot rename {}", draft.display()))?;
     File::open(dir)?.sync_all().with_context(|| format!("cannot sync {}", dir.display()))?;
     Ok((Archive { file: name, sha256, until: old.until, records: lines as u64 }, path))
 }
 
-/// The folder, and what earlier versions have left in it for everybody to read.
+/// Restricts the permissions of the folder and of files that earlier versions left readable for everyone.
 fn tighten(dir: &Path) {
     private::tighten(dir);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -145,7 +145,7 @@ fn checksum_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// A file that is on disk when this returns.
+/// Writes a file that is on disk when this returns.
 fn write_file(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> anyhow::Result<()> {
     let written = || {
         let mut file = private::create(path)?;

@@ -1,5 +1,5 @@
-//! Takes over edits of the configuration while work is running: read whole, checked first, and only then in effect.
-//! What cannot change without a restart is named.
+//! Applies edits of the configuration while work is running. A configuration takes effect only after it was
+//! read and checked as a whole. Settings that need a restart are reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError, Source, show};
 
-/// How often the file, and what was set over the API, are looked at.
+/// Interval of the checks for changes of the file and of the settings made over the API.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// What the API needs to change settings.
+/// Handles that the API needs to change settings.
 #[derive(Clone)]
 pub struct Live {
     pub source: Source,
-    /// Something was set or cleared.
+    /// Notified when a setting was changed or cleared.
     pub edited: Arc<Notify>,
-    /// A person asks for the file to be read again, changed or not.
+    /// Notified when a person requests that the file is read again, changed or not.
     pub reload: Arc<Notify>,
 }
 
@@ -40,24 +40,24 @@ pub struct ConfigReload {
     pub engine: Arc<Engine>,
     pub store: Arc<Store>,
     pub clock: Clock,
-    /// Has the plugins' versions looked at again: grants may be others.
+    /// Requests a rescan of the plugins' versions, because grants may have changed.
     pub plugins: Arc<Notify>,
     pub stop: CancellationToken,
     pub effective: Mutex<Effective>,
 }
 
-/// What is in effect.
+/// The configuration in effect.
 pub struct Effective {
     pub config: Config,
-    /// What was read last; nothing before the first look.
+    /// The input that was read last; `None` before the first read.
     pub seen: Option<Look>,
 }
 
-/// The file's bytes and the edits.
+/// The file's bytes and the settings made over the API.
 type Look = (Vec<u8>, Vec<Edit>);
 
-/// What a host starts with: its file (`loaded`), and what was changed over the API. If these do not go together any
-/// more, the file alone counts: an edit can only be cleared where a host runs.
+/// Returns the configuration of a starting host: its file (`loaded`) together with the settings made over the
+/// API. If they conflict, only the file counts, because a setting can be cleared only while a host runs.
 pub async fn at_start(
     source: &Source,
     store: &Store,
@@ -76,7 +76,7 @@ pub async fn at_start(
 }
 
 impl ConfigReload {
-    /// A file that is gone or unreadable changes nothing.
+    /// A missing or unreadable file changes nothing.
     pub async fn run(self: Arc<Self>) {
         let mut effective = self.effective.lock().await;
         let Effective { config: current, seen } = &mut *effective;
@@ -113,7 +113,7 @@ impl ConfigReload {
         }
     }
 
-    /// Nothing if one cannot be read just now.
+    /// Returns `None` if the file or the settings cannot be read.
     async fn look(&self) -> Option<Look> {
         Some((std::fs::read(&self.live.source.file).ok()?, self.store.edits().await.ok()?))
     }
@@ -126,7 +126,7 @@ impl ConfigReload {
         }
     }
 
-    /// Says whether a job changed.
+    /// Applies a configuration. Returns whether a job changed.
     async fn take(&self, before: &Config, now: &Config) -> Result<bool, StoreError> {
         if show::settings(before) != show::settings(now) {
             tracing::warn!("what was edited outside of [jobs] takes effect at the next start");
@@ -158,7 +158,7 @@ impl ConfigReload {
     }
 }
 
-/// Jobs that are new, other than before, or gone.
+/// Describes jobs that are new, changed or removed.
 fn changes(before: &[Arc<JobSpec>], now: &[Arc<JobSpec>]) -> Vec<String> {
     let find = |jobs: &[Arc<JobSpec>], job: &JobSpec| jobs.iter().find(|one| one.name == job.name).cloned();
     let told = now.iter().filter_map(|job| match find(before, job) {

@@ -1,5 +1,5 @@
-//! What makes a host one host: its folder and its SQLite file are held by one process at a time,
-//! and its id outlives the process.
+//! The identity of a host: one process at a time holds its folder and its SQLite file, and its
+//! id outlives the process.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -15,8 +15,8 @@ use store::sqlite_file::{SqliteFile, with_end};
 use store::store::hide_password;
 use store::store_id::Remembered;
 
-/// Held until dropped; the kernel lets go of it when the process dies, however it dies. It is dropped after the store is
-/// closed: SQLite loses its locks on a file when any handle of the process on it is closed.
+/// Held until dropped; the kernel releases it when the process ends in any way. It is dropped after the store
+/// is closed, because SQLite loses its locks on a file when the process closes any handle on that file.
 #[derive(Debug)]
 pub struct HostLock {
     _files: Vec<File>,
@@ -24,7 +24,7 @@ pub struct HostLock {
 }
 
 impl HostLock {
-    /// Takes the data folder, and the store's file if it is SQLite.
+    /// Locks the data folder, and the store's file if it is SQLite.
     pub fn take(data_dir: &Path, store_url: &str) -> anyhow::Result<HostLock> {
         private::make_folder(data_dir)
             .with_context(|| format!("cannot make the data folder {}", data_dir.display()))?;
@@ -66,8 +66,8 @@ fn place(lock: &File) -> Place {
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A file beside the database, as every version of this host has it, and the database itself, which has other names if
-/// there are hard links. The kernel keeps these locks apart from those of SQLite.
+/// Locks a file beside the database, as every version of this host does, and the database itself, which has
+/// other names if there are hard links. The kernel keeps these locks separate from those of SQLite.
 fn lock_database(database: &Path) -> anyhow::Result<[File; 2]> {
     let beside = lock(&with_end(database, ".host-lock"), "SQLite store", database)?;
     let handle = File::open(database).with_context(|| format!("cannot read {}", database.display()))?;
@@ -92,7 +92,7 @@ fn locked(handle: File, what: &str, of: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// The id of the host that lives in `data_dir`, made at its first start.
+/// The id of the host with the folder `data_dir`, created at its first start.
 pub fn host_id(data_dir: &Path, now: Timestamp) -> anyhow::Result<HostId> {
     let file = data_dir.join("host-id");
     match std::fs::read_to_string(&file) {
@@ -109,7 +109,7 @@ pub fn host_id(data_dir: &Path, now: Timestamp) -> anyhow::Result<HostId> {
     }
 }
 
-/// Either the whole text is there afterwards, or no file.
+/// Writes the whole text or, on failure, no file.
 fn write_whole(file: &Path, text: &str) -> std::io::Result<()> {
     let draft = file.with_extension("new");
     let mut handle = private::create(&draft)?;

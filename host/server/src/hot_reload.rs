@@ -1,5 +1,5 @@
-//! Keeps the sandbox's versions in step with the plugins folder. The watcher only nudges; what counts
-//! is the rescan, which goes by content, and which also runs unasked in case a nudge was missed.
+//! Keeps the sandbox's versions in step with the plugins folder. The watcher only requests a rescan. The
+//! rescan compares contents, and also runs periodically in case a request was missed.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::versions::{SharedVersions, Standings};
 
-/// A file that changed may change again at once: wait until it rests.
+/// A changed file may change again at once: wait until it has not changed for this time.
 const REST: Duration = Duration::from_millis(50);
-/// Then look, even if it goes on changing.
+/// Then scan, even if it still changes.
 const REST_MAX: Duration = Duration::from_millis(500);
-/// A file that was renamed is whole, and looked at at once; but in a storm of renames not so soon after the last look began.
+/// A renamed file is complete, so it is scanned at once; but with many renames, at most once in this time.
 const LOOK_REST: Duration = Duration::from_millis(250);
-/// Rescan without a nudge: events can be missed, and some file systems send none.
+/// Interval of rescans without a request: events can be missed, and some file systems send none.
 const RESCAN_PERIOD: Duration = Duration::from_secs(30);
 /// The same while the folder cannot be watched.
 const UNWATCHED_PERIOD: Duration = Duration::from_secs(2);
 
-/// How often it is asked whether another version is to run.
+/// Interval of the checks whether another version was selected.
 const STANDINGS_PERIOD: Duration = Duration::from_secs(1);
 
 pub struct HotReload {
@@ -36,7 +36,7 @@ pub struct HotReload {
     pub sandbox: Arc<Sandbox>,
     pub engine: Arc<Engine>,
     pub versions: Arc<SharedVersions>,
-    /// Has it look at once.
+    /// Requests an immediate scan.
     pub nudge: Arc<Notify>,
     pub stop: CancellationToken,
 }
@@ -47,7 +47,7 @@ impl HotReload {
         self.sandbox.stop_loading().await;
     }
 
-    /// Until the stop.
+    /// Runs until the stop.
     async fn keep_in_step(&self, plugins_dir: &Path) {
         let (nudge, renamed) = (self.nudge.clone(), Arc::new(AtomicBool::new(false)));
         let mut watcher = None;
@@ -56,7 +56,7 @@ impl HotReload {
         let mut first = true;
         let Some(mut standings) = self.standings().await else { return };
         loop {
-            // A watch stays with its folder, also when that is moved away and another takes its name.
+            // A watch stays with its folder, even if the folder is moved away and another one takes its name.
             let folder = identity(plugins_dir);
             if watcher.is_none() || folder != watched {
                 watcher = watch(plugins_dir, nudge.clone(), renamed.clone());
@@ -85,7 +85,7 @@ impl HotReload {
         }
     }
 
-    /// A start waits for all that it finds.
+    /// The first scan waits for all files that it finds.
     async fn look(&self, jobs: &[Arc<JobSpec>], decided: &Decided, first: bool) -> ScanReport {
         match first {
             true => self.sandbox.rescan(jobs, decided).await,
@@ -93,7 +93,8 @@ impl HotReload {
         }
     }
 
-    /// What is decided now; nothing at the stop. While the store is away all goes on as it is.
+    /// Returns the current release decisions, or `None` at the stop. While the store is unavailable it waits,
+    /// and the versions stay unchanged.
     async fn standings(&self) -> Option<Standings> {
         loop {
             if let Ok(standings) = self.versions.standings().await {
@@ -106,7 +107,7 @@ impl HotReload {
         }
     }
 
-    /// Resolves when it was decided for another version, here or on another host.
+    /// Resolves when the release decisions have changed, on this or another host.
     async fn other_standings(&self, standings: &Standings) {
         loop {
             tokio::time::sleep(STANDINGS_PERIOD).await;
@@ -116,7 +117,7 @@ impl HotReload {
         }
     }
 
-    /// Logs, keeps and publishes what changed.
+    /// Logs, stores and publishes the changes.
     async fn tell(&self, report: &ScanReport) {
         for version in &report.activated {
             let (plugin, digest) = (&version.plugin, version.digest.short());
@@ -141,7 +142,7 @@ impl HotReload {
         if changed().next().is_none() {
             return;
         }
-        // Read after the look, which may have decided something.
+        // Read after the scan, which may have made decisions.
         let standings = self.versions.standings().await.unwrap_or_default();
         for version in changed() {
             let (host, now) = (self.engine.host_id(), self.versions.clock.now());
@@ -154,7 +155,7 @@ impl HotReload {
     }
 }
 
-/// Logs what was not in the way at the look before.
+/// Logs problems that the scan before did not have.
 fn tell_trouble(now: &Trouble, before: &Trouble) {
     if let Some(problem) = now.problem.as_ref().filter(|_| now.problem != before.problem) {
         tracing::error!("{problem}");
@@ -170,14 +171,14 @@ fn tell_trouble(now: &Trouble, before: &Trouble) {
     }
 }
 
-/// Which folder stands at this path now.
+/// Identifies the folder that is now at this path.
 fn identity(folder: &Path) -> Option<(u64, u64)> {
     let metadata = std::fs::metadata(folder).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Waits until no nudge came for a moment, or until a file was put there by rename: that one is whole.
-/// But in a storm of renames, too, it is looked at only so often.
+/// Waits until no request has arrived for a moment, or until a file was renamed into the folder and is thus
+/// complete. Repeated renames are limited by `LOOK_REST`.
 async fn settle(nudge: &Notify, renamed: &AtomicBool, looked_at: Instant) {
     let whole = || renamed.swap(false, Ordering::AcqRel) && looked_at.elapsed() >= LOOK_REST;
     let rested = async { while !whole() && tokio::time::timeout(REST, nudge.notified()).await.is_ok() {} };
@@ -187,7 +188,7 @@ async fn settle(nudge: &Notify, renamed: &AtomicBool, looked_at: Instant) {
 fn watch(folder: &Path, nudge: Arc<Notify>, renamed: Arc<AtomicBool>) -> Option<RecommendedWatcher> {
     let on_event = move |event: notify::Result<Event>| match event {
         Ok(event) if !matters(&event) => {}
-        // An error may have swallowed an event: look.
+        // An error may have hidden an event, so scan.
         event => {
             if event.is_ok_and(|event| {
                 matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)))
@@ -206,7 +207,7 @@ fn watch(folder: &Path, nudge: Arc<Notify>, renamed: Arc<AtomicBool>) -> Option<
         .ok()
 }
 
-/// Our own reading is an event too, and would nudge us for ever.
+/// The host's own reads are events, too, and would cause endless rescans.
 fn matters(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,

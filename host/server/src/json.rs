@@ -1,8 +1,8 @@
-//! JSON that passes through: its bytes stay as they came, so that no number, key or space of it changes.
+//! JSON that is passed through: its bytes are unchanged, so that no number, key or space changes.
 
 use serde_json::value::{RawValue, to_raw_value};
 
-/// A document byte for byte; what is no JSON becomes a JSON text.
+/// Returns a JSON document byte for byte, and any other text as a JSON string.
 pub fn raw_or_text(text: &str) -> Box<RawValue> {
     match serde_json::from_str::<&RawValue>(text) {
         Ok(raw) => raw.to_owned(),

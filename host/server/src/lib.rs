@@ -1,5 +1,6 @@
-//! The outside of Tidemill, and its wiring: configuration, command line, HTTP API, page, logs. The only crate that
-//! knows both the engine and the sandbox. The binary's `main` only parses and calls [`cli::run`].
+//! The interfaces of Tidemill and its wiring: configuration, command line, HTTP API, page, logs.
+//! This is the only crate that knows both the engine and the sandbox. The binary's `main` only
+//! parses and calls [`cli::run`].
 
 pub mod archive;
 pub mod cli;

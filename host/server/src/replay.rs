@@ -1,5 +1,5 @@
-//! Attempts that were, made again on two versions of a plugin: on the one that runs and on one that may follow it. Both
-//! meet what is there today, and nothing that they do is kept; so what differs is the versions' doing.
+//! Replay: repeats past attempts on two versions of a plugin, the active one and a new one. Both read today's
+//! data, and no effect of them is kept, so the differences are caused by the versions.
 
 mod effects;
 
@@ -23,11 +23,11 @@ use crate::api::types::{
     ReplayAttempt, ReplayCost, ReplayEnd, ReplayRecorded, ReplaySummary, ReplayVersion, Replayed,
 };
 
-/// Of all attempts together.
+/// Time limit for all attempts together.
 pub const TIME_MAX: Duration = Duration::from_secs(60);
-/// Effects of one attempt that are listed.
+/// Effects that are listed for each attempt.
 const LISTED_MAX: usize = 100;
-/// What two ends of the same length may differ by: each is counted from its own call.
+/// Tolerance for equal delays: each is counted from its own call.
 const PUT_OFF_SLACK_MS: u64 = 2_000;
 
 pub struct Replayer {
@@ -39,7 +39,7 @@ pub struct Replayer {
     pub new: Trial,
 }
 
-/// What one version did.
+/// The result of one version.
 struct Made {
     end: ReplayEnd,
     effects: Vec<Value>,
@@ -47,7 +47,7 @@ struct Made {
 }
 
 impl Replayer {
-    /// One after the other; `true` says that the time was over before all were made.
+    /// Repeats the attempts one after the other. Returns `true` if the time limit ended the replay early.
     pub async fn run(&self, recorded: Vec<Recorded>) -> (Vec<ReplayAttempt>, bool) {
         let until = Instant::now() + TIME_MAX;
         let mut attempts = Vec::with_capacity(recorded.len());
@@ -60,7 +60,7 @@ impl Replayer {
         (attempts, false)
     }
 
-    /// Whoever goes first finds memory and databases cold, so they take turns.
+    /// The first call finds memory and databases cold, so the two versions alternate.
     async fn again(&self, recorded: Recorded, new_first: bool) -> ReplayAttempt {
         let (first, second) = if new_first { (&self.new, &self.now) } else { (&self.now, &self.new) };
         let first = self.made(first, &recorded.item).await;
@@ -146,7 +146,7 @@ fn cost(usage: Usage) -> ReplayCost {
     ReplayCost { wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes }
 }
 
-/// Messages are for people: they may tell of times and addresses.
+/// Messages are not compared, because they may contain times and addresses.
 fn same(now: &ReplayEnd, new: &ReplayEnd) -> bool {
     let put_off = match (now.put_off_ms, new.put_off_ms) {
         (Some(now), Some(new)) => now.abs_diff(new) <= PUT_OFF_SLACK_MS,
@@ -170,7 +170,7 @@ pub fn summary(attempts: &[ReplayAttempt]) -> ReplaySummary {
     }
 }
 
-/// The geometric mean of the attempts' own ratios: one that was interrupted by chance does not decide.
+/// The geometric mean of the ratios of the attempts, so that one interrupted attempt does not dominate.
 #[allow(clippy::cast_precision_loss, reason = "microseconds of a minute are exact")]
 fn cpu_ratio(attempts: &[ReplayAttempt]) -> Option<f64> {
     let ratio = |one: &ReplayAttempt| {

@@ -1,4 +1,4 @@
-//! Watches versions on trial: adds up what their attempts came to, and promotes them or rolls them back.
+//! Watches canary versions: adds up the outcomes of their attempts, and promotes them or rolls them back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Rollout {
     pub versions: Arc<SharedVersions>,
     pub sandbox: Arc<Sandbox>,
     pub engine: Arc<Engine>,
-    /// Has the plugins looked at.
+    /// Requests a rescan of the plugins.
     pub nudge: Arc<Notify>,
     pub stop: CancellationToken,
 }
@@ -33,7 +33,7 @@ impl Rollout {
                 _ = self.stop.cancelled() => return,
                 _ = tokio::time::sleep(PERIOD) => {}
             }
-            // While the store is away nothing runs that could be counted.
+            // While the store is unavailable, there are no attempts to count.
             if let Err(error) = self.look().await {
                 tracing::debug!(%error, "versions on trial could not be looked at");
             }
@@ -56,7 +56,7 @@ impl Rollout {
         Ok(())
     }
 
-    /// All hosts look; the first one decides.
+    /// Every host evaluates the trial; the first one decides.
     async fn decide(
         &self,
         plugin: &PluginName,

@@ -1,5 +1,5 @@
-//! Signals of a host: none of them ends it other than by an orderly stop. Those that a program cannot survive
-//! (a fault of its own, SIGKILL) and those that only suspend it keep their default action.
+//! Signals of a host: none of them ends it other than by an orderly stop. Signals that a process cannot
+//! survive (a fault of its own, SIGKILL) and signals that only suspend it keep their default action.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// What a signal asks for.
+/// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Stop,
@@ -16,8 +16,8 @@ enum Request {
     Nothing,
 }
 
-/// Signals by number. SIGPIPE is not among them: Rust ignores it, and to log it would be another write to the closed pipe.
-/// Numbers are those of Linux on x86-64 and AArch64.
+/// Signals by number. SIGPIPE is not included: Rust ignores it, and logging it would write to the closed pipe
+/// again. Numbers are those of Linux on x86-64 and AArch64.
 const SIGNALS: [(i32, &str, Request); 14] = [
     (1, "SIGHUP", Request::Reload),
     (2, "SIGINT", Request::Stop),
@@ -36,10 +36,10 @@ const SIGNALS: [(i32, &str, Request); 14] = [
     (29, "SIGIO", Request::Nothing),
     (30, "SIGPWR", Request::Stop),
 ];
-/// The C library keeps 32 and 33 to itself.
+/// The C library reserves 32 and 33.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// What signals asked for since [`Signals::install`].
+/// The actions requested by signals since [`Signals::install`].
 #[derive(Clone, Default)]
 pub struct Signals {
     pub stop: CancellationToken,
@@ -47,7 +47,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Call this in the runtime before anything is opened.
+    /// Installs the handlers. Call this in the runtime before any file is opened.
     pub fn install() -> io::Result<Signals> {
         let signals = Signals::default();
         for (number, name, request) in SIGNALS {

@@ -1,4 +1,5 @@
-//! Versions of plugins as all hosts share them: what they are made of stands in the store, and so does which of them runs.
+//! Versions of plugins that all hosts share: the store contains their files and the decision
+//! which one is active.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use store::{Store, StoreError};
 pub struct SharedVersions {
     pub store: Arc<Store>,
     pub rules: ReleaseRules,
-    /// Several hosts go by the same decisions, though their folders may differ.
+    /// Several hosts follow the same decisions, although their folders may differ.
     pub shared: bool,
     pub host: HostId,
     pub clock: Clock,
 }
 
-/// What stands in the store on which versions run.
+/// The release decisions in the store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Standings {
     pins: Vec<Pin>,
@@ -55,7 +56,7 @@ impl SharedVersions {
         Ok(Standings { pins: self.store.plugin_pins().await?, releases: self.store.releases().await? })
     }
 
-    /// What the sandbox needs of it. A pin stands above all.
+    /// Converts the decisions for the sandbox. A pin overrides all other decisions.
     pub fn decided(self: &Arc<Self>, standings: &Standings) -> Decided {
         let released =
             standings.releases.iter().map(|release| (release.plugin.clone(), self.standing(release)));
@@ -75,7 +76,7 @@ impl SharedVersions {
         Standing { stable: release.stable, pinned: false, uploaded: release.uploaded, candidate }
     }
 
-    /// Those of a trial that began under other rules, too.
+    /// Also used for a trial that began under other rules.
     pub fn canary(&self) -> Canary {
         self.rules.canary.unwrap_or(Canary::DEFAULT)
     }
@@ -110,7 +111,8 @@ impl Versions for SharedVersions {
 
     async fn propose(&self, proposal: Proposal<'_>) -> Result<Answer, String> {
         let Proposal { version, wants, arrival } = proposal;
-        // A host alone goes by its folder also at its start; among many an old file is one that stayed behind.
+        // A single host follows its folder at its start, too. With several hosts, an old file may
+        // only be left over.
         let returns = match arrival {
             Arrival::Fresh => true,
             Arrival::AtStart => !self.shared,

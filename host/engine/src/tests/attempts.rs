@@ -31,7 +31,7 @@ on_both![
     turns_go_by_priority_and_age,
 ];
 
-/// Moves the clock to when `key` is due: first to a moment before, where nothing may begin.
+/// Moves the clock to the due time of `key`: first to one millisecond before it, where no attempt may start.
 async fn advance_to_due(world: &World, host: &Host, key: &str) -> SignedDuration {
     let item = host.item(key).await.unwrap();
     let wait = item.due_at.duration_since(world.clock.now());
@@ -196,7 +196,7 @@ async fn a_panic_stays_in_its_item(world: World) {
     assert_eq!(host.events().await, ["a", "b"]);
 }
 
-/// More often than attempts are allowed, and crashes too.
+/// Repeats more often than the limits of attempts and of crashes allow.
 async fn failures_of_the_host_do_not_count(world: World) {
     world.script.finds(&["a"]);
     world.script.fails("a", (0..4).map(|_| Failure::host(HOST_STORE, "no answer")));
@@ -221,7 +221,7 @@ async fn failures_of_the_host_do_not_count(world: World) {
     assert_eq!((alerts.len(), alerts[0].alert.kind.as_str()), (1, HOST_FAILED));
 }
 
-/// It fails attempts, rests, and goes on by itself.
+/// The host fails attempts, pauses, and continues without intervention.
 async fn a_host_that_lacks_memory_goes_on(world: World) {
     let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -251,7 +251,7 @@ async fn a_job_keeps_to_its_concurrency(world: World) {
     assert_eq!(world.script.running_max.load(Ordering::SeqCst), 2);
 }
 
-/// Four may run at a time, but two of 64 MiB are all that fits.
+/// Four may run at a time, but memory suffices only for two of 64 MiB.
 async fn guests_keep_to_the_memory_of_their_host(world: World) {
     let keys = ["a", "b", "c", "d", "e", "f"];
     world.script.finds(&keys);
@@ -265,7 +265,8 @@ async fn guests_keep_to_the_memory_of_their_host(world: World) {
     assert_eq!(world.script.running_max.load(Ordering::SeqCst), 2);
 }
 
-/// One place on this host, and two jobs that wait for it: the higher priority is first, unless the other waits too long.
+/// One slot on this host, and two jobs that wait for it: the higher priority is first, unless the
+/// other waits too long.
 async fn turns_go_by_priority_and_age(world: World) {
     let of = |name: &str, priority| JobSpec {
         name: name.parse().unwrap(),

@@ -19,7 +19,7 @@ on_both![
     an_item_that_was_put_off_by_a_clock_ahead_is_due_soon,
 ];
 
-/// Until this stands in the audit trail. Nothing tells of it: the store is asked again.
+/// Waits until the audit trail contains `action`. There is no notification for it, so the store is polled.
 async fn until_audited(host: &Host, action: &str) {
     let found = async {
         while host.store.audit(100).await.unwrap().iter().all(|entry| entry.action != action) {

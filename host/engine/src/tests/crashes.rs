@@ -1,4 +1,4 @@
-//! Hosts that end without a word: what they held is found and goes first.
+//! Hosts that crash: the items that they held are recovered and run first.
 
 use domain::flow::Flow;
 use domain::item::State;
@@ -43,7 +43,7 @@ fn begun(world: &World, host: &str) -> Vec<String> {
 
 async fn a_restarted_host_takes_its_work_back_at_once(world: World) {
     let host = holds_a(&world, |config| config).await;
-    // From here on it is due later than the others: only its priority puts it first.
+    // `a` is now due later than the others: only its priority puts it first.
     world.advance(1);
     host.crash();
     world.until_seen("dropped h1 a").await;

@@ -1,4 +1,4 @@
-//! Discoveries that go wrong, and one that is interrupted.
+//! Discoveries that fail, and one that is interrupted.
 
 use std::time::Duration;
 

@@ -27,7 +27,7 @@ fn named(name: &str, concurrency: u32) -> JobSpec {
     JobSpec { name: name.parse().unwrap(), flow, ..job() }
 }
 
-/// Adds items to the job, which are held by the gates.
+/// Adds items to the job; gates hold their attempts.
 async fn held(world: &World, host: &Host, job: &str, count: usize) -> Vec<Gate> {
     let keys: Vec<String> = (0..count).map(|n| format!("{job}-{n:03}")).collect();
     let gates = keys.iter().map(|key| world.script.holds(key)).collect();
@@ -80,7 +80,7 @@ async fn memory_is_left_for_each_job(world: World) {
     until_ended(&world, "greedy", 20).await;
 }
 
-/// One job has taken what it could get; as its attempts end, the others catch up.
+/// One job has taken all slots that it could get; as its attempts end, the others catch up.
 async fn jobs_with_work_come_to_equal_shares(world: World) {
     let jobs = [named("one", 100), named("two", 100), named("three", 100)];
     let slots = |config| EngineConfig { attempts_max: 12, ..config };
@@ -110,7 +110,7 @@ async fn a_job_alone_uses_the_whole_host(world: World) {
     until_ended(&world, "only", 9).await;
 }
 
-/// Each job has a backlog. None is served a second time before all others were served.
+/// Each job has a backlog. No job is served a second time before all others were served.
 async fn more_jobs_than_slots_take_turns(world: World) {
     let names: Vec<String> = (0..6).map(|n| format!("job{n}")).collect();
     let jobs: Vec<JobSpec> = names.iter().map(|name| named(name, 1)).collect();
@@ -145,7 +145,7 @@ fn order(world: &World) -> Vec<usize> {
     world.seen.lines().into_iter().filter_map(number).collect()
 }
 
-/// All memory for attempts is taken, and still there is some for discoveries.
+/// All memory for attempts is taken, but discoveries have their own.
 async fn a_discovery_finds_room_beside_sleeping_attempts(world: World) {
     let little = |config| EngineConfig { memory_bytes: 128 * MIB, attempts_max: 2, ..config };
     let host = world.host_with("h1", &[named("greedy", 9), named("small", 1)], little).await;
@@ -179,7 +179,7 @@ async fn discoveries_wait_for_each_other(world: World) {
     assert_eq!(world.script.discovering_max.load(Ordering::SeqCst), 1);
 }
 
-/// A discovery that waits for room ends with its host, and another host makes it.
+/// A discovery that waits for a slot ends with its host, and another host runs it.
 async fn a_discovery_that_waits_is_given_back(world: World) {
     let one = |config| EngineConfig { discoveries_max: 1, ..config };
     let host = world.host_with("h1", &[named("first", 1), named("second", 1)], one).await;

@@ -1,4 +1,4 @@
-//! A runner that does as a test says, and writes down what it was asked.
+//! A scripted runner, which records its calls.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,18 +12,18 @@ use domain::outcome::{Failure, Outcome};
 use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
 use tokio::sync::{Notify, Semaphore};
 
-/// Topic on which each attempt tells of itself: such an event is there if and only if the attempt was resolved.
+/// Topic of the event that each attempt publishes. The event exists if and only if the attempt was resolved.
 pub const TOPIC: &str = "tried";
 
-/// What one attempt does. An item without a script is resolved.
+/// The behaviour of one attempt. An item without a script is resolved.
 pub enum Act {
     End(Result<Outcome, Failure>),
-    /// Goes on when the gate is opened, and is resolved.
+    /// Waits until the gate is opened, then is resolved.
     Hold(Gate),
     Panic,
 }
 
-/// What one call of a discovery does. Without a script it finds nothing.
+/// The behaviour of one call of `discover`. Without a script it finds no items.
 pub enum Look {
     Page(Page),
     Hold(Gate, Page),
@@ -49,7 +49,7 @@ impl Gate {
     }
 }
 
-/// What was seen, and a bell for whoever waits for more.
+/// Recorded lines, and a notification for each new one.
 #[derive(Default)]
 pub struct Seen {
     lines: Mutex<Vec<String>>,
@@ -70,31 +70,31 @@ impl Seen {
         self.lines.lock().unwrap().iter().any(|seen| seen == line)
     }
 
-    /// How many lines begin so.
+    /// The number of lines with this prefix.
     pub fn count(&self, start: &str) -> usize {
         self.lines.lock().unwrap().iter().filter(|seen| seen.starts_with(start)).count()
     }
 }
 
-/// What all hosts of a story share.
+/// State that all hosts of a test share.
 #[derive(Default)]
 pub struct Script {
     acts: Mutex<HashMap<String, VecDeque<Act>>>,
     looks: Mutex<VecDeque<Look>>,
     pub blocked: AtomicBool,
-    /// How often the next looks at readiness panic, and with them the loops that look.
+    /// How many of the next readiness checks panic, and with them the loops that make them.
     pub panics: AtomicUsize,
     running: AtomicUsize,
-    /// The most attempts that ran at the same time.
+    /// The maximum of attempts that ran at the same time.
     pub running_max: AtomicUsize,
     discovering: AtomicUsize,
-    /// The most discoveries that were asked at the same time.
+    /// The maximum of discoveries that ran at the same time.
     pub discovering_max: AtomicUsize,
     pub seen: Arc<Seen>,
 }
 
 impl Script {
-    /// The next attempts of `key`, in order.
+    /// Scripts the next attempts of `key`, in order.
     pub fn of(&self, key: &str, acts: impl IntoIterator<Item = Act>) {
         self.acts.lock().unwrap().entry(key.to_owned()).or_default().extend(acts);
     }
@@ -109,17 +109,17 @@ impl Script {
         gate
     }
 
-    /// The next calls of `discover`, in order.
+    /// Scripts the next call of `discover`.
     pub fn look(&self, look: Look) {
         self.looks.lock().unwrap().push_back(look);
     }
 
-    /// A discovery that finds these, in one page.
+    /// Scripts a discovery that finds these keys, in one page.
     pub fn finds(&self, keys: &[&str]) {
         self.look(Look::Page(page(keys, None)));
     }
 
-    /// For discoveries that find the same again and again.
+    /// Scripts `times` discoveries that find the same keys.
     pub fn finds_each_time(&self, keys: &[&str], times: usize) {
         (0..times).for_each(|_| self.finds(keys));
     }
@@ -135,7 +135,7 @@ pub struct Fake {
     pub script: Arc<Script>,
 }
 
-/// Tells of a call that ended without an answer: its future was dropped.
+/// Records a call that ended without a result because its future was dropped.
 struct Watch<'a> {
     script: &'a Script,
     name: Option<String>,
@@ -201,7 +201,7 @@ impl Runner for Fake {
     async fn process(&self, call: Call<Claimed>) -> Report<Outcome> {
         let item = &call.input;
         let mut watch = Watch::new(&self.script, format!("{} {}", self.host, item.key));
-        // A story moves the clock once it has seen the beginning: what the guest asks of its host comes before.
+        // A test moves the clock as soon as it sees the start, so the guest's calls to its host come first.
         call.scope.publish(TOPIC, &item.key, &item.idempotency_key()).await.unwrap();
         self.script.seen.note(format!("{} begins {} #{}", self.host, item.key, item.number()));
         let act = self.script.acts.lock().unwrap().get_mut(&item.key).and_then(VecDeque::pop_front);

@@ -1,4 +1,4 @@
-//! What plugins report, read by Prometheus's own tool.
+//! Metrics of plugins, checked by Prometheus's own tool.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ fn figure(name: &str, labels: &[(&str, &str)], change: Change) -> Figure {
     Figure { name: name.to_owned(), labels, change }
 }
 
-/// What `/metrics` would show after these figures of two jobs, and what the host counts itself.
+/// The text of `/metrics` after these metrics of two jobs, together with the host's own metrics.
 fn rendered(figures: &[(&str, Figure)]) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
@@ -38,7 +38,8 @@ fn rendered(figures: &[(&str, Figure)]) -> String {
     handle.render()
 }
 
-/// `promtool check metrics` of Debian's package `prometheus`: what it says, and whether it accepts the text.
+/// Runs `promtool check metrics` of Debian's package `prometheus`: returns whether it accepts the
+/// text, and its output.
 fn promtool(text: &str) -> (bool, String) {
     let mut tool = Command::new("promtool");
     tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -59,7 +60,7 @@ fn families_of(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Figures of two jobs: good ones, clashes, and what Prometheus or its tool does not take.
+/// Metrics of two jobs: valid ones, conflicts, and some that Prometheus or its tool refuses.
 fn reported() -> Vec<(&'static str, Figure)> {
     let (add, set) = (Change::Add(1), Change::Set(2.5));
     vec![

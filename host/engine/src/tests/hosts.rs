@@ -14,7 +14,7 @@ use crate::EngineConfig;
 const ITEMS: usize = 60;
 const TICKS: usize = 5;
 
-/// Hosts hear of each other's work by looking for it.
+/// With this period, hosts find each other's work by polling.
 fn looks_often(config: EngineConfig) -> EngineConfig {
     EngineConfig { poll_period: Duration::from_millis(20), ..config }
 }
@@ -58,7 +58,7 @@ async fn two_hosts_share_ticks_and_items() {
     assert_eq!(one.events().await.len(), ITEMS * TICKS);
 }
 
-/// A place that another host held is told of: nobody looks by himself here.
+/// A host that frees the shared slot wakes the other host: no host polls in this test.
 #[tokio::test]
 async fn two_hosts_share_one_place() {
     let world = World::postgres();

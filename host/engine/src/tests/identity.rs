@@ -1,4 +1,4 @@
-//! Two processes under one host's id: a copy of a data folder is started beside the host that it was copied from.
+//! Two processes under one host's id: a copy of a data folder is started beside the original host.
 
 use domain::flow::Flow;
 use domain::item::State;

@@ -1,4 +1,4 @@
-//! Loops that fail: they are started again, and nothing that they knew is lost.
+//! Loops that fail are restarted and lose no state.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::{Host, World, job};
 
-/// Longest wait for a loop, in real time.
+/// Maximum wait for a loop, in real time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 on_both!(
@@ -20,7 +20,7 @@ on_both!(
     nothing_is_claimed_while_nobody_renews_leases,
 );
 
-/// Looks again after each change.
+/// Checks the condition after each change.
 async fn until(tasks: &Tasks, holds: impl Fn(&Tasks) -> bool) {
     let wait = async {
         loop {
@@ -77,7 +77,7 @@ async fn an_attempt_keeps_its_place_when_the_queue_fails(world: World) {
 async fn nothing_is_claimed_while_nobody_renews_leases(world: World) {
     let host = world.host("h1", &[job()]).await;
     let stop = CancellationToken::new();
-    // As if the heartbeat itself had failed.
+    // Simulates a failure of the heartbeat.
     let mut fails = true;
     let heartbeat = move || {
         let panics = std::mem::take(&mut fails);

@@ -1,5 +1,5 @@
-//! Stories of the engine, told with a fake runner, a clock that a test moves and a real store.
-//! Each is told on both databases. Nothing here waits for a time: only for what happens, or for what is stored.
+//! Tests of the engine with a fake runner, a manual clock and a real store, on both databases. No test waits
+//! for a duration: each waits for an event or for stored data.
 
 #[macro_use]
 mod world;

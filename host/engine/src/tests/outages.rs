@@ -1,4 +1,5 @@
-//! The store goes away: guests end before another host may hold their items, and nothing of them is kept.
+//! Outages of the store: guests end before another host may hold their items, and none of
+//! their effects are kept.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +17,7 @@ fn fifteen_seconds(config: EngineConfig) -> EngineConfig {
     EngineConfig { lease_ttl: SignedDuration::from_secs(15), ..config }
 }
 
-/// A host whose attempt of `a` goes on for ever.
+/// A host whose attempt of `a` never ends.
 async fn works_on_a(world: &World) -> Host {
     world.script.finds(&["a"]);
     world.script.holds("a");
@@ -27,7 +28,7 @@ async fn works_on_a(world: &World) -> Host {
     host
 }
 
-/// A host that holds `a` and cannot renew: moved to the last moment before the lease ends.
+/// A host that holds `a` and cannot renew, at the last moment before its lease ends.
 async fn loses_its_store(world: &World, cut_off: impl AsyncFnOnce(&Host)) -> Host {
     let host = works_on_a(world).await;
     cut_off(&host).await;
@@ -54,7 +55,7 @@ async fn guests_end_before_their_leases_on_sqlite() {
     assert_eq!(host.events().await, ["a"]);
 }
 
-/// The same host goes on when the store is back.
+/// The same host continues when the store is back.
 #[tokio::test]
 async fn guests_end_before_their_leases_on_postgres() {
     let world = World::postgres();
@@ -70,7 +71,7 @@ async fn guests_end_before_their_leases_on_postgres() {
     assert_eq!(host.events().await, ["a"]);
 }
 
-/// A process that was stopped for longer than its leases last ends its guests before it hears of anything.
+/// A process that was suspended for longer than its leases ends its guests before it reads the store.
 #[tokio::test]
 async fn guests_end_when_their_host_slept_through_its_leases() {
     let world = World::postgres();
@@ -84,7 +85,7 @@ async fn guests_end_when_their_host_slept_through_its_leases() {
     assert_eq!(host.events().await, ["a"]);
 }
 
-/// Leases are lost while a claim is on its way: what it brings is nobody's, and is found.
+/// Leases are lost during a claim: no task works on the claimed item, and it is recovered.
 #[tokio::test]
 async fn a_claim_that_comes_when_leases_are_lost_is_put_back() {
     let world = World::postgres();
@@ -102,12 +103,13 @@ async fn a_claim_that_comes_when_leases_are_lost_is_put_back() {
     world.until_seen("dropped h1 a").await;
     drop(locked);
     world.until_seen("h1 store-back").await;
-    // Nothing tells of a claim whose attempts do not begin; where it is slow, time has to pass after it, too.
+    // No event reports a claim whose attempts do not start. If the claim is slow, time has to
+    // pass after it, too.
     world.until_passed(&host, "h1 recovered b").await;
     world.until_state(&host, "b", State::Resolved).await;
 }
 
-/// An attempt that ended while the store was away is written when it is back, not repeated.
+/// An attempt that ended during an outage is committed after it, not repeated.
 #[tokio::test]
 async fn an_outcome_waits_for_the_store() {
     let world = World::postgres();
@@ -132,7 +134,8 @@ fn goes_on() -> JobSpec {
     JobSpec { on_store_loss: OnStoreLoss::ContinueIdempotent, ..job() }
 }
 
-/// Its outcome is written when the store is back, although the lease ended long before: nobody else took the item.
+/// Its outcome is committed after the outage, although the lease ended long before: no other
+/// host took the item.
 #[tokio::test]
 async fn f12_a_job_that_says_so_goes_on_without_its_store() {
     let world = World::postgres();
@@ -158,7 +161,7 @@ async fn f12_a_job_that_says_so_goes_on_without_its_store() {
     assert_eq!(host.events().await, ["a"]);
 }
 
-/// A page that could not be written is asked for again, by the same host, when the store is back.
+/// The same host requests a page again after the outage if the page could not be written.
 #[tokio::test]
 async fn a_discovery_goes_on_after_an_outage() {
     let world = World::postgres();
@@ -184,7 +187,8 @@ async fn a_discovery_goes_on_after_an_outage() {
     world.until_seen("h1 ticked ran").await;
 }
 
-/// No database keeps a zero byte in a text: an outcome and a page that hold one fail alone, the outcome for good.
+/// No database stores a zero byte in a text. An outcome and a page that contain one fail
+/// alone, the outcome permanently.
 #[tokio::test]
 async fn what_the_database_refuses_fails_alone() {
     refused_alone(World::postgres()).await;

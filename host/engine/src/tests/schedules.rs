@@ -1,4 +1,4 @@
-//! Ticks become runs, runs become items, items become attempts.
+//! Ticks create runs, runs create items, items create attempts.
 
 use domain::flow::{Flow, Rate};
 use domain::item::State;
@@ -156,7 +156,7 @@ async fn runs_by_hand_follow_one_another(world: World) {
     assert_eq!(unknown.to_string(), "there is no job \"nobody\"");
 }
 
-/// Neither its instants nor what was started by hand, until it is resumed.
+/// Neither scheduled nor manual runs start until the job is resumed.
 async fn a_paused_job_begins_nothing(world: World) {
     world.script.finds(&["a"]);
     let host = world.host("h1", &[each_minute()]).await;
@@ -189,7 +189,7 @@ async fn an_instant_waits_for_the_open_run(world: World) {
     assert_eq!(host.ticks().await, "12:01:00Z ran\n12:02:00Z overlap\n12:03:00Z ran\n");
 }
 
-/// With a jitter, later than the schedule says, by the same span each time.
+/// A jitter delays each run of the job by the same offset.
 async fn a_job_begins_at_its_own_moment(world: World) {
     let mut job = each_minute();
     job.ticks.jitter = SignedDuration::from_secs(60);
@@ -205,7 +205,8 @@ async fn a_job_begins_at_its_own_moment(world: World) {
     assert_eq!(host.ticks().await, "12:01:00Z ran\n");
 }
 
-/// What runs ends as it began; what is due next goes by the new jobs; a job that is gone begins nothing.
+/// Running work ends under the old jobs, the next due instants follow the new ones, and a
+/// removed job starts nothing.
 async fn other_jobs_while_work_runs(world: World) {
     world.script.finds(&["a", "b"]);
     let gate = world.script.holds("a");

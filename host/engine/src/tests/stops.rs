@@ -1,4 +1,4 @@
-//! A clean shutdown loses nothing and counts nothing.
+//! An orderly stop loses no work and counts no failure.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn attempts_that_do_not_end_are_put_back(world: World) {
     let host = world.host_with("h1", std::slice::from_ref(&one), short).await;
     let run = host.trigger().await;
     world.until_seen("h1 begins b #1").await;
-    // From here on it is due later than the others: only its priority puts it first.
+    // `b` is now due later than the others: only its priority puts it first.
     world.advance(1);
     host.stop().await;
     assert!(world.seen.has("dropped h1 b"), "its future was dropped: {:?}", world.seen.lines());

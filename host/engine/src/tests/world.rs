@@ -1,4 +1,4 @@
-//! One story's databases, clock and hosts. Each host has a runtime of its own, so that it can be killed.
+//! Databases, clock and hosts of one test. Each host has its own runtime, so that it can be killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -28,14 +28,14 @@ use super::fake::{Fake, Script, Seen, TOPIC};
 use crate::feed::Happening;
 use crate::{Engine, EngineConfig, Identity};
 
-/// Longest wait for anything, in real time.
+/// Maximum wait for any condition, in real time.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Leases outlast every story that is not about them.
+/// Leases outlast every test that is not about them.
 const LEASE: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Nothing may depend on polling: a wake-up that is lost fails the story.
+/// No test may depend on polling: a lost wake-up makes the test fail.
 const POLL: Duration = Duration::from_secs(600);
 
-/// Tells each story on both databases.
+/// Runs each test on both databases.
 macro_rules! on_both {
     ($($story:ident),* $(,)?) => {
         mod sqlite {
@@ -87,7 +87,7 @@ impl World {
         self.host_with(name, jobs, |config| config).await
     }
 
-    /// A host that is called `name` has the same id each time.
+    /// A host with the same `name` has the same id each time.
     pub async fn host_with(
         &self,
         name: &'static str,
@@ -97,7 +97,7 @@ impl World {
         self.host_at("here", name, jobs, change).await.unwrap()
     }
 
-    /// A host whose data folder lies in `place`.
+    /// A host whose data folder is in `place`.
     pub async fn host_at(
         &self,
         place: &'static str,
@@ -120,7 +120,7 @@ impl World {
             Ok((store, Arc::new(engine)))
         });
         let started: Result<_, StoreError> = started.await.unwrap();
-        // A runtime must not be dropped in another one.
+        // A runtime must not be dropped inside another one.
         let (store, engine) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -141,7 +141,7 @@ impl World {
         Ok(Host { runtime: Some(runtime), store, engine })
     }
 
-    /// Looks again after each happening until there is something to see.
+    /// Calls `look` after each engine event until it returns a value.
     pub async fn until<T, F>(&self, what: &str, mut look: impl FnMut() -> F) -> T
     where
         F: Future<Output = Option<T>>,
@@ -165,7 +165,7 @@ impl World {
         self.until(line, || async { self.seen.has(line).then_some(()) }).await;
     }
 
-    /// Waits until as many lines as this begin so.
+    /// Waits until `count` lines have this prefix.
     pub async fn until_count(&self, start: &str, count: usize) {
         let what = format!("{count} times {start:?}");
         self.until(&what, || async { (self.seen.count(start) >= count).then_some(()) }).await;
@@ -182,7 +182,7 @@ impl World {
         self.until(&format!("run {run} to be {state}"), look).await
     }
 
-    /// Lets time pass, with all leases renewed, until there is this to see.
+    /// Lets time pass, with all leases renewed, until `line` was recorded.
     pub async fn until_passed(&self, host: &Host, line: &str) {
         let passed = async {
             while !self.seen.has(line) {
@@ -195,12 +195,13 @@ impl World {
         }
     }
 
-    /// Until the host's leases were renewed at this time of the clock. Nothing tells of it: the store is asked.
+    /// Waits until the host's leases were renewed at the present time of the clock. There is no notification
+    /// for it, so the store is polled.
     pub async fn until_renewed(&self, host: &Host) {
         self.until_renewed_lately(host, SignedDuration::ZERO).await;
     }
 
-    /// Until the host's leases were renewed no longer ago than this.
+    /// Waits until the host's last renewal is no older than `ago`.
     pub async fn until_renewed_lately(&self, host: &Host, ago: SignedDuration) {
         let since = self.clock.now() - ago;
         let renewed = async {
@@ -221,11 +222,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Ends at once, as with `kill -9`: nothing more is said to the store. It is gone when this returns: a process
-    /// that was killed does not hear that another one is there.
+    /// Ends the host at once, as with `kill -9`: it sends nothing more to the store. The host has ended when
+    /// this returns, because a killed process cannot notice that another one has started.
     pub fn crash(mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Of another thread, since this one may not wait.
+            // On another thread, because this one may not block.
             let end = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE));
             end.join().unwrap();
         }
@@ -249,7 +250,7 @@ impl Host {
         self.store.item("job", key).await.unwrap()
     }
 
-    /// How attempts of `key` ended, oldest first: number, verdict, and when they began.
+    /// The results of the attempts of `key`, oldest first: number, verdict and start.
     pub async fn attempts(&self, key: &str) -> String {
         let mut attempts = self.store.attempts("job", key, 100).await.unwrap();
         attempts.reverse();
@@ -269,7 +270,7 @@ impl Host {
         ticks.iter().map(line).collect()
     }
 
-    /// Keys of the events that were committed, in order of the keys.
+    /// Keys of the committed events, in order of the keys.
     pub async fn events(&self) -> Vec<String> {
         let events = self.store.events_pending(Some(TOPIC), 10_000).await.unwrap();
         let mut keys: Vec<String> = events.into_iter().map(|event| event.key).collect();
@@ -284,7 +285,7 @@ impl Drop for Host {
     }
 }
 
-/// A time on the day of the stories.
+/// A time on the day of the tests.
 pub fn at(time: &str) -> Timestamp {
     format!("2026-11-20T{time}Z").parse().unwrap()
 }
@@ -298,7 +299,7 @@ pub fn job_name() -> JobName {
     "job".parse().unwrap()
 }
 
-/// Started by hand; minutes between attempts double up to an hour; no bound of attempts.
+/// A manual job. The backoff doubles from one minute up to an hour; attempts are not limited.
 pub fn job() -> JobSpec {
     let retry = RetryPolicy {
         base: SignedDuration::from_mins(1),
@@ -340,7 +341,7 @@ fn line(host: &str, happening: &Happening) -> String {
     }
 }
 
-/// A database of its own on the server of `TIDEMILL_TEST_POSTGRES`, dropped at the end.
+/// A separate database on the server of `TIDEMILL_TEST_POSTGRES`, dropped at the end.
 pub struct Database {
     server: String,
     name: String,
@@ -362,7 +363,7 @@ impl Database {
         format!("{server}/{}", self.name)
     }
 
-    /// Ends every connection, and refuses new ones.
+    /// Ends every connection and refuses new ones.
     pub fn cut_off(&self) {
         let name = &self.name;
         self.psql(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
@@ -375,7 +376,7 @@ impl Database {
         self.psql(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name));
     }
 
-    /// Items can be read, and not be written, until this is dropped.
+    /// Lets items be read but not written until the result is dropped.
     pub fn lock_items(&self) -> Locked {
         let url = self.url();
         let mut psql = Command::new("psql");
@@ -391,7 +392,7 @@ impl Database {
         Locked { psql }
     }
 
-    /// Until a statement that begins so waits for a lock.
+    /// Waits until a statement with this prefix waits for a lock.
     pub async fn until_waits(&self, statement: &str) {
         let waits = format!(
             "SELECT FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock' AND query LIKE '{statement}%'",
@@ -402,7 +403,7 @@ impl Database {
                 PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot(); END LOOP; RAISE 'none waits'; END $$"
         );
         let server = self.server.clone();
-        // Connections of the host may have been made by this thread, and need it.
+        // Connections of the host may have been opened by this thread and need it.
         tokio::task::spawn_blocking(move || psql(&server, &wait)).await.unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! Who asks. Once there are tokens, whatever changes something needs one.
+//! Authentication. As soon as a token exists, every request that changes data needs one.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use super::AppState;
 use super::error::ApiError;
 
-/// Who changes something while there are no tokens: somebody on this machine.
+/// The actor of changes while there are no tokens: a user of this machine.
 const LOCAL: &str = "local";
 
-/// The name of the token that the request came with.
+/// The name of the request's token.
 #[derive(Debug, Clone)]
 pub struct Actor(pub String);
 
@@ -31,7 +31,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Actor {
     }
 }
 
-/// Stands before every request, behind the guard.
+/// Middleware that authenticates requests that change data, after the `guard`.
 pub async fn check(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
@@ -65,7 +65,7 @@ async fn identify(state: &AppState, headers: &HeaderMap) -> Result<Actor, ApiErr
     }
 }
 
-/// What is stored of a token. It is as random as a key, so that one plain hash is enough.
+/// The stored form of a token. A token is as random as a key, so a plain hash is sufficient.
 pub fn hash(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Alerts: what a person should look at, and that a person has.
+//! Alerts for people: lists and acknowledgements.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -24,7 +24,7 @@ pub fn router() -> Router<AppState> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Filter {
-    /// Only those that nobody has acknowledged.
+    /// Only alerts that are not acknowledged.
     open: Option<bool>,
     limit: Option<u32>,
 }
@@ -59,7 +59,7 @@ fn view(found: AlertView) -> Alert {
         key: alert.key,
         severity: alert.severity.to_string(),
         message: alert.message,
-        // A plugin may have left what is no JSON: then it is shown as the text that it is.
+        // A plugin may have written invalid JSON: it is shown as a text.
         metadata: if alert.metadata.is_empty() {
             RawValue::NULL.to_owned()
         } else {

@@ -1,4 +1,4 @@
-//! Batches: items that someone hands in together, and follows together.
+//! Batches: items that a client submits together and tracks together.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ async fn list(
     Ok(Json(Batches { batches: batches.into_iter().map(view).collect() }))
 }
 
-/// What still tries, of all batches: the oldest first.
+/// Waiting, running and awaiting items of all batches, the oldest first.
 async fn open(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,

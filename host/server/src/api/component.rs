@@ -1,4 +1,4 @@
-//! A component as a request's body, and its signature in a header.
+//! A component as the body of a request, with its signature in a header.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ pub const KIND: &str = "application/wasm";
 /// The text of the file `NAME.wasm.minisig`, in base64.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("tidemill-signature");
 
-/// How long a component may take to come in: others wait for its turn to end.
+/// Time limit for receiving a component: other uploads wait for this one.
 const SENT_WITHIN: Duration = Duration::from_secs(30);
 
-/// Whose turn it is: components are large and are compiled, so that one is looked at at a time.
+/// Limits uploads to one at a time: components are large and are compiled.
 #[derive(Clone)]
 pub struct Turn(Arc<Semaphore>);
 
@@ -39,7 +39,7 @@ impl Turn {
 pub struct Component {
     pub bytes: Vec<u8>,
     pub signature: Option<String>,
-    /// Given back when the request is answered.
+    /// Released when the request is answered.
     pub turn: OwnedSemaphorePermit,
 }
 
@@ -50,7 +50,7 @@ impl FromRequest<AppState> for Component {
         check_kind(request.headers())?;
         let signature = signature(request.headers())?;
         let bytes_max = state.sandbox.component_bytes_max();
-        // Told before the body is sent, if its sender waits to be told.
+        // Refused before the body is sent, if the client waits for `100 Continue`.
         if length(request.headers()).is_some_and(|length| length > bytes_max as u64) {
             return Err(too_large(bytes_max));
         }
@@ -71,7 +71,7 @@ pub fn is_component(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case(KIND)
 }
 
-/// A page of another site could send anything else without asking.
+/// A page of another site can send other content types without a preflight request.
 fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
     if is_component(headers) {
         return Ok(());
@@ -88,7 +88,7 @@ fn signature(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     text.map(Some).ok_or_else(bad)
 }
 
-/// The length of a body, if its sender says it.
+/// The length of a body, if the client declares it.
 pub fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -1,4 +1,5 @@
-//! Settings of jobs, changed while they run: stored, in effect on all hosts within a second or two, until cleared.
+//! Settings of jobs that are changed at run time: stored, in effect on all hosts within a second
+//! or two, until cleared.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,7 @@ pub fn router() -> Router<AppState> {
 struct Change {
     #[serde(default)]
     set: BTreeMap<String, Box<RawValue>>,
-    /// `*` is all of them.
+    /// `*` clears all keys.
     #[serde(default)]
     clear: Vec<String>,
 }
@@ -45,7 +46,7 @@ async fn list(
     Ok(Json(of(job.name.as_str(), state.store.edits().await?)))
 }
 
-/// Checked together with all that is in effect; one mistake, and nothing changes.
+/// Checked together with the whole configuration in effect. A single mistake rejects the request.
 async fn edit(
     State(state): State<AppState>,
     Segments(name): Segments<String>,
@@ -86,7 +87,7 @@ fn of(job: &str, edits: Vec<Edit>) -> Edits {
     Edits { edits: own.map(setting).collect() }
 }
 
-/// What is to be set and cleared, as the store takes it.
+/// Converts the keys to set and to clear to the form of the store.
 fn changes(change: Change, job: &str, stored: &[Edit]) -> Result<Vec<(String, Option<String>)>, ApiError> {
     let mut changes = BTreeMap::new();
     for key in change.clear {

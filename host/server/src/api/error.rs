@@ -1,4 +1,4 @@
-//! Every refusal, as `application/problem+json` with a code that stays.
+//! Error responses, as `application/problem+json` with a stable code.
 
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -8,7 +8,7 @@ use store::StoreError;
 
 use super::types::Problem;
 
-/// Seconds after which a client may try again while the store is away.
+/// Seconds after which a client may retry while the store is unavailable.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 static UNAVAILABLE: Seldom = Seldom::new();
@@ -18,7 +18,7 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     detail: String,
-    /// The state that stood in the way of a change.
+    /// The state that conflicts with the requested change.
     state: Option<String>,
 }
 
@@ -99,7 +99,7 @@ pub async fn no_such_path(uri: Uri) -> ApiError {
     ApiError::not_found(format!("there is nothing at {}", uri.path()))
 }
 
-/// The `Allow` header beside it comes from the router.
+/// The router adds the `Allow` header.
 pub async fn no_such_method(method: Method, uri: Uri) -> ApiError {
     let detail = format!("{} does not answer to {method}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)

@@ -1,5 +1,5 @@
-//! What happens, as it happens: one JSON document per event. A client that is too slow is cut off,
-//! so that it reads the lists again; nobody is made to wait for it.
+//! A live stream of engine events, one JSON document per event. A client that is too slow is disconnected, so
+//! that it reads the lists again; it delays no other client.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::error::ApiError;
 pub(crate) const STREAMS_MAX: usize = 64;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// Places for streams: each holds its permit until it ends.
+/// Permits for streams: each stream holds one until it ends.
 #[derive(Clone)]
 pub(crate) struct Streams(Arc<Semaphore>);
 
@@ -67,7 +67,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// The next happening; none once the host stops, or some were missed.
+    /// The next event; `None` when the host stops or when events were missed.
     async fn next(&mut self) -> Option<Happening> {
         tokio::select! {
             () = self.stopping.cancelled() => None,

@@ -1,4 +1,4 @@
-//! Query, path and body, with refusals in our own words and never a 5xx.
+//! Extractors for query, path and body, with the API's own error texts and never a 5xx.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -14,7 +14,7 @@ use super::component::length;
 use super::error::ApiError;
 use super::{LIMIT_DEFAULT, LIMIT_MAX};
 
-/// The query, with unknown and doubled names refused by its type.
+/// The query; its type refuses unknown and repeated names.
 pub struct Params<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -42,8 +42,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     }
 }
 
-/// A JSON body; nothing at all stands for an empty object. Its content type must say JSON:
-/// a page of another site could send anything else without asking.
+/// A JSON body; an empty body is an empty object. The content type must be JSON, because a page of another
+/// site can send other types without a preflight request.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -56,7 +56,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
         });
         let has_kind = kind.is_some();
-        // Refused before the body is sent, if its sender waits for that.
+        // Refused before the body is sent, if the client waits for `100 Continue`.
         if length(request.headers()).is_some_and(|length| length > super::BODY_BYTES_MAX as u64) {
             return Err(ApiError::too_large());
         }
@@ -73,7 +73,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// The framework's text names the field; its introduction says nothing.
+/// The framework's text without its introduction; the rest names the field.
 fn reason(text: &str) -> &str {
     let introductions = [
         "Failed to deserialize query string: ",
@@ -90,7 +90,7 @@ pub fn unreadable(rejection: BytesRejection) -> ApiError {
     ApiError::bad_body(rejection.body_text())
 }
 
-/// The query of a list that has no other choice than its length.
+/// The query of a list whose only parameter is its length.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Most {
@@ -103,12 +103,12 @@ impl Most {
     }
 }
 
-/// How many entries a list has: what was asked for, within bounds.
+/// The number of entries of a list: the requested number, within bounds.
 pub fn limit(asked: Option<u32>) -> u32 {
     asked.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
 }
 
-/// A text for people, as it is kept: hidden characters are made visible.
+/// A text for people in its stored form: hidden characters are made visible.
 pub fn text(what: &str, text: &str) -> Result<String, ApiError> {
     match text.contains('\0') {
         true => Err(ApiError::bad_body(format!("{what}: a zero byte cannot be stored"))),

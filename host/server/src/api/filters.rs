@@ -1,4 +1,4 @@
-//! What lists are filtered by: jobs and states, in the words that are stored and in those that are shown.
+//! Filters of lists: jobs and states, by their stored and their displayed names.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::AppState;
 use super::error::ApiError;
 use crate::config::nearest;
 
-/// Words for the states of items. Those of one line mean the same.
+/// Names of the states of items. Names on one line are synonyms.
 const STATES: [(&[&str], Shown); 8] = [
     (&["pending"], Shown::Pending),
     (&["retrying"], Shown::Retrying),
@@ -23,7 +23,7 @@ const STATES: [(&[&str], Shown); 8] = [
     (&["abandoned"], Shown::State(State::Abandoned)),
 ];
 
-/// The state that a filter names, as it is stored or as it is shown.
+/// Parses the state in a filter, by its stored or its displayed name.
 pub fn state(text: &str) -> Result<Shown, ApiError> {
     let word = text.trim().to_lowercase().replace(['-', ' '], "_");
     let found = STATES.iter().find(|(words, _)| words.contains(&word.as_str()));
@@ -36,14 +36,14 @@ pub fn state(text: &str) -> Result<Shown, ApiError> {
     })
 }
 
-/// A job of this host's configuration.
+/// Finds a job of this host's configuration.
 pub fn known(state: &AppState, name: &str) -> Result<Arc<JobSpec>, ApiError> {
     let jobs = state.engine.jobs();
     let job = jobs.iter().find(|known| known.name.as_str() == name).cloned();
     job.ok_or_else(|| no_job(name, &jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>()))
 }
 
-/// Refuses a job that no host was ever configured with: an empty list would say that it has nothing.
+/// Refuses a job that no host was ever configured with: an empty list would suggest that the job exists.
 pub async fn check_job(state: &AppState, name: &str) -> Result<(), ApiError> {
     if state.engine.jobs().iter().any(|job| job.name.as_str() == name) {
         return Ok(());
@@ -55,7 +55,8 @@ pub async fn check_job(state: &AppState, name: &str) -> Result<(), ApiError> {
     Err(no_job(name, &stored.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
-/// Refuses a topic that no job of this host may publish to: an empty list would say that nothing was published.
+/// Refuses a topic that no job of this host may publish to: an empty list would suggest
+/// that the topic exists.
 pub fn check_topic(state: &AppState, topic: &str) -> Result<(), ApiError> {
     let jobs = state.engine.jobs();
     let granted = jobs.iter().flat_map(|job| job.grants.topics.iter().map(String::as_str));
@@ -71,7 +72,7 @@ pub fn no_job(name: &str, known: &[&str]) -> ApiError {
     ApiError::not_found(format!("there is no job {name:?}{}", meant(name, known)))
 }
 
-/// The word that a misspelt one is meant to be, as the end of a sentence; empty if none is near.
+/// A suggestion for a misspelt word, as the end of a sentence; empty if no known word is similar.
 pub fn meant(word: &str, known: &[&str]) -> String {
     nearest(word, known).map_or(String::new(), |near| format!("; did you mean {near:?}?"))
 }

@@ -1,5 +1,5 @@
-//! What stands before every request. The server is on loopback and has no accounts, so what threatens it
-//! are other pages in the same browser: names that were rebound to loopback, and forms sent across sites.
+//! Host check of every request. The server listens on loopback and has no accounts, so the threat is other
+//! pages in the same browser: names that were rebound to loopback, and forms sent across sites.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 
-/// No inline script or style, nothing from elsewhere, no frame around it.
+/// No inline script or style, no content of other origins, no embedding in frames.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -36,7 +36,7 @@ pub async fn check(State(listen): State<SocketAddr>, request: Request, next: Nex
 fn refuse(listen: SocketAddr, request: &Request) -> Option<ApiError> {
     let headers = request.headers();
     let host = text(headers, header::HOST);
-    // A request line with a whole address names a host of its own, and some proxies believe it.
+    // A request line with an absolute address names a host, too, and some proxies use it.
     let named = request.uri().authority().map(|authority| authority.as_str());
     let allowed =
         host.is_some_and(|host| is_ours(host, listen)) && named.is_none_or(|named| is_ours(named, listen));
@@ -55,7 +55,7 @@ fn refuse(listen: SocketAddr, request: &Request) -> Option<ApiError> {
     None
 }
 
-/// Loopback by name or number, whatever the port (it may be forwarded), or the address that is listened on.
+/// Loopback by name or number, with any port (it may be forwarded), or the listening address.
 fn is_ours(host: &str, listen: SocketAddr) -> bool {
     if host.parse::<SocketAddr>().is_ok_and(|address| address == listen) {
         return true;
@@ -69,7 +69,7 @@ fn is_ours(host: &str, listen: SocketAddr) -> bool {
     port_is_one && name_is_ours
 }
 
-/// Browsers say where a request comes from in at least one of two headers; other clients in none.
+/// Browsers send the origin of a request in at least one of two headers; other clients send neither.
 fn is_cross_site(headers: &HeaderMap, host: &str) -> bool {
     let from_elsewhere = match text(headers, HeaderName::from_static("sec-fetch-site")) {
         Some(site) => site != "same-origin" && site != "none",
@@ -82,7 +82,7 @@ fn is_cross_site(headers: &HeaderMap, host: &str) -> bool {
     from_elsewhere || other_origin
 }
 
-/// The header's text, if it is there once and readable.
+/// The header's text, if the header occurs once and is readable.
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

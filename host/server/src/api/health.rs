@@ -1,4 +1,5 @@
-//! For supervisors: `/healthz` says that the process answers, `/readyz` whether the host can work.
+//! Probes for supervisors: `/healthz` returns whether the process answers, `/readyz` whether
+//! the host can work.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -25,7 +26,7 @@ async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
 
 const READY: &str = "ready";
 
-/// The host's health, as it is answered.
+/// The host's health in the form of the API.
 pub async fn health_of(state: &AppState) -> Health {
     let problems = health::problems(state).await;
     let status = if health::is_ready(&problems) { READY } else { "not-ready" };

@@ -1,5 +1,5 @@
-//! The `Idempotency-Key` header: a request that changes something and has one can be sent again, and is carried out once.
-//! Source: draft-ietf-httpapi-idempotency-key-header-07.
+//! The `Idempotency-Key` header: a request that changes data and has a key can be sent again, and is carried
+//! out once. Source: draft-ietf-httpapi-idempotency-key-header-07.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, Request, State};
@@ -16,14 +16,14 @@ use super::error::ApiError;
 use super::extract::unreadable;
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that the answer is a stored one.
+/// Marks a stored response.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const KEY_CHARS_MAX: usize = 255;
-/// Largest answer that is remembered.
+/// Largest response that is stored.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Stands before every request, behind the actor. Components have bodies of their own size: what takes one calls
-/// [`carry_out`] itself.
+/// Middleware for every request, after authentication. Components have their own limit on the body, so
+/// handlers of components call [`carry_out`] themselves.
 pub async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST || is_component(request.headers()) {
         return next.run(request).await;
@@ -46,7 +46,7 @@ pub async fn check(State(state): State<AppState>, request: Request, next: Next) 
     carry_out(&state, keyed, work).await
 }
 
-/// Carries a request out, or answers as it was answered before.
+/// Carries out a request, or returns the response to the same request before.
 pub async fn carry_out(state: &AppState, keyed: Keyed<'_>, work: impl Future<Output = Response>) -> Response {
     let mut fresh = None;
     let work = async {
@@ -98,7 +98,7 @@ fn replay(answer: Answer) -> Response {
     response
 }
 
-/// SHA-256 of all that a request asks for, in hexadecimal. Each part is preceded by its length.
+/// SHA-256 over all parts of a request, in hexadecimal. Each part is preceded by its length.
 pub fn sha256(head: &[&str], body: &[u8]) -> String {
     let mut hasher = Sha256::new();
     for part in head.iter().map(|part| part.as_bytes()).chain([body]) {
@@ -108,7 +108,7 @@ pub fn sha256(head: &[&str], body: &[u8]) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The key, if there is one: a quoted string, as the draft asks for, or bare, as many clients send it.
+/// The key, if there is one: a quoted string, as the draft requires, or bare, as many clients send it.
 pub fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -126,7 +126,7 @@ pub fn key_of(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     })
 }
 
-/// What stands between the quotes, of which the first is gone already.
+/// The content of a quoted string, after its opening quote.
 fn unquoted(text: &str) -> Option<String> {
     let (mut key, mut chars) = (String::new(), text.chars());
     loop {

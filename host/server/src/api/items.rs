@@ -1,4 +1,4 @@
-//! Items, their attempts, and what a person decides about them.
+//! Items, their attempts, and the decisions of people on them.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -17,7 +17,7 @@ use super::{filters, waits};
 
 /// Attempts that are shown with their item.
 const ATTEMPTS_SHOWN: u32 = 100;
-/// Longest note of a person.
+/// Maximum length of a person's note.
 const NOTES_BYTES_MAX: usize = 4 << 10;
 
 pub fn router() -> Router<AppState> {

@@ -1,4 +1,4 @@
-//! Jobs: what is configured, whether it can run, and a start by hand.
+//! Jobs: their configuration, whether they can run, and manual starts.
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -77,7 +77,7 @@ async fn trigger(
     Ok(response)
 }
 
-/// An item as if a discovery had found it: also how one stuck thing is recovered by hand.
+/// Adds an item as if a discovery had found it. This is also the way to recover a single case manually.
 async fn add_item(
     State(state): State<AppState>,
     Segments(name): Segments<String>,

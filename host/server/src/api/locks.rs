@@ -1,4 +1,4 @@
-//! Named locks: those that jobs hold, and those that somebody outside takes for a time.
+//! Named locks: those that jobs hold, and those that an external client takes for a limited time.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -30,7 +30,7 @@ const TTL_MAX: SignedDuration = LOCK_TIME_MAX;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct After {
-    /// The name before the first one that is wanted.
+    /// The list continues after this name.
     after: Option<String>,
     limit: Option<u32>,
 }
@@ -51,7 +51,7 @@ struct Renew {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Release {
-    /// Without it, whoever holds the lock loses it.
+    /// Without a token, the current holder loses the lock.
     token: Option<i64>,
 }
 

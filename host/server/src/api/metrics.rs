@@ -1,4 +1,4 @@
-//! `/metrics` in Prometheus's text format: what the engine counted, and what the store holds now.
+//! `/metrics` in Prometheus's text format: the engine's metrics, and gauges of the store's present contents.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -21,17 +21,17 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Upper bounds of the histograms, from a no-op component to the longest wall time.
 const SECONDS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0];
 
-/// At 10,000 attempts a second they take some MiB until then.
+/// At 10,000 attempts a second, the samples of one period take some MiB.
 const COUNT_PERIOD: Duration = Duration::from_secs(5);
 
-/// As people see them: `waiting` is told apart by whether it was ever tried.
+/// As displayed: `waiting` is divided by whether the item was ever attempted.
 const STATES: [&str; 7] =
     ["pending", "retrying", "running", "awaiting", "resolved", "manual_required", "abandoned"];
 
-/// One for the process, as the recorder is.
+/// One per process, like the recorder.
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Has everything that is counted from now on kept for `/metrics`.
+/// Installs the recorder: metrics are kept for `/metrics` from now on.
 pub fn install() {
     RECORDER.get_or_init(|| {
         let mut builder = PrometheusBuilder::new();
@@ -46,8 +46,8 @@ pub fn install() {
     });
 }
 
-/// Until the stop. What is measured is kept one by one until it is counted into its buckets; where nobody asks for the
-/// figures, that is now and then.
+/// Runs until the stop. The recorder keeps each sample until it is added to its bucket. This loop does that
+/// periodically, in case `/metrics` is not requested.
 pub async fn count(stop: CancellationToken) {
     let Some(handle) = RECORDER.get().and_then(Option::as_ref) else { return };
     while tokio::time::timeout(COUNT_PERIOD, stop.cancelled()).await.is_err() {
@@ -64,7 +64,7 @@ async fn show(State(state): State<AppState>) -> Result<impl IntoResponse, ApiErr
     let handle = RECORDER.get().and_then(Option::as_ref).ok_or_else(none)?;
     health(&state).await;
     tasks(&state);
-    // While the store is away, the rest is shown as it was last known.
+    // While the store is unavailable, the other metrics show their last known values.
     if let Ok(Err(error)) = tokio::time::timeout(ANSWER_TIME_MAX, gauges(&state)).await {
         tracing::debug!(?error, "items are not counted");
     }
@@ -72,7 +72,7 @@ async fn show(State(state): State<AppState>) -> Result<impl IntoResponse, ApiErr
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render()))
 }
 
-/// Whether the host can work, and what keeps it from that.
+/// Whether the host can work, and the problems that prevent it.
 async fn health(state: &AppState) {
     let problems = problems(state).await;
     metrics::gauge!("tidemill_ready").set(if is_ready(&problems) { 1.0 } else { 0.0 });
@@ -82,7 +82,7 @@ async fn health(state: &AppState) {
     }
 }
 
-/// What other places count.
+/// Counters that other modules maintain.
 fn tasks(state: &AppState) {
     for task in state.store.tasks().status() {
         metrics::counter!("tidemill_task_panics_total", "task" => task.name).absolute(task.failures);
@@ -90,12 +90,12 @@ fn tasks(state: &AppState) {
     metrics::counter!("tidemill_log_lines_dropped_total").absolute(telemetry::dropped());
 }
 
-/// What is looked up when it is asked for.
+/// Gauges that are read from the store at each request.
 async fn gauges(state: &AppState) -> Result<(), ApiError> {
     let counts = state.store.item_counts().await?;
     for job in state.engine.jobs().iter() {
         for shown in STATES {
-            // A state that nothing is in any more has to go back to 0.
+            // A state without items has to return to 0.
             let own = counts.iter().find(|count| count.job == job.name && count.state == shown);
             let items = own.map_or(0, |count| count.items);
             let labels = [("job", job.name.to_string()), ("state", shown.to_owned())];

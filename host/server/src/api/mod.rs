@@ -1,5 +1,5 @@
-//! The HTTP API: one file per resource, each with its `router()`. [`guard`] stands before all of them,
-//! [`error`] says how every refusal looks, [`types`] is what goes over the wire.
+//! The HTTP API: one file per resource, each with its `router()`. [`guard`] checks all requests, [`error`]
+//! defines the form of error responses, and [`types`] contains the request and response types.
 
 mod actor;
 mod alerts;
@@ -54,11 +54,11 @@ pub(crate) use self::path::path;
 
 /// Largest body of a request that is read.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// Entries of a list: without `limit`, and at most.
+/// Entries of a list: the default without `limit`, and the maximum.
 pub const LIMIT_DEFAULT: u32 = 50;
 pub const LIMIT_MAX: u32 = 500;
 
-/// What the handlers see of the running host.
+/// The parts of the running host that the handlers use.
 #[derive(Clone)]
 pub struct AppState {
     pub config: Arc<Live>,
@@ -67,13 +67,13 @@ pub struct AppState {
     pub sandbox: Arc<sandbox::Sandbox>,
     pub versions: Arc<SharedVersions>,
     pub clock: Clock,
-    /// The address that is really listened on: its port is part of the allowed `Host`.
+    /// The actual listening address: its port is part of the allowed `Host`.
     pub listen: SocketAddr,
-    /// Ends the streams of events, which would keep a graceful stop waiting for ever.
+    /// Ends the event streams, which would otherwise block an orderly stop for ever.
     pub stopping: CancellationToken,
 }
 
-/// The API and the page, behind the guard.
+/// The API and the page, behind the `guard`.
 pub fn router(state: AppState) -> Router {
     let streams = Streams::new(STREAMS_MAX);
     let pages = Pages::new();

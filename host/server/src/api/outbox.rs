@@ -1,4 +1,5 @@
-//! Events for the world outside: read, handled, then taken. What is not taken comes again.
+//! Events for external consumers: read, handled, then acknowledged. An event that is not
+//! acknowledged is returned again.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -33,7 +34,7 @@ async fn list(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Outbox>, ApiError> {
     let events = state.store.events_pending(filter.topic.as_deref(), limit(filter.limit)).await?;
-    // Events of a topic that was granted before are still listed.
+    // Events of a topic that is no longer granted are still listed.
     if let (true, Some(topic)) = (events.is_empty(), &filter.topic) {
         check_topic(&state, topic)?;
     }

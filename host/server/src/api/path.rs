@@ -1,6 +1,6 @@
-//! Addresses of the API, for those who ask it: the command line and the page.
+//! Paths of the API for its clients: the command line and the page.
 
-/// `/api/v1/…` with each segment escaped: an item's key can hold anything.
+/// `/api/v1/…` with each segment escaped: an item's key can contain any character.
 pub fn path(segments: &[&str]) -> String {
     segments.iter().fold("/api/v1".to_owned(), |path, segment| format!("{path}/{}", escape(segment)))
 }
@@ -12,7 +12,7 @@ fn escape(segment: &str) -> String {
         if keep(byte) {
             escaped.push(char::from(byte));
         } else {
-            // A dot too: "." and ".." would be taken out of the path.
+            // A dot is escaped, too: "." and ".." would be removed from the path.
             escaped.push_str(&format!("%{byte:02X}"));
         }
     }

@@ -55,15 +55,15 @@ fn view(version: PluginVersion) -> Plugin {
     }
 }
 
-/// Versions of one plugin that are shown, and looked through for one that is meant.
+/// Versions of one plugin that are listed, and searched for a digest.
 const VERSIONS_MAX: u32 = 100;
-/// Digits that are enough to name a version.
+/// Minimum number of digits to identify a version.
 const DIGITS_MIN: usize = 6;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
-    /// Its digest, or the first digits of it.
+    /// The version's digest, or its first digits.
     pub digest: String,
 }
 
@@ -84,7 +84,7 @@ async fn pin(
     pinned(&state, &plugin, digest, &actor).await
 }
 
-/// The plugin, and the version that the first digits mean.
+/// The plugin, and the version that the first digits identify.
 pub async fn named_version(
     state: &AppState,
     plugin: &str,
@@ -99,7 +99,7 @@ fn digest_of(version: &KnownVersion) -> Result<Digest, ApiError> {
     version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))
 }
 
-/// The version of this digest, or of one that begins so.
+/// The version with this digest, or with a digest that starts with these digits.
 async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<KnownVersion, ApiError> {
     let known = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
     let digest = digest.to_ascii_lowercase();
@@ -116,7 +116,7 @@ async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<Kn
     }
 }
 
-/// To the version that ran before the one that runs.
+/// Rolls back to the version that ran before the active one.
 async fn roll_back(
     State(state): State<AppState>,
     Segments(plugin): Segments<String>,
@@ -134,7 +134,7 @@ async fn roll_back(
     }
 }
 
-/// The one that ran last of those that were decided for, beside the one that is now.
+/// The version released last, except the active one.
 async fn before<'a>(
     state: &AppState,
     plugin: &PluginName,

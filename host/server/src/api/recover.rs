@@ -1,4 +1,4 @@
-//! Recovery by hand, and what every job can be asked about itself.
+//! Manual recovery, and self-checks of every job.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -20,7 +20,7 @@ pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/recover", post(recover)).route("/api/v1/doctor", get(doctor))
 }
 
-/// Puts back whatever lost its lease now, instead of in a few seconds.
+/// Puts back all work whose lease has expired now, instead of in a few seconds.
 async fn recover(
     State(state): State<AppState>,
     actor: Actor,
@@ -36,14 +36,14 @@ async fn recover(
     Ok(Json(Recovered { items: items.collect() }))
 }
 
-/// Answers while the store is away, too: then that is what there is to say.
+/// Answers while the store is unavailable, too, and then reports that.
 async fn doctor(State(state): State<AppState>) -> Json<Doctor> {
     let health = health_of(&state).await;
     let now = state.clock.now();
     let mut jobs = Vec::new();
     for job in state.engine.jobs().iter() {
         let asked = tokio::time::timeout(ANSWER_TIME_MAX, state.store.heartbeat(&job.name));
-        // One answer that is late is enough.
+        // One late answer is enough to stop.
         let Ok(last) = asked.await else { break };
         jobs.push(self_check(job, last, now));
     }
@@ -62,7 +62,7 @@ async fn clock(state: &AppState) -> Answered {
     }
 }
 
-/// What tells that a clock was ahead, if anything does.
+/// The evidence that a clock was ahead, if there is any.
 async fn clock_trouble(state: &AppState) -> Result<Option<String>, StoreError> {
     if let Some(ahead) = state.store.clock_ahead(state.clock.now()).await? {
         return Ok(Some(format!("the store has times {ahead:#} after the present: a clock was ahead")));

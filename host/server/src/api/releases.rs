@@ -1,4 +1,4 @@
-//! Which version of a plugin is to run, where a person decides instead of the host.
+//! Manual release decisions about the versions of a plugin.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,7 +23,8 @@ pub fn router() -> Router<AppState> {
         .route("/api/v1/plugins/{plugin}/retire", post(retire))
 }
 
-/// What waits goes on: to its share of the items, or to all of them; what is in quarantine may come back.
+/// A waiting version proceeds to its share of the items, or to all of them; a quarantined
+/// version may come back.
 async fn approve(
     State(state): State<AppState>,
     Segments(plugin): Segments<String>,
@@ -55,7 +56,7 @@ struct WhichAndWhy {
     reason: String,
 }
 
-/// A version does not come back by itself.
+/// A quarantined version does not come back automatically.
 async fn quarantine(
     State(state): State<AppState>,
     Segments(plugin): Segments<String>,
@@ -74,7 +75,7 @@ async fn quarantine(
     Ok(Json(versions_of(&state, &plugin).await?))
 }
 
-/// No version runs any more, on no host, until a new one is found or one is promoted.
+/// No version runs on any host until a new one is found or one is promoted.
 async fn retire(
     State(state): State<AppState>,
     Segments(plugin): Segments<String>,

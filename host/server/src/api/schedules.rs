@@ -1,4 +1,4 @@
-//! Schedules: what became of due instants, pauses, and what a cron text would do.
+//! Schedules: the results of due instants, pauses, and a preview of a cron text.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -101,7 +101,7 @@ async fn set(
     Ok(Json(Paused { paused, changed, still_paused, detail }))
 }
 
-/// Refused while all jobs are paused: the job would remain paused.
+/// Refused while all jobs are paused, because the job would remain paused.
 async fn resume_one(state: &AppState, job: &JobName, actor: &Actor) -> Result<bool, ApiError> {
     if let Some(all) = state.store.pauses().await?.of_all() {
         let detail = format!("job {job} remains paused, and nothing has changed: {}", all_paused(all));

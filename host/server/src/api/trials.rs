@@ -1,4 +1,4 @@
-//! Versions that are handed in: tried on attempts that were, or kept for all hosts.
+//! Submitted versions: replayed on past attempts, or stored for all hosts.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use super::plugins::{named, of};
 use super::types::{self, Replay};
 use crate::replay::{Replayer, summary, version};
 
-/// Attempts of a replay: without `last`, and at most.
+/// Attempts of a replay: the default without `last`, and the maximum.
 const LAST_DEFAULT: u32 = 20;
 const LAST_MAX: u32 = 200;
 
@@ -91,7 +91,8 @@ async fn replay(
     }))
 }
 
-/// With a key, an upload can be sent again as any POST can: its body has a size of its own, so it is read here.
+/// With a key, an upload can be sent again like any POST. Its body has its own limit, so the
+/// key is handled here.
 async fn upload(
     State(state): State<AppState>,
     Segments(plugin): Segments<String>,
@@ -109,7 +110,8 @@ async fn upload(
     Ok(carry_out(&state, keyed, work).await)
 }
 
-/// The version is kept, and takes the way of a new file in a plugins folder: to a trial, to its approval, or in use.
+/// Stores the version and treats it as a new file in a plugins folder: it goes to a trial, waits
+/// for approval, or runs.
 async fn put_version(
     state: &AppState,
     plugin: &str,
@@ -129,7 +131,7 @@ async fn put_version(
     Ok(Json(types::Uploaded { outcome: outcome.to_owned(), detail, versions }))
 }
 
-/// What became of an upload: one word for programs, and a sentence for people.
+/// The result of an upload: a word for programs, and a sentence for people.
 fn became(
     plugin: &PluginName,
     digest: Digest,

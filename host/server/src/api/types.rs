@@ -1,4 +1,4 @@
-//! What goes over the wire. Times are RFC 3339 text. The command line reads the same types.
+//! Request and response types of the API. Times are RFC 3339 text. The command line reads the same types.
 
 use domain::outcome::ErrorInfo;
 use jiff::Timestamp;
@@ -85,7 +85,7 @@ pub struct Count {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Triggered {
     pub run_id: String,
-    /// Why the run does not begin yet, if so.
+    /// Why the run does not start yet, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
 }
@@ -142,7 +142,7 @@ pub struct Item {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_batch: Option<InBatch>,
     pub resolved_at: Option<Timestamp>,
-    /// The person who did, if one did.
+    /// The person who resolved it, if a person did.
     pub resolved_by: Option<String>,
     /// Grows with each change.
     pub version: i64,
@@ -152,15 +152,15 @@ pub struct Item {
     pub updated_at: Timestamp,
 }
 
-/// The answer to an item that was added by hand.
+/// The response to an item that was added manually.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddedItem {
-    /// `added`, `reopened` (it was resolved and starts anew with the payload that was sent), or `kept` (it is open or
-    /// with a person: the payload that was sent was dropped).
+    /// `added`, `reopened` (it was resolved and starts again with the new payload), or `kept` (it is open or
+    /// waits for a person: the new payload was dropped).
     pub outcome: String,
     /// The same for people.
     pub detail: String,
-    /// Why no attempt of it begins now, if so.
+    /// Why no attempt of it starts now, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
     /// The item as it is now.
@@ -168,12 +168,12 @@ pub struct AddedItem {
     pub item: Item,
 }
 
-/// The answer to a decision on an item.
+/// The response to a decision on an item.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DecidedItem {
     #[serde(flatten)]
     pub item: Item,
-    /// Why no attempt of it begins now although it was to be tried again, if so.
+    /// Why no attempt of it starts now although it is to be retried, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
 }
@@ -197,11 +197,11 @@ pub struct Attempt {
     pub digest: Option<String>,
     pub started_at: Timestamp,
     pub ended_at: Timestamp,
-    /// Time in the sandbox, and of it the guest's own code, in microseconds.
+    /// Time in the sandbox, and CPU time of the guest's own code in it, in microseconds.
     pub wall_us: i64,
     pub cpu_us: i64,
     pub memory_bytes_max: i64,
-    /// Calls that reached a database or a service, and bytes that went there and came back.
+    /// Calls that reached a database or a service, and the bytes sent and received.
     pub host_calls: i64,
     pub host_bytes: i64,
 }
@@ -230,9 +230,9 @@ pub struct Alert {
     pub key: String,
     pub severity: String,
     pub message: String,
-    /// What the job said beside it, or null.
+    /// Additional data of the job, or null.
     pub metadata: Box<RawValue>,
-    /// How often it was raised while nobody had acknowledged it.
+    /// How often it was raised before it was acknowledged.
     pub times: u32,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
@@ -240,7 +240,7 @@ pub struct Alert {
     pub acknowledged_by: Option<String>,
 }
 
-/// The body that adds an item by hand.
+/// The body that adds an item manually.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddItem {
@@ -249,13 +249,13 @@ pub struct AddItem {
     pub payload: String,
 }
 
-/// The body that starts a run: all that is due, for want of other modes.
+/// The body that starts a run. The only mode is all due items.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// For the plugin, which reads it in `discover`, byte for byte.
+    /// Passed to the plugin's `discover` byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<Box<RawValue>>,
 }
@@ -266,7 +266,7 @@ pub enum Mode {
     All,
 }
 
-/// A body that says nothing yet, and an empty object may say so.
+/// A body without fields: absent, or an empty object.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
@@ -319,7 +319,7 @@ pub struct OutboxEvent {
     pub created_at: Timestamp,
 }
 
-/// Events that their sink did not take, and that were given up.
+/// Events that were given up because their sink did not accept them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeadLetters {
     pub events: Vec<DeadEvent>,
@@ -338,7 +338,7 @@ pub struct DeadEvent {
     pub error: String,
 }
 
-/// Which dead events are sent again; without ids all of them.
+/// The dead events to send again; without ids, all of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redrive {
@@ -360,7 +360,7 @@ pub struct Take {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Taken {
-    /// How many of them were not taken before.
+    /// How many of them were not acknowledged before.
     pub taken: u64,
 }
 
@@ -373,7 +373,7 @@ pub struct Health {
     pub problems: Vec<HostProblem>,
 }
 
-/// What keeps a host from working as it should.
+/// A problem that keeps a host from working as it should.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HostProblem {
     /// Stable, for programs.

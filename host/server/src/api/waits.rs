@@ -1,4 +1,4 @@
-//! Why what a request asked for does not begin yet: a job may be paused, or have no version that can run.
+//! Why requested work does not start yet: a job may be paused, or have no version that can run.
 
 use domain::job::JobSpec;
 use domain::runner::Readiness;
@@ -7,7 +7,7 @@ use store::pauses::{Pause, Pauses};
 use super::AppState;
 use super::error::ApiError;
 
-/// Why nothing of this job begins now, and what to do; nothing if it does.
+/// Why no work of this job starts now, and what to do; `None` if it starts.
 pub async fn of(state: &AppState, job: &str) -> Result<Option<String>, ApiError> {
     let pauses = state.store.pauses().await?;
     if let Some(why) = paused(&pauses, job) {

@@ -1,4 +1,4 @@
-//! `tidemill batches`: lists, one batch with its items, adding one from a file, and processing it now.
+//! `tidemill batches`: lists batches, shows one with its items, adds one from a file, and processes one now.
 
 use std::path::PathBuf;
 
@@ -86,7 +86,7 @@ fn add(file: &std::path::Path, remote: &Remote) -> Result<(), Failure> {
     let shown = file.display();
     let text =
         std::fs::read_to_string(file).map_err(|e| Failure::Usage(format!("cannot read {shown}: {e}")))?;
-    // Looked at here for the name of the file; the host gets its bytes as they are.
+    // Parsed here so that errors contain the file's name; the host gets the original bytes.
     let _: AddBatch =
         serde_json::from_str(&text).map_err(|e| Failure::Usage(format!("{shown} is not a batch: {e}")))?;
     let added: AddedBatch = remote.post_bytes(&["batches"], text.as_bytes())?;

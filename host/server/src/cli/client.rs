@@ -1,4 +1,4 @@
-//! Asks a running host over its HTTP API.
+//! Sends requests to a running host over its HTTP API.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use crate::api::types::Problem;
 use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// For what is compiled and tried before the answer.
+/// For requests that compile and test a component.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
-/// For a larger body the host is asked first whether it wants it: a refusal is then read before all of it is sent.
+/// A larger body is sent with `Expect: 100-continue`, so that a refusal is read before all of it is sent.
 const ASKED_FIRST_BYTES: usize = 64 << 10;
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
-/// Pauses before a request whose answer was lost is sent again.
+/// Pauses before a request is sent again because its response was lost.
 const RETRY_PAUSES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -61,7 +61,7 @@ impl Remote {
         self.post_bytes(path, &body)
     }
 
-    /// Sends JSON as it is. The request has a key, so that it can be sent again when its answer is lost.
+    /// Sends JSON unchanged. The request has a key, so that it can be sent again when its response is lost.
     pub fn post_bytes<T: DeserializeOwned>(&self, path: &[&str], body: &[u8]) -> Result<T, Failure> {
         if body.len() > BODY_BYTES_MAX {
             let (bytes, most) = (body.len(), BODY_BYTES_MAX);
@@ -86,7 +86,7 @@ impl Remote {
         self.carried_out(&key, send)
     }
 
-    /// Sends a request that has a key, and sends it again when its answer is lost.
+    /// Sends a request that has a key, and sends it again when its response is lost.
     fn carried_out<T: DeserializeOwned>(
         &self,
         key: &str,
@@ -111,8 +111,8 @@ impl Remote {
         }
     }
 
-    /// A plugin's file, with its signature if there is one. The host is asked first whether it wants all of it. A PUT has
-    /// a key.
+    /// Sends a plugin's file, with its signature if there is one. The host decides first whether it accepts
+    /// the body. A PUT has a key.
     pub fn send_component<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -140,7 +140,7 @@ impl Remote {
             }
             request.send(component.bytes.as_slice())
         };
-        // A replay keeps nothing: it is not worth being repeated.
+        // A replay changes nothing, so it is not repeated.
         if puts { self.carried_out(&key, send) } else { self.answer(send()) }
     }
 
@@ -212,7 +212,7 @@ impl Remote {
     }
 }
 
-/// What went wrong after the connection stood, if so.
+/// The failure of an established connection, if it is one.
 fn broken(error: &ureq::Error) -> Option<&'static str> {
     match error {
         ureq::Error::Io(error) => match error.kind() {
@@ -228,8 +228,8 @@ fn broken(error: &ureq::Error) -> Option<&'static str> {
     }
 }
 
-/// Whether the request may have arrived although no answer did. A refused connection says that it did not,
-/// unless it was sent before.
+/// Whether the request may have arrived although its response did not. A refused connection means that it did
+/// not, unless it was sent before.
 fn is_lost(result: &Result<Response<Body>, ureq::Error>, before: bool) -> bool {
     match result {
         Err(ureq::Error::Io(e)) => before || e.kind() != ErrorKind::ConnectionRefused,

@@ -17,7 +17,7 @@ pub struct CompileArgs {
     component: usize,
 }
 
-/// What is wrong with the component goes to stderr as it is: the host tells it.
+/// Writes problems of the component to stderr unchanged; the host reports them.
 pub fn run(args: &CompileArgs) -> ExitCode {
     let bounds = Bounds { time: Duration::from_secs(args.seconds), address_space_bytes: args.bytes };
     match sandbox::compile_stdin(&bounds, args.component) {

@@ -1,4 +1,5 @@
-//! `tidemill demo`: a host with a business world beside it, at thirty times the pace, and a running account of both.
+//! `tidemill demo`: runs a host with a simulated business beside it, at thirty times the pace,
+//! and reports on both.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ const WALLETS: &str = "wallet-keygen-retry";
 const CLOCK_FILE: &str = "clock";
 
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
-    // A slow statement is news of the machine, not of the demo.
+    // A slow statement is caused by the machine and is not interesting in the demo.
     let log =
         LogConfig { filter: "warn,engine::executor=error,sqlx=error".to_owned(), ..LogConfig::default() };
     telemetry::start(&log)?;
@@ -81,7 +82,8 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the demo's clock showed when it last ran on this data: it goes on from there, as its schedules do.
+/// The time of the demo's clock when it last ran on this data. The clock continues from
+/// there, like the schedules.
 fn shown_before(data: &Path) -> Option<Timestamp> {
     std::fs::read_to_string(data.join(CLOCK_FILE)).ok()?.trim().parse().ok()
 }
@@ -123,7 +125,7 @@ fn time(clock: &Clock, factor: f64) -> Time {
     Time { now_ms: Arc::new(move || clock.now().as_millisecond()), real_ms_per_simulated_ms: 1.0 / factor }
 }
 
-/// The demo's own files lie in its data folder, to be looked at and edited: this one is its configuration.
+/// Writes the demo's configuration to its data folder, where it can be read and edited.
 fn write_files(data: &Path, services: SocketAddr) -> anyhow::Result<PathBuf> {
     let file = data.join("tidemill.toml");
     std::fs::write(&file, demo::config_with(services))
@@ -133,7 +135,7 @@ fn write_files(data: &Path, services: SocketAddr) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// Folders and databases are those beside the file.
+/// Uses the folders and databases beside the file.
 fn config(args: &DemoArgs, data: &Path, plugins_dir: PathBuf, written: Config) -> Config {
     let store =
         StoreConfig { url: format!("sqlite://{}", data.join("tidemill.db").display()), ..written.store };
@@ -159,7 +161,7 @@ fn greet(app: &App, data: &Path, services: SocketAddr, minute: f64) {
     say("  end      ctrl-c\n");
 }
 
-/// What to look at, what to break, and what will be seen.
+/// The guided tour: what to inspect, what to break, and what happens then.
 fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
     let (plugins, business) = (data.join("plugins"), data.join("business.db"));
     let (plugins, business, data) = (plugins.display(), business.display(), data.display());
@@ -190,13 +192,13 @@ fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
     )
 }
 
-/// A batch for the tour: a record that can be made up for, and one that cannot.
+/// A batch for the tour: one record that can be compensated for, and one that cannot.
 const BATCH: &str = r#"{ "id": "tour", "job": "batch-compensation", "created_by": "tour", "items": [
     { "operation": "stock-return", "payload": { "campaign_id": 1, "units": 5 }, "failure_reason": "timed out at checkout" },
     { "operation": "refund", "payload": {}, "failure_reason": "nobody knows how" } ] }
 "#;
 
-/// What the demo tells of, once a minute of its time.
+/// The demo's report, once a minute of its time.
 struct Account {
     store: Arc<store::Store>,
     world: World,

@@ -118,7 +118,7 @@ fn add(job: &str, body: AddItem, remote: &Remote) -> Result<(), Failure> {
     }
 }
 
-/// In a table's output only: JSON has it.
+/// Only in a table's output, because JSON contains it.
 pub fn say_waits(waits: Option<&String>) -> Result<(), Failure> {
     waits.map_or(Ok(()), |why| line(&format!("it waits: {}", escape(why))))
 }

@@ -1,4 +1,4 @@
-//! `tidemill jobs`: the list, a start by hand, pauses, and what became of due instants.
+//! `tidemill jobs`: the list, manual starts, pauses, and the results of due instants.
 
 use clap::{Args, Subcommand};
 use domain::text::escape;

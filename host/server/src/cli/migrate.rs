@@ -1,4 +1,4 @@
-//! `tidemill migrate`: makes the tables of the store, or upgrades them, without starting a host.
+//! `tidemill migrate`: creates or upgrades the tables of the store without starting a host.
 
 use std::path::PathBuf;
 
@@ -42,7 +42,8 @@ async fn migrate(config: &Config, dry_run: bool) -> Result<(), Failure> {
     if dry_run || schema.is_current() {
         return Ok(());
     }
-    // An SQLite store has one host at most, which holds its lock. On Postgres, hosts are seen by their heartbeats.
+    // An SQLite store has at most one host, which holds its lock. On Postgres, heartbeats
+    // show the running hosts.
     let _lock = match config.store.is_postgres() {
         true => None,
         false => Some(HostLock::take(&config.data_dir, &config.store.url)?),

@@ -1,5 +1,5 @@
 //! The command line: the commands as one enum, one file per command. `serve`, `demo`, `migrate`, `config`,
-//! `schedule` and `token` work here; the others ask a running host over its HTTP API.
+//! `schedule` and `token` run in this process; the others send requests to a running host over its HTTP API.
 
 mod alerts;
 mod audit;
@@ -33,9 +33,9 @@ use clap::{Args, Parser, Subcommand};
 use self::client::Remote;
 use crate::telemetry;
 
-/// Refused or failed.
+/// The command was refused or failed.
 const EXIT_FAILED: u8 = 1;
-/// Used wrongly, or configured wrongly. Clap uses the same number.
+/// Wrong usage or configuration. Clap uses the same number.
 const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, Parser)]
@@ -130,12 +130,12 @@ fn positive(text: &str) -> Result<f64, String> {
     Err("use a number above 0".to_owned())
 }
 
-/// Why a command did not do what it should; the text says what to do.
+/// Why a command failed; the text contains the remedy.
 #[derive(Debug)]
 pub enum Failure {
     Usage(String),
     Failed(String),
-    /// All was said on stdout.
+    /// All output is on stdout already.
     Told,
 }
 
@@ -157,7 +157,7 @@ impl From<crate::config::ConfigError> for Failure {
     }
 }
 
-/// Does what the arguments say, and answers with the process's exit code.
+/// Runs the command and returns the process's exit code.
 pub fn run(cli: Cli) -> ExitCode {
     let code = run_command(cli);
     telemetry::flush();

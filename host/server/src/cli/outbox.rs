@@ -1,4 +1,4 @@
-//! `tidemill outbox`: events on their way out, and those that were given up.
+//! `tidemill outbox`: events to be sent, and events that were given up.
 
 use clap::{Args, Subcommand};
 use serde_json::json;

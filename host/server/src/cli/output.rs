@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for programs.
+//! Output of commands: tables for people, JSON for programs.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Failure;
 use crate::telemetry;
 
-/// Longer cells are cut in tables; JSON shows all.
+/// Longer cells are truncated in tables; JSON contains the whole text.
 const CELL_CHARS_MAX: usize = 72;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,7 +20,7 @@ pub enum Output {
     Json,
 }
 
-/// Prints `value` as JSON, or the table that `rows` makes of it.
+/// Prints `value` as JSON, or as the table that `rows` returns.
 pub fn print<T: Serialize>(
     output: Output,
     value: &T,
@@ -51,7 +51,8 @@ pub fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failur
     line(&table.trim_fmt())
 }
 
-/// A line on stdout, or several; hidden characters are shown. A reader that went away (`| head`) ends the command without a complaint.
+/// Prints one or several lines to stdout, with hidden characters made visible. If the reader went away (`|
+/// head`), the command ends without an error message.
 pub fn line(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{}", escape_lines(text)) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -61,7 +62,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// On stderr.
+/// Prints to stderr.
 pub fn complain(text: &str) {
     telemetry::complain(&format!("tidemill: {}", text.replace('\n', "\n  ")));
 }
@@ -73,7 +74,7 @@ fn cut(text: &str) -> String {
     text.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
 }
 
-/// To the second: nobody compares less by eye.
+/// In whole seconds, which are easier to compare.
 pub fn time(at: Timestamp) -> String {
     format!("{at:.0}")
 }

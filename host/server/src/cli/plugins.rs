@@ -1,4 +1,4 @@
-//! `tidemill plugins`: what runs, and what a person decides of it.
+//! `tidemill plugins`: versions, and decisions of people on them.
 
 use clap::{Args, Subcommand};
 use domain::text::escape;

@@ -50,7 +50,7 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
     if ready { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// A yes needs its reason only in JSON, except where the answer says how much.
+/// A "yes" is shown with its reason only in JSON, except where the reason is about the limit of attempts.
 fn word(answer: &Answered) -> String {
     match (answer.yes, answer.how.as_str()) {
         (true, how) if how.contains("attempts") || how.contains("unbounded") => format!("yes: {how}"),

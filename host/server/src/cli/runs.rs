@@ -1,4 +1,4 @@
-//! `tidemill runs`: lists, and one run with what became of it.
+//! `tidemill runs`: lists runs, and shows one with its result.
 
 use clap::{Args, Subcommand};
 use domain::text::escape;

@@ -1,4 +1,4 @@
-//! `tidemill schedule preview`: when a cron text would fire.
+//! `tidemill schedule preview`: the instants of a cron text.
 
 use clap::Subcommand;
 use domain::cron::{Fold, Gap, OddNights};

@@ -1,4 +1,4 @@
-//! `tidemill serve`: the host itself.
+//! `tidemill serve`: runs the host.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct ServeArgs {
     clock_from: Option<Timestamp>,
 }
 
-/// Faster than this, leases would last for hours of the clock.
+/// With a larger factor, leases would last for hours of the clock.
 const FACTOR_MAX: f64 = 1_000.0;
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -34,7 +34,7 @@ fn factor(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The clock that shows the same on every host that is given the same factor and instant, whenever it is started.
+/// A clock that shows the same on every host with the same factor and instant, whenever the host starts.
 pub(crate) fn trial_clock(factor: f64, from: Timestamp, now: Timestamp) -> Clock {
     let shown = from.saturating_add(now.duration_since(from).mul_f64(factor));
     Clock::scaled(factor, shown.unwrap_or(Timestamp::MAX))
@@ -46,13 +46,13 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
     let served = runtime.block_on(serve(args));
-    // What still blocks a thread, like a webhook that does not answer, has been left already.
+    // Calls that still block a thread, like a webhook that does not answer, are not waited for.
     runtime.shutdown_background();
     served
 }
 
 async fn serve(args: &ServeArgs) -> Result<(), Failure> {
-    // Before anything is opened, so that no signal ends the host at a bad moment.
+    // Before any file is opened, so that no signal ends the host at a bad moment.
     let signals = Signals::install().map_err(|e| Failure::failed(e.to_string()))?;
     let source = Source { file: args.config.clone(), environment: Environment::of_process() };
     let config = source.load(&[], Timestamp::now())?;

@@ -1,4 +1,4 @@
-//! `tidemill token`: who may change something over the API. Works on the store itself, not over the API.
+//! `tidemill token`: manages the tokens of the API. Uses the store directly, not the API.
 
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ pub fn run(args: TokenArgs) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
     runtime.block_on(async {
-        // An older host may be running on this store: its tables stay as they are.
+        // An older host may be running on this store: its tables stay unchanged.
         let known = Remembered::of(&config.data_dir).map_err(|e| Failure::failed(e.to_string()))?;
         let store = Store::open_known(&config.store, Opening::AsIs, known.as_ref()).await;
         let store = store.map_err(|e| Failure::failed(e.to_string()))?;
@@ -52,7 +52,7 @@ pub fn run(args: TokenArgs) -> Result<(), Failure> {
     })
 }
 
-/// Who acts without a token: somebody on this machine, the host itself, and a job's schedule.
+/// Actors without a token: a user of this machine, the host itself, and a job's schedule.
 const RESERVED: [&str; 3] = ["local", "tidemill", "schedule"];
 
 async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! `tidemill plugins replay` and `upload`: a version in a file, before it runs.
+//! `tidemill plugins replay` and `upload`: handles a version in a file, before it runs.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub struct UploadArgs {
     remote: Remote,
 }
 
-/// A plugin's file, and the text of the one beside it.
+/// A plugin's file, and the text of its signature file.
 pub struct Component {
     pub bytes: Vec<u8>,
     pub signature: Option<String>,

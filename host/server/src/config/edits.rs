@@ -1,14 +1,15 @@
-//! Edits over the API lie over file and variables.
+//! Settings made over the API override the file and the variables.
 
 use store::edits::Edit;
 
 use super::error::{Mistake, Place};
 use super::raw::{Entry, Table, Value};
 
-/// What a plugin may touch, and which one it is, is decided by whoever may write the file.
+/// Keys that only the file can set: they select the plugin and limit its access.
 pub const FIXED: [&str; 3] = ["plugin", "grants", "limits"];
 
-/// Puts each edit at its place. One of a job that the file does not name any more waits for it to come back.
+/// Inserts each setting at its key. A setting of a job that is missing in the file is ignored until
+/// the job comes back.
 pub fn overlay(root: &mut Table, edits: &[Edit]) -> Vec<Mistake> {
     let Some(Entry { value: Value::Table(jobs), .. }) = root.get_mut("jobs") else { return Vec::new() };
     let mut mistakes = Vec::new();
@@ -62,10 +63,10 @@ fn of_json(value: serde_json::Value, at: &Place) -> Result<Value, String> {
     })
 }
 
-/// Above it not every whole number is a float.
+/// Above this value, not every whole number has an exact float.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// A number with a fraction. A whole one that is no `i64` would be rounded.
+/// A number with a fraction. A whole number outside of `i64` would be rounded.
 fn exact(number: &serde_json::Number) -> Result<f64, String> {
     let float = number.as_f64().filter(|float| float.is_finite() && float.abs() <= EXACT_MAX);
     float.ok_or_else(|| format!("{number} is too large to be kept exactly: write it as text"))

@@ -1,5 +1,5 @@
-//! `TIDEMILL__SECTION__KEY` lays over the file, and so do variables of other names that the file's `[environment]`
-//! maps to keys. Names that cannot be a key here are found later, with the file's own.
+//! `TIDEMILL__SECTION__KEY` overrides the file, and so do variables that the file's `[environment]` maps to
+//! keys. Unknown keys are reported later, together with the file's own.
 
 use std::ffi::OsString;
 
@@ -8,7 +8,7 @@ use super::raw::{self, Entry, Table, Value};
 
 const PREFIX: &str = "TIDEMILL__";
 
-/// The variables of the process: those that speak to us are picked by name.
+/// The variables of the process. Those of this program are selected by name.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(pub Vec<(String, OsString)>);
 
@@ -20,7 +20,7 @@ impl Environment {
         Environment(named)
     }
 
-    /// Whether any variable means us by its name alone.
+    /// Whether any variable has this program's prefix.
     pub fn speaks(&self) -> bool {
         self.0.iter().any(|(name, _)| name.starts_with(PREFIX))
     }
@@ -35,7 +35,7 @@ const MAPPED: &str = "environment";
 const MAPPED_REMEDY: &str =
     "write NAME = \"section.key\", or \"section.key as {}m\" where the value needs a unit";
 
-/// Takes `[environment]` out of `root`, and puts each variable that it names, and that is set, at its keys.
+/// Removes `[environment]` from `root`, and sets the mapped keys for each named variable that is set.
 pub fn overlay_mapped(root: &mut Table, environment: &Environment) -> Vec<Mistake> {
     let Some(entry) = root.remove(MAPPED) else { return Vec::new() };
     let mistake = |at: Place, key: &str, what: String, remedy: &str| Mistake {
@@ -75,7 +75,7 @@ pub fn overlay_mapped(root: &mut Table, environment: &Environment) -> Vec<Mistak
     mistakes
 }
 
-/// `target` is a key, and after ` as ` what stands around the value there.
+/// `target` is a key, optionally followed by ` as ` and a template for the value.
 fn put(root: &mut Table, target: &str, at: &Place, text: &str) -> Result<(), (String, String)> {
     let (path, text) = match target.split_once(" as ") {
         None => (target, text.to_owned()),
@@ -88,7 +88,7 @@ fn put(root: &mut Table, target: &str, at: &Place, text: &str) -> Result<(), (St
     set(root, &segments, "", at, &text)
 }
 
-/// Puts each variable at its place in `root`.
+/// Sets the key of each variable in `root`.
 pub fn overlay(root: &mut Table, environment: &Environment) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for (name, value) in &environment.0 {
@@ -126,7 +126,7 @@ fn set(
     }
     let empty = || Entry { at: at.clone(), value: Value::Table(Table::new()) };
     let entry = table.entry(key).or_insert_with(empty);
-    // A shorter variable may have given the whole table as text.
+    // A variable with a shorter name may have set the whole table as text.
     if let (Value::Text(text), Place::Variable(_)) = (&entry.value, &entry.at)
         && let Ok(value @ Value::Table(_)) = raw::parse_value(text, &entry.at)
     {
@@ -141,8 +141,8 @@ fn set(
     }
 }
 
-/// The key that a segment means: an existing one, where case, `-` and `_` do not matter, or a new one.
-/// Jobs are not made by variables: their names could not be told from the segment.
+/// The key that a segment names: an existing one, ignoring case, `-` and `_`, or a new one. Variables cannot
+/// create jobs, because a segment does not determine a job's name.
 fn find(table: &Table, segment: &str, path: &str) -> Result<String, (String, String)> {
     if segment.is_empty() {
         return Err((

@@ -1,4 +1,4 @@
-//! A mistake in the configuration: where it stands, what is wrong, what to do.
+//! A mistake in the configuration: its place, the problem, and the remedy.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,20 +12,20 @@ pub enum Place {
     Line(usize),
     /// An environment variable.
     Variable(String),
-    /// Somebody changed it over the API.
+    /// A person changed it over the API.
     Edit(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
     pub at: Place,
-    /// `jobs.wallet.schedule.cron`; empty where no key is to blame.
+    /// For example `jobs.wallet.schedule.cron`; empty if the mistake has no key.
     pub key: String,
     pub what: String,
     pub remedy: String,
 }
 
-/// Every mistake that was found, in the order of the file.
+/// All mistakes, in the order of the file.
 #[derive(Debug)]
 pub struct ConfigError {
     pub file: PathBuf,
@@ -39,7 +39,7 @@ impl ConfigError {
         ConfigError { file, mistakes }
     }
 
-    /// The file as a whole is to blame.
+    /// A mistake of the file as a whole.
     pub fn of_file(file: PathBuf, what: String, remedy: &str) -> ConfigError {
         let mistake = Mistake { at: Place::File, key: String::new(), what, remedy: remedy.to_owned() };
         ConfigError { file, mistakes: vec![mistake] }

@@ -1,4 +1,4 @@
-//! The keys of a job that say how much of it may run, and when it is its turn.
+//! The keys of a job that limit its concurrency and set its priority.
 
 use domain::flow::{Flow, PerPrefix};
 
@@ -41,7 +41,7 @@ fn separator(section: &mut Section<'_>, is_used: bool) -> String {
     found.value
 }
 
-/// Counts are bounded well below this when they are read.
+/// Values are limited to much less than `u32::MAX` when they are read.
 pub fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! `[jobs.<name>.grants]`: what a job may touch.
+//! `[jobs.<name>.grants]`: the resources that a job may access.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::raw::Value;
 use super::reader::{Found, Section};
 use super::secret::Secrets;
 
-/// What a grant can name.
+/// The names that a grant can refer to.
 pub struct Known<'a> {
     pub datasources: &'a BTreeSet<String>,
     pub secrets: &'a Secrets,
@@ -150,9 +150,9 @@ fn origins(table: &mut Section<'_>) -> BTreeMap<Origin, Methods> {
     origins
 }
 
-/// The header that a secret is told in, unless another one is named.
+/// The header that contains a secret, unless another one is configured.
 const HEADER: &str = "authorization";
-/// These belong to the connection, or to the host.
+/// These headers belong to the connection or to the host.
 const NOT_FOR_SECRETS: [&str; 6] =
     ["host", "content-length", "transfer-encoding", "connection", "idempotency-key", "tidemill-epoch"];
 
@@ -197,7 +197,7 @@ fn secret(
     Some(header)
 }
 
-/// Only where the job may send requests at all.
+/// The origin that gets the secret. The job must be allowed to send requests to it.
 fn secret_to(section: &mut Section<'_>, http: &BTreeMap<Origin, Methods>) -> Option<Origin> {
     let Some(found) = section.text("to") else {
         if !section.has("to") {

@@ -1,4 +1,4 @@
-//! `[host]`: where a host keeps its files, and its name.
+//! `[host]`: the data folder of a host and its name.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::reader::Section;
 
 const HOST_NAME_BYTES_MAX: usize = 64;
 
-/// The data folder, and the name that people know the host by.
+/// The data folder and the display name of the host.
 pub fn read(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
     let data_dir = super::path(&mut section, "data_dir", Path::new("data"), folder);
     let name = match section.text("name") {

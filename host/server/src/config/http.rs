@@ -1,4 +1,4 @@
-//! `[server.limits]`: what clients of the page and the API may occupy.
+//! `[server.limits]`: the resources that clients of the page and the API may use.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const CONNECTIONS_MAX: u64 = 10_000;
 const REQUESTS_MAX: u64 = 1_000;
 const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
 const TIME_MAX: SignedDuration = SignedDuration::from_mins(10);
-/// The smallest budget holds some of the largest JSON bodies.
+/// The smallest budget holds several JSON bodies of the maximum size.
 const BUDGET_MIN: u64 = 4 << 20;
 const BUDGET_MAX: u64 = 4 << 30;
 
@@ -37,7 +37,7 @@ pub fn read(mut section: Section<'_>) -> HttpLimits {
     limits
 }
 
-/// Some connections beyond those that are never closed, so that a new one always finds a place.
+/// Requires some connections beyond those that are never closed, so that a new one can always be accepted.
 fn connections(section: &mut Section<'_>, limits: &mut HttpLimits) {
     let most = section.count("connections", 1..=CONNECTIONS_MAX);
     let per_peer = section.count("connections_per_peer", 1..=CONNECTIONS_MAX);

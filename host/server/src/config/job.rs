@@ -21,7 +21,7 @@ const ERRORS_MAX: u64 = 1_000_000;
 const ATTEMPTS_MAX: u64 = 1_000_000;
 pub const NAME_REMEDY: &str = "use a-z, 0-9, - and _, starting with a letter, like \"wallet-2\"";
 
-/// A job, or nothing if a part without which there is none is wrong; either way the mistakes are told.
+/// Reads a job. Returns `None` if a required part is wrong. All mistakes are reported in either case.
 pub fn read(
     name: &str,
     mut section: Section<'_>,
@@ -62,7 +62,7 @@ pub fn read(
     Some(JobSpec {
         name: job_name?,
         plugin: plugin?,
-        // Off, it can still be started by hand.
+        // A disabled job can still be started manually.
         schedule: if enabled { schedule } else { Schedule::Manual },
         ticks,
         config,
@@ -94,7 +94,7 @@ fn plugin(section: &mut Section<'_>) -> Option<domain::id::PluginName> {
     }
 }
 
-/// What is wrong with a name; what to do stands in the remedy.
+/// Describes the problem of a name; the remedy is added by the caller.
 pub fn name_words(error: &NameError) -> String {
     match error {
         NameError::BadCharacter(c) => format!("{c:?} is not allowed in it"),

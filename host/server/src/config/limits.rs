@@ -1,4 +1,4 @@
-//! The limits that a job may set, as one table: read from the file with it, and printed with it.
+//! The limits that a job may set, as one table that is used for reading and for printing them.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct LimitKey {
     set: fn(&mut Limits, u64),
 }
 
-// Values stay below their ceiling, which fits every width that a field has: the casts lose nothing.
+// Values do not exceed their ceiling, which fits the width of every field, so the casts are lossless.
 macro_rules! number {
     ($key:literal, $unit:ident, $field:ident, $ceiling:expr) => {
         LimitKey {
@@ -48,7 +48,7 @@ macro_rules! time {
     };
 }
 
-/// Each limit with the highest value that a job may ask for.
+/// Each limit with the highest value that a job may set.
 pub const LIMITS: [LimitKey; 32] = [
     number!("memory", Bytes, memory_bytes, CEILING.memory_bytes),
     time!("cpu_time", cpu_time, CEILING.cpu_time),
@@ -93,12 +93,12 @@ impl LimitKey {
         }
     }
 
-    /// Its value in `limits`, with its unit.
+    /// The value in `limits`, with its unit.
     pub fn show(&self, limits: &Limits) -> String {
         self.show_value((self.get)(limits))
     }
 
-    /// As it would be written in the file.
+    /// The value as it is written in the file.
     pub fn show_toml(&self, limits: &Limits) -> String {
         match self.unit {
             Unit::Count => self.show(limits),
@@ -130,7 +130,7 @@ impl LimitKey {
     }
 }
 
-/// The limits of a job; what it does not name stays at its default.
+/// Reads the limits of a job. Keys that are not set keep their defaults.
 pub fn read(mut section: Section<'_>) -> Limits {
     let mut limits = Limits::DEFAULT;
     for limit in &LIMITS {
@@ -148,7 +148,7 @@ fn found_millis(found: &super::reader::Found<SignedDuration>) -> super::reader::
     }
 }
 
-/// Ceilings are hours at most; a duration that does not fit is above all of them.
+/// Ceilings are hours at most, so a duration that does not fit exceeds all of them.
 const fn millis(time: Duration) -> u64 {
     let millis = time.as_millis();
     if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 }

@@ -1,4 +1,4 @@
-//! How much memory this machine, or the container around this process, gives it.
+//! The memory that this process may use on this machine or in its container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use domain::limits::{KIB, MIB};
 
 use super::text::show_bytes;
 
-/// What the host itself takes, whatever its guests do: code, caches, connections, requests to its API.
+/// Memory of the host without its guests: code, caches, connections, requests to its API.
 const HOST_BYTES: u64 = 192 * MIB as u64;
-/// Where nothing can be read, as on a machine of this size.
+/// Assumed memory of the machine if it cannot be read.
 const UNKNOWN_BYTES: u64 = 2_048 * MIB as u64;
 /// One attempt of a job with default limits.
 const GUESTS_MIN: u64 = 64 * MIB as u64;
 
-/// The memory that this process may use, and what says so.
+/// The memory that this process may use, and the source of that number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     pub bytes: u64,
@@ -26,7 +26,7 @@ impl Machine {
         Machine::of(Path::new("/proc"))
     }
 
-    /// The smallest of what the machine has and of the limits of all cgroups around this process.
+    /// The minimum of the machine's memory and the limits of all cgroups of this process.
     fn of(proc: &Path) -> Machine {
         let read = |name: &str| fs::read_to_string(proc.join(name)).unwrap_or_default();
         let machine = total_in(&read("meminfo"))
@@ -42,15 +42,16 @@ impl Machine {
         machine.into_iter().chain(limits).min_by_key(|machine| machine.bytes).unwrap_or_else(unknown)
     }
 
-    /// What attempts may use together unless the configuration says otherwise: two thirds of what the host leaves. The
-    /// rest is for discoveries, compilers, and what the host buffers for its guests (SQL results, HTTP answers).
+    /// The default memory for all attempts together: two thirds of the machine's memory without the
+    /// host's own. The rest is for discoveries, compilers, and data that the host buffers for its guests
+    /// (SQL results, HTTP responses).
     pub fn for_guests(&self) -> u64 {
         let left = self.bytes.saturating_sub(HOST_BYTES) / 3 * 2;
         let bytes = left.max(self.bytes / 4).max(GUESTS_MIN);
         bytes / MIB as u64 * MIB as u64
     }
 
-    /// Why so much memory for guests may end the host, if it may.
+    /// The reason why this much memory for guests is too much for this machine, if it is.
     pub fn overcommitted_by(&self, guests: u64) -> Option<String> {
         let left = self.bytes.saturating_sub(HOST_BYTES);
         (guests > left).then(|| {
@@ -64,18 +65,19 @@ fn rounded(bytes: u64) -> String {
     show_bytes(bytes / MIB as u64 * MIB as u64)
 }
 
-/// `MemTotal:       24683520 kB`
+/// Parses `MemTotal:       24683520 kB`.
 fn total_in(meminfo: &str) -> Option<u64> {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(KIB as u64)
 }
 
-/// A number of bytes, or `max`. Version 1 has no such word: there, a number above every machine means the same.
+/// Parses a number of bytes; `max` is no limit. Version 1 has no `max`: its value for no
+/// limit exceeds every machine.
 fn limit_in(file: &str) -> Option<u64> {
     file.trim().parse().ok()
 }
 
-/// The files that may limit this process: of its own cgroup and of each around it, in both versions.
+/// The files that may limit this process: those of its own cgroup and of all parents, in both versions.
 fn limit_files(cgroup: &str, mountinfo: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in cgroup.lines() {
@@ -88,7 +90,7 @@ fn limit_files(cgroup: &str, mountinfo: &str) -> Vec<PathBuf> {
             _ => continue,
         };
         for (root, mount) in mounts(mountinfo, kind) {
-            // Inside of a container the mount may begin further down than the path.
+            // Inside a container, the root of the mount may be below the path.
             let below = Path::new(path).strip_prefix(&root).unwrap_or(Path::new(""));
             files.extend(below.ancestors().map(|folder| mount.join(folder).join(file)));
         }
@@ -96,8 +98,8 @@ fn limit_files(cgroup: &str, mountinfo: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Root and mount point of each file system of this kind that may hold limits of memory:
-/// `35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`.
+/// Root and mount point of each file system of this kind that may contain memory limits: `35 31 0:32 /
+/// /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`.
 fn mounts(mountinfo: &str, kind: &str) -> Vec<(PathBuf, PathBuf)> {
     let mount = |line: &str| {
         let (about, system) = line.split_once(" - ")?;
@@ -123,7 +125,7 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// A folder like /proc and one like /sys/fs/cgroup, with these files.
+    /// Creates folders like /proc and /sys/fs/cgroup with these files.
     fn machine(cgroup: &str, mountinfo: &str, files: &[(&str, &str)]) -> Machine {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
@@ -175,7 +177,8 @@ mod tests {
         assert_eq!(limited.source, "the cgroup limit of 600MiB (DIR/cg/memory/a/b/memory.limit_in_bytes)");
     }
 
-    /// A container sees its own group as the root of the mount, and may be told the path outside.
+    /// A container sees its own cgroup as the root of the mount, but may see the path
+    /// outside of the container.
     #[test]
     fn a_mount_may_begin_at_the_group() {
         let mount = "32 23 0:29 /docker/abc DIR/cg\\040x rw - cgroup cgroup rw,memory\n";

@@ -1,5 +1,6 @@
-//! `tidemill.toml` and the environment, checked. In reading order: [`raw`] (text to tree), [`env`] (variables over it),
-//! [`reader`] (tree to values, collecting mistakes), and the sections: here, [`job`] and [`limits`].
+//! `tidemill.toml` and the environment, validated. In reading order: [`raw`] (text to tree),
+//! [`env`] (variables over it), [`reader`] (tree to values, collecting mistakes), and the sections:
+//! here, [`job`] and [`limits`].
 
 pub mod edits;
 mod env;
@@ -53,36 +54,36 @@ use crate::http::HttpLimits;
 use crate::telemetry::{LogConfig, LogFormat};
 
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
-/// The very program that runs, also when its file was replaced meanwhile.
+/// The running program itself, even if its file was replaced since the start.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 const FILE_BYTES_MAX: usize = 4 << 20;
-/// Shortest time between two looks, and shortest time that something is kept.
+/// Minimum of the intervals and of the retention times.
 const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
 
-/// Everything that an admin decided, checked.
+/// The complete configuration, validated.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
     pub http: HttpLimits,
-    /// What this host keeps for itself: its id, caches.
+    /// Folder for the host's own data: its id and caches.
     pub data_dir: PathBuf,
     pub host_name: String,
     pub store: StoreConfig,
     pub plugins: PluginsConfig,
-    /// By whom plugins are compiled.
+    /// How plugins are compiled.
     pub compiler: Compiler,
     pub engine: EngineConfig,
     pub jobs: Vec<Arc<JobSpec>>,
     pub sinks: Vec<Arc<Sink>>,
-    /// What HTTPS trusts in place of the built-in roots, if anything.
+    /// Certificates that HTTPS trusts instead of the built-in roots, if any.
     pub tls: Trusted,
     pub secrets: Secrets,
-    /// None keeps the whole trail in the table.
+    /// `None` keeps all audit records in the table.
     pub audit: Option<AuditConfig>,
     pub log: LogConfig,
 }
 
-/// Where a configuration comes from. What is changed over the API lies over it.
+/// The sources of a configuration. Settings made over the API override both.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub file: PathBuf,
@@ -96,7 +97,7 @@ impl Source {
 }
 
 impl Config {
-    /// Without what was changed over the API.
+    /// Loads the configuration without the settings made over the API.
     pub fn load(file: &Path, environment: &Environment, now: Timestamp) -> Result<Config, ConfigError> {
         load(file, environment, &[], now)
     }
@@ -143,7 +144,7 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// Paths in the file start from its folder, so that it means the same from wherever it is started.
+/// Paths in the file are relative to its folder, so that they do not depend on the working directory.
 fn folder_of(file: &Path) -> PathBuf {
     let folder = file.parent().unwrap_or(Path::new(""));
     let absolute = std::path::absolute(if folder == Path::new("") { Path::new(".") } else { folder });
@@ -172,7 +173,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
     let sinks = sink::read(root.section("sinks").sections(), &known);
     let tls = tls::trusted(root.section("tls"), folder);
     root.finish();
-    // A datasource whose address is wrong has been told; it is left out only here.
+    // The mistake of a datasource with an invalid address is reported already, so it is only skipped here.
     let datasources = datasources.into_iter().filter_map(|(name, config)| Some((name, config?)));
     Some(Config {
         listen: listen?,
@@ -235,8 +236,8 @@ fn store(
     (url, password)
 }
 
-/// The file in the data folder. Earlier versions had it in `data` beside the configuration, wherever the data folder was:
-/// one that is there still is not left behind in silence.
+/// The default is a file in the data folder. Earlier versions always used the folder `data` beside the
+/// configuration. An existing file there is reported as a mistake, so that it is not silently ignored.
 fn default_store(section: &Section<'_>, folder: &Path, data_dir: &Path) -> Option<String> {
     let (file, former) = (data_dir.join("tidemill.db"), folder.join("data/tidemill.db"));
     if former.exists() && !file.exists() {
@@ -253,7 +254,7 @@ fn default_store(section: &Section<'_>, folder: &Path, data_dir: &Path) -> Optio
     file.map(|file| file.url()).map_err(|what| section.blame("url", what, text::STORE_REMEDY)).ok()
 }
 
-/// What Postgres asks for, kept out of the address.
+/// The password for Postgres, which is not part of the address.
 fn password(section: &mut Section<'_>, url: Option<&str>, secrets: &Secrets) -> Option<Secret> {
     if url.is_some_and(|url| url.starts_with("sqlite:"))
         && let Some(found) = section.text("password")
@@ -270,7 +271,7 @@ fn database(section: &Section<'_>, found: &Found<String>, folder: &Path) -> Opti
         .ok()
 }
 
-/// Times and memory of the engine that an admin may want otherwise.
+/// Times and memory of the engine that can be configured.
 fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
     let mut config = EngineConfig::new(host_name);
     // A host that is alive renews its leases several times in this.
@@ -302,7 +303,7 @@ fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
     config
 }
 
-/// Without a retention nothing is archived.
+/// Without a retention, no records are archived.
 fn audit(mut section: Section<'_>, folder: &Path, data_dir: &Path) -> Option<AuditConfig> {
     let dir = path(&mut section, "archive_dir", &data_dir.join("audit-archive"), folder);
     let (retention, every) = (section.duration("retention"), section.duration("every"));
@@ -339,7 +340,7 @@ fn log(mut section: Section<'_>) -> LogConfig {
     config
 }
 
-/// A datasource whose address is wrong keeps its name, so that grants are checked against all names.
+/// A datasource with an invalid address keeps its name, so that grants are checked against all names.
 fn datasources(
     section: Section<'_>,
     folder: &Path,

@@ -1,9 +1,9 @@
-//! The key that a misspelt one was most likely meant to be.
+//! Suggestions for misspelt keys.
 
-/// Most edits between a misspelt key and the one that is suggested.
+/// Maximum edit distance between a misspelt key and a suggestion.
 const SUGGEST_EDITS_MAX: usize = 3;
 
-/// The known key that `name` is most likely meant to be.
+/// The known key that is most similar to `name`, if it is similar enough.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
     let distance = |key: &&str| edits(&plain(name), &plain(key));

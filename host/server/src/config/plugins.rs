@@ -1,4 +1,4 @@
-//! `[plugins]`: where they are, whose signatures count, and how new versions come into use.
+//! `[plugins]`: the folder, the trusted signatures, and the release rules for new versions.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::text::show_bytes;
 pub struct PluginsConfig {
     pub dir: PathBuf,
     pub signatures: Signatures,
-    /// With Postgres: what one host found runs on all.
+    /// With Postgres, a version found by one host runs on all hosts.
     pub shared: bool,
     pub release: ReleaseRules,
     pub load: LoadLimits,
@@ -38,7 +38,7 @@ pub fn read(mut section: Section<'_>, folder: &Path) -> PluginsConfig {
     PluginsConfig { dir, signatures, shared, release: ReleaseRules { approval, canary }, load }
 }
 
-/// What a file may take to become a version.
+/// Limits for loading and compiling a plugin's file.
 fn load_limits(section: &mut Section<'_>) -> LoadLimits {
     let (default, ceiling) = (LoadLimits::DEFAULT, LoadLimits::CEILING);
     let size =
@@ -61,7 +61,7 @@ fn size_or(section: &mut Section<'_>, key: &'static str, default: u64, ceiling: 
     found.value
 }
 
-/// From one second: the compiler's process takes its bound in whole seconds.
+/// At least one second, because the compiler's process takes its time limit in whole seconds.
 fn time_or(section: &mut Section<'_>, key: &'static str, default: Duration, ceiling: Duration) -> Duration {
     let Some(found) = section.duration(key) else { return default };
     let time = found.value.unsigned_abs();

@@ -1,7 +1,7 @@
-//! The text of the file as a tree in which each value knows its line. Nothing is checked here but TOML itself.
+//! The text of the file as a tree in which each value has its line. Only the TOML syntax is checked here.
 //!
-//! It is not a serde mirror: serde stops at the first mistake and cannot say where a value
-//! that came from the environment was written.
+//! It is not a serde mirror: serde stops at the first mistake, and cannot report the place of a value that
+//! came from the environment.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct Entry {
 #[derive(Debug, Clone)]
 pub enum Value {
     Text(String),
-    /// Numbers that do not fit are kept at the end of the range: each use checks a narrower one.
+    /// Numbers that do not fit are set to the end of the range: each use checks a narrower range.
     Integer(i128),
     Float(f64),
     Boolean(bool),
@@ -31,7 +31,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Its kind in words, for "expected …, found …".
+    /// The kind as text, for "expected …, found …".
     pub fn kind(&self) -> &'static str {
         match self {
             Value::Text(_) => "text",
@@ -45,8 +45,8 @@ impl Value {
     }
 }
 
-/// Reads a whole file. Where TOML itself is broken, all such places are told, and nothing else:
-/// what follows a broken line can be misread.
+/// Parses a whole file. All syntax errors are reported, but no other mistakes, because the text after an
+/// invalid line can be misread.
 pub fn parse(text: &str) -> Result<Table, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -61,7 +61,7 @@ pub fn parse(text: &str) -> Result<Table, Vec<Mistake>> {
     Err(mistakes.collect())
 }
 
-/// Reads a list or a table that stands in an environment variable.
+/// Parses a list or a table from an environment variable.
 pub fn parse_value(text: &str, at: &Place) -> Result<Value, String> {
     let value = DeValue::parse(text).map_err(|e| e.message().to_owned())?;
     Ok(value_of(value.into_inner(), &|_| at.clone()))

@@ -1,5 +1,5 @@
-//! Takes values out of the tree by key and kind. It collects mistakes and goes on, so that all are told at once;
-//! what nobody took is a key that does not exist.
+//! Reads values from the tree by key and kind. Mistakes are collected, so that all are reported at once. Keys
+//! that were never read are reported as unknown.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ impl Mistakes {
     }
 }
 
-/// A value with the place it came from, so that later checks can blame it.
+/// A value with its place, so that later checks can report it.
 #[derive(Debug, Clone)]
 pub struct Found<T> {
     pub value: T,
@@ -39,7 +39,7 @@ pub struct Found<T> {
     pub key: String,
 }
 
-/// One table while it is read.
+/// A table that is being read.
 pub struct Section<'m> {
     pub at: Place,
     pub path: String,
@@ -61,7 +61,7 @@ impl<'m> Section<'m> {
         }
     }
 
-    /// Blames the section itself, at its `name`.
+    /// Reports a mistake of the section itself, at its key `name`.
     pub fn blame(&self, name: &str, what: impl Into<String>, remedy: impl Into<String>) {
         self.mistakes.add(&self.at, &self.key(name), what, remedy);
     }
@@ -74,19 +74,19 @@ impl<'m> Section<'m> {
         self.entries.contains_key(name)
     }
 
-    /// The key exists, though nothing reads it now.
+    /// Marks a key as known without reading it.
     pub fn asked(&mut self, name: &'static str) {
         if !self.asked.contains(&name) {
             self.asked.push(name);
         }
     }
 
-    /// The key exists, and what it says does not matter any more.
+    /// Marks a key as known and ignores its value.
     pub fn skip(&mut self, name: &'static str) {
         self.take(name);
     }
 
-    /// The key exists, but not together with the others here.
+    /// Reports a known key that is not allowed together with the others.
     pub fn refuse(&mut self, name: &'static str, what: &str, remedy: &str) {
         if let Some(found) = self.take(name) {
             self.blame_found(&found, what, remedy);
@@ -117,7 +117,7 @@ impl<'m> Section<'m> {
         }
     }
 
-    /// A text that `parse` understands; what it refuses is a mistake with `remedy`.
+    /// Reads a text with `parse`; its error is reported as a mistake with `remedy`.
     pub fn parsed<T>(
         &mut self,
         name: &'static str,
@@ -145,7 +145,7 @@ impl<'m> Section<'m> {
         self.parsed(name, text::BYTES_REMEDY, text::bytes)
     }
 
-    /// One of a few words.
+    /// Reads one of a few keywords.
     pub fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<Found<T>> {
         let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
         self.parsed(name, &format!("use {}", all.join(" or ")), |text| {
@@ -170,7 +170,7 @@ impl<'m> Section<'m> {
         }
     }
 
-    /// Like [`Section::count`], or one word that stands for "no bound".
+    /// Like [`Section::count`], but also accepts `word` as "no limit".
     pub fn count_or(
         &mut self,
         name: &'static str,
@@ -245,7 +245,7 @@ impl<'m> Section<'m> {
         texts
     }
 
-    /// The table `name`; an empty one where there is none.
+    /// The table `name`, or an empty one if it is missing.
     pub fn section(&mut self, name: &'static str) -> Section<'m> {
         self.section_if(name).unwrap_or_else(|| self.inner(name, self.at.clone(), Table::new()))
     }
@@ -260,7 +260,7 @@ impl<'m> Section<'m> {
         Some(self.inner(name, found.at, entries))
     }
 
-    /// Every entry that is left, as a table of its own: for tables whose keys are names.
+    /// Returns each remaining entry as a table: for tables whose keys are names.
     pub fn sections(mut self) -> Vec<(String, Section<'m>)> {
         let mut sections = Vec::new();
         for (name, Entry { at, value }) in std::mem::take(&mut self.entries) {
@@ -278,7 +278,7 @@ impl<'m> Section<'m> {
         sections
     }
 
-    /// Every entry that is left, as it stands: for tables whose keys are free.
+    /// Returns each remaining entry unchanged: for tables with arbitrary keys.
     pub fn free(mut self) -> BTreeMap<String, Found<Value>> {
         let entries = std::mem::take(&mut self.entries);
         let found = entries.into_iter().map(|(name, Entry { at, value })| {
@@ -288,7 +288,7 @@ impl<'m> Section<'m> {
         found.collect()
     }
 
-    /// Whatever nobody asked for does not exist.
+    /// Reports the remaining keys as unknown.
     pub fn finish(self) {
         for (name, entry) in &self.entries {
             let remedy = match nearest(name, &self.asked) {
@@ -303,7 +303,7 @@ impl<'m> Section<'m> {
         Section { at, path: self.key(name), entries, asked: Vec::new(), mistakes: self.mistakes }
     }
 
-    /// A list or a table that came as a variable's text.
+    /// Parses a list or a table from the text of a variable.
     fn structured(&self, found: Found<Value>) -> Found<Value> {
         match (&found.value, &found.at) {
             (Value::Text(text), Place::Variable(_)) => match raw::parse_value(text, &found.at) {
@@ -323,7 +323,7 @@ fn whole(found: &Found<Value>) -> Option<i128> {
     }
 }
 
-/// Numbers at the end of the range stand for larger ones that do not fit.
+/// Numbers at the end of the range represent larger ones that do not fit.
 fn shown(number: i128) -> String {
     if number == i128::MAX || number == i128::MIN {
         return "the number".to_owned();

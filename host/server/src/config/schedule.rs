@@ -1,4 +1,4 @@
-//! `schedule = { … }` of a job: when it is due, and what becomes of due instants.
+//! `schedule = { … }` of a job: when it is due, and the policies for due instants.
 
 use domain::cron::{Fold, Gap, OddNights};
 use domain::schedule::{Schedule, ScheduleError, zone_remedy};
@@ -20,10 +20,10 @@ const CATCH_UP: [(&str, CatchUp); 3] =
     [("none", CatchUp::None), ("last", CatchUp::Last), ("all", CatchUp::All(CATCH_UP_MAX_DEFAULT))];
 const CATCH_UP_MAX_DEFAULT: u32 = 10;
 const CATCH_UP_MAX: u64 = 100;
-/// Longest interval, window, deadline and jitter: what is longer is a slip.
+/// Maximum of interval, window, deadline and jitter: a longer one is a mistake.
 const SPAN_MAX: SignedDuration = SignedDuration::from_hours(24 * 366);
 
-/// Nothing if there is no time in it, which has been told.
+/// Returns `None` if no valid time is set; the mistake is reported.
 pub fn read(job: &mut Section<'_>, now: Timestamp) -> Option<(Schedule, TickPolicy)> {
     if !job.has("schedule") {
         job.asked("schedule");
@@ -87,7 +87,7 @@ fn by_cron(
         .ok()
 }
 
-/// Instants with an offset of their own, or as the zone's wall clock shows them.
+/// Reads instants, each with its own offset or in the wall clock time of the zone.
 fn at(section: &Section<'_>, instants: &[Found<String>], zone: Option<&Found<String>>) -> Option<Schedule> {
     let zone_name = zone.map_or("UTC", |zone| zone.value.as_str());
     let Ok(in_zone) = domain::zone::zone(zone_name) else {
@@ -143,7 +143,7 @@ fn policy(section: &mut Section<'_>) -> TickPolicy {
     policy
 }
 
-/// Shortest window and deadline: the scheduler looks once a second.
+/// Minimum of window and deadline: the scheduler runs about once a second.
 const SPAN_MIN: SignedDuration = SignedDuration::from_secs(1);
 
 fn span(
@@ -177,10 +177,10 @@ fn blame<T>(section: &Section<'_>, found: &Found<T>, error: &ScheduleError) {
     section.blame_found(found, what, remedy);
 }
 
-/// The longest that a preview gets.
+/// Maximum length of a preview.
 pub const PREVIEW_MAX: u32 = 1_000;
 
-/// A cron text that stands in no file, as a preview gets it: its mistake is one sentence.
+/// Parses a cron text that is not from a file, as in a preview. The error is one sentence.
 pub fn cron(text: &str, zone: &str, nights: OddNights, now: Timestamp) -> Result<Schedule, String> {
     Schedule::cron(text, zone, nights, now).map_err(|error| {
         let (what, remedy) = words(&error);
@@ -188,14 +188,14 @@ pub fn cron(text: &str, zone: &str, nights: OddNights, now: Timestamp) -> Result
     })
 }
 
-/// One of the words that a key has, where no file is read.
+/// Parses one of the keywords of a key, outside of a file.
 pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     let known = || words.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(" or ");
     let found = words.iter().find(|(known, _)| *known == text);
     found.map(|(_, value)| *value).ok_or_else(|| format!("use {}", known()))
 }
 
-/// What is wrong with a schedule, and what to do.
+/// Describes the problem of a schedule, and the remedy.
 fn words(error: &ScheduleError) -> (String, String) {
     match error {
         ScheduleError::BadCron { text, reason } => (

@@ -1,4 +1,5 @@
-//! `[secrets]`: where each secret is. The file names them; what they are stands in a variable or in a file of its own.
+//! `[secrets]`: the sources of secrets. The file contains only names; the secrets are in variables
+//! or in separate files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,20 +10,21 @@ use super::env::Environment;
 use super::reader::{Found, Section};
 use super::text;
 
-/// Where a secret's text is.
+/// The source of a secret's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     Env(String),
     File(PathBuf),
 }
 
-/// All secrets by name. One that could not be read keeps its name, so that who uses it is not blamed too.
+/// All secrets by name. A secret that could not be read keeps its name, so that references to it
+/// are not reported, too.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     all: BTreeMap<String, (SecretSource, Option<Secret>)>,
 }
 
-/// A secret that somebody asked for by name.
+/// A secret that a key refers to by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     pub name: String,
@@ -30,7 +32,7 @@ pub struct Named {
 }
 
 impl Secrets {
-    /// For people: names and places, no secret.
+    /// Names and sources for display, without the secrets.
     pub fn sources(&self) -> impl Iterator<Item = (&str, &SecretSource)> {
         self.all.iter().map(|(name, (source, _))| (name.as_str(), source))
     }

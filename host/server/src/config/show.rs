@@ -1,4 +1,4 @@
-//! The configuration as it is in effect, defaults and limits included, for people. Passwords are not shown.
+//! The effective configuration, including defaults and limits, for people. Passwords are not shown.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use super::{Config, SecretSource, Sink, Subject, To};
 use crate::http::HttpLimits;
 use crate::telemetry::LogFormat;
 
-/// In the order and the words of the file; schedules stand as comments, in the scheduler's own words.
+/// In the order and with the keys of the file. Schedules are shown as comments, as
+/// the scheduler describes them.
 pub fn effective(config: &Config) -> String {
     let mut out = settings(config);
     config.jobs.iter().for_each(|job| show_job(&mut out, job));
@@ -58,7 +59,7 @@ fn show_plugins(out: &mut String, plugins: &PluginsConfig) {
     }
 }
 
-/// All but the jobs.
+/// All settings except the jobs.
 pub fn settings(config: &Config) -> String {
     let mut out = String::new();
     let format = match config.log.format {
@@ -213,7 +214,7 @@ fn flow(flow: &Flow) -> Vec<(&'static str, String)> {
     entries
 }
 
-/// What becomes of due instants, in the words of the file.
+/// The policies for due instants, with the keys of the file.
 fn ticks(policy: &TickPolicy) -> String {
     let overlap = OVERLAP.iter().find(|(_, overlap)| *overlap == policy.overlap).map_or("", |(word, _)| word);
     let catch_up = match policy.catch_up {
@@ -318,7 +319,7 @@ fn show_time(time: Duration) -> String {
     show(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX))
 }
 
-/// A TOML text: quotes, backslashes and control characters escaped.
+/// A TOML text with quotes, backslashes and control characters escaped.
 fn quoted(text: impl ToString) -> String {
     toml::Value::String(text.to_string()).to_string()
 }

@@ -1,4 +1,4 @@
-//! `[sinks.<name>]`: where events go.
+//! `[sinks.<name>]`: the destinations of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use super::secret::{Named, Secrets};
 use super::text::{Parameter, check_parameters};
 use crate::delivery::signature::SigningKey;
 
-/// Where the events of some topics go.
+/// The destination of the events of some topics.
 #[derive(Debug, Clone)]
 pub struct Sink {
     pub name: String,
     pub topics: Vec<String>,
     pub to: To,
-    /// Tries before an event is given up.
+    /// Maximum number of tries for an event.
     pub tries_max: u32,
-    /// How long one try may take, in real time.
+    /// Time limit of one try, in real time.
     pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
     Webhook {
-        /// The address that takes a POST of each event.
+        /// The address that gets a POST for each event.
         url: Address,
         signed_with: Option<Named>,
     },
@@ -53,7 +53,7 @@ pub struct Nats {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// The topic, after these letters.
+    /// The topic with this prefix.
     Topic(String),
     Fixed(String),
 }
@@ -72,26 +72,26 @@ impl Subject {
 pub struct Redis {
     pub address: Address,
     pub password: Option<Named>,
-    /// The topic unless given.
+    /// The topic by default.
     pub stream: Option<String>,
-    /// About how many entries the stream keeps; all of them unless given.
+    /// Approximate maximum of entries in the stream; no maximum by default.
     pub length_max: Option<u64>,
 }
 
-/// Each kind by the key that names where events go, with what else it takes.
+/// Each kind with the key that names its destination and the other keys that it accepts.
 const KINDS: [(&str, &[&str]); 4] = [
     ("webhook", &["signed_with"]),
     ("table", &["datasource"]),
     ("nats", &["password", "subject", "subject_prefix"]),
     ("redis", &["password", "stream", "stream_length_max"]),
 ];
-/// Of the address of a Redis server.
+/// Parameters of the address of a Redis server.
 const REDIS_PARAMETERS: [Parameter; 1] = [("protocol", &["2", "3", "resp2", "resp3"])];
 const TRIES_DEFAULT: u32 = 10;
 const TIMEOUT_DEFAULT: SignedDuration = SignedDuration::from_secs(10);
 const TIMEOUT_MAX: SignedDuration = SignedDuration::from_mins(5);
 
-/// All sinks; each topic goes to one of them at most.
+/// Reads all sinks. Each topic goes to at most one of them.
 pub fn read(sections: Vec<(String, Section<'_>)>, known: &Known<'_>) -> Vec<Arc<Sink>> {
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
     let mut sinks = Vec::new();
@@ -210,7 +210,7 @@ fn table(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To
     Some(To::Table { datasource: datasource.value, table: table.value })
 }
 
-/// It becomes part of a statement.
+/// The name becomes part of a statement.
 fn is_identifier(text: &str) -> bool {
     let start = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     start
@@ -268,7 +268,7 @@ fn nats(section: &mut Section<'_>, topics: &[String], secrets: &Secrets) -> Opti
     Some(To::Nats(Nats { address: Address::new(address.value), password, subject }))
 }
 
-/// One that names a place: no wildcard, no empty word.
+/// A subject for publishing has no wildcard and no empty token.
 fn is_subject(text: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>';
     text.split('.').all(|word| !word.is_empty() && !word.contains(bad))

@@ -15,7 +15,7 @@ pub const BYTES_REMEDY: &str = "use a size like \"64MiB\", \"256KiB\" or \"512B\
 pub const RATE_REMEDY: &str = "use \"attempts/window\", like \"10/1m\"";
 pub const STORE_REMEDY: &str = "use sqlite://path/to/file.db or postgres://user@host/database";
 
-/// Sums of a longest duration and any time of this century stay within what a timestamp holds.
+/// A time of this century plus this duration still fits into a timestamp.
 const DURATION_MAX: SignedDuration = SignedDuration::from_hours(24 * 36_500);
 
 /// A day is 24 hours here; months and years have no fixed length and are refused.
@@ -45,7 +45,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     SIZES.iter().find_map(parse).ok_or_else(|| format!("{text:?} is not a size"))
 }
 
-/// The largest unit that divides it.
+/// Shows a size in the largest unit that divides it.
 pub fn show_bytes(bytes: u64) -> String {
     let fits = |(_, size): &&(&str, u64)| bytes > 0 && bytes.is_multiple_of(*size);
     let (unit, size) = SIZES.iter().find(fits).unwrap_or(&("B", 1));
@@ -63,7 +63,7 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     Ok(Rate { attempts_max, window })
 }
 
-/// The address of a database with an SQLite file's path made absolute from `folder`.
+/// The address of a database; the path of an SQLite file is made absolute from `folder`.
 pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
     let (scheme, rest) =
         text.split_once(':').ok_or_else(|| format!("{:?} is not a database address", hide_password(text)))?;
@@ -74,7 +74,7 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
                 return Err("a database in memory forgets everything at a restart".to_owned());
             }
             check_parameters(parameters, &SQLITE_PARAMETERS).map_err(|what| match path.rsplit('/').next() {
-                // It may be a name with a `?` in it.
+                // The `?` may be part of the file's name.
                 Some(name) if !parameters.contains('=') => {
                     format!("{what} (end the address with `?mode=rwc` if {name:?} is only a part of the file's name)")
                 }
@@ -92,7 +92,7 @@ pub fn database_url(text: &str, folder: &Path) -> Result<String, String> {
     }
 }
 
-/// A parameter of a database's address, and the values that it may have; none lists no values.
+/// A parameter of a database's address, and its allowed values; an empty list allows any value.
 pub type Parameter = (&'static str, &'static [&'static str]);
 
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
@@ -123,7 +123,8 @@ const SQLITE_PARAMETERS: [Parameter; 4] = [
     ("vfs", &[]),
 ];
 
-/// Drivers ignore parameters that they do not know. No value is named in an error: it may be a secret.
+/// Drivers ignore unknown parameters, so they are refused here. Errors contain no values,
+/// which may be secrets.
 pub fn check_parameters(query: &str, known: &[Parameter]) -> Result<(), String> {
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -147,7 +148,7 @@ pub fn check_parameters(query: &str, known: &[Parameter]) -> Result<(), String> 
     Ok(())
 }
 
-/// Takes `.` and `..` out of a path without looking at the disk: the file may not exist yet.
+/// Resolves `.` and `..` in a path without access to the disk: the file may not exist yet.
 pub fn clean(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut cleaned = PathBuf::new();

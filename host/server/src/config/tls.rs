@@ -1,4 +1,4 @@
-//! `[tls]`: whom TLS believes, in requests of plugins and in sinks.
+//! `[tls]`: the certificates that TLS trusts, in requests of plugins and in sinks.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use rustls::{ClientConfig, RootCertStore};
 use super::reader::Section;
 use super::text;
 
-/// What is trusted in place of the built-in roots; nothing keeps those.
+/// Certificates that are trusted instead of the built-in roots; if empty, the built-in roots are trusted.
 #[derive(Debug, Clone, Default)]
 pub struct Trusted {
     pub ca_file: Option<PathBuf>,
     pub certificates: Vec<CertificateDer<'static>>,
-    /// The same as they stand in the file.
+    /// The same certificates in the file's original form.
     pub pem: Option<Vec<u8>>,
 }
 
 impl Trusted {
-    /// For a client that believes these, or else the built-in roots.
+    /// The TLS settings of a client that trusts these certificates, or else the built-in roots.
     pub fn client(&self) -> Result<ClientConfig, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(self.certificates.iter().cloned());

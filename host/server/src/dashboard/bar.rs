@@ -2,12 +2,12 @@
 
 use store::items::ItemCount;
 
-/// Width of the whole bar, in units of its own.
+/// Width of the whole bar, in its own units.
 pub const WIDTH: u64 = 1_000;
-/// What is there is seen, however little it is.
+/// Minimum width of a part, so that few items are visible, too.
 const PART_MIN: u64 = 6;
 
-/// States in the order of the bar: done on the left, what needs a person on the right.
+/// States in the order of the bar: done on the left, states that need a person on the right.
 const ORDER: [(&str, &str); 7] = [
     ("resolved", "resolved"),
     ("running", "running"),

@@ -1,6 +1,7 @@
-//! The page: rendered here, kept live by short requests for one fragment. It holds no connection: browsers open six to a
-//! host at most, for all of its tabs. What did not change is answered without content.
-//! Everything it loads is in the binary; nothing inline, so that the content security policy can be strict.
+//! The page: rendered by the server, and kept current by short requests for one fragment. It holds no
+//! connection, because a browser opens at most six to a host, for all of its tabs. An unchanged fragment is
+//! answered without content. All assets are in the binary, and nothing is inline, so that the content
+//! security policy can be strict.
 
 pub(crate) mod bar;
 mod shown;
@@ -26,9 +27,9 @@ use uuid::Uuid;
 
 use crate::api::{ApiError, AppState, Params, path};
 
-/// How long a rendered overview is shown to others, whatever happens meanwhile.
+/// How long a rendered overview is reused, even if events occur meanwhile.
 const SHOWN_AT_LEAST: Duration = Duration::from_millis(500);
-/// How long one is shown if nothing happens here: times go on, and other hosts tell nothing.
+/// How long it is reused without events on this host: displayed times change, and other hosts send no events.
 const SHOWN_AT_MOST: Duration = Duration::from_secs(5);
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -53,7 +54,7 @@ pub(crate) fn router(pages: Pages) -> Router<AppState> {
 #[derive(Template)]
 #[template(path = "page.html")]
 struct Page {
-    /// Rendered, and thereby escaped, before.
+    /// Already rendered and thereby escaped.
     overview: String,
     jobs: Vec<String>,
     recover: String,
@@ -84,7 +85,7 @@ async fn fragment(
     Ok(Html(shown.html).into_response())
 }
 
-/// The overview as it is shown, one for all pages.
+/// The rendered overview, shared by all pages.
 #[derive(Clone)]
 pub(crate) struct Pages(Arc<Mutex<Shown>>);
 
@@ -106,12 +107,12 @@ impl Pages {
         Pages(Arc::default())
     }
 
-    /// At most so old. Rendered once, however many ask: the others wait for it.
+    /// Returns an overview that is at most `age_max` old. It is rendered once for concurrent requests.
     async fn overview(&self, state: &AppState, age_max: Duration) -> Result<Overview, ApiError> {
         let mut shown = self.0.lock().await;
         let feed = shown.feed.get_or_insert_with(|| state.engine.feed());
         let mut happened = false;
-        // Which ones were missed does not matter: everything is read again.
+        // It does not matter which events were missed, because all data is read again.
         while let Ok(_) | Err(TryRecvError::Lagged(_)) = feed.try_recv() {
             happened = true;
         }
@@ -131,7 +132,7 @@ impl Pages {
         Ok(overview)
     }
 
-    /// Stands before all requests: what changes something is seen by the next one for a page.
+    /// Middleware that marks the overview as outdated after each successful change.
     pub async fn note(State(pages): State<Pages>, request: Request, next: Next) -> Response {
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let response = next.run(request).await;

@@ -1,4 +1,4 @@
-//! Values on the page: escaped for HTML, and with hidden characters shown.
+//! Values on the page: escaped for HTML, with hidden characters made visible.
 
 use std::fmt;
 

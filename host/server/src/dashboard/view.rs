@@ -1,4 +1,4 @@
-//! What the page shows, as plain text and numbers: the templates only place and escape it.
+//! The contents of the page, as plain text and numbers: the templates only arrange and escape it.
 
 use std::collections::BTreeSet;
 
@@ -28,19 +28,19 @@ use crate::health::{self, ANSWER_TIME_MAX, Condition, Problem};
 const ALERTS_SHOWN: u32 = 10;
 const DEAD_SHOWN: u32 = 10;
 const RUNS_SHOWN: usize = 20;
-/// Among which those with work are looked for.
+/// Number of runs that are searched for those with work.
 const RUNS_LOOKED_AT: u32 = 500;
 const FAILURES_SHOWN: usize = 10;
 const VERSIONS_SHOWN: usize = 20;
-/// Versions of a plugin among which one that waits is looked for.
+/// Versions of a plugin that are searched for waiting ones.
 const VERSIONS_LOOKED_AT: u32 = 100;
-/// As `Digest::short` has.
+/// The same number as in `Digest::short`.
 const DIGITS_SHOWN: usize = 12;
-/// Items that changed last, of each state, among which failures are looked for.
+/// Recently changed items of each state that are searched for failures.
 const FAILURES_LOOKED_AT: u32 = 50;
-/// Longer texts are cut in tables.
+/// Longer texts are truncated in tables.
 const TEXT_BYTES_SHOWN: usize = 300;
-/// Of what a version waits for, a line each, or why it does not run.
+/// Length limit of a version's new requirements, one per line, or of the reason why it does not run.
 const REASON_BYTES_SHOWN: usize = 4_000;
 
 #[derive(Template)]
@@ -130,13 +130,13 @@ struct VersionRow {
     state: &'static str,
     /// Why it does not run, or what it waits for.
     reason: Option<String>,
-    /// Where it is let through, if it waits for that.
+    /// The path of the request that approves it, if it waits for approval.
     approve: Option<String>,
-    /// The whole of it, for that request.
+    /// The whole digest, for that request.
     named: String,
 }
 
-/// A version that waits for approval, as the store knows it: this host may have no file of it.
+/// A version that waits for approval, from the store: this host may not have its file.
 struct Waits {
     plugin: PluginName,
     version: KnownVersion,
@@ -154,7 +154,7 @@ struct FromStore {
     failures: Vec<ItemView>,
 }
 
-/// The whole picture. A store that is away is part of it, not an error.
+/// The whole overview. An unavailable store is shown on it and is not an error.
 pub async fn overview(state: &AppState, version: &str) -> Overview {
     let now = state.clock.now();
     let mut problems = health::problems(state).await;
@@ -196,7 +196,7 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     let mut failures = Vec::new();
     for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
         match state.store.items(None, Some(of), FAILURES_LOOKED_AT).await {
-            // Large payloads: the list of items shows them, a few at a time.
+            // The payloads are too large here; the list of items shows them, a few at a time.
             Err(StoreError::TooLarge(_)) => {}
             items => failures.extend(items?),
         }
@@ -223,7 +223,7 @@ async fn waiting(state: &AppState) -> Result<Vec<Waits>, StoreError> {
     Ok(waiting)
 }
 
-/// The newest run of each job that found work: what found nothing says little.
+/// The newest run of each job that found work. Runs without work are not interesting.
 async fn runs(state: &AppState) -> Result<Vec<(RunView, RunResult)>, StoreError> {
     let mut runs = state.store.runs(None, RUNS_LOOKED_AT).await?;
     runs.retain(|run| run.discovered.queued > 0 || run.error.is_some() || run.finished_at.is_none());
@@ -320,7 +320,7 @@ fn failure_row(item: ItemView, now: Timestamp) -> FailureRow {
     }
 }
 
-/// Rows of what waits; this host's own versions are left without them.
+/// Rows of waiting versions, which are removed from this host's own `versions`.
 fn waiting_rows(waiting: &[Waits], versions: &mut Vec<PluginVersion>, now: Timestamp) -> Vec<VersionRow> {
     let row = |Waits { plugin, version, wants }: &Waits| {
         versions.retain(|own| own.plugin != *plugin || own.digest.to_string() != version.digest);
@@ -340,7 +340,7 @@ fn waiting_rows(waiting: &[Waits], versions: &mut Vec<PluginVersion>, now: Times
     waiting.iter().map(row).collect()
 }
 
-/// Rejected ones first, as they need someone; then the newest.
+/// Rejected and waiting versions first, because they need a person; then the newest.
 fn version_rows(mut versions: Vec<PluginVersion>, now: Timestamp) -> Vec<VersionRow> {
     let rank = |version: &PluginVersion| match version.state {
         VersionState::Rejected(_) | VersionState::Waiting(_) => 0,
@@ -379,7 +379,7 @@ fn until(now: Timestamp, then: Timestamp) -> String {
     format!("in {}", span(then.duration_since(now)))
 }
 
-/// The two largest units, or less: nobody reads more of it.
+/// The one or two largest units, which is precise enough.
 fn span(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
     match seconds {

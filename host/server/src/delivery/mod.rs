@@ -1,5 +1,5 @@
-//! Sends events to their sinks: at least once, those of a key in their order. Each sink is a task of its own, so that one
-//! that is down holds up no other. One file for each kind of sink.
+//! Sends events to their sinks: at least once, and in order for each key. Each sink has its own task, so that
+//! an unavailable sink does not delay others. There is one file for each kind of sink.
 
 mod nats;
 mod redis;
@@ -29,17 +29,18 @@ use self::table::Table;
 use self::webhook::Webhook;
 use crate::config::{Sink, To, Trusted};
 
-/// Events of a sink that are on their way at the same time.
+/// Events of a sink that are sent at the same time.
 const BATCH: u32 = 32;
-/// How often it looks when nothing tells of work, in real time.
+/// Interval of polls when no wake-up arrives, in real time.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
-/// On top of a sink's own time, until another host may send what this one claimed; both are real times.
+/// Added to a sink's timeout to get the duration of a claim, after which another host may send the events.
+/// Both are in real time.
 const CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(30);
-/// How long events that are on their way may take after the stop signal; then they are left, and sent again later.
+/// How long sends may continue after the stop signal. Unfinished events are sent again later.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 const BACKOFF_BASE: SignedDuration = SignedDuration::from_secs(1);
 const BACKOFF_CAP: SignedDuration = SignedDuration::from_mins(5);
-/// How long an alert is gathered before it is told: a service that is away fails many items at once.
+/// How long an alert is collected before it is sent: an unavailable service makes many items fail at once.
 const NOTICE_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 pub struct Delivery {
@@ -51,7 +52,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Its couriers, for a start that fails if one cannot be.
+    /// Creates the workers of all sinks. Fails if one of them cannot be set up.
     pub fn couriers(self) -> anyhow::Result<Vec<Courier>> {
         let courier = |sink: &Arc<Sink>| {
             let way = Way::to(sink, &self.store, &self.tls);
@@ -64,7 +65,7 @@ impl Delivery {
     }
 }
 
-/// How events get to a sink.
+/// The transport to a sink.
 enum Way {
     Webhook(Webhook),
     Table(Table),
@@ -86,7 +87,7 @@ impl Way {
         })
     }
 
-    /// Connects, unless it is.
+    /// Connects, unless it is connected.
     async fn open(&mut self, until: Instant) -> Result<(), String> {
         match self {
             Way::Webhook(_) | Way::Table(_) => Ok(()),
@@ -104,7 +105,7 @@ impl Way {
         }
     }
 
-    /// After a failure: what is wrong with a connection need not be known.
+    /// Closes the connection after a failure, whatever the cause is.
     fn close(&mut self) {
         match self {
             Way::Webhook(_) | Way::Table(_) => {}
@@ -114,7 +115,7 @@ impl Way {
     }
 }
 
-/// One sink at work.
+/// The worker of one sink.
 pub struct Courier {
     sink: Arc<Sink>,
     way: Mutex<Way>,
@@ -153,7 +154,7 @@ impl Courier {
         }
     }
 
-    /// One batch; says whether there was anything to send.
+    /// Sends one batch. Returns whether there were events.
     async fn round(&self) -> Result<bool, StoreError> {
         self.notices().await?;
         let due = self.claim().await?;
@@ -170,7 +171,7 @@ impl Courier {
         Ok(true)
     }
 
-    /// Tells of alerts, if the sink takes that. What happens in the first moments is told together.
+    /// Creates events for alerts, if the sink handles them. Alerts of the first seconds are combined.
     async fn notices(&self) -> Result<(), StoreError> {
         if self.sink.topics.iter().any(|topic| topic == NOTICE_TOPIC) {
             let now = self.clock.now();
@@ -189,7 +190,7 @@ impl Courier {
         self.store.events_claim(&topics, BATCH, until, now).await
     }
 
-    /// Says whether it was taken.
+    /// Returns whether the sink accepted the event.
     async fn send(&self, way: &Way, due: &DueEvent, opened: &Result<(), String>, until: Instant) -> bool {
         let sent = match opened {
             Ok(()) => way.send(due, until).await,
@@ -198,7 +199,7 @@ impl Courier {
         let now = self.clock.now();
         let told = match &sent {
             Ok(()) => self.store.event_delivered(due.event.id, now).await,
-            // Whoever answers chooses the words.
+            // The receiver determines the text, so it is escaped.
             Err(error) => self.failed(due, &escape(error), now).await,
         };
         if let Err(error) = told {

@@ -1,4 +1,4 @@
-//! Events to a stream of NATS JetStream: published, and taken when the stream says that it has them.
+//! Sends events to a stream of NATS JetStream: an event is delivered when the stream acknowledges it.
 
 use std::io;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Nats {
         Ok(Nats { to: to.clone(), address: to.address.reveal().parse()?, timeout, tls, stream: None })
     }
 
-    /// A connection that works, as far as one can tell.
+    /// Reuses the connection if it seems to work, or opens a new one.
     pub async fn open(&mut self, until: Instant) -> Result<(), String> {
         let connected = |stream: &Context| stream.client().connection_state() == State::Connected;
         if self.stream.as_ref().is_some_and(connected) {
@@ -38,10 +38,11 @@ impl Nats {
             .name("tidemill")
             .tls_client_config(self.tls.clone())
             .connection_timeout(self.timeout)
-            // One that is lost is given up, and with it what waits in it: an event is only sent when its turn is.
+            // A lost connection is dropped with its pending messages, because an event is only
+            // sent in its turn.
             .max_reconnects(1)
             .event_callback(|event| async move {
-                // What it refuses without an answer, like a publish that the user may not do.
+                // An error without a response, like a publish that the user is not allowed to do.
                 if let Event::ServerError(error) = event {
                     tracing::warn!(%error, "a NATS server refuses something");
                 }
@@ -72,7 +73,7 @@ impl Nats {
             sent.await?.await
         };
         match timeout_at(until, publish).await {
-            // One that the stream has already is a duplicate, and taken.
+            // An event that the stream has already is a duplicate and counts as delivered.
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.not_taken(&error, &subject)),
             Err(_) => Err(self.not_taken(&PublishErrorKind::TimedOut.into(), &subject)),
@@ -106,7 +107,7 @@ impl Nats {
     }
 }
 
-/// By its id the stream knows an event that comes again.
+/// The stream detects repeated events by their id.
 fn headers(due: &DueEvent) -> Result<HeaderMap, String> {
     let event = &due.event;
     let mut headers = HeaderMap::new();

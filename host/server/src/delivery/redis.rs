@@ -1,4 +1,4 @@
-//! Events to a stream of Redis: one entry each.
+//! Sends events to a stream of Redis: one entry each.
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ impl Redis {
         Ok(Redis { to: to.clone(), timeout, client: client?, connection: None })
     }
 
-    /// A connection that works: one that was idle is asked first, for a server closes what is idle, or starts anew.
+    /// Reuses the connection if it works. It is tested first, because a server closes idle connections
+    /// or may have restarted.
     pub async fn open(&mut self, until: Instant) -> Result<(), String> {
         if let Some(connection) = &mut self.connection
             && let Ok(Ok(())) = timeout_at(until, redis::cmd("PING").exec_async(connection)).await
@@ -39,7 +40,7 @@ impl Redis {
             return Ok(());
         }
         self.connection = None;
-        // The client's own would race with ours, and its words do not say how long.
+        // The client's own timeouts would race with ours, and their messages do not contain the duration.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connect = self.client.get_multiplexed_async_connection_with_config(&config);
         let address = &self.to.address;

@@ -1,5 +1,5 @@
-//! Signatures of webhooks, after the Standard Webhooks specification: a receiver that has the key knows who sent a
-//! request, when, and that nobody changed it.
+//! Signatures of webhooks, after the Standard Webhooks specification: a receiver with the key can verify the
+//! sender of a request, its time, and that it was not changed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 pub struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
-    /// Why a secret is no key.
+    /// Returns the reason if the secret is not a valid key.
     pub fn new(secret: &Secret) -> Result<SigningKey, String> {
         let text = secret.reveal();
         let key = STANDARD.decode(text.strip_prefix(PREFIX).unwrap_or(text));
@@ -46,7 +46,8 @@ mod tests {
         SigningKey::new(&Secret::new(text).unwrap())
     }
 
-    /// The vector of the specification's own libraries; `openssl dgst -mac HMAC` says the same.
+    /// The test vector of the specification's own libraries; `openssl dgst -mac HMAC`
+    /// returns the same signature.
     #[test]
     fn signs_as_other_libraries_do() {
         let at = Timestamp::from_second(1_614_265_330).unwrap();

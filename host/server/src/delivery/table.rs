@@ -1,4 +1,4 @@
-//! Events into a table of a datasource: one row each.
+//! Writes events to a table of a datasource: one row each.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Events to a webhook: one POST each, signed if there is a key.
+//! Sends events to a webhook: one POST each, signed if there is a key.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::signature::SigningKey;
 use crate::config::Trusted;
 use crate::json::raw_or_text;
 
-/// Of an answer that is no success, this much is told.
+/// How much of an error response is reported.
 const ANSWER_BYTES_SHOWN: u64 = 200;
 
 #[derive(Clone)]
@@ -47,12 +47,13 @@ impl Webhook {
         posted.await.unwrap_or_else(|e| Err(format!("the host failed while it sent this: {e}")))
     }
 
-    /// One request: any 2xx says that the event is taken.
+    /// Sends one request: any 2xx means that the event was delivered.
     fn post(&self, due: &DueEvent) -> Result<(), String> {
         let (id, body) = (due.event.id.to_string(), document(due)?);
         let mut request = self.agent.post(self.url.reveal()).header("content-type", "application/json");
         request = request.header("idempotency-key", &id);
-        // Receivers refuse what was signed long ago by their clock, so it is the real time, whatever ours shows.
+        // Receivers refuse old signatures by their own clock, so this is the real time and
+        // not the host's clock.
         let signed = self.key.as_ref().map(|key| key.headers(&id, Timestamp::now(), &body));
         for (name, value) in signed.into_iter().flatten() {
             request = request.header(name, value);
@@ -125,7 +126,7 @@ mod tests {
         assert!(text.contains("\"payload\":\"no JSON\","), "{text}");
     }
 
-    /// The receiver's answer names all that it was asked for.
+    /// The receiver's response contains the complete request.
     #[test]
     fn errors_name_no_part_of_the_address_but_its_host() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,5 @@
-//! What keeps this host from working as it should. `/readyz`, the page, `doctor`, alerts and metrics all ask
-//! [`problems`], so that none of them says otherwise than the others.
+//! The problems of this host. `/readyz`, the page, `doctor`, alerts and metrics all use [`problems`], so that
+//! they report the same state.
 
 pub mod monitor;
 
@@ -11,10 +11,11 @@ use store::{Store, StoreError};
 use crate::api::AppState;
 use crate::telemetry;
 
-/// A database that hangs says nothing: past this it counts as away.
+/// A hanging database does not answer: after this time it counts as unavailable.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// A kind of problem. A new one needs its line in [`Condition::ALL`] and [`Condition::facts`], and one in [`problems`].
+/// A kind of problem. A new one needs its line in [`Condition::ALL`] and [`Condition::facts`],
+/// and one in [`problems`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     Stopping,
@@ -26,12 +27,12 @@ pub enum Condition {
     LogLinesDropped,
 }
 
-/// What a condition means for the host.
+/// The effect of a condition on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The host cannot work: `/readyz` answers 503.
     NotReady,
-    /// The host works, but a person should look.
+    /// The host works, but a person should investigate.
     Warning,
 }
 
@@ -46,12 +47,12 @@ impl Condition {
         Condition::LogLinesDropped,
     ];
 
-    /// Its name in answers and metrics, its effect, and the kind of its alert if it raises one.
+    /// Its name in responses and metrics, its effect, and the kind of its alert if it raises one.
     fn facts(self) -> (&'static str, Effect, Option<&'static str>) {
         match self {
             Condition::Stopping => ("stopping", Effect::NotReady, None),
             Condition::StoreUnavailable => ("store-unavailable", Effect::NotReady, Some("STORE_UNAVAILABLE")),
-            // Connections that it has already may go on.
+            // Existing connections may still work.
             Condition::StoreConnections => ("store-connections", Effect::Warning, Some("STORE_CONNECTIONS")),
             Condition::LeasesNotRenewed => {
                 ("leases-not-renewed", Effect::NotReady, Some("LEASES_NOT_RENEWED"))
@@ -80,9 +81,9 @@ impl Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub condition: Condition,
-    /// Which one, where there can be several: the name of a task. Else empty.
+    /// The name of the task, if several can have the problem; otherwise empty.
     pub subject: String,
-    /// For people: what is wrong.
+    /// A description for people.
     pub text: String,
 }
 
@@ -96,7 +97,7 @@ impl Problem {
     }
 }
 
-/// All problems of this host, now. Takes [`ANSWER_TIME_MAX`] at most.
+/// All current problems of this host. Takes [`ANSWER_TIME_MAX`] at most.
 pub async fn problems(state: &AppState) -> Vec<Problem> {
     if state.stopping.is_cancelled() {
         return vec![Problem::new(Condition::Stopping, "the host is stopping")];
@@ -106,7 +107,7 @@ pub async fn problems(state: &AppState) -> Vec<Problem> {
         problems.extend(text.map(|text| Problem::new(condition, text)));
     };
     let store_trouble = store_trouble(&state.store).await;
-    // Else it is said already.
+    // Otherwise the problem is reported already.
     let connections = state.store.connection_trouble().filter(|_| store_trouble.is_none());
     add(Condition::StoreUnavailable, store_trouble);
     add(Condition::StoreConnections, connections);
@@ -122,12 +123,12 @@ pub fn is_ready(problems: &[Problem]) -> bool {
     problems.iter().all(|problem| problem.condition.effect() != Effect::NotReady)
 }
 
-/// What is wrong, in one line. None if nothing is.
+/// All problems in one line; `None` if there are none.
 pub fn summary(problems: &[Problem]) -> Option<String> {
     (!problems.is_empty()).then(|| texts(problems).join("; "))
 }
 
-/// What is wrong, each text once: the store and the leases often fail for the same reason.
+/// The texts of all problems without repetitions: the store and the leases often fail for the same reason.
 pub fn texts(problems: &[Problem]) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for problem in problems {
@@ -141,7 +142,7 @@ pub fn texts(problems: &[Problem]) -> Vec<String> {
 async fn store_trouble(store: &Store) -> Option<String> {
     let late = |_| Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIME_MAX:?}")));
     let asked = tokio::time::timeout(ANSWER_TIME_MAX, store.ping()).await;
-    // Somebody who waits for a connection does not know yet why there is none.
+    // A request that waits for a connection does not yet know the reason.
     let why = asked.is_err().then(|| store.connection_trouble()).flatten();
     let why = why.map(|why| StoreError::Unavailable(why).to_string());
     why.or_else(|| asked.unwrap_or_else(late).err().map(|error| error.to_string()))

@@ -1,4 +1,4 @@
-//! Logs when a problem begins and ends, and raises an alert for each, as soon as the store takes it.
+//! Logs when a problem begins and ends, and raises an alert for each, as soon as the store accepts it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::sync::Mutex;
 use super::{Condition, Effect, Problem, problems};
 use crate::api::AppState;
 
-/// How often the host looks at its own health. A task counts as down for longer, so none is missed.
+/// Interval of the health checks. A failed task counts as down for longer, so no failure is missed.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Alerts that wait for the store, at most.
+/// Maximum number of alerts that wait for the store.
 const WAITING_MAX: usize = 100;
 
 pub struct Monitor {
@@ -24,7 +24,7 @@ pub struct Monitor {
 
 #[derive(Default)]
 struct Seen {
-    /// Problems that hold, by condition and subject.
+    /// Current problems, by condition and subject.
     open: BTreeMap<(Condition, String), String>,
     /// Alerts that are not raised yet.
     waiting: Vec<Alert>,

@@ -1,5 +1,6 @@
-//! Which request is answered when. Each takes a place of its class, and shares of the budgets for large bodies and
-//! large answers; what finds none within a few seconds is told to come again.
+//! Admission control of requests. Each request needs a slot of its class, and a share of the budgets for
+//! large bodies and large responses. A request that gets none within a few seconds is refused with a
+//! hint to retry later.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -18,16 +19,17 @@ use super::connections::{Connection, Connections, Phase};
 use super::limits::{HttpLimits, PROBES_MAX};
 use crate::api::{ApiError, BODY_BYTES_MAX, COMPONENT_KIND};
 
-/// Bodies and answers up to this size are bounded by the number of connections alone.
+/// Bodies and responses up to this size are limited only by the number of connections.
 const SMALL_BYTES: usize = 64 << 10;
-/// What the budgets count in.
+/// Unit of the budgets, in bytes.
 const UNIT: usize = 1 << 10;
-/// Answers to reading requests that are made at a time: each reads the store, and may hold a whole list. Fewer than the
-/// store's reading connections, so that probes and the engine find one.
+/// Responses to reading requests that are created at a time: each reads the store, and may hold a
+/// whole list. The number is below that of the store's reading connections, so that probes and the
+/// engine can always get one.
 const READS_AT_ONCE: usize = store::config::SQLITE_READERS as usize - 2;
-/// How long a request waits for a place.
+/// How long a request waits for a slot.
 const PLACE_TIME_MAX: Duration = Duration::from_secs(5);
-/// A client that was slow for so long makes room for others.
+/// A client that is slow for this time may be disconnected in favour of others.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Admission {
@@ -111,8 +113,9 @@ impl Admission {
         self.charge(answer).await
     }
 
-    /// The request with all of its body, so that a slow sender holds no place. A component stays outside: its sender is
-    /// told first whether it is wanted. So does what is too large: it is refused unread.
+    /// Reads the whole body first, so that a slow sender occupies no slot. A component is not read here,
+    /// because its sender waits for the decision whether it is accepted. A body that is too large is
+    /// refused without reading it.
     async fn received(
         &self,
         request: Request<Incoming>,
@@ -147,7 +150,7 @@ impl Admission {
         answer.unwrap_or_else(|never| match never {})
     }
 
-    /// A large answer counts until its client has taken it.
+    /// A large response counts until its client has received it.
     async fn charge(&self, answer: Response<Body>) -> Result<Response<Body>, ApiError> {
         let (parts, body) = answer.into_parts();
         let Some(bytes) = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
@@ -165,14 +168,14 @@ impl Admission {
         Ok(Response::from_parts(parts, Body::from(charged)))
     }
 
-    /// In units of the budget. What is larger than all of it takes all of it.
+    /// The share in units of the budget. A body larger than the budget takes the whole budget.
     fn share(&self, bytes: usize, budget: usize) -> u32 {
         let bytes = if bytes <= SMALL_BYTES { 0 } else { bytes.min(budget) };
         u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)
     }
 }
 
-/// Waits for `number` places, after `make_room` if they are not free now.
+/// Waits for `number` permits. Calls `make_room` first if they are not free now.
 async fn place(of: &Arc<Semaphore>, number: u32, make_room: impl Fn()) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = of.clone().try_acquire_many_owned(number) {
         return Some(permit);
@@ -186,13 +189,13 @@ fn is_component(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == COMPONENT_KIND)
 }
 
-/// What supervisors and collectors ask: it has places of its own.
+/// A request of supervisors or monitoring systems, which has its own slots.
 fn is_probe(request: &Request<Incoming>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
         && ["/healthz", "/readyz", "/metrics"].contains(&request.uri().path())
 }
 
-/// As large as its client says; of unknown length, as large as JSON may be.
+/// The size declared by the client; without a declaration, the maximum size of JSON.
 fn body_bytes(request: &Request<Incoming>) -> usize {
     let hint = request.body().size_hint();
     hint.exact().map_or(BODY_BYTES_MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
@@ -204,7 +207,7 @@ fn busy(what: &'static str) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
 }
 
-/// The rest of the request is not read.
+/// Closes the connection, because the rest of the request is not read.
 fn closing(error: ApiError) -> Response<Body> {
     let mut response = error.into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

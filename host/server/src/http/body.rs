@@ -1,4 +1,4 @@
-//! Bodies of requests and answers, with what they occupy.
+//! Bodies of requests and responses, together with the resources that they occupy.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,10 @@ use super::connections::{Connection, Phase};
 use super::limits::HttpLimits;
 use crate::api::ApiError;
 
-/// What a client has to send or take within `stall_time`.
+/// The number of bytes that a client has to send or receive within `stall_time`.
 pub const PROGRESS_BYTES: usize = 16 << 10;
 
-/// Why a request ended early, to be found where it is answered.
+/// The reason why a request ended early, for the code that answers the request.
 pub type Refusal = Arc<Mutex<Option<ApiError>>>;
 
 /// The body of a request. Reading it fails when the client is too slow.
@@ -29,7 +29,7 @@ pub struct RequestBody {
     whole: Pin<Box<Sleep>>,
     stall: Pin<Box<Sleep>>,
     stall_time: Duration,
-    /// Since `stall` was set.
+    /// Bytes received since `stall` was set.
     received: usize,
     ended: bool,
 }
@@ -107,7 +107,7 @@ impl Drop for RequestBody {
     }
 }
 
-/// A large answer, which gives its bytes back to the budget once the last of them is sent.
+/// A large response, which returns its bytes to the budget when the last of them was sent.
 pub struct Charged {
     pub bytes: Bytes,
     pub _permit: OwnedSemaphorePermit,
@@ -119,7 +119,7 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-/// The body of an answer: once it is gone the connection waits for the next request.
+/// The body of a response. When it is dropped, the connection waits for the next request.
 pub struct AnswerBody {
     pub body: axum::body::Body,
     pub connection: Arc<Connection>,

@@ -1,4 +1,4 @@
-//! The connections that are open, and which of them is closed when there are too many.
+//! The open connections, and the choice of the one that is closed when there are too many.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,27 +15,27 @@ use super::limits::HttpLimits;
 
 static CLOSED: Seldom = Seldom::new();
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// No request, or not all of its head.
+    /// No request, or an incomplete head.
     Waiting,
-    /// A request waits for a place.
+    /// A request waits for a slot.
     Queued,
-    /// A request has its place, and its body is still to come.
+    /// A request has its slot, but its body is not complete.
     Receiving,
     Answering,
-    /// The answer goes out; for a stream that may take hours.
+    /// The response is being sent; for a stream that may take hours.
     Sending,
 }
 
-/// An open connection. Dropped, it no longer counts.
+/// An open connection. It counts until it is dropped.
 pub struct Connection {
     id: u64,
     peer: IpAddr,
     all: Weak<Connections>,
     phase: Mutex<(Phase, Instant)>,
-    /// Its client does not take what is sent.
+    /// The client does not read the response.
     stalled: AtomicBool,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
@@ -59,7 +59,7 @@ impl Connection {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// Returns when another connection needs its place.
+    /// Resolves when another connection needs this one's slot.
     pub async fn closed(&self) {
         self.close.cancelled().await;
     }
@@ -116,7 +116,7 @@ impl Connections {
         Connections { limits, open: Mutex::default() }
     }
 
-    /// A place for a new connection. Nothing if every place is taken by a connection that its client keeps busy.
+    /// Admits a new connection. Returns `None` at the limit if no open connection waits for its client.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Connection>> {
         let HttpLimits { connections, connections_per_peer, .. } = self.limits;
         let all = self.all();
@@ -147,12 +147,12 @@ impl Connections {
         self.close_one(&self.all(), "total");
     }
 
-    /// Closes the connection whose body is longest under way, if it has been for `least`.
+    /// Closes the connection that has been sending its body longest, if it has done so for `least`.
     pub fn close_a_slow_sender(&self, least: Duration) {
         self.close_longest(&self.all(), Connection::receiving_since, least, "body");
     }
 
-    /// Closes the connection that has longest not taken its answer, if it has been for `least`.
+    /// Closes the connection whose response has been stalled longest, if it has been for `least`.
     pub fn close_a_slow_reader(&self, least: Duration) {
         self.close_longest(&self.all(), Connection::stalled_since, least, "answer");
     }
@@ -171,7 +171,7 @@ impl Connections {
         let waiting = among.iter().filter_map(|open| Some((since(open)?, open)));
         let longest = waiting.min_by_key(|(since, _)| *since).filter(|(since, _)| since.elapsed() >= least);
         let Some((_, connection)) = longest else { return false };
-        // It gives its place up now; its task ends in a moment.
+        // It stops counting now; its task ends in a moment.
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&connection.id);
         connection.close.cancel();
         counter!("tidemill_http_connections_closed_total", "reason" => reason).increment(1);
@@ -181,7 +181,7 @@ impl Connections {
         true
     }
 
-    /// Held for a moment only: a connection that is dropped meanwhile locks `open` itself.
+    /// The lock is released at once, because dropping a connection locks `open`, too.
     fn all(&self) -> Vec<Arc<Connection>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.connections.values().filter_map(Weak::upgrade).collect()

@@ -1,4 +1,4 @@
-//! `[server.limits]`: what clients may occupy.
+//! `[server.limits]`: the resources that clients may occupy.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use crate::api::STREAMS_MAX;
 /// Probes that are answered at a time.
 pub const PROBES_MAX: usize = 16;
 
-/// Bounds of the HTTP server.
+/// Limits of the HTTP server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Connections that are open at a time.
     pub connections: usize,
-    /// Of them, from one address.
+    /// Connections from one address that are open at a time.
     pub connections_per_peer: usize,
     /// Requests that are answered at a time, without probes.
     pub requests: usize,
-    /// Time for a request's head, and for a connection without a request.
+    /// Time limit for a request's head, and for a connection without a request.
     pub head_time: Duration,
-    /// Time for a request's body.
+    /// Time limit for a request's body.
     pub body_time: Duration,
-    /// Time within which a client has to send or take [`super::body::PROGRESS_BYTES`].
+    /// Time within which a client has to send or receive [`super::body::PROGRESS_BYTES`].
     pub stall_time: Duration,
-    /// Bytes of all large bodies of requests together.
+    /// Bytes of all large request bodies together.
     pub bodies_bytes: usize,
-    /// Bytes of all large answers together.
+    /// Bytes of all large responses together.
     pub answers_bytes: usize,
 }
 
@@ -40,12 +40,14 @@ impl HttpLimits {
         answers_bytes: 64 << 20,
     };
 
-    /// Connections that are never closed in favour of a new one: requests being answered, streams (events), probes.
+    /// Connections that are never closed in favour of a new one: requests being
+    /// answered, streams (events), probes.
     pub fn kept(&self) -> usize {
         self.requests + STREAMS_MAX + PROBES_MAX
     }
 
-    /// At most half of the files that this process may open: the store, plugins and their requests need the others.
+    /// Limits the connections to half of the files that this process may open: the store and
+    /// plugins need the others.
     pub fn within_open_files(self) -> HttpLimits {
         let most = open_files_max().map_or(usize::MAX, |files| (files / 2).max(1));
         if most >= self.connections {

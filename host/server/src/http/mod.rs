@@ -1,9 +1,9 @@
-//! The HTTP server: connections with bounds on their number, their time and what is buffered for them.
+//! The HTTP server: connections with limits on their number, their time and their buffers.
 //!
-//! One listener serves people, programs and probes, and a connection says only with its first bytes what it is. So the
-//! listener always accepts. At the limit it closes the connection that has waited longest for its client instead
-//! of refusing the new one: a probe sends its request at once, a slow client does not. Requests then take a
-//! place of their class, and probes have places of their own ([`admission`]).
+//! One listener serves people, programs and probes, and the kind of a connection is known only after its
+//! first bytes. So the listener always accepts. At the limit it closes the connection that has waited longest
+//! for its client instead of refusing the new one: a probe sends its request at once, a slow client does not.
+//! Requests then take a slot of their class, and probes have separate slots ([`admission`]).
 
 mod admission;
 mod body;
@@ -30,12 +30,12 @@ use self::connections::{Connection, Connections};
 pub use self::limits::HttpLimits;
 use self::socket::Socket;
 
-/// Bytes of a request's head, and of what hyper buffers for a connection.
+/// Maximum size of a request's head and of hyper's buffer for a connection.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How long the listener rests when the process has no file descriptor for a connection.
+/// Delay of the listener when the process has no file descriptor for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Serves until `stop`; then answers what was asked and returns.
+/// Serves until `stop`, then answers the requests in progress and returns.
 pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, stop: CancellationToken) {
     let connections = Arc::new(Connections::new(limits.within_open_files()));
     let admission = Arc::new(Admission::new(router, connections.clone()));
@@ -52,7 +52,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, st
                 tasks.spawn(converse(socket, connection, admission.clone(), stop.clone()));
             }
             Err(error) => {
-                // A connection that ended before it was accepted, or no file descriptor is left.
+                // The connection ended before it was accepted, or no file descriptor is left.
                 tracing::debug!(%error, "a connection was not accepted");
                 connections.close_the_longest_waiting();
                 tokio::time::sleep(ACCEPT_REST).await;
@@ -63,7 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: HttpLimits, st
     while tasks.join_next().await.is_some() {}
 }
 
-/// One connection to its end.
+/// Serves one connection until it ends.
 async fn converse(
     socket: TcpStream,
     connection: Arc<Connection>,

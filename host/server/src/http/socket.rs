@@ -1,4 +1,4 @@
-//! A connection's socket. Writing fails when the client does not take what is sent.
+//! A connection's socket. Writing fails when the client does not read the response.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use tokio::time::{Sleep, sleep};
 use super::body::PROGRESS_BYTES;
 use super::connections::Connection;
 
-/// How long, and how much, is read and dropped of a request that was refused before all of it came: closed at
-/// once, the connection would be reset, and the client might not see the answer.
+/// How long, and how many bytes, the rest of a refused request is read and dropped. If the connection were
+/// closed at once, it would be reset, and the client might not see the response.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 << 20;
 
@@ -22,7 +22,7 @@ pub struct Socket {
     socket: TcpStream,
     connection: Arc<Connection>,
     stall_time: Duration,
-    /// Runs from the first write that had to wait until enough was taken, or all.
+    /// Runs from the first blocked write until the client has read enough, or everything.
     stall: Option<Pin<Box<Sleep>>>,
     taken: usize,
     linger: Option<Pin<Box<Sleep>>>,
@@ -84,7 +84,7 @@ impl AsyncWrite for Socket {
         self.socket.is_write_vectored()
     }
 
-    /// Called once everything is written.
+    /// Called when all bytes are written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.all_is_well();
         Pin::new(&mut self.socket).poll_flush(cx)

@@ -1,4 +1,5 @@
-//! What an attempt asked for, as objects to be shown and compared: ids and times that are new each time are left out.
+//! The effects of an attempt, as objects to be shown and compared. Ids and times that are always
+//! new are left out.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use store::scope::{Asked, SqlWrite};
 
-/// A longer text stands there as its digest.
+/// A longer text is replaced by its digest.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// In the order in which the attempt asked, kind by kind.
+/// Lists the effects by kind, and each kind in the order of the requests.
 pub fn of(version: &Trial, asked: Asked) -> Vec<Value> {
     let Asked { effects, sql, locks, requests } = asked;
     let mut all = Vec::new();
@@ -46,7 +47,7 @@ pub fn of(version: &Trial, asked: Asked) -> Vec<Value> {
     all
 }
 
-/// Kinds of which one version asked for something else than the other, or in another order.
+/// Kinds of effects that differ between the two versions, in content or in order.
 pub fn differing(now: &[Value], new: &[Value]) -> Vec<String> {
     let kind = |effect: &Value| effect["kind"].as_str().unwrap_or_default().to_owned();
     let kinds: BTreeSet<String> = now.iter().chain(new).map(kind).collect();

@@ -1,5 +1,5 @@
-//! Lines for stdout or stderr, written by a thread of their own: whoever adds one never waits and never fails.
-//! What reads them may stall or go away; then lines are dropped and counted.
+//! Lines for stdout or stderr, written by a separate thread: adding a line never blocks and never fails. If
+//! the reader of the output stalls or goes away, lines are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines that wait to be written, in bytes: what is added beyond it is dropped.
+/// Maximum size of waiting lines, in bytes: lines beyond it are dropped.
 pub const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// Of an output that takes nothing just now (`O_NONBLOCK`), until it is tried again.
+/// Delay before a blocked output (`O_NONBLOCK`) is tried again.
 const BUSY_REST: Duration = Duration::from_millis(20);
 
 /// A handle to the queue of one output.
@@ -19,7 +19,7 @@ pub struct Lines(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// A line was added, or all lines were written.
+    /// Notified when a line was added, or when all lines were written.
     changed: Condvar,
     dropped: AtomicU64,
     /// Lines are being dropped: the queue is full, or the last write failed.
@@ -30,12 +30,13 @@ struct Shared {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// The thread writes what it took.
+    /// The thread is writing the lines that it took.
     writing: bool,
 }
 
 impl Lines {
-    /// Starts the thread. `back` is called with a number when that many lines were dropped and lines are written again.
+    /// Starts the thread. After lines were dropped and writing works again, `back` is
+    /// called with their number.
     pub fn start(out: impl Write + Send + 'static, back: impl Fn(u64) + Send + 'static) -> io::Result<Lines> {
         let lines = Lines(Arc::default());
         let writer = Output { out, failed: false, torn: false, lines: lines.clone() };
@@ -43,7 +44,7 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Adds a line, with its line break, or drops it if too many wait.
+    /// Adds a line, including its line break, or drops it if the queue is full.
     pub fn push(&self, line: &[u8]) {
         let mut queue = self.queue();
         if queue.bytes > 0 && queue.bytes.saturating_add(line.len()) > QUEUE_BYTES_MAX {
@@ -56,7 +57,7 @@ impl Lines {
         self.0.changed.notify_all();
     }
 
-    /// Lines that nobody will read, since the start.
+    /// The number of dropped lines since the start.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Acquire)
     }
@@ -76,7 +77,7 @@ impl Lines {
         }
     }
 
-    /// All lines that wait, as soon as there is one.
+    /// Waits for a line, then takes all lines of the queue.
     fn take(&self) -> VecDeque<Vec<u8>> {
         let mut queue = self.queue();
         queue.writing = false;
@@ -93,7 +94,7 @@ impl Lines {
     }
 }
 
-/// One event of the log is one write.
+/// Each log event is one write.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -105,12 +106,12 @@ impl Write for Lines {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct Output<W> {
     out: W,
     /// The last write failed.
     failed: bool,
-    /// It ended within a line.
+    /// The last write ended within a line.
     torn: bool,
     lines: Lines,
 }

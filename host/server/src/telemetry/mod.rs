@@ -1,5 +1,5 @@
-//! Where log lines go: to stderr, as text for people or as JSON lines for machines. Nothing that logs waits for whoever
-//! reads the log, and nothing fails if nobody does.
+//! Log output to stderr, as text for people or as JSON lines for machines. Logging never waits for the reader
+//! of the log, and does not fail without one.
 
 mod lines;
 mod safe;
@@ -15,13 +15,13 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::lines::Lines;
 
-/// What is logged unless the configuration says otherwise: quiet dependencies, our own steps.
+/// The default log filter: `info`, but less from some dependencies.
 pub const FILTER_DEFAULT: &str = "info,sqlx=warn,wasmtime=warn,cranelift=warn,hyper=warn,async_nats=off";
 
-/// How long the end of the process waits for whoever reads what it wrote last.
+/// How long the end of the process waits for its last output to be read.
 pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// One for the process, as the subscriber is.
+/// One per process, like the subscriber.
 static LOG: OnceLock<Lines> = OnceLock::new();
 static OUT: OnceLock<Lines> = OnceLock::new();
 
@@ -47,7 +47,7 @@ pub fn check_filter(text: &str) -> Result<(), String> {
     text.parse::<EnvFilter>().map(|_| ()).map_err(|e| format!("{text:?} is not a log filter: {e}"))
 }
 
-/// Sets the process's subscriber and panic hook. A second call changes nothing: the first one wins.
+/// Sets the process's subscriber and panic hook. A second call changes nothing.
 pub fn start(config: &LogConfig) -> std::io::Result<()> {
     if LOG.get().is_some() {
         return Ok(());
@@ -55,7 +55,7 @@ pub fn start(config: &LogConfig) -> std::io::Result<()> {
     let log = Lines::start(std::io::stderr(), lines_dropped)?;
     let log = LOG.get_or_init(|| log);
     let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
-    // An internal error would be printed to stderr, which panics where that is closed.
+    // An internal error would be printed to stderr, which panics if stderr is closed.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let result = match config.format {
         LogFormat::Text => {
@@ -73,14 +73,14 @@ pub fn start(config: &LogConfig) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes what waits, for a while. To be called before the process ends.
+/// Writes waiting lines, for a limited time. Call it before the process ends.
 pub fn flush() {
     for lines in [&OUT, &LOG].into_iter().filter_map(OnceLock::get) {
         lines.flush(FLUSH_TIME_MAX);
     }
 }
 
-/// A line on stdout, of a process that goes on whether or not anybody reads it.
+/// Prints a line to stdout. The process continues if stdout is not read.
 pub fn say(line: &str) {
     let out = OUT.get().cloned().or_else(|| {
         let started = Lines::start(std::io::stdout(), |_| {}).ok()?;
@@ -91,22 +91,23 @@ pub fn say(line: &str) {
     }
 }
 
-/// A line outside of the log, such as why the process ends. Without a log it goes to stderr at once.
+/// Prints a line outside of the log, for example why the process ends. Without a log it goes
+/// to stderr at once.
 pub fn complain(line: &str) {
     let line = escape_lines(line);
     match LOG.get() {
         Some(log) => log.push(format!("{line}\n").as_bytes()),
-        // Nothing can be done if that fails too.
+        // There is no way to report this failure.
         None => drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes())),
     }
 }
 
-/// Lines of the log that were dropped since the start.
+/// Log lines dropped since the start.
 pub fn dropped() -> u64 {
     LOG.get().map_or(0, Lines::dropped)
 }
 
-/// Why lines of the log are being dropped, if they are.
+/// Why log lines are being dropped, if they are.
 pub fn trouble() -> Option<String> {
     let log = LOG.get().filter(|log| log.is_failing())?;
     Some(format!("{} log lines were dropped: stderr is not read, or cannot be written", log.dropped()))
@@ -116,7 +117,7 @@ fn lines_dropped(lines: u64) {
     tracing::warn!(lines, "log lines were dropped while stderr was not read or could not be written");
 }
 
-/// The default hook would write to stderr by itself, and wait for whoever reads it.
+/// The default hook would write to stderr directly, and wait for its reader.
 fn panicked(info: &PanicHookInfo<'_>) {
     let why = store::tasks::message(info.payload());
     let at = info.location().map(ToString::to_string).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Log lines that nothing in them can forge: what guests, services and requests say is shown, one event on one line.
+//! Unforgeable log lines: text of guests, services and requests is escaped, so that each event is one line.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ const ITALIC: &str = "\x1b[3m";
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
-/// Fields of text lines, as the subscriber's own format has them, with hidden characters shown.
+/// Fields of text lines in the subscriber's own format, with hidden characters made visible.
 pub fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(field).delimited(" ")
 }
@@ -33,11 +33,12 @@ fn field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Re
     }
 }
 
-/// Takes lines of JSON. Their strings have no line break, but all else that a terminal obeys.
+/// Receives lines of JSON. Their strings have no line breaks, but may contain other
+/// control sequences of terminals.
 pub struct Json<W>(pub W);
 
 impl<W: Write> Write for Json<W> {
-    /// The subscriber writes an event at once.
+    /// The subscriber writes a whole event in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(line) {
             Ok(text) => self.0.write_all(escape_json(text).as_bytes())?,

@@ -1,4 +1,4 @@
-//! Goldens of the API: the lists, the decisions, and what a store that is away looks like.
+//! Goldens of the API: the lists, the decisions, and the responses while the store is unavailable.
 
 use axum::http::StatusCode;
 use expect_test::expect;

@@ -1,4 +1,4 @@
-//! What is refused, and how: never with a 5xx.
+//! Refused requests and their responses, which are never a 5xx.
 
 use axum::body::Body;
 use axum::http::{Method, Request};

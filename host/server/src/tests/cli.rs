@@ -1,4 +1,4 @@
-//! Arguments that are understood, and those that are not.
+//! Valid and invalid arguments.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -88,7 +88,7 @@ fn hosts_of_a_trial_show_the_same_time_whenever_they_start() {
     }
 }
 
-/// The first answer is lost on its way; the second one ends the command.
+/// The first response is lost on its way; the second one ends the command.
 #[test]
 fn request_whose_answer_is_lost_is_sent_again_with_its_key() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -343,7 +343,8 @@ fn places_turns_and_memory() {
     );
 }
 
-/// The example of the variables, as it is in effect, without its limits: those of the example have a test of their own.
+/// The effective configuration of the example for variables, without limits: those of the example
+/// have a separate test.
 fn wallet_retry() -> String {
     let file = "[jobs.wallet-retry]\nplugin = \"a\"\nschedule = { cron = \"@daily\" }\nconfig = { Batch-Size = 1 }\n";
     let config = load(file.as_bytes(), &VARIABLES).unwrap();
@@ -469,7 +470,7 @@ fn the_example_is_valid_and_shows_the_defaults() {
     assert_eq!(wallet.retry.max_attempts, None);
     assert_eq!(wallet.config["timeout"], "10m");
 
-    // What is shown can be read again and means the same.
+    // The output can be parsed again and means the same.
     let shown = show::effective(&config);
     let again = load(shown.as_bytes(), &[]).unwrap();
     assert_eq!(again.jobs.len(), config.jobs.len());
@@ -507,7 +508,7 @@ const ORIGINAL: [(&str, &str); 9] = [
     ("REPLENISH_RETRY_DELAY_MS", "30000"),
 ];
 
-/// What the original systems were configured by works on the demo's jobs.
+/// The environment variables of the original systems work on the demo's jobs.
 #[test]
 fn variables_of_the_original_systems() {
     let config = load(demo::CONFIG.as_bytes(), &ORIGINAL).unwrap();

@@ -1,4 +1,4 @@
-//! Secrets, signatures, and what a job is granted.
+//! Secrets, signatures and grants.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Filters of lists: the words that are shown, and jobs that do not exist.
+//! Filters of lists: the displayed names of states, and jobs that do not exist.
 
 use axum::http::StatusCode;
 use domain::outcome::ErrorInfo;
@@ -48,7 +48,7 @@ async fn states_as_they_are_shown_and_as_they_are_stored() {
             assert_eq!(keys(&answer), expected, "{word}");
         }
     }
-    // Whatever the lists show can be asked for.
+    // The filters accept all states that the lists show.
     let items = world.ask(get("/api/v1/items")).await;
     let items: Value = serde_json::from_str(&items.body).unwrap();
     for item in items["items"].as_array().unwrap() {
@@ -109,7 +109,7 @@ async fn an_unknown_topic_is_no_empty_list() {
     assert_eq!(world.ask(get("/api/v1/outbox")).await.status, 200);
 }
 
-/// A job that is gone from the configuration, or runs on another host, still has its items and runs.
+/// A job that was removed from the configuration, or runs on another host, still has its items and runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_of_the_store_alone_is_listed() {
     let world = World::new().await;

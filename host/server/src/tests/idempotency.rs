@@ -1,4 +1,4 @@
-//! Requests with a key: each POST is carried out once, and its answer says what it did.
+//! Requests with a key: each POST is carried out once, and its response describes the result.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -78,7 +78,7 @@ async fn key_belongs_to_one_request() {
         let refused = world.ask(keyed(bad, path, r#"{"key":"c"}"#)).await;
         assert_eq!(field(&refused, "code"), "bad-idempotency-key", "{bad}");
     }
-    // What is refused did nothing, so that its key is free.
+    // A refused request changed nothing, so its key stays free.
     assert_eq!(world.ask(keyed("free", path, r#"{"kay":"d"}"#)).await.status, 400);
     assert_eq!(world.ask(keyed("free", path, r#"{"key":"d"}"#)).await.status, 201);
 }

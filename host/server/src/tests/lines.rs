@@ -1,4 +1,4 @@
-//! Lines for an output that stalls, fails, and comes back: whoever adds one neither waits nor fails.
+//! Lines for an output that stalls, fails, and comes back: adding one neither blocks nor fails.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::telemetry::Lines;
 
-/// Longest wait for the thread that writes.
+/// Maximum wait for the writing thread.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LINE: usize = 64 << 10;
 
-/// Writes only what the test lets through: an answer for each call.
+/// An output that waits for a result from the test at each call.
 struct Slow {
     answers: Receiver<io::Result<()>>,
     written: Sender<Vec<u8>>,
@@ -57,7 +57,7 @@ fn lines_beyond_the_queue_are_dropped_counted_and_reported_once() {
     assert!((60..=84).contains(&dropped), "{dropped} of 100 lines of 64 KiB for a queue of 1 MiB");
     assert!(bench.lines.is_failing());
     bench.lines.flush(Duration::from_millis(10));
-    // From now on all is written.
+    // From now on all lines are written.
     bench.answers.take();
     assert_eq!(bench.back.recv_timeout(PATIENCE).unwrap(), dropped);
     bench.lines.flush(PATIENCE);

@@ -1,4 +1,4 @@
-//! Messages of the configuration, arguments, and the API against its router, without a socket.
+//! Tests of configuration messages, of arguments, and of the API's router without a socket.
 
 mod api;
 mod bad_requests;

@@ -1,4 +1,4 @@
-//! The page: strict headers, nothing inline, and whatever comes from guests shown as text.
+//! The page: strict headers, nothing inline, and text of guests shown as text.
 
 use axum::body::to_bytes;
 use axum::http::StatusCode;
@@ -69,7 +69,7 @@ async fn the_overview() {
     world.discover(&["a", "b", "c"]).await;
     world.fail_one(ErrorInfo::new("busy", "try later")).await;
     let page = world.ask(get("/page/overview")).await;
-    // How guests get their memory depends on the machine.
+    // The guests' memory allocator depends on the machine.
     let body = page.body.replace(world.state.sandbox.allocator(), "(allocator)");
     let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     expect![[r#"
@@ -131,7 +131,7 @@ async fn the_overview() {
         </div>"#]].assert_eq(&world.mask(&lines.join("\n")));
 }
 
-/// A page asks every second: what it shows already is not sent again, and a change is.
+/// A page sends a request every second: the response has content only after a change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overview_that_did_not_change_is_not_sent_again() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! JSON from clients: its bytes reach the store, the guest and whoever asks for it again as they were sent.
+//! JSON from clients: the store, the guest and later readers get the original bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -63,7 +63,7 @@ async fn payloads_of_batches_are_stored_and_shown_byte_for_byte() {
     }
 }
 
-/// What is counted against the limit is what was sent.
+/// The limit applies to the bytes that were sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_size_of_a_payload_is_that_of_its_bytes() {
     let world = World::new().await;
@@ -96,7 +96,7 @@ async fn metadata_of_alerts_is_answered_byte_for_byte() {
     for document in DOCUMENTS.into_iter().chain(["null", "\"no JSON\""]) {
         assert!(alerts.contains(&format!("\"metadata\":{document},")), "{document}: {alerts}");
     }
-    // What the command line makes of it.
+    // The output of the command line.
     let read: crate::api::types::Alerts = serde_json::from_str(&alerts).unwrap();
     let printed = serde_json::to_string_pretty(&read).unwrap();
     assert!(DOCUMENTS.iter().all(|document| printed.contains(document)), "{printed}");
@@ -117,7 +117,7 @@ async fn settings_keep_their_bytes_or_are_refused() {
     }
 }
 
-/// Answers each request with a refusal, and returns the last line of its body.
+/// Refuses each request, and returns the last line of its body.
 fn server(requests: usize) -> (SocketAddr, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! Every route that changes something: carried out once per key, recorded under the name of the credential, and without
-//! payloads in the trail.
+//! Every route that changes data: carried out once per key, recorded under the name of the credential, and
+//! without payloads in the audit trail.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -16,10 +16,11 @@ use store::releases::Found;
 use super::world::{World, get, post};
 use crate::api::hash_of_token;
 
-/// Stands in every payload, and must not stand in the trail.
+/// Part of every payload. It must not occur in the audit trail.
 const PAYLOAD: &str = "a payload that may have to be forgotten";
 const TOKEN: &str = "token-of-ada";
-/// They take a component, which a test without a compiler does not have: see the tests of real processes.
+/// Routes that take a component, which a test without a compiler does not have: see the
+/// tests of real processes.
 const WITH_COMPONENT: [&str; 2] = ["/api/v1/plugins/{plugin}", "/api/v1/plugins/{plugin}/replay"];
 
 fn plugin() -> PluginName {
@@ -53,7 +54,7 @@ async fn release_versions(world: &World) {
     }
 }
 
-/// An attempt that publishes an event and raises an alert: their ids.
+/// An attempt that publishes an event and raises an alert. Returns their ids.
 async fn effects(world: &World) -> (String, String) {
     let (store, now) = (&world.state.store, world.state.clock.now());
     world.discover(&["effects"]).await;
@@ -133,7 +134,7 @@ async fn entries(world: &World) -> usize {
     world.state.store.audit(500).await.unwrap().len()
 }
 
-/// Carries each request out twice under one key.
+/// Sends each request twice with the same key.
 async fn twice(world: &World, requests: &[(String, String)]) {
     for (at, (path, body)) in requests.iter().enumerate() {
         let key = format!("key-{at}");
@@ -184,7 +185,7 @@ async fn every_post_is_carried_out_once_and_recorded_under_its_token() {
     assert!(detail("events_taken").starts_with("1 events: "), "{}", detail("events_taken"));
 }
 
-/// The paths of all routes that take a POST or a PUT, as the sources name them.
+/// The paths of all routes with POST or PUT, parsed from the source files.
 fn routes() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api");
     let mut routes = Vec::new();
@@ -206,14 +207,14 @@ fn routes() -> Vec<String> {
     routes
 }
 
-/// Whether a path is one of a route, whose variable parts stand in braces.
+/// Whether a path matches a route, whose variable parts are in braces.
 fn is_of(route: &str, path: &str) -> bool {
     let (route, path): (Vec<&str>, Vec<&str>) = (route.split('/').collect(), path.split('/').collect());
     route.len() == path.len()
         && route.iter().zip(&path).all(|(one, other)| one.starts_with('{') || one == other)
 }
 
-/// Each kind stands in the documentation, and nothing else does.
+/// The documentation lists exactly the existing kinds.
 #[test]
 fn every_kind_of_record_is_documented() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/audit.md");

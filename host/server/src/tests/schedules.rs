@@ -125,7 +125,7 @@ fn policies() {
     assert_eq!(at.schedule.to_string(), "at 2026-12-24T16:30:00Z, 2026-12-24T17:00:00Z");
 }
 
-/// Paused by one, seen by all; what became of instants; and what a text would do.
+/// Pauses, results of due instants, and previews over the API.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_the_api() {
     let world = World::new().await;
@@ -189,7 +189,7 @@ async fn over_the_api() {
     assert_eq!(world.ask(post("/api/v1/jobs/wallet", "{\"params\": {\"only\": 7}}")).await.status, 201);
 }
 
-/// An edit elsewhere in the file leaves a job as it was; another rule for one night makes it another one.
+/// An edit elsewhere in the file leaves a job unchanged; another rule for one night changes it.
 #[test]
 fn a_job_that_is_read_again_is_the_same() {
     let job = |rule: &str| {
@@ -201,7 +201,7 @@ fn a_job_that_is_read_again_is_the_same() {
     assert_ne!(job("skip"), job("after"));
 }
 
-/// A duration that cannot mean anything is refused, in each key of a job that has one.
+/// A meaningless duration is refused, in each key of a job that has one.
 #[test]
 fn durations_that_mean_nothing() {
     for (keys, wrong) in [

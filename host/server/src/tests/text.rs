@@ -1,10 +1,10 @@
-//! Text of requests: which keys are taken, and what becomes of characters that no display shows.
+//! Text in requests: which keys are accepted, and the handling of invisible characters.
 
 use serde_json::{Value, json};
 
 use super::world::{World, get, post};
 
-/// Each once as it stands in JSON and once in a path.
+/// Each text once in JSON and once in a path.
 const EVIL: [(&str, &str); 7] = [
     ("a\\u0000", "a%00"),
     ("a\\nb", "a%0Ab"),

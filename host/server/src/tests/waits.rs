@@ -1,4 +1,4 @@
-//! Answers say so where what was asked for does not begin yet.
+//! Responses explain why requested work does not start yet.
 
 use axum::http::StatusCode;
 use expect_test::expect;
@@ -13,7 +13,7 @@ async fn ask(world: &World, path: &str, body: &str) -> (u16, Value) {
     (answer.status.as_u16(), serde_json::from_str(&answer.body).unwrap())
 }
 
-/// Each request that makes work for a job, with why that work waits.
+/// Each request that creates work for a job, with the reason why that work waits.
 async fn waits(world: &World) -> String {
     let requests = [
         ("/api/v1/jobs/wallet", "{}"),
@@ -63,7 +63,7 @@ async fn work_waits_while_all_jobs_are_paused() {
     assert_eq!(ask(&world, "/api/v1/pause", "{}").await.0, 200);
     let told = waits(&world).await;
     assert_eq!(told.matches("all jobs are paused by local since").count(), 5, "{told}");
-    // With a pause of its own, both have to end.
+    // If the job has its own pause, both have to end.
     let (status, paused) = ask(&world, "/api/v1/jobs/wallet/pause", "{}").await;
     assert_eq!((status, &paused["paused"], &paused["changed"]), (200, &true.into(), &true.into()));
     assert!(paused["detail"].as_str().unwrap().starts_with("all jobs are paused by local"), "{paused}");

@@ -1,4 +1,4 @@
-//! A host without a socket: an SQLite store in a temporary folder, a clock that stands still.
+//! A host without a socket, with an SQLite store in a temporary folder and a manual clock.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ pub struct World {
     _folder: TempDir,
 }
 
-/// Its plugin is there only while a test says so: else the engine would work on the tests' items.
+/// Its plugin is ready only while a test enables it. Otherwise the engine would work on the tests' items.
 struct Plugin(Arc<AtomicBool>);
 
 #[async_trait]
@@ -67,7 +67,7 @@ impl Runner for Plugin {
     }
 }
 
-/// One for all tests: each would reserve memory of its own for guests.
+/// One for all tests, because each sandbox reserves memory for guests.
 fn sandbox() -> Arc<Sandbox> {
     static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
     let new = || {
@@ -96,7 +96,7 @@ pub fn get(path: &str) -> Request<Body> {
     request(Method::GET, path, Body::empty())
 }
 
-/// With a JSON body, or with none if it is empty.
+/// A request with a JSON body, or with no body if it is empty.
 pub fn post(path: &str, body: &str) -> Request<Body> {
     let mut request = request(Method::POST, path, Body::from(body.to_owned()));
     if !body.is_empty() {
@@ -179,7 +179,7 @@ impl World {
         self.ready.store(ready, Ordering::SeqCst);
     }
 
-    /// Moves the clock by less than anything waits for.
+    /// Moves the clock by less than any delay.
     pub fn a_moment_later(&self) {
         if let Clock::Manual(manual) = &self.state.clock {
             manual.advance(SignedDuration::from_millis(100));
@@ -194,19 +194,19 @@ impl World {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    /// The answer's head, its body still open.
+    /// Returns the response's open body.
     pub async fn open(&self, request: Request<Body>) -> Open {
         Open(router(self.state.clone()).oneshot(request).await.unwrap().into_body().into_data_stream())
     }
 
-    /// The answer's JSON, pretty, with ids hidden.
+    /// The response's JSON, pretty-printed, with ids masked.
     pub async fn json(&self, request: Request<Body>) -> String {
         let answer = self.ask(request).await;
         let value: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
         self.mask(&serde_json::to_string_pretty(&value).unwrap())
     }
 
-    /// Ids are new in each run of a test.
+    /// Masks ids, which are new in each run of a test.
     pub fn mask(&self, text: &str) -> String {
         const ID: usize = 36;
         let is_id = |at: usize| {
@@ -230,7 +230,7 @@ impl World {
         masked
     }
 
-    /// A run that finds these keys.
+    /// Starts a run that finds these keys.
     pub async fn discover(&self, keys: &[&str]) {
         let store = &self.state.store;
         store.trigger(&self.job.name, None, "test", self.now()).await.unwrap();
@@ -240,12 +240,12 @@ impl World {
         store.put_page(&run, &self.job, &page, None, self.now()).await.unwrap();
     }
 
-    /// One attempt of the next due item, which fails.
+    /// Runs one attempt of the next due item, which fails.
     pub async fn fail_one(&self, error: ErrorInfo) {
         self.end_one(Err(Failure::Transient(error)), Effects::default()).await;
     }
 
-    /// One attempt of the next due item, which resolves it with these effects.
+    /// Runs one attempt of the next due item, which resolves it with these effects.
     pub async fn resolve_one(&self, effects: Effects) {
         self.end_one(Ok(Outcome::Resolved { note: None }), effects).await;
     }

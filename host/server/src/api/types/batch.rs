@@ -1,4 +1,4 @@
-//! Batches over the wire.
+//! Request and response types of batches.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::Item;
 
-/// What an item of a batch knows of it.
+/// An item's reference to its batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InBatch {
     pub id: String,
@@ -48,27 +48,27 @@ pub struct BatchWithItems {
 pub struct Processed {
     /// Items that waited and are due now.
     pub made_due: u64,
-    /// Why no attempt of them begins now, if so.
+    /// Why no attempt of them starts now, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
     pub batch: Batch,
 }
 
-/// The answer to a batch that was handed in.
+/// The response to a submitted batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddedBatch {
     #[serde(flatten)]
     pub batch: Batch,
-    /// Why no attempt of its items begins now, if so.
+    /// Why no attempt of its items starts now, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
 }
 
-/// The body that hands a batch in.
+/// The body that submits a batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddBatch {
-    /// Made up if it is left out. Handed in again, the same id is refused: nothing is done twice.
+    /// Generated if it is absent. A second batch with the same id is refused, so that no work is done twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     pub job: String,

@@ -1,4 +1,4 @@
-//! Named locks over the wire.
+//! Response types of named locks.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ pub struct Locks {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Lock {
     pub name: String,
-    /// Higher than all that this lock had before.
+    /// Higher than all earlier tokens of this lock.
     pub token: i64,
     pub holder: String,
     pub taken_at: Timestamp,
-    /// None for an attempt's lock: it ends with the attempt.
+    /// `None` for an attempt's lock: it ends with the attempt.
     pub until: Option<Timestamp>,
 }

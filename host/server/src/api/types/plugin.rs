@@ -1,4 +1,4 @@
-//! Plugins over the wire: what runs on this host, the versions of one, and the one that a person decided for.
+//! Response types of plugins: the versions on this host, all versions of a plugin, and its release state.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,13 +11,13 @@ pub struct Plugins {
     /// Why the plugins folder cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// What an admin should change about the plugins folder.
+    /// What an administrator should change about the plugins folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-    /// Files of the folder that are not even read.
+    /// Files of the folder that are not read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedFile>,
-    /// Files that run although nobody trusted has signed them.
+    /// Files that run although they have no trusted signature.
     #[serde(default)]
     pub unsigned: Vec<SkippedFile>,
     pub plugins: Vec<Plugin>,
@@ -45,15 +45,15 @@ pub struct Plugin {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PluginVersions {
     pub plugin: String,
-    /// The version that all hosts run, whatever their folders hold.
+    /// The version that all hosts run, whatever their folders contain.
     pub pin: Option<PluginPin>,
-    /// What runs where nothing is pinned, and what is to take over.
+    /// The stable version without a pin, and the candidate that may replace it.
     pub release: Option<PluginRelease>,
-    /// Those that changed last first.
+    /// The most recently changed first.
     pub versions: Vec<KnownVersion>,
 }
 
-/// The answer to a version that was uploaded.
+/// The response to an uploaded version.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Uploaded {
     /// `runs`, `canary`, `waiting`, `kept` (the plugin stays pinned to another version), or `unchanged`.
@@ -73,7 +73,7 @@ pub struct PluginPin {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PluginRelease {
-    /// Nothing, if a person took the plugin out of use.
+    /// `None` if a person retired the plugin.
     pub stable: Option<String>,
     pub since: Timestamp,
     pub candidate: Option<PluginCandidate>,
@@ -82,12 +82,12 @@ pub struct PluginRelease {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PluginCandidate {
     pub digest: String,
-    /// `waiting` for somebody's approval, or `canary`: a share of the items goes to it.
+    /// `waiting` for approval, or `canary`: it gets a share of the items.
     pub stage: String,
     pub since: Timestamp,
-    /// What it asks for that the stable version does not, a line each.
+    /// Requirements that the stable version does not have, one per line.
     pub wants: Vec<String>,
-    /// What attempts came to since then, on all hosts.
+    /// Outcomes of attempts since then, on all hosts.
     pub tried: VersionTried,
     pub stable_tried: VersionTried,
 }
@@ -108,11 +108,12 @@ pub struct KnownVersion {
     pub state: String,
     /// Why it was rejected.
     pub reason: Option<String>,
-    /// The host that saw it in this state, and when.
+    /// The host that recorded this state, and when.
     pub host: String,
     pub seen_at: Timestamp,
     /// Whether it can be pinned.
     pub kept: bool,
-    /// Imports, statements, topics, capabilities and the config's schema; nothing if it could not be asked.
+    /// Imports, statements, topics, capabilities and the config's schema; `None` if the version
+    /// could not describe itself.
     pub asks: Option<Value>,
 }

@@ -1,4 +1,4 @@
-//! Recovery and self-checks over the wire.
+//! Response types of recovery and self-checks.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,10 +21,10 @@ pub struct RecoveredItem {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Doctor {
     pub health: Health,
-    /// Whether the clocks of hosts and database were never ahead, as far as an open alert tells.
+    /// Whether the clocks of hosts and database were never ahead, according to the open alerts.
     pub clock: Answered,
     pub jobs: Vec<SelfCheck>,
-    /// What the attempts of the host that was asked may use together, and where that comes from.
+    /// The memory that the attempts of the answering host may use together, and the source of that limit.
     #[serde(default)]
     pub memory: String,
 }

@@ -1,4 +1,4 @@
-//! A replay over the wire: attempts that were, made again on the version that runs and on another one.
+//! Response types of a replay: past attempts, repeated on the active version and on another one.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,14 @@ use serde_json::Value;
 pub struct Replay {
     pub plugin: String,
     pub job: String,
-    /// The version that runs.
+    /// The active version.
     pub now: ReplayVersion,
-    /// The version that was handed in.
+    /// The submitted version.
     pub new: ReplayVersion,
-    /// Those that ended last first.
+    /// The most recently ended first.
     pub attempts: Vec<ReplayAttempt>,
     pub summary: ReplaySummary,
-    /// The time for a replay was over before all attempts were made again.
+    /// The time limit was reached before all attempts were repeated.
     pub cut_short: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct ReplayAttempt {
     pub effects_differ: Vec<String>,
 }
 
-/// What became of the attempt when it was.
+/// The outcome of the past attempt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReplayRecorded {
     #[serde(flatten)]
@@ -47,14 +47,15 @@ pub struct ReplayRecorded {
     pub cost: ReplayCost,
 }
 
-/// What would become of it today, by one version.
+/// The outcome on one version today.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Replayed {
     #[serde(flatten)]
     pub end: ReplayEnd,
-    /// Objects with a `kind`. Of an attempt that failed only `http` and `lock`: all else is dropped with it.
+    /// Objects with a `kind`. A failed attempt has only `http` and `lock`, because its
+    /// other effects are dropped.
     pub effects: Vec<Value>,
-    /// Effects beyond those that are listed; they were compared too.
+    /// Effects beyond the listed ones; they were compared, too.
     pub unlisted: usize,
     pub cost: ReplayCost,
 }
@@ -65,7 +66,7 @@ pub struct ReplayEnd {
     pub code: Option<String>,
     pub message: Option<String>,
     pub note: Option<String>,
-    /// How long the item would be put off, if it is.
+    /// How long the item would be delayed, if it would be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_off_ms: Option<i64>,
 }
@@ -79,14 +80,14 @@ pub struct ReplayCost {
     pub host_bytes: u64,
 }
 
-/// Now against new, over all attempts.
+/// Now compared with new, over all attempts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReplaySummary {
     pub attempts: usize,
     pub same_outcomes: usize,
     pub different_outcomes: usize,
     pub different_effects: usize,
-    /// CPU time of new by that of now: the mean of the attempts' ratios; nothing without attempts.
+    /// CPU time of new divided by that of now: the mean of the attempts' ratios; `None` without attempts.
     pub cpu_ratio: Option<f64>,
 }
 

@@ -1,31 +1,31 @@
-//! What became of a run, over the wire.
+//! Response types of the result of a run.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Run};
 
-/// A run with its progress, which is its result once nothing is open.
+/// A run with its progress, which is its result once no item is open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunWithResult {
     #[serde(flatten)]
     pub run: Run,
     pub result: RunResult,
-    /// Items that failed for good, at most 1,000.
+    /// Items that failed permanently, at most 1,000.
     pub failures: Vec<FailedItem>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Items that the run queued, and those of them that had their attempt or need none any more: the same as `queued` and
-    /// `done` of the run. A finished run has both alike.
+    /// Queued items of the run, and those of them that had their attempt or need none any more: the same as
+    /// `queued` and `done` of the run. The two are equal in a finished run.
     pub total: u32,
     pub current: u32,
-    /// Resolved, over all attempts so far.
+    /// Resolved items, over all attempts so far.
     pub success: u32,
-    /// Failed for good; what is neither is tried again, or was decided without an attempt.
+    /// Items that failed permanently. The remaining items are retried, or were decided without an attempt.
     pub failed: u32,
-    /// The item that was brought to its end last.
+    /// The item that ended last.
     pub last: Option<EndedItem>,
 }
 

@@ -1,10 +1,10 @@
-//! Schedules over the wire.
+//! Request and response types of schedules.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Since when nothing of a job begins, and by whose word.
+/// When a job was paused, and by whom.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pause {
     pub since: Timestamp,
@@ -14,12 +14,12 @@ pub struct Pause {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Paused {
     pub paused: bool,
-    /// `false` says that it was so before.
+    /// `false` means that the state was the same before.
     pub changed: bool,
-    /// After all jobs were resumed: those that have a pause of their own, and remain paused.
+    /// After all jobs were resumed: jobs that remain paused because they have their own pause.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub still_paused: Vec<String>,
-    /// What else holds, for people.
+    /// Further information for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -29,7 +29,7 @@ pub struct Ticks {
     pub ticks: Vec<Tick>,
 }
 
-/// A due instant and what became of it: `ran`, `buffered`, `overlap`, `coalesced`, `missed`, `late` or `paused`.
+/// A due instant and its result: `ran`, `buffered`, `overlap`, `coalesced`, `missed`, `late` or `paused`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tick {
     pub at: Timestamp,
@@ -37,7 +37,7 @@ pub struct Tick {
     pub run_id: Option<String>,
 }
 
-/// What was set over the API, and wins over the file until it is cleared.
+/// Settings made over the API. They override the file until they are cleared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Edits {
     pub edits: Vec<Setting>,

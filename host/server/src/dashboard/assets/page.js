@@ -1,4 +1,4 @@
-// Says whether the page is live, and sends what people decide on it. Everything else is attributes in the markup.
+// Shows whether the page is live, and sends its users' decisions. All other behaviour is in the markup's attributes.
 (function () {
   "use strict";
   const TOKEN = "tidemill-token";
@@ -8,18 +8,18 @@
   document.addEventListener("htmx:afterRequest", function (event) {
     show(event.detail.successful ? "live" : "lost");
   });
-  // The host answers without content if this is still what it shows.
+  // The host answers without content if this version is still current.
   document.addEventListener("htmx:configRequest", function (event) {
     const shown = byId("shown");
     if (shown) event.detail.parameters.seen = shown.dataset.version;
   });
-  // Browsers slow down what is not looked at.
+  // Browsers slow down hidden pages, so a page is refreshed when it becomes visible.
   document.addEventListener("visibilitychange", function () {
     if (!document.hidden) refresh();
   });
 
   function refresh() { htmx.trigger("main", "refresh"); }
-  // A button must not go away under the finger that presses it.
+  // A button must not disappear while it is pressed.
   document.addEventListener("htmx:beforeSwap", function (event) {
     if (document.querySelector("main button:active")) event.detail.shouldSwap = false;
   });
@@ -53,8 +53,8 @@
     }
   }
 
-  // The token stays in this tab, and only until it is closed or refused. While the dialog is open the rest of the page
-  // cannot be read, so it says itself why it asks.
+  // The token stays in this tab, until the tab is closed or the token is refused. The dialog covers the page, so it
+  // contains the reason for the request.
   function ask(path, body, done, why) {
     const dialog = byId("token");
     byId("refused").textContent = why;
@@ -86,7 +86,7 @@
 
   function pathOfJob(form) { return "/api/v1/jobs/" + encodeURIComponent(form.job.value); }
 
-  // Only a press of its own button does one of these: the form has one submit button, which adds the item that is named.
+  // Each of these actions needs a click on its own button. The form's only submit button adds the named item.
   byId("by-hand").addEventListener("click", function (event) {
     const button = event.target.closest("button[type=button]");
     if (!button) return;

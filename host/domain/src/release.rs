@@ -30,7 +30,7 @@ pub enum Approval {
 pub struct Canary {
     /// Share of all items, 0 to 1.
     pub share: f64,
-    /// Promoted after this many attempts without a failure …
+    /// Promoted after this many successful attempts …
     pub promote_attempts: u64,
     /// … or after this time, regardless of the number of attempts.
     pub promote_after: SignedDuration,

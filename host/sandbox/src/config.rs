@@ -64,7 +64,7 @@ pub struct SandboxConfig {
     pub plugins_dir: PathBuf,
     /// Certificates that HTTPS trusts instead of the browsers' roots, if there are any.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// Who may sign plugins, and whether a signature is required.
+    /// The keys that may sign plugins, and whether a signature is required.
     pub signatures: Signatures,
     /// The clock that guests read.
     pub clock: Clock,

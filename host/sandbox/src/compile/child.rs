@@ -55,7 +55,7 @@ const FAULTS: [i32; 7] = [4, 5, SIGABRT, 7, 8, 11, 31];
 /// Resource limits of one compilation.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Time on all the cores that it may use.
+    /// CPU time for each of the cores that it may use.
     pub time: Duration,
     pub address_space_bytes: u64,
 }

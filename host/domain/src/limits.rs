@@ -91,7 +91,7 @@ impl Limits {
     };
 }
 
-/// The highest values that a job may ask for.
+/// The highest limits that a job may request.
 pub const CEILING: Ceiling = Ceiling {
     memory_bytes: 512 * MIB,
     cpu_time: Duration::from_secs(300),
@@ -104,13 +104,13 @@ pub struct Ceiling {
     pub wall_time: Duration,
 }
 
-/// Cuts `text` to at most `bytes_max` bytes at a character's border and says so at its end.
+/// Cuts `text` to at most `bytes_max` bytes at a character boundary and appends a mark.
 pub fn cut(text: &str, bytes_max: usize) -> String {
     const MARK: &str = " …(cut)";
     if text.len() <= bytes_max {
         return text.to_owned();
     }
-    // Where not even the mark fits, the text is cut without a word.
+    // If the mark does not fit, the text is cut without it.
     let mark = if bytes_max < MARK.len() { "" } else { MARK };
     let mut end = bytes_max - mark.len();
     while !text.is_char_boundary(end) {

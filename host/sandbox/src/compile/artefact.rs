@@ -1,4 +1,5 @@
-//! Compiled code: made of a component, and taken into this process. The only place of the host with unsafe code.
+//! Native code: compiles a component, and loads the result into this process. The only unsafe code of the
+//! host.
 #![allow(unsafe_code, reason = "compiled code cannot be taken over otherwise; `load` says what it rests on")]
 
 use wasmtime::Engine;

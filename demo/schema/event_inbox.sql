@@ -1,4 +1,4 @@
--- Events as other systems get them: each once, by its id.
+-- Events as received by other systems: each once, by its id.
 CREATE TABLE IF NOT EXISTS event_inbox (
     id            TEXT   PRIMARY KEY,
     topic         TEXT   NOT NULL,

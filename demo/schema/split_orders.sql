@@ -5,8 +5,9 @@ CREATE TABLE IF NOT EXISTS payout_account (
     state   TEXT   NOT NULL
 );
 
--- `changed_by` is the idempotency key of the attempt that changed a row last: repeated after a crash, it knows
--- its own work again. Finalizing an order has two steps: post it to the ledger, then pay it out. `ledger_posted` and `paid_out` are 0 or 1.
+-- `changed_by` is the idempotency key of the attempt that changed a row last. After a crash, a repeated
+-- attempt recognises its own changes by it. Finalizing an order has two steps: post it to the ledger, then
+-- pay it out. `ledger_posted` and `paid_out` are 0 or 1.
 CREATE TABLE IF NOT EXISTS split_order (
     order_id               BIGINT PRIMARY KEY,
     account                TEXT   NOT NULL,
@@ -24,7 +25,7 @@ CREATE TABLE IF NOT EXISTS split_order (
     updated_at_ms          BIGINT NOT NULL
 );
 
--- `status`: pending, published. `posting_key` makes a posting happen once.
+-- `status`: pending, published. `posting_key` prevents duplicate postings.
 CREATE TABLE IF NOT EXISTS ledger_outbox (
     posting_key     TEXT   PRIMARY KEY,
     order_id        BIGINT NOT NULL,

@@ -1,4 +1,4 @@
--- Campaigns that hand out stock, and the leases by which customers hold some of it.
+-- Campaigns that distribute stock, and the leases with which customers hold some of it.
 
 CREATE TABLE IF NOT EXISTS campaign (
     campaign_id BIGINT PRIMARY KEY,
@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS campaign (
     active      BIGINT NOT NULL DEFAULT 1
 );
 
--- What the stock producer made for a campaign; how many there are is also which need comes next.
+-- Batches that the stock producer made for a campaign. Their number determines the key of the next need.
 CREATE TABLE IF NOT EXISTS stock_batch (
     batch_id    TEXT   PRIMARY KEY,
     campaign_id BIGINT NOT NULL,
@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS stock_batch (
 );
 CREATE INDEX IF NOT EXISTS stock_batch_campaign ON stock_batch (campaign_id);
 
--- `status`: held, confirmed, expired. What is held and not confirmed in time goes back to the campaign's stock.
+-- `status`: held, confirmed, expired. Stock that is not confirmed in time returns to its campaign.
 CREATE TABLE IF NOT EXISTS stock_lease (
     lease_id      TEXT   PRIMARY KEY,
     campaign_id   BIGINT NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS stock_lease (
     expired_by    TEXT
 );
 
--- Records of batches that were made up for: each once.
+-- Records of batches whose operation was repeated: each once.
 CREATE TABLE IF NOT EXISTS compensation (
     record_key TEXT   PRIMARY KEY,
     operation  TEXT   NOT NULL,

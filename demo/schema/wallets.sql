@@ -1,4 +1,4 @@
--- Users, their wallets' addresses on three chains, and the state of the key generation that makes them.
+-- Users, their wallets' addresses on three chains, and the status of the key generation that creates them.
 
 CREATE TABLE IF NOT EXISTS user_account (
     user_id          BIGINT PRIMARY KEY,
@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS keygen_status (
     updated_at_ms BIGINT
 );
 
--- What the MPC service remembers of the requests that it was sent.
+-- Requests that the MPC service has received.
 CREATE TABLE IF NOT EXISTS mpc_session (
     session_id     TEXT   PRIMARY KEY,
     user_id        BIGINT NOT NULL,

@@ -1,6 +1,6 @@
-//! Dice that always fall the same way: the demo's chance is a hash, so a show can be repeated from its seed.
+//! Deterministic dice: the demo's chance is a hash, so a show can be repeated from its seed.
 
-/// A number that depends on nothing but its arguments (SplitMix64 over each part).
+/// A number that depends only on the arguments (SplitMix64 over each part).
 pub fn roll(seed: u64, parts: &[u64]) -> u64 {
     parts.iter().fold(mix(seed), |state, part| mix(state ^ mix(*part)))
 }

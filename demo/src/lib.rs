@@ -1,5 +1,6 @@
-//! The business world that the demo and the scenario tests run against: users and wallets, orders and their ledger,
-//! campaigns and their stock, and simulated services (MPC, ledger, stock producer, proxy). It is not part of the product: nothing in the host imports it, and it knows nothing of the host.
+//! The business world for the demo and the scenario tests: users and wallets, orders and their ledger,
+//! campaigns and their stock, and simulated services (MPC, ledger, stock producer, proxy). It is not part of
+//! the product: the host does not import it, and it does not import the host.
 
 use std::net::SocketAddr;
 
@@ -22,15 +23,15 @@ pub mod world;
 
 /// The demo's jobs, as an admin would write them.
 pub const CONFIG: &str = include_str!("../tidemill.toml");
-/// Where [`CONFIG`] looks for the services.
+/// The services' address in [`CONFIG`].
 const SERVICES: &str = "127.0.0.1:7172";
 
-/// [`CONFIG`], with the services where they really are.
+/// [`CONFIG`] with the services' real address.
 pub fn config_with(services: SocketAddr) -> String {
     CONFIG.replace(SERVICES, &services.to_string())
 }
 
-/// Jobs of [`CONFIG`]; each is its plugin's name too.
+/// Jobs of [`CONFIG`]. Each has the same name as its plugin.
 pub const JOBS: [&str; 11] = [
     "wallet-keygen-retry",
     "ledger-outbox",

@@ -1,5 +1,5 @@
-//! The simulated MPC service: it takes requests for key generations, works on them in the background,
-//! and fails, hangs or lies about some of them, as real ones do.
+//! The simulated MPC service. It accepts requests for key generations and processes them in the background.
+//! Like a real service it fails, hangs or answers wrongly for some of them.
 
 use std::sync::Arc;
 
@@ -12,22 +12,23 @@ use crate::session::{self, Received};
 use crate::time::Time;
 use crate::world::World;
 
-/// More sessions than this at once are refused.
+/// More concurrent sessions than this are refused.
 pub const MAX_SESSIONS_IN_FLIGHT: usize = 1_000;
 
-/// The chances count for a user's first two requests, by half for the third; from the fourth on each succeeds.
+/// The percentages apply to a user's first two requests, and half of them to the third. From the fourth on
+/// each request succeeds.
 #[derive(Clone, Debug)]
 pub struct MpcConfig {
     pub fail_percent: u32,
     pub hang_percent: u32,
     pub inconsistent_percent: u32,
-    /// How long a key generation takes on average, in simulated time; one takes half to one and a half of it.
+    /// Average duration of a key generation, in simulated time. The actual one is 0.5 to 1.5 times as long.
     pub keygen_ms: u64,
     pub seed: u64,
 }
 
 impl Default for MpcConfig {
-    /// A lively show of two minutes when a minute passes in two seconds.
+    /// A lively show of two minutes if a minute passes in two seconds.
     fn default() -> MpcConfig {
         MpcConfig { fail_percent: 25, hang_percent: 12, inconsistent_percent: 8, keygen_ms: 20_000, seed: 1 }
     }
@@ -36,22 +37,22 @@ impl Default for MpcConfig {
 /// `requested` is always the sum of `completed`, `failed`, `hung`, `inconsistent`, `superseded`, `broken` and `in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MpcStats {
-    /// New sessions taken.
+    /// New sessions that were accepted.
     pub requested: u64,
     pub completed: u64,
     pub failed: u64,
     pub hung: u64,
     pub inconsistent: u64,
-    /// Ended without a word, because the user's status had gone to another session.
+    /// Ended without a result, because the user's status had changed to another session.
     pub superseded: u64,
     /// Ended by an error of the business database.
     pub broken: u64,
     pub in_flight: usize,
-    /// Requests that hold a place and are not yet known to be new sessions.
+    /// Requests that occupy a place and are not yet known to be new sessions.
     pub arriving: usize,
     /// Sessions that were sent again.
     pub duplicate_sessions: u64,
-    /// Requests that were not taken: malformed, for unknown users, or too many at once.
+    /// Refused requests: malformed, for unknown users, or too many at once.
     pub refused: u64,
 }
 
@@ -61,7 +62,7 @@ impl MpcStats {
     }
 }
 
-/// Clones are handles to the same service.
+/// Clones share the same service.
 #[derive(Clone)]
 pub struct Mpc {
     world: World,
@@ -87,12 +88,13 @@ impl Mpc {
     /// Waits until no session is in flight and no request is arriving.
     pub async fn settled(&self) {
         let mut stats = self.stats.subscribe();
-        // The sender lives in `self`, so the channel cannot be closed here.
+        // The sender belongs to `self`, so the channel cannot be closed here.
         let _ = stats.wait_for(|stats| stats.places() == 0).await;
     }
 
-    /// Takes one `MpcKeygenRequested` and works on it in the background; a session that was taken before is fine and does nothing.
-    /// An error says what was wrong; then nothing was remembered, and the same session may be sent again.
+    /// Accepts one `MpcKeygenRequested` and processes it in the background. A session that was accepted
+    /// before is ignored without an error. After an error no session was stored, and the same one may be sent
+    /// again.
     pub async fn handle(&self, payload: &str) -> Result<(), String> {
         let taken = self.take(payload).await;
         if let Err(reason) = &taken {
@@ -143,7 +145,8 @@ impl Mpc {
         }
     }
 
-    /// The way of a generation through its statuses; false as soon as the status is another session's.
+    /// Moves a generation through its statuses. Returns false as soon as the status belongs to another
+    /// session.
     async fn walk(&self, request: &KeygenRequest, outcome: Outcome) -> Result<bool, sqlx::Error> {
         let step_ms = self.step_ms(request);
         self.time.sleep(step_ms).await;
@@ -169,7 +172,7 @@ impl Mpc {
         session::advance(&self.world, request, status, self.time.now_ms()).await
     }
 
-    /// A third of the time that this session takes.
+    /// A third of this session's duration.
     fn step_ms(&self, request: &KeygenRequest) -> u64 {
         let bytes: Vec<u64> = request.session_id.bytes().map(u64::from).collect();
         let percent = 50 + roll(self.config.seed, &bytes) % 101;
@@ -185,8 +188,8 @@ enum End {
     Broken,
 }
 
-/// One of the places for sessions in flight. It is given back on drop, together with how the session ended,
-/// so that the numbers add up at every moment, even after a panic.
+/// A place for one session in flight. Dropping it frees the place and records the session's end, so that the
+/// counts add up at every moment, even after a panic.
 struct Place {
     stats: Arc<watch::Sender<MpcStats>>,
     begun: bool,

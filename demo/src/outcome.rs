@@ -1,11 +1,11 @@
-//! How a key generation will end: settled by the dice when the request arrives.
+//! The result of a key generation, decided by the dice when the request arrives.
 
 use crate::dice::roll;
 use crate::mpc::MpcConfig;
 
-/// From this request of a user on, each succeeds; so every wallet ends complete, and the show has an end.
+/// From this request of a user on, each succeeds. So every wallet becomes complete, and the show ends.
 pub const ALWAYS_SUCCEEDS_FROM: u64 = 4;
-/// Up to this request the configured chances count in full, between the two bounds by half.
+/// Up to this request the full percentages apply; between the two bounds, half of them.
 const FULL_CHANCES_UNTIL: u64 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +14,13 @@ pub enum Outcome {
     Failed,
     /// Stays in `generating` for ever.
     Hung,
-    /// Says `completed`, with one address missing.
+    /// Reports `completed`, with one address missing.
     Inconsistent,
 }
 
 impl Outcome {
-    /// `nth` counts the requests of this user from 1. Chances that add up to more than 100 % leave none for success.
+    /// `nth` is the number of this user's request, from 1. If the percentages exceed 100 in total, none
+    /// succeeds.
     pub fn decide(config: &MpcConfig, user_id: i64, nth: u64) -> Outcome {
         if nth >= ALWAYS_SUCCEEDS_FROM {
             return Outcome::Completed;
@@ -30,7 +31,7 @@ impl Outcome {
             (config.hang_percent, Outcome::Hung),
             (config.inconsistent_percent, Outcome::Inconsistent),
         ];
-        // In hundredths of a percent, so that half of 25 % does not become 12 %.
+        // In hundredths of a percent, so that half of 25 % is not rounded to 12 %.
         let rolled = roll(config.seed, &[user_id.cast_unsigned(), nth]) % 10_000;
         let mut bound = 0;
         for (percent, outcome) in chances {

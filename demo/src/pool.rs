@@ -1,4 +1,4 @@
-//! One SQL text on two databases: the world's connection pool.
+//! The world's connection pool, with the same SQL on two databases.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-/// How long a writer waits for another process that is writing to the same SQLite file.
+/// How long a writer waits for another process that writes to the same SQLite file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a caller waits for a free connection; longer than `BUSY_TIMEOUT`, so that the busy one is the one that complains.
+/// How long a caller waits for a free connection. Longer than `BUSY_TIMEOUT`, so that the blocked writer
+/// reports the error.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: u32 = 4;
 
@@ -20,7 +21,7 @@ pub enum Pool {
     Postgres(PgPool),
 }
 
-/// Runs the same body on whichever database the pool holds; the body names the pool as it likes.
+/// Runs the same body on the pool's database. The caller names the pool's variable.
 macro_rules! on {
     ($pool:expr, |$db:ident| $body:expr) => {
         match $pool {
@@ -31,7 +32,7 @@ macro_rules! on {
 }
 
 impl Pool {
-    /// `create` makes a missing SQLite file; a Postgres database must exist either way.
+    /// `create` makes a missing SQLite file. A Postgres database has to exist in either case.
     pub async fn connect(url: &str, create: bool) -> Result<Pool> {
         if url.starts_with("sqlite:") {
             return sqlite(url, create).await;
@@ -45,7 +46,7 @@ impl Pool {
                 .context("cannot connect to the business database on Postgres; check host, port, database and password of its url")?;
             return Ok(Pool::Postgres(pool));
         }
-        // Only the scheme is shown: the rest of a url may hold a password.
+        // Only the scheme is shown, because the rest of a URL may contain a password.
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         bail!(
             "the url of the business database has the scheme {scheme:?}; use sqlite:///path/to/file.db or postgres://user@host/database"
@@ -60,12 +61,12 @@ impl Pool {
 async fn sqlite(url: &str, create: bool) -> Result<Pool> {
     let (path, parameters) = split(url);
     if path.is_empty() || path == ":memory:" || parameters.contains("mode=memory") {
-        // Each connection would get a database of its own, and other processes none.
+        // Each connection would get its own database, and other processes could not see it.
         bail!(
             "the business database cannot live in memory, other processes must see it; use sqlite:///path/to/file.db"
         );
     }
-    // The driver decodes a path that is part of a url; this one is taken as it is written.
+    // The driver decodes a path in a URL; this one is used unchanged.
     let options: SqliteConnectOptions = format!("sqlite://file?{parameters}")
         .parse()
         .context("the url of the business database is not an SQLite url")?;
@@ -89,7 +90,7 @@ async fn sqlite(url: &str, create: bool) -> Result<Pool> {
     Ok(Pool::Sqlite(pool))
 }
 
-/// The path and the parameters of an SQLite url: these begin at the last `?` of the file's name.
+/// The path and the parameters of an SQLite URL. The parameters begin at the last `?` of the file name.
 fn split(url: &str) -> (&str, &str) {
     let rest = url.trim_start_matches("sqlite:");
     let rest = rest.strip_prefix("//").unwrap_or(rest);

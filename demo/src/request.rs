@@ -1,9 +1,9 @@
-//! The request for a key generation (rule W8), read strictly: the MPC service trusts no sender.
+//! The request for a key generation (rule W8), parsed strictly, because the MPC service trusts no sender.
 
 use serde::Deserialize;
 use uuid::Uuid;
 
-/// A request has some 200 bytes.
+/// A typical request has 200 bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024;
 const THRESHOLD: u32 = 2;
 const TOTAL_PARTIES: u32 = 3;
@@ -21,7 +21,7 @@ pub struct KeygenRequest {
 }
 
 impl KeygenRequest {
-    /// The error says what is wrong, in words for the team that sent it.
+    /// The error explains the problem to the team that sent the request.
     pub fn parse(payload: &str) -> Result<KeygenRequest, String> {
         if payload.len() > MAX_PAYLOAD_BYTES {
             return Err(format!(
@@ -37,7 +37,8 @@ impl KeygenRequest {
 
     fn check(&self) -> Result<(), String> {
         let KeygenRequest { session_id, user_id, account_sequence, username, .. } = self;
-        // Other spellings of the same uuid would pass as other sessions, so only one spelling is taken.
+        // Only one spelling is accepted, because other spellings of the same UUID would count as other
+        // sessions.
         let canonical =
             Uuid::parse_str(session_id).is_ok_and(|uuid| !uuid.is_nil() && uuid.to_string() == *session_id);
         if !canonical {

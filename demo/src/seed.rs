@@ -1,5 +1,5 @@
-//! The users that the demo begins with: most wallets are complete, some lack addresses,
-//! and those stand in every state that rule W6 knows.
+//! The initial users of the demo. Most wallets are complete. Some lack addresses, and these cover every state
+//! of rule W6.
 
 use anyhow::{Context, Result};
 use uuid::Builder;
@@ -16,8 +16,8 @@ const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
-/// The first row is the lock: of two that seed at once, one inserts it and the other finds users.
-/// It is also the first write, so SQLite waits for its turn and never has to give up a snapshot.
+/// The first row acts as a lock: if two processes seed at once, one inserts it and the other finds users. It
+/// is also the transaction's first write, so SQLite waits for the lock and never has to give up a snapshot.
 const FIRST_USER_ADD: &str = "INSERT INTO user_account (user_id, account_sequence)
     SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT) WHERE NOT EXISTS (SELECT 1 FROM user_account)
     ON CONFLICT (user_id) DO NOTHING";
@@ -58,11 +58,11 @@ impl Case {
         Case::Expired,
     ];
 
-    /// Status text and age; `dice` varies them within what the case allows.
+    /// Status text and age. `dice` varies them within the range of the case.
     fn status(self, dice: u64) -> Option<(&'static str, Option<i64>)> {
         let spread = |from: i64, to: i64| Some(from + (dice % (to - from).cast_unsigned()) as i64);
         let one_of = |words: [&'static str; 3]| words[(dice % 3) as usize];
-        // Fresh ones are seconds old, so that the first run still finds some of them waiting.
+        // Fresh statuses are seconds old, so that the first run still finds some of them pending.
         let fresh = spread(0, 5 * SECOND_MS);
         let old = spread(90 * SECOND_MS, 20 * MINUTE_MS);
         Some(match self {
@@ -84,7 +84,7 @@ impl Case {
     }
 }
 
-/// One user as the demo begins; a complete wallet has no case.
+/// One initial user. A complete wallet has no case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedUser {
     pub user_id: i64,
@@ -101,7 +101,7 @@ pub struct SeedStatus {
     pub updated_at_ms: Option<i64>,
 }
 
-/// The whole plan, by user id; the same arguments give the same users.
+/// The whole plan, by user id. The same arguments give the same users.
 pub fn plan(now_ms: i64, seed: u64) -> Vec<SeedUser> {
     let mut order: Vec<u64> = (0..USERS).collect();
     order.sort_by_key(|index| roll(seed, &[1, *index]));
@@ -111,7 +111,8 @@ pub fn plan(now_ms: i64, seed: u64) -> Vec<SeedUser> {
     users
 }
 
-/// The first `INCOMPLETE` places of the shuffled order get the cases in turn, and each case 0, 1 and 2 addresses.
+/// The first `INCOMPLETE` places of the shuffled order get the cases in rotation, and each case gets 0, 1 and
+/// 2 addresses.
 fn user(place: u64, index: u64, now_ms: i64, seed: u64) -> SeedUser {
     let dice = roll(seed, &[2, index]);
     let cases = Case::ALL.len() as u64;
@@ -123,7 +124,7 @@ fn user(place: u64, index: u64, now_ms: i64, seed: u64) -> SeedUser {
     }
     let status = match case {
         Some(case) => case.status(dice),
-        // Some of the complete wallets were made within the last day, and their status is still kept.
+        // Some of the complete wallets were created within the last day, and their status still exists.
         None if dice.is_multiple_of(5) => {
             Some(("completed", Some(MINUTE_MS + (dice % (20 * HOUR_MS).cast_unsigned()) as i64)))
         }
@@ -148,7 +149,7 @@ fn session_id(seed: u64, index: u64) -> String {
 }
 
 impl World {
-    /// Fills an empty world; says whether it did. A world with users is left as it is.
+    /// Fills an empty world and returns whether it did. A world with users is left unchanged.
     pub async fn seed(&self, now_ms: i64, seed: u64) -> Result<bool> {
         let users = plan(now_ms, seed);
         let filled =
@@ -161,7 +162,7 @@ impl World {
         Ok(filled)
     }
 
-    /// All in one transaction: there is never a world with half of its users.
+    /// One transaction: the world never has only a part of its users.
     async fn insert(&self, users: &[SeedUser]) -> Result<bool, sqlx::Error> {
         on!(&self.pool, |db| {
             let mut tx = db.begin().await?;

@@ -1,4 +1,4 @@
-//! What the MPC service writes into the business database for one session.
+//! The MPC service's writes to the business database for one session.
 
 use crate::address::{CHAINS, address};
 use crate::mpc::MpcConfig;
@@ -6,31 +6,31 @@ use crate::outcome::Outcome;
 use crate::request::KeygenRequest;
 use crate::world::{ADDRESS_ADD, World};
 
-/// Changes nothing, and locks the user's row until the transaction ends, on both databases alike:
-/// so two requests of a user are never both counted as the same one.
+/// Changes nothing, but locks the user's row until the transaction ends, on both databases. So two requests
+/// of a user never get the same number.
 const USER_LOCK: &str = "UPDATE user_account SET account_sequence = account_sequence
     WHERE user_id = $1 AND account_sequence = $2";
 const SESSIONS_OF_USER: &str = "SELECT COUNT(*) FROM mpc_session WHERE user_id = $1";
 const SESSION_ADD: &str = "INSERT INTO mpc_session (session_id, user_id, outcome, received_at_ms)
     VALUES ($1, $2, $3, $4) ON CONFLICT (session_id) DO NOTHING";
 const SESSION_USER: &str = "SELECT user_id FROM mpc_session WHERE session_id = $1";
-/// A status that has gone to another session, or away, belongs to somebody else.
+/// Changes the status only if it still belongs to this session.
 const ADVANCE: &str = "UPDATE keygen_status SET status = $1, updated_at_ms = $2
     WHERE user_id = $3 AND session_id = $4";
 const CHAINS_OF_USER: &str = "SELECT chain FROM wallet_address WHERE user_id = $1";
 
-/// What became of a request when it arrived.
+/// The result of receiving a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     New(Outcome),
     Duplicate,
-    /// No such user with this account sequence.
+    /// No user has this id and account sequence.
     UnknownUser,
     /// The session id was used before, for this other user.
     SessionOf(i64),
 }
 
-/// Remembers the session and settles its outcome, once for all time.
+/// Stores the session and decides its outcome, once.
 pub async fn receive(
     world: &World,
     config: &MpcConfig,
@@ -72,7 +72,7 @@ pub async fn receive(
     })
 }
 
-/// Moves the user's status on, if it is still this session's; false if it is not.
+/// Updates the user's status. Returns false if the status belongs to another session.
 pub async fn advance(
     world: &World,
     request: &KeygenRequest,
@@ -91,8 +91,8 @@ pub async fn advance(
     })
 }
 
-/// Sets `completed` and writes the addresses in one transaction, if the status is still this session's; false if it is not.
-/// `leave_out` of the missing addresses are not written.
+/// Sets `completed` and writes the addresses in one transaction. Returns false if the status belongs to
+/// another session. `leave_out` of the missing addresses are not written.
 pub async fn complete(
     world: &World,
     request: &KeygenRequest,

@@ -1,4 +1,4 @@
-//! Customers: they buy stock, and so there is always something to replenish.
+//! Customers: they buy stock, so that campaigns need replenishment.
 
 use anyhow::{Context, Result};
 
@@ -13,7 +13,7 @@ const STOCK: &str =
     "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN stock < stock_min THEN 1 ELSE 0 END), 0) AS BIGINT),
     (SELECT COUNT(*) FROM stock_batch) FROM campaign WHERE active = 1";
 
-/// Campaigns, those of them that run low, and batches that were made for them.
+/// Number of campaigns, of campaigns with low stock, and of batches made for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StockCounts {
     pub campaigns: i64,
@@ -22,7 +22,7 @@ pub struct StockCounts {
 }
 
 impl World {
-    /// What is sold in one minute; the same in each show.
+    /// The sales of one minute, the same in each show.
     pub async fn sell(&self, minute: i64) -> Result<()> {
         let units = (roll(7, &[minute.cast_unsigned()]) % UNITS_MAX).cast_signed() + 1;
         on!(&self.pool, |db| sqlx::query(SELL).bind(units).bind(minute).execute(db).await.map(drop))

@@ -1,5 +1,5 @@
-//! Orders with their ledger, and campaigns with their stock, as the demo begins with them: some in every trouble
-//! that a job is there for.
+//! The initial orders with their ledger, and campaigns with their stock. They cover every problem that a job
+//! solves.
 
 use crate::dice::roll;
 use crate::world::World;
@@ -33,15 +33,15 @@ const ACCOUNTS: [(&str, &str); 5] = [
 const NAMES: [&str; 6] =
     ["Spring tea", "Early birds", "Loyal guests", "Students", "Night owls", "Second cup"];
 
-/// Where an order stands: every third is done, and the others are in one trouble each.
+/// The state of an order. Every third is done; the others have one problem each.
 #[derive(Clone, Copy)]
 enum Standing {
     Finalized,
-    /// Its last try failed before the ledger was told.
+    /// Its last attempt failed before the ledger was posted to.
     Failed,
-    /// The ledger was told, the payout failed.
+    /// The ledger was posted to, and the payout failed.
     HalfDone,
-    /// Whoever began never came back.
+    /// The process that began it never finished.
     Stuck,
 }
 
@@ -87,7 +87,7 @@ fn orders(now_ms: i64, seed: u64) -> impl Iterator<Item = Order> {
     })
 }
 
-/// Id, owner, name and stock of each campaign. Every fourth is low, and every second of those has nothing left.
+/// Id, owner, name and stock of each campaign. Every fourth is low, and every second of those is empty.
 fn campaigns(seed: u64) -> impl Iterator<Item = (i64, i64, String, i64)> {
     (0..CAMPAIGNS).map(move |n| {
         let dice = roll(seed, &[11, n.cast_unsigned()]);
@@ -101,7 +101,7 @@ fn campaigns(seed: u64) -> impl Iterator<Item = (i64, i64, String, i64)> {
     })
 }
 
-/// Id, campaign, units, status and end of each lease: half of them are over.
+/// Id, campaign, units, status and end of each lease. Half of them have expired.
 fn leases(now_ms: i64, seed: u64) -> impl Iterator<Item = (String, i64, i64, &'static str, i64)> {
     (0..LEASES).map(move |n| {
         let units = 1 + (roll(seed, &[12, n.cast_unsigned()]) % 5).cast_signed();
@@ -112,7 +112,7 @@ fn leases(now_ms: i64, seed: u64) -> impl Iterator<Item = (String, i64, i64, &'s
 }
 
 impl World {
-    /// Fills the tables of orders and stock, all in one transaction.
+    /// Fills the tables of orders and stock, in one transaction.
     pub async fn seed_trade(&self, now_ms: i64, seed: u64) -> Result<(), sqlx::Error> {
         on!(&self.pool, |db| {
             let mut tx = db.begin().await?;

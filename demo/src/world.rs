@@ -1,7 +1,7 @@
-//! The business database: accounts, wallet addresses and the status of key generations.
+//! The business database: accounts, wallet addresses and key generation statuses.
 //!
-//! Other processes (the host's SQL datasource) read and write the same tables at the same time,
-//! so every write here is one short transaction that begins with its write.
+//! Other processes (the host's SQL datasource) read and write the same tables concurrently. Every write here
+//! is therefore one short transaction that begins with its write.
 
 use std::collections::BTreeMap;
 
@@ -41,11 +41,11 @@ const STATUS_SET: &str = "INSERT INTO keygen_status (user_id, status, session_id
     ON CONFLICT (user_id) DO UPDATE SET status = excluded.status, session_id = excluded.session_id,
         request_key = excluded.request_key, updated_at_ms = excluded.updated_at_ms";
 const ADDRESSES: &str = "SELECT chain, address FROM wallet_address WHERE user_id = $1 ORDER BY chain";
-/// What is there stays: an address that was once given out never changes.
+/// Existing rows are kept: an assigned address never changes.
 pub(crate) const ADDRESS_ADD: &str = "INSERT INTO wallet_address (user_id, chain, address)
     VALUES ($1, $2, $3) ON CONFLICT (user_id, chain) DO NOTHING";
 
-/// Both are `None` where the user has no status.
+/// Both are `None` if the user has no status.
 type StatusAndTime = (Option<String>, Option<i64>);
 
 #[derive(Clone, Debug)]
@@ -58,8 +58,8 @@ pub struct Counts {
     pub users: i64,
     pub complete: i64,
     pub incomplete: i64,
-    /// How the incomplete wallets stand (the words of `standing::STANDINGS`, in that order, those with any);
-    /// the numbers add up to `incomplete`.
+    /// Number of incomplete wallets by status (the words of `standing::STANDINGS`, in that order, without
+    /// zeros). The numbers add up to `incomplete`.
     pub by_status: Vec<(String, i64)>,
 }
 
@@ -73,7 +73,7 @@ pub struct KeygenStatus {
 }
 
 impl World {
-    /// Opens the database and creates the tables that are missing; on SQLite the file too.
+    /// Opens the database and creates missing tables; on SQLite the file too.
     pub async fn create(url: &str) -> Result<World> {
         let pool = Pool::connect(url, true).await?;
         for table in TABLES {
@@ -96,7 +96,7 @@ impl World {
         self.pool.close().await;
     }
 
-    /// How many users have an incomplete wallet.
+    /// Number of users with an incomplete wallet.
     pub async fn incomplete(&self) -> Result<i64> {
         on!(&self.pool, |db| sqlx::query_scalar(INCOMPLETE).fetch_one(db).await)
             .context("cannot count the incomplete wallets")
@@ -131,7 +131,7 @@ impl World {
         })
     }
 
-    /// Writes the addresses that the user's wallet still lacks; the key generation status stays as it is.
+    /// Writes the missing addresses of the user's wallet. The key generation status is not changed.
     pub async fn complete_wallet(&self, user_id: i64) -> Result<()> {
         let known: i64 =
             on!(&self.pool, |db| sqlx::query_scalar(USER_EXISTS).bind(user_id).fetch_one(db).await)
@@ -165,7 +165,7 @@ impl World {
             .with_context(|| format!("cannot read the key generation status of user {user_id}"))
     }
 
-    /// Replaces the user's key generation status, as whoever asks for a generation does.
+    /// Replaces the user's key generation status, as a request for a generation does.
     pub async fn set_status(&self, user_id: i64, status: &KeygenStatus) -> Result<()> {
         on!(&self.pool, |db| sqlx::query(STATUS_SET)
             .bind(user_id)

@@ -1,5 +1,5 @@
-//! Inputs guided by coverage, to the targets of tests/fuzz: what is reached by one is kept, and bent further.
-//! `TIDEMILL_FUZZ_TARGET` names the target; the arguments are libFuzzer's.
+//! Coverage-guided fuzzing of the targets in tests/fuzz: inputs that reach new code are kept and mutated
+//! further. `TIDEMILL_FUZZ_TARGET` names the target; the arguments are libFuzzer's.
 
 #![no_main]
 
@@ -24,7 +24,7 @@ libfuzzer_sys::fuzz_target!(init: plant(), |input: &[u8]| {
     (TARGET.run)(input);
 });
 
-/// Writes the target's seeds into the folder that libFuzzer begins with.
+/// Writes the target's seeds into libFuzzer's corpus folder.
 fn plant() {
     let Some(folder) = std::env::args().skip(1).find(|arg| Path::new(arg).is_dir()) else { return };
     for (n, seed) in TARGET.seeds.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Where requests come in: counted, and met with the service's mood.
+//! Entry point of requests: counts them and applies the service's mood.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,19 +32,19 @@ impl Default for Door {
     }
 }
 
-/// A request that is being answered.
+/// A request in progress.
 pub struct Call<'a> {
     door: &'a Door,
     pub mood: Mood,
 }
 
 impl Call<'_> {
-    /// What is answered, unless that gets lost.
+    /// The response, or a cut connection if the mood is `Loses`.
     pub fn answer(&self, answer: Response) -> Response {
         if self.mood == Mood::Loses { cut_off() } else { answer }
     }
 
-    /// The same of a consumer of events that took one.
+    /// The same for a consumer of events that accepted one.
     pub fn taken(&self, answer: StatusCode) -> Response {
         if self.mood == Mood::Loses { not_taken(cut_off()) } else { answer.into_response() }
     }
@@ -69,17 +69,17 @@ impl Door {
         self.met().values().sum()
     }
 
-    /// Requests by the mood that each met when it came.
+    /// Number of requests by the mood at their arrival.
     pub fn met(&self) -> BTreeMap<Mood, usize> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Requests that are being answered.
+    /// Number of requests in progress.
     pub fn inside(&self) -> usize {
         self.inside.load(Ordering::Relaxed)
     }
 
-    /// The most that were answered at the same time.
+    /// Highest number of requests in progress at the same time.
     pub fn inside_max(&self) -> usize {
         self.inside_max.load(Ordering::Relaxed)
     }
@@ -88,7 +88,7 @@ impl Door {
         json!({ "mood": self.mood().as_str(), "calls": self.calls(), "inside": self.inside() })
     }
 
-    /// Goes on if the mood lets it; what is to be answered otherwise.
+    /// Continues if the mood permits it. Otherwise returns the response as an error.
     pub async fn enter(&self) -> Result<Call<'_>, Response> {
         let mood = self.mood();
         *self.met.lock().unwrap_or_else(PoisonError::into_inner).entry(mood).or_default() += 1;
@@ -106,7 +106,7 @@ impl Door {
     }
 }
 
-/// What is answered without a look at the request.
+/// The response that does not depend on the request, if the mood has one.
 pub fn answer(mood: Mood) -> Option<Response> {
     match mood {
         Mood::Well | Mood::Fails | Mood::Loses | Mood::Hangs => None,
@@ -121,7 +121,7 @@ fn cut_off() -> Response {
     Body::from_stream(broken).into_response()
 }
 
-/// What a consumer of events answers that took none: any 2xx would say that it did.
+/// The response of an event consumer that did not accept the event. A 2xx status would confirm it.
 pub fn not_taken(mut answer: Response) -> Response {
     if answer.status().is_success() {
         *answer.status_mut() = StatusCode::BAD_GATEWAY;

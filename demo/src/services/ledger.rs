@@ -1,4 +1,4 @@
-//! The simulated ledger: it is told of postings at least once, and applies each once.
+//! The simulated ledger. It receives each posting at least once and applies it once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

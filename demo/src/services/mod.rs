@@ -1,5 +1,5 @@
-//! The services that the business talks to over HTTP: stock producer, proxy, ledger and MPC, all on one port.
-//! Each has a mood that can be set while it runs: `curl -X PUT -d closes http://…/stock/mood`.
+//! The HTTP services of the business: stock producer, proxy, ledger and MPC, all on one port. The mood of
+//! each can be set while it runs: `curl -X PUT -d closes http://…/stock/mood`.
 
 mod door;
 mod ledger;
@@ -27,14 +27,14 @@ pub use self::proxy::Proxy;
 pub use self::stock::{Made, Stock};
 use crate::mpc::Mpc;
 
-/// Dropped, they are gone.
+/// Dropping it stops the services.
 pub struct Services {
     pub address: SocketAddr,
     pub all: Arc<All>,
     task: JoinHandle<()>,
 }
 
-/// The names that each is called by.
+/// The services' names.
 pub const NAMES: [&str; 4] = ["stock", "proxy", "ledger", "mpc"];
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl Services {
         let all = Arc::new(All { mpc: mpc.map(|mpc| (mpc, Door::default())), ..All::default() });
         let router = router(all.clone());
         let task = tokio::spawn(async move {
-            // It ends with the task.
+            // The server ends with the task.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Services { address, all, task })
@@ -90,7 +90,7 @@ fn router(all: Arc<All>) -> Router {
         .with_state(all)
 }
 
-/// What a service has seen so far.
+/// The statistics of a service.
 async fn standing(State(all): State<Arc<All>>, Path(service): Path<String>) -> Response {
     match all.door(&service) {
         Some(door) => axum::Json(door.standing()).into_response(),
@@ -109,7 +109,7 @@ async fn set_mood(State(all): State<Arc<All>>, Path(service): Path<String>, word
     }
 }
 
-/// An event of the host; any answer but a 2xx is tried again.
+/// An event of the host. Any response except 2xx is retried.
 async fn keygen(State(all): State<Arc<All>>, event: axum::Json<Value>) -> Response {
     let Some((mpc, door)) = &all.mpc else { return no_service() };
     let call = match door.enter().await {

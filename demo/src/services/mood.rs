@@ -1,4 +1,4 @@
-//! How a service behaves.
+//! The behaviour of a service.
 
 use std::str::FromStr;
 
@@ -6,17 +6,17 @@ use std::str::FromStr;
 pub enum Mood {
     #[default]
     Well,
-    /// Answers properly that it did not work.
+    /// Responds with a correct report of a failure.
     Fails,
-    /// Answers 503.
+    /// Responds with 503.
     Refuses,
-    /// Answers something else than what was agreed.
+    /// Responds with something that is not in the agreed format.
     Rubbish,
-    /// Closes the connection in the middle of its answer.
+    /// Closes the connection in the middle of its response.
     Closes,
-    /// Does what it was asked to, and its answer is lost.
+    /// Performs the request, but its response is lost.
     Loses,
-    /// Answers nothing until its mood changes.
+    /// Does not respond until its mood changes.
     Hangs,
 }
 

@@ -1,4 +1,4 @@
-//! The simulated proxy: the stock producer works through one of its exits.
+//! The simulated proxy. The stock producer uses one of its exits.
 
 use std::sync::Arc;
 

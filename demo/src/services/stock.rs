@@ -1,4 +1,4 @@
-//! The simulated stock producer: makes units for a campaign, once for each key that it is asked with.
+//! The simulated stock producer: makes units for a campaign, once for each idempotency key.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub struct Stock {
     made: Mutex<BTreeMap<String, Made>>,
 }
 
-/// What was made for one key.
+/// The batch made for one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Made {
     pub batch_id: String,
@@ -39,12 +39,12 @@ pub struct Replenish {
 }
 
 impl Stock {
-    /// By the key that was given, in the order of the keys.
+    /// All batches, sorted by their key.
     pub fn made(&self) -> Vec<Made> {
         lock(&self.made).values().cloned().collect()
     }
 
-    /// One campaign's own mood, beside that of the service.
+    /// Sets one campaign's own mood, in addition to the service's.
     pub fn set_mood_of(&self, campaign_id: i64, mood: Mood) {
         lock(&self.moods).insert(campaign_id, mood);
     }
@@ -53,7 +53,7 @@ impl Stock {
         lock(&self.moods).get(&campaign_id).copied().unwrap_or_default()
     }
 
-    /// Asked again with the same key it makes nothing new.
+    /// A repeated call with the same key makes nothing new.
     fn make(&self, key: &str, asked: &Replenish) -> Made {
         let mut made = lock(&self.made);
         let number = made.len() + 1;
@@ -87,7 +87,7 @@ pub async fn replenish(
     }
     let own = all.stock.mood_of(asked.campaign_id);
     if let Some(answer) = answer(own) {
-        // It was made all the same: the answer is what gets lost.
+        // The batch was made; only the response is lost.
         if own == Mood::Closes {
             all.stock.make(key, &asked);
         }

@@ -1,7 +1,7 @@
 //! Every case that needs a world runs on SQLite and on Postgres.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-/// Makes two tests of each case: `sqlite::case` and `postgres::case`, each with a fresh, empty world.
+/// Makes two tests of each case: `sqlite::case` and `postgres::case`, each with a new, empty world.
 macro_rules! on_both {
     ($($case:ident),* $(,)?) => {
         mod sqlite {

@@ -46,7 +46,8 @@ async fn failure_and_hanging_and_lying(world: World) {
         (MpcConfig { inconsistent_percent: 200, ..sure() }, "completed", 2),
         (MpcConfig { fail_percent: 100, ..sure() }, "completed", 3),
     ];
-    // The third request has half the chances: 200 % stays sure. The fourth always succeeds.
+    // The third request has half of the percentages, and half of 200 % is still certain. The fourth always
+    // succeeds.
     for (config, status, addresses) in cases {
         let mpc = Mpc::new(world.clone(), config, time());
         ask(&world, &mpc, user).await;
@@ -67,7 +68,7 @@ async fn a_session_is_done_once(world: World) {
     one.unwrap();
     other.unwrap();
     mpc.settled().await;
-    // Another service on the same world, as after a restart, knows the session too.
+    // Another service on the same world, as after a restart, recognises the session too.
     let later = Mpc::new(world.clone(), sure(), time());
     later.handle(&payload).await.unwrap();
     later.settled().await;
@@ -120,7 +121,7 @@ async fn unknown_users_are_refused(world: World) {
 
 async fn the_limit_is_kept(world: World) {
     world.seed(NOW_MS, SEED).await.unwrap();
-    // Each step takes longer than any test: the sessions end with the test's runtime.
+    // Each step takes longer than any test, so the sessions end with the test's runtime.
     let slow = Time { real_ms_per_simulated_ms: 1e9, ..time() };
     let mpc = Mpc::with_limit(world.clone(), sure(), slow, 2);
     let users = world.incomplete_users(3).await.unwrap();
@@ -131,7 +132,7 @@ async fn the_limit_is_kept(world: World) {
     assert!(error.contains("2 sessions are in flight"), "{error}");
     let stats = mpc.stats();
     assert_eq!((stats.requested, stats.in_flight, stats.refused), (2, 2, 1));
-    // Nothing was remembered of the third, so a service with room takes it.
+    // The third request was not stored, so a service with capacity accepts it.
     let roomy = Mpc::new(world.clone(), sure(), time());
     roomy.handle(&third).await.unwrap();
     roomy.settled().await;

@@ -1,4 +1,4 @@
-//! What needs no database: dice, addresses, standings, outcomes, requests.
+//! Tests without a database: dice, addresses, standings, outcomes, requests.
 
 use crate::address::{CHAINS, address};
 use crate::outcome::Outcome;
@@ -76,7 +76,7 @@ fn outcomes_depend_on_the_seed_alone() {
     assert_ne!(all(&one), all(&other));
 }
 
-/// Each request is refused, and the error names what is wrong.
+/// Each request is refused, and the error names the problem.
 #[test]
 fn bad_requests_are_refused() {
     const SESSION: &str = "0193a0b2-5f6e-7c31-9a41-0242ac120002";
@@ -123,7 +123,7 @@ fn refused(payload: &str, wanted: &str) {
     assert!(error.contains(wanted), "{payload}\n  said {error:?}, wanted {wanted:?}");
 }
 
-/// For every test that looks at the numbers of the service.
+/// For every test that reads the service's counts.
 pub fn assert_adds_up(stats: &MpcStats) {
     let ended = stats.completed + stats.failed + stats.hung + stats.inconsistent;
     let ended = ended + stats.superseded + stats.broken;

@@ -1,4 +1,4 @@
-//! Fresh databases, and the moves of those who ask for key generations.
+//! Temporary databases, and the steps of a caller that requests key generations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,7 +13,7 @@ use crate::{KeygenStatus, Mpc, MpcConfig, Time, World};
 pub const NOW_MS: i64 = 1_767_600_000_000;
 pub const SEED: u64 = 7;
 
-/// Where a test's database lives, and how it goes away.
+/// The location of a test's database, and how it is removed.
 pub enum Home {
     Sqlite(TempDir),
     Postgres { admin_url: String, name: String },
@@ -48,7 +48,7 @@ impl Home {
         World::create(&self.url()).await.unwrap()
     }
 
-    /// A failed test leaves its Postgres database for who wants to look.
+    /// If a test fails, its Postgres database remains for inspection.
     pub async fn remove(self) {
         if let Home::Postgres { admin_url, name } = &self {
             execute(admin_url, format!("DROP DATABASE {name} WITH (FORCE)")).await;
@@ -63,7 +63,7 @@ async fn execute(url: &str, sql: String) {
     connection.close().await.unwrap();
 }
 
-/// The url with its path replaced; what follows a `?` stays.
+/// The URL with its path replaced. The part from `?` on is kept.
 fn with_database(url: &str, name: &str) -> String {
     let (base, query) = match url.split_once('?') {
         Some((base, query)) => (base, format!("?{query}")),
@@ -74,7 +74,7 @@ fn with_database(url: &str, name: &str) -> String {
     format!("{}/{name}{query}", &base[..end])
 }
 
-/// A clock that moves one simulated second each time it is read, and waits that take no time.
+/// A clock that advances one simulated second on each read, with waits that take no time.
 pub fn time() -> Time {
     let clock = AtomicI64::new(NOW_MS);
     Time {
@@ -83,7 +83,7 @@ pub fn time() -> Time {
     }
 }
 
-/// A service of which nothing goes wrong, unless the test says so.
+/// A service without failures, unless the test sets some.
 pub fn sure() -> MpcConfig {
     MpcConfig { fail_percent: 0, hang_percent: 0, inconsistent_percent: 0, ..MpcConfig::default() }
 }
@@ -105,7 +105,7 @@ pub fn payload(session_id: &str, (user_id, sequence): (i64, i64)) -> serde_json:
     })
 }
 
-/// What a retry does before its event is sent: the status is pending, and this session's.
+/// The write of a retry before its event is sent: the status is pending, with this session.
 pub async fn pending(world: &World, user_id: i64, session_id: &str) {
     let status = KeygenStatus {
         status: "pending".to_string(),
@@ -116,7 +116,7 @@ pub async fn pending(world: &World, user_id: i64, session_id: &str) {
     world.set_status(user_id, &status).await.unwrap();
 }
 
-/// Asks for one generation as the host would; gives the session's id.
+/// Requests one generation as the host would, and returns the session's id.
 pub async fn ask(world: &World, mpc: &Mpc, user: (i64, i64)) -> String {
     let session_id = Uuid::now_v7().to_string();
     pending(world, user.0, &session_id).await;
@@ -124,7 +124,7 @@ pub async fn ask(world: &World, mpc: &Mpc, user: (i64, i64)) -> String {
     session_id
 }
 
-/// A user without any address, so that what is written can be counted.
+/// A user without any address, so that all written addresses can be counted.
 pub async fn user_without_addresses(world: &World) -> (i64, i64) {
     for user in world.incomplete_users(100).await.unwrap() {
         if world.addresses(user.0).await.unwrap().is_empty() {

@@ -1,4 +1,4 @@
-//! The seed and the counts.
+//! Initial users, and counts.
 
 use crate::World;
 use crate::seed::{Case, FIRST_USER_ID, INCOMPLETE, USERS, plan};
@@ -124,7 +124,7 @@ async fn open_does_not_create() {
     assert!(World::open(&home.url()).await.is_err());
     home.create().await.close().await;
     World::open(&home.url()).await.unwrap().close().await;
-    // A database of somebody else.
+    // A database of another application.
     let other = Home::sqlite();
     if let Home::Sqlite(folder) = &other {
         std::fs::write(folder.path().join("world.db"), "").unwrap();

@@ -1,13 +1,14 @@
-//! Addresses of services, which may hold secrets: passwords, tokens, and the path of a webhook. Shown, logged or dumped,
-//! an address never shows them.
+//! Addresses of services. They may hold secrets: passwords, tokens, the path of a webhook. Display and debug
+//! output never contains these secrets.
 
 use std::fmt;
 
 const HIDDEN: &str = "...";
-/// Schemes of databases and brokers. Of all other addresses the path is a secret too.
+/// Schemes of databases and brokers. In all other addresses the path is a secret too.
 const PATH_SHOWN: [&str; 6] = ["sqlite", "postgres", "postgresql", "redis", "rediss", ""];
 const USER_SHOWN: [&str; 8] = ["sqlite", "postgres", "postgresql", "redis", "rediss", "nats", "tls", ""];
-/// Parameters whose values are no secrets. Every other value is hidden: a misspelt `password` is not known to be one.
+/// Parameters whose values are not secret. Every other value is hidden, because a misspelt `password` cannot
+/// be recognised.
 const PARAMETERS_SHOWN: [&str; 15] = [
     "sslmode",
     "ssl-mode",
@@ -25,20 +26,20 @@ const PARAMETERS_SHOWN: [&str; 15] = [
     "vfs",
     "protocol",
 ];
-/// Shorter pieces of an address are too common to be looked for in a text.
+/// Shorter pieces of an address are too common to be masked in a text.
 const PIECE_BYTES_MIN: usize = 4;
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(String);
 
-/// Of `scheme://user:password@host/path?query#fragment`.
+/// The parts of `scheme://user:password@host/path?query#fragment`.
 struct Parts<'a> {
-    /// With what stands between it and the rest.
+    /// Includes the separator after it (`://`, `:`).
     scheme: &'a str,
     user: Option<&'a str>,
     password: Option<&'a str>,
     host: &'a str,
-    /// With its slash.
+    /// Includes the leading slash.
     path: &'a str,
     query: Option<&'a str>,
     fragment: Option<&'a str>,
@@ -49,19 +50,20 @@ impl Address {
         Address(text.into())
     }
 
-    /// For the edge: whoever calls this hands the text to a driver or a client and to nobody else.
+    /// For callers that pass the text to a driver or a client, and nowhere else.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Without user and password: of an address that was refused, the user may be a token.
+    /// Without user and password. If the address was refused, the user may be a token.
     pub fn anonymous(&self) -> Address {
         let Parts { scheme, .. } = self.parts();
         let rest = self.0.get(scheme.len()..).unwrap_or_default();
         Address(format!("{scheme}{}", rest.rsplit_once('@').map_or(rest, |(_, rest)| rest)))
     }
 
-    /// `text` without what this address hides: drivers and services repeat it in their errors.
+    /// `text` without the parts that this address hides. Drivers and services repeat addresses in their
+    /// errors.
     pub fn mask(&self, text: &str) -> String {
         let parts = self.parts();
         let mut pieces = vec![self.0.as_str()];
@@ -83,7 +85,7 @@ impl Address {
         pieces.iter().fold(text.to_owned(), |text, piece| text.replace(piece, HIDDEN))
     }
 
-    /// A password may hold any character: all from the first `:` behind the scheme to the last `@` is one.
+    /// A password may contain any character: it extends from the first `:` after the scheme to the last `@`.
     fn parts(&self) -> Parts<'_> {
         let text = self.0.as_str();
         if let Some((path, parameters)) = split_file(text) {
@@ -112,8 +114,8 @@ impl Address {
     }
 }
 
-/// The path and the parameters of an SQLite address, as they are written. None: it is another database's address.
-/// The parameters begin at the last `?` of the file's name: a `?` in the name of a folder is part of the path.
+/// The path and the parameters of an SQLite address, unchanged. `None` for another database's address. The
+/// parameters begin at the last `?` of the file name: a `?` in a folder's name belongs to the path.
 pub fn split_file(url: &str) -> Option<(&str, &str)> {
     let rest = url.strip_prefix("sqlite:")?;
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -130,7 +132,7 @@ impl Parts<'_> {
     }
 }
 
-/// A parameter for people to read.
+/// A parameter in its displayed form.
 fn parameter(pair: &str) -> String {
     match pair.split_once('=') {
         Some((name, _)) if PARAMETERS_SHOWN.contains(&name) => pair.to_owned(),

@@ -1,4 +1,4 @@
-//! What a person should look at.
+//! Alerts: conditions that require a person's attention.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::cut;
 
-/// How much a person is needed.
+/// How urgent an alert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     Info,
@@ -44,10 +44,10 @@ impl FromStr for Severity {
     }
 }
 
-/// Of each (job, kind, key) one alert is open at a time: raised again, it is counted and refreshed.
+/// At most one alert is open for each (job, kind, key): raising it again increments its count and updates it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
-    /// For machines: `STOCK_REPLENISH_FAILED`.
+    /// For machines, like `STOCK_REPLENISH_FAILED`.
     pub kind: String,
     pub key: String,
     pub severity: Severity,
@@ -57,11 +57,12 @@ pub struct Alert {
     pub metadata: String,
 }
 
-/// What is told when items of a job fail for good: one alert for those that one run found.
+/// Settings of the alert that is raised when items of a job fail permanently: one alert for all such items of
+/// a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedAlert {
     pub kind: String,
-    /// More failed items than this are an error, up to this a warning.
+    /// Severity is `Error` above this number of failed items, `Warning` otherwise.
     pub error_above: u32,
 }
 
@@ -76,7 +77,7 @@ impl Default for FailedAlert {
     }
 }
 
-/// An item that only a person can help now.
+/// A failed item that needs a person's decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedItem {
     pub key: String,
@@ -86,22 +87,22 @@ pub struct FailedItem {
     pub message: String,
 }
 
-/// Failed items that a message names.
+/// Most failed items named in a message.
 const NAMED_MAX: usize = 10;
-/// Failed items that the metadata lists.
+/// Most failed items listed in the metadata.
 const LISTED_MAX: usize = 1_000;
 const MESSAGE_BYTES_MAX: usize = 200;
 
 /// The metadata of an alert about failed items.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedItems {
-    /// All of them, also those beyond what is listed.
+    /// Number of all failed items, including those that are not listed.
     pub count: u32,
     pub items: Vec<FailedItem>,
 }
 
 impl FailedItems {
-    /// What an earlier alert listed; nothing if it cannot be read.
+    /// Reads the list of an earlier alert. Empty if it cannot be parsed.
     pub fn parse(metadata: &str) -> FailedItems {
         serde_json::from_str(metadata).unwrap_or_default()
     }
@@ -113,7 +114,7 @@ impl FailedItems {
         }
     }
 
-    /// The alert that tells of all of them.
+    /// The alert that covers all of them.
     pub fn alert(&self, job: &str, run: &str, told: &FailedAlert) -> Alert {
         let severity = if self.count > told.error_above { Severity::Error } else { Severity::Warning };
         let name = |item: &FailedItem| {

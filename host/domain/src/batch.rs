@@ -1,21 +1,21 @@
-//! Items that someone hands in together: operations that failed elsewhere and are made up for here.
+//! Items submitted together: operations that failed in another system and are repeated here.
 
 use crate::id::{JobName, NAME_BYTES_MAX};
 use crate::text::check_name;
 
-/// Items of one batch.
+/// Most items in one batch.
 pub const BATCH_ITEMS_MAX: usize = 10_000;
 
-/// What an item of a batch knows of it.
+/// The batch that an item belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InBatch {
     pub batch: String,
-    /// Its place, from 0.
+    /// Position in the batch, from 0.
     pub index: u32,
-    /// Chooses what the plugin does with it.
+    /// Selects the plugin's operation for the item.
     pub operation: String,
     pub created_by: String,
-    /// Goes before the job's own bound.
+    /// Overrides the job's limit.
     pub max_attempts: Option<u32>,
 }
 
@@ -32,13 +32,13 @@ pub struct NewBatchItem {
     pub operation: String,
     /// A JSON document.
     pub payload: String,
-    /// Why it failed where it was first tried.
+    /// Why the operation failed in the other system.
     pub reason: String,
     pub max_attempts: Option<u32>,
 }
 
 impl NewBatch {
-    /// Why it cannot be taken, if so.
+    /// The reason to refuse the batch, if there is one.
     pub fn refused(&self) -> Option<String> {
         if !is_word(&self.batch) {
             return Some(format!("the batch id {:?} is not one: {WORD}", self.batch));

@@ -1,7 +1,7 @@
-//! Where the time comes from. The rules take `now` as an argument; loops read a [`Clock`].
+//! Sources of time. The rules take `now` as an argument; loops read a [`Clock`].
 //!
-//! Three kinds: one that is set by the database's, one that runs faster (the demo), and one that stands still
-//! until a test moves it.
+//! There are three kinds: `Steady` is corrected to the database's time, `Scaled` runs faster (for the demo),
+//! and `Manual` moves only when a test moves it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,14 +28,15 @@ impl Clock {
         }
     }
 
-    /// The system's time now; from then on what really passes, whoever sets the system's clock meanwhile.
+    /// Starts at the system's time and then counts elapsed time. Later changes of the system's clock have no
+    /// effect.
     pub fn steady() -> Clock {
         let origin = AtomicI64::new(Timestamp::now().as_microsecond());
         Clock::Steady(Steady { started: Instant::now(), origin: Arc::new(origin) })
     }
 
-    /// Sets the clock, and all its clones, if it is out by more than [`SLACK`] and may be set at all: a scaled or a
-    /// manual one shows a time of its own. Answers by how much.
+    /// Sets the clock and all its clones if the difference is larger than [`SLACK`]. Scaled and manual clocks
+    /// are never set. Returns the difference applied.
     pub fn correct(&self, now: Timestamp) -> SignedDuration {
         let Clock::Steady(steady) = self else { return SignedDuration::ZERO };
         let by = now.duration_since(steady.now());
@@ -56,7 +57,7 @@ impl Clock {
         Clock::Manual(Manual(Arc::new(Mutex::new(Hands { now, sets: 0, sleepers: Vec::new() }))))
     }
 
-    /// How much this clock shows while `real` passes; one that stands still is moved by as much as its test means.
+    /// How much this clock advances while `real` passes. For a manual clock this is `real`.
     pub fn shown(&self, real: SignedDuration) -> SignedDuration {
         match self {
             Clock::Scaled(scaled) => real.mul_f64(scaled.factor),
@@ -64,7 +65,7 @@ impl Clock {
         }
     }
 
-    /// How long to really wait until this clock shows `at`; none if only a test can move it there.
+    /// Real time to wait until this clock shows `at`. `None` if only a test can move the clock.
     pub fn real_wait(&self, at: Timestamp) -> Option<Duration> {
         let left = at.duration_since(self.now()).max(SignedDuration::ZERO).unsigned_abs();
         match self {
@@ -75,15 +76,15 @@ impl Clock {
     }
 }
 
-/// How far a clock may be out before it is set: well below the margin of a lease, and more than the way to a
-/// database and back takes.
+/// Smallest difference that is corrected: well below the margin of a lease, and more than a round trip to a
+/// database.
 pub const SLACK: SignedDuration = SignedDuration::from_millis(250);
 
-/// A recorded time that is further ahead of the present than this was written by a clock that was ahead: clocks of hosts
-/// differ by less, since each is set by the database's.
+/// A recorded time that is later than the present by more than this comes from a clock that was ahead. The
+/// clocks of hosts differ by less, since each is set to the database's time.
 pub const AHEAD_MIN: SignedDuration = SignedDuration::from_secs(5);
 
-/// Microseconds since 1970 when it started, and what passed since.
+/// Microseconds since 1970 at the start, plus the time elapsed since.
 #[derive(Debug, Clone)]
 pub struct Steady {
     started: Instant,
@@ -112,14 +113,14 @@ impl Scaled {
     }
 }
 
-/// A clock that only [`Manual::advance`] and [`Manual::set`] move.
+/// A clock that is moved only by [`Manual::advance`] and [`Manual::set`].
 #[derive(Debug, Clone)]
 pub struct Manual(Arc<Mutex<Hands>>);
 
 #[derive(Debug)]
 struct Hands {
     now: Timestamp,
-    /// How often it was set: what sleeps until a time of before has to look at the clock again.
+    /// Number of calls of `set`. Sleepers that started before a `set` have to check the clock again.
     sets: u64,
     sleepers: Vec<Waker>,
 }
@@ -135,7 +136,8 @@ impl Manual {
         hands.sleepers.drain(..).for_each(Waker::wake);
     }
 
-    /// Sets the clock, also back. What sleeps wakes up, since real sleep ends whatever a clock shows.
+    /// Sets the clock, forwards or backwards. Wakes all sleepers, because a real sleep ends whatever the
+    /// clock shows.
     pub fn set(&self, now: Timestamp) {
         let mut hands = self.hands();
         hands.now = now;
@@ -143,7 +145,7 @@ impl Manual {
         hands.sleepers.drain(..).for_each(Waker::wake);
     }
 
-    /// Resolves when the clock shows `at` or later, or was set.
+    /// Resolves when the clock shows `at` or later, or when the clock was set.
     pub fn reaches(&self, at: Timestamp) -> impl Future<Output = ()> + Send + use<> {
         let sets = self.hands().sets;
         Reaches { hands: self.0.clone(), at, sets }

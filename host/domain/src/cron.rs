@@ -1,9 +1,9 @@
-//! Cron texts in a time zone, with a stated rule for the two odd nights of the year.
+//! Cron texts in a time zone, with a defined rule for the two nights a year when the offset changes.
 //!
-//! What the fields mean is decided by [`fields`]; `croner` matches them on plain wall-clock time. What the zone makes of
-//! it is decided here:
-//! between two transitions the offset is constant, so wall clock and instant differ by a constant; at a transition
-//! forward a piece of wall clock is missing (gap), at one back a piece comes twice (fold).
+//! [`fields`] decides the meaning of the fields, and `croner` matches them on plain wall-clock time. This
+//! module handles the zone. Between two transitions the offset is constant, so wall clock and instant differ
+//! by a constant. At a transition forward a part of the wall clock is missing (gap). At a transition back a
+//! part is repeated (fold).
 
 mod fields;
 
@@ -17,19 +17,19 @@ use self::fields::Fields;
 use crate::schedule::ScheduleError;
 use crate::zone::zone;
 
-/// How far back a cron's last instant is looked for: 29 February on one day of the week comes every 28 years.
+/// How far to search back for a cron's last instant: 29 February falls on a given weekday every 28 years.
 const LOOK_BACK_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 60);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
-/// What becomes of times that a transition forward leaves out.
+/// How to treat times that a transition forward skips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gap {
-    /// They fire once, together, at the gap's end.
+    /// They fire once, together, at the end of the gap.
     After,
     Skip,
 }
 
-/// What becomes of times that a transition back repeats.
+/// How to treat times that a transition back repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fold {
     /// They fire in the first pass only.
@@ -37,8 +37,9 @@ pub enum Fold {
     Twice,
 }
 
-/// An admin's word; what is left open goes by the text: one time of day (one second, minute and hour) fires after
-/// the gap and once in the fold; all else goes on by the wall clock, without a gap's times and twice in a fold.
+/// Explicit settings for gap and fold. The defaults depend on the text. A text with a single time of day (one
+/// second, minute and hour) fires after the gap and once in the fold. Every other text follows the wall
+/// clock: times in the gap are skipped, times in the fold fire twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OddNights {
     pub gap: Option<Gap>,
@@ -89,7 +90,7 @@ impl Cron {
         &self.zone
     }
 
-    /// How the day of the month and the day of the week go together, if both restrict the day.
+    /// How day of the month and day of the week combine, if both restrict the day.
     pub fn days_rule(&self) -> Option<&'static str> {
         self.days_rule
     }
@@ -116,7 +117,8 @@ impl Cron {
         instant(found, offset)
     }
 
-    /// The last instant at or before `at`. Looks ahead from ever earlier, so that both directions find the same ones.
+    /// The last instant at or before `at`. Searches forward from earlier and earlier starts, so that both
+    /// directions find the same instants.
     pub fn last_until(&self, at: Timestamp) -> Option<Timestamp> {
         let mut span = SECOND;
         while span <= LOOK_BACK_MAX {
@@ -130,7 +132,8 @@ impl Cron {
         None
     }
 
-    /// Where the wall clock stands when `at` is over what the last transition back repeats, if that fires once.
+    /// The wall-clock time at which the range repeated by the last transition back ends for `at`, if folds
+    /// fire once.
     fn repeated_until(&self, at: Timestamp, offset: Offset) -> Option<Timestamp> {
         let just_after = at.checked_add(SignedDuration::from_nanos(1)).unwrap_or(at);
         let last = self.zone.preceding(just_after).next().filter(|_| self.fold == Fold::Once);
@@ -140,14 +143,14 @@ impl Cron {
         wall(last, before.max(offset))
     }
 
-    /// The first match at or after `from`, both as a wall clock that knows no zone.
+    /// The first match at or after `from`. Both are wall-clock times without a zone.
     fn next_on_wall(&self, from: Timestamp) -> Option<Timestamp> {
         let from = from.to_zoned(TimeZone::UTC);
         self.pattern.find_next_occurrence(&from, true).ok().map(|zoned| zoned.timestamp())
     }
 }
 
-/// What the wall clock shows, as if it were UTC's.
+/// The wall-clock time, represented as if it were UTC.
 fn wall(at: Timestamp, offset: Offset) -> Option<Timestamp> {
     at.checked_add(SignedDuration::from_secs(i64::from(offset.seconds()))).ok()
 }

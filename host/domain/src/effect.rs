@@ -1,9 +1,10 @@
-//! What an attempt asks of the host beside its answer: told with the outcome, or never.
+//! Effects that an attempt requests in addition to its answer. They take effect together with the outcome, or
+//! never.
 
 use crate::id::JobName;
 use crate::text::is_hidden;
 
-/// A record for the audit trail: the job is its actor.
+/// An audit record of the guest. The job is its actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deed {
     pub action: String,
@@ -11,7 +12,7 @@ pub struct Deed {
     pub detail: String,
 }
 
-/// An item for a job, as if a discovery had found it.
+/// An item for a job, added as if a discovery had found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewItem {
     pub job: JobName,
@@ -19,7 +20,7 @@ pub struct NewItem {
     pub payload: String,
 }
 
-/// A figure for `/metrics`.
+/// A metric for `/metrics`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     pub name: String,
@@ -29,30 +30,30 @@ pub struct Figure {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
-    /// Of a counter.
+    /// Increments a counter.
     Add(u64),
-    /// Of a gauge.
+    /// Sets a gauge.
     Set(f64),
 }
 
-/// Bytes of a figure's or a label's name, and of a label's value.
+/// Longest name of a metric or a label, and longest value of a label, in bytes.
 pub const FIGURE_NAME_BYTES_MAX: usize = 128;
-/// Labels of one figure.
+/// Most labels of one metric.
 pub const FIGURE_LABELS_MAX: usize = 8;
-/// Names that begin so are the host's own: a guest could pass its figures off as the host's.
+/// Prefixes of the host's own metrics: a guest must not pass its metrics off as the host's.
 const RESERVED: [&str; 3] = ["tidemill_", "job_runs_", "job_duration_"];
 const RESERVED_NAMES: [&str; 1] = ["job_failures_total"];
-/// The host says whose figure it is.
+/// The host sets this label to the metric's job.
 const RESERVED_LABEL: &str = "job";
-/// Labels and endings that belong to histograms and summaries, which guests cannot report.
+/// Labels and suffixes of histograms and summaries, which guests cannot report.
 const HISTOGRAM_LABELS: [&str; 2] = ["le", "quantile"];
 const HISTOGRAM_ENDINGS: [&str; 3] = ["_bucket", "_count", "_sum"];
-/// The ending of a counter's name.
+/// The suffix of a counter's name.
 const COUNTER_ENDING: &str = "_total";
 
 impl Figure {
-    /// Why Prometheus or the host does not take it, if so.
-    /// Source of the names' form: the data model in Prometheus's documentation.
+    /// Why Prometheus or the host refuses it, if so. The rules for names follow the data model in
+    /// Prometheus's documentation.
     pub fn refused(&self) -> Option<String> {
         let Figure { name, labels, change } = self;
         if !well_formed(name) {
@@ -96,7 +97,7 @@ impl Figure {
 }
 
 impl Figure {
-    /// The name at `/metrics`: a counter's ends in `_total`.
+    /// The name at `/metrics`. A counter's name ends in `_total`.
     pub fn shown_name(&self) -> String {
         match self.change {
             Change::Add(_) if !self.name.ends_with(COUNTER_ENDING) => {
@@ -106,7 +107,7 @@ impl Figure {
         }
     }
 
-    /// Endings by which Prometheus tells kinds of metrics apart.
+    /// Why the name's suffix is refused: Prometheus uses suffixes to distinguish the types of metrics.
     fn ending_refused(&self) -> Option<String> {
         let ends = |ending: &&&str| self.name.ends_with(**ending);
         let Some(ending) = HISTOGRAM_ENDINGS.iter().find(ends) else {

@@ -1,8 +1,9 @@
-//! How the jobs of one host share its slots and its guest memory.
+//! Fair scheduling: how the jobs of one host share its slots and its guest memory.
 //!
-//! The rule is max-min fairness over two resources (dominant resource fairness): the next attempt goes to the job whose
-//! larger share of the two is the smallest. Attempts that run are not stopped for another job, so a job that runs some
-//! leaves room for one attempt of each job that runs none.
+//! The rule is max-min fairness over two resources (dominant resource fairness). The next attempt goes to the
+//! job whose larger share of the two resources is the smallest. Running attempts are not stopped in favour of
+//! another job. A job with running attempts therefore leaves capacity for one attempt of each job that has
+//! none.
 
 use jiff::Timestamp;
 
@@ -14,7 +15,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// What one attempt takes.
+    /// The resources of one attempt.
     pub fn attempt(memory: usize) -> Room {
         Room { slots: 1, memory }
     }
@@ -49,20 +50,21 @@ impl Room {
 /// A job with due work.
 #[derive(Debug, Clone)]
 pub struct Wish {
-    /// The order among jobs with equal shares: earlier is first.
+    /// The order among jobs with equal shares; earlier comes first.
     pub turn: Timestamp,
-    /// Attempts of the job that run on this host.
+    /// Running attempts of the job on this host.
     pub running: usize,
     /// Guest memory of one attempt, in MiB.
     pub memory: usize,
     /// Attempts that the job may start now.
     pub wanted: usize,
-    /// Whether others wait until an attempt of this job fits. Not so if the job's last claim brought nothing.
+    /// Whether capacity is reserved until an attempt of this job fits. False if the job's last claim returned
+    /// no items.
     pub waits: bool,
 }
 
-/// How many attempts each of `wishes` may start. `all` is what the host has, `free` what is left of it, and `idle` what
-/// one attempt each takes of the jobs that run nothing and have nothing due.
+/// How many attempts each of `wishes` may start. `all` is the host's capacity and `free` the unused part of
+/// it. `idle` is the capacity for one attempt of each job that has no running attempt and no due item.
 pub fn share(all: Room, free: Room, idle: Room, wishes: &[Wish]) -> Vec<usize> {
     let mut granted = vec![0; wishes.len()];
     let mut open: Vec<usize> = (0..wishes.len()).collect();
@@ -81,7 +83,8 @@ pub fn share(all: Room, free: Room, idle: Room, wishes: &[Wish]) -> Vec<usize> {
         let Some(at) = next else { return granted };
         let (wish, need) = (&wishes[at], Room::attempt(wishes[at].memory));
         let is_first = used(at) == 0;
-        // The reserve takes half of the host at most: jobs that have work are not slowed down further for those that may have some.
+        // The reserve is limited to half of the host: jobs with work are not slowed down further for jobs
+        // that may get some.
         let kept = if is_first { Room::default() } else { reserved.at_most(all.half()) };
         if free.holds(need.plus(kept)) {
             granted[at] += 1;
@@ -91,7 +94,7 @@ pub fn share(all: Room, free: Room, idle: Room, wishes: &[Wish]) -> Vec<usize> {
             }
             continue;
         }
-        // A job that is below its fair share keeps what is free until its attempt fits.
+        // A job below its fair share reserves the free capacity until its attempt fits.
         let fair = 1.0 / wishes.len() as f64;
         let is_below = is_first || dominant(all, used(at) + 1, wish.memory) <= fair;
         if wish.waits && is_below && all.holds(need) {
@@ -101,7 +104,7 @@ pub fn share(all: Room, free: Room, idle: Room, wishes: &[Wish]) -> Vec<usize> {
     }
 }
 
-/// The larger of the shares that so many attempts have of slots and memory.
+/// The larger of the two shares, slots and memory, that this many attempts use.
 fn dominant(all: Room, attempts: usize, memory: usize) -> f64 {
     let share = |used: usize, all: usize| used as f64 / all.max(1) as f64;
     share(attempts, all.slots).max(share(attempts.saturating_mul(memory), all.memory))

@@ -1,25 +1,26 @@
-//! How much of a job may run at a time, how fast it may begin, and whose turn it is.
+//! Flow control: how many attempts of a job may run at a time, how fast they may start, and the order among
+//! jobs.
 
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How much longer a job waits for its turn than one of the next higher priority.
+/// How much longer a job waits than one of the next higher priority.
 pub const PRIORITY_STEP: SignedDuration = SignedDuration::from_mins(1);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
-    /// Attempts that one host runs at the same time.
+    /// Most attempts that run at the same time on one host.
     pub concurrency: u32,
-    /// Attempts that all hosts together run at the same time.
+    /// Most attempts that run at the same time on all hosts together.
     pub concurrency_total: Option<u32>,
-    /// The same, of items whose keys begin alike.
+    /// The same limit, for items whose keys have the same prefix.
     pub per_prefix: Option<PerPrefix>,
-    /// Items that one run may queue; the others are found again by the next run.
+    /// Most items that one run may queue. The next run finds the others again.
     pub items_per_run_max: Option<u32>,
-    /// Attempts that all hosts together may start in a window of time.
+    /// Most attempts that all hosts together may start in a window of time.
     pub rate: Option<Rate>,
-    /// 1 is first, 9 is last.
+    /// 1 is the highest priority, 9 the lowest.
     pub priority: u8,
 }
 
@@ -37,27 +38,28 @@ impl Default for Flow {
 }
 
 impl Flow {
-    /// Whether what other hosts do decides how much may be claimed.
+    /// Whether the number of items that may be claimed depends on other hosts.
     pub fn is_shared(&self) -> bool {
         self.has_places() || self.rate.is_some()
     }
 
-    /// Whether an attempt that ends on any host makes room on all.
+    /// Whether an attempt that ends on any host frees capacity on all hosts.
     pub fn has_places(&self) -> bool {
         self.concurrency_total.is_some() || self.per_prefix.is_some()
     }
 
-    /// Of jobs that wait for the same room, the earliest turn is next: who waits long enough comes before any priority.
+    /// The sort key among jobs that wait for the same capacity: the earliest is next. A job that has waited
+    /// long enough comes before any priority.
     pub fn turn(&self, due: Timestamp) -> Timestamp {
         due.checked_add(PRIORITY_STEP * i32::from(self.priority)).unwrap_or(Timestamp::MAX)
     }
 }
 
-/// Attempts at the same time, over all hosts, for each beginning of a key.
+/// Limit of concurrent attempts over all hosts, for each key prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerPrefix {
     pub concurrency: u32,
-    /// The prefix ends before the first of these; a key without one is its own prefix.
+    /// The prefix ends before the first separator. A key without a separator is its own prefix.
     pub separator: String,
 }
 
@@ -66,7 +68,7 @@ impl PerPrefix {
         key.split_once(&self.separator).map_or(key, |(prefix, _)| prefix)
     }
 
-    /// Which of these keys may begin beside those that `run`, in order.
+    /// The keys that may start beside the `running` ones, in order.
     pub fn admits<'k>(&self, running: &[&'k str], keys: &[&'k str]) -> Vec<&'k str> {
         let mut counts = self.counts(running);
         let admitted = keys.iter().filter(|key| {
@@ -77,7 +79,7 @@ impl PerPrefix {
         admitted.copied().collect()
     }
 
-    /// Prefixes that have no room beside those that `run`.
+    /// Prefixes without free capacity, given the `running` keys.
     pub fn full<'k>(&self, running: &[&'k str]) -> Vec<&'k str> {
         let mut full: Vec<&str> = self
             .counts(running)
@@ -103,13 +105,13 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Where the window that holds `now` began, in milliseconds since 1970: the same on all hosts.
+    /// Start of the window that contains `now`, in milliseconds since 1970. The same on all hosts.
     pub fn window_start(&self, now: Timestamp) -> i64 {
         let width = self.width_ms();
         now.as_millisecond().div_euclid(width) * width
     }
 
-    /// When the next window begins.
+    /// Start of the next window.
     pub fn next_window(&self, now: Timestamp) -> Option<Timestamp> {
         let start = self.window_start(now).checked_add(self.width_ms())?;
         Timestamp::from_millisecond(start).ok()

@@ -1,4 +1,4 @@
-//! Names and identifiers that parse or fail: nothing else in the host checks them again.
+//! Names and identifiers, validated when they are parsed: no other part of the host checks them again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use uuid::{ContextV7, Uuid};
 
-/// Longest job or plugin name, in bytes.
+/// Longest name of a job or plugin, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest item key, in bytes.
 pub const KEY_BYTES_MAX: usize = 512;
@@ -61,7 +61,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Counts within a millisecond, so that ids of the same one keep their order too.
+/// Orders the ids that are created in the same millisecond.
 static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
 macro_rules! uuid_id {
@@ -71,7 +71,7 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id (UUIDv7): of one process, ids made later sort later.
+            /// A new id (UUIDv7). Within one process, later ids sort after earlier ones.
             pub fn new(now: Timestamp) -> Self {
                 let seconds = u64::try_from(now.as_second()).unwrap_or(0);
                 let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
@@ -96,28 +96,28 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// A host: one folder of state, stable over restarts of its process.
+    /// A host, identified by its state folder. Stable over restarts of its process.
     HostId
 );
 uuid_id!(
-    /// One start of a host: two processes under the same [`HostId`] differ in it.
+    /// One start of a host. Two processes with the same [`HostId`] have different incarnations.
     Incarnation
 );
 uuid_id!(RunId);
 uuid_id!(ItemId);
 uuid_id!(
-    /// One claim of work by one host. With the epoch it fences every write of an attempt.
+    /// One claim of work by one host. Together with the epoch it fences every write of an attempt.
     AttemptId
 );
 uuid_id!(EventId);
 uuid_id!(AlertId);
 
-/// SHA-256 of a plugin's file: the identity of a plugin's version.
+/// SHA-256 of a plugin's file. It identifies the version of a plugin.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Enough of it for a table on a screen.
+    /// A prefix that is long enough to display in a table.
     pub fn short(&self) -> String {
         self.to_string().chars().take(12).collect()
     }

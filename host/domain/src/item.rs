@@ -1,7 +1,7 @@
-//! The durable unit of work, and the only state machine there is.
+//! The durable unit of work, and the only state machine.
 //!
-//! `next` says which changes of state are legal; the store writes each of them together with
-//! its effects, its attempt and its audit record in one transaction, as compare-and-set.
+//! `next` defines the legal transitions. The store writes each of them together with its effects, its attempt
+//! and its audit record in one transaction, as compare-and-set.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,11 +15,11 @@ use crate::retry::RetryPolicy;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
-    /// Due at an instant, for its first attempt or another one (shown as `pending` or `retrying`).
+    /// Due at an instant, for its first or a later attempt (displayed as `pending` or `retrying`).
     Waiting,
-    /// Leased by a host.
+    /// Leased by a host, with a running attempt.
     Running,
-    /// Started elsewhere; looked at again when due.
+    /// Started in another system. Checked again when due.
     Awaiting,
     Resolved,
     /// A person has to decide.
@@ -71,27 +71,27 @@ impl FromStr for State {
     }
 }
 
-/// What can happen to an item.
+/// The events of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A discovery found it again.
     Found,
-    /// A discovery found it again after its attempts had run out, and its job begins such items anew.
+    /// A discovery found it again after its attempts were exhausted, and its job restarts such items.
     FoundAnew,
     /// A complete discovery of a job with `resolve_when_absent` did not find it.
     Absent,
-    /// A host took it.
+    /// A host claimed it.
     Claimed,
     /// Its attempt ended: see [`crate::outcome::Ending`].
     Resolved,
     Retry,
     Await,
     GiveUp,
-    /// Its host went away (crash, lost lease).
+    /// Its host failed (crash, lost lease).
     Lost,
     /// Its host shut down before the attempt ended.
     Interrupted,
-    /// A person decided.
+    /// A person decided, over the API or the command line.
     ByHand(ByHand),
 }
 
@@ -99,7 +99,7 @@ pub enum Event {
 pub enum ByHand {
     Retry,
     Resolve,
-    /// Nothing tries it again by itself.
+    /// The item is not tried again automatically.
     Manual,
     Abandon,
 }
@@ -149,11 +149,11 @@ pub struct IllegalTransition {
     pub event: Event,
 }
 
-/// The state machine. Every pair that is not listed is refused.
+/// The state machine. Every pair that is not listed is illegal.
 pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
     use State::{Abandoned, Awaiting, ManualRequired, Resolved, Running, Waiting};
     match (state, event) {
-        // Discovery: open items are refreshed, ends by a person are left alone.
+        // Discovery: open items are updated; items that a person ended are left alone.
         (Resolved, Event::Found) => Ok(Waiting),
         (same, Event::Found) => Ok(same),
         (ManualRequired, Event::FoundAnew) => Ok(Waiting),
@@ -167,7 +167,8 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
         (Running, Event::GiveUp) => Ok(ManualRequired),
         (Running, Event::Lost) => Ok(Waiting),
 
-        // People. What runs is left to finish first; what is resolved or given up can be tried again.
+        // Manual decisions. A running attempt has to finish first; a resolved or abandoned item can be tried
+        // again.
         (Waiting | Awaiting | ManualRequired | Abandoned | Resolved, Event::ByHand(ByHand::Retry)) => {
             Ok(Waiting)
         }
@@ -179,24 +180,24 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
     }
 }
 
-/// An item that a host holds: what its attempt starts from.
+/// A claimed item: the input of its attempt.
 #[derive(Debug, Clone)]
 pub struct Claimed {
     pub id: ItemId,
     pub job: JobName,
     pub key: String,
     pub payload: String,
-    /// Counted attempts before this one.
+    /// Number of counted attempts before this one.
     pub attempts: u32,
-    /// Answers in a row, up to this attempt, that put it off and did not count.
+    /// Consecutive answers before this attempt that postponed the item without counting.
     pub deferrals: u32,
-    /// Grows each time the item starts anew; part of the idempotency key.
+    /// Incremented each time the item starts again at attempt 1. Part of the idempotency key.
     pub series: u32,
     pub epoch: i64,
     pub attempt_id: AttemptId,
-    /// The run that queued it, if this is its first attempt since.
+    /// The run that queued it, if this is the first attempt since.
     pub run_id: Option<RunId>,
-    /// The run whose discovery found it last.
+    /// The run whose discovery found it most recently.
     pub found_by: Option<RunId>,
     pub first_attempt_at: Option<Timestamp>,
     pub last_attempt_at: Option<Timestamp>,
@@ -206,7 +207,8 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// What its policy remembers: after a pause that is long enough it begins a new series at attempt 1.
+    /// Applies the policy's `forget_after`: after a long enough pause the item begins a new series at attempt
+    /// 1.
     pub fn remembered(self, policy: &RetryPolicy) -> Claimed {
         if !policy.forgets(self.last_attempt_at, self.claimed_at) {
             return self;
@@ -214,7 +216,7 @@ impl Claimed {
         Claimed { attempts: 0, series: self.series.saturating_add(1), first_attempt_at: None, ..self }
     }
 
-    /// Whether nothing is left to try after this many counted attempts.
+    /// Whether no attempts remain after this many counted ones.
     pub fn exhausted(&self, policy: &RetryPolicy, counted: u32) -> bool {
         let own = self.in_batch.as_ref().and_then(|batch| batch.max_attempts);
         own.map_or_else(|| policy.exhausted(counted), |max| counted >= max)
@@ -225,7 +227,7 @@ impl Claimed {
         self.attempts.saturating_add(1)
     }
 
-    /// Stable over a crash and its repetition, new for each counted attempt.
+    /// The same after a crash and its repetition; new for each counted attempt.
     pub fn idempotency_key(&self) -> String {
         format!("{}.{}.{}", self.id, self.series, self.number())
     }

@@ -1,4 +1,4 @@
-//! A plugin put to work: everything an admin decided about it, checked once.
+//! A job: a plugin with all the settings of its admin, validated once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,32 +21,32 @@ pub struct JobSpec {
     pub plugin: PluginName,
     pub schedule: Schedule,
     pub ticks: TickPolicy,
-    /// What the plugin reads through `wasi:config/store`.
+    /// The values that the plugin reads through `wasi:config/store`.
     pub config: BTreeMap<String, String>,
     pub grants: Grants,
     pub limits: Limits,
     pub retry: RetryPolicy,
     pub flow: Flow,
-    /// Whether an item that a complete discovery does not find any more is resolved by it; one whose last attempt may have
-    /// committed without its outcome is attempted once more first.
+    /// Whether a complete discovery resolves items that it no longer finds. If an item's last attempt may
+    /// have committed without its outcome, the item is attempted once more first.
     pub resolve_when_absent: bool,
     pub failed_alert: FailedAlert,
     pub on_store_loss: OnStoreLoss,
 }
 
-/// What becomes of attempts that run while the store cannot be reached. Nothing new begins either way.
+/// How to treat running attempts while the store is unreachable. No new attempt starts in either case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnStoreLoss {
-    /// They are stopped before their leases end: nobody works on an item that another host may hold.
+    /// They are stopped before their leases end, so that no item is processed while another host may hold it.
     #[default]
     Stop,
-    /// They go on, and what they come to is written when the store is back, unless another host has taken the item
-    /// meanwhile. The job says that it does no harm if two of its attempts overlap.
+    /// They continue. Their outcomes are written when the store is reachable again, unless another host has
+    /// claimed the item meanwhile. With this setting the job declares that overlapping attempts do no harm.
     ContinueIdempotent,
 }
 
 impl JobSpec {
-    /// When it begins next after `now`: its schedule's instant, and the job's own share of the jitter.
+    /// The next start after `now`: the schedule's instant plus the job's share of the jitter.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         let offset = self.ticks.offset(self.name.as_str());
         let seen = now.checked_sub(offset).unwrap_or(now);
@@ -54,7 +54,7 @@ impl JobSpec {
     }
 }
 
-/// What a job may touch. The default is nothing.
+/// The capabilities granted to a job. The default grants nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     pub datasources: BTreeMap<String, Access>,
@@ -63,15 +63,15 @@ pub struct Grants {
     pub alerts: bool,
     pub audit: bool,
     pub metrics: bool,
-    /// Jobs that it may add items to.
+    /// Jobs to which it may add items.
     pub items: BTreeSet<JobName>,
     /// Locks that it may take.
     pub locks: BTreeSet<LockPattern>,
-    /// Where it may send HTTP requests, and which.
+    /// Origins and methods to which it may send HTTP requests.
     pub http: BTreeMap<Origin, Methods>,
-    /// Whether the names among them may stand for addresses of the own network.
+    /// Whether granted host names may resolve to private addresses.
     pub http_private: bool,
-    /// Secrets that the host adds to requests; the plugin never sees them.
+    /// Secrets that the host adds to requests. The plugin never sees them.
     pub secrets: Vec<SecretHeader>,
 }
 
@@ -82,7 +82,7 @@ pub enum Access {
 }
 
 impl Grants {
-    /// What a plugin can ask for by name, and whether it is granted.
+    /// Whether a capability that a plugin can request by name is granted.
     pub fn capability(&self, name: &str) -> bool {
         match name {
             "keyvalue" => self.keyvalue,
@@ -93,7 +93,7 @@ impl Grants {
         }
     }
 
-    /// Why a statement on `datasource` may not run, if so.
+    /// Why a statement on `datasource` is not allowed, if so.
     pub fn refuses_sql(&self, datasource: &str, writes: bool) -> Option<String> {
         match (self.datasources.get(datasource), writes) {
             (None, _) => Some(format!("datasource {datasource:?} is not granted")),

@@ -1,7 +1,7 @@
-//! Words and rules of Tidemill. Pure: nothing here does IO, sleeps or starts a task;
-//! the time is always an argument (only [`clock`] can read it, for those who are handed one).
+//! Types and rules of Tidemill. Pure: this crate does no IO, does not sleep and starts no task. The time is
+//! always an argument; only [`clock`] reads it, for callers that have a `Clock`.
 //!
-//! In reading order, which is the order in which an item meets them.
+//! Modules are listed in reading order, which is the order in which an item meets them.
 
 pub mod address;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! What one attempt may use. Every limit is on by default; a job may set its own below the
+//! Resource limits of one attempt. Every limit is on by default. A job may set its own limits below the
 //! admin's ceilings.
 
 use std::time::Duration;
@@ -6,23 +6,23 @@ use std::time::Duration;
 pub const KIB: usize = 1 << 10;
 pub const MIB: usize = 1 << 20;
 
-/// Limits of one job. Units are in the names; times are real time, not the clock's.
+/// Limits of one job. Units are part of the names. Durations are real time, not the clock's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Sum over all linear memories of an attempt.
+    /// Total of all linear memories of an attempt.
     pub memory_bytes: usize,
-    /// Time that the guest's own code may run.
+    /// CPU time of the guest's own code.
     pub cpu_time: Duration,
-    /// Time from the start of a call to its end, waiting included.
+    /// Time from the start of a call to its end, including waiting.
     pub wall_time: Duration,
-    /// Bytes that one host call may make the host copy.
+    /// Most bytes that one host call may copy.
     pub hostcall_bytes: usize,
     pub handles: usize,
     pub random_bytes: u64,
     pub items_per_page: u32,
     pub pages_per_run: u32,
     pub payload_bytes: usize,
-    /// A note or an error's message; longer ones are cut.
+    /// Longest note or error message. Longer ones are cut.
     pub text_bytes: usize,
     pub log_lines: usize,
     pub log_line_bytes: usize,
@@ -33,22 +33,22 @@ pub struct Limits {
     pub sql_bytes: usize,
     pub kv_value_bytes: usize,
     pub kv_keys_per_page: usize,
-    /// Keys that a job keeps in all.
+    /// Most keys that a job stores in total.
     pub kv_keys: usize,
-    /// Locks that an attempt may hold.
+    /// Most locks that an attempt may hold.
     pub locks: usize,
     pub events: usize,
     pub alerts: usize,
     pub audit_records: usize,
     pub figures: usize,
-    /// Items that an attempt may add.
+    /// Most items that an attempt may add.
     pub items: usize,
-    /// Open items that a job may have for this one to add more.
+    /// Most open items of the target job: above this, this job may not add items to it.
     pub items_open: usize,
     pub http_requests: u32,
-    /// Requests that are on their way at the same time.
+    /// Most requests in flight at the same time.
     pub http_concurrent: u32,
-    /// From the start of a request to the last byte of its answer.
+    /// Time from the start of a request to the last byte of its response.
     pub http_time: Duration,
     pub http_request_bytes: usize,
     pub http_response_bytes: usize,
@@ -91,7 +91,7 @@ impl Limits {
     };
 }
 
-/// The highest values that a job may ask for.
+/// The highest limits that a job may request.
 pub const CEILING: Ceiling = Ceiling {
     memory_bytes: 512 * MIB,
     cpu_time: Duration::from_secs(300),
@@ -104,13 +104,13 @@ pub struct Ceiling {
     pub wall_time: Duration,
 }
 
-/// Cuts `text` to at most `bytes_max` bytes at a character's border and says so at its end.
+/// Cuts `text` to at most `bytes_max` bytes at a character boundary and appends a mark.
 pub fn cut(text: &str, bytes_max: usize) -> String {
     const MARK: &str = " …(cut)";
     if text.len() <= bytes_max {
         return text.to_owned();
     }
-    // Where not even the mark fits, the text is cut without a word.
+    // If the mark does not fit, the text is cut without it.
     let mark = if bytes_max < MARK.len() { "" } else { MARK };
     let mut end = bytes_max - mark.len();
     while !text.is_char_boundary(end) {

@@ -1,5 +1,5 @@
-//! Named locks over all jobs, all hosts and the API. Whoever takes one gets a fencing token that is higher than all
-//! before it.
+//! Named locks across all jobs, all hosts and the API. Each acquisition gets a fencing token that is higher
+//! than all earlier ones.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +8,13 @@ use jiff::SignedDuration;
 
 use crate::text;
 
-/// Longest time for which somebody outside may take a lock, or renew it.
+/// Longest time for which an API client may take or renew a lock.
 pub const LOCK_TIME_MAX: SignedDuration = SignedDuration::from_hours(24);
-/// Bytes of a lock's name.
+/// Longest name of a lock, in bytes.
 pub const LOCK_NAME_BYTES_MAX: usize = 128;
 const ANY: char = '*';
 
-/// Why a text cannot name a lock.
+/// The error says why the text cannot name a lock.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.contains(ANY) {
         return Err(format!("{ANY:?} is not allowed in it"));
@@ -22,7 +22,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     text::check_name(name, LOCK_NAME_BYTES_MAX).map_err(|why| why.to_string())
 }
 
-/// Locks that a job may take: `ledger`, or with a `*` at the end all that begin so, like `wallet:*`.
+/// Locks that a job may take: one name like `ledger`, or all names with a prefix, like `wallet:*`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LockPattern {
     start: String,

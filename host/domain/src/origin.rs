@@ -1,5 +1,5 @@
-//! Where a job may send HTTP requests: scheme, host and port (an origin in the sense of RFC 6454), and
-//! which addresses a name may stand for.
+//! Origins to which a job may send HTTP requests: scheme, host and port (as in RFC 6454), and the addresses
+//! to which a name may resolve.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,7 +23,7 @@ impl Scheme {
     }
 }
 
-/// `https://stock.example.com`, `http://127.0.0.1:7401`; the host is in small letters.
+/// Like `https://stock.example.com` or `http://127.0.0.1:7401`. The host is in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     scheme: Scheme,
@@ -46,7 +46,7 @@ pub enum OriginError {
 }
 
 impl Origin {
-    /// From the parts of a request; without a port it is the scheme's own.
+    /// Builds an origin from the parts of a request. Without a port the scheme's default port is used.
     pub fn new(scheme: Scheme, host: &str, port: Option<u16>) -> Result<Origin, OriginError> {
         let host = host.to_ascii_lowercase();
         if !is_name(&host) && address(&host).is_none() {
@@ -56,11 +56,11 @@ impl Origin {
     }
 }
 
-/// Which requests may go to an origin.
+/// The methods that are allowed to an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Methods {
     Any,
-    /// In capital letters.
+    /// In upper case.
     Only(BTreeSet<String>),
 }
 
@@ -84,7 +84,7 @@ impl fmt::Display for Methods {
     }
 }
 
-/// What a job is granted in one line: `https://stock.example.com`, or `GET,HEAD https://stock.example.com`.
+/// Parses one grant: `https://stock.example.com`, or `GET,HEAD https://stock.example.com`.
 pub fn reach(text: &str) -> Result<(Origin, Methods), OriginError> {
     let Some((methods, origin)) = text.split_once(' ') else {
         return Ok((text.parse()?, Methods::Any));
@@ -96,7 +96,7 @@ pub fn reach(text: &str) -> Result<(Origin, Methods), OriginError> {
     Ok((origin.trim_start().parse()?, Methods::Only(methods)))
 }
 
-/// CONNECT and TRACE are for no job.
+/// CONNECT and TRACE cannot be granted.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 impl FromStr for Origin {
@@ -112,7 +112,7 @@ impl FromStr for Origin {
         if rest.contains(['/', '?', '#', '@']) {
             return Err(OriginError::More);
         }
-        // The colons of an IPv6 address stand between brackets.
+        // An IPv6 address is in brackets, because it contains colons.
         let after_address = rest.rfind(']').map_or(0, |at| at + 1);
         let (host, port) = match rest[after_address..].split_once(':') {
             Some((between, port)) => (&rest[..after_address + between.len()], Some(port)),
@@ -142,17 +142,18 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Letters, digits, `-`, `_` and dots between them.
+/// A host name: labels of letters, digits, `-` and `_`, separated by dots.
 fn is_name(host: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let numeric = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    // What ends in a number is an address or nothing: no other way to write one gets past the grant.
+    // A host that ends in a number has to be an address, so that no other notation of an address passes the
+    // grant.
     host.len() <= HOST_BYTES_MAX && host.split('.').all(label) && !numeric
 }
 
-/// The address that a host is, if it is one; IPv6 stands in brackets.
+/// The address that a host denotes, if it is one. IPv6 addresses are in brackets.
 fn address(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -160,9 +161,9 @@ fn address(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether a granted name may stand for this address. A name is somebody else's to point anywhere: it
-/// reaches public addresses, private ones if the job is granted them, and never this machine or its
-/// neighbours on the link (where clouds keep their credentials). `localhost` is this machine.
+/// Whether a granted name may resolve to this address. The name's owner can point it anywhere. So it may
+/// reach public addresses, and private ones if the job has the grant. It may never reach this machine or
+/// link-local addresses (where clouds serve credentials). `localhost` is this machine.
 pub fn name_may_mean(name: &str, address: IpAddr, private: bool) -> bool {
     let address = address.to_canonical();
     if name.eq_ignore_ascii_case("localhost") {
@@ -174,13 +175,13 @@ pub fn name_may_mean(name: &str, address: IpAddr, private: bool) -> bool {
     }
 }
 
-/// RFC 1918, and what carriers use for the same (RFC 6598).
+/// Private (RFC 1918) and carrier-grade NAT (RFC 6598) addresses.
 fn is_private_v4(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();
     address.is_private() || (first == 100 && second & 0b1100_0000 == 64)
 }
 
-/// Not one of the special blocks of RFC 6890; private ones are told apart before.
+/// Not in one of the special blocks of RFC 6890. Private addresses are handled before.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = a == 0
@@ -194,7 +195,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !special
 }
 
-/// Of global unicast (2000::/3), not what wraps an IPv4 address (6to4, Teredo) or is for documents.
+/// Global unicast (2000::/3), without ranges that embed an IPv4 address (6to4, Teredo) and ranges for
+/// documentation.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     let documents = (first == 0x2001 && second == 0x0db8) || (first == 0x3fff && second < 0x1000);

@@ -1,11 +1,11 @@
-//! How an attempt can end, and what that means for its item.
+//! How an attempt can end, and the consequence for its item.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::item::{Claimed, Event};
 use crate::retry::RetryPolicy;
 
-/// A guest's answer when it did its work.
+/// A guest's answer when it succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Resolved { note: Option<String> },
@@ -13,7 +13,7 @@ pub enum Outcome {
     Snoozed { until: Timestamp },
 }
 
-/// A guest's answer when it could not, or the host's own verdict (trap, timeout, limit).
+/// A guest's answer when it failed, or the host's own verdict (trap, timeout, limit).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     Transient(ErrorInfo),
@@ -22,15 +22,15 @@ pub enum Failure {
         error: ErrorInfo,
     },
     Permanent(ErrorInfo),
-    /// The host could not bring the attempt to its end, for a reason that is neither the guest's nor a service's: again
-    /// after this long. Not counted, and not bounded.
+    /// The host could not finish the attempt, for a reason that is neither the guest's nor a service's.
+    /// Retried after this delay. Not counted, and not limited in number.
     Postponed {
         retry_after: SignedDuration,
         error: ErrorInfo,
     },
-    /// The host is shutting down or lost its lease: not the guest's fault, not counted.
+    /// The host is shutting down or lost its lease. Not the guest's fault, not counted.
     Interrupted,
-    /// The host, its store or its machine failed: not the guest's fault, not counted. See [`HOST_RESOURCES`],
+    /// The host, its store or its machine failed. Not the guest's fault, not counted. See [`HOST_RESOURCES`],
     /// [`HOST_STORE`] and [`HOST_PANIC`].
     Host(ErrorInfo),
 }
@@ -42,21 +42,21 @@ pub struct ErrorInfo {
     pub message: String,
 }
 
-/// The code of an attempt that was snoozed until an instant before it began.
+/// The code of an attempt that was snoozed until an instant before its start.
 pub const SNOOZED_TO_PAST: &str = "snoozed-to-past";
-/// The code of an item that was put off too often in a row.
+/// The code of an item that was postponed too often in a row.
 pub const DEFERRALS_EXHAUSTED: &str = "deferrals-exhausted";
-/// The code of a commit on a business database that failed, or of which nobody can tell whether it took place.
+/// The code of a commit on a business database that failed or whose result is unknown.
 pub const SQL_COMMIT: &str = "sql-commit";
 
-/// The code of a host that lacks memory, address space, open files, threads or disk.
+/// The code of a failure because the host lacks memory, address space, open files, threads or disk.
 pub const HOST_RESOURCES: &str = "host-resources";
-/// The code of a host whose store did not answer a call of the guest.
+/// The code of a failure because the host's store did not answer a call of the guest.
 pub const HOST_STORE: &str = "host-store";
-/// The code of a defect in the host.
+/// The code of a failure because of a defect in the host.
 pub const HOST_PANIC: &str = "host-panic";
 
-/// An item that its host failed is tried again after its backoff, within these bounds.
+/// After a failure of the host an item is retried after its backoff, within these bounds.
 const HOST_RETRY_MIN: SignedDuration = SignedDuration::from_secs(5);
 const HOST_RETRY_MAX: SignedDuration = SignedDuration::from_mins(5);
 
@@ -87,17 +87,17 @@ impl Failure {
     }
 }
 
-/// What is written for an item when its attempt ended.
+/// The record of an ended attempt, to be written for its item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     pub event: Event,
-    /// How the attempt ended, in a word for tables and metrics.
+    /// The kind of end, as a label for tables and metrics.
     pub verdict: Verdict,
-    /// When it is due again, if it is.
+    /// When the item is due again, if it is.
     pub due_at: Timestamp,
-    /// Counted attempts, this one included if it counts.
+    /// Number of counted attempts, including this one if it counts.
     pub attempts: u32,
-    /// Answers in a row that did not count, this one included if it does not.
+    /// Number of consecutive answers that did not count, including this one if it did not.
     pub deferrals: u32,
     pub error: Option<ErrorInfo>,
     pub note: Option<String>,
@@ -111,7 +111,7 @@ pub enum Verdict {
     Failed,
     Throttled,
     Permanent,
-    /// Failed, and it was the last try.
+    /// Failed, and no attempt was left.
     Exhausted,
     Interrupted,
     /// The host failed, not the item.
@@ -119,7 +119,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the item is put back as if it had not been claimed: its run waits for its attempt.
+    /// Whether the item is put back as if it had not been claimed. Its run keeps waiting for its attempt.
     pub fn is_put_back(self) -> bool {
         matches!(self, Verdict::Interrupted | Verdict::HostFailed)
     }
@@ -139,11 +139,12 @@ impl Verdict {
     }
 }
 
-/// Longest time that a guest can put an item off: a number it got wrong must not bury it for ever.
+/// Longest time for which a guest can postpone an item: a wrong number must not hide the item for ever.
 pub const PUT_OFF_MAX: SignedDuration = SignedDuration::from_hours(24 * 366);
 
 impl Outcome {
-    /// The answer of an attempt that began at `claimed_at`: nothing can be put off until before that.
+    /// Checks the answer of an attempt that began at `claimed_at`: it cannot be snoozed until before that
+    /// instant.
     pub fn checked(self, claimed_at: Timestamp) -> Result<Outcome, Failure> {
         match self {
             Outcome::Snoozed { until } if until < claimed_at => {
@@ -158,7 +159,7 @@ impl Outcome {
     }
 }
 
-/// The rule of every attempt's end.
+/// Decides the consequence of an attempt's result.
 pub fn decide(
     result: &Result<Outcome, Failure>,
     item: &Claimed,
@@ -225,15 +226,15 @@ pub fn decide(
     }
 }
 
-/// An answer that puts an item off without counting as an attempt.
+/// An answer that postpones an item without counting as an attempt.
 struct Deferral {
     verdict: Verdict,
     wait: SignedDuration,
     error: Option<ErrorInfo>,
 }
 
-/// Such answers in a row back off whatever they ask for, and too many of them are left to a person: else a guest or a
-/// service sets the pace of the host.
+/// Consecutive deferrals back off regardless of the requested delay, and too many of them require a person's
+/// decision. Otherwise a guest or a service could set the host's pace.
 fn defer(item: &Claimed, policy: &RetryPolicy, now: Timestamp, asked: Deferral) -> Ending {
     let number = item.deferrals.saturating_add(1);
     let Deferral { verdict, wait, error } = asked;

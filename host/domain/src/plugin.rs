@@ -1,4 +1,4 @@
-//! What a plugin says of itself, and what the host says of a plugin's versions.
+//! The description that a plugin gives, and the host's records of a plugin's versions.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::id::{Digest, PluginName};
 use crate::job::JobSpec;
 pub use crate::statement::{ParamType, Statement};
 
-/// The document of `describe()`; its schema is `wit/describe.schema.json`.
-/// Unknown fields are ignored: a newer plugin may say more than this host understands.
+/// The document of `describe()`; its schema is `wit/describe.schema.json`. Unknown fields are ignored: a
+/// newer plugin may have fields that this host does not know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Describe {
     pub name: String,
@@ -39,7 +39,7 @@ impl Describe {
         Ok(describe)
     }
 
-    /// What this plugin asks for that `job` does not grant, in words.
+    /// The first request of this plugin that `job` does not grant, as a message.
     pub fn asks_too_much(&self, job: &JobSpec) -> Option<String> {
         let sql = self.statements.iter().find_map(|(name, statement)| {
             let why = job.grants.refuses_sql(&statement.datasource, statement.writes)?;
@@ -57,11 +57,11 @@ impl Describe {
     }
 }
 
-/// Drivers run every statement of a text: a text with two could smuggle one past its declaration.
-/// A `;` inside a quoted part is fine, and so is one at the end.
+/// Drivers run every statement of a text, so a second statement could bypass the declaration. A `;` inside a
+/// quoted part is allowed, and so is one at the end.
 ///
-/// What is quoted depends on the database. Postgres's dollar quotes and escaped quotes are refused;
-/// brackets and backticks quote in SQLite only, so a text has to be one statement in both readings.
+/// Quoting depends on the database. Postgres's dollar quotes and escaped quotes are refused. Brackets and
+/// backticks quote in SQLite only, so a text has to be one statement in both readings.
 fn check_single(sql: &str) -> Result<(), String> {
     let text = sql.trim().trim_end_matches(';');
     if text.is_empty() {
@@ -101,10 +101,10 @@ fn check_single(sql: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the host keeps its own tables on Postgres.
+/// The schema of the host's own tables on Postgres.
 pub const OWN_SCHEMA: &str = "tidemill";
 
-/// Whether the schema qualifies a name, quoted or not.
+/// Whether the text uses the schema to qualify a name, quoted or not.
 fn names_own_schema(small: &str) -> bool {
     let text = small.replace('"', " ");
     let part_of_a_name = |c: char| c.is_alphanumeric() || c == '_';
@@ -114,13 +114,13 @@ fn names_own_schema(small: &str) -> bool {
     })
 }
 
-/// `SELECT … INTO t` makes a table, and `INTO TEMP t` one that hides another of its name from whoever has the connection
-/// next. An insert names its table before it selects anything between the same parentheses.
+/// `SELECT … INTO t` creates a table, and `INTO TEMP t` creates one that hides a table of the same name from
+/// the next user of the connection. An INSERT names its table before any SELECT within the same parentheses.
 fn selects_into(plain: &str) -> bool {
     let (mut selected, mut outside) = (false, Vec::new());
     let spaced = plain.replace('(', " ( ").replace(')', " ) ");
     for word in spaced.split(|c: char| !(c.is_alphanumeric() || "_()".contains(c))) {
-        // A number may stand right before a word.
+        // A number may directly precede a word.
         let word = if word.ends_with("into") && word.starts_with(|c: char| c.is_ascii_digit()) {
             "into"
         } else {
@@ -137,9 +137,10 @@ fn selects_into(plain: &str) -> bool {
     false
 }
 
-/// What reaches past the tables of a business: files, other connections, locks and settings that outlast an attempt,
-/// and functions that run a text. Also inside quotes: where one ends is not the same in all databases. What a role of
-/// the database may do is its admin's to bound; this saves those who gave it too much.
+/// Words that reach beyond the tables of a business: files, other connections, locks and settings that
+/// outlast an attempt, and functions that run a text. Also refused inside quotes, because databases disagree
+/// on where a quote ends. The database's admin has to limit the role's permissions; this check protects if
+/// the role has too many.
 fn is_reserved(word: &str) -> bool {
     const STARTS: [&str; 9] = [
         "pg_",
@@ -180,7 +181,7 @@ fn is_reserved(word: &str) -> bool {
 pub(crate) const QUOTES: [(char, char); 2] = [('\'', '\''), ('"', '"')];
 pub(crate) const SQLITE_QUOTES: [(char, char); 4] = [('\'', '\''), ('"', '"'), ('`', '`'), ('[', ']')];
 
-/// The text with a space in place of what stands between quotes.
+/// The text with each quoted part replaced by a space.
 pub(crate) fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
     let mut outside = String::with_capacity(text.len());
     let mut until: Option<char> = None;
@@ -200,7 +201,7 @@ pub(crate) fn unquoted(text: &str, quotes: &[(char, char)]) -> String {
     outside
 }
 
-/// What a version asks for, as it is kept and compared.
+/// The requests of a version, as they are stored and compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asks {
     pub imports: Vec<String>,
@@ -211,7 +212,8 @@ pub struct Asks {
 }
 
 impl Asks {
-    /// What it wants that the version before did not, a line each. Another release of an interface is the same interface.
+    /// The requests that the version before did not have, one line each. Another release of an interface
+    /// counts as the same interface.
     pub fn beyond(&self, before: &Asks) -> Vec<String> {
         let interface = |import: &str| import.split('@').next().unwrap_or_default().to_owned();
         let had: Vec<String> = before.imports.iter().map(|import| interface(import)).collect();
@@ -234,18 +236,18 @@ impl Asks {
     }
 }
 
-/// Where one version of a plugin stands.
+/// The state of one version of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionState {
-    /// New attempts run on it.
+    /// New attempts use it.
     Active,
-    /// Attempts of some items run on it.
+    /// Attempts of some items use it.
     Canary,
-    /// It asks for more than the version that runs, a line each, and somebody has to approve.
+    /// It requests more than the active version (one line each) and waits for approval.
     Waiting(String),
-    /// It was replaced or its file is gone; running attempts finish on it.
+    /// It was replaced or its file was removed; running attempts finish on it.
     Retired,
-    /// It does not run, and why.
+    /// It is not used, and why.
     Rejected(String),
 }
 
@@ -260,7 +262,7 @@ impl VersionState {
         }
     }
 
-    /// What it waits for, or why it does not run.
+    /// The requests that wait for approval, or the reason for the rejection.
     pub fn reason(&self) -> Option<&str> {
         match self {
             VersionState::Waiting(reason) | VersionState::Rejected(reason) => Some(reason),
@@ -269,16 +271,16 @@ impl VersionState {
     }
 }
 
-/// One version of a plugin as the host knows it.
+/// One version of a plugin, as recorded by the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginVersion {
     pub plugin: PluginName,
     pub digest: Digest,
     pub size_bytes: u64,
-    /// What it calls itself; empty if it could not be asked.
+    /// The version that it reports. Empty if `describe` failed.
     pub version: String,
     pub summary: String,
-    /// None if it could not be asked.
+    /// `None` if `describe` failed.
     pub asks: Option<Asks>,
     pub state: VersionState,
     pub seen_at: Timestamp,

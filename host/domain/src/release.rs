@@ -1,4 +1,5 @@
-//! How a new version of a plugin comes into use: at once, by a share of the items first, or when somebody approved of it.
+//! How a new version of a plugin is introduced: immediately, as a canary for a share of the items, or after
+//! approval.
 
 use std::fmt;
 
@@ -7,37 +8,37 @@ use sha2::{Digest as _, Sha256};
 
 use crate::id::{Digest, JobName};
 
-/// What an admin decided for all plugins of a host.
+/// The admin's settings for all plugins of a host.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReleaseRules {
     pub approval: Approval,
-    /// None: a new version takes over at once.
+    /// `None`: a new version is activated immediately.
     pub canary: Option<Canary>,
 }
 
-/// Which versions wait until somebody approved of them.
+/// Which versions need approval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Approval {
     #[default]
     Off,
-    /// Those that ask for more than the version that runs.
+    /// Those that request more than the active version.
     Wider,
 }
 
-/// A new version proves itself on a share of the items.
+/// Settings for testing a new version on a share of the items.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Canary {
-    /// Of all items, 0 to 1.
+    /// Share of all items, 0 to 1.
     pub share: f64,
-    /// So many attempts without a failure are enough …
+    /// Promoted after this many successful attempts …
     pub promote_attempts: u64,
-    /// … and so is this time, whatever was tried.
+    /// … or after this time, regardless of the number of attempts.
     pub promote_after: SignedDuration,
-    /// How much higher its share of failed attempts may be: 0.05 is 5 of a hundred.
+    /// How much higher its share of failed attempts may be: 0.05 is 5 percentage points.
     pub failures_margin: f64,
-    /// How much more CPU time an attempt may take: 1.0 is twice as much.
+    /// How much more CPU time an attempt may use: 1.0 allows twice as much.
     pub cost_margin: f64,
-    /// Of each version; with fewer attempts nothing is said of cost.
+    /// Attempts of each version that are needed to compare the CPU time.
     pub attempts_min: u64,
 }
 
@@ -52,10 +53,10 @@ impl Canary {
     };
 }
 
-/// Where a version stands that is not what runs.
+/// The stage of a version that is not active yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// For somebody's approval.
+    /// It waits for approval.
     Waiting,
     Canary,
 }
@@ -81,8 +82,8 @@ impl std::str::FromStr for Stage {
     }
 }
 
-/// What the attempts of one version came to while another is tried beside it. Attempts that a service put off
-/// (`throttled`) are none of them.
+/// The results of one version's attempts while two versions run. Attempts that a service postponed
+/// (`throttled`) are not included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tried {
     pub attempts: u64,
@@ -101,7 +102,7 @@ impl Tried {
         if self.attempts == 0 { 0.0 } else { self.failed as f64 / self.attempts as f64 }
     }
 
-    /// Within which the rate of failures lies in 19 of 20 cases: Wilson's score interval (E. B. Wilson, 1927).
+    /// The 95% confidence interval of the failure rate: Wilson's score interval (E. B. Wilson, 1927).
     fn failure_rates(&self) -> (f64, f64) {
         const Z: f64 = 1.96;
         if self.attempts == 0 {
@@ -113,8 +114,9 @@ impl Tried {
         ((middle - spread) / scale, (middle + spread) / scale)
     }
 
-    /// By how much it fails more often than another, at least: the lower end of the interval for a difference of two
-    /// rates (R. G. Newcombe, 1998, method 10). Five failures of five say more than one of one.
+    /// The least amount by which its failure rate exceeds another's: the lower end of the interval for a
+    /// difference of two rates (R. G. Newcombe, 1998, method 10). Five failures of five weigh more than one
+    /// of one.
     fn fails_more_by(&self, other: &Tried) -> f64 {
         let (own, others) = (self.failure_rate(), other.failure_rate());
         let (low, high) = (self.failure_rates().0, other.failure_rates().1);
@@ -133,19 +135,19 @@ impl fmt::Display for Tried {
     }
 }
 
-/// What is to become of a version on trial.
+/// The decision on a canary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     GoOn,
     Promote,
-    /// Why.
+    /// The reason.
     RollBack(String),
 }
 
-/// One failure, or two, may be bad luck.
+/// One or two failures may be chance.
 const FAILURES_MIN: u64 = 3;
 
-/// `lasted` is how long both have run side by side.
+/// `lasted` is how long both versions have run side by side.
 pub fn judge(canary: &Canary, before: &Tried, new: &Tried, lasted: SignedDuration) -> Verdict {
     let bearable = before.failure_rate() + canary.failures_margin;
     let fails_more = || Verdict::RollBack(format!("it fails more often: {new}; before it: {before}"));
@@ -160,14 +162,15 @@ pub fn judge(canary: &Canary, before: &Tried, new: &Tried, lasted: SignedDuratio
     if lasted >= canary.promote_after && new.failure_rate() > bearable {
         return fails_more();
     }
-    // What looks worse, and may be chance, goes on until it is clear or the time is over.
+    // A higher failure rate that may be chance is tolerated until it is significant or the time is over.
     if lasted >= canary.promote_after || (enough && new.failure_rate() <= bearable) {
         return Verdict::Promote;
     }
     Verdict::GoOn
 }
 
-/// Whether an item goes to the version on trial: always the same as long as it is the same version, on each host.
+/// Whether an item is assigned to the canary. The result is the same on each host as long as the version is
+/// the same.
 pub fn goes_to(version: Digest, share: f64, job: &JobName, key: &str) -> bool {
     let mut hash = Sha256::new();
     hash.update(version.0);

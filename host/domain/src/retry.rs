@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt, as data and one pure function.
+//! How long to wait before the next attempt, as a policy and one pure function.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,37 +10,37 @@ pub struct RetryPolicy {
     pub base: SignedDuration,
     pub factor: f64,
     pub cap: SignedDuration,
-    /// Share of the delay (0 to 1) that a hash of the key may take off: spreads items that failed
-    /// together, and stays the same for one key.
+    /// Share of the delay (0 to 1) that a hash of the key may subtract. Spreads items that failed together,
+    /// and is constant for one key.
     pub jitter: f64,
-    /// Counted attempts before a person has to decide; none is declared unbounded.
+    /// Counted attempts before a person has to decide. `None` is explicitly unbounded.
     pub max_attempts: Option<u32>,
-    /// Shortest wait after an answer that does not count; none is `base`.
+    /// Shortest wait after an answer that does not count. `None` means `base`.
     pub min_delay: Option<SignedDuration>,
-    /// Answers in a row that do not count before a person has to decide; none is declared unbounded.
+    /// Consecutive answers that do not count before a person has to decide. `None` is explicitly unbounded.
     pub deferrals_max: Option<u32>,
     pub when_exhausted: WhenExhausted,
-    /// An item that had no attempt for this long starts again at attempt 1.
+    /// An item without an attempt for this long starts again at attempt 1.
     pub forget_after: Option<SignedDuration>,
-    /// Claims in a row that ended in a crash before a person has to decide.
+    /// Claims in a row that ended in a crash, before a person has to decide.
     pub crashes_max: u32,
-    /// An admin's word on failures, by their code.
+    /// The admin's rules for failures, by their code.
     pub by_code: Vec<CodeRule>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeRule {
-    /// A code, or the beginning of codes and a `*`.
+    /// A code, or a prefix of codes followed by `*`.
     pub pattern: String,
     pub then: Then,
 }
 
-/// What follows a failure, whatever the plugin called it.
+/// The action after a failure. It overrides the plugin's classification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// Again after the backoff; it counts.
+    /// Retried after the backoff; counts.
     Retry,
-    /// Again after this long, or after the backoff; it does not count.
+    /// Retried after this delay, or after the backoff; does not count.
     Throttle(Option<SignedDuration>),
     /// A person decides.
     Stop,
@@ -55,12 +55,12 @@ impl CodeRule {
     }
 }
 
-/// What comes after the last attempt.
+/// The action after the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenExhausted {
     /// A person decides.
     Manual,
-    /// A person may decide; if a later run finds the item before that, it begins anew.
+    /// A person may decide. If a later run finds the item before that, it starts again at attempt 1.
     NextRun,
 }
 
@@ -72,7 +72,7 @@ impl RetryPolicy {
         jitter: 0.1,
         max_attempts: Some(10),
         min_delay: None,
-        // Ten days of such answers at the cap of half an hour, and three weeks of an hour each.
+        // Ten days of such answers at the cap of half an hour; three weeks at one hour each.
         deferrals_max: Some(500),
         when_exhausted: WhenExhausted::Manual,
         forget_after: None,
@@ -80,7 +80,7 @@ impl RetryPolicy {
         by_code: Vec::new(),
     };
 
-    /// A failure as an admin sees it: the longest pattern that fits its code decides.
+    /// Applies the admin's rules to a failure: the longest pattern that matches its code decides.
     pub fn judged(&self, failure: &Failure, attempt: u32, key: &str) -> Failure {
         let Some(error) = failure.error() else { return failure.clone() };
         let fitting = self.by_code.iter().filter(|rule| rule.fits(&error.code));
@@ -101,7 +101,7 @@ impl RetryPolicy {
         self.grown(self.base, self.cap, attempt, key)
     }
 
-    /// The shortest wait after the answer of this number (from 1) in a row that does not count.
+    /// The shortest wait after consecutive answer number `number` (from 1) that does not count.
     pub fn deferral(&self, number: u32, key: &str) -> SignedDuration {
         let least = self.min_delay.unwrap_or(self.base);
         self.grown(least, self.cap.max(least), number, key).max(least)
@@ -109,18 +109,19 @@ impl RetryPolicy {
 
     fn grown(&self, base: SignedDuration, cap: SignedDuration, attempt: u32, key: &str) -> SignedDuration {
         if base.is_zero() {
-            // Nothing grows to nothing; further down, 0 times infinity would be no number.
+            // Zero stays zero. Further down, 0 times infinity would be NaN.
             return SignedDuration::ZERO;
         }
         let exponent = f64::from(attempt.max(1) - 1);
         let most = cap.as_secs_f64();
-        // A factor of 2 overflows f64 after 1,024 attempts: infinity is still above the cap.
+        // A factor of 2 overflows f64 after 1,024 attempts. Infinity is above the cap, so the result is
+        // right.
         let grown = (base.as_secs_f64() * self.factor.powf(exponent)).min(most);
         let kept = grown * (1.0 - self.jitter.clamp(0.0, 1.0) * share(key));
         SignedDuration::try_from_secs_f64(kept).unwrap_or(cap)
     }
 
-    /// Whether the attempts of an item are forgotten, if the last one was at `last`.
+    /// Whether an item's attempts are forgotten, given the time of the last one.
     pub fn forgets(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
         match (self.forget_after, last) {
             (Some(span), Some(last)) => now.duration_since(last) >= span,
@@ -128,7 +129,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether so many answers in a row that do not count are too many.
+    /// Whether this many consecutive answers that do not count are too many.
     pub fn too_many_deferrals(&self, number: u32) -> bool {
         self.deferrals_max.is_some_and(|max| number >= max)
     }
@@ -138,9 +139,9 @@ impl RetryPolicy {
     }
 }
 
-/// A number in [0, 1) that depends on the key only (FNV-1a, 64 bit). The last characters of a key
-/// hardly reach the upper bits, so they are mixed in (as MurmurHash3 ends): else `user-1` and
-/// `user-2` would wait nearly the same.
+/// A number in [0, 1) that depends only on the key (FNV-1a, 64 bit). The last characters of a key hardly
+/// affect the upper bits, so a final mix (as in MurmurHash3) is added. Otherwise `user-1` and `user-2` would
+/// wait nearly equally long.
 pub(crate) fn share(key: &str) -> f64 {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

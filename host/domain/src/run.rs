@@ -1,4 +1,5 @@
-//! What a tick, a person or an API call starts: a discovery, then one attempt of each item that it queued.
+//! A run: started by a tick, a person or an API call. It consists of a discovery and one attempt of each
+//! queued item.
 
 use jiff::Timestamp;
 
@@ -6,9 +7,9 @@ use crate::id::{AttemptId, JobName, RunId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunState {
-    /// Waits for a host, or its discovery is going on.
+    /// Waits for a host, or its discovery is in progress.
     Discovering,
-    /// Items that it queued wait for their first attempt.
+    /// Queued items wait for their first attempt.
     Running,
     Finished,
     /// Its discovery failed.
@@ -26,35 +27,35 @@ impl RunState {
     }
 }
 
-/// A run whose discovery a host holds.
+/// A run whose discovery is leased by a host.
 #[derive(Debug, Clone)]
 pub struct ClaimedRun {
     pub id: RunId,
     pub job: JobName,
     pub trigger: String,
-    /// The instant of the schedule that it is for.
+    /// The schedule's instant that started the run.
     pub scheduled_at: Option<Timestamp>,
-    /// What it was started with: a JSON document.
+    /// The parameters of the start: a JSON document.
     pub params: Option<String>,
     pub epoch: i64,
     pub attempt_id: AttemptId,
     pub claimed_at: Timestamp,
 }
 
-/// What a discovery did, page by page; adds up over the pages.
+/// The result of a discovery, added up over its pages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Discovered {
-    /// Items that the plugin named.
+    /// Items that the plugin returned.
     pub found: u32,
-    /// New or reopened ones, and due ones: each gets an attempt in this run.
+    /// New, reopened and due items: each gets an attempt in this run.
     pub queued: u32,
-    /// In their backoff, or running just now.
+    /// Items in their backoff or with a running attempt.
     pub waiting: u32,
-    /// Beyond what one run may queue: found again by the next one.
+    /// Items above the limit of one run. The next run finds them again.
     pub over_cap: u32,
-    /// Left alone because a person has to decide, or decided.
+    /// Items left alone because a person has to decide, or has decided.
     pub manual: u32,
-    /// Resolved because a complete discovery did not find them any more.
+    /// Items resolved because a complete discovery no longer found them.
     pub absent: u32,
 }
 

@@ -1,5 +1,5 @@
-//! The seam between the engine and whatever runs a plugin. It cannot fail: whatever goes wrong
-//! in there is the attempt's failure. To cancel a call is to drop its future.
+//! The interface between the engine and the sandbox that runs plugins. It cannot fail: every error is a
+//! failure of the attempt. Dropping the future cancels the call.
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ pub trait Runner: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     Ready(Digest),
-    /// Why not, in words for people.
+    /// The reason, for people.
     Blocked(String),
 }
 
-/// One call of a plugin.
+/// One call to a plugin.
 pub struct Call<T> {
     pub job: Arc<JobSpec>,
     pub input: T,
@@ -40,9 +40,9 @@ pub struct Call<T> {
 pub struct PageRequest {
     pub run_id: RunId,
     pub trigger: String,
-    /// The instant of the schedule that the run is for.
+    /// The schedule's instant that started the run.
     pub scheduled_at: Option<Timestamp>,
-    /// What the run was started with: a JSON document.
+    /// The parameters of the run: a JSON document.
     pub params: Option<String>,
     pub cursor: Option<String>,
     pub limit: u32,
@@ -64,20 +64,20 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Report<T> {
     pub result: Result<T, Failure>,
-    /// The version that ran; none if none was there to run.
+    /// The version that was called. `None` if there was no version to call.
     pub digest: Option<Digest>,
     pub usage: Usage,
-    /// What the guest logged and wrote to stderr, within its limits.
+    /// The guest's log and stderr, within the limits.
     pub log: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub wall_us: u64,
-    /// Of it, the guest's own code.
+    /// CPU time of the guest's own code, part of `wall_us`.
     pub cpu_us: u64,
     pub memory_bytes_max: u64,
-    /// Calls that reached a database or a service, and what went there and came back.
+    /// Calls that reached a database or a service, and the bytes sent and received.
     pub host_calls: u64,
     pub host_bytes: u64,
 }

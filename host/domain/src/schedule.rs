@@ -1,5 +1,5 @@
-//! When a job is due. Cron texts and their odd nights are in [`crate::cron`]; intervals follow a grid that all
-//! hosts share.
+//! When a job is due. Cron texts and nights with a change of offset are in [`crate::cron`]. Intervals follow
+//! a grid that all hosts share.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use crate::cron::{Cron, OddNights};
 
 /// Shortest interval of a schedule.
 pub const EVERY_MIN: SignedDuration = SignedDuration::from_secs(1);
-/// Most instants that a schedule may name one by one.
+/// Most instants that a schedule may list.
 pub const INSTANTS_MAX: usize = 1_000;
-/// Most missed instants that are listed one by one.
+/// Most missed instants that are listed.
 pub const MISSED_MAX: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
     Cron(Box<Cron>),
     Every(SignedDuration),
-    /// These instants, in their order.
+    /// These instants, in order.
     At(Vec<Timestamp>),
-    /// Only people and the API start it.
+    /// Started only by people and the API.
     Manual,
 }
 
@@ -38,7 +38,7 @@ pub enum ScheduleError {
     BadInstants,
 }
 
-/// What to write in place of a zone that is not known.
+/// The suggestion for a zone that is unknown.
 pub fn zone_remedy(zone: &str) -> String {
     match crate::zone::nearest(zone) {
         Some(near) => format!("did you mean {near:?}?"),
@@ -46,11 +46,11 @@ pub fn zone_remedy(zone: &str) -> String {
     }
 }
 
-/// The instants of a schedule in a span of time: the last one, and those before it.
+/// The instants of a schedule in a span of time: the last one and those before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     pub at: Timestamp,
-    /// Earlier instants nobody acted on, newest first, at most [`MISSED_MAX`].
+    /// Earlier instants without a run, newest first, at most [`MISSED_MAX`].
     pub missed: Vec<Timestamp>,
 }
 
@@ -84,7 +84,7 @@ impl Schedule {
         Ok(Schedule::Every(interval))
     }
 
-    /// How a cron text's two fields for days go together, if both restrict the day.
+    /// How a cron text's two fields for days combine, if both restrict the day.
     pub fn days_rule(&self) -> Option<&'static str> {
         match self {
             Schedule::Cron(cron) => cron.days_rule(),
@@ -106,7 +106,7 @@ impl Schedule {
         }
     }
 
-    /// Every instant after `after`, one after the other.
+    /// All instants after `after`, in order.
     pub fn instants_after(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
         std::iter::successors(self.next_after(after), |instant| self.next_after(*instant))
     }
@@ -124,7 +124,7 @@ impl Schedule {
         }
     }
 
-    /// What became due after `after`, until `now` inclusive.
+    /// The instants after `after`, up to and including `now`.
     pub fn due(&self, after: Timestamp, now: Timestamp) -> Option<Due> {
         if self.next_after(after).is_none_or(|next| next > now) {
             return None;

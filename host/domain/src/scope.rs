@@ -1,6 +1,6 @@
-//! What the host's state looks like to one attempt. The store makes a scope from a claim; it answers
-//! the guest's reads, buffers its effects and holds its open SQL transactions. Ended with an outcome it
-//! is committed with the item's new state; dropped, nothing has happened.
+//! The view of the host's state for one attempt. The store creates a scope from a claim. The scope answers
+//! the guest's reads, buffers its effects and holds its open SQL transactions. Ended with an outcome, it is
+//! committed together with the item's new state. Dropped, it has no effect.
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
@@ -21,7 +21,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What it weighs against the limits.
+    /// The size that counts against the limits.
     pub fn bytes(&self) -> usize {
         match self {
             Value::Null | Value::Boolean(_) => 1,
@@ -45,7 +45,7 @@ pub enum ScopeError {
     Denied(String),
     #[error("limit: {0}")]
     Limit(String),
-    /// A name or a text that this host never takes: repeated, the call fails again.
+    /// A name or a text that this host never accepts. Repeating the call fails again.
     #[error("refused: {0}")]
     Refused(String),
     /// The database refused the statement.
@@ -53,7 +53,7 @@ pub enum ScopeError {
     Database(String),
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// The host's own store did not answer: whatever the attempt makes of it is not its fault.
+    /// The host's own store did not answer. A failure of the attempt that follows is not the guest's fault.
     #[error("unavailable: {0}")]
     Store(String),
 }
@@ -64,7 +64,7 @@ pub struct Keys {
     pub next: Option<u64>,
 }
 
-/// A change of a key that depends on what was there; nothing as a value is no key.
+/// A conditional change of a key. `None` as a value means that the key does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swap {
     pub expected: Option<Vec<u8>>,
@@ -74,19 +74,19 @@ pub struct Swap {
 
 #[async_trait]
 pub trait Scope: Send + Sync {
-    /// Whether the host may still act for this attempt. What does not go through the store asks this first; all other
-    /// methods ask by themselves.
+    /// Whether the host may still act for this attempt. Operations that bypass the store call this first; all
+    /// other methods check it on their own.
     fn held(&self) -> Result<(), ScopeError>;
 
-    /// Whether a request that is granted may leave now. `place` is its origin and path.
+    /// Whether a granted request may be sent now. `place` is its origin and path.
     fn may_send(&self, _method: &str, _place: &str) -> Result<(), ScopeError> {
         self.held()
     }
 
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError>;
-    /// Nothing as the value deletes the key.
+    /// `None` as the value deletes the key.
     async fn kv_set(&self, bucket: &str, key: &str, value: Option<Vec<u8>>) -> Result<(), ScopeError>;
-    /// The same for a time only; it counts from the commit.
+    /// The same with a time to live, which counts from the commit.
     async fn kv_set_for(
         &self,
         bucket: &str,
@@ -94,16 +94,17 @@ pub trait Scope: Send + Sync {
         value: Vec<u8>,
         ttl: SignedDuration,
     ) -> Result<(), ScopeError>;
-    /// Writes if the value is what was expected, and says whether it was. It is looked at again with the commit: if
-    /// another attempt came between, this one is undone and repeated.
+    /// Writes if the current value is the expected one, and returns whether it was. Checked again at the
+    /// commit: if another attempt changed the key meanwhile, this attempt is undone and repeated.
     async fn kv_compare_and_set(&self, bucket: &str, key: &str, change: Swap) -> Result<bool, ScopeError>;
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError>;
 
     async fn sql_query(&self, statement: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError>;
-    /// Answers with the number of rows that changed.
+    /// Returns the number of changed rows.
     async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError>;
 
-    /// Tries to take a lock until the attempt ends: its fencing token, or nothing while another holds it.
+    /// Tries to take a lock until the attempt ends. Returns its fencing token, or `None` while another holder
+    /// has it.
     async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError>;
 
     async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError>;

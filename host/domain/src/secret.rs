@@ -1,4 +1,4 @@
-//! What the host knows and nobody may read: added to a request or a connection at the edge, shown nowhere.
+//! Secrets that the host adds to requests and connections. They are never displayed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::origin::Origin;
 
 pub const SECRET_BYTES_MAX: usize = 16 << 10;
-/// Where the secret's text stands in the form of a header.
+/// Placeholder for the secret in the template of a header.
 pub const PLACE: &str = "{}";
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Why a text cannot be one.
+    /// The error says why the text cannot be a secret.
     pub fn new(text: &str) -> Result<Secret, String> {
         match text.len() {
             0 => Err("it is empty".to_owned()),
@@ -24,13 +24,13 @@ impl Secret {
         }
     }
 
-    /// For the edge: whoever calls this hands the text to a service and to nobody else.
+    /// For callers that pass the text to a service, and nowhere else.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Makes the secret unreadable wherever it stands in `bytes`. Their number stays the same, so a length that was
-    /// told before holds.
+    /// Overwrites each occurrence of the secret in `bytes`. The number of bytes stays the same, so a length
+    /// that was sent before remains right.
     pub fn mask(&self, bytes: &mut [u8]) {
         let secret = self.0.as_bytes();
         let mut at = 0;
@@ -44,7 +44,7 @@ impl Secret {
         }
     }
 
-    /// Bytes at the end of `bytes` with which the secret may begin.
+    /// Number of bytes at the end of `bytes` that may be the beginning of the secret.
     fn begun(&self, bytes: &[u8]) -> usize {
         let longest = bytes.len().min(self.0.len().saturating_sub(1));
         let begins = |length: &usize| self.0.as_bytes().starts_with(&bytes[bytes.len() - length..]);
@@ -52,11 +52,11 @@ impl Secret {
     }
 }
 
-/// A stream whose readers may not read these secrets.
+/// Masks these secrets in a stream.
 #[derive(Debug, Default)]
 pub struct Mask {
     secrets: Vec<Secret>,
-    /// The end of what came so far, while it may be the beginning of a secret.
+    /// The end of the bytes so far, while it may be the beginning of a secret.
     kept: Vec<u8>,
 }
 
@@ -69,12 +69,12 @@ impl Mask {
         self.secrets.is_empty()
     }
 
-    /// A text that stands for itself, like a header's value.
+    /// Masks a complete text, like a header's value.
     pub fn whole(&self, bytes: &mut [u8]) {
         self.secrets.iter().for_each(|secret| secret.mask(bytes));
     }
 
-    /// What may be read of a stream after this part of it.
+    /// The readable bytes of a stream after this part of it.
     pub fn part(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.kept);
         all.extend_from_slice(bytes);
@@ -84,28 +84,28 @@ impl Mask {
         all
     }
 
-    /// What is left when the stream ends.
+    /// The remaining bytes when the stream ends.
     pub fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.kept)
     }
 }
 
-/// So that no log, error or dump of a struct can hold it.
+/// Keeps the secret out of logs, errors and dumps of structs.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(...)")
     }
 }
 
-/// A secret that the host puts into a job's requests to one place.
+/// A secret that the host adds to a job's requests to one origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretHeader {
     /// The secret's name.
     pub name: String,
     pub to: Origin,
-    /// In small letters.
+    /// In lower case.
     pub header: String,
-    /// The header's value, the secret at [`PLACE`].
+    /// The header's value, with [`PLACE`] for the secret.
     pub form: String,
     pub secret: Secret,
 }

@@ -1,4 +1,5 @@
-//! The SQL statements that plugins declare: how many parameters they have, and which values a call may give for them.
+//! The SQL statements that plugins declare: the number of their parameters, and the values that a call may
+//! pass.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::plugin::{QUOTES, SQLITE_QUOTES, unquoted};
 use crate::scope::Value;
 
-/// More than any database takes.
+/// More than any database supports.
 const PARAMETERS_MAX: usize = 32_766;
 
-/// One SQL statement that a plugin declares; nothing else can be run.
+/// One SQL statement that a plugin declares. No other SQL can be run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
@@ -19,12 +20,12 @@ pub struct Statement {
     pub sql: String,
     #[serde(default)]
     pub writes: bool,
-    /// The types of its parameters, if the plugin declares them.
+    /// The types of its parameters, if declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<Vec<ParamType>>,
 }
 
-/// The type of a parameter. NULL is of each type.
+/// The type of a parameter. NULL belongs to each type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParamType {
@@ -61,12 +62,12 @@ impl fmt::Display for ParamType {
 }
 
 impl Statement {
-    /// How many parameters it has: `$1` to `$n`, each at least once.
+    /// The number of parameters: `$1` to `$n`, each used at least once.
     pub fn parameters(&self) -> Result<usize, String> {
         parameters(&unquoted(&self.sql, &QUOTES))
     }
 
-    /// The same as SQLite reads it, where brackets and backticks quote and other marks begin parameters.
+    /// The same as read by SQLite, where brackets and backticks quote and other characters begin parameters.
     pub fn parameters_on_sqlite(&self) -> Result<usize, String> {
         let plain = unquoted(&self.sql, &SQLITE_QUOTES);
         if let Some(mark) = plain.chars().find(|c| ['?', ':', '@', '#'].contains(c)) {
@@ -75,7 +76,7 @@ impl Statement {
         parameters(&plain)
     }
 
-    /// What can be checked of its parameters without a database.
+    /// Checks the parameters as far as possible without a database.
     pub(crate) fn check_parameters(&self) -> Result<(), String> {
         let number = self.parameters()?;
         match &self.params {
@@ -86,7 +87,7 @@ impl Statement {
         }
     }
 
-    /// Whether a call of the statement `name` may give these values.
+    /// Whether a call of the statement `name` may pass these values.
     pub fn accepts(&self, name: &str, values: &[Value]) -> Result<(), String> {
         let wanted = self.parameters()?;
         if values.len() != wanted {
@@ -117,7 +118,8 @@ fn parameters(plain: &str) -> Result<usize, String> {
         let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (digits, rest) = after.split_at(digits);
         let number = digits.parse().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
-        // A name that begins with digits is one parameter to SQLite, and two words to Postgres; so is `$1$2`.
+        // A name that begins with digits is one parameter to SQLite, and two tokens to Postgres; so is
+        // `$1$2`.
         let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
         let is_followed = rest.is_empty() && pieces.peek().is_some();
         let number = number.filter(|_| !goes_on && !is_followed && !digits.starts_with('0'));

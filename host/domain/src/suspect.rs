@@ -1,36 +1,37 @@
-//! Which items are to blame when a whole host goes away. A crash is counted for each item that ran, and only one of them
-//! may have caused it.
+//! Which items are to blame when a whole host crashes. A crash is counted for each item with a running
+//! attempt, but only one of them may have caused it.
 //!
-//! An item that was lost twice in a row is a suspect. Suspects that were lost together are put back one after another, so
-//! that they run apart: a bystander ends its attempt and is forgotten, and what crashes its host does so without any
-//! other suspect. Only then it is poison.
+//! An item that was lost twice in a row is a suspect. Suspects that were lost together are put back one after
+//! another, so that they run separately. An innocent item ends its attempt and is cleared. The item that
+//! crashes its host does so without another suspect, and only then it is poison.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Crashes in a row that make a suspect. One may be a power failure, which must not slow down what it interrupted.
+/// Crashes in a row that make a suspect. A single crash may be a power failure, which must not delay the
+/// interrupted items.
 pub const SUSPECT_CRASHES: u32 = 2;
-/// How far apart two suspects begin: doubled with each crash in a row, for attempts that take longer.
+/// Delay between the starts of two suspects. Doubled with each crash in a row, for attempts that take longer.
 const APART_MIN: SignedDuration = SignedDuration::from_secs(2);
 const APART_MAX: SignedDuration = SignedDuration::from_mins(10);
 
-/// An item that was lost with its host.
+/// An item that was lost in a crash of its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// Crashes in a row, this one included.
     pub crashes: u32,
-    /// As many as its job allows.
+    /// The job's limit of crashes.
     pub crashes_max: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Tried again from this instant on.
+    /// Retried from this instant on.
     Again(Timestamp),
     /// It crashed its host often enough, the last time as the only suspect.
     Poison,
 }
 
-/// What becomes of items that one host held when it went away. It held `suspects` in all.
+/// Decides on the items of one host that crashed. The host held `suspects` suspects in total.
 pub fn judge(lost: &[Lost], suspects: usize, now: Timestamp) -> Vec<Blame> {
     let mut before: i32 = 0;
     let judged = |lost: &Lost| {

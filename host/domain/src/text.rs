@@ -1,12 +1,12 @@
-//! Text from outside (guests, services, requests, files), made safe to show on a terminal, in a log or on a page.
+//! Text from outside (guests, services, requests, files), made safe for a terminal, a log or a page.
 
 use std::borrow::Cow;
 
 use crate::id::KEY_BYTES_MAX;
 
-/// Whether a display could act on `c`, or show nothing for it: control characters, line and paragraph separators,
-/// marks of direction, everything of no width, and code points without a meaning of their own.
-/// Spaces and combining marks are none of these.
+/// Whether a display could interpret `c` or show nothing for it: control characters, line and paragraph
+/// separators, direction marks, zero-width characters and unassigned code points. Spaces and combining marks
+/// are not hidden.
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -29,8 +29,9 @@ fn is_blank(c: char) -> bool {
     )
 }
 
-/// The standard library's table, which lacks the categories Cc, Cf, Cn, Co, Zl, Zp and Zs. It is only reached through
-/// `str::escape_debug`, which escapes combining marks too where they come first.
+/// Uses the standard library's table of printable characters, which excludes the categories Cc, Cf, Cn, Co,
+/// Zl, Zp and Zs. It is accessible only through `str::escape_debug`, which also escapes a combining mark in
+/// first position.
 fn is_printable(c: char) -> bool {
     let mut bytes = [b'x'; 5];
     let end = 1 + c.encode_utf8(&mut bytes[1..]).len();
@@ -42,7 +43,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     escape_unless(text, |_| false)
 }
 
-/// Like [`escape`], for text of several lines: line breaks and tabs stay.
+/// Like [`escape`], for text of several lines: line breaks and tabs are kept.
 pub fn escape_lines(text: &str) -> Cow<'_, str> {
     escape_unless(text, |c| c == '\n' || c == '\t')
 }
@@ -63,8 +64,8 @@ fn escape_unless(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A JSON document with hidden characters as JSON's own escapes, so that it says the same as before.
-/// Line breaks and tabs stand between its values only.
+/// A JSON document with hidden characters replaced by JSON escapes, so that its meaning is unchanged. Line
+/// breaks and tabs occur only between its values.
 pub fn escape_json(document: &str) -> Cow<'_, str> {
     let escaped = |c: char| is_hidden(c) && c != '\n' && c != '\t';
     if !document.chars().any(escaped) {
@@ -93,13 +94,14 @@ pub enum BadName {
     Hidden(u32),
 }
 
-/// Why `key` cannot name an item, an alert, an event or a place in a job's store. The rule is the same wherever a key
-/// enters: keys are shown as they are, so two that look alike must not differ in a hidden character.
+/// Checks a key of an item, an alert, an event or a job's key-value store. The rule is the same for every
+/// source of keys. Keys are displayed unchanged, so two keys that look alike must not differ in a hidden
+/// character.
 pub fn check_key(key: &str) -> Result<(), BadName> {
     check_name(key, KEY_BYTES_MAX)
 }
 
-/// The same for a name of another length.
+/// The same check with another maximum length.
 pub fn check_name(name: &str, bytes_max: usize) -> Result<(), BadName> {
     if name.is_empty() || name.len() > bytes_max {
         return Err(BadName::Length { bytes: name.len(), most: bytes_max });

@@ -1,30 +1,30 @@
-//! Due instants of a schedule, and what becomes of each. (job, instant) is unique over all hosts.
+//! Due instants of a schedule, and the fate of each. (job, instant) is unique over all hosts.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::schedule::Due;
 
-/// A host that looks this late at an instant was busy, not away.
+/// A host that handles an instant up to this late was busy, not absent.
 pub const ON_TIME: SignedDuration = SignedDuration::from_mins(1);
 
-/// What becomes of an instant while a run of the job is open.
+/// How to treat an instant while a run of the job is open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Overlap {
     #[default]
     Skip,
-    /// The newest waits for the open run's end.
+    /// The newest instant waits for the end of the open run.
     BufferOne,
-    /// The open run is given up: what it had queued is left to the new one.
+    /// The open run is cancelled. The new run takes over its queued items.
     CancelOther,
-    /// It runs beside the other.
+    /// A second run starts beside the open one.
     Allow,
 }
 
-/// What becomes of instants that nobody acted on in time.
+/// How to treat instants that no host handled in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatchUp {
     None,
-    /// The newest of them runs, for all of them.
+    /// The newest of them runs, in place of all.
     Last,
     /// Each of the newest ones runs, up to this many.
     All(u32),
@@ -34,11 +34,12 @@ pub enum CatchUp {
 pub struct TickPolicy {
     pub overlap: Overlap,
     pub catch_up: CatchUp,
-    /// What is older is not caught up with.
+    /// Older instants are not caught up.
     pub catch_up_window: Option<SignedDuration>,
-    /// An instant that is this late does not run.
+    /// An instant later than this does not run.
     pub start_deadline: Option<SignedDuration>,
-    /// The job begins a stable share of this later than its schedule says, so that not all begin at once.
+    /// The job starts later than its schedule by a stable share of this, so that jobs do not all start at
+    /// once.
     pub jitter: SignedDuration,
 }
 
@@ -58,13 +59,13 @@ impl Default for TickPolicy {
 pub enum Fate {
     /// It started a run.
     Ran,
-    /// It starts one as soon as the open one has ended.
+    /// It starts a run as soon as the open one has ended.
     Buffered,
     /// A run of the job was still open.
     Overlap,
-    /// The host was away; a later instant ran in its place.
+    /// No host handled it in time; a later instant ran in its place.
     Coalesced,
-    /// The host was away, and nothing ran in its place.
+    /// No host handled it in time, and no run started in its place.
     Missed,
     /// It was later than its start deadline.
     Late,
@@ -89,16 +90,16 @@ impl Fate {
     }
 }
 
-/// How the job stands when its instants are decided.
+/// The state of a job when its instants are decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// A run of it has not ended.
+    /// The job has a run that has not ended.
     pub open: bool,
     pub paused: bool,
 }
 
 impl TickPolicy {
-    /// What becomes of each due instant, the newest first.
+    /// The fate of each due instant, newest first.
     pub fn fates(&self, due: &Due, standing: Standing, now: Timestamp) -> Vec<(Timestamp, Fate)> {
         let mut runs = 0_u32;
         let all = std::iter::once(&due.at).chain(&due.missed);
@@ -111,7 +112,7 @@ impl TickPolicy {
             .collect()
     }
 
-    /// `age` counts the instants after it, `runs` those of them that took its place.
+    /// `age` is the number of later due instants, `runs` the number of those that took its place.
     fn fate(&self, at: Timestamp, age: usize, runs: u32, standing: Standing, now: Timestamp) -> Fate {
         let late = now.duration_since(at);
         if standing.paused {
@@ -142,7 +143,7 @@ impl TickPolicy {
         }
     }
 
-    /// How much later than its schedule the job of this name begins: always the same.
+    /// How much later than its schedule this job starts. Always the same for one name.
     pub fn offset(&self, job: &str) -> SignedDuration {
         let share = crate::retry::share(job);
         let millis = self.jitter.as_millis().max(0) as f64 * share;

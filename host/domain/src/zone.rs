@@ -1,13 +1,13 @@
-//! Time zones by their IANA names. A name that depends on the machine, or that is no place's, is refused: all hosts of a
-//! store have to agree on what is due.
+//! Time zones by IANA name. A name that depends on the machine, or that denotes no place, is refused: all
+//! hosts of a store have to agree on due times.
 
 use jiff::tz::TimeZone;
 
 use crate::schedule::ScheduleError;
 
-/// Entries of zone databases that are no zones. `Etc/Unknown` stands for "no zone".
+/// Entries of zone databases that are not zones. `Etc/Unknown` means "no zone".
 const NO_ZONES: [&str; 4] = ["localtime", "posixrules", "factory", "etc/unknown"];
-/// The same zones by other rules for leap seconds.
+/// Prefixes of the same zones with other rules for leap seconds.
 const OTHER_RULES: [&str; 2] = ["posix/", "right/"];
 
 /// The zone of this name.
@@ -29,7 +29,7 @@ fn available() -> impl Iterator<Item = String> {
     names.filter(|name| is_name(name)).chain(["UTC".to_owned()])
 }
 
-/// A name that was probably meant: the same last part in another region, or a few letters away.
+/// The name that was probably meant: the same last part in another region, or a few letters different.
 pub fn nearest(name: &str) -> Option<String> {
     if name.is_empty() || name.len() > 64 {
         return None;
@@ -47,7 +47,7 @@ pub fn nearest(name: &str) -> Option<String> {
     (away <= 2 && away < wanted.len()).then_some(known)
 }
 
-/// Letters to insert, remove or replace.
+/// Edit distance: letters to insert, remove or replace.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

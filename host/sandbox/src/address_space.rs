@@ -1,14 +1,14 @@
-//! How much address space this process may have, and has left.
+//! The limit of this process's address space, and how much of it is left.
 
 use std::fs;
 
 use domain::limits::{KIB, MIB};
 use rustix::process::{Resource, getrlimit};
 
-/// What the rest of the process takes beside the pool: stacks of threads, caches, buffers, compiled plugins.
+/// Address space needed outside the pool: thread stacks, caches, buffers, compiled plugins.
 const REST_BYTES: u64 = 2_048 * MIB as u64;
 
-/// Why too little is left, if it is.
+/// A message if too little is left.
 pub fn lacking() -> Option<String> {
     let most = getrlimit(Resource::As).current?;
     let used = used()?;
@@ -19,7 +19,7 @@ pub fn lacking() -> Option<String> {
     })
 }
 
-/// The bound, in words for people.
+/// The limit as text.
 pub fn bound() -> String {
     let most = getrlimit(Resource::As).current;
     most.map_or("no bound (ulimit -v)".to_owned(), |bytes| format!("{} MiB (ulimit -v)", bytes / MIB as u64))
@@ -29,7 +29,7 @@ fn used() -> Option<u64> {
     size_in(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// The size of the address space that `/proc/self/status` tells.
+/// The size of the address space in the text of `/proc/self/status`.
 fn size_in(status: &str) -> Option<u64> {
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
     size.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(KIB as u64)

@@ -1,4 +1,4 @@
-//! One call of a plugin: a fresh `Store`, its limits, the call, and the end of the `Store`.
+//! One call of a plugin: create a `Store`, set its limits, make the call, drop the `Store`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,16 +17,17 @@ use crate::state::{Granted, Outside, State};
 use crate::trap::{self, CpuLimit};
 use crate::turns::{FREE, Turns};
 
-/// Where attempts run.
+/// Runs calls of plugins in a bounded number of slots.
 pub struct Room {
     engine: Engine,
     outside: Outside,
-    /// As many as the pool has room for: whoever comes later waits here, at no cost to its own time.
+    /// One permit per slot of the pool. Later calls wait here; the wait does not count against their wall
+    /// time.
     slots: Semaphore,
     turns: Turns,
 }
 
-/// What is called, and for whom.
+/// One call: the plugin to call, and the job and log source it is called for.
 pub struct Visit<'a> {
     pub plugin: &'a PluginPre<State>,
     pub limits: &'a Limits,
@@ -36,7 +37,7 @@ pub struct Visit<'a> {
 
 pub struct Ran<T> {
     pub result: Result<T, Failure>,
-    /// What the host could not do for the guest during the call.
+    /// A failure of the host during the call.
     pub host_failure: Option<ErrorInfo>,
     pub usage: Usage,
     pub log: String,
@@ -58,13 +59,13 @@ impl Room {
         visit: Visit<'_>,
         call: impl for<'a> FnOnce(&'a Plugin, &'a mut Store<State>) -> Called<'a, T> + Send,
     ) -> Ran<T> {
-        // Never closed, so there is always a slot in the end.
+        // The semaphore is never closed, so `acquire` always succeeds.
         let _slot = self.slots.acquire().await;
         let started = Instant::now();
         let wall_time = visit.limits.wall_time;
         let mut store = self.store(visit.limits, visit.granted, visit.speaker);
 
-        // Instantiating runs the guest's code too.
+        // Instantiation also runs guest code.
         let meter = store.data().meter.clone();
         let whole = async {
             let plugin = visit.plugin.instantiate_async(&mut store).await?;
@@ -98,7 +99,7 @@ impl Room {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
-        // Each tick the guest lets other tasks (and its own timeout) go ahead.
+        // At each tick the guest yields to other tasks, including its own timeout.
         let cpu_time = limits.cpu_time;
         let turns = self.turns.clone();
         store.set_epoch_deadline(1);
@@ -113,7 +114,7 @@ impl Room {
     }
 }
 
-/// Whoever has computed for a while goes on when it is its turn.
+/// Yields. A guest that has used more than `FREE` continues when it gets a fair-scheduling permit.
 async fn step_aside(turns: Turns, meter: CpuMeter) {
     tokio::task::yield_now().await;
     if meter.used() > FREE {

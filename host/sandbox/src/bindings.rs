@@ -1,4 +1,4 @@
-//! The contract in Rust, generated from `wit/`. Nothing of it leaves this crate.
+//! Rust bindings of the contract, generated from `wit/`. They are private to this crate.
 
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
@@ -36,12 +36,13 @@ pub use generated::wasi::keyvalue::store as keyvalue;
 pub use generated::wasi::logging::logging;
 pub use generated::{Plugin, PluginPre};
 
-/// All that a guest can be given; what a job is not granted is refused when its version is checked.
+/// A linker with everything that a guest can import. Missing grants are refused when a version is checked.
 pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    // What is ours, one by one: `Plugin::add_to_linker` would want WASI's parts from `State` as well.
+    // Our interfaces are added one by one: `Plugin::add_to_linker` would require `State` to implement WASI's
+    // interfaces too.
     macro_rules! add {
         ($($interface:ident),*) => { $(
             $interface::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;

@@ -1,4 +1,4 @@
-//! What came of attempts while two versions of a plugin run side by side.
+//! Results of attempts while two versions of a plugin run side by side.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ pub struct Canaries(Mutex<BTreeMap<(PluginName, Digest), Tried>>);
 
 impl Canaries {
     pub fn note(&self, version: &Version, report: &Report<Outcome>) {
-        // Nobody's fault, and often the host's own.
+        // Not the version's fault, and often the host's own.
         let left_out = |failure: &Failure| {
             matches!(
                 failure,

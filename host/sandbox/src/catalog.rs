@@ -1,5 +1,6 @@
-//! Which version of each plugin runs. A rescan reads the folder whole and goes by the bytes' digest;
-//! what it decides becomes visible by one pointer, and attempts that run keep what they started with.
+//! The active version of each plugin. A rescan reads the whole folder and identifies files by their digest.
+//! Its decisions become visible by swapping one pointer, and running attempts keep the version they started
+//! with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,31 +27,31 @@ pub use self::shelf::Chosen;
 use self::shelf::Shelf;
 pub use self::trial::Trial;
 
-/// What a rescan changed.
+/// The changes of one rescan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScanReport {
     pub activated: Vec<PluginVersion>,
-    /// On a share of the items, or waiting for approval.
+    /// Canaries, and versions that wait for approval.
     pub on_trial: Vec<PluginVersion>,
-    /// Newly so, or for another reason than before.
+    /// Rejected for the first time, or for a new reason.
     pub rejected: Vec<PluginVersion>,
     pub retired: Vec<PluginVersion>,
     pub unchanged: usize,
-    /// Something takes longer to compile: [`Catalog::loaded`] tells when to look again.
+    /// A compilation is still in progress: [`Catalog::loaded`] resolves when to scan again.
     pub loading: bool,
     pub trouble: Trouble,
 }
 
-/// What stood in the way of the last rescan, and belongs to no version.
+/// Problems of the last rescan that do not belong to a version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trouble {
-    /// Why the folder could not be read; then nothing has changed.
+    /// Why the folder could not be read. In this case nothing was changed.
     pub problem: Option<String>,
-    /// What an admin should change about the folder; nothing else depends on it.
+    /// Advice to the admin about the folder. It does not affect the scan.
     pub warning: Option<String>,
-    /// Files that were not even read.
+    /// Files that were not read.
     pub skipped: Vec<Skipped>,
-    /// Files that run although nobody trusted has signed them.
+    /// Active files without a trusted signature.
     pub unsigned: Vec<Skipped>,
 }
 
@@ -67,7 +68,7 @@ pub struct Catalog {
     history: History,
     shelf: ArcSwap<Shelf>,
     trouble: ArcSwap<Trouble>,
-    /// What was there at the last rescan. Held through a rescan: there is one at a time.
+    /// The result of the last rescan. Locked during a rescan, so rescans do not overlap.
     present: tokio::sync::Mutex<Present>,
     loaded: Arc<Notify>,
 }
@@ -95,7 +96,7 @@ impl Catalog {
         self.shelf.load().active.get(plugin).cloned()
     }
 
-    /// The version that an item goes to.
+    /// The version that an item is assigned to.
     pub fn choose(&self, job: &JobSpec, key: &str) -> Option<Chosen> {
         self.shelf.load().choose(&job.plugin, &job.name, key)
     }
@@ -115,7 +116,8 @@ impl Catalog {
         self.trouble.load_full()
     }
 
-    /// `patience` is for what is compiled: what takes longer is taken over by a later look. None waits for all.
+    /// `patience` bounds the wait for compilations; a longer one is taken over by a later rescan. `None`
+    /// waits for all.
     pub async fn rescan(
         &self,
         jobs: &[Arc<JobSpec>],
@@ -128,12 +130,12 @@ impl Catalog {
         report
     }
 
-    /// Resolves when something was compiled that a look had left to a later one.
+    /// Resolves when a compilation ended that a rescan did not wait for.
     pub async fn loaded(&self) {
         self.loaded.notified().await;
     }
 
-    /// Ends what is being compiled.
+    /// Cancels all compilations in progress.
     pub async fn stop_loading(&self) {
         self.present.lock().await.loads.clear();
     }
@@ -142,7 +144,8 @@ impl Catalog {
         self.shelf.load_full()
     }
 
-    /// Why a whole version may not run. The databases are asked once, before its first attempt.
+    /// Why a loaded version is rejected, if so. The databases check its statements once, before its first
+    /// attempt.
     async fn refusal(&self, version: &Version, jobs: &[Arc<JobSpec>]) -> Option<String> {
         let mut users = jobs.iter().filter(|job| job.plugin == version.plugin);
         if let Some(why) = users.find_map(|job| version.refused_by(job)) {
@@ -155,7 +158,7 @@ impl Catalog {
         }
     }
 
-    /// Only called under the lock of `present`.
+    /// Called only while `present` is locked.
     fn change_shelf(&self, change: impl FnOnce(&mut Shelf)) {
         let mut shelf = Shelf::clone(&self.shelf.load());
         change(&mut shelf);

@@ -1,5 +1,5 @@
-//! The clocks that guests read. They show the sandbox's clock, in whole milliseconds: a finer one helps
-//! nobody here but those who measure their neighbours.
+//! The clocks of guests. They show the sandbox's clock in whole milliseconds. A finer resolution would mainly
+//! help timing attacks on other guests.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,12 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 const RESOLUTION: Duration = Duration::from_millis(1);
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// What the monotonic clock shows when an attempt starts: one day. Its origin is arbitrary, but guests rely on what
-/// machines show: Go aborts on an instant of 0, and code that subtracts a timeout from the present must not underflow.
-/// The value is the same for each attempt, so it tells nothing and a replay sees the same.
+/// Value of the monotonic clock at the start of an attempt: one day. The origin is arbitrary, but guests
+/// expect the values of real machines: Go aborts on an instant of 0, and subtracting a timeout from the
+/// present must not underflow. The value is the same for each attempt, so it reveals nothing and a replay
+/// sees the same.
 const MONOTONIC_START_MILLIS: u64 = 24 * 60 * 60 * 1_000;
-/// Some languages hold an instant in 64 bits with a sign.
+/// Some languages store an instant in a signed 64-bit integer.
 const MONOTONIC_NANOS_MAX: u64 = i64::MAX as u64;
 
 pub struct GuestWallClock(pub Clock);
@@ -48,7 +49,7 @@ impl HostMonotonicClock for GuestMonotonicClock {
 
     fn now(&self) -> u64 {
         let millis = match &self.clock {
-            // The clock may be set back, an `Instant` cannot.
+            // The clock may be set back; an `Instant` cannot.
             Clock::Steady(_) => u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             shown => {
                 let passed = shown.now().as_millisecond().saturating_sub(self.origin.as_millisecond());

@@ -1,4 +1,4 @@
-//! From a file's bytes to a version that can run: compiled, checked against the contract, described.
+//! From a file's bytes to a callable version: compiled, checked against the contract, described.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ const CORE_MODULE_PREAMBLE: [u8; 8] = *b"\0asm\x01\0\0\0";
 const DESCRIBE_BYTES_MAX: usize = MIB;
 const VERSION_BYTES_MAX: usize = 128;
 
-/// Asked for each statement of a version before it runs: whether its database would take it.
+/// Checks each statement of a version before the version is used: whether its database accepts it.
 #[async_trait]
 pub trait StatementCheck: Send + Sync {
     async fn check(&self, statement: &Statement) -> Result<(), String>;
 }
 
-/// One version of a plugin, ready to run.
+/// One version of a plugin, ready to be called.
 pub struct Version {
     pub plugin: PluginName,
     pub digest: Digest,
@@ -51,7 +51,7 @@ pub struct Workshop {
     foundry: Foundry,
 }
 
-/// Imports that are granted by a name of their own.
+/// Imports with a grant of their own.
 const NAMED: [(&str, &str); 5] = [
     ("wasi:keyvalue/", "keyvalue"),
     ("tidemill:job/kv@", "keyvalue"),
@@ -67,7 +67,7 @@ impl Workshop {
         Workshop { config, room, linker, foundry }
     }
 
-    /// The version, or why it cannot be one.
+    /// The version, or why it was refused.
     pub async fn load(&self, file: PluginFile) -> Result<Version, Refusal> {
         check_preamble(&file.bytes)?;
         let (plugin, digest) = (file.plugin.clone(), file.digest);
@@ -88,7 +88,7 @@ impl Workshop {
         Ok(Version { plugin, digest, size_bytes, describe, pre, imports, config_schema })
     }
 
-    /// Asks the plugin what it is, with nothing granted.
+    /// Calls `describe` without any grant.
     async fn describe(&self, plugin: &PluginName, pre: &PluginPre<State>) -> Result<Describe, Refusal> {
         let limits = Limits {
             cpu_time: self.config.load.describe_time,
@@ -117,7 +117,7 @@ impl Workshop {
         })
     }
 
-    /// The limits of a job have no effect on `describe`, so they must not be named.
+    /// The limits of a job have no effect on `describe`, so the messages must not name them.
     fn why_no_description(&self, ErrorInfo { code, message }: &ErrorInfo) -> String {
         let time = self.config.load.describe_time;
         let limits = Limits::DEFAULT;
@@ -156,7 +156,7 @@ fn check_preamble(bytes: &[u8]) -> Result<(), String> {
     .to_owned())
 }
 
-/// Answers with the names of the imports.
+/// Returns the names of the imports.
 fn check_contract(component: &Component) -> Result<Vec<String>, String> {
     let (component_type, engine) = (component.component_type(), component.engine());
     contract::check_exports(component_type.exports(engine).map(|(name, _)| name))?;
@@ -174,7 +174,7 @@ impl Version {
         Asks { imports: self.imports.clone(), statements, topics, capabilities, config }
     }
 
-    /// Why this version may not run as `job`, and what to do about it.
+    /// Why this version cannot be used by `job`, and the remedy.
     pub fn refused_by(&self, job: &JobSpec) -> Option<String> {
         let name = &job.name;
         if let Some(why) = self.lacks_grant(job) {
@@ -225,7 +225,7 @@ impl Version {
         refused_config(self.config_schema.as_ref()?, self.describe.config.as_ref()?, config)
     }
 
-    /// Why a database would not take one of the statements.
+    /// Why a database refuses one of the statements.
     pub async fn refused_statement(&self, check: &dyn StatementCheck) -> Option<String> {
         for (name, statement) in &self.describe.statements {
             if let Err(why) = check.check(statement).await {
@@ -251,7 +251,7 @@ pub fn refused_config(
     Some(shown(&format!("{}: {error}", error.instance_path()), Limits::DEFAULT.text_bytes))
 }
 
-/// A config value is text; the schema may want to see what the text stands for.
+/// Converts a config value, which is text, to the type that the schema expects.
 fn typed(text: &str, schema: Option<&Value>) -> Value {
     let wants = |name: &str| match schema.and_then(|schema| schema.get("type")) {
         Some(Value::String(wanted)) => wanted == name,

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use crate::compile::{Bounds, Compiler};
 use crate::signature::Signatures;
 
-/// What a file may take to become a version: the keys of `[plugins]` that have these names.
+/// Limits of loading a version. The keys of `[plugins]` have the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadLimits {
     /// The largest component.
@@ -28,7 +28,7 @@ impl LoadLimits {
         describe_time: Duration::from_secs(1),
     };
 
-    /// The most that a configuration may ask for.
+    /// The highest values that a configuration may set.
     pub const CEILING: LoadLimits = LoadLimits {
         component_size: 256 * MIB,
         compile_time: Duration::from_secs(600),
@@ -36,12 +36,12 @@ impl LoadLimits {
         describe_time: Duration::from_secs(60),
     };
 
-    /// For the compiler's process.
+    /// The limits of the compiler's process.
     pub fn bounds(&self) -> Bounds {
         Bounds { time: self.compile_time, address_space_bytes: self.compile_memory }
     }
 
-    /// How long `describe` may take in all, on a machine that is busy with other work.
+    /// Wall time of `describe`, for a machine that is busy with other work.
     pub fn describe_wall_time(&self) -> Duration {
         self.describe_time.saturating_mul(5).max(Duration::from_secs(5))
     }
@@ -57,27 +57,27 @@ impl Default for LoadLimits {
     }
 }
 
-/// What the sandbox is told, checked.
+/// The sandbox's configuration, validated.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
     /// The folder whose `*.wasm` files are the plugins.
     pub plugins_dir: PathBuf,
-    /// Certificates that HTTPS trusts in place of the roots of browsers, if there are any.
+    /// Certificates that HTTPS trusts instead of the browsers' roots, if there are any.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// Who may sign plugins, and whether somebody has to.
+    /// The keys that may sign plugins, and whether a signature is required.
     pub signatures: Signatures,
-    /// What guests read as the time.
+    /// The clock that guests read.
     pub clock: Clock,
     pub compiler: Compiler,
-    /// Where compiled components are kept; without it each start compiles them anew.
+    /// Folder for compiled components. Without it, each start compiles them again.
     pub data_dir: Option<PathBuf>,
-    /// Components that are compiled at the same time: one that is hard to compile does not hold up the others.
+    /// Most concurrent compilations: a slow one does not delay the others.
     pub compiles_max: usize,
-    /// What a file may take to become a version.
+    /// Limits of loading a version.
     pub load: LoadLimits,
-    /// Attempts that are inside a guest at the same time; the others wait for a slot.
+    /// Most concurrent calls of guests. Other calls wait for a slot.
     pub attempts_max: u32,
-    /// Versions that [`crate::Sandbox::versions`] remembers.
+    /// Number of versions that [`crate::Sandbox::versions`] remembers.
     pub versions_max: usize,
 }
 

@@ -1,5 +1,5 @@
-//! What a component imports and exports, held against what this host has, by name. wasmtime would find
-//! the mismatch as well, but says it in terms of types.
+//! Compares a component's imports and exports with this host's interfaces, by name. wasmtime would find the
+//! mismatch too, but reports it as a mismatch of types.
 
 const HERE: &[(&str, &[&str], &str)] = &[
     ("tidemill:job", &OURS, "0.1.0"),
@@ -36,7 +36,7 @@ const SOCKETS: [&str; 7] =
 const EXPORT: &str = "tidemill:job/job";
 const EXPORT_VERSION: &str = "0.1.0";
 
-/// Extra exports are fine: several toolchains leave theirs.
+/// Additional exports are allowed, because several toolchains add their own.
 pub fn check_exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let mut other = None;
     for name in names {
@@ -77,7 +77,8 @@ fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('@').unwrap_or((name, ""))
 }
 
-/// Drafts must match to the letter; otherwise the leftmost number that is not 0 (or the minor) has to.
+/// Drafts have to match exactly. Otherwise the major version has to match, or the minor one if the major is
+/// 0.
 fn compatible(here: &str, wanted: &str) -> bool {
     match here.contains('-') || wanted.contains('-') {
         true => here == wanted,
@@ -85,7 +86,7 @@ fn compatible(here: &str, wanted: &str) -> bool {
     }
 }
 
-/// `0.1.x` for 0.1.0, `1.x` for 1.2.3, a draft as it is.
+/// `0.1.x` for 0.1.0, `1.x` for 1.2.3. Drafts are unchanged.
 fn series(version: &str) -> String {
     let mut parts = version.split('.');
     match (parts.next(), parts.next()) {

@@ -1,4 +1,5 @@
-//! WIT's types and the domain's. What comes from a guest is bounded here, with checked arithmetic only.
+//! Conversions between WIT's types and the domain's. Values from a guest are bounded here, with checked
+//! arithmetic only.
 
 use domain::item::Claimed;
 use domain::job::JobSpec;
@@ -42,14 +43,14 @@ pub fn item(job: &JobSpec, item: &Claimed) -> types::Item {
     }
 }
 
-/// What a discovery knows of its run.
+/// The context of a run that a discovery receives.
 #[derive(Serialize)]
 struct RunContext<'a> {
     run_id: String,
     job: &'a str,
     trigger: &'a str,
     scheduled_at_ms: Option<i64>,
-    /// The bytes that the run was started with.
+    /// The run's parameters, byte for byte.
     params: Option<&'a RawValue>,
     now_ms: i64,
 }
@@ -63,7 +64,7 @@ pub fn page_request(job: &JobSpec, request: &PageRequest) -> types::PageRequest 
         params: request.params.as_deref().and_then(|params| serde_json::from_str(params).ok()),
         now_ms: request.now.as_millisecond(),
     };
-    // Texts, numbers and JSON can always be written.
+    // Strings, numbers and JSON always serialize.
     let context = serde_json::to_string(&context).unwrap_or_default();
     types::PageRequest { cursor: request.cursor.clone(), limit: request.limit, context }
 }
@@ -151,7 +152,7 @@ fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
     Ok(Found { key, payload })
 }
 
-/// A guest's text for people: one line, bounded.
+/// A guest's text for people: escaped to one line and cut.
 pub fn shown(text: &str, bytes_max: usize) -> String {
     cut(&escape(&cut(text, bytes_max)), bytes_max)
 }

@@ -1,4 +1,5 @@
-//! What is decided of plugins' versions outside of the sandbox: which one runs, and which is on its way.
+//! Decisions about plugins' versions that are made outside of the sandbox: the stable version and the
+//! candidate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,75 +10,76 @@ use domain::plugin::PluginVersion;
 
 use crate::folder::PluginFile;
 
-/// All that is decided. Where nothing is, the folder decides.
+/// All decisions. For plugins without one, the folder decides.
 #[derive(Clone, Default)]
 pub struct Decided {
     pub plugins: BTreeMap<PluginName, Standing>,
     pub versions: Option<Arc<dyn Versions>>,
-    /// Several hosts go by this: what runs on one runs on all, also where the folder does not hold it.
+    /// The decisions are shared by several hosts: a version runs on all of them, even if a host's folder does
+    /// not have it.
     pub shared: bool,
 }
 
-/// What is decided of one plugin.
+/// The release state of one plugin.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Standing {
-    /// What runs; none if no version may.
+    /// The stable version. `None` if no version may run.
     pub stable: Option<Digest>,
-    /// A person decided for it, whatever comes.
+    /// A person chose this version; other versions are ignored.
     pub pinned: bool,
-    /// What runs, or is on trial, was uploaded: it does not depend on the folder.
+    /// The stable version or the candidate was uploaded. It does not depend on the folder.
     pub uploaded: bool,
     pub candidate: Option<Candidate>,
 }
 
-/// A version that is to take over, if all goes well.
+/// A version that replaces the stable one if its trial succeeds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     pub digest: Digest,
-    /// Of all items; none goes to a version that waits for approval.
+    /// Its share of all items. `None` for a version that waits for approval.
     pub share: Option<f64>,
 }
 
-/// Versions beside those in the folder, and who decides between them.
+/// Storage of versions, and the decisions on new versions.
 #[async_trait]
 pub trait Versions: Send + Sync {
-    /// Called for each version that is whole, before it is decided what becomes of it.
+    /// Called for each loaded version, before the decision on it.
     async fn keep(&self, file: &PluginFile);
 
     async fn kept(&self, plugin: &PluginName, digest: Digest) -> Result<PluginFile, String>;
 
-    /// What is to become of a version in the folder that could run, and is not what runs.
+    /// Decides on a loaded version in the folder that is not the stable one.
     async fn propose(&self, proposal: Proposal<'_>) -> Result<Answer, String>;
 }
 
-/// A version in the folder that is not what runs.
+/// A version in the folder that is not the stable one.
 pub struct Proposal<'a> {
     pub version: &'a PluginVersion,
-    /// What it asks for that the version before did not.
+    /// Its requests that the previous version did not have.
     pub wants: Vec<String>,
     pub arrival: Arrival,
 }
 
-/// Since when the folder holds a version.
+/// When a version appeared in the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     /// It was there when this host started, or when it was unpinned.
     AtStart,
-    /// It was put there since the last look.
+    /// It was added since the last scan.
     Fresh,
-    /// It was there at the last look.
+    /// It was there at the last scan.
     Old,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// It takes over.
+    /// It becomes the active version.
     Run,
-    /// A share of the items goes to it.
+    /// It becomes a canary with this share of the items.
     Try(f64),
-    /// Somebody has to approve of it.
+    /// It waits for approval.
     Wait,
-    /// It was replaced already, here or by another host.
+    /// It was already replaced, by this or another host.
     Leave,
     Refuse(String),
 }

@@ -1,4 +1,4 @@
-//! The one wasmtime engine of the process, and the thread that ticks its epoch.
+//! The process's only wasmtime engine, and the thread that increments its epoch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +14,30 @@ use crate::config::SandboxConfig;
 use crate::sandbox::SandboxError;
 use crate::state::State;
 
-/// How often a guest that computes is looked at.
+/// How often a computing guest is interrupted.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// What one component may be made of. Python guests have 14 core modules, QuickJS ones 2 memories.
+/// Limits on the parts of one component. Python guests have 14 core modules, QuickJS ones 2 memories.
 pub const CORE_INSTANCES_MAX: u32 = 64;
-/// Memories of one component, however many instances share them. The limiter adds up their sizes.
+/// Memories of one component, whatever the number of instances that share them. The limiter sums their sizes.
 pub const MEMORIES_MAX: u32 = 8;
 pub const TABLES_MAX: u32 = 16;
-/// Elements of one table; the largest guests seen have 7,700.
+/// Elements of one table. The largest guests seen have 7,700.
 const TABLE_ELEMENTS_MAX: usize = 20_000;
-/// Elements of all tables of an attempt.
+/// Elements of all tables of an attempt together.
 pub const TABLE_ELEMENTS_SUM_MAX: usize = 100_000;
 
-/// A host that has room for fewer calls at a time does not start.
+/// A host with space for fewer concurrent calls does not start.
 const CALLS_MIN: u32 = 4;
 
 const WASM_STACK_BYTES: usize = 512 * KIB;
-/// Host functions get what the guest's stack leaves of it.
+/// Includes the guest's stack; host functions use the rest.
 const ASYNC_STACK_BYTES: usize = 2 * MIB;
 
 pub struct Wasm {
     pub engine: Engine,
     pub linker: Arc<Linker<State>>,
-    /// Calls that the pool has room for.
+    /// Number of concurrent calls that the pool supports.
     pub calls_max: u32,
 }
 
@@ -50,8 +50,9 @@ impl Wasm {
     }
 }
 
-/// Memories of guests reserve address space, which some containers bound. Made on demand they would fail attempts, so a
-/// host that cannot have its whole pool takes the largest that leaves room for the rest of the process.
+/// The guests' memories reserve address space, which some containers limit. Allocation on demand would fail
+/// attempts. So a host that cannot reserve its whole pool uses the largest one that leaves space for the rest
+/// of the process.
 fn engine(calls_wanted: u32) -> Result<(Engine, u32), SandboxError> {
     let mut calls = calls_wanted.max(1);
     loop {
@@ -83,13 +84,13 @@ fn said(calls: u32, wanted: u32) -> u32 {
     calls
 }
 
-/// Makes code for the engine above, and runs none: it needs no pool.
+/// An engine that compiles for the engine above and runs nothing, so it needs no pool.
 pub fn for_compiler(functions: Arc<Functions>) -> wasmtime::Result<Engine> {
     Engine::new(base().enable_incremental_compilation(functions)?)
 }
 
-/// Threads, GC, exceptions, stack switching, the async ABI and the text format are not even compiled in:
-/// see the features of `wasmtime` in the workspace's Cargo.toml.
+/// Threads, GC, exceptions, stack switching, the async ABI and the text format are not compiled in: see the
+/// features of `wasmtime` in the workspace's Cargo.toml.
 fn base() -> Config {
     let mut config = Config::new();
     config
@@ -97,8 +98,8 @@ fn base() -> Config {
         .epoch_interruption(true)
         .concurrency_support(false)
         .wasm_memory64(false)
-        // What wasmtime makes to connect two components copies from one memory to another. `scan` bounds how many
-        // memories a guest's own modules may have.
+        // The adapter that wasmtime generates between two components copies from one memory to another.
+        // `scan` limits the number of memories of a guest's own modules.
         .wasm_multi_memory(true)
         .wasm_relaxed_simd(false)
         .wasm_custom_page_sizes(false)
@@ -113,7 +114,8 @@ fn base() -> Config {
 fn pool(attempts_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(attempts_max)
-        // A small pool has room for one component of the largest kind, which could never start otherwise.
+        // A small pool still has to hold one component of the largest kind, which could never start
+        // otherwise.
         .total_core_instances(attempts_max.saturating_mul(8).max(CORE_INSTANCES_MAX))
         .total_memories(attempts_max.saturating_mul(2).max(MEMORIES_MAX))
         .total_tables(attempts_max.saturating_mul(2).max(TABLES_MAX))
@@ -123,7 +125,7 @@ fn pool(attempts_max: u32) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
-        // wasmtime's default is 1 of each.
+        // wasmtime's default is 1 for each.
         .max_memories_per_module(MEMORIES_MAX)
         .max_tables_per_module(TABLES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
@@ -133,7 +135,7 @@ fn pool(attempts_max: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// An OS thread, because a guest that computes would starve a task of the runtime. It ends with the engine.
+/// An OS thread, because a computing guest would starve a task of the runtime. It ends with the engine.
 fn tick(engine: &Engine) -> Result<(), SandboxError> {
     let weak = engine.weak();
     let ticker = move || {

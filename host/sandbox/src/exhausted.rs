@@ -1,4 +1,5 @@
-//! Errors that say that this machine has none left of something. Whatever a guest was doing then is not its fault.
+//! Errors that mean that this machine has run out of a resource. A resulting failure of a guest is not its
+//! fault.
 
 use std::error::Error;
 use std::io;
@@ -7,7 +8,7 @@ use domain::outcome::{ErrorInfo, HOST_RESOURCES};
 use rustix::io::Errno;
 use wasmtime::OutOfMemory;
 
-/// What is used up, and what to do about it.
+/// The exhausted resource, and the remedy.
 fn lacking(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::NOMEM => {
@@ -24,7 +25,8 @@ fn lacking(errno: Errno) -> Option<&'static str> {
     })
 }
 
-/// The failure of the host that one of these errors, each the cause of the one before, speaks of.
+/// The host failure for the first of these errors that means exhaustion. Each error is the cause of the one
+/// before.
 pub fn of<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> Option<ErrorInfo> {
     let known = |cause: &'a (dyn Error + 'static)| {
         if cause.is::<OutOfMemory>() {

@@ -1,5 +1,5 @@
-//! The plugins folder as bytes. Anyone who may write into it may run a plugin, so nothing outside of it
-//! is read, and what is hashed is what is compiled.
+//! Reads the plugins folder. Write access to the folder is permission to run plugins, so no file outside of
+//! it is read. The bytes that are hashed are the bytes that are compiled.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,13 +13,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-/// Four lines.
+/// A signature file has four lines.
 const SIGNATURE_BYTES_MAX: usize = 4 << 10;
 const HASH_BLOCK_BYTES: usize = 64 << 10;
-/// Tries to open a file while folders on its way are being moved.
+/// Attempts to open a file while folders on its path are being moved.
 const TRIES_MAX: u32 = 16;
 
-/// The folder as it was when it was opened, wherever its path leads by now.
+/// The folder as opened; a later change of its path has no effect.
 pub struct Folder {
     handle: OwnedFd,
 }
@@ -29,7 +29,7 @@ pub struct PluginFile {
     pub plugin: PluginName,
     pub digest: Digest,
     pub bytes: Vec<u8>,
-    /// The text of the file beside it, if there is one.
+    /// The text of the signature file, if there is one.
     pub signature: Option<String>,
 }
 
@@ -40,10 +40,10 @@ impl PluginFile {
     }
 }
 
-/// What a file is read as.
+/// The content of a file.
 pub enum Content {
     Whole(PluginFile),
-    /// Known by its digest only.
+    /// Only the digest was computed.
     TooLarge {
         digest: Digest,
         size_bytes: u64,
@@ -52,7 +52,7 @@ pub enum Content {
 
 pub struct Listing {
     pub plugins: Vec<PluginName>,
-    /// Files whose name is not a plugin's, and why.
+    /// Files whose name is not a valid plugin name, and why.
     pub misnamed: Vec<(String, String)>,
 }
 
@@ -62,7 +62,7 @@ impl Folder {
         Ok(Folder { handle: open(dir, flags, Mode::empty())? })
     }
 
-    /// Its `*.wasm` files, in the order of their names. Hidden files are somebody's drafts.
+    /// The `*.wasm` files, sorted by name. Hidden files are treated as drafts and skipped.
     pub fn list(&self) -> io::Result<Listing> {
         let mut listing = Listing { plugins: Vec::new(), misnamed: Vec::new() };
         for entry in Dir::read_from(&self.handle)? {
@@ -80,15 +80,15 @@ impl Folder {
         Ok(listing)
     }
 
-    /// Whether everyone on this machine may put a plugin there. A mounted volume often has such a mode,
-    /// and nobody can write to it.
+    /// Whether every user of this machine may add a plugin. A mounted read-only volume often has such a mode,
+    /// but cannot be written.
     pub fn is_open_to_all(&self) -> io::Result<bool> {
         let may_write = Mode::from_raw_mode(fstat(&self.handle)?.st_mode).contains(Mode::WOTH);
         Ok(may_write && !fstatvfs(&self.handle)?.f_flag.contains(StatVfsMountFlags::RDONLY))
     }
 
-    /// Reads the file once, whole. It is looked at after it was opened, so nothing can be put in its place in between.
-    /// What is larger than `bytes_max` is only hashed, and not even that above `hashed_max`.
+    /// Reads the whole file once. Its metadata is read after opening, so the file cannot be replaced in
+    /// between. A file larger than `bytes_max` is only hashed, and above `hashed_max` not even that.
     pub fn read(&self, plugin: &PluginName, bytes_max: usize, hashed_max: usize) -> Result<Content, String> {
         let (file, size_bytes) = self.regular(&format!("{plugin}.wasm"))?;
         if size_bytes > hashed_max as u64 {
@@ -104,14 +104,14 @@ impl Folder {
         Ok(Content::Whole(PluginFile::of(plugin.clone(), bytes, self.signature(plugin))))
     }
 
-    /// One that cannot be read is as good as none.
+    /// A signature that cannot be read counts as missing.
     fn signature(&self, plugin: &PluginName) -> Option<String> {
         let (file, _) = self.regular(&format!("{plugin}.wasm.minisig")).ok()?;
         let bytes = whole(file, SIGNATURE_BYTES_MAX).ok()?;
         String::from_utf8(bytes).ok()
     }
 
-    /// A file and its size.
+    /// Opens a regular file and returns it with its size.
     fn regular(&self, file: &str) -> Result<(File, u64), String> {
         let file = self.open_beneath(file).map_err(unopened)?;
         let about = fstat(&file).map_err(|e| unreadable(e.into()))?;
@@ -121,7 +121,8 @@ impl Folder {
         Ok((File::from(file), u64::try_from(about.st_size).unwrap_or(0)))
     }
 
-    /// Follows links, as long as none of them leaves the folder. Not blocking: a pipe would wait for its other end.
+    /// Follows links that stay inside the folder. Does not block: opening a pipe would wait for its other
+    /// end.
     fn open_beneath(&self, file: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -129,7 +130,7 @@ impl Folder {
         loop {
             tried += 1;
             match openat2(&self.handle, file, flags, Mode::empty(), within) {
-                // The kernel could not tell whether a link that goes up stays inside, because folders moved meanwhile.
+                // The kernel could not verify a link with `..`, because folders were moved at the same time.
                 Err(Errno::AGAIN | Errno::INTR) if tried < TRIES_MAX => {}
                 opened => return opened,
             }
@@ -137,7 +138,7 @@ impl Folder {
     }
 }
 
-/// All bytes of a file that may grow while it is read.
+/// All bytes of a file, which may grow while it is read.
 fn whole(file: File, bytes_max: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(bytes_max).unwrap_or(u64::MAX);
@@ -148,7 +149,7 @@ fn whole(file: File, bytes_max: usize) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The digest of a file that is not kept in memory, and its size.
+/// Digest and size of a file that is not kept in memory.
 fn hashed(mut file: impl Read) -> io::Result<(Digest, u64)> {
     let (mut hash, mut size_bytes) = (Sha256::new(), 0);
     let mut block = vec![0; HASH_BLOCK_BYTES];

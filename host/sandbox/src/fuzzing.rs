@@ -1,4 +1,4 @@
-//! A way in for `cargo xtask fuzz`: what guests can hand over, without a guest. Nothing else may use it.
+//! Entry point for `cargo xtask fuzz`: calls host functions without a guest. No other code may use it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use crate::log::Speaker;
 use crate::sandbox::SandboxError;
 use crate::state::{Fence, Granted, Outside, State};
 
-/// Texts are as long as that: beyond the limits of keys, codes and labels.
+/// Longest text: above the limits of keys, codes and labels.
 const TEXT_MAX: usize = 700;
-/// What is special to somebody.
+/// Characters with a special meaning in some format.
 const CHARACTERS: [char; 16] = [
     'a',
     '0',
@@ -50,13 +50,13 @@ const CHARACTERS: [char; 16] = [
     ' ',
 ];
 
-/// Whether a schema takes a job's config.
+/// Whether a schema accepts a job's config.
 pub fn config(schema: &serde_json::Value, config: &BTreeMap<String, String>) -> Option<String> {
     let validator = jsonschema::validator_for(schema).ok()?;
     refused_config(&validator, schema, config)
 }
 
-/// An attempt that has no guest.
+/// An attempt without a guest.
 pub struct Attempt(State);
 
 impl Attempt {
@@ -73,7 +73,7 @@ impl Attempt {
         Ok(Attempt(State::new(Some(granted), &limits, &outside, Speaker::default())))
     }
 
-    /// Calls host functions with values that are drawn from these bytes, until there are no more.
+    /// Calls host functions with values derived from these bytes, until the bytes are used up.
     pub async fn call(&mut self, bytes: &[u8]) {
         let mut draw = Draw(bytes);
         while !draw.0.is_empty() {
@@ -137,7 +137,7 @@ async fn bucket(state: &mut State, draw: &mut Draw<'_>) {
     drop(crate::bindings::keyvalue::HostBucket::drop(state, bucket()).await);
 }
 
-/// Values out of bytes; when there are none left, zeros.
+/// Derives values from bytes. Returns zeros when the bytes are used up.
 struct Draw<'a>(&'a [u8]);
 
 impl Draw<'_> {
@@ -147,7 +147,7 @@ impl Draw<'_> {
         *first
     }
 
-    /// Often one of those at an end.
+    /// Often an extreme value.
     fn number(&mut self) -> u64 {
         let bits = (0..8).fold(0_u64, |bits, _| bits << 8 | u64::from(self.byte()));
         match self.byte() % 8 {

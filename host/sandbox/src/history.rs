@@ -1,4 +1,4 @@
-//! What became of the versions that this process has seen, those that changed last first.
+//! States of the versions that this process has seen, most recently changed first.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ impl History {
         self.list().iter().cloned().collect()
     }
 
-    /// Notes a version's state; answers with it if it is new.
+    /// Records a version's state. Returns the version if the state is new.
     pub fn record(&self, plugin: &PluginName, facts: &Facts, state: VersionState) -> Option<PluginVersion> {
         let mut history = self.list();
         let same = |version: &PluginVersion| version.plugin == *plugin && version.digest == facts.digest;
@@ -44,7 +44,7 @@ impl History {
         Some(version)
     }
 
-    /// How it is told of, as if it were seen now for the first time.
+    /// The version in this state, as if it were seen now for the first time.
     pub fn version(&self, plugin: &PluginName, facts: &Facts, state: VersionState) -> PluginVersion {
         PluginVersion {
             plugin: plugin.clone(),
@@ -69,11 +69,11 @@ impl History {
     }
 }
 
-/// What is known of a version, whether it can run or not.
+/// The known facts of a version, callable or not.
 pub struct Facts<'a> {
     pub digest: Digest,
     pub size_bytes: u64,
-    /// Its version and its summary.
+    /// Its version and its summary, as reported by `describe`.
     pub said: (&'a str, &'a str),
     pub asks: Option<Asks>,
 }

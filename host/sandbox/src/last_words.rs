@@ -1,33 +1,34 @@
-//! What a guest wrote to stderr before it trapped, and which part of it is the cause.
+//! A guest's stderr output before a trap, and the part of it that states the cause.
 
 use std::collections::VecDeque;
 
-/// The newest lines are kept: tracebacks end with their cause.
+/// The newest lines are kept, because tracebacks end with their cause.
 const TAIL_LINES: usize = 16;
-/// The lines from where a report begins are kept besides: stack traces of Go and JavaScript begin with their cause.
+/// Lines kept from the start of a report, because stack traces of Go and JavaScript begin with their cause.
 const REPORT_LINES: usize = 8;
-/// Lines that are shown of output that is no known report.
+/// Lines shown of output that is not a known report.
 const SHOWN_LINES: usize = 3;
-/// How componentize-py ends an uncaught exception. Its traceback stands above.
+/// How componentize-py ends after an uncaught exception. The traceback precedes it.
 const PYTHON_PANIC: &str = "Python function threw an unexpected exception";
-/// How StarlingMonkey ends an uncaught exception, which is no failure of the contract. Its text follows, and a stack.
+/// How StarlingMonkey reports an uncaught exception that is not a failure of the contract. Its text and a
+/// stack follow.
 const THROWN: &str = "invalid variant tag value `undefined` (received `";
 const THROWN_ENDS: &str = "`) specified for `Failure`";
-/// An object without a text of its own.
+/// The text of an object without a string form.
 const NO_TEXT: &str = "[object Object]";
-/// What StarlingMonkey writes below each error, and last.
+/// What StarlingMonkey writes after each error, and as its last line.
 const JAVASCRIPT_STACK: &str = "Stack:";
 const JAVASCRIPT_ABORT: &str = "Redirecting call to abort()";
-/// What Go writes below a panic's message.
+/// What Go writes after a panic's message.
 const GO_STACK: [&str; 3] = ["goroutine ", "[signal ", "runtime stack:"];
-/// How the runtime of QuickJS shows an exception.
+/// How the runtime of QuickJS formats an exception.
 const QUICKJS_MESSAGE: &str = "Exception { message: Some(\"";
 const QUICKJS_STACK: &str = "stack: Some(\"";
-/// What Rust writes below a panic's message.
+/// What Rust writes after a panic's message.
 const RUST_NOTE: &str = "note: run with `RUST_BACKTRACE";
 const TRACEBACK: &str = "Traceback (most recent call last)";
 
-/// Lines are escaped and bounded by their writer.
+/// The last lines of stderr. The caller escapes and bounds them.
 #[derive(Default)]
 pub struct LastWords {
     tail: VecDeque<String>,
@@ -61,14 +62,14 @@ impl LastWords {
         }
     }
 
-    /// The last lines as one text, for a trap whose cause is not known.
+    /// The last lines as one text, for a trap without a known cause.
     pub fn tail(&self) -> Option<String> {
         let skipped = self.tail.len().saturating_sub(SHOWN_LINES);
         let lines: Vec<&str> = self.tail.iter().skip(skipped).map(String::as_str).collect();
         if lines.is_empty() { None } else { Some(lines.join(" | ")) }
     }
 
-    /// Rust writes the place, and below it the message, which may have several lines.
+    /// Rust writes the location, followed by the message, which may have several lines.
     fn below_rust_panic(&self) -> Option<String> {
         let (place, below) = self.report.split_first()?;
         let message = one_text(below.iter(), |line| line.starts_with(RUST_NOTE));
@@ -85,7 +86,7 @@ impl LastWords {
         one_text(self.report.iter(), is_stack)
     }
 
-    /// What JavaScript threw. Of what has no text, all that StarlingMonkey says.
+    /// The value that JavaScript threw. If it has no text, the whole message of StarlingMonkey.
     fn thrown(&self) -> String {
         let whole = self.report_until(|line| line == JAVASCRIPT_STACK);
         let thrown = whole.strip_prefix(THROWN).and_then(|rest| rest.strip_suffix(THROWN_ENDS));
@@ -95,14 +96,15 @@ impl LastWords {
         }
     }
 
-    /// The line above the stack with which StarlingMonkey aborted.
+    /// The line before the stack with which StarlingMonkey aborted.
     fn above_javascript_stack(&self) -> Option<String> {
         let aborts = self.tail.iter().rposition(|line| line.starts_with(JAVASCRIPT_ABORT))?;
         let stack = self.tail.iter().take(aborts).rposition(|line| line == JAVASCRIPT_STACK)?;
         self.tail.get(stack.checked_sub(1)?).cloned()
     }
 
-    /// The exception above componentize-py's own panic: the lines without indentation, and the place above them.
+    /// The exception before componentize-py's own panic: the lines without indentation, and the location
+    /// before them.
     fn python(&self) -> Option<String> {
         let panic = self.tail.iter().rposition(|line| is_rust_panic(line))?;
         let above: Vec<&str> = self.tail.iter().take(panic).map(String::as_str).collect();
@@ -116,19 +118,19 @@ impl LastWords {
         }
     }
 
-    /// `TypeError: …` of JavaScript, `RuntimeError: …` of anything else.
+    /// `TypeError: …` of JavaScript, `RuntimeError: …` of other languages.
     fn error_line(&self) -> Option<String> {
         let names_error = |line: &&String| line.contains("Error: ") || line.contains("Exception: ");
         self.tail.iter().rev().find(names_error).cloned()
     }
 }
 
-/// Lines up to the first that is not part of the message.
+/// Joins the lines up to the first that is not part of the message.
 fn one_text<'a>(lines: impl Iterator<Item = &'a String>, is_stack: impl Fn(&str) -> bool) -> String {
     lines.map(|line| line.trim()).take_while(|line| !is_stack(line)).collect::<Vec<_>>().join(" ")
 }
 
-/// The message of an exception, and the innermost place of its stack.
+/// The message of an exception, and the innermost location of its stack.
 fn quickjs(panic: &str) -> Option<String> {
     let (_, text) = panic.split_once(QUICKJS_MESSAGE)?;
     let message = unescaped(text)?.lines().map(str::trim).collect::<Vec<_>>().join(" ");
@@ -139,7 +141,7 @@ fn quickjs(panic: &str) -> Option<String> {
     }
 }
 
-/// The text of Rust's `{:?}`, up to its closing quote.
+/// Parses the text of Rust's `{:?}`, up to its closing quote.
 fn unescaped(text: &str) -> Option<String> {
     let mut plain = String::new();
     let mut chars = text.chars();
@@ -165,7 +167,7 @@ fn is_go_panic(line: &str) -> bool {
     line.starts_with("panic: ") || line.starts_with("fatal error: ")
 }
 
-/// Rust, Go, JavaScript, and `assert` of C.
+/// Reports of Rust, Go and JavaScript, and of C's `assert`.
 fn begins_report(line: &str) -> bool {
     is_rust_panic(line)
         || is_go_panic(line)

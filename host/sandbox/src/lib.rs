@@ -1,8 +1,8 @@
-//! Runs plugins. The only crate that names wasmtime, and the border between WIT and the domain's words.
+//! Runs plugins. This is the only crate that uses wasmtime, and it translates between WIT and the domain's
+//! types.
 //!
-//! Its invariant: whatever a guest does is the end of its own attempt and of nothing else. Every attempt
-//! gets a fresh `Store` that is dropped at its end, and everything that a guest hands over is bounded
-//! before it is kept.
+//! Invariant: a guest can end its own attempt, and affects nothing else. Every attempt gets a new `Store`
+//! that is dropped at its end. Every value from a guest is bounded before it is stored.
 
 mod config;
 mod engine;

@@ -4,16 +4,16 @@ use wasmtime::ResourceLimiter;
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_SUM_MAX, TABLES_MAX};
 use crate::exhausted;
 
-/// Bounds the sum over all memories of an attempt: wasmtime's own limits count each memory alone.
+/// Limits the sum of all memories of an attempt. wasmtime's own limits apply to each memory separately.
 pub struct Limiter {
     memory_bytes_max: usize,
     memory_bytes: usize,
-    /// What the last granted growth added, in case it fails after all.
+    /// Size of the last granted growth, in case it fails after all.
     grown_bytes: usize,
     memory_bytes_high: usize,
     table_elements: usize,
     refused: bool,
-    /// The machine did not give what the limit allows.
+    /// Set if the machine could not provide memory within the limit.
     host_failure: Option<ErrorInfo>,
 }
 
@@ -30,17 +30,17 @@ impl Limiter {
         }
     }
 
-    /// The most memory that the attempt held.
+    /// The highest memory use of the attempt.
     pub fn memory_bytes_high(&self) -> u64 {
         self.memory_bytes_high as u64
     }
 
-    /// Whether the guest was refused memory: what it did next (most abort) is a consequence.
+    /// Whether the guest was refused memory. Its later behaviour (most abort) is a consequence.
     pub fn refused(&self) -> bool {
         self.refused
     }
 
-    /// Why the machine did not give what the limit allows, if it did not.
+    /// Why the machine could not provide memory within the limit, if so.
     pub fn host_failure(&self) -> Option<&ErrorInfo> {
         self.host_failure.as_ref()
     }

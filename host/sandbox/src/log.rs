@@ -1,4 +1,4 @@
-//! What a guest says, kept within its limits and made harmless: one entry is one line, whatever is in it.
+//! A guest's log, within its limits and made safe: each entry is one line, whatever it contains.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ impl Level {
     }
 }
 
-/// Whom the lines are from, for the host's own log.
+/// The source of log lines, for the host's own log.
 #[derive(Debug, Clone, Default)]
 pub struct Speaker {
     pub job: String,
@@ -44,7 +44,7 @@ pub struct Log {
     text: String,
     lines: usize,
     dropped: usize,
-    /// What explains a trap; kept even when the log is full.
+    /// The last lines of stderr, which explain a trap. Kept even when the log is full.
     last_words: LastWords,
 }
 
@@ -67,7 +67,7 @@ impl Log {
             self.dropped += 1;
             return;
         }
-        // Cut first: escaping a line of megabytes would be the host's work.
+        // Cut first, to avoid escaping a line of megabytes.
         let raw = match context {
             "" => cut(message, self.line_bytes_max),
             _ => cut(
@@ -92,7 +92,7 @@ impl Log {
         let level = match stream {
             Stream::Stdout => Level::Info,
             Stream::Stderr => {
-                // Tabs stay: they set the frames of a stack apart.
+                // Tabs are kept: they mark the frames of a stack.
                 self.last_words.push(escape_lines(&cut(line, 1_024)).into_owned());
                 Level::Warn
             }
@@ -100,12 +100,12 @@ impl Log {
         self.push(level, stream.as_str(), line);
     }
 
-    /// What the guest wrote to stderr last.
+    /// The last lines that the guest wrote to stderr.
     pub fn last_words(&self) -> &LastWords {
         &self.last_words
     }
 
-    /// All that was kept. The log is empty afterwards.
+    /// Takes all kept lines. The log is empty afterwards.
     pub fn take(&mut self) -> String {
         let mut text = std::mem::take(&mut self.text);
         if self.dropped > 0 {

@@ -1,5 +1,6 @@
-//! How long a guest computed: the time inside the polls of its call. Waiting for a host call is between
-//! the polls and costs nothing. (Counting epoch ticks instead would bill a tick for every short wait.)
+//! Measures a guest's CPU time: the time inside the polls of its call. Waiting for a host call happens
+//! between polls and is not counted. (Counting epoch ticks instead would charge a whole tick for every short
+//! wait.)
 
 use std::any::Any;
 use std::future::Future;
@@ -18,7 +19,7 @@ pub struct CpuMeter(Arc<Mutex<Reading>>);
 struct Reading {
     used: Duration,
     running_since: Option<Instant>,
-    /// Given back whenever the call waits.
+    /// Released whenever the call waits.
     turn: Option<Turn>,
 }
 
@@ -47,7 +48,7 @@ impl CpuMeter {
     }
 }
 
-/// A call that is measured, and whose panic in a host function is an error of this call only.
+/// A measured call. A panic in a host function becomes an error of this call only.
 pub struct Metered<F> {
     call: Pin<Box<F>>,
     meter: CpuMeter,

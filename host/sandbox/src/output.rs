@@ -1,5 +1,5 @@
-//! A guest's stdout and stderr, which end in its log. Beyond the limits bytes are dropped, never refused:
-//! a program that cannot write its panic would die of something else.
+//! A guest's stdout and stderr, which are written to its log. Beyond the limits bytes are dropped without an
+//! error: a program that cannot write its panic message would fail with a misleading error.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,9 +10,9 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::log::{Log, Stream};
 
-/// What a guest may write at once; wasi-libc splits what is longer.
+/// Most bytes of one write. wasi-libc splits longer ones.
 const WRITE_BYTES: usize = 64 << 10;
-/// A line that is not finished by then is one.
+/// A longer line is split here.
 const LINE_BYTES: usize = 8 << 10;
 
 pub type SharedLog = Arc<Mutex<Log>>;
@@ -29,7 +29,7 @@ impl GuestOutput {
         GuestOutput { stream, log, unfinished: Arc::default() }
     }
 
-    /// Hands the last line over, if it lacks its end.
+    /// Writes the last line to the log if it has no line end.
     pub fn finish(&self) {
         let rest = std::mem::take(&mut *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
         if !rest.is_empty() {
@@ -68,7 +68,7 @@ impl StdoutStream for GuestOutput {
         Box::new(self.clone())
     }
 
-    /// Only WASI 0.3 asks for this one, and it is not linked.
+    /// Used only by WASI 0.3, which is not linked.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(tokio::io::empty())
     }

@@ -1,4 +1,4 @@
-//! The sandbox as the engine sees it: a `Runner`.
+//! The sandbox's interface for the engine: a `Runner`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,10 +28,10 @@ use crate::http::Clients;
 use crate::log::Speaker;
 use crate::state::{Fence, Granted, Outside};
 
-/// When to ask again for a plugin that has no version to run.
+/// Delay before the next attempt if a plugin has no active version.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
 
-/// Nearly all plugins are compiled sooner, and taken over by the look that found them.
+/// Nearly all plugins compile faster, and are activated by the scan that found them.
 const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Needs no plugins folder yet: [`Sandbox::rescan`] says what is wrong with it.
+    /// The plugins folder may be missing: [`Sandbox::rescan`] reports its problems.
     pub fn new(
         config: SandboxConfig,
         statements: Option<Arc<dyn StatementCheck>>,
@@ -71,68 +71,68 @@ impl Sandbox {
         Ok(Arc::new(Sandbox { room, catalog, canaries: Canaries::default(), calls_max }))
     }
 
-    /// Takes over what is in the plugins folder now, checked against these jobs.
+    /// Loads the plugins folder's current files, checked against these jobs.
     pub async fn rescan(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
         self.catalog.rescan(jobs, decided, None).await
     }
 
-    /// The same, but what takes long to compile holds up nothing else: the report says that it is loading.
+    /// The same, without waiting for slow compilations: the report says that loading is in progress.
     pub async fn look(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
         self.catalog.rescan(jobs, decided, Some(LOAD_PATIENCE)).await
     }
 
-    /// Resolves when another look takes over what was loading.
+    /// Resolves when another scan can take over a finished load.
     pub async fn loaded(&self) {
         self.catalog.loaded().await;
     }
 
-    /// Leaves no compiler behind.
+    /// Cancels running compilations, so that no compiler process remains.
     pub async fn stop_loading(&self) {
         self.catalog.stop_loading().await;
     }
 
-    /// All that are known, those that changed last first.
+    /// All known versions, most recently changed first.
     pub fn versions(&self) -> Vec<PluginVersion> {
         self.catalog.versions()
     }
 
-    /// What is wrong with the plugins folder, as of the last rescan.
+    /// Problems of the plugins folder, as of the last rescan.
     pub fn trouble(&self) -> Arc<Trouble> {
         self.catalog.trouble()
     }
 
-    /// What came of attempts on versions that ran side by side, since this was asked before.
+    /// Results of attempts while two versions ran side by side, since the last call.
     pub fn take_tried(&self) -> BTreeMap<(PluginName, Digest), Tried> {
         self.canaries.take()
     }
 
-    /// How memory for attempts is had.
+    /// The name of the memory allocation strategy.
     pub fn allocator(&self) -> &'static str {
         "pooling"
     }
 
-    /// Calls of plugins that this host has address space for: as many as it was told, or fewer.
+    /// Concurrent calls that this host has address space for: the configured number or fewer.
     pub fn calls_max(&self) -> u32 {
         self.calls_max
     }
 
-    /// The version that runs now, to try another one beside it.
+    /// The active version, for a comparison with another one.
     pub fn running(&self, plugin: &PluginName) -> Option<Trial> {
         self.catalog.active(plugin).map(Trial::of)
     }
 
-    /// Loads a version apart from those that run, checked as if it were to run as these jobs: the reason if it may not.
-    /// Nothing knows of it but who holds it.
+    /// Loads a version separately, with the same checks as for these jobs, or returns the reason for a
+    /// refusal. The version is not registered anywhere; dropping it unloads it.
     pub async fn try_out(&self, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Result<Trial, String> {
         self.catalog.try_out(file, jobs).await
     }
 
-    /// The largest file that may be a plugin.
+    /// The largest accepted plugin file.
     pub fn component_bytes_max(&self) -> usize {
         self.catalog.component_bytes_max()
     }
 
-    /// One attempt on this version, whatever runs.
+    /// One attempt on this version, whichever version is active.
     pub async fn replay(&self, trial: &Trial, call: Call<Claimed>) -> Report<Outcome> {
         let subject = format!("replay of {}", call.input.key);
         self.process_on(trial.version(), subject, call).await
@@ -170,7 +170,7 @@ impl Sandbox {
     fn not_ready<T>(&self, job: &JobSpec) -> Report<T> {
         let error = ErrorInfo::new("plugin-not-ready", self.catalog.why_blocked(&job.plugin));
         Report {
-            // Nothing that the guest did: neither counted nor bounded.
+            // The guest was not called, so this is neither counted nor limited.
             result: Err(Failure::Postponed { retry_after: NOT_READY_RETRY, error }),
             digest: None,
             usage: Usage::default(),
@@ -221,7 +221,7 @@ impl Runner for Sandbox {
 
 fn report<W, T>(version: &Version, ran: Ran<W>, convert: impl FnOnce(W) -> Result<T, Failure>) -> Report<T> {
     let result = match (ran.result.and_then(convert), ran.host_failure) {
-        // What the guest makes of a failure of its host is not its fault.
+        // A guest's failure after a failure of its host is not its fault.
         (Err(failure), Some(error)) if !matches!(failure, Failure::Interrupted | Failure::Host(_)) => {
             Err(Failure::Host(error))
         }

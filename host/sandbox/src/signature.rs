@@ -1,30 +1,30 @@
-//! Whose plugins run: Ed25519 signatures in minisign's format, over the very bytes that are compiled.
-//! Source of the format: the manual of minisign, "Signature format".
+//! Plugin signatures: Ed25519 in minisign's format, over the exact bytes that are compiled. Source of the
+//! format: the manual of minisign, "Signature format".
 
 use std::fmt;
 
 use minisign_verify::{Error, PublicKey, Signature};
 
-/// What becomes of a file that nobody trusted has signed.
+/// How to treat a file without a trusted signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// It is not asked.
+    /// Signatures are not checked.
     #[default]
     Off,
-    /// It runs, and is told of.
+    /// The file is loaded, with a warning.
     Warn,
-    /// It does not run.
+    /// The file is rejected.
     Required,
 }
 
-/// Whom an admin trusts, and how much that counts.
+/// The trusted keys, and the policy.
 #[derive(Debug, Clone, Default)]
 pub struct Signatures {
     pub policy: Policy,
     pub keys: Vec<Key>,
 }
 
-/// The second line of a file that `minisign -G` made, as a text: it begins with `RW`.
+/// The second line of a file that `minisign -G` made, which begins with `RW`.
 #[derive(Clone)]
 pub struct Key {
     text: String,
@@ -51,7 +51,7 @@ impl fmt::Display for Key {
 }
 
 impl Signatures {
-    /// Why these bytes may not be trusted, if so. `signature` is the text of the file beside them.
+    /// Why these bytes are not trusted, if so. `signature` is the text of the signature file.
     pub fn refuse(&self, bytes: &[u8], signature: Option<&str>) -> Option<String> {
         if self.policy == Policy::Off {
             return None;

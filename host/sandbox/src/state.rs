@@ -1,4 +1,4 @@
-//! What the `Store` of one attempt carries.
+//! The data of one attempt's `Store`.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -19,23 +19,23 @@ use crate::meter::CpuMeter;
 use crate::output::{GuestOutput, SharedLog};
 use crate::tally::{Counted, Tally};
 
-/// What an attempt may touch. While a plugin describes itself there is none of it.
+/// The capabilities of an attempt. Absent during `describe`.
 pub struct Granted {
     pub job: Arc<JobSpec>,
     pub describe: Arc<Describe>,
     pub scope: Arc<dyn Scope>,
-    /// Nothing for a discovery.
+    /// `None` for a discovery.
     pub fence: Option<Fence>,
 }
 
-/// What tells this attempt from all others, for the services that it calls.
+/// Identifies this attempt to the services that it calls.
 #[derive(Clone)]
 pub struct Fence {
     pub epoch: i64,
     pub idempotency_key: String,
 }
 
-/// What there is outside of any guest.
+/// Shared resources outside of any guest.
 pub struct Outside {
     pub clock: Clock,
     pub clients: Arc<Clients>,
@@ -59,7 +59,7 @@ impl State {
         let log = SharedLog::new(Log::new(speaker, limits).into());
         let stdout = GuestOutput::new(Stream::Stdout, log.clone());
         let stderr = GuestOutput::new(Stream::Stderr, log.clone());
-        // No folder, variable, argument, input or socket: wasmtime-wasi gives nothing that is not named here.
+        // No folder, variable, argument, input or socket: wasmtime-wasi provides only the things listed here.
         let wasi = WasiCtx::builder()
             .stdout(stdout.clone())
             .stderr(stderr.clone())
@@ -93,7 +93,7 @@ impl State {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The guest will not write any more.
+    /// Called when the guest will not write any more.
     pub fn finish_output(&self) {
         self.outputs.iter().for_each(GuestOutput::finish);
     }

@@ -1,5 +1,5 @@
-//! What an attempt asks of its host, counted on the way: calls that reach a database or a service, and the bytes that go
-//! there and come back.
+//! Counts an attempt's use of the host: calls that reach a database or a service, and the bytes sent and
+//! received.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ struct Counts {
 }
 
 impl Tally {
-    /// The host itself failed to do what the guest asked for: the guest is not to blame for what it makes of that.
+    /// Records a failure of the host. The guest is not to blame for a resulting failure.
     pub fn host_failed(&self, error: ErrorInfo) {
         let mut first = self.0.host_failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(error);
@@ -52,7 +52,7 @@ impl Tally {
     }
 }
 
-/// A scope whose use is counted.
+/// A scope that counts its use.
 pub struct Counted {
     scope: Arc<dyn Scope>,
     tally: Tally,
@@ -65,7 +65,7 @@ impl Counted {
 }
 
 impl Counted {
-    /// Notes what the guest sees as an answer, and is a failure of the host.
+    /// Records an error that the guest sees as an answer, but that is a failure of the host.
     fn noted<T>(&self, answer: Result<T, ScopeError>) -> Result<T, ScopeError> {
         if let Err(ScopeError::Store(why)) = &answer {
             self.tally.host_failed(ErrorInfo::new(HOST_STORE, format!("unavailable: {why}")));

@@ -1,4 +1,4 @@
-//! wasmtime's errors as the attempt's failure. The codes are the host's own and part of its interface.
+//! Maps wasmtime's errors to the attempt's failure. The codes are the host's own, and part of its interface.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use wasmtime_wasi::I32Exit;
 use crate::exhausted;
 use crate::state::State;
 
-/// wasmtime keeps the type of this error to itself.
+/// wasmtime does not export the type of this error.
 const HOSTCALL_FUEL: &str = "fuel allocated for hostcalls";
-/// And that of this one: resources that the guest makes itself.
+/// The same for this error, which concerns resources that the guest creates.
 const OWN_HANDLES: &str = "store handle limit exceeded";
 
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub fn failure(error: &wasmtime::Error, state: &State) -> Failure {
     Failure::transient(code, cut(&escape(&message), state.limits.text_bytes))
 }
 
-/// What the host could not give, if that ended the call. A guest that was refused memory aborts in its own words.
+/// The host failure that ended the call, if any. A guest that was refused memory aborts with its own message.
 fn of_host(error: &wasmtime::Error, state: &State) -> Option<ErrorInfo> {
     if error.is::<PoolConcurrencyLimitError>() {
         let text = format!("the host has no room for another attempt: {error:#}");
@@ -80,7 +80,7 @@ fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, St
     }
 }
 
-/// wasmtime puts the backtrace around the trap. Here the trap comes first, then what the guest wrote, then the rest.
+/// wasmtime's backtrace precedes the trap. This puts the trap first, then the guest's output, then the rest.
 fn with_cause_first(error: &wasmtime::Error, tail: Option<String>) -> String {
     let mut texts: Vec<String> = error.chain().map(|part| one_line(&part.to_string())).collect();
     let mut message = texts.pop().unwrap_or_default();
@@ -105,7 +105,7 @@ pub fn wall_timeout(wall_time: Duration) -> Failure {
     Failure::transient("wall-timeout", message)
 }
 
-/// A fault of the host, which costs this attempt only. The panic itself is on the host's stderr.
+/// A defect of the host, which ends only this attempt. The panic itself is on the host's stderr.
 pub fn host_panic() -> Failure {
     Failure::host(HOST_PANIC, "the host failed inside a call of the guest; please report it")
 }

@@ -1,11 +1,11 @@
-//! Makes up for operations that failed elsewhere: each record of a batch names its operation, which chooses what
-//! is done here. Records are handed in through the host's API, so there is nothing to discover.
+//! Repeats operations that failed in another system. Each record of a batch names its operation. Records are
+//! submitted through the host's API, so there is nothing to discover.
 
 use serde::Deserialize;
 use tidemill_sdk::{Describe, Failure, Item, Job, Outcome, Page, PageRequest};
 use tidemill_sdk::{clock, describe, export_job, params, sql};
 
-/// A record that was made up for, so that a repetition after a crash does it once.
+/// Claims the record, so that a repetition after a crash applies it only once.
 const CLAIM: &str = "INSERT INTO compensation (record_key, operation, done_at_ms) VALUES ($1, $2, $3)
     ON CONFLICT (record_key) DO NOTHING";
 const ADD_POSTING: &str = "INSERT INTO ledger_outbox

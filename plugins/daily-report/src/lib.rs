@@ -1,4 +1,4 @@
-//! A job without items: one event a day with what was finalized so far.
+//! A job without items: one event a day with the finalized orders so far.
 
 use tidemill_sdk::{Describe, Failure, Item, Job, Outcome};
 use tidemill_sdk::{describe, events, export_job, json, sql};

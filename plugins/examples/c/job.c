@@ -16,7 +16,7 @@ static const char *DESCRIPTION =
 
 enum { KEY_BYTES = 512, TEXT_BYTES = 1024 };
 
-// An attempt has an instance of its own, which ends with it: nothing here is freed.
+// Each attempt has its own instance, which ends with it, so no memory is freed here.
 
 static char *copied(const uint8_t *bytes, size_t length) {
     char *text = malloc(length + 1);
@@ -63,7 +63,7 @@ static bool permanent(exports_tidemill_job_job_failure_t *failure, const char *c
     return false;
 }
 
-// GET of an http:// address. The status, or -1; the body's first bytes are in `text`.
+// Sends a GET to an http:// address. Returns the status, or -1; `text` gets the first bytes of the body.
 static int get(const char *url, char *text, size_t room) {
     const char *authority_begins = strstr(url, "://");
     if (!authority_begins) return -1;
@@ -109,7 +109,7 @@ static int get(const char *url, char *text, size_t room) {
     return wasi_http_types_method_incoming_response_status(response);
 }
 
-// The number under `count` in the key-value store, one higher and stored again; -1 if the store refused.
+// Increments the number under `count` in the key-value store and returns it; -1 if the store refused.
 static int counted(void) {
     example_string_t name, key;
     example_string_set(&name, "default");
@@ -194,7 +194,7 @@ bool exports_tidemill_job_job_process(exports_tidemill_job_job_item_t *item,
     if (!strcmp(key, "flaky")) {
         bool early = item->attempt <= (unsigned)atoi(setting("fail_times", "2"));
         snprintf(text, sizeof text, early ? "attempt %u is too early" : "at attempt %u", item->attempt);
-        // A failure of the contract is an answer. A trap is a crash; the host shows what stderr said before it.
+        // A failure of the contract is an answer. A trap is a crash; the host reports the last lines of stderr.
         return early ? transient(failure, "too-early", text) : resolved(outcome, text);
     }
     if (!strcmp(key, "bad")) return permanent(failure, "never", "this item never works");

@@ -1,4 +1,4 @@
-// Ways in which C code fails without meaning to. The host's tests check what people are shown of each.
+// Unintended failures of C code. The host's tests check the error message of each.
 #include "mistakes.h"
 #include <assert.h>
 #include <stdio.h>

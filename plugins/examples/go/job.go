@@ -60,7 +60,7 @@ func Process(item job.Item) result {
 	case "good":
 		return good(item)
 	case "flaky":
-		// A failure of the contract is an answer. A panic is a crash, and the host shows its text.
+		// A failure of the contract is an answer. A panic is a crash, and the host reports its text.
 		if times, _ := strconv.Atoi(setting("fail_times", "2")); int(item.Attempt) <= times {
 			return transient("too-early", fmt.Sprintf("attempt %d is too early", item.Attempt))
 		}

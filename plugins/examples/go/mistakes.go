@@ -1,4 +1,4 @@
-// Ways in which Go code fails without meaning to. The host's tests check what people are shown of each.
+// Unintended failures of Go code. The host's tests check the error message of each.
 package export_tidemill_job_job
 
 import (

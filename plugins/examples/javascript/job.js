@@ -43,8 +43,8 @@ export const job = {
       case 'good':
         return good(item);
       case 'flaky':
-        // A failure of the contract that is thrown is an answer. Anything else that is thrown is a crash, and the
-        // host shows its text.
+        // A thrown failure of the contract is an answer. Any other thrown value is a crash, and the
+        // host reports its text.
         if (item.attempt <= Number(get('fail_times') ?? 2)) {
           throw failure('transient', 'too-early', `attempt ${item.attempt} is too early`);
         }

@@ -60,7 +60,7 @@ class Job(exports.Job):
             return good(item)
         if item.key == "flaky":
             # An `Err` with a failure of the contract is an answer. Any other exception is a crash, and the host
-            # shows its text.
+            # reports its text.
             if item.attempt <= int(config.get("fail_times") or 2):
                 raise Err(Failure_Transient(Error("too-early", f"attempt {item.attempt} is too early")))
             return Outcome_Resolved(f"at attempt {item.attempt}")
@@ -102,7 +102,7 @@ def get(url: str) -> tuple[int, str]:
     if not isinstance(answer, Ok) or not isinstance(answer.value, Ok):
         raise Err(Failure_Transient(Error("http", repr(answer))))
     response = answer.value.value
-    # A name for each of these: what Python no longer refers to is dropped, and a body must not go before its stream.
+    # Each of these needs a name: Python drops unreferenced objects, and a body must not be dropped before its stream.
     body = response.consume()
     stream = body.stream()
     content = b""

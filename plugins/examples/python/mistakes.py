@@ -1,4 +1,4 @@
-"""Ways in which Python code fails without meaning to. The host's tests check what people are shown of each."""
+"""Unintended failures of Python code. The host's tests check the error message of each."""
 
 import sys
 

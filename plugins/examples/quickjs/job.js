@@ -1,4 +1,4 @@
-// A job for QuickJS, the small engine: three items that end in three ways. There is no `fetch` and no `TextEncoder`.
+// A job for QuickJS, a small engine: three items that end in three ways. There is no `fetch` and no `TextEncoder`.
 import { publish } from 'tidemill:job/events@0.1.0';
 import { get } from 'wasi:config/store@0.2.0-rc.1';
 import { open } from 'wasi:keyvalue/store@0.2.0-draft';
@@ -41,8 +41,8 @@ export const job = {
       case 'good':
         return good(item);
       case 'flaky':
-        // A failure of the contract that is thrown is an answer. Anything else that is thrown is a crash, and the
-        // host shows its text.
+        // A thrown failure of the contract is an answer. Any other thrown value is a crash, and the
+        // host reports its text.
         if (item.attempt <= Number(get('fail_times') ?? 2)) {
           throw failure('transient', 'too-early', `attempt ${item.attempt} is too early`);
         }

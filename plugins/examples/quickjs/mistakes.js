@@ -1,4 +1,4 @@
-// Ways in which JavaScript fails without meaning to. The host's tests check what people are shown of each.
+// Unintended failures of JavaScript code. The host's tests check the error message of each.
 
 class StockError extends Error {
   constructor(message) {

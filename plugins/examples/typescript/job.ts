@@ -1,5 +1,5 @@
-// A job in TypeScript: three items that end in three ways. It calls `wasi:http` itself, where the example in JavaScript
-// has `fetch` do it.
+// A job in TypeScript: three items that end in three ways. It calls `wasi:http` directly; the JavaScript example
+// uses `fetch`.
 import { publish } from 'tidemill:job/events@0.1.0';
 import type { Failure, Item, Outcome, Page, PageRequest } from 'tidemill:job/types@0.1.0';
 import { get } from 'wasi:config/store@0.2.0-rc.1';
@@ -47,8 +47,8 @@ export const job = {
       case 'good':
         return good(item);
       case 'flaky':
-        // A failure of the contract that is thrown is an answer. Anything else that is thrown is a crash, and the
-        // host shows its text.
+        // A thrown failure of the contract is an answer. Any other thrown value is a crash, and the
+        // host reports its text.
         if (item.attempt <= Number(get('fail_times') ?? 2)) {
           throw failure('transient', 'too-early', `attempt ${item.attempt} is too early`);
         }

@@ -1,4 +1,4 @@
-// Ways in which TypeScript fails without meaning to. The host's tests check what people are shown of each.
+// Unintended failures of TypeScript code. The host's tests check the error message of each.
 
 class StockError extends Error {
   override name = 'StockError';

@@ -1,4 +1,4 @@
-//! Puts back orders whose finalizing began and was never ended, and calls a person when one of them sticks too often.
+//! Resets orders whose finalizing began and never ended, and alerts a person if one of them sticks too often.
 
 use tidemill_sdk::alerts::{self, Severity};
 use tidemill_sdk::{Describe, Failure, Found, Item, Job, Outcome, Page, PageRequest};
@@ -32,7 +32,7 @@ impl Job for FinalizeRecover {
             .metrics()
     }
 
-    /// What is beyond a page is found by the next run, when these are no longer stuck.
+    /// The next run finds the orders beyond one page, when these are no longer stuck.
     fn discover(request: PageRequest) -> Result<Page, Failure> {
         let rows = sql::query("stuck-orders", &params![began_before()?, request.limit])?;
         let keys: Result<Vec<i64>, _> = rows.iter().map(|row| row.get("order_id")).collect();
@@ -46,13 +46,13 @@ impl Job for FinalizeRecover {
             .map_err(|_| Failure::permanent("bad-key", format!("{:?} is not an order's id", item.key)))?;
         let (attempt, now) = (&item.idempotency_key, clock::now_ms() as i64);
         sql::execute("reset", &params![order, began_before()?, attempt, now])?;
-        // Reset now, or by this very attempt before the host died; else somebody was faster.
+        // Reset now, or by this attempt before the host crashed. Otherwise another process was faster.
         let row = sql::query("order", &params![order])?.into_iter().next();
         let Some(row) = row else { return Ok(Outcome::resolved("the order is gone")) };
         if row.get::<Option<String>>("changed_by")?.as_ref() != Some(attempt) {
             return Ok(Outcome::resolved("no longer stuck"));
         }
-        // Nobody has to wait until its next run finds the order.
+        // The order does not have to wait until the next run of `finalize-retry` finds it.
         items::enqueue("finalize-retry", &item.key, "")?;
         let recoveries: i64 = row.get("stuck_recoveries")?;
         let detail = format!("recovery {recoveries} of this order");
@@ -69,7 +69,7 @@ impl Job for FinalizeRecover {
     }
 }
 
-/// Who began before this and has not ended is stuck.
+/// An order is stuck if it began before this and has not ended.
 fn began_before() -> Result<i64, Failure> {
     let threshold: i64 = config::get_or("stuck_threshold_seconds", 300)?;
     Ok(clock::now_ms() as i64 - threshold * 1000)

@@ -1,4 +1,4 @@
-//! Finishes orders whose finalizing failed: posts them to the ledger, pays them out, and does no step twice.
+//! Finishes orders whose finalizing failed: posts them to the ledger and pays them out, each step once.
 
 use tidemill_sdk::{Describe, Failure, Found, Item, Job, Outcome, Page, PageRequest};
 use tidemill_sdk::{audit, clock, describe, events, export_job, json, metrics, params, sql};
@@ -54,7 +54,7 @@ impl Job for FinalizeRetry {
         let Some(row) = sql::query("order", &params![order])?.into_iter().next() else {
             return Ok(Outcome::resolved("the order is gone"));
         };
-        // Changed by this very attempt before the host died: only what goes with the outcome is missing.
+        // Changed by this attempt before the host crashed: only the effects of the outcome are missing.
         let mine = row.get::<Option<String>>("changed_by")?.as_ref() == Some(&item.idempotency_key);
         let status = row.get::<String>("status")?;
         if !mine && (status != "finalize_failed" || row.get::<i64>("finalize_in_progress")? != 0) {
@@ -75,7 +75,8 @@ impl Job for FinalizeRetry {
                 sql::execute("set-failed", &params![order, &why, attempt, now])?;
             }
             audit::record("split-order-finalize-failed", &item.key, &why)?;
-            // An answer, not a failure: what is written is kept, and the host's backoff and limit of tries apply.
+            // An outcome, not a failure: the writes are kept, and the host's backoff and limit of attempts
+            // apply.
             return Ok(Outcome::awaiting(format!("payout refused: {why}")));
         }
         if !paid_out {
@@ -89,7 +90,7 @@ impl Job for FinalizeRetry {
     }
 }
 
-/// Why an account takes no payout, if so.
+/// Why an account cannot receive a payout, if so.
 fn refused(state: Option<&str>) -> Option<String> {
     match state {
         Some("open") => None,

@@ -1,4 +1,4 @@
-//! The smallest job with items: each name is an item, and greeting it is the work.
+//! The smallest job with items: each name is an item, and an attempt greets it.
 
 use tidemill_sdk::{Describe, Failure, Found, Item, Job, Outcome, Page, PageRequest};
 use tidemill_sdk::{config, describe, export_job, json, log};

@@ -1,4 +1,4 @@
-//! Stock that a customer held and did not confirm in time goes back to its campaign.
+//! Returns stock to its campaign if a customer held it and did not confirm in time.
 
 use tidemill_sdk::{Describe, Failure, Found, Item, Job, Outcome, Page, PageRequest};
 use tidemill_sdk::{audit, clock, describe, export_job, params, sql};
@@ -22,7 +22,7 @@ impl Job for LeaseRecovery {
             .audit()
     }
 
-    /// What is beyond a page is found by the next run, when these are gone.
+    /// The next run finds the leases beyond one page, when these are done.
     fn discover(request: PageRequest) -> Result<Page, Failure> {
         let rows = sql::query("overdue", &params![clock::now_ms() as i64, request.limit])?;
         let keys: Result<Vec<_>, _> =
@@ -36,7 +36,7 @@ impl Job for LeaseRecovery {
         let Some(row) = sql::query("lease", &params![&item.key])?.into_iter().next() else {
             return Ok(Outcome::resolved("the lease is gone"));
         };
-        // Expired by this very attempt before the host died: only the audit record is missing.
+        // Expired by this attempt before the host crashed: only the audit record is missing.
         if !expired && row.get::<Option<String>>("expired_by")?.as_ref() != Some(attempt) {
             return Ok(Outcome::resolved("confirmed in the meantime"));
         }

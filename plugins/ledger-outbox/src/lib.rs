@@ -1,4 +1,5 @@
-//! Publishes each posting that waits in the ledger's outbox, once. A posting that cannot be published backs off alone.
+//! Publishes each posting in the ledger's outbox, once. A posting that cannot be published backs off on its
+//! own.
 
 use tidemill_sdk::{Describe, Failure, Found, Item, Job, Outcome, Page, PageRequest};
 use tidemill_sdk::{clock, config, describe, events, export_job, json, params, sql};
@@ -29,7 +30,7 @@ impl Job for LedgerOutbox {
             .topic(TOPIC)
     }
 
-    /// One batch a run, the oldest first: what is left is found by the next one.
+    /// One batch per run, oldest first. The next run finds the rest.
     fn discover(request: PageRequest) -> Result<Page, Failure> {
         let batch: u32 = config::get_or("batch_size", 50)?;
         let rows = sql::query("waiting", &params![batch.min(request.limit)])?;
@@ -42,8 +43,8 @@ impl Job for LedgerOutbox {
         let Some(row) = sql::query("posting", &params![&item.key])?.into_iter().next() else {
             return Ok(Outcome::resolved("the posting is gone"));
         };
-        // The status is committed just before the event is. If the host dies between the two, this very attempt
-        // comes again, knows its key, and leaves the event that is missing.
+        // The status is committed just before the event. If the host crashes between the two, this attempt is
+        // repeated, recognises its key, and publishes the missing event.
         let mine = row.get::<Option<String>>("published_by")?.as_ref() == Some(&item.idempotency_key);
         if row.get::<String>("status")? != "pending" && !mine {
             return Ok(Outcome::resolved("published before"));
@@ -67,7 +68,7 @@ impl Job for LedgerOutbox {
     }
 }
 
-/// What no ledger would take: a person has to mend the row.
+/// Refuses postings that no ledger would accept. A person has to correct the row.
 fn check(amount_minor: i64, currency: &str) -> Result<(), Failure> {
     if amount_minor <= 0 {
         let message =

@@ -1,4 +1,4 @@
-//! Sets figures of the business for `/metrics`: how many orders, postings, leases and campaigns stand where.
+//! Sets business metrics for `/metrics`: the number of orders, postings, leases and campaigns in each state.
 
 use tidemill_sdk::{Describe, Failure, Item, Job, Outcome};
 use tidemill_sdk::{config, describe, export_job, json, metrics, sql};
@@ -10,7 +10,7 @@ const LOW_STOCK: &str = "SELECT COUNT(*) AS n FROM campaign WHERE active = 1 AND
 const NO_WALLET: &str = "SELECT COUNT(*) AS n FROM user_account u
     WHERE (SELECT COUNT(*) FROM wallet_address w WHERE w.user_id = u.user_id) < 3";
 
-/// Metric, statement, and the states that it can be in: one that nothing is in has to go back to 0.
+/// Metric, statement, and all possible states: a state without rows has to be reset to 0.
 const BY_STATUS: [(&str, &str, &[&str]); 3] = [
     ("business_split_orders", "orders", &["finalizing", "finalize_failed", "finalized"]),
     ("business_ledger_outbox", "postings", &["pending", "published"]),

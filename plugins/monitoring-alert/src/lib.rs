@@ -1,4 +1,4 @@
-//! Looks at the whole business and calls people when something stands still: one alert for each kind of trouble.
+//! Monitors the whole business and raises an alert when work makes no progress: one for each kind of problem.
 
 use tidemill_sdk::alerts::{self, Severity};
 use tidemill_sdk::{Describe, Failure, Item, Job, Outcome};
@@ -15,7 +15,7 @@ struct Check {
     kind: &'static str,
     what: &'static str,
     statement: &'static str,
-    /// The config key of the age in minutes from which it counts, and its default.
+    /// The config key of the age in minutes from which a row counts, and its default.
     age: Option<(&'static str, i64)>,
 }
 
@@ -39,7 +39,7 @@ const CHECKS: [Check; 3] = [
         age: None,
     },
 ];
-/// Names that a message lists.
+/// Most names in a message.
 const LISTED: usize = 10;
 
 struct MonitoringAlert;
@@ -82,7 +82,7 @@ impl Job for MonitoringAlert {
     }
 }
 
-/// The first names, and how many more there are.
+/// The first names, and the number of the others.
 fn message(what: &str, names: &[String]) -> String {
     let listed = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(LISTED) {

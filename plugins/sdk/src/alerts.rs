@@ -6,8 +6,8 @@ use crate::Failure;
 pub use crate::bindings::tidemill::job::alerts::Severity;
 use crate::bindings::tidemill::job::alerts::{self, Error};
 
-/// Raises an alert. Raised again with the same kind and key before a person has acknowledged it, it is counted,
-/// and takes the newer message.
+/// Raises an alert. If the same kind and key is raised again before a person has acknowledged it, the open
+/// alert is counted and takes the newer message.
 pub fn raise(
     kind: &str,
     key: &str,

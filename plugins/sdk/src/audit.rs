@@ -3,7 +3,7 @@
 use crate::Failure;
 use crate::bindings::tidemill::job::audit::{self, Error};
 
-/// Writes a record: `action` is a stable word, `subject` names what it was done to, `detail` is for people.
+/// Writes a record: `action` is a stable word, `subject` names the affected object, `detail` is for people.
 /// The host adds the time and the job.
 pub fn record(action: &str, subject: &str, detail: &str) -> Result<(), Failure> {
     audit::record_action(action, subject, detail).map_err(|error| match error {

@@ -1,4 +1,4 @@
-//! Generated from the contract in `wit/`. Public only because [`crate::export_job!`] has to reach it.
+//! Generated from the contract in `wit/`. Public only because [`crate::export_job!`] has to access it.
 #![allow(missing_docs)]
 
 wit_bindgen::generate!({

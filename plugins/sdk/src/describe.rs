@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-/// The document that [`crate::Job::describe`] answers with: its form is `wit/describe.schema.json`.
+/// The document that [`crate::Job::describe`] returns. Its schema is `wit/describe.schema.json`.
 #[derive(Clone, Debug)]
 pub struct Describe {
     name: String,
@@ -12,7 +12,7 @@ pub struct Describe {
     capabilities: Vec<String>,
 }
 
-/// The type of a parameter; NULL is of each type.
+/// The type of a parameter. NULL belongs to each type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamType {
     Boolean,
@@ -35,7 +35,7 @@ impl ParamType {
 }
 
 impl Describe {
-    /// Usually by [`crate::describe!`], which takes both from the plugin's Cargo.toml.
+    /// Usually called by [`crate::describe!`], which takes both from the plugin's Cargo.toml.
     pub fn new(name: &str, version: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -54,7 +54,7 @@ impl Describe {
         self
     }
 
-    /// A JSON schema for the job's config. The host checks the config against it before the plugin runs.
+    /// A JSON schema for the job's config. The host validates the config before the plugin is used.
     pub fn config_schema(mut self, schema: Value) -> Self {
         self.config = Some(schema);
         self
@@ -65,13 +65,13 @@ impl Describe {
         self.statement(name, json!({ "datasource": datasource, "sql": sql }))
     }
 
-    /// A statement that changes data, for [`crate::sql::execute`]; the job needs the grant `read-write`.
+    /// A statement that changes data, for [`crate::sql::execute`]. The job needs the grant `read-write`.
     pub fn write(self, name: &str, datasource: &str, sql: &str) -> Self {
         self.statement(name, json!({ "datasource": datasource, "sql": sql, "writes": true }))
     }
 
-    /// The types of the parameters `$1, $2 …` of a statement that is declared already. The host then refuses a call that gives
-    /// other ones; without, it looks only at their number.
+    /// The types of the parameters `$1, $2 …` of a declared statement. The host then refuses calls with other
+    /// types. Without them, it checks only the number of parameters.
     pub fn params(mut self, statement: &str, types: &[ParamType]) -> Self {
         if let Some(statement) = self.statements.get_mut(statement) {
             statement["params"] = types.iter().map(|one| one.word()).collect();
@@ -84,28 +84,28 @@ impl Describe {
         self
     }
 
-    /// A topic that the job publishes events to.
+    /// A topic to which the job publishes events.
     pub fn topic(mut self, name: &str) -> Self {
         self.topics.push(name.to_owned());
         self
     }
 
-    /// Asks for the job's own key-value store, [`crate::kv`].
+    /// Requests the job's own key-value store, [`crate::kv`].
     pub fn keyvalue(self) -> Self {
         self.capability("keyvalue")
     }
 
-    /// Asks to raise alerts, [`crate::alerts`].
+    /// Requests to raise alerts, [`crate::alerts`].
     pub fn alerts(self) -> Self {
         self.capability("alerts")
     }
 
-    /// Asks to write audit records, [`crate::audit`].
+    /// Requests to write audit records, [`crate::audit`].
     pub fn audit(self) -> Self {
         self.capability("audit")
     }
 
-    /// Asks to set figures, [`crate::metrics`].
+    /// Requests to set metrics, [`crate::metrics`].
     pub fn metrics(self) -> Self {
         self.capability("metrics")
     }
@@ -115,7 +115,7 @@ impl Describe {
         self
     }
 
-    /// The document as text. What was not asked for is left out.
+    /// The document as text, without the parts that were not set.
     pub fn into_json(self) -> String {
         let mut document = Map::new();
         document.insert("name".into(), self.name.into());

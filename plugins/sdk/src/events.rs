@@ -1,11 +1,11 @@
-//! Events leave together with the attempt's outcome, or never.
+//! Events are published together with the attempt's outcome, or never.
 
 use serde::Serialize;
 
 use crate::Failure;
 use crate::bindings::tidemill::job::events::{self, Error};
 
-/// Publishes an event and answers with its id. Events of one key are delivered in their order.
+/// Publishes an event and returns its id. Events of one key are delivered in order.
 pub fn publish(topic: &str, key: &str, payload: &impl Serialize) -> Result<String, Failure> {
     let payload = serde_json::to_string(payload).map_err(|error| {
         Failure::permanent(

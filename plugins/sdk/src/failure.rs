@@ -1,17 +1,17 @@
 use crate::{Error, Failure, Throttle};
 
 impl Failure {
-    /// Try again after the backoff. `code` is short and stable (`mpc-unreachable`), `message` is for people.
+    /// Retry after the backoff. `code` is short and stable (`mpc-unreachable`), `message` is for people.
     pub fn transient(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Transient(error(code, message))
     }
 
-    /// Never again by itself: the item waits for a person.
+    /// No automatic retry: the item waits for a person.
     pub fn permanent(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Permanent(error(code, message))
     }
 
-    /// Try again after this many milliseconds. Does not count as an attempt.
+    /// Retry after this many milliseconds. Does not count as an attempt.
     pub fn throttled(retry_after_ms: u64, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Throttled(Throttle { retry_after: retry_after_ms, error: error(code, message) })
     }

@@ -1,7 +1,7 @@
-//! HTTP requests to the addresses that the job is granted (`grants.http`).
+//! HTTP requests to the origins granted to the job (`grants.http`).
 //!
-//! A request may have taken effect although its answer was lost: send a key by which the service knows it
-//! again (`idempotency-key`), made of what the request is for.
+//! A request may have taken effect although its response was lost. So send an `idempotency-key` that is
+//! derived from the purpose of the request, by which the service can recognise a repetition.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::bindings::wasi::http::types::{
 };
 use crate::bindings::wasi::io::streams::StreamError;
 
-/// What a stream takes at once.
+/// Most bytes per write to a stream.
 const CHUNK_BYTES: usize = 4096;
 const READ_BYTES: u64 = 64 << 10;
-/// Of an answer that is no success, this much goes into the failure's message.
+/// Characters of an unsuccessful response that are shown in the failure's message.
 const SHOWN_CHARS: usize = 200;
 
 #[derive(Debug, Clone)]
@@ -69,17 +69,17 @@ impl Request {
         Ok(self.header("content-type", "application/json").body(body))
     }
 
-    /// How long the answer may keep one waiting; the job's own limit (`limits.http_time`) stays.
+    /// Longest wait for the response. The job's own limit (`limits.http_time`) still applies.
     pub fn timeout(mut self, timeout: Duration) -> Request {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Waits for the whole answer, whatever its status.
+    /// Waits for the complete response, whatever its status.
     ///
     /// The codes of its failures: `http-denied` and `http-request` (permanent), `http-unreachable`,
-    /// `http-timeout`, `http-answer` (no HTTP, or cut off: by the service, or as too long or too slow),
-    /// `http-too-large` (told so beforehand), `http-limit` (transient).
+    /// `http-timeout`, `http-answer` (not HTTP, or cut off: by the service, or because it is too long or too
+    /// slow), `http-too-large` (announced by its length), `http-limit` (transient).
     pub fn send(self) -> Result<Response, Failure> {
         let url = self.url.clone();
         self.exchange().map_err(|trouble| trouble.failure(&url))
@@ -91,7 +91,7 @@ impl Request {
         let nanos = self.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
         options.set_first_byte_timeout(nanos).map_err(|()| Trouble::Request("the timeout"))?;
         let answer = handle(request, Some(options))?;
-        // A service may answer before it has read everything: what it says counts then.
+        // A service may respond before it has read everything. Its response counts then.
         write(body, &self.body);
         read(wait(&answer)?)
     }
@@ -155,7 +155,7 @@ fn read(answer: IncomingResponse) -> Result<Response, Trouble> {
             Ok(bytes) => body.extend(bytes),
             Err(StreamError::Closed) => break,
             Err(StreamError::LastOperationFailed(error)) => {
-                // Hosts with wasmtime 48 tell no code here, only words.
+                // Hosts with wasmtime 48 return no code here, only a text.
                 return Err(http_error_code(&error)
                     .map_or_else(|| Trouble::CutOff(error.to_debug_string()), Trouble::Told));
             }
@@ -178,8 +178,9 @@ impl Response {
         std::str::from_utf8(value).ok()
     }
 
-    /// The answer if its status is a success (2xx). Else a failure with the code `http-status-…`: throttled
-    /// where the service says when to come again, transient for 408, 425, 429 and 5xx, else permanent.
+    /// The response if its status is a success (2xx). Otherwise a failure with the code `http-status-…`:
+    /// throttled if the service says when to retry, transient for 408, 425, 429 and 5xx, permanent for all
+    /// others.
     pub fn success(self) -> Result<Response, Failure> {
         if (200..300).contains(&self.status) {
             return Ok(self);
@@ -194,7 +195,8 @@ impl Response {
         })
     }
 
-    /// The body read as JSON; what is not what was expected is transient, with the code `http-answer`.
+    /// The body parsed as JSON. If it does not have the expected form, the failure is transient, with the
+    /// code `http-answer`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let message = format!("the answer is not what was expected ({error}): {}", self.shown());
@@ -207,12 +209,12 @@ impl Response {
     }
 }
 
-/// What came between a request and its answer.
+/// An error between a request and its response.
 enum Trouble {
     /// This part of the request cannot be sent.
     Request(&'static str),
     Told(ErrorCode),
-    /// In the middle of the answer.
+    /// The response ended early.
     CutOff(String),
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{Failure, Found, Item, Outcome, Page, PageRequest};
 
 impl Item {
-    /// The payload as a type. One that does not fit will not fit next time either, so it is a permanent failure.
+    /// The payload as a type. A mismatch would repeat at each attempt, so it is a permanent failure.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(&self.payload).map_err(|error| {
             Failure::permanent(
@@ -60,7 +60,7 @@ impl Outcome {
         Self::Resolved(Some(note.into()))
     }
 
-    /// Started elsewhere: look again after the backoff.
+    /// Started in another system: check again after the backoff.
     pub fn awaiting(note: impl Into<String>) -> Self {
         Self::Awaiting(Some(note.into()))
     }

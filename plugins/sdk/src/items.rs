@@ -3,7 +3,8 @@
 use crate::Failure;
 use crate::bindings::tidemill::job::items::{self, Error};
 
-/// Adds an item as if a discovery of `job` had found it. One that is open, or waits for a person, is left as it is.
+/// Adds an item as if a discovery of `job` had found it. An item that is open, or waits for a person, is not
+/// changed.
 pub fn enqueue(job: &str, key: &str, payload: &str) -> Result<(), Failure> {
     items::enqueue(job, key, payload).map_err(|error| match error {
         Error::Denied(reason) => {

@@ -3,20 +3,20 @@ use std::marker::PhantomData;
 use crate::bindings::exports::tidemill::job::job::Guest;
 use crate::{Describe, Failure, Found, Item, Outcome, Page, PageRequest};
 
-/// Business logic that the host runs. Schedules, locks, backoff and retries are the host's.
+/// Business logic that the host runs. Schedules, locks, backoff and retries belong to the host.
 ///
 /// A job without items writes `describe` and `run`. A job with items writes `describe`, `discover` and `process`
 /// (or `run`, which `process` calls with the item).
 pub trait Job {
-    /// What this plugin is and what it asks for. No capability can be used in here.
+    /// The plugin's description and its requests. No capability can be used here.
     fn describe() -> Describe;
 
-    /// One page of the items that should be worked on now. Without it the job has one item with the key `run`.
+    /// One page of the items that are due for an attempt. By default the job has one item with the key `run`.
     fn discover(_request: PageRequest) -> Result<Page, Failure> {
         Ok(Page::complete(vec![Found::key("run")]))
     }
 
-    /// One attempt of one item. Everything it changes is kept if it answers `Ok`, and nothing otherwise.
+    /// One attempt of one item. Its changes are kept if it returns `Ok`, and discarded otherwise.
     fn process(item: Item) -> Result<Outcome, Failure> {
         Self::run(&item)
     }
@@ -30,7 +30,7 @@ pub trait Job {
     }
 }
 
-/// Makes a [`Job`] the exported interface of this component. Once per plugin.
+/// Exports a [`Job`] as the interface of this component. Use it once per plugin.
 ///
 /// ```ignore
 /// tidemill_sdk::export_job!(MyJob);
@@ -45,7 +45,7 @@ macro_rules! export_job {
     };
 }
 
-/// Stands between the generated export and the trait of this crate, so that authors never see the former.
+/// Connects the generated export with the trait of this crate, so that authors never see the former.
 #[doc(hidden)]
 pub struct Exported<J>(PhantomData<J>);
 

@@ -1,4 +1,4 @@
-//! The job's own key-value store. Values are kept as JSON, and only if the attempt's outcome is `Ok`.
+//! The job's own key-value store. Values are stored as JSON, and only if the attempt's outcome is `Ok`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::Failure;
 use crate::bindings::tidemill::job::kv as beyond;
 use crate::bindings::wasi::keyvalue::store::{self, Bucket, Error};
 
-/// The one bucket that every job has.
+/// The bucket that every job has.
 const BUCKET: &str = "default";
 
 /// The value of a key, if there is one.
@@ -30,13 +30,14 @@ pub fn set(key: &str, value: &impl Serialize) -> Result<(), Failure> {
     bucket(key)?.set(key, &json(key, value)?).map_err(|error| failure(key, error))
 }
 
-/// Sets a key for a time, which counts from the commit of the attempt; then it is gone.
+/// Sets a key with a time to live, which counts from the commit of the attempt.
 pub fn set_for(key: &str, value: &impl Serialize, ttl: Duration) -> Result<(), Failure> {
     beyond::set_for(BUCKET, key, &json(key, value)?, millis(ttl)).map_err(|error| trouble(key, error))
 }
 
-/// Sets a key if its value is `expected`; nothing stands for no key. `false` says that it is not: read it again.
-/// If another attempt changes it before this one is committed, this one leaves nothing and is made again.
+/// Sets a key if its value is `expected`; `None` means that the key does not exist. Returns `false` if the
+/// value is different: read it again. If another attempt changes the key before this one is committed, this
+/// attempt is undone and repeated.
 pub fn compare_and_set<T: Serialize>(
     key: &str,
     expected: Option<&T>,
@@ -48,7 +49,7 @@ pub fn compare_and_set<T: Serialize>(
         .map_err(|error| trouble(key, error))
 }
 
-/// Removes a key; one that is not there is no error.
+/// Removes a key. A missing key is not an error.
 pub fn delete(key: &str) -> Result<(), Failure> {
     bucket(key)?.delete(key).map_err(|error| failure(key, error))
 }
@@ -76,7 +77,7 @@ fn failure(key: &str, error: Error) -> Failure {
             "kv-denied",
             format!("key {key:?}: grant `keyvalue` to the job, and ask for it in describe"),
         ),
-        // The interface has no case of its own for a key that the host never takes.
+        // The interface has no error case for a key that the host never accepts.
         Error::Other(reason) if reason.starts_with("refused: ") => {
             Failure::permanent("kv-denied", format!("key {key:?}: {reason}"))
         }

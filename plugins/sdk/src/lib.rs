@@ -1,9 +1,9 @@
 //! Write Tidemill jobs in Rust.
 //!
-//! A job is a type with the trait [`Job`], exported by [`export_job!`]. What it may touch is a module here per
-//! capability: [`log`], [`config`], [`clock`], [`kv`], [`sql`], [`events`],
-//! [`alerts`], [`audit`], [`metrics`], [`items`], [`locks`], [`http`]. A module that a job does not use is not
-//! imported by its component, so the host need not grant it.
+//! A job is a type with the trait [`Job`], exported by [`export_job!`]. Each capability has a module here:
+//! [`log`], [`config`], [`clock`], [`kv`], [`sql`], [`events`], [`alerts`], [`audit`], [`metrics`],
+//! [`items`], [`locks`], [`http`]. A module that a job does not use is not imported by its component, so the
+//! host need not grant it.
 
 #[doc(hidden)]
 pub mod bindings;
@@ -32,7 +32,7 @@ pub use job::Exported;
 pub use job::Job;
 pub use serde_json::{self, json};
 
-/// The examples of the README are built with the tests.
+/// Builds the README's examples with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -5,7 +5,7 @@ pub use crate::{__debug as debug, __error as error, __info as info, __warn as wa
 
 use crate::bindings::wasi::logging::logging;
 
-/// One line. `context` says which part of the plugin speaks; the macros fill in the module.
+/// Writes one line. `context` names the part of the plugin; the macros fill in the module.
 pub fn log(level: Level, context: &str, message: &str) {
     logging::log(level, context, message);
 }

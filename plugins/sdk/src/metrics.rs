@@ -1,4 +1,4 @@
-//! Figures for `/metrics`, shown once the attempt's outcome is committed. The host adds the label `job`.
+//! Metrics for `/metrics`, published once the attempt's outcome is committed. The host adds the label `job`.
 
 use crate::Failure;
 use crate::bindings::tidemill::job::metrics::{self, Error};

@@ -21,12 +21,12 @@ pub fn query(statement: &str, params: &[Value]) -> Result<Vec<Row>, Failure> {
     Ok(result.rows.into_iter().map(|values| Row { columns: columns.clone(), values }).collect())
 }
 
-/// Runs a statement that changes data and answers with the number of rows that changed.
+/// Runs a statement that changes data and returns the number of changed rows.
 pub fn execute(statement: &str, params: &[Value]) -> Result<u64, Failure> {
     sql::execute(statement, params).map_err(|error| failure(statement, error))
 }
 
-/// What can pass by itself is transient; what a person must mend is permanent.
+/// Errors that can pass without intervention are transient; errors that need a person are permanent.
 fn failure(statement: &str, error: Error) -> Failure {
     let at = |reason: String| format!("statement {statement:?}: {reason}");
     match error {
@@ -47,7 +47,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The value of a column, by its name. `Option<T>` takes NULL.
+    /// The value of a column, by its name. `Option<T>` accepts NULL.
     pub fn get<T: FromValue>(&self, column: &str) -> Result<T, Failure> {
         let Some(index) = self.columns.iter().position(|name| name == column) else {
             let columns = self.columns.join(", ");
@@ -67,9 +67,9 @@ impl Row {
     }
 }
 
-/// What a column can be read as.
+/// Types that a column can be read as.
 pub trait FromValue: Sized {
-    /// None if the value is of another kind.
+    /// `None` if the value has another type.
     fn from_value(value: &Value) -> Option<Self>;
 }
 
@@ -97,7 +97,7 @@ impl FromValue for Vec<u8> {
     }
 }
 
-/// SQLite has no booleans: 0 and 1 are taken too.
+/// SQLite has no booleans, so 0 and 1 are accepted too.
 impl FromValue for bool {
     fn from_value(value: &Value) -> Option<Self> {
         match value {

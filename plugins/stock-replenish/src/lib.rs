@@ -1,4 +1,4 @@
-//! Campaigns that run low get new stock: made by the stock producer, which works through an exit of the proxy.
+//! Replenishes campaigns with low stock. The stock producer makes the units, through an exit of the proxy.
 
 use serde::Deserialize;
 use tidemill_sdk::http::Request;
@@ -73,7 +73,7 @@ impl Job for StockReplenish {
         }
         let percent: i64 = config::get_or("target_percent", 200)?;
         let wanted = stock_min.saturating_mul(percent) / 100 - stock;
-        // One key a need: an answer that was lost is asked for again, and nothing is made twice.
+        // One key per need: if a response was lost, the request is repeated and no units are made twice.
         let need = format!("campaign-{campaign}-need-{}", row.get::<i64>("batches")? + 1);
         let (batch, units) = make(campaign, wanted, &need)?;
         let now = clock::now_ms() as i64;
@@ -89,7 +89,7 @@ fn found(row: &Row) -> Result<Found, Failure> {
     Ok(Found { key: row.get::<i64>("campaign_id")?.to_string(), payload: payload.to_string() })
 }
 
-/// Has the producer make this many units, through one of the proxy's exits.
+/// Orders this many units from the producer, through one of the proxy's exits.
 fn make(campaign: i64, wanted: i64, need: &str) -> Result<(String, i64), Failure> {
     let proxy: String = config::get_or("proxy_url", String::new())?;
     let exit: Exit = Request::get(format!("{proxy}/exit")).send()?.success()?.json()?;

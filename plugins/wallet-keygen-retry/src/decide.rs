@@ -1,9 +1,9 @@
-//! What to do about a user, from the status of the last key generation. Pure: no clock, no database.
+//! Decides what to do for a user, from the status of the last key generation. Pure: no clock, no database.
 
-/// Addresses on this many chains make a wallet.
+/// A complete wallet has addresses on this many chains.
 pub const CHAINS: i64 = 3;
 
-/// A row of `keygen_status`, as it is found: neither field is to be trusted.
+/// A row of `keygen_status`, as stored. Neither field can be trusted.
 pub struct Status {
     pub word: Option<String>,
     pub updated_at_ms: Option<i64>,
@@ -11,7 +11,7 @@ pub struct Status {
     pub request_key: Option<String>,
 }
 
-/// How long a status means anything.
+/// How long a status is valid.
 pub struct Limits {
     pub timeout_ms: i64,
     pub retention_ms: i64,
@@ -19,15 +19,15 @@ pub struct Limits {
 
 #[derive(Debug, PartialEq)]
 pub enum Decision {
-    /// The wallet is there.
+    /// The wallet is complete.
     Complete,
-    /// A generation runs: look again at this instant.
+    /// A generation is in progress: check again at this instant.
     Wait { until_ms: i64 },
     /// Request key generation, for this reason.
     Retry(&'static str),
 }
 
-/// The reason that deserves a warning: the service says it is done and the wallet says it is not.
+/// The reason that is logged as a warning: the service reports completion, but the wallet is incomplete.
 pub const INCONSISTENT: &str = "completed, but the wallet is incomplete (inconsistent)";
 
 /// `attempt_key` is the idempotency key of this attempt.
@@ -47,8 +47,8 @@ pub fn decide(
     let (Some(word), Some(updated_at_ms)) = (status.word.as_deref(), status.updated_at_ms) else {
         return Decision::Retry("unreadable status");
     };
-    // The status is committed just before the event: a pending status by this very attempt means that the host died
-    // between the two. The same session is requested again, so that both are there.
+    // The status is committed just before the event. A pending status of this attempt means that the host
+    // crashed between the two. The same session is requested again, so that both exist.
     if word == "pending" && status.request_key.as_deref() == Some(attempt_key) {
         return Decision::Retry("the request of this attempt was cut off");
     }
@@ -59,7 +59,7 @@ pub fn decide(
     match word {
         "failed" => Decision::Retry("failed"),
         "completed" => Decision::Retry(INCONSISTENT),
-        // A time further ahead than clocks differ would be waited for without end.
+        // A time in the future, beyond the difference of clocks, would be waited for without end.
         "pending" | "generating" | "deriving" if age_ms < -limits.timeout_ms => {
             Decision::Retry("unreadable status")
         }

@@ -1,5 +1,5 @@
-//! Every user ends with a complete wallet: finds those without one and requests key generation again.
-//! When, how often, how many at once and by which host is the job's configuration, not this code.
+//! Completes the wallet of every user: finds users without a complete one and requests key generation again.
+//! The job's configuration, not this code, sets the schedule, the concurrency and the host.
 
 mod decide;
 #[cfg(test)]
@@ -60,7 +60,7 @@ impl Job for WalletKeygenRetry {
             log::error!("user {user} no longer exists, skipped");
             return Ok(Outcome::resolved("user no longer exists, skipped"));
         };
-        // A value of the wrong kind is as unreadable as none.
+        // A value of the wrong type is treated as unreadable.
         let status = row.get::<Option<i64>>("status_of")?.map(|_| Status {
             word: row.get("status").unwrap_or_default(),
             updated_at_ms: row.get("updated_at_ms").unwrap_or_default(),
@@ -85,7 +85,7 @@ impl Job for WalletKeygenRetry {
     }
 }
 
-/// Sets the status and publishes the event. The host keeps both with the outcome, or neither.
+/// Sets the status and publishes the event. The host commits both with the outcome, or neither.
 fn request_keygen(user: i64, account: i64, session: &str, attempt: &str, now_ms: i64) -> Result<(), Failure> {
     sql::execute("set-pending", &params![user, session, attempt, now_ms])?;
     let event = json!({
@@ -100,7 +100,7 @@ fn request_keygen(user: i64, account: i64, session: &str, attempt: &str, now_ms:
     events::publish(TOPIC, &user.to_string(), &event).map(drop)
 }
 
-/// The same attempt asks for the same session, however often it is repeated after a crash.
+/// The same attempt always requests the same session, even if it is repeated after a crash.
 fn session_id(attempt: &str) -> String {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, attempt.as_bytes()).to_string()
 }

@@ -1,12 +1,13 @@
-//! The fields of a cron text, with the meaning that they have in cronie (crontab(5)).
+//! The fields of a cron text, with the meaning they have in cronie (crontab(5)).
 //!
-//! A text is rewritten as plain lists of numbers, so that its meaning is decided here; `croner` then matches them. What
-//! cron accepts but cannot mean, like a step that is larger than its range, is refused with what to write instead.
+//! A text is rewritten as plain lists of numbers, so that its meaning is decided here; `croner` only matches
+//! them. Texts that cron accepts but that cannot be meant, like a step larger than its range, are refused
+//! with a correct alternative.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Longest text that is read.
+/// Longest text that is parsed.
 const TEXT_BYTES_MAX: usize = 1_000;
 
 /// A cron text as lists of numbers.
@@ -14,14 +15,14 @@ const TEXT_BYTES_MAX: usize = 1_000;
 pub struct Fields {
     /// Second, minute, hour, day of the month, month and day of the week, for `croner`.
     pub pattern: String,
-    /// Whether a day has to match both the day of the month and the day of the week: one of them begins with `*`.
-    /// Else one of them is enough.
+    /// Whether a day has to match both the day of the month and the day of the week: true if one of them
+    /// begins with `*`. Otherwise one match is enough.
     pub both_days: bool,
-    /// Whether it names one second, one minute and one hour.
+    /// Whether it names exactly one second, one minute and one hour.
     pub one_time: bool,
 }
 
-/// What a field may hold.
+/// The values that a field may have.
 struct Field {
     name: &'static str,
     min: u32,
@@ -61,7 +62,7 @@ const NAMED: [(&str, &str); 7] = [
 ];
 
 impl Fields {
-    /// What is wrong, and what to write instead.
+    /// The error explains the problem and gives a correct alternative.
     pub fn parse(text: &str) -> Result<Fields, String> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(format!("it has more than {TEXT_BYTES_MAX} bytes"));
@@ -94,7 +95,7 @@ impl Fields {
 }
 
 impl Fields {
-    /// In words, if both fields restrict the day.
+    /// The rule as text, if both fields restrict the day.
     pub fn days_rule(&self) -> Option<&'static str> {
         let days: Vec<&str> = self.pattern.split(' ').collect();
         let restricts = |at: usize| days.get(at).is_some_and(|days| *days != "*");
@@ -112,7 +113,7 @@ impl Fields {
     }
 }
 
-/// All days are `*`, which `croner` treats as no restriction.
+/// If all days are listed, writes `*`, which `croner` treats as no restriction.
 fn written(at: usize, list: &[String]) -> String {
     let all = match at {
         DAY_OF_MONTH => 31,
@@ -141,7 +142,8 @@ fn named(text: &str) -> Result<&'static str, String> {
     Err(format!("{word:?} is not known: write {}", known.join(", ")))
 }
 
-/// The numbers of a field, in order, and after them what only `croner` understands (`L`, `15W`, `5#2`).
+/// The numbers of a field, sorted, followed by the entries that only `croner` understands (`L`, `15W`,
+/// `5#2`).
 fn list(field: &Field, part: &str) -> Result<Vec<String>, String> {
     let mut numbers = BTreeSet::new();
     let mut others = Vec::new();
@@ -236,7 +238,7 @@ fn range(field: &Field, entry: &str) -> Result<Vec<u32>, String> {
     Ok((low..=high).step_by(usize::try_from(step).unwrap_or(usize::MAX)).collect())
 }
 
-/// A range like 22-2 or sat-mon goes over the end.
+/// The error for a range that wraps around, like 22-2 or sat-mon.
 fn backwards(field: &Field, low: u32, high: u32) -> String {
     let (min, max) = (field.min, if field.is_day_of_week() { 6 } else { field.max });
     let span = |from: u32, to: u32| if from == to { from.to_string() } else { format!("{from}-{to}") };
@@ -255,7 +257,7 @@ fn too_wide(field: &Field, low: u32, step: u32, whole: bool) -> String {
     why
 }
 
-/// What goes beyond cronie: `L` and `15W` as days of the month, `fri#2` and `friL` as days of the week.
+/// Extensions to cronie's syntax: `L` and `15W` as days of the month, `fri#2` and `friL` as days of the week.
 fn extension(field: &Field, entry: &str) -> Result<Option<String>, String> {
     let upper = entry.to_ascii_uppercase();
     let refused = |what: &str| Err(format!("{entry:?} is not {what}"));

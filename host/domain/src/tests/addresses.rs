@@ -1,4 +1,4 @@
-//! Addresses show where they lead, and none of their secrets.
+//! Addresses show their destination, and none of their secrets.
 
 use expect_test::expect;
 
@@ -93,7 +93,7 @@ fn addresses_without_secrets_are_shown_whole() {
 
 #[test]
 fn what_repeats_an_address_is_masked() {
-    // Of those, the password is a longer one.
+    // In these two, the password is longer than `SECRET`.
     for text in ADDRESSES.into_iter().filter(|text| !text.contains("hun@") && !text.contains("hun/")) {
         let address = Address::new(text);
         let error = format!("bad uri: {text}; Cannot POST /services/T0/{SECRET}?token={SECRET}: {SECRET}");

@@ -70,7 +70,7 @@ fn jitter_takes_off_up_to_its_share_and_differs_by_key() {
 fn one_key_waits_the_same_each_time() {
     let jittered = policy(100, 10_000, 0.5);
     let waits = KEYS.map(|key| jittered.delay(3, key).as_millis());
-    // Written down: a change of the hash would move every waiting item at an upgrade.
+    // Fixed values: a change of the hash would move every waiting item at an upgrade.
     assert_eq!(waits, [212_646, 348_721, 267_222, 278_056, 324_289]);
 }
 

@@ -1,4 +1,4 @@
-//! Clocks: one that a test moves, one that runs ahead.
+//! Manual and scaled clocks.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! What each end of an attempt means for its item, as a table.
+//! The consequence of each end of an attempt for its item, as a table.
 
 use expect_test::expect;
 use jiff::{SignedDuration, Timestamp};
@@ -256,7 +256,7 @@ fn the_idempotency_key_is_new_for_each_counted_attempt_and_series() {
     assert_ne!(first.idempotency_key(), anew.idempotency_key());
 }
 
-/// An admin's word by code comes before the plugin's: the longest pattern that fits decides.
+/// An admin's rule by code overrides the plugin's classification; the longest matching pattern decides.
 #[test]
 fn failures_by_their_code() {
     let rule = |pattern: &str, then| CodeRule { pattern: pattern.to_owned(), then };
@@ -295,7 +295,7 @@ fn failures_by_their_code() {
     .assert_eq(&text);
 }
 
-/// The waits after answers in a row that do not count, until a person has to decide.
+/// The waits after consecutive answers that do not count, until a person has to decide.
 fn waits(result: &Result<Outcome, Failure>, policy: &RetryPolicy, answers: u32) -> (Vec<i64>, Ending) {
     let mut item = item(1, RECENT);
     let mut waits = Vec::new();

@@ -1,4 +1,4 @@
-//! What a plugin may say of itself: the document, its statements, what it asks for.
+//! The description of a plugin: the document, its statements, its requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -203,7 +203,7 @@ fn statements_that_reach_past_the_tables_of_a_business() {
     "#]].assert_eq(&verdicts(&texts));
 }
 
-/// Each of these is two statements to SQLite or to Postgres, made to look like one.
+/// Each of these is two statements to SQLite or to Postgres, disguised as one.
 #[test]
 fn statements_that_try_to_smuggle_another_one() {
     let texts = [

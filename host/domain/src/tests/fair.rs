@@ -1,11 +1,11 @@
-//! Slots and memory of a host among its jobs.
+//! Fair scheduling of a host's slots and memory among its jobs.
 
 use super::at;
 use crate::fair::{Room, Wish, share};
 
 const HOST: Room = Room { slots: 16, memory: 1_024 };
 
-/// A job of 64 MiB that wants as much as it can get; an earlier `turn` is first.
+/// A job of 64 MiB that wants as much as possible; an earlier `turn` comes first.
 fn wish(turn: u8, running: usize) -> Wish {
     let turn = at(&format!("2026-11-20T12:00:{turn:02}Z"));
     Wish { turn, running, memory: 64, wanted: 1_000, waits: true }
@@ -82,7 +82,7 @@ fn turns_decide_among_equals() {
     assert_eq!(share(HOST, one, Room::default(), &[wish(2, 3), wish(1, 3), wish(0, 4)]), [0, 1, 0]);
 }
 
-/// Whatever is asked, no more is given than there is.
+/// Whatever is requested, no more is granted than is free.
 #[test]
 fn grants_fit_into_what_is_free() {
     for seed in 0..2_000_usize {

@@ -1,4 +1,4 @@
-//! Which figures of a plugin are taken.
+//! Which metrics of a plugin are accepted.
 
 use expect_test::expect;
 

@@ -1,4 +1,4 @@
-//! Places for keys that begin alike, and whose turn it is.
+//! Limits per key prefix, and the order among jobs.
 
 use super::at;
 use crate::flow::{Flow, PRIORITY_STEP, PerPrefix};

@@ -1,4 +1,4 @@
-//! What a host may rely on while it hears nothing of its store.
+//! How long a host may act while it cannot reach its store.
 
 use std::sync::Arc;
 

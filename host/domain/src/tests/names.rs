@@ -58,7 +58,7 @@ fn ids_of_one_moment_differ() {
     assert_eq!(ids.len(), 1_000);
     assert!("no-uuid".parse::<ItemId>().is_err());
     assert!("".parse::<ItemId>().is_err());
-    // Before 1970 a clock is wrong; an id is made all the same.
+    // A clock before 1970 is wrong, but an id is created anyway.
     AttemptId::new(at("1960-01-01T00:00:00Z"));
 }
 

@@ -1,4 +1,4 @@
-//! Cron texts around every transition of every zone, against an oracle that looks at each minute.
+//! Cron texts around every transition of every zone, compared with an oracle that checks each minute.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::at;
 use crate::cron::{Cron, Fold, Gap, OddNights};
 
-/// A text, whether it names one time of the day, and what it means, written down once more.
+/// A text, whether it names one time of the day, and its meaning as an independent function.
 type Pattern = (&'static str, bool, fn(hour: i64, minute: i64) -> bool);
 const PATTERNS: [Pattern; 5] = [
     ("30 2 * * *", true, |hour, minute| (hour, minute) == (2, 30)),
@@ -31,7 +31,7 @@ fn minutes(offset: Offset) -> Option<i64> {
     (seconds % 60 == 0).then_some(seconds / 60)
 }
 
-/// Those that move the clock by whole minutes, each once, with one zone that has it.
+/// The transitions that move the clock by whole minutes, each once, with one zone that has it.
 fn transitions(from: Timestamp, until: Timestamp) -> Vec<(Transition, TimeZone)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -52,7 +52,7 @@ fn transitions(from: Timestamp, until: Timestamp) -> Vec<(Transition, TimeZone)>
     found
 }
 
-/// Each minute of `hours` before and after the transition, with what the wall clock shows (minutes since 1970).
+/// Each minute within `hours` before and after the transition, with the wall-clock time (minutes since 1970).
 fn wall_clock(transition: &Transition, hours: i64) -> Vec<(Timestamp, i64)> {
     let minute = transition.at.as_second() / 60;
     let shown = |n: i64| if n < minute { transition.before } else { transition.after };
@@ -92,7 +92,7 @@ fn check(
     if zone.preceding(transition.at).next().is_some_and(|other| others(&other.timestamp()))
         || zone.following(transition.at).next().is_some_and(|other| others(&other.timestamp()))
     {
-        // Two at once: the oracle knows of one.
+        // Two transitions at once: the oracle handles only one.
         return Ok(());
     }
     let name = zone.iana_name().unwrap();
@@ -110,7 +110,7 @@ fn check(
     Err(format!("{cron} around {}: fires {fired:?}, should {expected:?}\n", transition.at))
 }
 
-/// By the rule that goes with the text: every transition of every zone from 1970 to 2040.
+/// With the default rule of each text: every transition of every zone from 1970 to 2040.
 #[test]
 fn all_transitions_of_all_zones() {
     let all = transitions(at("1970-01-01T00:00:00Z"), at("2040-01-01T00:00:00Z"));
@@ -123,7 +123,7 @@ fn all_transitions_of_all_zones() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Each chosen rule, with each text, for the transitions of two years.
+/// With each explicit rule and each text: the transitions of two years.
 #[test]
 fn all_rules() {
     let all = transitions(at("2026-01-01T00:00:00Z"), at("2028-01-01T00:00:00Z"));

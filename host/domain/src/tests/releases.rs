@@ -1,4 +1,4 @@
-//! When a version on trial takes over or leaves, and which items go to it.
+//! When a canary is promoted or rolled back, and which items it gets.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ fn a_version_that_fails_leaves_as_soon_as_it_is_no_chance() {
     assert_eq!(ends, ["goes on", "goes on", "goes on", "fails"]);
     let ends = [10, 11].map(|failed| verdict(good, tried(90, failed, 1), MINUTE));
     assert_eq!(ends, ["goes on", "fails"]);
-    // What fails as often as before is no worse.
+    // A version that fails as often as the one before is not worse.
     assert_eq!(verdict(tried(100, 50, 1), tried(20, 11, 1), MINUTE), "goes on");
 }
 
@@ -55,7 +55,7 @@ fn a_version_that_proves_itself_takes_over() {
     let over = Canary::DEFAULT.promote_after;
     assert_eq!(verdict(before, tried(0, 0, 0), over), "promoted");
     assert_eq!(verdict(before, tried(30, 1, 1), over), "promoted");
-    // What looks worse, and may be chance: it has until the time is over.
+    // A higher failure rate that may be chance is tolerated until the time is over.
     let doubtful = tried(220, 18, 1);
     assert_eq!(verdict(before, doubtful, MINUTE), "goes on");
     assert_eq!(verdict(before, doubtful, over), "fails");
@@ -72,7 +72,7 @@ fn an_item_stays_with_its_version_and_the_share_is_kept() {
     let tenth = of(a, 0.1);
     assert!((900..1_100).contains(&tenth.len()), "{}", tenth.len());
     assert_eq!(tenth, of(a, 0.1));
-    // A larger share takes more, and another version does not meet the same items again.
+    // A larger share includes the smaller one, and another version gets other items.
     let fifth = of(a, 0.2);
     assert!(tenth.iter().all(|key| fifth.contains(key)));
     let both = of(b, 0.1).iter().filter(|key| tenth.contains(key)).count();

@@ -1,4 +1,4 @@
-//! When jobs are due: grids, cron texts, zones, the two odd nights of the year, long absences.
+//! When jobs are due: grids, cron texts, zones, the two nights a year with a change of offset, long absences.
 
 use expect_test::expect;
 use jiff::tz::TimeZone;
@@ -16,7 +16,7 @@ fn every(seconds: i64) -> Schedule {
     Schedule::every(SignedDuration::from_secs(seconds)).unwrap()
 }
 
-/// The next instants after `from`, with the zone's own time and offset.
+/// The next instants after `from`, with the zone's local time and offset.
 fn preview(schedule: &Schedule, zone: &str, from: &str, count: usize) -> String {
     let zone = TimeZone::get(zone).unwrap();
     let line = |instant: Timestamp| {
@@ -209,7 +209,8 @@ fn each_half_hour_of_the_odd_nights() {
     .assert_eq(&format!("{berlin}\n{howe}"));
 }
 
-/// `instant` follows `from`: from any moment between them, and seen from after it.
+/// Checks that `instant` follows `from`: searching forward from between them, and searching back from after
+/// it.
 fn check_both_ways(schedule: &Schedule, from: Timestamp, instant: Timestamp, wrong: &mut String) {
     let between = instant - (instant.duration_since(from) / 3).min(SignedDuration::from_mins(20));
     if schedule.next_after(between) != Some(instant) || instant <= from {
@@ -222,7 +223,7 @@ fn check_both_ways(schedule: &Schedule, from: Timestamp, instant: Timestamp, wro
     }
 }
 
-/// Whether one looks ahead or back, the instants are the same: else a tick would be lost or run twice.
+/// Searching forward and back finds the same instants. Otherwise a tick would be lost or run twice.
 #[test]
 fn looking_back_finds_what_looking_ahead_found() {
     let texts = [
@@ -363,7 +364,8 @@ fn days(text: &str, count: usize) -> String {
     days.join(", ")
 }
 
-/// crontab(5) of cronie, and `find_jobs` in its cron.c: a field that begins with * has a flag, and with a flag both must match.
+/// crontab(5) of cronie, and `find_jobs` in its cron.c: a field that begins with * sets a flag, and with a
+/// flag both fields must match.
 #[test]
 fn two_fields_for_days_go_together_as_in_cronie() {
     assert_eq!(days("0 9 13 * fri", 5), "Fri 06, Fri 13, Fri 20, Fri 27, Fri 03");

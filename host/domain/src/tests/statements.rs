@@ -1,4 +1,4 @@
-//! Parameters of declared statements: their numbers, their types, and what a call may give for them.
+//! Parameters of declared statements: their number, their types, and the values that a call may pass.
 
 use expect_test::expect;
 use serde_json::json;
@@ -74,7 +74,7 @@ fn declared_types_are_one_for_each_parameter() {
             .contains("unknown variant `date`, expected one of `boolean`, `integer`, `real`, `text`, `blob`"),
         "{unknown}"
     );
-    // What is kept of a version that declares nothing is what earlier hosts read.
+    // The stored form of a statement without declared types is the one that earlier hosts read.
     let kept = serde_json::to_value(statement("SELECT 1", None)).unwrap();
     assert_eq!(kept, json!({"datasource": "d", "sql": "SELECT 1", "writes": false}));
 }

@@ -1,4 +1,4 @@
-//! The state machine, whole: as a table, and as the chart that ARCHITECTURE.md shows.
+//! The complete state machine, as a table and as the chart in ARCHITECTURE.md.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use expect_test::expect;
 
 use crate::item::{ByHand, Event, State, next};
 
-/// A row an event, a column a state: the state after it, or `-` where it is refused.
+/// One row per event and one column per state: the resulting state, or `-` if the event is illegal.
 fn table() -> String {
     let mut text = format!("{:<18}", "");
     for state in State::ALL {
@@ -23,7 +23,7 @@ fn table() -> String {
     format!("{}\n", text.trim_end())
 }
 
-/// The same as a chart. That a discovery finds an item again and leaves it where it is, is left out.
+/// The same as a chart, without the edges where a discovery finds an item and leaves its state unchanged.
 fn chart() -> String {
     let mut edges: BTreeMap<(State, State), Vec<&str>> = BTreeMap::new();
     for state in State::ALL {

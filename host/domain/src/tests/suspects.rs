@@ -1,4 +1,4 @@
-//! Who is to blame for a crash of a whole host.
+//! Which item is to blame for the crash of a whole host.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,7 +9,7 @@ fn now() -> Timestamp {
     at("2026-11-20T12:00:00Z")
 }
 
-/// Items with so many crashes in a row, of at most five.
+/// Items with these numbers of crashes in a row, with a limit of five.
 fn judged(crashes: &[u32]) -> Vec<Blame> {
     let lost: Vec<Lost> = crashes.iter().map(|&crashes| Lost { crashes, crashes_max: 5 }).collect();
     judge(&lost, suspects(&lost), now())
@@ -43,7 +43,7 @@ fn only_the_single_suspect_is_poison() {
     assert_eq!(judged(&[5, 2]), [again(0), again(2)]);
 }
 
-/// A job that allows one crash: its item is poison unless another one is suspected.
+/// A job that allows one crash: its item is poison unless another item is a suspect.
 #[test]
 fn a_job_may_allow_a_single_crash() {
     let one = Lost { crashes: 1, crashes_max: 1 };
@@ -52,7 +52,8 @@ fn a_job_may_allow_a_single_crash() {
     assert_eq!(judge(&[one, suspect], 1, now()), [again(0); 2]);
 }
 
-/// One item crashes its host whenever it runs, four others run beside it: they end well once they run apart.
+/// One item crashes its host on each attempt, with four others beside it. The others succeed once they run
+/// separately.
 #[test]
 fn bystanders_are_cleared() {
     let mut crashes = [0_u32; 5];
@@ -60,7 +61,7 @@ fn bystanders_are_cleared() {
     let mut open = [true; 5];
     let mut time = now();
     for _ in 0..100 {
-        // Attempts take a second. The killer, number 2, ends its host at once.
+        // An attempt takes one second. Item 2 crashes its host immediately.
         let runs: Vec<usize> = (0..5).filter(|&n| open[n] && due[n] <= time).collect();
         runs.iter().for_each(|&n| crashes[n] += 1);
         if runs.contains(&2) {

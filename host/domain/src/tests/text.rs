@@ -1,4 +1,4 @@
-//! Text that is shown, and keys that are accepted: the same characters are hidden in both.
+//! Displayed text and accepted keys: both treat the same characters as hidden.
 
 use std::ops::RangeInclusive;
 
@@ -37,7 +37,7 @@ const CONTROLS: [RangeInclusive<u32>; 26] = [
     0xf0000..=0xffffd,
     0x100000..=0x10fffd,
 ];
-/// Other characters that show nothing, or mean nothing.
+/// Other characters that are invisible or have no meaning.
 const OTHERS: [RangeInclusive<u32>; 9] = [
     0x34f..=0x34f,
     0x115f..=0x1160,

@@ -1,4 +1,4 @@
-//! What becomes of due instants, policy by policy.
+//! The fate of due instants for each policy.
 
 use expect_test::expect;
 use jiff::SignedDuration;
@@ -10,7 +10,7 @@ use crate::tick::{CatchUp, Overlap, Standing, TickPolicy};
 const IDLE: Standing = Standing { open: false, paused: false };
 const OPEN: Standing = Standing { open: true, paused: false };
 
-/// Every ten minutes; looked at after 12:00, at this time.
+/// Every ten minutes: the instants due after 12:00, evaluated at this time.
 fn due(now: &str) -> Due {
     let ten = Schedule::every(SignedDuration::from_mins(10)).unwrap();
     ten.due(at("2026-11-20T12:00:00Z"), at(now)).unwrap()

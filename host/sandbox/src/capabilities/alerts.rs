@@ -5,7 +5,7 @@ use super::NOTHING_YET;
 use crate::bindings::alerts::{self, Alert, Error, Host};
 use crate::state::State;
 
-/// `tidemill:job/alerts`: kept by the scope until the attempt's outcome is committed.
+/// `tidemill:job/alerts`: buffered by the scope until the attempt's outcome is committed.
 impl Host for State {
     async fn raise(&mut self, alert: Alert) -> Result<(), Error> {
         let Some(granted) = &self.granted else {

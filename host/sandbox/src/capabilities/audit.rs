@@ -5,7 +5,7 @@ use super::NOTHING_YET;
 use crate::bindings::audit::{Error, Host};
 use crate::state::State;
 
-/// `tidemill:job/audit`: kept by the scope until the attempt's outcome is committed.
+/// `tidemill:job/audit`: buffered by the scope until the attempt's outcome is committed.
 impl Host for State {
     async fn record_action(&mut self, action: String, subject: String, detail: String) -> Result<(), Error> {
         let Some(granted) = &self.granted else {

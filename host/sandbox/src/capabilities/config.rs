@@ -1,7 +1,7 @@
 use crate::bindings::config::{Error, Host};
 use crate::state::State;
 
-/// `wasi:config/store`: the job's config table. While a plugin describes itself, it is empty.
+/// `wasi:config/store`: the job's config table. During `describe` it is empty.
 impl Host for State {
     fn get(&mut self, key: String) -> Result<Option<String>, Error> {
         Ok(self.granted.as_ref().and_then(|granted| granted.job.config.get(&key).cloned()))

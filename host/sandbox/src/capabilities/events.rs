@@ -5,7 +5,7 @@ use super::{NOTHING_YET, bad_key};
 use crate::bindings::events::{Error, Host};
 use crate::state::State;
 
-/// `tidemill:job/events`: kept by the scope until the attempt's outcome is committed.
+/// `tidemill:job/events`: buffered by the scope until the attempt's outcome is committed.
 impl Host for State {
     async fn publish(&mut self, topic: String, key: String, payload: String) -> Result<String, Error> {
         let Some(granted) = &self.granted else {

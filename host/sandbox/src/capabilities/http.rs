@@ -21,25 +21,25 @@ use crate::output::SharedLog;
 use crate::state::{Fence, Granted, State};
 use crate::tally::Tally;
 
-/// `wasi:http`: requests to the origins that the job is granted, within its limits.
+/// `wasi:http`: requests to the origins granted to the job, within its limits.
 pub struct Http {
     ctx: WasiHttpCtx,
     door: Door,
 }
 
-/// What decides about each request.
+/// Checks each request against grants and limits.
 struct Door {
     clients: Arc<Clients>,
     caller: Option<Caller>,
     limits: Limits,
     sent: u32,
-    /// Requests alike, so that each has an idempotency key of its own.
+    /// Counts of requests with the same method and URI, so that each gets its own idempotency key.
     alike: HashMap<(Method, Uri), u32>,
     running: Arc<Semaphore>,
     log: SharedLog,
 }
 
-/// Whose requests these are.
+/// The job and the attempt that send the requests.
 pub struct Caller {
     job: Arc<JobSpec>,
     scope: Arc<dyn Scope>,
@@ -54,10 +54,10 @@ impl Caller {
     }
 }
 
-/// Tells a service the attempt's epoch: it only grows for an item, so a service that remembers the highest can refuse
-/// a request of a host that lost the item.
+/// Header with the attempt's epoch. The epoch of an item only increases, so a service that remembers the
+/// highest value can refuse requests of a host that lost the item.
 const EPOCH: HeaderName = HeaderName::from_static("tidemill-epoch");
-/// After draft-ietf-httpapi-idempotency-key-header.
+/// Header name from draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 type Sent = Result<(Response<WasiBody>, Io), Error>;
@@ -89,7 +89,7 @@ impl WasiHttpHooks for Door {
         Box::new(async move {
             let (client, bounds) = admitted?;
             let answer = send(client, request, bounds).await?;
-            // The client itself drives its connections.
+            // The client drives its connections, so no IO is left to do here.
             Ok((answer, Box::new(async { Ok(()) }) as Io))
         })
     }
@@ -165,7 +165,7 @@ impl Door {
     }
 }
 
-/// What the guest said of its own stays, but for the epoch: nobody speaks as another attempt.
+/// Keeps the guest's own headers, except the epoch: a guest must not impersonate another attempt.
 fn mark(request: &mut Request<WasiBody>, fence: &Fence, alike: u32) {
     request.headers_mut().insert(EPOCH, HeaderValue::from(fence.epoch));
     if !request.method().is_safe()
@@ -176,7 +176,7 @@ fn mark(request: &mut Request<WasiBody>, fence: &Fence, alike: u32) {
     }
 }
 
-/// Puts in what the job is granted for this place, and answers with what the answer must not tell back.
+/// Adds the job's secrets for this origin. Returns the mask for the response, which must not reveal them.
 fn add_secrets(request: &mut Request<WasiBody>, job: &JobSpec, origin: &Origin) -> Mask {
     let mut added = Vec::new();
     for secret in job.grants.secrets.iter().filter(|secret| secret.to == *origin) {
@@ -189,7 +189,7 @@ fn add_secrets(request: &mut Request<WasiBody>, job: &JobSpec, origin: &Origin) 
         }
     }
     if !added.is_empty() {
-        // A compressed answer could tell a secret that is not seen in it.
+        // Without compression: the mask would not find a secret in a compressed response.
         request.headers_mut().remove(ACCEPT_ENCODING);
     }
     Mask::new(added)
@@ -202,7 +202,7 @@ fn origin(uri: &Uri) -> Option<Origin> {
         _ => return None,
     };
     let authority = uri.authority()?;
-    // A user's name in front of the host would be sent nowhere, but could fool a reader.
+    // A user name before the host would not be sent, but could mislead a reader.
     if authority.as_str().contains('@') {
         return None;
     }

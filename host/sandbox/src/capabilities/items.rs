@@ -6,7 +6,7 @@ use super::{NOTHING_YET, bad_key};
 use crate::bindings::items::{Error, Host};
 use crate::state::State;
 
-/// `tidemill:job/items`: kept by the scope until the attempt's outcome is committed.
+/// `tidemill:job/items`: buffered by the scope until the attempt's outcome is committed.
 impl Host for State {
     async fn enqueue(&mut self, job: String, key: String, payload: String) -> Result<(), Error> {
         let Some(granted) = &self.granted else {

@@ -6,12 +6,12 @@ use crate::bindings::keyvalue::{Error, Host, HostBucket, KeyResponse};
 use crate::convert::shown;
 use crate::state::State;
 
-/// A bucket that a guest has opened. Buckets are the job's own and exist when something is in them.
+/// A bucket that a guest has opened. Buckets belong to the job, and exist when they hold a value.
 pub struct Bucket {
     name: String,
 }
 
-/// `wasi:keyvalue/store`: reads and buffered writes of the attempt's scope.
+/// `wasi:keyvalue/store`: reads, and buffered writes, of the attempt's scope.
 impl Host for State {
     async fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
         if self.keyvalue().is_none() {
@@ -110,7 +110,7 @@ fn error(error: ScopeError) -> Error {
     }
 }
 
-/// The interface has no case of its own for what is refused each time.
+/// The interface has no error case for calls that fail each time they are repeated.
 fn refused(what: &str, key: &str, bad: &BadName) -> Error {
     let kind = match bad {
         BadName::Hidden(_) => "refused",

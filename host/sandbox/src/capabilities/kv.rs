@@ -6,7 +6,7 @@ use super::{NOTHING_YET, bad_key};
 use crate::bindings::kv::{Error, Host};
 use crate::state::State;
 
-/// Longest time that a value is kept, where one is given: 10 years.
+/// Longest time to live of a value: 10 years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
 
 /// `tidemill:job/kv`: buffered by the scope until the attempt's outcome is committed.

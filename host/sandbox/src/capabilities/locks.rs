@@ -4,7 +4,7 @@ use super::NOTHING_YET;
 use crate::bindings::locks::{Error, Host};
 use crate::state::State;
 
-/// `tidemill:job/locks`: taken at once by the scope, held until the attempt ends.
+/// `tidemill:job/locks`: acquired immediately by the scope, held until the attempt ends.
 impl Host for State {
     async fn try_acquire(&mut self, name: String) -> Result<Option<u64>, Error> {
         let Some(granted) = &self.granted else {

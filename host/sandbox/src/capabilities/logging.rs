@@ -2,7 +2,7 @@ use crate::bindings::logging::{Host, Level};
 use crate::log;
 use crate::state::State;
 
-/// `wasi:logging`: into the attempt's log, within its limits.
+/// `wasi:logging`: writes to the attempt's log, within its limits.
 impl Host for State {
     fn log(&mut self, level: Level, context: String, message: String) {
         let level = match level {

@@ -5,7 +5,7 @@ use super::NOTHING_YET;
 use crate::bindings::metrics::{Error, Host};
 use crate::state::State;
 
-/// `tidemill:job/metrics`: kept by the scope, shown once the attempt's outcome is committed.
+/// `tidemill:job/metrics`: buffered by the scope, published once the attempt's outcome is committed.
 impl Host for State {
     async fn add(&mut self, name: String, labels: Vec<(String, String)>, by: u64) -> Result<(), Error> {
         self.measure(Figure { name, labels, change: Change::Add(by) }).await

@@ -1,5 +1,5 @@
-//! What guests can call, one file per WIT interface. Each only translates between WIT and the attempt's
-//! scope, and first asks whether the job has the grant. Nothing here may panic on a guest's value.
+//! The host functions for guests, one file per WIT interface. Each translates between WIT and the attempt's
+//! scope, and first checks the job's grants. Host functions must not panic on any value of a guest.
 
 mod alerts;
 mod audit;
@@ -17,7 +17,7 @@ mod sql;
 use crate::bindings::types;
 use crate::state::State;
 
-/// Why a key is not taken, as the interface's error: a hidden character is refused each time, a length is a limit.
+/// Maps a bad key to the interface's error: a hidden character is `refused`, a bad length is `limit`.
 macro_rules! bad_key {
     ($what:literal, $key:expr) => {
         |bad| {
@@ -32,8 +32,8 @@ macro_rules! bad_key {
 }
 use bad_key;
 
-/// The answer to everything that is asked for while a plugin describes itself.
+/// The error of every capability during `describe`.
 const NOTHING_YET: &str = "nothing is granted while the plugin describes itself";
 
-/// An interface of types only.
+/// An interface that has only types.
 impl types::Host for State {}

@@ -6,7 +6,7 @@ use crate::bindings::sql::{self, Error, Host, Rows};
 use crate::convert::{rows_out, value_in};
 use crate::state::{Granted, State};
 
-/// `tidemill:job/sql`: the statements that `describe` declares, on the datasources that the job has.
+/// `tidemill:job/sql`: statements declared in `describe`, on the datasources granted to the job.
 impl Host for State {
     async fn query(&mut self, statement: String, params: Vec<sql::Value>) -> Result<Rows, Error> {
         let (granted, statement, params) = self.checked(&statement, params)?;

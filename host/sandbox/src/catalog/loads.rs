@@ -1,4 +1,5 @@
-//! Files that are being compiled and described, each by a task of its own: one that takes long holds up no other plugin.
+//! Files that are being compiled and described. Each has its own task, so a slow one does not delay other
+//! plugins.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::seen::Seen;
 
-/// What is left out of one look is not wanted any more, and ends.
+/// Loads in progress. A load that a scan does not carry over is dropped, which cancels it.
 pub type Loads = BTreeMap<(PluginName, Digest), Load>;
 
 pub struct Load {
@@ -20,7 +21,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// `ended` is told when it is time for another look.
+    /// `ended` is notified when the load ends, so that the folder is scanned again.
     pub fn start(
         signature: Option<String>,
         load: impl Future<Output = Seen> + Send + 'static,
@@ -34,7 +35,7 @@ impl Load {
         Load { signature, task: AbortOnDropHandle::new(tokio::spawn(task)) }
     }
 
-    /// What came of it; itself if that takes longer.
+    /// The result, or the load itself if it takes longer than `patience`.
     pub async fn within(mut self, patience: Option<Duration>) -> Result<Seen, Load> {
         let task = &mut self.task;
         let ended = match patience {
@@ -43,7 +44,7 @@ impl Load {
         };
         match ended {
             Some(Ok(seen)) => Ok(seen),
-            // A panic of the host: it is this look's, as if it had no task of its own.
+            // A panic of the host is resumed in this scan, as if the load had no task of its own.
             Some(Err(failed)) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
             _ => Err(self),
         }

@@ -1,4 +1,4 @@
-//! One look at the plugins folder: what is there, what of it could run, and what is decided of it.
+//! One scan of the plugins folder: reads the files, loads their versions, and applies the decisions on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,15 +21,16 @@ use crate::history::Facts;
 
 mod sight;
 
-/// What was found by the last look.
+/// The result of the last scan.
 #[derive(Default)]
 pub struct Present {
     seen: BTreeMap<(PluginName, Digest), Seen>,
-    /// None before the first look.
+    /// `None` before the first scan.
     folder: Option<BTreeMap<PluginName, Digest>>,
-    /// Plugins whose file was taken away while this host ran, and what was to run then: here it does not any more.
+    /// Plugins whose file was removed while this host ran, with the stable version at that time. This host
+    /// does not run them any more.
     taken_away: BTreeMap<PluginName, Digest>,
-    /// Plugins whose file did not count.
+    /// Pinned plugins, whose file was ignored.
     pinned: BTreeSet<PluginName>,
     pub loads: Loads,
 }
@@ -38,12 +39,12 @@ pub struct Round<'a> {
     catalog: &'a Catalog,
     jobs: &'a [Arc<JobSpec>],
     decided: &'a Decided,
-    /// How long it waits for what is compiled, if there is a bound.
+    /// How long to wait for compilations. `None` is unlimited.
     patience: Option<Duration>,
     present: &'a mut Present,
-    /// What this look found; it takes the place of `present`.
+    /// The result of this scan, which replaces `present`.
     now: Present,
-    /// Plugins that have a version, or a file that is not one.
+    /// Plugins that have a version, or a file that is not a valid one.
     found: BTreeSet<PluginName>,
     report: ScanReport,
 }
@@ -108,7 +109,7 @@ impl<'a> Round<'a> {
         })
     }
 
-    /// What is to run of one plugin from now on. Whatever fails, what ran goes on.
+    /// Determines the version of one plugin. If anything fails, the active version stays active.
     async fn take_over(
         &mut self,
         folder: &Arc<Folder>,
@@ -156,7 +157,8 @@ impl<'a> Round<'a> {
         unread
     }
 
-    /// Other hosts may go on with it; this one does, too, when it starts again, or when another version is to run.
+    /// Whether the plugin's file was removed on this host. Other hosts may keep running the version. This
+    /// host runs it again after a restart, or when another version becomes stable.
     fn is_taken_away(&mut self, plugin: &PluginName, standing: &Standing, listed: bool) -> bool {
         let stays = listed || standing.pinned || standing.uploaded;
         let (Some(stable), false) = (standing.stable, stays) else { return false };
@@ -168,7 +170,7 @@ impl<'a> Round<'a> {
         taken_away
     }
 
-    /// The version, if it is whole and these jobs let it run; else it is told why not.
+    /// Returns the version if it is loaded and these jobs accept it. Otherwise reports why it is rejected.
     async fn fit(&mut self, plugin: &PluginName, seen: &Seen) -> Option<Arc<Version>> {
         let refused = match &seen.loaded {
             Ok(version) => match self.catalog.refusal(version, self.jobs).await {
@@ -181,14 +183,14 @@ impl<'a> Round<'a> {
         None
     }
 
-    /// Whether what is to run runs from now on, or goes on, or is refused.
+    /// Activates the version, keeps it if it is already active, or rejects it.
     async fn judge(&mut self, plugin: &PluginName, seen: &Seen) {
         if let Some(version) = self.fit(plugin, seen).await {
             self.activate(&version);
         }
     }
 
-    /// What is to become of a file that is not what runs.
+    /// Asks for the decision on a file that is not the stable version.
     async fn propose(&mut self, plugin: &PluginName, seen: &Seen) -> Result<Option<OnTrial>, String> {
         let Some(version) = self.fit(plugin, seen).await else { return Ok(None) };
         let Some(versions) = self.decided.versions.clone() else {
@@ -219,7 +221,7 @@ impl<'a> Round<'a> {
         Ok(None)
     }
 
-    /// A version on trial that another host found.
+    /// A candidate that another host found.
     async fn candidate(
         &mut self,
         plugin: &PluginName,
@@ -254,7 +256,7 @@ impl<'a> Round<'a> {
         self.report.activated.extend(told);
     }
 
-    /// From now on this, or nothing, runs beside what is active.
+    /// Sets the plugin's canary, or removes it.
     fn put_on_trial(&mut self, plugin: &PluginName, on_trial: Option<OnTrial>) {
         let before = self.catalog.shelf().canaries.get(plugin).map(|canary| canary.version.clone());
         if let Some(OnTrial { version, .. }) = &on_trial {
@@ -272,7 +274,7 @@ impl<'a> Round<'a> {
         });
     }
 
-    /// Unless it was promoted, or what became of it is told already.
+    /// Retires a former canary, unless it was promoted or its new state was already reported.
     fn leave_trial(&mut self, old: &Arc<Version>) {
         if self.catalog.history.state(&old.plugin, old.digest) == Some(VersionState::Canary) {
             self.retire(old);
@@ -293,7 +295,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// The last good version goes on, unless it is the one that may not run any more.
+    /// The active version stays active, unless it is the blocked one.
     fn block(&self, plugin: &PluginName, reason: &str, digest: Option<Digest>) {
         self.catalog.change_shelf(|shelf| {
             shelf.blocked.insert(plugin.clone(), reason.to_owned());
@@ -304,7 +306,7 @@ impl<'a> Round<'a> {
         });
     }
 
-    /// A person took it out of use.
+    /// Deactivates a plugin that a person disabled.
     fn take_out(&mut self, plugin: &PluginName) {
         if let Some(active) = self.catalog.active(plugin) {
             self.retire(&active);

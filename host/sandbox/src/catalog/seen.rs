@@ -1,4 +1,4 @@
-//! What became of a file's bytes: compiled and described, or why not.
+//! The result of loading a file: a compiled and described version, or the reason why not.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use crate::folder::PluginFile;
 use crate::history::Facts;
 use crate::signature::Policy;
 
-/// How often bytes are tried that failed for a reason that may pass; a look is 30 s after the other, or sooner.
+/// Most attempts to load a file that failed for a temporary reason. Scans are at most 30 s apart.
 const TRIES_MAX: u32 = 5;
 
-/// What became of a file's bytes; it holds as long as they stay the same.
+/// The result of loading a file's bytes. Valid as long as the bytes are the same.
 #[derive(Clone)]
 pub struct Seen {
     pub digest: Digest,
     pub size_bytes: u64,
     pub signature: Option<String>,
-    /// Why nobody trusted has signed it.
+    /// Why the file has no trusted signature.
     pub unsigned: Option<String>,
     pub loaded: Result<Arc<Version>, String>,
-    /// How often it may still be tried: none, unless it is not these bytes' fault that it failed.
+    /// Remaining attempts to load it. Zero unless the failure was temporary.
     pub tries_left: u32,
 }
 
 impl Seen {
-    /// Compiles and describes it; `tries_left` is of an earlier failure that may have passed.
+    /// Compiles and describes the file. `tries_left` comes from an earlier, temporary failure.
     pub fn load(
         catalog: &Catalog,
         decided: &Decided,
@@ -50,7 +50,7 @@ impl Seen {
                 (None, Some(version)) => Ok(version),
                 (None, None) => {
                     let whole = async move { whole(&workshop, versions, file).await };
-                    // A panic of the host refuses this version, and nothing else.
+                    // A panic of the host rejects only this version.
                     let whole = AbortOnDropHandle::new(tokio::spawn(whole)).await;
                     whole.unwrap_or_else(|panic| Err(Refusal::from(format!("the host failed: {panic}"))))
                 }
@@ -62,7 +62,8 @@ impl Seen {
         }
     }
 
-    /// A file that was not read, and is judged again at each look: the limit is the same as long as this host runs.
+    /// A file that is too large to be read. Checked again at each scan, although the limit does not change
+    /// while this host runs.
     pub fn too_large(digest: Digest, size_bytes: u64, why: String) -> Seen {
         Seen { digest, size_bytes, signature: None, unsigned: None, loaded: Err(why), tries_left: 0 }
     }

@@ -1,4 +1,4 @@
-//! What runs now: decided by the catalog, read at the beginning of each attempt.
+//! The active versions: set by the catalog, read at the start of each attempt.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::component::Version;
 pub struct Shelf {
     pub active: BTreeMap<PluginName, Arc<Version>>,
     pub canaries: BTreeMap<PluginName, OnTrial>,
-    /// Why the plugin's file is not what runs.
+    /// Why the plugin's file is not the active version.
     pub blocked: BTreeMap<PluginName, String>,
 }
 
@@ -22,10 +22,10 @@ pub struct OnTrial {
     pub share: f64,
 }
 
-/// A version for one attempt.
+/// The version chosen for one attempt.
 pub struct Chosen {
     pub version: Arc<Version>,
-    /// Two versions run side by side, so it counts what becomes of it.
+    /// Whether to record the attempt's result, because two versions run side by side.
     pub counts: bool,
 }
 
@@ -40,7 +40,7 @@ impl Shelf {
         Some(Chosen { version: version.clone(), counts: true })
     }
 
-    /// One of those that run.
+    /// The active version or the canary with this digest.
     pub fn holds(&self, plugin: &PluginName, digest: Digest) -> Option<Arc<Version>> {
         let canary = self.canaries.get(plugin).map(|canary| &canary.version);
         let mut versions = self.active.get(plugin).into_iter().chain(canary);

@@ -1,4 +1,4 @@
-//! Versions that are tried before they run: loaded apart, passed through every check, and put on no shelf.
+//! Versions for a dry run: loaded separately, passed through every check, and never activated.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::component::Version;
 use crate::folder::PluginFile;
 use crate::signature::Policy;
 
-/// A version that can be called, whether it is what runs or not.
+/// A version that can be called, active or not.
 #[derive(Clone)]
 pub struct Trial(Arc<Version>);
 
@@ -33,13 +33,13 @@ impl Trial {
         &self.0.describe
     }
 
-    /// By which name this version declared the statement.
+    /// The name under which this version declares the statement.
     pub fn name_of(&self, statement: &Statement) -> Option<&str> {
         let mut statements = self.0.describe.statements.iter();
         statements.find(|(_, one)| *one == statement).map(|(name, _)| name.as_str())
     }
 
-    /// What is noted of it before a host runs it.
+    /// The record of a version that no host has run yet.
     pub fn noted(&self, now: Timestamp) -> PluginVersion {
         let version = &self.0;
         PluginVersion {
@@ -60,7 +60,7 @@ impl Catalog {
         self.config.load.component_size
     }
 
-    /// The version of these bytes, or why it may not run as these jobs.
+    /// The version of these bytes, or why these jobs cannot use it.
     pub async fn try_out(&self, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Result<Trial, String> {
         if file.bytes.len() > self.config.load.component_size {
             return Err(self.config.load.too_large());

@@ -1,4 +1,5 @@
-//! Compiled code: made of a component, and taken into this process. The only place of the host with unsafe code.
+//! Native code: compiles a component, and loads the result into this process. The only unsafe code of the
+//! host.
 #![allow(unsafe_code, reason = "compiled code cannot be taken over otherwise; `load` says what it rests on")]
 
 use wasmtime::Engine;
@@ -8,11 +9,12 @@ pub fn make(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, String> {
     engine.precompile_component(component).map_err(|e| format!("it is not a valid component: {e:#}"))
 }
 
-/// Whoever calls this vouches that `make` made these bytes: they come from the process that this host started for that, or
-/// from its cache, with the seal of its key. Files of the plugins folder never come here: they begin as components do.
+/// The caller guarantees that `make` made these bytes. They come from the compiler process that this host
+/// started, or from the host's cache, sealed with its key. Files of the plugins folder never reach this
+/// function, because they start with the header of a component.
 pub fn load(engine: &Engine, artefact: &[u8]) -> Result<Component, String> {
-    // SAFETY: the bytes are what wasmtime's compiler made, as the caller vouches. Those of another version of
-    // wasmtime or of other settings are refused by wasmtime.
+    // SAFETY: the bytes are the output of wasmtime's compiler, as the caller guarantees. wasmtime refuses the
+    // output of another version or of other settings.
     let component = unsafe { Component::deserialize(engine, artefact) };
     component.map_err(|e| format!("this host cannot load it: {e:#}"))
 }

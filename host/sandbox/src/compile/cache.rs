@@ -1,5 +1,6 @@
-//! Compiled plugins, kept from one start of the host to the next. Whoever could put code there would have the host run it,
-//! so each file bears a seal that only the key of this host makes, over the code and all that it was made of.
+//! Cache of compiled plugins, kept over restarts. The host executes this code, so an attacker must not be
+//! able to add any. Each file therefore has a seal over the code and all of its inputs, which requires this
+//! host's key.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{Hash, Hasher};
@@ -15,26 +16,26 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
-/// The size that HMAC-SHA256 takes as it is.
+/// The block size of HMAC-SHA256: a key of this size is used unchanged.
 const KEY_BYTES: usize = 64;
 const SEAL_BYTES: usize = 32;
-/// What was used longest ago goes first.
+/// The least recently used files are removed first.
 const FILES_MAX: usize = 512;
 const BYTES_MAX: u64 = 512 * MIB as u64;
 
-/// What is kept, and of whom.
+/// The kind of a cached file, and its subject.
 #[derive(Debug, Clone, Copy)]
 pub enum Kept<'a> {
-    /// The code of a component.
+    /// The compiled code of a component.
     Code(Digest),
-    /// What the version of a plugin that was compiled last is made of.
+    /// The functions of the plugin version that was compiled last.
     Functions(&'a PluginName),
 }
 
 pub struct Cache {
     folder: PathBuf,
     key: [u8; KEY_BYTES],
-    /// wasmtime's version and all settings that the code depends on.
+    /// wasmtime's version and all settings that affect the code.
     settings: [u8; 32],
     drafts: AtomicU64,
 }
@@ -52,7 +53,7 @@ impl Cache {
         Ok(Cache { folder, key, settings: settings.0.finalize().into(), drafts: AtomicU64::default() })
     }
 
-    /// If it is here, and as it was when it was put here.
+    /// The content, if the file exists and its seal is valid.
     pub fn get(&self, kept: Kept<'_>) -> Option<Vec<u8>> {
         let path = self.path(kept);
         let mut bytes = fs::read(&path).ok()?;
@@ -62,7 +63,7 @@ impl Cache {
         if self.seal("content", kept).chain_update(content).verify_slice(seal).is_err() {
             return self.refuse(&path);
         }
-        // Only by its time is it known what is still in use.
+        // The modification time shows which files are still in use.
         let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         bytes.truncate(bytes.len() - SEAL_BYTES);
         Some(bytes)
@@ -77,7 +78,7 @@ impl Cache {
     pub fn put(&self, kept: Kept<'_>, content: Vec<u8>) -> io::Result<()> {
         let seal = self.seal("content", kept).chain_update(&content).finalize().into_bytes();
         let path = self.path(kept);
-        // Two may be made of one plugin at the same time.
+        // Two versions of one plugin may be compiled at the same time.
         let draft = path.with_extension(format!("new-{}", self.drafts.fetch_add(1, Ordering::Relaxed)));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         let written = file.write_all(&content).and_then(|()| file.write_all(&seal));
@@ -106,7 +107,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The name says nothing to those who do not have the key, and another version of the host does not look for it.
+    /// Without the key the name reveals nothing. A host of another version computes other names.
     fn path(&self, kept: Kept<'_>) -> PathBuf {
         let name = Digest(self.seal("name", kept).finalize().into_bytes().into());
         self.folder.join(name.to_string())
@@ -118,7 +119,7 @@ impl Cache {
             Kept::Functions(plugin) => ("functions", Digest(Sha256::digest(plugin.as_str()).into())),
         };
         let mac = Hmac::<Sha256>::new(&self.key.into());
-        // No two of them are the same text with another border.
+        // Unambiguous: different inputs never concatenate to the same text.
         mac.chain_update(purpose)
             .chain_update(" of ")
             .chain_update(kind)
@@ -127,7 +128,7 @@ impl Cache {
     }
 }
 
-/// The key of this host, made at its first start, and anew if others could have read or changed it.
+/// This host's key. Created at the first start, and replaced if other users could have read or changed it.
 fn key(file: &Path) -> io::Result<[u8; KEY_BYTES]> {
     if let Ok(mut held) = File::open(file) {
         let about = held.metadata()?;
@@ -149,7 +150,7 @@ fn key(file: &Path) -> io::Result<[u8; KEY_BYTES]> {
     Ok(key)
 }
 
-/// What wasmtime hashes about its settings, as a digest that nobody can find a second text for.
+/// wasmtime's settings, hashed with a collision-resistant digest.
 struct Settings(Sha256);
 
 impl Hasher for Settings {
@@ -157,7 +158,7 @@ impl Hasher for Settings {
         self.0.update(bytes);
     }
 
-    /// Not asked for.
+    /// Not used.
     fn finish(&self) -> u64 {
         0
     }

@@ -1,4 +1,4 @@
-//! The compiler as a process of its own: what a component makes of it ends that process, and no attempt waits for it.
+//! The compiler as a separate process: a component can only crash that process, and no attempt waits for it.
 
 use std::convert::Infallible;
 use std::io::{BufWriter, Read, Write};
@@ -20,42 +20,42 @@ use super::{Compiled, Refusal, artefact};
 use crate::convert::shown;
 use crate::engine;
 
-/// The subcommand by which the host's program is told to compile. What follows are the bounds.
+/// The subcommand that makes the host's program compile. The limits follow as arguments.
 const SUBCOMMAND: &str = "compile-plugin";
-/// A machine may have hundreds of cores, and each thread takes some address space.
+/// Limited, because a machine may have hundreds of cores and each thread needs address space.
 const THREADS_MAX: usize = 4;
-/// Most plugins are compiled sooner. What takes longer goes on with what the attempts leave of the cores: no more than a
-/// tenth, if they can use them all.
+/// Most plugins compile faster than this. A slower compilation continues at low priority. If attempts can use
+/// all cores, it gets at most a tenth of them.
 const URGENT: Duration = Duration::from_millis(250);
 const NICE: i32 = 10;
-/// A compilation may wait for the cores this many times as long as it may use them: it steps back behind attempts, and the
-/// machine may have other work.
+/// A compilation's wall time may be this many times its CPU time per core: it runs at lower priority than
+/// attempts, and the machine may have other work.
 const PATIENCE: u32 = 4;
-/// A process that goes on after SIGXCPU is killed after this much more.
+/// A process that continues after SIGXCPU is killed after this many more seconds.
 const CPU_GRACE_SECONDS: u64 = 5;
 const ARTEFACT_BYTES_MAX: usize = 256 * MIB;
-/// With its functions: their codes, and a little more for each.
+/// Includes the functions: their code and a small overhead each.
 const ANSWER_BYTES_MAX: usize = ARTEFACT_BYTES_MAX + 2 * FUNCTIONS_BYTES_MAX;
 const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
-/// What is shown of a panic's message.
+/// Most bytes shown of a panic's message.
 const PANIC_BYTES_MAX: usize = 512;
-/// The exit code of Rust programs that panic. [`compile_stdin`] ends with it too.
+/// The exit code of Rust programs that panic. [`compile_stdin`] uses it too.
 const PANICKED: i32 = 101;
-/// Of `setrlimit`'s bound on time.
+/// The signal of `setrlimit`'s limit of CPU time.
 const SIGXCPU: i32 = 24;
-/// Of a process that gives up, as Rust's do that get no memory.
+/// The signal of a process that aborts, as Rust programs do when an allocation fails.
 const SIGABRT: i32 = 6;
-/// Of the kernel's, where memory ran out.
+/// The signal of the kernel's out-of-memory killer.
 const SIGKILL: i32 = 9;
 
-/// Of a fault of the compiler itself (SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS). What else ends it came
-/// from outside and says nothing of the component.
+/// Signals of a fault in the compiler (SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS). Any other
+/// signal comes from outside and says nothing about the component.
 const FAULTS: [i32; 7] = [4, 5, SIGABRT, 7, 8, 11, 31];
 
-/// What one compilation may take.
+/// Resource limits of one compilation.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Of all the cores that it may use.
+    /// CPU time for each of the cores that it may use.
     pub time: Duration,
     pub address_space_bytes: u64,
 }
@@ -63,13 +63,13 @@ pub struct Bounds {
 impl Bounds {
     pub const DEFAULT: Bounds = Bounds { time: Duration::from_secs(60), address_space_bytes: 1 << 30 };
 
-    /// From here on, for this process. Where memory runs out, it is the one to go.
+    /// Applies the limits to this process. The OOM killer will choose this process first.
     fn apply(&self) -> rustix::io::Result<()> {
         let set = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         set(Resource::Core, 0)?;
         set(Resource::Fsize, 0)?;
-        // Where this process was given less, that is the bound.
+        // A lower limit that was set from outside stays in effect.
         let given = getrlimit(Resource::As).maximum.unwrap_or(u64::MAX);
         set(Resource::As, self.address_space_bytes.min(given))?;
         let cpu = self.time.as_secs().max(1).saturating_mul(threads() as u64);
@@ -83,12 +83,12 @@ impl Bounds {
     }
 }
 
-/// Cores that one compilation may use.
+/// Number of cores that one compilation may use.
 fn threads() -> usize {
     available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
 }
 
-/// Compiles in a process of its own.
+/// Compiles in a separate process.
 #[derive(Debug, Clone)]
 pub struct Child {
     pub program: PathBuf,
@@ -96,12 +96,12 @@ pub struct Child {
 }
 
 impl Child {
-    /// `program` is the host's own: it has the subcommand `compile-plugin`.
+    /// `program` is the host's own program: it has the subcommand `compile-plugin`.
     pub fn of(program: PathBuf) -> Child {
         Child { program, bounds: Bounds::DEFAULT }
     }
 
-    /// `functions` are those of the version before, if they are known.
+    /// `functions` are those of the previous version, if they are known.
     pub async fn compile(
         &self,
         plugin: &PluginName,
@@ -117,7 +117,7 @@ impl Child {
         let talk = async {
             let hand_over = async move {
                 if let Some(mut stdin) = stdin {
-                    // One that ends before it has read all says why on stderr.
+                    // A compiler that ends before it has read everything gives the reason on stderr.
                     let _ = stdin.write_all(&component).await;
                     let _ = stdin.write_all(&functions).await;
                 }
@@ -132,7 +132,7 @@ impl Child {
         };
         let Ok((answer, complaint, ended)) = ended else {
             let _ = process.kill().await;
-            // It steps back behind attempts, so that may be for want of a moment to spare.
+            // It runs at lower priority than attempts, so it may just have had too little CPU time.
             let patience = self.bounds.patience();
             let late = format!(
                 "it could not be compiled within {patience:?}: the machine is busy ({PATIENCE} times plugins.compile_time)"
@@ -151,7 +151,7 @@ impl Child {
         }
     }
 
-    /// It is told nothing of this process but what it needs.
+    /// Passes only the required parts of this process's environment.
     fn command(&self, bytes: usize) -> Command {
         let threads = threads();
         let mut command = Command::new(&self.program);
@@ -169,7 +169,7 @@ impl Child {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // What a terminal sends to the host is not for it.
+            // A terminal's signals to the host do not reach the compiler.
             .process_group(0)
             .kill_on_drop(true);
         command
@@ -205,30 +205,30 @@ impl Child {
     }
 }
 
-/// Lets all others go first, when it is not done in a moment. A process group, because on Linux each thread has a
-/// priority of its own.
+/// Lowers the compiler's priority if it takes longer than a moment. Set for the process group, because on
+/// Linux each thread has its own priority.
 async fn step_back(compiler: Option<u32>) -> Infallible {
     tokio::time::sleep(URGENT).await;
     let group = compiler.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(group) = group {
-        // If it has ended meanwhile, nothing is left to do.
+        // Fails if the process has already ended, which is fine.
         let _ = setpriority_pgrp(Some(group), NICE);
     }
     std::future::pending().await
 }
 
-/// What is to be read, and one byte more than allowed if it is too much.
+/// Reads the pipe, and one byte more than allowed if there is too much.
 async fn all_of(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        // What was cut off is known by how the process ended.
+        // The exit status shows whether the output is incomplete.
         let _ = pipe.take(bytes_max as u64 + 1).read_to_end(&mut bytes).await;
     }
     bytes
 }
 
-/// The child's side: compiles the component on stdin, of so many bytes, with the functions that follow, and writes what
-/// came of it to stdout.
+/// The child's side: compiles the component on stdin, which has `component_bytes` bytes and is followed by
+/// the functions. Writes the result to stdout.
 pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), String> {
     bounds.apply().map_err(|e| format!("the compiler's bounds cannot be set: {e}"))?;
     std::panic::set_hook(Box::new(end_at_panic));
@@ -246,14 +246,14 @@ pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), Stri
     written.map_err(|e| format!("what was compiled cannot be handed over: {e}"))
 }
 
-/// Ends the process with the panic's message as its complaint, in place of a report with a backtrace.
+/// Ends the process with the panic's message on stderr, without a report and a backtrace.
 fn end_at_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message").replace('\n', " ");
     let _ = std::io::stderr().write_all(message.as_bytes());
     std::process::exit(PANICKED);
 }
 
-/// The sentence for a compiler that failed, as opposed to one that refused the component.
+/// The message for a compiler that failed, as opposed to one that refused the component.
 pub fn compiler_fault(plugin: &PluginName, message: &str) -> String {
     format!(
         "the compiler failed on plugin {plugin} ({message}); this is a fault of this host's compiler: build the plugin \
@@ -262,7 +262,7 @@ pub fn compiler_fault(plugin: &PluginName, message: &str) -> String {
 }
 
 impl Compiled {
-    /// The length of the first part comes last, so that it need not be moved when it is read.
+    /// The length of the first part comes last, so that reading needs no copy.
     fn write(artefact: &[u8], functions: &Functions, out: &mut impl Write) -> std::io::Result<()> {
         out.write_all(artefact)?;
         functions.write_to(out)?;

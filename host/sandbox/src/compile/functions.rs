@@ -1,5 +1,6 @@
-//! The functions that a plugin was compiled to before. Its next version shares most of them, so only those that changed
-//! are compiled. Each is found by a digest that wasmtime makes of all that its code depends on, itself included.
+//! Compiled functions of the previous version of a plugin. The next version shares most of them, so only
+//! changed functions are compiled. Each is found by a digest that wasmtime computes over all inputs of the
+//! function's code.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -11,23 +12,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use domain::limits::MIB;
 use wasmtime::CacheStore;
 
-/// New codes that are kept of one compilation: it has a bound of memory in all.
+/// Most bytes of new code kept from one compilation, because the total memory is limited.
 pub const FUNCTIONS_BYTES_MAX: usize = 64 * MIB;
 const LENGTH_BYTES: usize = size_of::<u64>();
 
-/// What one compilation finds, and leaves for the next one.
+/// The functions that one compilation can reuse, and those that it leaves for the next one.
 #[derive(Debug, Default)]
 pub struct Functions {
     bytes: Vec<u8>,
-    /// Where in the bytes the code of each is.
+    /// The position of each function's code in `bytes`.
     before: HashMap<Vec<u8>, Range<usize>>,
-    /// Those of this component; there is code with those that are new. What no version needs any more is left out.
+    /// The functions of this component, with code for the new ones. Functions that are no longer used are
+    /// left out.
     now: Mutex<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     new_bytes: AtomicUsize,
 }
 
 impl Functions {
-    /// What an earlier compilation wrote; nothing of bytes that are no such thing.
+    /// The output of an earlier compilation. Empty if the bytes are malformed.
     pub fn of(bytes: Vec<u8>) -> Functions {
         let before = places(&bytes).unwrap_or_default();
         Functions { bytes, before, ..Functions::default() }
@@ -44,7 +46,7 @@ impl Functions {
         Ok(())
     }
 
-    /// How many of this component's were known before, and how many there are in all.
+    /// The number of this component's functions that were reused, and the total.
     #[cfg(test)]
     pub fn known(&self) -> (usize, usize) {
         let now = self.now();
@@ -76,7 +78,7 @@ impl CacheStore for Functions {
     }
 }
 
-/// Keys and codes take turns, each with its length in front.
+/// Keys and codes alternate, each preceded by its length.
 fn places(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Range<usize>>> {
     let mut places = HashMap::new();
     let mut at = 0;

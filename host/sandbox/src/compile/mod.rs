@@ -1,5 +1,5 @@
-//! From a component's bytes to code of this machine. Compilers are large and components are strangers, so it is done
-//! by another process, which can be stopped, and once for all starts of the host.
+//! Compiles components to native code. Compilers are large and components are untrusted, so a separate
+//! process does it, which can be stopped. The result is kept over restarts of the host.
 
 mod artefact;
 pub mod cache;
@@ -26,26 +26,26 @@ use self::child::compiler_fault;
 pub use self::child::{Bounds, Child, compile_stdin};
 pub use self::functions::Functions;
 
-/// By whom components are compiled.
+/// The process that compiles components.
 #[derive(Debug, Clone)]
 pub enum Compiler {
-    /// By this process, however long it takes and whatever it needs: for components that are known.
+    /// This process, without limits of time and memory: for trusted components.
     InProcess,
     Child(Child),
 }
 
-/// What a compiler makes of a component.
+/// The output of a compiler.
 pub struct Compiled {
     pub artefact: Vec<u8>,
-    /// For the compilation of the version after; none if this process was the compiler.
+    /// Input for the compilation of the next version. Empty if this process was the compiler.
     pub functions: Vec<u8>,
 }
 
-/// Why there is no code of a component.
+/// Why a component could not be compiled.
 #[derive(Debug)]
 pub struct Refusal {
     pub reason: String,
-    /// It is not the component's fault, and may go better another time.
+    /// The failure is not the component's fault, and another attempt may succeed.
     pub passing: bool,
 }
 
@@ -61,7 +61,7 @@ impl From<String> for Refusal {
     }
 }
 
-/// Where components are compiled, or are found compiled.
+/// Compiles components, or loads them from the cache.
 pub struct Foundry {
     engine: Engine,
     compiler: Compiler,
@@ -70,7 +70,7 @@ pub struct Foundry {
 }
 
 impl Foundry {
-    /// Without a data folder, or if it cannot be written to, each start compiles anew.
+    /// Without a writable data folder, each start compiles all components again.
     pub fn new(engine: Engine, compiler: Compiler, data_dir: Option<&Path>, compiles_max: usize) -> Foundry {
         let open = |dir: &Path| {
             Cache::open(dir, &engine)
@@ -95,7 +95,7 @@ impl Foundry {
             told("found compiled");
             return Ok(component);
         }
-        // Never closed, so there is always a permit in the end.
+        // The semaphore is never closed, so `acquire` always succeeds.
         let permit = self.permits.acquire().await;
         let compiled = self.compile(file).await?;
         drop(permit);
@@ -104,7 +104,7 @@ impl Foundry {
         Ok(component)
     }
 
-    /// What this host compiled before, unchanged.
+    /// The code that this host compiled before, if it is unchanged.
     async fn kept(&self, plugin: &PluginName, digest: Digest) -> Option<Component> {
         let (engine, cache) = (self.engine.clone(), self.cache.clone()?);
         let load = move || {
@@ -151,7 +151,7 @@ impl Foundry {
             }
             Ok(component)
         };
-        // It was just compiled for this very engine: what is missing is memory of this host.
+        // It was just compiled for this engine, so the likely cause is a lack of memory on this host.
         in_background(&name, load).await.map_err(Refusal::passing)
     }
 }

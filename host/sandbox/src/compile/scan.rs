@@ -1,20 +1,20 @@
-//! A look at a component's outline, before anything is made of it: what no compiler of plugins makes is not compiled.
+//! Rejects components with shapes that no real toolchain produces, before they are compiled.
 
 use domain::limits::{KIB, MIB};
 use wasmparser::{FunctionBody, ImportSectionReader, Parser, Payload, TypeRef};
 
 use crate::engine::{MEMORIES_MAX, TABLES_MAX};
 
-/// Functions of all modules. Python's interpreter has 15,000.
+/// Most functions of all modules together. Python's interpreter has 15,000.
 const FUNCTIONS_MAX: u32 = 100_000;
 const FUNCTION_BYTES_MAX: usize = MIB;
-/// Local variables of one function.
+/// Most local variables of one function.
 const LOCALS_MAX: u32 = 10 * KIB as u32;
-/// Types of all modules and components.
+/// Most types of all modules and components together.
 const TYPES_MAX: u32 = 50_000;
-/// Modules and components in one another.
+/// Deepest nesting of modules and components.
 const DEPTH_MAX: u32 = 16;
-/// Modules and components in all.
+/// Most modules and components together.
 const PARTS_MAX: u32 = 256;
 
 #[derive(Default)]
@@ -23,14 +23,14 @@ struct Outline {
     types: u32,
     parts: u32,
     depth: u32,
-    /// Memories and tables that the modules define; instances of the same module are counted by wasmtime.
+    /// Memories and tables defined by the modules. Instances of the same module are counted by wasmtime.
     memories: u32,
     tables: u32,
-    /// Memories of the module that is being read, those that it imports included.
+    /// Memories of the module that is being read, including imported ones.
     module_memories: u32,
 }
 
-/// Reads only what stands at the head of each section and each function.
+/// Reads only the head of each section and each function.
 pub fn check(component: &[u8]) -> Result<(), String> {
     let mut outline = Outline::default();
     for payload in Parser::new(0).parse_all(component) {

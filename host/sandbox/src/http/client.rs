@@ -1,4 +1,4 @@
-//! The connections to the outside, kept open between attempts.
+//! HTTP clients, whose connections are reused across attempts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use super::resolver::Resolver;
 
 const IDLE_TIME: Duration = Duration::from_secs(30);
 const IDLE_PER_HOST_MAX: usize = 8;
-/// An answer's status line and headers.
+/// Longest status line and headers of a response.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 pub type HttpClient = Client<HttpsConnector<HttpConnector<Resolver>>, WasiBody>;
 
-/// Two, because what a name may stand for is decided when a connection is opened.
+/// Two clients, because allowed addresses are checked when a connection is opened.
 pub struct Clients {
     public: HttpClient,
     private: HttpClient,
 }
 
 impl Clients {
-    /// Trusts these certificates; if there are none, the roots that browsers trust.
+    /// Trusts these certificates, or the browsers' roots if the list is empty.
     pub fn new(certificates: &[CertificateDer<'static>]) -> Result<Clients, rustls::Error> {
         let mut roots = RootCertStore::empty();
         if certificates.is_empty() {

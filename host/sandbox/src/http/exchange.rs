@@ -1,4 +1,4 @@
-//! One request and its answer, with one deadline for both.
+//! One request and its response, with a common deadline.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,16 +18,16 @@ use super::trouble;
 use crate::tally::Tally;
 
 pub struct Bounds {
-    /// From the start to the answer's last byte.
+    /// Time from the start to the last byte of the response.
     pub time: Duration,
-    /// From the start to the answer's headers.
+    /// Time from the start to the response's headers.
     pub head_time: Duration,
     pub request_bytes: usize,
     pub response_bytes: usize,
-    /// What the answer must not tell.
+    /// Masks the secrets that the response must not reveal.
     pub mask: Mask,
     pub tally: Tally,
-    /// Given back when the answer is read or dropped.
+    /// Released when the response was read or dropped.
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -81,13 +81,13 @@ fn bounded_request(body: WasiBody, bytes_max: usize, tally: Tally) -> WasiBody {
     limited.boxed_unsync()
 }
 
-/// An answer's body as it comes in.
+/// A response's body while it is received.
 struct Answer {
     body: Incoming,
     bytes_left: usize,
     mask: Mask,
     tally: Tally,
-    /// What came behind the body, until that is handed over whole.
+    /// The frame after the body, until it is delivered completely.
     last: Option<Frame<Bytes>>,
     deadline: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
@@ -131,7 +131,7 @@ impl Body for Answer {
 }
 
 impl Answer {
-    /// Trailers wait until the last bytes before them are handed over.
+    /// Trailers are held back until the last masked bytes are delivered.
     fn masked(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if self.mask.is_empty() {
             return frame;

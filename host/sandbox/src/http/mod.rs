@@ -1,5 +1,5 @@
-//! HTTP requests of guests on their way out: what is asked is checked in `capabilities/http.rs`, here it
-//! is sent and its answer bounded.
+//! Outgoing HTTP requests of guests. `capabilities/http.rs` checks a request. This module sends it and limits
+//! its response.
 
 mod client;
 mod exchange;

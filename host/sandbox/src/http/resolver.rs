@@ -1,5 +1,5 @@
-//! Names to addresses, each of which is checked: what connects gets these very addresses, so nobody can
-//! answer differently between the check and the connection.
+//! Resolves names and checks each address. The connection uses the checked addresses, so a changed DNS answer
+//! between check and connection has no effect.
 
 use std::future::Future;
 use std::io;
@@ -16,7 +16,7 @@ use crate::exhausted;
 
 #[derive(Debug, Clone)]
 pub struct Resolver {
-    /// Whether names may stand for addresses of the own network.
+    /// Whether names may resolve to private addresses.
     pub private: bool,
 }
 
@@ -44,7 +44,7 @@ impl tower::Service<Name> for Resolver {
         let private = self.private;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            // What the machine lacks has a number; all else is about the name.
+            // A lack of resources has an error number; every other error concerns the name.
             let found = found.map_err(|error| match exhausted::of(once(&error as _)) {
                 Some(_) => error,
                 None => io::Error::other(Unresolved(name.to_string())),
@@ -54,7 +54,7 @@ impl tower::Service<Name> for Resolver {
     }
 }
 
-/// One address that is not allowed spoils the name: which of them is used is not for the guest to try.
+/// Refuses the name if any of its addresses is not allowed, so that a guest cannot retry until one is used.
 pub fn checked(
     name: &str,
     addresses: Vec<SocketAddr>,

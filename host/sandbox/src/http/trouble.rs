@@ -1,4 +1,4 @@
-//! What went wrong with a request, in the words of `wasi:http`.
+//! Maps errors of a request to the error codes of `wasi:http`.
 
 use std::error::Error as StdError;
 use std::io;
@@ -10,18 +10,18 @@ use super::resolver::{Prohibited, Unresolved};
 use crate::exhausted;
 use crate::tally::Tally;
 
-/// Notes it too if it is the host's own.
+/// Also records the error if it is the host's own.
 pub fn of(error: &(dyn StdError + 'static), tally: &Tally) -> Error {
     if let Some(exhausted) = exhausted::of(causes(error)) {
         tally.host_failed(exhausted);
     }
-    // What is deeper knows more.
+    // The innermost known cause is the most specific.
     let known = causes(error).filter_map(known).last();
     let words = || causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
     known.unwrap_or_else(|| Error::InternalError(Some(words())))
 }
 
-/// An error and all that it came from; an `io::Error` hides what it carries from `source`.
+/// An error and its causes. The inner error of an `io::Error` is not part of `source`.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(carried) => Some(carried as &(dyn StdError + 'static)),

@@ -52,7 +52,7 @@ async fn an_endless_loop_runs_into_its_wall_limit() {
 #[tokio::test]
 async fn an_endless_loop_does_not_hold_up_others() {
     let bench = Bench::with(&["loop-in-process", "noop"]).await;
-    // On one thread: the loop has to let the other attempt have its turns.
+    // On one thread: the loop has to yield to the other attempt.
     let (looping, _) = tokio::join!(bench.process("loop-in-process", ""), bench.still_works());
     assert_eq!(code(&looping), "cpu-limit");
 }
@@ -173,7 +173,7 @@ async fn a_bad_describe_a_wrong_world_and_an_over_asking_one_are_rejected() {
     bench.still_works().await;
 }
 
-/// The code of an attempt that its host failed.
+/// The code of a failure of the host.
 fn of_host(report: &Report<Outcome>) -> &str {
     match &report.result {
         Err(Failure::Host(error)) => &error.code,
@@ -181,7 +181,7 @@ fn of_host(report: &Report<Outcome>) -> &str {
     }
 }
 
-/// The guest is told, and fails in its own words: that is not what is reported.
+/// The guest gets the error and fails with its own message, which is not the one reported.
 #[tokio::test]
 async fn a_store_that_is_away_is_not_the_guests_fault() {
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
@@ -223,7 +223,7 @@ async fn a_call_that_is_dropped_leaves_its_slot() {
     assert_eq!(bench.scope.calls(), Vec::<String>::new());
 }
 
-/// Each on its own would let others go ahead at each tick; all together they would make them wait for as many ticks.
+/// Each alone would yield at each tick. All together they would make the short ones wait for as many ticks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_that_compute_leave_the_short_ones_their_time() {
     const LOOPS: usize = 16;
@@ -235,7 +235,7 @@ async fn many_that_compute_leave_the_short_ones_their_time() {
         let (bench, job) = (bench.clone(), job.clone());
         loops.spawn(async move { bench.process_as(job, "").await });
     }
-    // On the same threads (the test itself has one of its own), and each waits for something, as attempts do.
+    // On the same threads (the test has its own). Each waits for something, as attempts do.
     let short = tokio::spawn(async move {
         for _ in 0..60 {
             assert!(bench.process("sleeper", r#"{"ms": 1}"#).await.result.is_ok());

@@ -1,4 +1,4 @@
-//! Components written by hand, for what no toolchain makes on purpose.
+//! Handwritten components, for cases that no toolchain produces on purpose.
 
 use std::fs;
 
@@ -8,18 +8,18 @@ use domain::plugin::VersionState;
 use super::{Bench, code, job, message};
 use crate::SandboxConfig;
 
-/// The smallest job: it describes itself and resolves each item. Its parts are put in where a case needs more.
+/// The smallest job: it describes itself and resolves each item. A case fills in the parts it needs.
 #[derive(Clone, Copy, Default)]
 pub struct Guest<'a> {
-    /// Definitions of the component, in front of the job's own module.
+    /// Definitions of the component, before the job's own module.
     pub component: &'a str,
     /// Arguments with which the module is instantiated.
     pub with: &'a str,
-    /// Imports of the module, which come before everything else in it.
+    /// Imports of the module, which have to come first.
     pub imports: &'a str,
     /// Definitions of the module.
     pub module: &'a str,
-    /// What `process` does before it answers.
+    /// Instructions of `process` before it answers.
     pub process: &'a str,
 }
 
@@ -117,7 +117,7 @@ pub fn rejected(bench: &Bench) -> String {
 
 #[tokio::test]
 async fn the_monotonic_clock_of_a_guest_never_shows_zero() {
-    // Traps while it is instantiated if the clock shows less than an hour, as Go does if it shows 0.
+    // Traps during instantiation if the clock shows less than an hour, as Go does if it shows 0.
     let guest = Guest {
         component: r#"(import "wasi:clocks/monotonic-clock@0.2.6" (instance $clock
             (export "now" (func (result u64))) (export "resolution" (func (result u64)))))
@@ -135,7 +135,7 @@ async fn the_monotonic_clock_of_a_guest_never_shows_zero() {
     bench.still_works().await;
 }
 
-/// A component with a memory of its own, from which the guest asks the length of a text.
+/// A component with its own memory, which returns the length of a text of the guest.
 const MEASURE: &str = r#"
 (component $measure
   (core module $m (memory (export "memory") 1)
@@ -159,7 +159,7 @@ const MEASURING: Guest<'_> = Guest {
     process: "(if (i32.ne (call $length (i32.const 0) (i32.const 7)) (i32.const 7)) (then (unreachable)))",
 };
 
-/// wasmtime connects the two by a module that has the memories of both.
+/// wasmtime connects the two with a module that has both memories.
 #[tokio::test]
 async fn a_composed_component_runs() {
     let composed = format!(
@@ -211,7 +211,7 @@ async fn memories_count_together() {
     bench.still_works().await;
 }
 
-/// The pool of a small machine has room for the largest component that is loaded.
+/// The pool of a small machine holds the largest component that can be loaded.
 #[tokio::test]
 async fn a_pool_of_one_attempt_runs_a_component_with_all_memories_and_instances() {
     let memories = "(memory 1) ".repeat(7);
@@ -234,7 +234,7 @@ async fn more_memories_than_a_component_may_have_are_refused_by_number() {
     let bench = Guest { module: &module, ..Guest::default() }.bench().await;
     assert_eq!(rejected(&bench), "it has 9 memories in one module; 8 are the most");
 
-    // One module, and so one memory for whoever only reads it; but 9 instances.
+    // One module, which counts as one memory when only modules are read, but 9 instances.
     let many =
         r#"(core module $one (memory 1))"#.to_owned() + &"(core instance (instantiate $one))".repeat(8);
     let bench = Guest { component: &many, ..Guest::default() }.bench().await;

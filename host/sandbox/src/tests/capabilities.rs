@@ -1,4 +1,4 @@
-//! What guests call, called without one.
+//! Host functions, called without a guest.
 
 use std::sync::Arc;
 
@@ -148,7 +148,7 @@ async fn keys_and_values_have_their_limits() {
     assert!(matches!(nameless, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
     let hidden = HostBucket::set(&mut state, own(), "k\0".to_owned(), b"v".to_vec()).await.unwrap();
     assert!(matches!(hidden, Err(keyvalue::Error::Other(why)) if why.starts_with("refused: ")));
-    // A handle that was never given out ends the attempt, not the host.
+    // An unknown handle ends the attempt, not the host.
     assert!(HostBucket::get(&mut state, Resource::new_borrow(77), "k".to_owned()).await.is_err());
 }
 

@@ -1,4 +1,4 @@
-//! Compiled plugins and where they are kept.
+//! Compiled plugins and their cache.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use crate::compile::{Child, Compiler, Foundry, Functions, make, scan};
 use crate::folder::PluginFile;
 use crate::{Decided, Sandbox, SandboxConfig, engine};
 
-/// As many as a cache keeps.
+/// The limit of files in a cache.
 const FILES_MAX: usize = 512;
 
 fn file(guest: &str) -> PluginFile {
@@ -23,7 +23,7 @@ fn file(guest: &str) -> PluginFile {
     PluginFile::of(guest.parse().unwrap(), bytes, None)
 }
 
-/// Whatever this takes over was compiled before: its own compiler is not there.
+/// Can load only cached code, because its compiler does not exist.
 fn without_compiler(data_dir: &Path) -> Foundry {
     let compiler = Compiler::Child(Child::of("/no/such/compiler".into()));
     Foundry::new(engine::for_compiler(Arc::default()).unwrap(), compiler, Some(data_dir), 1)
@@ -33,7 +33,7 @@ fn with_compiler(data_dir: &Path) -> Foundry {
     Foundry::new(engine::for_compiler(Arc::default()).unwrap(), Compiler::InProcess, Some(data_dir), 1)
 }
 
-/// The one file that is kept.
+/// The only cached file.
 fn kept(data_dir: &Path) -> PathBuf {
     let mut files = fs::read_dir(data_dir.join("compiled")).unwrap().map(|entry| entry.unwrap().path());
     let file = files.next().unwrap();
@@ -62,7 +62,8 @@ async fn what_was_compiled_once_is_not_compiled_again() {
     assert_eq!(mode(&kept(dir.path())), 0o600);
 }
 
-/// Compiles with the functions of an earlier compilation: the code, the functions, and how many of them were known.
+/// Compiles with the functions of an earlier compilation. Returns the code, the functions, and how many were
+/// reused.
 fn compile(guest: &str, before: &[u8]) -> (Vec<u8>, Vec<u8>, (usize, usize)) {
     let functions = Arc::new(Functions::of(before.to_owned()));
     let engine = engine::for_compiler(functions.clone()).unwrap();
@@ -74,7 +75,8 @@ fn compile(guest: &str, before: &[u8]) -> (Vec<u8>, Vec<u8>, (usize, usize)) {
 
 #[test]
 fn the_functions_of_the_version_before_make_the_same_code() {
-    // A tenth or so is never the same twice: in them the order differs in which wasmtime comes to things.
+    // About a tenth of the functions always differ: they depend on the order in which wasmtime processes
+    // things.
     let most = |(known, all): (usize, usize)| known * 4 > all * 3;
     let (_, before, (known, all)) = compile("versioned-a", &[]);
     assert!(known == 0 && all > 100, "{known} of {all}");
@@ -99,7 +101,7 @@ fn the_functions_of_the_version_before_make_the_same_code() {
     }
 }
 
-/// A compiler that only says how many bytes it was handed, and answers with what was made before.
+/// A compiler that only reports the number of bytes it received, and returns an earlier output.
 #[tokio::test]
 async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
     let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -156,7 +158,7 @@ async fn a_changed_byte_is_seen_and_compiled_anew() {
     foundry.component(file("noop")).await.unwrap();
 }
 
-/// What was refused is removed: the file is made again, to be changed again.
+/// Refused files are removed, so the file is created again for the next change.
 fn kept_or(data_dir: &Path, good: &[u8]) -> PathBuf {
     let engine = engine::for_compiler(Arc::default()).unwrap();
     let cache = Cache::open(data_dir, &engine).unwrap();
@@ -218,7 +220,7 @@ async fn a_data_folder_that_cannot_be_used_costs_only_time() {
     with_compiler(&not_a_folder).component(file("noop")).await.unwrap();
 }
 
-/// What the host's own compiler made, sealed or not, does not begin as a component does.
+/// The output of the host's own compiler, sealed or not, does not have the header of a component.
 #[tokio::test]
 async fn compiled_code_in_the_plugins_folder_is_never_loaded() {
     let bench = Bench::with_jobs(&["noop"], vec![job("noop")]).await;
@@ -278,7 +280,7 @@ async fn a_sandbox_with_a_data_folder_starts_from_what_it_kept() {
     }
 }
 
-/// A number as WebAssembly writes it.
+/// A number in WebAssembly's encoding (LEB128).
 fn leb(mut n: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while n >= 0x80 {
@@ -289,7 +291,7 @@ fn leb(mut n: usize) -> Vec<u8> {
     bytes
 }
 
-/// Something with its length before it.
+/// Bytes with their length before them.
 fn sized(bytes: &[u8]) -> Vec<u8> {
     [leb(bytes.len()).as_slice(), bytes].concat()
 }
@@ -306,7 +308,7 @@ fn module(sections: &[Vec<u8>]) -> Vec<u8> {
     section(1, &[b"\0asm\x01\0\0\0".to_vec(), sections.concat()].concat())
 }
 
-/// Core modules with these functions, each as its locals and its code.
+/// A core module with `count` functions of this body (locals and code).
 fn functions(count: usize, body: &[u8]) -> Vec<u8> {
     let (types, bodies) = (vec![0; count], sized(body).repeat(count));
     let counted = |bytes: &[u8]| [leb(count).as_slice(), bytes].concat();

@@ -1,4 +1,4 @@
-//! What is reported of a compiler that fails, by scripts in its place.
+//! Reports about a failing compiler, with scripts in its place.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::compile::{Bounds, Child, Compiler, Foundry};
 use crate::engine;
 use crate::folder::PluginFile;
 
-/// Why `noop` is refused when this script is its compiler.
+/// Why `noop` is rejected when this script is its compiler.
 async fn refused_by(script: &str) -> String {
     let dir = TempDir::new().unwrap();
     let program = dir.path().join("compiler");

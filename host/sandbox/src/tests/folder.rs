@@ -1,4 +1,4 @@
-//! What is read from the plugins folder, while somebody turns links under it.
+//! Reading the plugins folder while links in it are being replaced.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::SandboxConfig;
 use crate::folder::{Content, Folder, PluginFile};
 
 const READS: usize = 1_000;
-/// When a link that turns is never met both ways, something is wrong with the test.
+/// If both targets of the link are not seen within this many reads, the test is broken.
 const READS_MAX: usize = 1_000_000;
 
-/// What was read, and how often.
+/// The results of reads, with their number.
 type Seen = BTreeMap<Result<Vec<u8>, String>, usize>;
 
 fn whole(read: Content) -> Vec<u8> {
@@ -27,8 +27,8 @@ fn whole(read: Content) -> Vec<u8> {
     file.bytes
 }
 
-/// Reads while a link is put in place of another, by rename, again and again: often enough to have met it both ways, however
-/// the two threads are given their time.
+/// Reads while a link is repeatedly replaced by rename, until both targets were seen, regardless of how the
+/// two threads are scheduled.
 fn read_while_links_turn(plugins: &Path, link: &Path, targets: [&Path; 2]) -> Seen {
     let done = AtomicBool::new(false);
     let (folder, plugin) = (Folder::open(plugins).unwrap(), "turning".parse().unwrap());
@@ -56,7 +56,7 @@ fn read_while_links_turn(plugins: &Path, link: &Path, targets: [&Path; 2]) -> Se
     seen
 }
 
-/// All that was read came from inside; and both ways of the link were met.
+/// All content came from inside, and both targets of the link were seen.
 fn check(seen: &Seen) {
     let refused = "it is a link that leaves the plugins folder (links inside of it have to be relative)";
     let expected = [Ok(b"inside".to_vec()), Err(refused.to_owned())];
@@ -153,7 +153,7 @@ async fn a_file_above_the_limit_is_rejected_with_the_key_that_raises_it() {
     let padded = [noop.as_slice(), &[0]].concat();
     assert_eq!(rejected[0].digest, PluginFile::of("noop".parse().unwrap(), padded, None).digest);
 
-    // Above what the key can allow it is not even hashed.
+    // Above the highest value of the key it is not even hashed.
     let (skipped, rejected) = reason(config, (256 << 20) + 1).await;
     assert_eq!(rejected, []);
     let why = "it is larger than 268435456 bytes, the most that plugins.component_size can allow";

@@ -1,4 +1,4 @@
-//! Requests of a real guest to real servers, good and bad.
+//! Requests of a real guest to real servers, correct and faulty ones.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{Bench, job};
 use crate::http::resolver;
 
-/// Answers each connection in its own way; says how many there were.
+/// Handles each connection with `answer`. Returns the address and the number of connections.
 async fn serve<F, A>(answer: A) -> (SocketAddr, Arc<AtomicUsize>)
 where
     A: Fn(TcpStream) -> F + Send + 'static,
@@ -36,7 +36,7 @@ where
     (address, count)
 }
 
-/// Up to the empty line.
+/// Reads up to the empty line.
 pub async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -48,7 +48,7 @@ pub async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Every connection gets these bytes, and is closed.
+/// Sends these bytes on every connection, and closes it.
 async fn answering(bytes: impl Into<Vec<u8>>) -> SocketAddr {
     let bytes: Arc<[u8]> = bytes.into().into();
     let answer = move |mut stream: TcpStream| {
@@ -158,7 +158,7 @@ async fn a_service_that_answers_rubbish_or_closes_fails_that_item() {
             "{bytes:?}: {result:?}"
         );
     }
-    // Many headers, and headers that are too long, are no answer either.
+    // Too many headers, and headers that are too long, are errors too.
     let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(200));
     for (what, bytes) in [("long", long), ("many", many)] {
@@ -201,7 +201,7 @@ async fn a_service_that_hangs_is_left_when_the_time_is_over() {
     let report = call(&caller(&[&format!("http://{address}")]), &within).await;
     assert_eq!(error(report.result).code, "http-timeout");
 
-    // Bytes that trickle in do not buy more time.
+    // Bytes that arrive slowly do not extend the deadline.
     let trickle = |mut stream: TcpStream| async move {
         head(&mut stream).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await;
@@ -211,7 +211,7 @@ async fn a_service_that_hangs_is_left_when_the_time_is_over() {
         }
     };
     let (address, _) = serve(trickle).await;
-    // Long enough for the headers, also on a machine that is busy.
+    // Long enough for the headers, also on a busy machine.
     let longer = |job: &mut JobSpec| job.limits.http_time = Duration::from_secs(2);
     let error = error(get(address, longer).await);
     assert_eq!(error.code, "http-answer");
@@ -225,7 +225,7 @@ async fn answers_and_requests_have_their_size() {
     assert_eq!(get(fits, small).await, resolved(&format!("200 {}", "x".repeat(1_000))));
     let large = answering(http_answer(&"x".repeat(1_001))).await;
     assert_eq!(error(get(large, small).await).code, "http-too-large");
-    // Without a length it is counted as it comes.
+    // Without a length, the bytes are counted as they arrive.
     let endless = answering(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1_001))).await;
     let cut = error(get(endless, small).await);
     assert_eq!(cut.code, "http-answer");
@@ -304,8 +304,8 @@ fn one_address_that_is_not_allowed_spoils_the_name() {
     assert_eq!(none, "the name stock.example.com cannot be resolved");
 }
 
-/// A name that is asked for again and again, and whose owner answers differently each time: with addresses of both
-/// families, the bad one anywhere among them. What is connected to is what was looked at.
+/// A name that is resolved repeatedly, with different answers each time: addresses of both families, with a
+/// forbidden one at any position. The connection uses the checked addresses.
 #[test]
 fn a_name_that_changes_its_meaning_never_leads_inside() {
     const INSIDE: [&str; 10] = [

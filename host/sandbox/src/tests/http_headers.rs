@@ -1,4 +1,4 @@
-//! What the host adds to requests: secrets, the idempotency key, the epoch.
+//! Headers that the host adds to requests: secrets, the idempotency key, the epoch.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use super::{Bench, job};
 
 const CANARY: &str = "canary-7f3a";
 
-/// Tells each request back, one byte at a time, in a header and in the body; remembers what it got.
+/// Echoes each request, one byte at a time, in a header and in the body. Records the requests.
 async fn parrot() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -39,7 +39,7 @@ async fn repeat(mut stream: TcpStream, ear: Arc<Mutex<Vec<String>>>) {
         let _ = stream.write_all(&[byte]).await;
         let _ = stream.flush().await;
     }
-    // What is left unread when a connection closes would take the answer with it.
+    // Unread bytes when the connection closes would reset it and lose the answer.
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
@@ -74,7 +74,7 @@ async fn a_secret_reaches_its_service_and_nobody_else() {
     let heard = heard.lock().unwrap()[0].clone();
     assert!(heard.contains(&format!("authorization: Bearer {CANARY}\r\n")), "{heard}");
     assert!(!heard.contains("mine") && !heard.contains("accept-encoding"), "{heard}");
-    // The plugin gets back what the service heard, with stars of the same number.
+    // The plugin gets the echo with the secret replaced by as many stars.
     let Ok(Outcome::Resolved { note: Some(note) }) = &report.result else { panic!("{report:?}") };
     assert!(note.contains(&format!("authorization: Bearer {}", "*".repeat(CANARY.len()))), "{note}");
     assert!(!format!("{report:?} {job:?}").contains(CANARY));
@@ -105,7 +105,7 @@ async fn requests_carry_the_epoch_and_a_key_of_their_own() {
     let epochs: Vec<String> = heads.iter().map(|head| value(head, "tidemill-epoch")).collect();
     assert_eq!(epochs, ["1", "1", "1"]);
     let keys: Vec<String> = heads.iter().map(|head| value(head, "idempotency-key")).collect();
-    // The last one is the plugin's own, which is the attempt's.
+    // The last one is the plugin's own key, which is the attempt's.
     assert_eq!(keys[0], format!("{}-1", keys[2]));
     assert_eq!(keys[1], format!("{}-2", keys[2]));
 }
@@ -164,7 +164,7 @@ async fn no_header_smuggles_a_request() {
             let heard: Vec<String> = heard.lock().unwrap().drain(..).collect();
             let told =
                 format!("{name:?}: {value:?}, {body_bytes} bytes: {:?}, heard {heard:#?}", report.result);
-            // A connection may have been opened before the length was found to be wrong.
+            // A connection may have been opened before the wrong length was detected.
             let heard: Vec<&String> = heard.iter().filter(|head| !head.is_empty()).collect();
             if name == "content-length" && body_bytes > 0 {
                 let lengths: Vec<&str> =

@@ -1,4 +1,4 @@
-//! Good guests: what they are told, what they may do, and how their answers arrive.
+//! Good guests: their inputs, their capabilities, and how their answers arrive.
 
 use domain::outcome::{Failure, Outcome};
 use domain::plugin::VersionState;
@@ -63,7 +63,7 @@ async fn a_config_that_the_schema_refuses_keeps_the_version_out() {
     let reason = blocked(&bench);
     assert!(reason.contains("topic"), "{reason}");
 
-    // The same file, once the admin has granted the topic: now its config is looked at.
+    // The same file, once the admin has granted the topic: now its config is checked.
     let topic = reason.split('"').nth(1).unwrap().to_owned();
     wallets.grants.topics.insert(topic);
     bench.jobs = vec![wallets.clone().into()];

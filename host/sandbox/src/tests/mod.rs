@@ -1,4 +1,4 @@
-//! One case per bad guest, swaps under load, and the capabilities without guests.
+//! One case per bad guest, swaps under load, and capabilities without guests.
 
 mod bad_guests;
 mod by_hand;
@@ -87,7 +87,7 @@ impl Bench {
         self.dir.path().join(format!("{plugin}.wasm"))
     }
 
-    /// Copies a guest over whatever is there.
+    /// Copies a guest into the folder, replacing the plugin's file.
     fn drop_in(&self, guest: &str, plugin: &str) {
         fs::copy(guest_path(guest), self.path(plugin)).unwrap();
     }
@@ -131,7 +131,7 @@ impl Bench {
         self.sandbox.discover(call).await
     }
 
-    /// What every bad guest's test ends with.
+    /// The final check of every bad guest's test.
     async fn still_works(&self) {
         let report = self.process("noop", "").await;
         assert_eq!(report.result, Ok(Outcome::Resolved { note: None }), "log: {}", report.log);
@@ -175,7 +175,7 @@ fn job(plugin: &str) -> JobSpec {
     }
 }
 
-/// A job of the guest `witness`, with all it asks for.
+/// A job of the guest `witness`, with all the grants it requests.
 fn witness() -> JobSpec {
     let mut witness = job("witness");
     witness.grants.datasources.insert("witness".to_owned(), Access::ReadWrite);
@@ -218,12 +218,12 @@ fn message<T>(report: &Report<T>) -> &str {
     error.map_or("", |error| &error.message)
 }
 
-/// Notes what it is asked for; a statement can be made to wait, or to panic.
+/// Records its calls. A statement can be made to wait, or to panic.
 #[derive(Default)]
 struct FakeScope {
     calls: Mutex<Vec<String>>,
     values: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// Set: a statement says that it has come, and waits until it may go on.
+    /// If set, a statement signals its arrival and waits for permission to continue.
     gate: Mutex<Option<Arc<Gate>>>,
     panics: bool,
     /// The host's store does not answer.

@@ -1,4 +1,4 @@
-//! Versions that a person decided for, whatever the folder holds.
+//! Versions that a person pinned, whatever the folder contains.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use domain::outcome::Outcome;
 use super::{Bench, job};
 use crate::{Answer, Decided, PluginFile, Proposal, ScanReport, Standing, Versions};
 
-/// A shelf in memory: the real one is a table.
+/// Stored versions in memory; the real store is a table.
 #[derive(Default)]
 struct Kept(Mutex<BTreeMap<Digest, PluginFile>>);
 
@@ -77,7 +77,7 @@ async fn a_pinned_version_runs_whatever_the_folder_holds() {
     scene.bench.drop_in("versioned-b", "versioned");
     assert_eq!(scene.rescan().await.activated, []);
     assert_eq!(scene.runs().await, "a");
-    // Not even an empty folder changes it, nor a start with one.
+    // Neither an empty folder nor a restart with one changes it.
     fs::remove_file(scene.bench.path("versioned")).unwrap();
     assert_eq!(scene.rescan().await.retired, []);
     assert_eq!(scene.runs().await, "a");

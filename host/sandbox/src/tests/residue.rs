@@ -1,4 +1,4 @@
-//! What one attempt leaves in its memory, no other finds.
+//! Memory isolation: an attempt never sees another attempt's data.
 
 use domain::clock::Clock;
 use domain::outcome::Outcome;
@@ -6,7 +6,8 @@ use domain::outcome::Outcome;
 use super::{Bench, job};
 use crate::config::SandboxConfig;
 
-/// One slot of the pool for all: each attempt gets what the one before has just given back, of its own plugin or not.
+/// A pool with a single slot: each attempt reuses the memory that the previous one has just released, of the
+/// same plugin or another.
 #[tokio::test]
 async fn ten_thousand_attempts_find_nothing_of_each_other() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Signatures made by minisign's own library, over files in every state.
+//! Signatures made by minisign's own library, over files in every condition.
 
 use std::io::Cursor;
 
@@ -50,7 +50,7 @@ fn no_changed_byte_of_file_or_signature_passes() {
         bytes[at] ^= 1;
         assert!(trusted.refuse(&bytes, Some(&signature)).is_some(), "byte {at}");
     }
-    // The first line is a comment that anyone may change.
+    // The first line is a comment and not covered by the signature.
     let start = signature.find('\n').unwrap() + 1;
     for at in (start..signature.len()).filter(|at| signature.as_bytes()[*at].is_ascii_alphanumeric()) {
         let mut changed = signature.clone().into_bytes();
@@ -67,7 +67,7 @@ fn what_is_no_key_is_told() {
     }
 }
 
-/// A sandbox that asks for signatures of this key.
+/// A sandbox that checks signatures with this key.
 async fn bench(policy: Policy, key: &KeyPair) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let mut config = SandboxConfig::new(dir.path(), Clock::steady());
@@ -95,7 +95,7 @@ async fn what_is_required_stands_before_the_compiler() {
     let a = bench.digest("versioned");
     assert!(a.is_some());
 
-    // The next version comes before its signature: the one before goes on.
+    // The next version arrives before its signature: the previous one stays active.
     bench.drop_in("versioned-b", "versioned");
     let report = bench.rescan().await;
     let VersionState::Rejected(reason) = &report.rejected[0].state else { panic!() };
@@ -104,7 +104,7 @@ async fn what_is_required_stands_before_the_compiler() {
     bench.put_signature("versioned-b", &key);
     assert_eq!(bench.rescan().await.activated[0].version, "b");
 
-    // A signature that is taken away takes its version along.
+    // Removing a signature also deactivates its version.
     std::fs::remove_file(bench.dir.path().join("versioned.wasm.minisig")).unwrap();
     assert_eq!(bench.rescan().await.rejected.len(), 1);
     assert_eq!(bench.digest("versioned"), None);
@@ -117,6 +117,6 @@ async fn what_is_only_warned_of_runs() {
     let report = bench.rescan().await;
     assert_eq!((report.activated.len(), report.trouble.unsigned.len()), (1, 1));
     assert!(bench.digest("versioned").is_some());
-    // As long as it is so.
+    // Reported at each rescan, as long as it is unsigned.
     assert_eq!(bench.rescan().await.trouble.unsigned.len(), 1);
 }

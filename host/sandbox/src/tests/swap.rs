@@ -15,7 +15,7 @@ use crate::{Decided, Sandbox, SandboxConfig};
 
 const RELOADS: usize = 200;
 
-/// `versioned-a` under the name that both versions share.
+/// `versioned-a`, installed under the name that both versions share.
 async fn versioned() -> Bench {
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     bench.drop_in("versioned-a", "versioned");
@@ -92,7 +92,7 @@ async fn a_bad_file_changes_nothing_but_its_status() {
         assert!(reason.contains(why), "{reason}");
         assert_eq!(bench.digest("versioned"), good);
         assert_eq!(note(&bench).await, "a");
-        // It is said once, not at every look.
+        // Reported once, not at every scan.
         assert_eq!(bench.rescan().await.rejected, []);
     }
     bench.drop_in("versioned-b", "versioned");
@@ -109,7 +109,7 @@ async fn a_removed_file_retires_its_plugin() {
     let Readiness::Blocked(why) = readiness else { panic!("{readiness:?}") };
     assert!(why.starts_with("plugin versioned is not in "), "{why}");
     let report = bench.process("versioned", "").await;
-    // Neither counted nor bounded: the guest had no part in it.
+    // Neither counted nor limited: the guest was not called.
     assert!(matches!(report.result, Err(Failure::Postponed { .. })), "{:?}", report.result);
     assert_eq!(report.digest, None);
 
@@ -128,7 +128,7 @@ async fn grants_are_looked_at_again_when_the_jobs_change() {
     bench.jobs = vec![Arc::new(granted.clone())];
     assert_eq!(bench.rescan().await.activated.len(), 1);
 
-    // A second job of the same plugin counts as well.
+    // A second job of the same plugin is checked as well.
     let second = domain::job::JobSpec { name: "second".parse().unwrap(), ..job("over-asking") };
     bench.jobs = vec![Arc::new(granted.clone()), Arc::new(second)];
     assert_eq!(bench.rescan().await.rejected.len(), 1);
@@ -212,7 +212,7 @@ async fn it_keeps_going_over_many_reloads() {
 async fn a_pool_that_does_not_fit_is_made_smaller() {
     let mut bench = Bench::with(&["noop"]).await;
     assert_eq!(bench.sandbox.calls_max(), 256);
-    // More address space than there is.
+    // More address space than the machine has.
     let config =
         SandboxConfig { attempts_max: 4_000_000, ..SandboxConfig::new(bench.dir.path(), Clock::steady()) };
     bench.sandbox = Sandbox::new(config, None).unwrap();

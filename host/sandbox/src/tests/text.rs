@@ -159,7 +159,7 @@ fn a_trap_is_explained_by_what_the_guest_wrote_last() {
     assert!(long.1.len() <= Limits::DEFAULT.text_bytes && long.1.starts_with(cause));
 }
 
-/// What a run was started with reaches `discover`; what is no JSON does not.
+/// A run's parameters reach `discover`, unless they are invalid JSON.
 #[test]
 fn a_page_request_tells_of_its_run() {
     let at = Timestamp::from_second(1_000).unwrap();

@@ -1,4 +1,4 @@
-//! Versions that are loaded apart from what runs.
+//! Versions that are loaded separately from the active ones.
 
 use domain::clock::Clock;
 use domain::outcome::Outcome;
@@ -58,7 +58,7 @@ async fn what_may_not_run_cannot_be_tried() {
         ungranted.contains("is not granted") && ungranted.contains("[jobs.versioned.grants]"),
         "{ungranted}"
     );
-    // The same bytes as another plugin, whose job is granted all of it.
+    // The same bytes as another plugin, whose job has all the grants.
     let trial = bench.sandbox.try_out(file("witness", "witness"), &bench.jobs).await.unwrap();
     let (name, statement) = trial.describe().statements.iter().next().unwrap();
     assert_eq!((trial.name_of(statement), name.as_str()), (Some("insert"), "insert"));

@@ -41,7 +41,7 @@ impl Job for Example {
         log::info!("{}, attempt {}", item.key, item.attempt);
         match item.key.as_str() {
             "good" => good(&item),
-            // An `Err` is an answer. A panic is a crash, and the host shows its text.
+            // An `Err` is an answer. A panic is a crash, and the host reports its text.
             "flaky" if item.attempt <= config::get_or("fail_times", 2)? => {
                 Err(Failure::transient("too-early", format!("attempt {} is too early", item.attempt)))
             }

@@ -1,4 +1,4 @@
-//! Ways in which Rust code fails without meaning to. The host's tests check what people are shown of each.
+//! Unintended failures of Rust code. The host's tests check the error message of each.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What a look sees of a plugin: bytes in the folder or among those that are kept, and what became of them.
+//! Loading during a scan: bytes from the folder or from the stored versions, and the result of loading them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::config::LoadLimits;
 use crate::folder::{Content, Folder, PluginFile};
 
 impl Round<'_> {
-    /// None while it is compiled: until then the folder holds what it held.
+    /// `None` while it is being compiled. Until then the folder is recorded with its earlier content.
     pub(super) async fn file(
         &mut self,
         folder: &Arc<Folder>,
@@ -33,7 +33,7 @@ impl Round<'_> {
             }
             Err(reason) => Err(reason),
         };
-        // What cannot be read now is still what it was.
+        // A file that cannot be read now is recorded with its earlier digest.
         let before = self.present.folder.as_ref().and_then(|folder| folder.get(plugin).copied());
         let found = seen.as_ref().ok().and_then(|seen| seen.as_ref());
         if let Some(digest) = found.map(|seen| seen.digest).or(before) {
@@ -45,7 +45,7 @@ impl Round<'_> {
         seen
     }
 
-    /// A version that is not in the folder; its bytes are asked for once.
+    /// A version that is not in the folder. Its bytes are requested once.
     pub(super) async fn kept(&mut self, plugin: &PluginName, digest: Digest) -> Result<Option<Seen>, String> {
         let key = (plugin.clone(), digest);
         if let Some(seen) = self.present.seen.get(&key).filter(|seen| seen.tries_left == 0) {
@@ -58,7 +58,8 @@ impl Round<'_> {
         Ok(self.see(file).await)
     }
 
-    /// Compiles and describes it, unless these bytes have been through that already. None while that goes on.
+    /// Compiles and describes the file, unless this was done for the same bytes. `None` while it is in
+    /// progress.
     async fn see(&mut self, file: PluginFile) -> Option<Seen> {
         let plugin = file.plugin.clone();
         let before = self.present.seen.get(&(plugin.clone(), file.digest)).cloned();
@@ -76,7 +77,7 @@ impl Round<'_> {
             return None;
         }
         let goes_on = self.present.loads.remove(&key).filter(|load| load.signature == file.signature);
-        // Another look has waited for it already.
+        // An earlier scan has already waited for this load.
         let patience =
             self.patience.map(|patience| if goes_on.is_some() { Duration::ZERO } else { patience });
         let load = goes_on.unwrap_or_else(|| {

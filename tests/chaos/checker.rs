@@ -70,8 +70,8 @@ async fn traces(site: &Site) -> Vec<Trace> {
     site.databases.business_texts(&sql).await.into_iter().map(trace).collect()
 }
 
-/// Finds items with a commit by an attempt after the next attempt had begun, and items of which two attempts
-/// were accepted.
+/// Finds items with a commit by an attempt after the next attempt began, and items with two accepted
+/// attempts.
 async fn stale(site: &Site, traces: &[Trace]) -> BTreeSet<String> {
     let attempts = "SELECT item_key || ' ' || epoch || ' ' || started_at_ms FROM attempt";
     let attempts = site.databases.store_texts(attempts).await;
@@ -121,7 +121,7 @@ async fn unsound(site: &Site, items: &BTreeMap<String, String>, rows: &BTreeMap<
     unsound
 }
 
-/// Compares the API's answers with what it acknowledged, and returns the differences. The hosts must be up.
+/// Compares the API's answers with the client's log, and returns the differences. The hosts must be up.
 pub async fn check_api(site: &Site, log: &Log) -> Vec<String> {
     let mut wrong = Vec::new();
     let place = &site.places[0];

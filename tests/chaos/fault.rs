@@ -10,8 +10,7 @@ pub enum Fault {
     KillAll,
     /// A host is stopped (SIGSTOP) for longer than its leases last, and then continues.
     Stop,
-    /// As `Stop`, while an attempt's COMMIT is on its way to the business database, where it arrives after
-    /// that time.
+    /// As `Stop`, while an attempt's COMMIT is on its way to the business database, and arrives only later.
     LateCommit,
     /// Nothing passes between a host and Postgres for longer than its leases last; then all of it does.
     Freeze,

@@ -14,8 +14,7 @@ use crate::support::database::Kind;
 use crate::support::process::Process;
 use crate::support::random::Random;
 
-/// A lease lasts 15 s, lost ones are checked every 5 s, plus reserve for a busy machine: by then others have
-/// taken over.
+/// A lease lasts 15 s, lost ones are checked every 5 s, plus reserve for a busy machine.
 const TAKEN_OVER_AFTER: Duration = Duration::from_secs(22);
 const COMMIT_COMES_WITHIN: Duration = Duration::from_secs(10);
 /// Time for work between two faults, so that the next fault meets some.
@@ -25,8 +24,7 @@ pub struct Hosts {
     site: Arc<Site>,
     /// None while it is down.
     processes: Vec<Option<Process>>,
-    /// Outcomes that each place's process refused as stale, by its last report; `refused_before` counts its
-    /// earlier processes.
+    /// Outcomes that each place's process refused as stale, by its last report.
     refused: Vec<u64>,
     refused_before: u64,
     random: Random,
@@ -120,8 +118,7 @@ impl Hosts {
         true
     }
 
-    /// The host holds items and perhaps open transactions, and continues without knowing that time has
-    /// passed.
+    /// The host holds items and perhaps open transactions, and does not notice the time that has passed.
     async fn stop(&mut self, which: usize) -> bool {
         self.signal(which, "-STOP").await;
         if !self.alone() {
@@ -152,8 +149,7 @@ impl Hosts {
         true
     }
 
-    /// Cut off from Postgres, the host must stop on its own because others take over; its messages arrive
-    /// after that.
+    /// Cut off from Postgres, the host must stop on its own, as others take over; its messages arrive later.
     async fn freeze(&mut self, which: usize) -> bool {
         let site = self.site.clone();
         let Some(wire) = &site.places[which].wire else { return false };

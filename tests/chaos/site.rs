@@ -12,7 +12,7 @@ use crate::support::plugins;
 use crate::support::process::{Process, free_port};
 use crate::wire::Wire;
 
-/// Attempts of the first job end with their leases; attempts of the second continue and are refused when they
+/// Attempts of the first job end with their leases; those of the second continue and are refused when they
 /// end.
 pub const JOBS: [&str; 2] = ["witness", "steady"];
 /// Attempts take long enough that every kill and stop meets some, but hold a transaction open only briefly: a

@@ -12,8 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Codes of request messages that precede the startup message: the server answers each, and the startup
-/// follows.
+/// Codes of request messages that precede the startup message. The server answers them before the startup.
 const REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 /// Every message of this load is shorter; a longer one means that the position in the stream is wrong.
 const MESSAGE_BYTES_MAX: u32 = 64 << 20;
@@ -186,8 +185,7 @@ async fn ask(
     }
 }
 
-/// Passes data from Postgres to the host. While muted, it drops the data and waits for the end of the
-/// transaction.
+/// Passes data from Postgres to the host. While muted, it drops the data until the transaction ends.
 async fn answer(
     mut server: OwnedReadHalf,
     mut host: OwnedWriteHalf,

@@ -241,8 +241,7 @@ async fn c7_a_malformed_payload_stops_its_record_alone(kind: Kind) {
 
 async fn c8_counters_by_operation(kind: Kind) {
     let mut scene = scene(kind).await;
-    // The counters are global to the process and other tests run in parallel, so this test uses its own
-    // operation.
+    // The counters are global to the process and other tests run in parallel, so the operation is unique.
     let operation = format!("refund-{kind:?}");
     let credit = json!({ "order_id": 7, "account": "acme", "amount_minor": 100, "currency": "EUR" });
     let records = [

@@ -35,8 +35,7 @@ async fn works_under(limit: &str) {
     host.terminate().await;
 }
 
-/// 100 GiB of address space allow only a few calls at a time: by default a host would reserve more than 2
-/// TiB.
+/// 100 GiB of address space allow only a few calls at a time: the default reserves more than 2 TiB.
 #[tokio::test]
 async fn a_host_with_little_address_space_takes_a_smaller_pool() {
     works_under("-v 100000000").await;

@@ -207,7 +207,7 @@ async fn every_list_is_there_as_a_table_and_as_json() {
 #[tokio::test]
 async fn people_start_runs() {
     let demo = Demo::start("120").await;
-    // While the plugin is still being compiled, the answer adds to the id that the run waits.
+    // If the plugin is still being compiled, the answer has the id and a note that the run waits.
     let started = demo.json(&["jobs", "trigger", "hello"]).await;
     let run = started["run_id"].as_str().unwrap().to_owned();
     let finished = || async {

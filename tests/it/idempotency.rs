@@ -1,5 +1,4 @@
-//! Requests whose answers are lost because the host is killed: repeated with their keys, each is carried out
-//! once.
+//! Requests whose answers are lost because the host is killed: repeated with their keys, each runs once.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -92,8 +91,7 @@ async fn an_upload_with_a_key_is_carried_out_once(kind: Kind) {
     let records = "SELECT COUNT(*) FROM audit WHERE action = 'plugin_uploaded'";
     let first = upload("versioned-a", "k").await;
     assert!(first.status.success(), "{}", text(&first.stderr));
-    // The host is killed, and the repeated request gets the same answer, not that the version is already
-    // known.
+    // The host is killed, and the repeated request gets the same answer instead of a duplicate error.
     host.kill9().await;
     let host = site.serve().await;
     let again = upload("versioned-a", "k").await;

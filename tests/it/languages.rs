@@ -1,6 +1,5 @@
 //! Plugins in languages other than Rust, on a real host: each ends its items in every way, and its failures
-//! are shown with the language's own message. One database is enough: the differences are between guest and
-//! sandbox.
+//! are shown with the language's own message. One database is enough: only guest and sandbox differ.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

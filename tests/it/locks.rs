@@ -1,4 +1,4 @@
-//! Attempts that increment one counter: under a lock across two jobs and two hosts, and in a key by
+//! Attempts that increment one counter: under a lock of two jobs and two hosts, or in a key by
 //! compare-and-set.
 
 use domain::item::State;

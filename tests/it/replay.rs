@@ -134,8 +134,7 @@ async fn what_differs_is_told_and_nothing_is_kept(kind: Kind) {
     host.terminate().await;
 }
 
-/// While another session holds the table, a replay that needs it says so soon, and the host continues to
-/// work.
+/// While another session holds the table, a replay that needs it soon reports that, and the host works on.
 async fn a_replay_waits_for_nobody_and_holds_up_nobody(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness(&databases).await;

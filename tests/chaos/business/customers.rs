@@ -122,8 +122,7 @@ impl Customers {
         )
     }
 
-    /// Two records that can be compensated, one for a campaign that does not exist, and one with an unknown
-    /// operation.
+    /// Two records that can be compensated, one for an unknown campaign, and one with an unknown operation.
     fn hand_in(&mut self) {
         let (batch, campaign) = (format!("b-{:04}", self.minute), 1 + self.minute % CAMPAIGNS);
         let units = 1 + self.minute % 4;

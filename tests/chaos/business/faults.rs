@@ -24,8 +24,7 @@ const BETWEEN_SWAPS: Duration = Duration::from_secs(4);
 const BETWEEN_ENDED: Duration = Duration::from_secs(7);
 const SESSIONS: usize = 3;
 const BETWEEN_CUTS: Duration = Duration::from_secs(3);
-/// Each host loses the answers to this many COMMITs in a row on each of its lines, if it sends as many in
-/// time.
+/// COMMITs whose answers each host loses in a row on each of its lines, if it sends as many in time.
 const CUTS: u32 = 2;
 const RUBBISH: &[u8] = b"this is no component";
 

@@ -1,6 +1,5 @@
 //! Hours of the demo's business in minutes: two hosts on Postgres do all its jobs on a fast clock while they
-//! are killed, services fail and plugins are swapped. Then the results are checked in the business's own
-//! tables.
+//! are killed, services fail and plugins are swapped. Then the business's tables are checked.
 
 mod checker;
 mod customers;
@@ -62,7 +61,7 @@ pub async fn run(hours: f64) -> bool {
     failures.is_empty()
 }
 
-/// Runs all kinds of faults at once, each at its own pace; returns the numbers of swapped files and of ended
+/// Runs all kinds of faults in parallel, each at its own pace; returns the numbers of swaps and ended
 /// sessions.
 async fn torment(town: &Arc<Town>, hosts: &mut Hosts, mut random: Random, until: Instant) -> (u64, u64) {
     let seed = random.seed;

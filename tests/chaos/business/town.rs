@@ -146,8 +146,7 @@ impl Place {
     }
 }
 
-/// A fast clock that starts half of the trial before a midnight, and the instant when it agreed with the real
-/// one.
+/// A fast clock that starts half of the trial before a midnight, and the instant when it showed real time.
 fn clock(lasts: SignedDuration, speed: f64) -> (Clock, Timestamp) {
     let now = Timestamp::now();
     let midnight = now.to_zoned(TimeZone::UTC).start_of_day().unwrap().timestamp();

@@ -12,8 +12,7 @@ use crate::support::process::Process;
 use crate::support::site::{Site, eventually};
 
 const JOBS: &str = "[jobs.noop]\nplugin = \"noop\"\n";
-/// Longest wait for an answer. Slow clients stay longer, so a host that waits for them does not answer in
-/// time.
+/// Longest wait for an answer. Slow clients stay longer, so a host that waits for them exceeds it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 const KIB: u64 = 1 << 10;
 

@@ -19,8 +19,7 @@ pub async fn r2_r3_kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
     killed_again_and_again(Site::witness(kind, items).await, items).await;
 }
 
-/// Writes to the host's own Postgres are committed together with the item's outcome: no kill comes between
-/// the two.
+/// Writes to the host's own Postgres are committed with the item's outcome: no kill comes between the two.
 pub async fn the_hosts_own_postgres_commits_both_at_once() {
     let items = pace(Kind::Postgres).await * WORK_SECONDS;
     let tally = killed_again_and_again(Site::witness_beside(items).await, items).await;

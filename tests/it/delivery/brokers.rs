@@ -1,5 +1,4 @@
-//! Events to NATS JetStream and to Redis Streams, with real servers that are killed, hung, empty or
-//! unavailable.
+//! Events to NATS JetStream and to Redis Streams, with real servers that are killed, hung, empty or stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -194,8 +193,7 @@ async fn nats_without_a_stream_says_what_to_do() {
     host.terminate().await;
 }
 
-/// NATS does not answer a publish that it refuses, so the host reads the reason from the server's error
-/// message.
+/// NATS does not answer a publish that it refuses; only the host's log shows the server's reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_that_refuses_the_subject_is_told_of() {
     let databases = Databases::new(Kind::Sqlite).await;

@@ -84,8 +84,7 @@ async fn until_delivered(databases: &Databases, events: i64) {
     eventually(&format!("{events} delivered events"), delivered).await;
 }
 
-/// Postings of an account in the order of their first arrival: an event is sent again if its answer came
-/// late.
+/// Postings of an account in the order of their first arrival: an event with a late answer is sent again.
 fn keys(events: &[Value], account: &str) -> Vec<String> {
     let of_account = events.iter().filter(|event| event["key"] == account);
     let mut seen = std::collections::BTreeSet::new();

@@ -1,5 +1,4 @@
-//! A host on SQLite whose store or business database is on a misbehaving disk, and the checks that must hold
-//! afterwards.
+//! A host on SQLite whose store or business database is on a misbehaving disk, and the checks of its state.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -21,7 +21,7 @@ impl Volume {
         Volume { dir: tempfile::tempdir().unwrap(), bytes }
     }
 
-    /// The path for the host.
+    /// The path of a file in the volume, for the host.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -37,7 +37,7 @@ impl Volume {
         words.chain([dir, bytes]).collect()
     }
 
-    /// The path for other processes while this process runs.
+    /// The path of the volume for other processes, while the process `pid` runs.
     pub fn seen_from_outside(&self, pid: u32) -> PathBuf {
         let inside = self.dir.path().strip_prefix("/").unwrap();
         Path::new("/proc").join(pid.to_string()).join("root").join(inside)

@@ -54,8 +54,7 @@ async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: K
     host.app.stop().await;
 }
 
-/// Checks that there are as many attempts as rounds, and that each attempt's note is the letter of its
-/// version.
+/// Checks that there are as many attempts as rounds, and that each attempt's note names its version.
 async fn check(host: &Host, jobs: &[JobSpec]) {
     let mut letters: BTreeMap<String, (String, usize)> = BTreeMap::new();
     for job in jobs {

@@ -52,8 +52,7 @@ async fn a_version_is_rolled_back_and_stays_until_it_is_unpinned(kind: Kind) {
     let inspected = text(&site.ask(&["plugins", "inspect", "versioned", &pinned[..8]]).await.stdout);
     assert!(inspected.contains("\"imports\"") && inspected.contains(&pinned), "{inspected}");
 
-    // A host without the file runs the pinned version, even after a restart. On SQLite there is only one
-    // host.
+    // A host without the file runs the pinned version, even after a restart. On SQLite there is one host.
     let other = match kind {
         Kind::Postgres => Some(empty_host(&site, &databases).await),
         Kind::Sqlite => None,

@@ -84,8 +84,7 @@ async fn a_version_that_fails_is_rolled_back_and_loses_nothing(kind: Kind) {
         1
     );
 
-    // A rejected version does not return automatically, not even by a restart; approved, it is on trial
-    // again.
+    // A rejected version does not return automatically, even after a restart. Approved, it is on trial again.
     host.terminate().await;
     let host = site.serve().await;
     until(site.address, "rejected", "0.1.0").await;

@@ -1,5 +1,4 @@
-//! Payloads and token hashes are readable only by the host's user, whatever the umask, and are kept in the
-//! data folder.
+//! Only the host's user can read payloads and token hashes, whatever the umask. They are in the data folder.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,4 @@
-//! What a host may find in place of its store at its start: no file, another store, a backup, or a leftover
-//! log.
+//! What a host may find in place of its store at its start: no file, another store, a backup, an old log.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

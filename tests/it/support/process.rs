@@ -30,8 +30,7 @@ pub fn free_port() -> u16 {
     let port = |n: u16| 12_000 + (first + n) % 20_000;
     std::iter::repeat_with(|| port(NEXT.fetch_add(1, Ordering::Relaxed) % 20_000))
         .take(1_000)
-        // Connects instead of binding: a listener would leak into a process that another thread is just
-        // starting.
+        // Connects instead of binding: a process started by another thread could inherit a listener.
         .find(|port| TcpStream::connect(("127.0.0.1", *port)).is_err())
         .expect("one of a thousand ports is free")
 }

@@ -1,5 +1,4 @@
-//! Conditions on the items of the plugin `witness` when all work is done, in SQL that is independent of the
-//! host's SQL.
+//! Conditions on the items of the plugin `witness` after all work is done, in SQL independent of the host.
 
 /// Each query must return no row: the name of the violation, and a query for the keys that show it.
 pub const NOBODY: [(&str, &str); 9] = [

@@ -45,7 +45,7 @@ impl Hosts {
         Hosts { site, processes, refused, refused_before: 0, random, fired, gone }
     }
 
-    /// Brings all kinds of faults in random order, repeatedly until the deadline, each kind at least once.
+    /// Causes all kinds of faults in random order, repeatedly until the deadline, each kind at least once.
     pub async fn torment(&mut self, until: Instant) {
         let kind = self.site.databases.kind;
         let mut first = true;
@@ -88,7 +88,8 @@ impl Hosts {
         *self.fired.entry(fault).or_default() += u64::from(fired);
     }
 
-    /// If there are other hosts, it stays down until they have taken its items over, two times in three.
+    /// If there are other hosts, this one stays down until they have taken its items over, two times in
+    /// three.
     async fn kill(&mut self, which: usize) -> bool {
         self.note(which).await;
         self.take(which).kill9().await;

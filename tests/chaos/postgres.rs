@@ -35,7 +35,7 @@ impl Postgres {
         Postgres { site, random, fired: BTreeMap::new() }
     }
 
-    /// Brings each kind at least once, then random ones until the deadline.
+    /// Causes each kind at least once, then random ones until the deadline.
     pub async fn torment(&mut self, end: Instant) {
         let kinds = [Fault::CutStoreCommit, Fault::EndSessions, Fault::RestartPostgres];
         let mut round = 0;

@@ -110,7 +110,7 @@ impl Place {
         Place { name: name.to_owned(), port, wire, config, data: folder.join(format!("data-{name}")) }
     }
 
-    /// Acts as a supervisor: restarts a host that ended because its database was away.
+    /// Acts as a supervisor: restarts a host that ended because its database was unavailable.
     pub async fn start(&self) -> Process {
         for _ in 0..STARTS_MAX {
             let mut process = Process::spawn(&self.config, ([127, 0, 0, 1], self.port).into());

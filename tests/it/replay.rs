@@ -159,7 +159,7 @@ async fn a_replay_waits_for_nobody_and_holds_up_nobody(kind: Kind) {
     host.terminate().await;
 }
 
-/// The plugin writes and then waits: real work must not be delayed by that twice.
+/// The plugin writes and then waits: the replay is cut off, so that real work does not wait for that twice.
 async fn what_would_hold_for_long_is_cut_off(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness_with(&databases, 1, "hold_ms = 2500").await;

@@ -57,8 +57,8 @@ async fn sighup_reloads_the_configuration() {
     host.terminate().await;
 }
 
-/// Checks that the host waits for the running attempt, ends with code 0, and counts no attempt twice, nor a
-/// crash.
+/// Checks that the host waits for the running attempt and ends with code 0, and that no attempt or crash is
+/// counted twice.
 async fn stops_in_order(signal: &str) {
     let (site, host) = busy(1_500).await;
     host.stop_by(signal).await;

@@ -125,7 +125,7 @@ async fn a_new_store_is_made_by_migrate(kind: Kind) {
     site.serve().await.terminate().await;
 }
 
-/// A host that knows fewer migrations than the store has is an older version to all others.
+/// Deleting the record of the last migration simulates a running host of an older version.
 async fn a_store_is_not_migrated_under_a_running_host(kind: Kind) {
     let databases = Databases::new(kind).await;
     let site = Site::with_store(&databases.store_url, "");

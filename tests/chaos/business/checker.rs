@@ -10,11 +10,11 @@ use super::town::Town;
 use super::{records, settling};
 use crate::support::trail::NOBODY;
 
-/// A condition that a number of things must meet.
+/// A condition, with the number of rows that it covers.
 pub struct Check {
     pub name: &'static str,
     pub of: usize,
-    /// The things that do not meet it.
+    /// The rows that do not meet it.
     pub wrong: Vec<String>,
 }
 

@@ -130,7 +130,7 @@ impl Place {
         Place { name, port, wire, config, arguments: arguments.iter().map(|&word| word.to_owned()).collect() }
     }
 
-    /// Acts as a supervisor: restarts a host that ended because its database was away.
+    /// Acts as a supervisor: restarts a host that ended because its database was unavailable.
     pub async fn start(&self) -> Process {
         for _ in 0..STARTS_MAX {
             let address = ([127, 0, 0, 1], self.port).into();

@@ -107,7 +107,7 @@ async fn a_version_that_proves_itself_takes_over(kind: Kind) {
     site.until_items("resolved", 20).await;
     let shown = text(&site.ask(&["plugins", "show", "versioned"]).await.stdout);
     assert!(shown.contains("is on trial since"), "{shown}");
-    // Attempt counts appear within a second or two; that is enough data.
+    // Attempt counts appear within a second or two. The items added afterwards are enough for a promotion.
     let told = || async {
         plugin(site.address).await["release"]["candidate"]["tried"]["attempts"].as_u64().filter(|n| *n > 0)
     };

@@ -1,6 +1,6 @@
 //! One host under full load whose plugin is swapped repeatedly, by rename. Prints one JSON line: the numbers
-//! of lost and repeated items, and the time until the new version finished its first item. Started by `cargo
-//! xtask bench swap`.
+//! of lost and repeated items, and the time until the new version finished its first item.
+//! Started by `cargo xtask bench swap`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -30,7 +30,7 @@ use super::process::binary;
 /// Longest wait for something that must happen; hitting it fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The start of virtual time: a full minute.
+/// The start of virtual time, on a full minute.
 pub fn start_of_time() -> Timestamp {
     "2026-03-02T10:00:00Z".parse().unwrap()
 }

@@ -1,8 +1,8 @@
 //! A guest's text holds only its special parts, as fields of a core module; this file adds the rest of a
 //! plugin.
 //!
-//! `@process` and similar names in the text are replaced by exports of `tidemill:job/job`. A comment `;;
-//! describe:` holds the guest's descriptor, a comment `;; world:` the name of its world.
+//! `@process` and similar names in the text are replaced by exports of `tidemill:job/job`.
+//! A comment `;; describe:` holds the guest's descriptor, a comment `;; world:` the name of its world.
 
 use anyhow::{Context, Result};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};

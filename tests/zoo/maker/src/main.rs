@@ -1,5 +1,5 @@
-//! Makes components that no compiler would make: `maker guests FOLDER` those of the zoo, `maker random SEED
-//! COUNT FOLDER` random ones.
+//! Makes components that no compiler would make:
+//! `maker guests FOLDER` those of the zoo, `maker random SEED COUNT FOLDER` random ones.
 
 mod bombs;
 mod guest;

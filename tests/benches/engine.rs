@@ -1,6 +1,7 @@
-//! Items a second through the whole engine: claimed, attempted, committed durably, one by one.
-//! A no-op component against a no-op in the host itself, on both databases, in one process and one run.
-//! Prints one JSON line each; started by `cargo xtask bench engine`.
+//! Measures items per second through the whole engine: each item is claimed, attempted and committed durably
+//! on its own.
+//! Compares a no-op component with a no-op inside the host, on both databases, in one process and one run.
+//! Prints one JSON line per measurement; started by `cargo xtask bench engine`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -29,7 +30,7 @@ use store::{Store, StoreConfig};
 const ITEMS_DEFAULT: u64 = 20_000;
 const CONCURRENCY: u32 = 256;
 
-/// Does what the no-op component does, without leaving the host.
+/// Does the same as the no-op component, without leaving the host.
 struct Native(u64);
 
 #[async_trait]
@@ -87,14 +88,14 @@ fn free() -> Flow {
     Flow { concurrency: CONCURRENCY, ..Flow::default() }
 }
 
-/// All limits that hold over all hosts are on, and wide enough that they hold up nothing.
+/// Sets every limit that applies across hosts, each too high to delay anything.
 fn limited() -> Flow {
     let per_prefix = Some(PerPrefix { concurrency: CONCURRENCY, separator: ":".to_owned() });
     let rate = Some(Rate { attempts_max: u32::MAX, window: jiff::SignedDuration::from_mins(1) });
     Flow { concurrency_total: Some(CONCURRENCY), per_prefix, rate, ..free() }
 }
 
-/// First the items are discovered by an engine without room for attempts, then a second one drains them.
+/// An engine with concurrency 0 discovers the items first; then a second engine drains them.
 async fn measure(db: &str, runner: &str, items: u64, flow: Flow) -> f64 {
     let dir = tempfile::tempdir().unwrap();
     let url = match db {
@@ -138,7 +139,7 @@ async fn start(
     (engine, store)
 }
 
-/// Waits for the newest run to get into this state, looking whenever something happened.
+/// Waits until the newest run reaches this state, and checks after every engine event.
 async fn until(engine: &Engine, store: &Store, state: &str) {
     let mut feed = engine.feed();
     while store.runs(Some("noop"), 1).await.unwrap()[0].state != state {

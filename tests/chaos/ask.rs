@@ -1,22 +1,22 @@
-//! Requests to hosts, which may not be there, or not answer.
+//! Requests to hosts that may be down or not answer.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// A stopped host does not answer, nor does one whose database is away.
+/// Neither a stopped host nor one without its database answers.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Why nothing was heard of a request.
+/// Why a request has no answer.
 pub enum NoAnswer {
-    /// Nobody listens: it was not sent.
+    /// The connection was refused, so the request was not sent.
     NobodyThere,
-    /// It may have been carried out.
+    /// The host may have carried the request out.
     Unknown,
 }
 
-/// Status and body of an answer, if there was one in time.
+/// Returns status and body of the answer, if it arrives in time.
 pub async fn ask(
     port: u16,
     method: &str,

@@ -1,5 +1,5 @@
-//! What is true when all is quiet, asked of the API and of both databases with SQL that is not the hosts', and held
-//! against what the client was told.
+//! Checks the final state once the hosts are idle: reads the API and both databases, with SQL that is
+//! independent of the hosts' SQL, and compares the result with the client's log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use crate::site::Site;
 use crate::support::database::{Kind, number, postgres_url};
 use crate::support::trail::NOBODY;
 
-/// Acknowledged items that the API is asked for one by one; of all it is asked for the counts.
+/// Acknowledged items that are read from the API one by one; all items are checked by their counts.
 const ASKED_MAX: usize = 500;
 const SHOWN_MAX: usize = 20;
 
-/// Each names the items for which it is so.
+/// Each set names the affected items.
 pub struct Verdict {
-    /// Acknowledged, and not done or without its effect.
+    /// Acknowledged, but not done or without its effect.
     pub lost: BTreeSet<String>,
-    /// More rows in the witness table than one.
+    /// More than one row in the witness table.
     pub duplicate: BTreeSet<String>,
-    /// Written by an attempt whose item was taken from it before.
+    /// Written by an attempt after it had lost its item.
     pub stale_accepted: BTreeSet<String>,
-    /// Whatever else must not be.
+    /// Any other violation.
     pub unsound: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ pub struct Verdict {
 struct Trace {
     key: String,
     epoch: i64,
-    /// When it was committed, in milliseconds since 1970, where the database can tell.
+    /// Commit time in milliseconds since 1970, if the database records it.
     committed_at: Option<i64>,
 }
 
@@ -70,8 +70,8 @@ async fn traces(site: &Site) -> Vec<Trace> {
     site.databases.business_texts(&sql).await.into_iter().map(trace).collect()
 }
 
-/// What was committed by an attempt after the next one of the same item had begun, and what two attempts of one item
-/// were believed.
+/// Finds items with a commit by an attempt after the next attempt began, and items with two accepted
+/// attempts.
 async fn stale(site: &Site, traces: &[Trace]) -> BTreeSet<String> {
     let attempts = "SELECT item_key || ' ' || epoch || ' ' || started_at_ms FROM attempt";
     let attempts = site.databases.store_texts(attempts).await;
@@ -121,7 +121,7 @@ async fn unsound(site: &Site, items: &BTreeMap<String, String>, rows: &BTreeMap<
     unsound
 }
 
-/// What the API says about what it acknowledged; the hosts must be up. Says what differs.
+/// Compares the API's answers with the client's log, and returns the differences. The hosts must be up.
 pub async fn check_api(site: &Site, log: &Log) -> Vec<String> {
     let mut wrong = Vec::new();
     let place = &site.places[0];
@@ -150,12 +150,12 @@ pub async fn check_api(site: &Site, log: &Log) -> Vec<String> {
     wrong
 }
 
-/// Hosts that have nothing to do keep no transaction open; they must be up. Says how many are.
+/// Idle hosts keep no transaction open; returns how many are. The hosts must be up.
 pub async fn check_sessions(site: &Site) -> Vec<String> {
     if site.databases.kind == Kind::Sqlite { Vec::new() } else { sessions_open().await }
 }
 
-/// The same, of all hosts on Postgres.
+/// The same for all hosts on Postgres.
 pub async fn sessions_open() -> Vec<String> {
     let open = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name LIKE 'tidemill%'
         AND state LIKE 'idle in transaction%' AND xact_start < clock_timestamp() - INTERVAL '5 seconds'";
@@ -163,7 +163,7 @@ pub async fn sessions_open() -> Vec<String> {
     (open > 0).then(|| format!("{open} sessions are in a transaction that nobody ends")).into_iter().collect()
 }
 
-/// How long each item waited whose host was gone, until it was put back: milliseconds, in order.
+/// For each item of a host that was gone: milliseconds until the item was released, sorted.
 pub async fn recovery_times(site: &Site, gone: &[(String, i64)]) -> Vec<i64> {
     let mut times = Vec::new();
     for (host, since) in gone {

@@ -1,32 +1,32 @@
-//! What can go wrong, by the names of the report.
+//! The faults, by their names in the report.
 
 use crate::support::database::Kind;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// kill -9 of one host.
+    /// `kill -9` of one host.
     Kill,
-    /// kill -9 of all at once.
+    /// `kill -9` of all hosts at once.
     KillAll,
-    /// A host that stands still for longer than its leases last, and then goes on as if nothing had been.
+    /// A host is stopped (SIGSTOP) for longer than its leases last, and then continues.
     Stop,
-    /// The same, with the COMMIT of an attempt under way to the business database, where it arrives after that time.
+    /// As `Stop`, while an attempt's COMMIT is on its way to the business database, and arrives only later.
     LateCommit,
     /// Nothing passes between a host and Postgres for longer than its leases last; then all of it does.
     Freeze,
-    /// SIGTERM, and a start.
+    /// SIGTERM and a restart.
     Terminate,
-    /// kill -9 of one of Postgres's processes: it ends all sessions and recovers from its log.
+    /// `kill -9` of one of Postgres's processes: the server ends all sessions and recovers from its log.
     RestartPostgres,
-    /// Sessions ended by an administrator.
+    /// An administrator ends sessions.
     EndSessions,
-    /// The answer to a COMMIT of the host's own database, or of the business database, does not arrive.
+    /// The answer to a COMMIT in the host's own database, or in the business database, does not arrive.
     CutStoreCommit,
     CutBusinessCommit,
 }
 
 impl Fault {
-    /// Those that can happen to hosts on this database.
+    /// The faults that apply to hosts on this database.
     pub fn of(kind: Kind) -> &'static [Fault] {
         use Fault::*;
         match kind {

@@ -1,4 +1,4 @@
-//! The hosts' processes: killed, stopped and started again, one fault after the other.
+//! The hosts' processes: killed, stopped and restarted, one fault after the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,22 +14,23 @@ use crate::support::database::Kind;
 use crate::support::process::Process;
 use crate::support::random::Random;
 
-/// A lease of 15 s, a look for lost ones each 5 s, and some for a busy machine: by then others have taken over.
+/// A lease lasts 15 s, lost ones are checked every 5 s, plus reserve for a busy machine.
 const TAKEN_OVER_AFTER: Duration = Duration::from_secs(22);
 const COMMIT_COMES_WITHIN: Duration = Duration::from_secs(10);
-/// Work goes on between two faults, so that the next one meets some.
+/// Time for work between two faults, so that the next fault meets some.
 const PAUSE: Duration = Duration::from_secs(3);
 
 pub struct Hosts {
     site: Arc<Site>,
     /// None while it is down.
     processes: Vec<Option<Process>>,
-    /// Outcomes that each place's process refused as stale, as it said last; and those of its former lives.
+    /// Outcomes that each place's process refused as stale, by its last report.
     refused: Vec<u64>,
     refused_before: u64,
     random: Random,
     pub fired: BTreeMap<Fault, u64>,
-    /// Whose items were for others to take over (or, alone, for its next life), and since when: milliseconds since 1970.
+    /// Hosts whose items were free for others to take over (or, if alone, for its next process), and since
+    /// when: milliseconds since 1970.
     pub gone: Vec<(String, i64)>,
 }
 
@@ -44,7 +45,7 @@ impl Hosts {
         Hosts { site, processes, refused, refused_before: 0, random, fired, gone }
     }
 
-    /// Each kind in its turn, in an order of chance, again and again until the deadline; but each at least once.
+    /// Causes all kinds of faults in random order, repeatedly until the deadline, each kind at least once.
     pub async fn torment(&mut self, until: Instant) {
         let kind = self.site.databases.kind;
         let mut first = true;
@@ -72,7 +73,7 @@ impl Hosts {
         faults
     }
 
-    /// Each fault says whether it took place.
+    /// Each fault returns whether it took place.
     async fn bring(&mut self, fault: Fault) {
         let which = self.random.below(self.processes.len() as u64) as usize;
         eprintln!("{}: {} {}", Timestamp::now(), fault.name(), self.place(which).name);
@@ -87,7 +88,8 @@ impl Hosts {
         *self.fired.entry(fault).or_default() += u64::from(fired);
     }
 
-    /// With others there, it stays away until they have taken its items over, two times in three.
+    /// If there are other hosts, this one stays down until they have taken its items over, two times in
+    /// three.
     async fn kill(&mut self, which: usize) -> bool {
         self.note(which).await;
         self.take(which).kill9().await;
@@ -117,7 +119,7 @@ impl Hosts {
         true
     }
 
-    /// It holds items and perhaps open transactions, and does not know that time went by when it goes on.
+    /// The host holds items and perhaps open transactions, and does not notice the time that has passed.
     async fn stop(&mut self, which: usize) -> bool {
         self.signal(which, "-STOP").await;
         if !self.alone() {
@@ -130,8 +132,8 @@ impl Hosts {
         true
     }
 
-    /// It looked whether it still holds the item, and committed; but what it committed is late, as after a sleep between
-    /// the two, or on a slow line.
+    /// The host checked that it still holds the item and sent the COMMIT, but the COMMIT arrives late, as
+    /// after a suspend in between or on a slow line.
     async fn stop_at_commit(&mut self, which: usize) -> bool {
         let Some(business) = self.place(which).wire.as_ref().map(|wire| wire.business.clone()) else {
             return false;
@@ -148,7 +150,7 @@ impl Hosts {
         true
     }
 
-    /// Cut off from Postgres, it has to know by itself that others take over; what it sent arrives after that.
+    /// Cut off from Postgres, the host must stop on its own, as others take over; its messages arrive later.
     async fn freeze(&mut self, which: usize) -> bool {
         let site = self.site.clone();
         let Some(wire) = &site.places[which].wire else { return false };
@@ -186,7 +188,7 @@ impl Hosts {
     }
 
     async fn go_on(&self, time: Duration) {
-        // tidy: sleep because faults last for a time, and come at moments that nothing tells of
+        // tidy: sleep because faults last for a time, and come at moments that no event announces
         sleep(time).await;
     }
 
@@ -194,7 +196,7 @@ impl Hosts {
         &self.site.places[which]
     }
 
-    /// A process goes, and what it counted goes with it.
+    /// A process's count of refused outcomes ends with the process, so it is added to `refused_before`.
     fn take(&mut self, which: usize) -> Process {
         self.refused_before += std::mem::take(&mut self.refused[which]);
         self.processes[which].take().unwrap()
@@ -206,7 +208,7 @@ impl Hosts {
         }
     }
 
-    /// Outcomes that hosts refused because their items had another holder.
+    /// Outcomes that hosts refused because another host held their items.
     pub async fn stale_refused(&mut self) -> u64 {
         for which in 0..self.processes.len() {
             self.note(which).await;
@@ -214,7 +216,7 @@ impl Hosts {
         self.refused_before + self.refused.iter().sum::<u64>()
     }
 
-    /// SIGTERM to all; each has to end well.
+    /// Sends SIGTERM to all; each has to end with success.
     pub async fn end(&mut self) {
         for which in 0..self.processes.len() {
             self.take(which).terminate().await;

@@ -1,4 +1,4 @@
-//! The client: adds items and starts runs at a steady pace, and keeps its own log of what it was told.
+//! The client: adds items and starts runs at a steady pace, and logs every answer.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::ask::NoAnswer;
 use crate::site::{JOBS, Site};
 
-/// Items that a run finds.
+/// Items that each run finds.
 const RUN_ITEMS: u64 = 40;
 const RUN_PERIOD: Duration = Duration::from_secs(4);
-/// Requests that wait for an answer; more are not sent.
+/// Requests that may wait for an answer; further ones are not sent.
 const REQUESTS_MAX: u32 = 48;
-/// How long a host that gave no answer is left alone.
+/// How long the client avoids a host that gave no answer.
 const REST: Duration = Duration::from_secs(2);
 
 /// An item's name. No two jobs have the same key.
@@ -25,14 +25,14 @@ pub struct Key {
     pub key: String,
 }
 
-/// What the client knows.
+/// The client's knowledge.
 #[derive(Default)]
 pub struct Log {
-    /// Items that a host said it has.
+    /// Items that a host acknowledged.
     pub acknowledged: Vec<Key>,
-    /// Items of which nobody told: they may be there or not.
+    /// Items without an acknowledgement: they may exist or not.
     pub unknown: usize,
-    /// Not sent, or refused by a host that said why: nothing was written.
+    /// Requests that were not sent, or that a host refused with a reason: nothing was written.
     pub refused: u64,
 }
 
@@ -40,11 +40,11 @@ pub struct Load {
     site: Arc<Site>,
     log: Mutex<Log>,
     room: Arc<Semaphore>,
-    /// The place that was asked last, and when each may be asked again.
+    /// The place of the last request, and when each place may be asked again.
     turn: Mutex<(usize, Vec<Instant>)>,
 }
 
-/// What was asked for.
+/// A request, and the items that it creates.
 struct Request {
     path: String,
     body: serde_json::Value,
@@ -58,7 +58,7 @@ impl Load {
         Arc::new(Load { site, log: Mutex::default(), room, turn })
     }
 
-    /// Until it is dropped.
+    /// Runs until dropped.
     pub async fn run(self: &Arc<Self>, per_second: u32) {
         let mut beat = interval(Duration::from_secs(1) / per_second);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -81,13 +81,13 @@ impl Load {
         }
     }
 
-    /// What it knows when every request was answered or given up.
+    /// Returns the log when every request was answered or given up.
     pub async fn log(&self) -> Log {
         let _all = self.room.acquire_many(REQUESTS_MAX).await.unwrap();
         std::mem::take(&mut self.log.lock().unwrap())
     }
 
-    /// Each key is sent once: sent again, an item that is done would begin anew.
+    /// Sends each key once: a second time, a finished item would start again.
     async fn send(&self, request: Request) {
         let place = self.next_place();
         let answer = self.site.places[place].ask("POST", &request.path, Some(request.body)).await;
@@ -97,13 +97,13 @@ impl Load {
         let mut log = self.log.lock().unwrap();
         match answer {
             Ok((200..=299, _)) => log.acknowledged.extend(request.keys),
-            // A 5xx may come after the database did what it was asked for.
+            // A host may answer 5xx although the database carried the request out.
             Ok((400..=499, _)) | Err(NoAnswer::NobodyThere) => log.refused += 1,
             _ => log.unknown += request.keys.len(),
         }
     }
 
-    /// In turn, without those that just gave no answer, if there are others.
+    /// Places in rotation, without those that just gave no answer, if there are others.
     fn next_place(&self) -> usize {
         let (last, rested) = &mut *self.turn.lock().unwrap();
         let (count, now) = (rested.len(), Instant::now());
@@ -120,7 +120,7 @@ fn item(n: u64) -> Request {
     Request { path, body: json!({ "key": key }), keys: vec![Key { job, key }] }
 }
 
-/// A run that finds items of its own, page by page.
+/// A run that finds its own items, page by page.
 fn run_of(n: u64) -> Request {
     let job = JOBS[(n % 2) as usize];
     let (first, last) = ((n - 1) * RUN_ITEMS + 1, n * RUN_ITEMS);

@@ -1,5 +1,5 @@
-//! Minutes of load on real hosts while they, their database and the line between them fail again and again; then the
-//! question whether what was promised was kept. `cargo xtask chaos` runs this and says what it is to do.
+//! Loads real hosts for minutes while they, their database and the connection between them fail repeatedly.
+//! Then it checks whether every promise was kept. `cargo xtask chaos` runs this and sets its parameters.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -42,9 +42,9 @@ use site::Site;
 use support::database::Kind;
 use support::random::Random;
 
-/// Items that the client adds; runs find a fifth as many beside.
+/// Items that the client adds; runs find another fifth of that.
 const ITEMS_PER_SECOND: u32 = 40;
-/// When the faults are over, all that was left open has to end within this.
+/// When the faults are over, all open work has to end within this time.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +72,7 @@ fn told(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: start this as `cargo xtask chaos`"))
 }
 
-/// Whoever started this holds the other end of stdin: when it closes, nobody waits for the report any more.
+/// The parent process holds the other end of stdin; when it closes, the report is no longer wanted.
 async fn abandoned() {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
@@ -126,7 +126,7 @@ async fn run(kind: Kind, time: Duration, tier: String) -> bool {
     failures.is_empty()
 }
 
-/// Until nothing is left to do. What is left after a long time is lost.
+/// Waits until no work is open. Work that is still open after a long time counts as lost.
 async fn settle(site: &Site) {
     let began = Instant::now();
     while site.open().await > 0 && began.elapsed() < SETTLE_TIME_MAX {

@@ -1,4 +1,4 @@
-//! Postgres and the lines to it: restarted, its sessions ended, its answers cut off.
+//! Faults of Postgres and its connections: restarts, ended sessions, lost answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::support::database::postgres_url;
 use crate::support::random::Random;
 use crate::support::wait::until;
 
-/// Work goes on between two faults, as connections have to be made anew before the next meets any.
+/// Time between two faults, as connections have to be opened again before the next fault meets any.
 const PAUSE: Duration = Duration::from_secs(6);
-/// Sessions that are ended one after the other, five a second.
+/// Sessions that are ended one by one, five a second.
 const SESSIONS: u32 = 20;
 const SESSION_PERIOD: Duration = Duration::from_millis(200);
 /// Answers that each host loses in a row, on each of its lines.
@@ -35,14 +35,14 @@ impl Postgres {
         Postgres { site, random, fired: BTreeMap::new() }
     }
 
-    /// Each kind at least once, then by chance until the deadline.
+    /// Causes each kind at least once, then random ones until the deadline.
     pub async fn torment(&mut self, end: Instant) {
         let kinds = [Fault::CutStoreCommit, Fault::EndSessions, Fault::RestartPostgres];
         let mut round = 0;
         while round < kinds.len() || Instant::now() < end {
-            // tidy: sleep because faults come at moments that nothing tells of
+            // tidy: sleep because faults come at moments that no event announces
             sleep(PAUSE).await;
-            // A restart is the longest: one in five.
+            // A restart takes longest, so it is one in five.
             let next = [0, 0, 1, 1, 2][self.random.below(5) as usize];
             let fault = kinds[if round < kinds.len() { round } else { next }];
             eprintln!("{}: {}", Timestamp::now(), fault.name());
@@ -55,7 +55,7 @@ impl Postgres {
         }
     }
 
-    /// What fired, and how often.
+    /// The faults that occurred, and how often.
     pub fn fired(&self) -> BTreeMap<Fault, u64> {
         let wires = || self.site.places.iter().filter_map(|place| place.wire.as_ref());
         let mut fired = self.fired.clone();
@@ -68,8 +68,8 @@ impl Postgres {
         *self.fired.entry(fault).or_default() += 1;
     }
 
-    /// As an immediate stop and a start: the server ends all sessions when one of its processes was killed, and
-    /// recovers from its log.
+    /// Acts like an immediate stop and a start: when one of its processes is killed, the server ends all
+    /// sessions and recovers from its log.
     async fn restart(&mut self) {
         let Some(mut admin) = connect().await else { return };
         let own = "SELECT pg_backend_pid()";
@@ -98,7 +98,7 @@ impl Postgres {
 
     async fn cut_commits(&mut self) {
         self.order_cuts(CUTS);
-        // tidy: sleep because a host that is down now commits nothing, and nobody knows when it will
+        // tidy: sleep because a host that is down now commits nothing, and its restart is not announced
         sleep(CUT_TIME).await;
         self.order_cuts(0);
     }

@@ -1,4 +1,4 @@
-//! One line for machines, and whether it is good news.
+//! The report as one JSON line, and the reasons why the run failed.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Report {
     pub fired: BTreeMap<Fault, u64>,
     pub verdict: Verdict,
     pub stale_seen: u64,
-    /// In order.
+    /// Sorted.
     pub recovery_ms: Vec<i64>,
 }
 
@@ -24,7 +24,7 @@ impl Report {
         let faults: BTreeMap<&str, u64> =
             Fault::of(self.kind).iter().map(|fault| (fault.name(), self.fired(*fault))).collect();
         let Verdict { lost, duplicate, stale_accepted, .. } = &self.verdict;
-        // By hand, so that the fields keep their order.
+        // Written manually, so that the fields keep their order.
         println!(
             "{{\"db\":\"{}\",\"tier\":\"{}\",\"acknowledged\":{},\"faults\":{},\"lost\":{},\"duplicate\":{},\
              \"stale_seen\":{},\"stale_accepted\":{},\"recovery_ms_p50\":{},\"recovery_ms_p99\":{}}}",
@@ -41,7 +41,7 @@ impl Report {
         );
     }
 
-    /// Why this run is no proof, or one of the contrary.
+    /// The reasons why this run proves nothing, or proves a fault.
     pub fn failures(&self) -> Vec<String> {
         let Verdict { lost, duplicate, stale_accepted, unsound } = &self.verdict;
         let mut failures = unsound.clone();
@@ -64,7 +64,7 @@ impl Report {
         self.fired.get(&fault).copied().unwrap_or_default()
     }
 
-    /// None if no item had to be put back.
+    /// None if no item had to be recovered.
     fn percentile(&self, percent: usize) -> Option<i64> {
         let last = self.recovery_ms.len().checked_sub(1)?;
         Some(self.recovery_ms[(last * percent).div_ceil(100)])

@@ -1,4 +1,4 @@
-//! Databases, hosts, and what lies between them.
+//! Databases, hosts, and the lines between them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use crate::support::plugins;
 use crate::support::process::{Process, free_port};
 use crate::wire::Wire;
 
-/// The attempts of one job end with their leases; those of the other go on and are refused when they end.
+/// Attempts of the first job end with their leases; those of the second continue and are refused when they
+/// end.
 pub const JOBS: [&str; 2] = ["witness", "steady"];
-/// Attempts take long enough that every kill and stop meets some, but do not hold a transaction open for most of it: a
-/// host has 8 connections to a business database on Postgres, and SQLite has one writer. No item is poison, however often
-/// its hosts are killed.
+/// Attempts take long enough that every kill and stop meets some, but hold a transaction open only briefly: a
+/// host has 8 connections to a business database on Postgres, and SQLite has one writer. No item counts as
+/// poison, however often its hosts are killed.
 const JOB: &str = "
 [jobs.NAME]
 plugin = \"witness\"
@@ -27,7 +28,7 @@ retry = { base = \"1s\", cap = \"5s\", crashes_max = 1000 }
 limits = { items_per_page = 10, kv_keys = 1000000 }
 ";
 const GOES_ON: &str = "on_store_loss = \"continue-idempotent\"\n";
-/// Nothing in it keeps a second row of the same item away.
+/// The table has no constraint that prevents a second row for the same item.
 const TABLE: &str = "
 CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT);
 CREATE INDEX witness_by_key ON witness (idempotency_key)";
@@ -39,7 +40,7 @@ pub struct Site {
     pub places: Vec<Place>,
 }
 
-/// One host's configuration and address. Its processes come and go.
+/// One host's configuration and address. Its processes are started and killed.
 pub struct Place {
     pub name: String,
     pub port: u16,
@@ -65,7 +66,7 @@ impl Site {
         Site { databases, places }
     }
 
-    /// Items that are not done yet, and runs that are not over.
+    /// Number of items that are not done and runs that are not finished.
     pub async fn open(&self) -> i64 {
         let open = "SELECT (SELECT COUNT(*) FROM item WHERE state <> 'resolved')
             + (SELECT COUNT(*) FROM run WHERE state IN ('discovering', 'running'))";
@@ -73,7 +74,7 @@ impl Site {
     }
 }
 
-/// What the hosts said outlives their folders: it tells how something came about.
+/// Keeps the hosts' logs when their folders are deleted: they explain failures.
 impl Drop for Site {
     fn drop(&mut self) {
         let Some(folder) = std::env::var_os("CHAOS_LOGS").map(PathBuf::from) else { return };
@@ -109,7 +110,7 @@ impl Place {
         Place { name: name.to_owned(), port, wire, config, data: folder.join(format!("data-{name}")) }
     }
 
-    /// As a supervisor does it: a host that ended because its database was away is started again.
+    /// Acts as a supervisor: restarts a host that ended because its database was unavailable.
     pub async fn start(&self) -> Process {
         for _ in 0..STARTS_MAX {
             let mut process = Process::spawn(&self.config, ([127, 0, 0, 1], self.port).into());
@@ -123,12 +124,12 @@ impl Place {
         panic!("{} does not start; its log says why", self.name);
     }
 
-    /// The id that this host has in the store.
+    /// The host's id in the store.
     pub fn id(&self) -> String {
         std::fs::read_to_string(self.data.join("host-id")).unwrap().trim().to_owned()
     }
 
-    /// Outcomes that this process refused, because their items had another holder; none if it does not say.
+    /// Outcomes that this process refused because another host held their items; None without an answer.
     pub async fn stale_refused(&self) -> Option<u64> {
         let text = self.ask("GET", "/metrics", None).await.ok()?.1;
         let refused = text.lines().filter(|line| line.starts_with("tidemill_stale_refused_total{"));

@@ -1,5 +1,5 @@
-//! The line between one host and Postgres, which can freeze, or break where it hurts most: a COMMIT that arrives late, or
-//! was carried out and its answer does not arrive.
+//! The line between one host and Postgres. It can freeze, deliver a COMMIT late, or drop the answer to a
+//! COMMIT that was carried out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Codes of the first messages of a connection, which are not its startup: the server answers, and the startup follows.
+/// Codes of request messages that precede the startup message. The server answers them before the startup.
 const REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
-/// No message of this load is as long; a longer one says that we lost our place in the stream.
+/// Every message of this load is shorter; a longer one means that the position in the stream is wrong.
 const MESSAGE_BYTES_MAX: u32 = 64 << 20;
 
 pub struct Wire {
@@ -32,7 +32,7 @@ pub struct Line {
     hold: watch::Sender<Hold>,
 }
 
-/// One COMMIT on its way to Postgres.
+/// The state of the one COMMIT that is held back on its way to Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hold {
     Nothing,
@@ -51,17 +51,17 @@ impl Line {
         })
     }
 
-    /// The answers to the next so many COMMITs do not arrive.
+    /// Drops the answers to the next `count` COMMITs.
     pub fn cut_commits(&self, count: u32) {
         self.to_cut.store(count, SeqCst);
     }
 
-    /// COMMITs that Postgres carried out and their sender never heard of.
+    /// COMMITs that Postgres carried out and whose answers were dropped.
     pub fn cut(&self) -> u64 {
         self.cut.load(SeqCst)
     }
 
-    /// The next COMMIT is kept back until it is let go; says whether one came within a time.
+    /// Holds the next COMMIT back until `let_go`; returns whether one arrived in time.
     pub async fn hold_commit(&self, within: Duration) -> bool {
         self.hold.send_replace(Hold::TheNext);
         let mut hold = self.hold.subscribe();
@@ -76,7 +76,7 @@ impl Line {
         self.hold.send_replace(Hold::Nothing);
     }
 
-    /// Returns when the COMMIT that just came may go on.
+    /// Returns when the COMMIT that just arrived may continue.
     async fn pass(&self) {
         let mine = self.hold.send_if_modified(|hold| {
             let mine = *hold == Hold::TheNext;
@@ -96,7 +96,7 @@ impl Line {
 }
 
 impl Wire {
-    /// To the server of these two databases.
+    /// Opens a line to the server of these two databases.
     pub async fn lay(store_url: &str, business_url: &str) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -112,18 +112,18 @@ impl Wire {
         Wire { address, store, business, frozen }
     }
 
-    /// Nothing gets through, and nothing is refused: what was sent arrives when the line thaws.
+    /// Nothing passes and nothing is refused: messages arrive when the line thaws.
     pub fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
     }
 
-    /// The URL of a database as seen from this end.
+    /// The URL of a database through this line.
     pub fn url(&self, url: &str) -> String {
         url.replace(authority(url), &self.address.to_string())
     }
 }
 
-/// Whether a wire is frozen, as its connections see it.
+/// Shows a connection whether its wire is frozen.
 type Ice = watch::Receiver<bool>;
 
 async fn thawed(ice: &Ice) {
@@ -136,7 +136,7 @@ fn authority(url: &str) -> &str {
     rest.split('/').next().unwrap()
 }
 
-/// Until one side ends, or the line is cut: then both are closed.
+/// Runs until one side ends or the line is cut; then both sides are closed.
 async fn carry(client: TcpStream, server: String, lines: [Arc<Line>; 2], ice: Ice) -> Option<()> {
     thawed(&ice).await;
     let server = TcpStream::connect(server).await.ok()?;
@@ -151,7 +151,7 @@ async fn carry(client: TcpStream, server: String, lines: [Arc<Line>; 2], ice: Ic
         if !REQUESTS.contains(&number(&message[4..8])) {
             break message;
         }
-        // One byte: whether it will.
+        // One byte: whether the server accepts the request.
         to_client.write_all(&[from_server.read_u8().await.ok()?]).await.ok()?;
     };
     let named = |line: &&Arc<Line>| contains(&startup, format!("\0{}\0", line.database).as_bytes());
@@ -164,7 +164,7 @@ async fn carry(client: TcpStream, server: String, lines: [Arc<Line>; 2], ice: Ic
     Some(())
 }
 
-/// From the host to Postgres, message by message.
+/// Passes messages from the host to Postgres, one by one.
 async fn ask(
     mut host: BufReader<OwnedReadHalf>,
     mut server: OwnedWriteHalf,
@@ -185,7 +185,7 @@ async fn ask(
     }
 }
 
-/// From Postgres to the host. Muted, it only listens for the word that the transaction is over.
+/// Passes data from Postgres to the host. While muted, it drops the data until the transaction ends.
 async fn answer(
     mut server: OwnedReadHalf,
     mut host: OwnedWriteHalf,
@@ -207,14 +207,14 @@ async fn answer(
             line.cut.fetch_add(1, SeqCst);
             return None;
         }
-        // It could not be committed, and the host does not hear that either.
+        // The commit failed; the host does not receive that answer either.
         if contains(&unheard, b"ROLLBACK\0") {
             return None;
         }
     }
 }
 
-/// The first messages have no letter before their length.
+/// The first messages have no type letter before their length.
 async fn first_message(host: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> {
     let mut message = vec![0; 4];
     host.read_exact(&mut message).await.ok()?;
@@ -222,7 +222,7 @@ async fn first_message(host: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> {
     (message.len() >= 8).then_some(message)
 }
 
-/// What follows a length, which counts itself and stands at an offset.
+/// Reads the rest of a message whose length field is at `offset` and includes itself.
 async fn read_rest(host: &mut BufReader<OwnedReadHalf>, message: &mut Vec<u8>, offset: usize) -> Option<()> {
     let length = number(&message[offset..offset + 4]);
     assert!((4..MESSAGE_BYTES_MAX).contains(&length), "a message of {length} bytes");
@@ -236,7 +236,7 @@ fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes.try_into().unwrap())
 }
 
-/// A simple query that commits; the driver that the host uses sends no other.
+/// A simple query that commits; the host's driver uses no other form.
 fn is_commit(message: &[u8]) -> bool {
     message[0] == b'Q' && message[5..].to_ascii_uppercase().starts_with(b"COMMIT")
 }

@@ -1,4 +1,4 @@
-//! Requests to a real host: each has to be answered, and none with an error of the host's own.
+//! Sends requests to a real host: each must be answered, and none with a 5xx status.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::mutate::Mutator;
 use crate::support::http;
 use crate::support::site::Site;
 
-/// A request line and a body each.
+/// A request line and a body per seed.
 pub const SEEDS: &[&str] = &[
     "POST /api/v1/jobs/a/items\n{\"key\":\"k-1\",\"payload\":\"{}\"}",
     "POST /api/v1/jobs/a\n{\"params\":{\"first\":1,\"last\":2},\"mode\":\"due\"}",
@@ -64,7 +64,7 @@ pub async fn run(mut mutator: Mutator, requests: u64) -> u64 {
     bad + panics as u64
 }
 
-/// The status, if there was one to expect: what is no request at all may be answered with nothing.
+/// Returns the status, or None for input that is not a valid request and may remain unanswered.
 async fn ask(site: &Site, input: &[u8]) -> Result<Option<u16>, String> {
     let text = String::from_utf8_lossy(input);
     let (line, body) = text.split_once('\n').unwrap_or((&text, ""));
@@ -72,7 +72,7 @@ async fn ask(site: &Site, input: &[u8]) -> Result<Option<u16>, String> {
         return Ok(None);
     }
     let (address, line, body) = (site.address, line.to_owned(), body.to_owned());
-    // It panics where a connection ends without an answer.
+    // The client panics if a connection ends without an answer.
     let asked = tokio::spawn(async move {
         http::ask(address, &line, &[("content-type", "application/json")], &body).await
     });

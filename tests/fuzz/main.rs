@@ -1,5 +1,5 @@
-//! Inputs that nobody would send, to whatever reads what others wrote: descriptors, configurations, cron texts, requests,
-//! and values of guests. `cargo xtask fuzz` runs this.
+//! Feeds malformed inputs to every parser of foreign data: descriptors, configurations, cron expressions,
+//! requests, and values from guests. `cargo xtask fuzz` runs this.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -28,7 +28,7 @@ use mutate::Mutator;
 use support::random::Random;
 use targets::{TARGETS, Target};
 
-/// Whatever takes longer than this for one input is as bad as a panic.
+/// An input that takes longer than this counts as a failure, like a panic.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(bad > 0))
 }
 
-/// How many inputs made it panic, or took too long.
+/// Returns how many inputs caused a panic or took too long.
 fn run(target: &Target, mut mutator: Mutator, inputs: u64) -> u64 {
     let (began, mut bad, mut taken) = (Instant::now(), 0, 0);
     for _ in 0..inputs {
@@ -77,12 +77,12 @@ fn run(target: &Target, mut mutator: Mutator, inputs: u64) -> u64 {
         target.name,
         began.elapsed().as_secs_f64()
     );
-    // Where none is good, only the first check was tried.
+    // Without a valid input, only the first check was exercised.
     assert!(taken > 0, "{}: no input was good: the run proves nothing", target.name);
     bad
 }
 
-/// Writes an input down, so that it can be looked at.
+/// Saves an input to a file for inspection.
 fn keep(target: &str, input: &[u8]) -> PathBuf {
     let folder = std::env::temp_dir().join("tidemill-fuzz");
     std::fs::create_dir_all(&folder).unwrap();

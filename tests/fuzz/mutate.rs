@@ -1,8 +1,8 @@
-//! Inputs that are almost right: seeds that were cut, repeated, mixed and bent.
+//! Almost valid inputs: seeds that are cut, repeated, mixed and altered.
 
 use crate::support::random::Random;
 
-/// What is special to one reader or another.
+/// Tokens with a special meaning for one of the parsers.
 const WORDS: [&str; 36] = [
     "0",
     "-1",
@@ -90,7 +90,7 @@ impl Mutator {
                 input.splice(from..from, word.into_bytes());
             }
             _ => {
-                // In place of a number or a word.
+                // Replaces a number or a word.
                 let end = from + input[from..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
                 let word = WORDS[self.below(WORDS.len())];
                 input.splice(from..end, word.bytes());
@@ -98,7 +98,7 @@ impl Mutator {
         }
     }
 
-    /// Most are short.
+    /// Returns a range, mostly a short one.
     fn span(&mut self, length: usize) -> (usize, usize) {
         let from = self.below(length + 1);
         let most = if self.below(4) == 0 { length - from } else { (length - from).min(12) };

@@ -1,4 +1,4 @@
-//! What reads something that another wrote. Each says whether the input was good.
+//! The parsers of foreign data. Each target returns whether the input was valid.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ fn config(input: &[u8]) -> bool {
             true
         }
         Err(error) => {
-            // Its words are for people: they have to be there.
+            // The message is for people, so it must not be empty.
             assert!(!error.to_string().is_empty());
             false
         }
@@ -79,7 +79,7 @@ fn now() -> Timestamp {
     "2026-03-29T00:59:59Z".parse().unwrap()
 }
 
-/// A cron text, a zone and two instants in milliseconds, one a line.
+/// A cron expression, a time zone and two numbers of milliseconds, one per line.
 const SCHEDULES: &[&str] = &[
     "30 2 * * *\nEurope/Berlin\n1774742399000\n86400000",
     "*/20 * * * * *\nAmerica/New_York\n1762063200000\n3600000",
@@ -119,7 +119,7 @@ fn look(schedule: &Schedule, at: Timestamp, span: SignedDuration) {
     }
 }
 
-/// Bytes that values are drawn from.
+/// Bytes from which values are generated.
 const VALUES: &[&str] = &[
     "\u{1}abcdefgh\u{2}ijklmnop\u{3}qrstuvwx\u{4}01234567\u{5}89:;<=>?",
     "\u{6}\u{7}\u{8}\u{9}\u{a}\u{b}\u{c}\u{d}~~~~~~~~}}}}}}}}||||||||",

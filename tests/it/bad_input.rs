@@ -1,4 +1,4 @@
-//! What is wrong around the host is told with its place and its remedy, and loses nothing.
+//! Problems in the host's environment are reported with their place and a remedy, and lose no data.
 
 mod api;
 mod datasource;
@@ -26,7 +26,7 @@ fn says(said: &str, parts: &[&str]) {
     }
 }
 
-/// A host of this site that must not start, for these reasons.
+/// Checks that a host of this site refuses to start, for these reasons.
 async fn refused(site: &Site, parts: &[&str]) {
     let (code, said) = site.refusal(&site.path("tidemill.toml")).await;
     says(&said, parts);
@@ -59,7 +59,7 @@ async fn a_second_host_on_the_same_store_or_folder_is_refused() {
 
     assert_eq!(http::get(site.address, "/readyz").await.status, 200, "the first goes on");
     first.terminate().await;
-    // Nothing of it is left behind that would keep the next one out.
+    // The first host leaves nothing behind that would prevent the next start.
     site.serve().await.terminate().await;
 }
 
@@ -214,7 +214,7 @@ async fn a_job_without_plugin_and_a_plugin_without_job_are_seen() {
         &["idle", "Says which version it is.", "broken", "rejected", "describe() did not answer with"],
     );
 
-    // The job without its plugin can be started, and waits.
+    // The job without its plugin can be triggered; its run waits.
     assert!(site.ask(&["jobs", "trigger", "lost"]).await.status.success());
     assert!(site.ask(&["jobs", "trigger", "noop"]).await.status.success());
     site.until_items("resolved", 1).await;

@@ -1,4 +1,4 @@
-//! Batch compensation, rules C1 to C8: records handed in over HTTP, made up for by the real component.
+//! Batch compensation, rules C1 to C8: records are submitted over HTTP and compensated by the real component.
 
 use domain::item::State;
 use jiff::SignedDuration;
@@ -155,7 +155,7 @@ async fn c4_processing_takes_pending_and_retrying_records(kind: Kind) {
         .await;
     scene.host.settle().await;
     assert_eq!(scene.counts("b").await, [3, 1, 1, 1, 0]);
-    // What it waits for is there now, and nobody wants to wait for the backoff.
+    // The missing campaign exists now; the request makes the record due before its backoff ends.
     scene
         .databases
         .business(
@@ -172,7 +172,7 @@ async fn c4_processing_takes_pending_and_retrying_records(kind: Kind) {
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "not-found"));
 }
 
-/// The original's statement forgot the count, so that no record ever reached its limit.
+/// The original's statement did not increment the count, so no record ever reached its limit.
 async fn c5_c6_failures_are_counted_and_end_at_the_limit(kind: Kind) {
     let mut scene = scene(kind).await;
     let mut patient = stock_return(404);
@@ -241,7 +241,7 @@ async fn c7_a_malformed_payload_stops_its_record_alone(kind: Kind) {
 
 async fn c8_counters_by_operation(kind: Kind) {
     let mut scene = scene(kind).await;
-    // The counters are the process's, and other tests run beside this one: it has an operation of its own.
+    // The counters are global to the process and other tests run in parallel, so the operation is unique.
     let operation = format!("refund-{kind:?}");
     let credit = json!({ "order_id": 7, "account": "acme", "amount_minor": 100, "currency": "EUR" });
     let records = [

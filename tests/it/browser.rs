@@ -1,4 +1,4 @@
-//! The page in a real browser, by WebDriver: Debian's Chromium and its driver.
+//! The page in a real browser, through WebDriver: Debian's Chromium and its driver.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::support::process::free_port;
 use crate::support::site::Site;
 use crate::support::wait::until;
 
-/// The Enter key, as WebDriver writes it.
+/// The Enter key in WebDriver's encoding.
 const ENTER: &str = "\u{e007}";
-/// Tabs that people have open: browsers open six connections to a host, for all of them.
+/// Number of open tabs: a browser opens at most six connections to a host, for all tabs together.
 const TABS: usize = 20;
 const ARGS: [&str; 8] = [
     "--headless",
@@ -27,7 +27,7 @@ const ARGS: [&str; 8] = [
     "--disable-sync",
 ];
 
-/// A browser with a profile of its own. Dropped, it is killed.
+/// A browser with its own profile; killed when dropped.
 struct Browser {
     session: String,
     _driver: Child,
@@ -61,7 +61,7 @@ impl Browser {
         ask(&format!("{}/{command}", self.session), Some(body)).await.unwrap()
     }
 
-    /// A new tab with this page; its handle.
+    /// Opens this page in a new tab and returns the tab's handle.
     async fn open(&self, url: &str) -> String {
         let tab =
             self.tell("window/new", json!({ "type": "tab" })).await["handle"].as_str().unwrap().to_owned();
@@ -111,7 +111,7 @@ impl Browser {
     }
 }
 
-/// What WebDriver answers to a POST of this body, or to a GET.
+/// Sends a POST with this body, or a GET without one, and returns WebDriver's answer.
 async fn ask(url: &str, body: Option<Value>) -> Result<Value, String> {
     let url = url.to_owned();
     let request = move || {
@@ -155,7 +155,7 @@ async fn twenty_tabs_are_live() {
         browser.go_to(tab).await;
         until("a tab shows the pause", async || shows("paused by local").await).await;
     }
-    // The page's own buttons work in each, also while all others ask for news.
+    // The page's own buttons work in each tab, even while all other tabs poll.
     browser.evaluate("document.querySelector('#by-hand button[value=resume]').click()").await;
     for tab in &tabs {
         browser.go_to(tab).await;
@@ -172,7 +172,7 @@ async fn count(site: &Site, path: &str, list: &str) -> usize {
     http::get(site.address, path).await.json()[list].as_array().unwrap().len()
 }
 
-/// Enter presses the first submit button of a form, so that one has to be what the field is for.
+/// Enter presses the first submit button of a form, so that button must be the one for the field.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn enter_in_a_field_does_what_the_field_is_for() {
     let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
@@ -197,7 +197,7 @@ async fn enter_in_a_field_does_what_the_field_is_for() {
     assert_eq!(count(&site, "/api/v1/runs", "runs").await, 0);
     assert_eq!(http::get(site.address, "/api/v1/jobs").await.json()["jobs"][0]["paused"], Value::Null);
 
-    // The buttons do what they say, and the page says what does not begin yet.
+    // The buttons work as labelled, and the page reports work that does not start yet.
     browser.click("#by-hand button[value=run]").await;
     browser.until_says("#said", "a run of noop is added, but waits: job noop cannot run on this host").await;
     assert_eq!(count(&site, "/api/v1/runs", "runs").await, 1);
@@ -226,7 +226,7 @@ async fn a_wrong_token_is_said() {
     until("the page asks", async || browser.evaluate(asks).await == true).await;
     for wrong in ["wrong", "wrong again"] {
         browser.type_into("#token input", &format!("{wrong}{ENTER}")).await;
-        // What was typed is taken out of the field when it is used, and a token that is refused is not kept.
+        // A typed token leaves the field when it is used, and a refused token is not kept.
         let again = format!(
             "{asks} && document.querySelector('#token input').value === '' && sessionStorage.getItem('tidemill-token') === null"
         );
@@ -234,7 +234,7 @@ async fn a_wrong_token_is_said() {
         browser.until_says("#refused", "the token is not known").await;
         browser.until_says("#said", "the token is not known").await;
     }
-    // What was typed is not used once the dialog is closed, by the button or by the Escape key.
+    // A typed token is not used if the dialog is closed, by the button or by the Escape key.
     for close in ["cancel", "escape"] {
         browser.type_into("#token input", "typed").await;
         match close {

@@ -1,5 +1,5 @@
-//! A clock that is ahead for a while, of a host or of the database: the C library's clock of that process is moved by
-//! libfaketime, as the machine's own cannot be in a test.
+//! The clock of a host or of the database is ahead for a while. A test cannot move the machine's clock, so
+//! libfaketime moves the C library's clock of that process.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::support::{http, plugins};
 
 const JOB: &str = "[jobs.hello]\nplugin = \"hello\"\nschedule = { every = \"1s\" }\n";
 
-/// A clock that processes read through libfaketime, with an offset that they read from a file each time.
+/// A clock that processes read through libfaketime. They read its offset from a file each time.
 struct MovedClock {
     folder: TempDir,
 }
@@ -23,14 +23,14 @@ struct MovedClock {
 impl MovedClock {
     fn new() -> MovedClock {
         let folder = tempfile::tempdir().unwrap();
-        // Postgres runs as another user.
+        // Postgres runs as another user, which must be able to read the file.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let clock = MovedClock { folder };
         clock.set("+0");
         clock
     }
 
-    /// Moves the clock of running and coming processes by an offset such as `+1h`.
+    /// Moves the clock of running and later processes by an offset such as `+1h`.
     fn set(&self, offset: &str) {
         let draft = self.folder.path().join("offset.draft");
         std::fs::write(&draft, offset).unwrap();
@@ -41,7 +41,7 @@ impl MovedClock {
         self.folder.path().join("offset")
     }
 
-    /// Variables that have a process read this clock.
+    /// Environment variables that make a process read this clock.
     fn environment(&self) -> Vec<String> {
         vec![
             format!("LD_PRELOAD={}", library()),
@@ -52,7 +52,7 @@ impl MovedClock {
     }
 }
 
-/// A site whose hosts, or whose database, have a clock that is moved.
+/// A site in which the clock of the hosts or of the database is moved.
 struct Moved {
     databases: Databases,
     site: Site,
@@ -65,7 +65,7 @@ impl Moved {
         Moved::of(Databases::new(kind).await, MovedClock::new(), None)
     }
 
-    /// A Postgres of its own, whose clock is moved.
+    /// Starts a separate Postgres whose clock is moved.
     async fn database() -> Moved {
         let clock = MovedClock::new();
         let server = Postgres::start_with(&clock.environment()).await;
@@ -104,14 +104,14 @@ impl Moved {
         self.databases.store_number("SELECT count(*) FROM run").await
     }
 
-    /// Runs of instants that are more than half an hour ahead of the real time.
+    /// Number of runs that are scheduled more than half an hour ahead of real time.
     async fn runs_ahead(&self) -> i64 {
         let limit = jiff::Timestamp::now().as_millisecond() + 30 * 60_000;
         let ahead = format!("SELECT count(*) FROM run WHERE scheduled_at_ms > {limit}");
         self.databases.store_number(&ahead).await
     }
 
-    /// Whether the run that was started last is for an instant of the last minute.
+    /// Whether the newest scheduled run is within a minute of real time.
     async fn latest_run_is_at_the_present(&self) -> bool {
         let latest =
             "SELECT scheduled_at_ms FROM run WHERE scheduled_at_ms IS NOT NULL ORDER BY id DESC LIMIT 1";
@@ -126,7 +126,7 @@ impl Moved {
     }
 }
 
-/// Where Debian's libfaketime is, on the architectures that the tests run on.
+/// Paths of Debian's libfaketime on the architectures that run the tests.
 const LIBRARIES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -137,7 +137,8 @@ fn library() -> &'static str {
     found.expect("Debian's package libfaketime is installed: `cargo xtask test` does it")
 }
 
-/// The schedule starts runs at the present, each instant ran once, and the jump is reported by log, alert and `doctor`.
+/// Checks that the schedule starts runs at the present, that each instant ran once, and that log, alert and
+/// `doctor` report the jump.
 async fn the_schedule_goes_on(moved: &Moved) {
     moved.until_more_runs(3).await;
     let twice = "SELECT count(*) FROM (SELECT scheduled_at_ms FROM run WHERE job = 'hello' GROUP BY scheduled_at_ms \
@@ -169,7 +170,7 @@ async fn an_hour_ahead_and_back(moved: Moved) {
     let host = moved.serve().await;
     moved.until_more_runs(1).await;
     moved.set("+1h");
-    // A host takes a new time over with a heartbeat.
+    // A host adopts a new time with its heartbeat.
     eventually("a run an hour ahead", || async { (moved.runs_ahead().await > 0).then_some(()) }).await;
     moved.set("+0");
     eventually("runs at the present", || async { moved.latest_run_is_at_the_present().await.then_some(()) })
@@ -200,7 +201,7 @@ async fn two_days_ahead_with_a_restart_between(moved: Moved) {
     host.terminate().await;
 }
 
-/// On Postgres the database's clock is the one that counts.
+/// On Postgres, the database's clock is authoritative.
 #[tokio::test]
 async fn a_host_beside_postgres_is_not_moved_by_its_own_clock() {
     let moved = Moved::hosts(Kind::Postgres).await;

@@ -1,4 +1,4 @@
-//! Edits of `tidemill.toml` while a host runs: taken over if they are sound, told and left alone if not.
+//! Edits of `tidemill.toml` while a host runs: valid ones are applied, invalid ones are reported and ignored.
 
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ async fn edits_are_taken_over_while_the_host_runs(kind: Kind) {
     until_jobs(&site, &[("one", "manual"), ("two", "every 1s")]).await;
     until_audited(&databases, "config_taken", "job one changed, job two is new").await;
     assert_eq!(http::post(site.address, "/api/v1/jobs/one", "{}").await.status, 201);
-    // Five of the first, by its new config, and what the second one's schedule found.
+    // Five of the first job, by its new config, and the item of the second job's schedule.
     site.until_items("resolved", 6).await;
 
     for (broken, told) in [
@@ -73,7 +73,7 @@ async fn set(site: &Site, body: &str) -> http::Answer {
     http::post(site.address, "/api/v1/jobs/one/edits", body).await
 }
 
-/// Over a restart, over an edit of the file, and over a host that did not hear of it.
+/// API settings win over a restart, over an edit of the file, and on a host that was not notified.
 async fn what_is_set_over_the_api_wins_until_it_is_cleared(kind: Kind) {
     let databases = Databases::new(kind).await;
     let mut site = Site::with_store(&databases.store_url, &noop("one", 2, "schedule = { every = \"1h\" }"));

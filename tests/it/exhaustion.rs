@@ -1,4 +1,4 @@
-//! A host on a machine that does not give it what it would like.
+//! A host on a machine with fewer resources than it asks for.
 
 use crate::support::http;
 use crate::support::process::Process;
@@ -6,7 +6,7 @@ use crate::support::site::{Site, eventually, items, text};
 
 const ITEMS: u64 = 60;
 
-/// A command with less of something, which becomes the one that it is given.
+/// A command that sets a limit and then becomes the command that it is given.
 fn bounded(limit: &str) -> Vec<String> {
     let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
     vec!["sh".to_owned(), "-c".to_owned(), script]
@@ -18,7 +18,7 @@ fn site() -> Site {
     site
 }
 
-/// Under the limit, all items are resolved in their first counted attempt.
+/// Checks that all items are resolved in their first counted attempt under the limit.
 async fn works_under(limit: &str) {
     let site = site();
     let mut host = Process::spawn_by(&bounded(limit), &site.path("tidemill.toml"), site.address);
@@ -35,7 +35,7 @@ async fn works_under(limit: &str) {
     host.terminate().await;
 }
 
-/// 100 GiB are room for a few calls at a time: by default a host would reserve more than 2 TiB.
+/// 100 GiB of address space allow only a few calls at a time: the default reserves more than 2 TiB.
 #[tokio::test]
 async fn a_host_with_little_address_space_takes_a_smaller_pool() {
     works_under("-v 100000000").await;

@@ -29,7 +29,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// Half a second a minute, so that a test can wait for its end.
+    /// A simulated minute lasts half a second, so that a test can wait for the end.
     async fn start(seconds: &str) -> Demo {
         let dir = tempfile::tempdir().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -91,7 +91,7 @@ impl Demo {
         serde_json::from_str(&table).unwrap_or_else(|e| panic!("{args:?}: {e} in {table}"))
     }
 
-    /// What a command that must fail complains of.
+    /// The error message of a command that must fail.
     async fn complaint(&self, args: &[&str], code: i32) -> String {
         let output = self.run(args).await;
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(code), String::new()), "{args:?}");
@@ -128,7 +128,7 @@ async fn the_demo_completes_every_wallet_and_tells_it() {
     for job in [WALLETS, "hello"] {
         assert!(page.body.contains(job), "{job} is on the page");
     }
-    // A cap of ten a run, and backoff: it takes a while.
+    // This takes a while, because of the cap of ten per run and the backoff.
     let jobs = demo.get("/api/v1/jobs").await;
     assert!(items(&jobs, "resolved") < INCOMPLETE, "{jobs}");
     let all_resolved = || async {
@@ -207,7 +207,7 @@ async fn every_list_is_there_as_a_table_and_as_json() {
 #[tokio::test]
 async fn people_start_runs() {
     let demo = Demo::start("120").await;
-    // Its plugin may still be compiled: then the answer says beside the id that the run waits.
+    // If the plugin is still being compiled, the answer has the id and a note that the run waits.
     let started = demo.json(&["jobs", "trigger", "hello"]).await;
     let run = started["run_id"].as_str().unwrap().to_owned();
     let finished = || async {
@@ -223,7 +223,7 @@ async fn people_start_runs() {
     assert_eq!(triggered["job"], "hello", "{triggered}");
 }
 
-/// An item that nothing else works on: its plugin is gone.
+/// An item without further attempts: its plugin is removed.
 async fn item_at_rest(demo: &Demo) -> String {
     let awaited = || async {
         let items = demo.get(&format!("/api/v1/items?job={WALLETS}&state=awaiting")).await;

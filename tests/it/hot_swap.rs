@@ -1,5 +1,5 @@
-//! Plugins that change while work runs: what runs ends on its version, what comes after takes the new one,
-//! and whatever else lies in the folder changes nothing but what is told about it.
+//! Plugins that change while work runs: running attempts end on their version, later ones use the new
+//! version, and other files in the folder change nothing except the report about them.
 
 mod bomb;
 mod folder;
@@ -30,7 +30,7 @@ use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
 use crate::support::{http, on_both, plugins};
 
-/// Far below the period of unasked looks at the folder: a change that is seen this soon was told of.
+/// Far below the interval of periodic folder scans: a change that is found this soon was notified.
 const SOON: Duration = Duration::from_secs(10);
 
 on_both!(
@@ -44,7 +44,7 @@ struct Scene {
     job: JobSpec,
 }
 
-/// A host with one job, whose plugin is `built_as` under the job's name; nothing is installed for "".
+/// A host with one job, whose plugin is `built_as` under the job's name; "" installs no plugin.
 async fn scene(kind: Kind, built_as: &str, job: JobSpec) -> Scene {
     let databases = Databases::new(kind).await;
     if !built_as.is_empty() {
@@ -54,7 +54,7 @@ async fn scene(kind: Kind, built_as: &str, job: JobSpec) -> Scene {
     Scene { databases, host, job }
 }
 
-/// The job `versioned`, whose one item is noted with the version's letter.
+/// The job `versioned`, whose one item gets the version's letter as its note.
 async fn versioned() -> Scene {
     scene(Kind::Sqlite, "versioned-a", job("versioned")).await
 }
@@ -68,7 +68,7 @@ impl Scene {
         plugins::install(&self.host.plugins, built_as, self.job.plugin.as_str());
     }
 
-    /// Puts bytes in place of the plugin's file, by rename.
+    /// Replaces the plugin's file by rename.
     fn replace(&self, bytes: &[u8]) {
         let draft = self.host.plugins.join(".draft");
         fs::write(&draft, bytes).unwrap();
@@ -89,7 +89,7 @@ impl Scene {
         }
     }
 
-    /// Waits until another version than `old` is what runs.
+    /// Waits until a version other than `old` is active.
     async fn swapped(&mut self, old: Option<Digest>) -> Digest {
         let job = self.job.clone();
         let other = move |host: &Host| match host.app.engine.readiness(&job) {
@@ -104,14 +104,14 @@ impl Scene {
         self.host.app.engine.trigger(&self.job.name, None, "test").await.unwrap();
     }
 
-    /// One more attempt of the job's one item: its note.
+    /// Makes one more attempt of the job's one item, and returns its note.
     async fn note(&mut self) -> String {
         let attempt = self.attempt().await;
         assert_eq!(attempt.digest, self.digest().map(|digest| digest.to_string()));
         attempt.note.unwrap()
     }
 
-    /// The same, on whichever version it is.
+    /// The same, on any version.
     async fn attempt(&mut self) -> AttemptView {
         run_to_its_end(&self.host.app.engine, &self.host.app.store, &self.job).await;
         let attempt = self.attempts("run").await.remove(0);
@@ -119,8 +119,8 @@ impl Scene {
         attempt
     }
 
-    /// The note once all changes are seen: a look that began before the last one may put back what it saw,
-    /// and the next look mends it.
+    /// Returns the note once all changes are found: a scan that began before the last change may restore the
+    /// previous state, and the next scan corrects it.
     async fn note_at_rest(&mut self, first: Option<Digest>) -> String {
         let mut seen = Some(self.swapped(first).await);
         let rest = async {
@@ -136,7 +136,7 @@ impl Scene {
         self.note().await
     }
 
-    /// The newest first.
+    /// Newest first.
     async fn attempts(&self, key: &str) -> Vec<AttemptView> {
         self.host.app.store.attempts(self.job.name.as_str(), key, 100).await.unwrap()
     }
@@ -155,7 +155,7 @@ impl Scene {
         assert!(waited.is_ok(), "waited for {wanted} items that are {state}");
     }
 
-    /// Waits until the newest version is refused, and answers with the reason.
+    /// Waits until the newest version is rejected, and returns the reason.
     async fn refusal(&mut self, among: &str) -> String {
         let reason = |version: &PluginVersion| match &version.state {
             VersionState::Rejected(reason) if reason.contains(among) => Some(reason.clone()),
@@ -166,7 +166,7 @@ impl Scene {
         newest(&self.host).unwrap()
     }
 
-    /// Waits until the folder's problem is told.
+    /// Waits until the folder's problem is reported.
     async fn problem(&mut self, among: &str) {
         let told = async {
             loop {
@@ -264,7 +264,7 @@ async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
 async fn run_to_its_end(engine: &Engine, store: &Store, job: &JobSpec) {
     let mut feed = engine.feed();
     engine.trigger(&job.name, None, "test").await.unwrap();
-    // An earlier run may have queued what this one found.
+    // An earlier run may have queued the items that this run found.
     let open = async || {
         let runs = store.runs(Some(job.name.as_str()), 10).await.unwrap();
         runs.iter().any(|run| run.state != "finished")
@@ -344,7 +344,7 @@ async fn a_file_that_is_not_read_changes_nothing_but_what_is_told() {
     ];
     for (path, among) in bad {
         if path == folder {
-            // It cannot take the place of a file.
+            // A folder cannot replace a file by rename.
             fs::remove_file(scene.file()).unwrap();
         }
         fs::rename(&path, scene.file()).unwrap();
@@ -386,7 +386,7 @@ async fn a_file_that_is_still_being_written_does_not_run() {
         file.write_all(step).unwrap();
         file.flush().unwrap();
         if at + 1 < steps.len() {
-            // tidy: sleep because a copy over a slow network pauses, and the host looks in between
+            // tidy: sleep because a copy over a slow network pauses, and the host scans in between
             tokio::time::sleep(Duration::from_millis(150)).await;
             assert_eq!(scene.digest(), good, "step {at}");
         }

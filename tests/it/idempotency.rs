@@ -1,4 +1,4 @@
-//! Requests whose answers are lost because the host is killed: sent again with their keys, each is carried out once.
+//! Requests whose answers are lost because the host is killed: repeated with their keys, each runs once.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ async fn send(address: SocketAddr, key: &str) -> TcpStream {
     socket
 }
 
-/// The host is killed when the effect of one request is in the store; its answer, and those of the others, were not read.
+/// Kills the host when the effect of one request is in the store; no answer was read.
 async fn requests_to_a_host_that_is_killed_are_carried_out_once(kind: Kind) {
     let databases = Databases::new(kind).await;
     let site = Site::with_store(&databases.store_url, JOB);
@@ -59,7 +59,7 @@ async fn requests_to_a_host_that_is_killed_are_carried_out_once(kind: Kind) {
         host.kill9().await;
         drop(sockets);
         host = site.serve().await;
-        // What was added may be resolved by now: added again, it would be done again.
+        // An added item may be resolved by now: added again, it would be done again.
         for key in &keys {
             let headers = headers(key);
             let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -91,7 +91,7 @@ async fn an_upload_with_a_key_is_carried_out_once(kind: Kind) {
     let records = "SELECT COUNT(*) FROM audit WHERE action = 'plugin_uploaded'";
     let first = upload("versioned-a", "k").await;
     assert!(first.status.success(), "{}", text(&first.stderr));
-    // Its host is killed, and the answer is the same: not that the version is known already.
+    // The host is killed, and the repeated request gets the same answer instead of a duplicate error.
     host.kill9().await;
     let host = site.serve().await;
     let again = upload("versioned-a", "k").await;
@@ -100,7 +100,7 @@ async fn an_upload_with_a_key_is_carried_out_once(kind: Kind) {
     assert_eq!(databases.store_number(records).await, 1);
     let other = upload("versioned-b", "k").await;
     assert!(text(&other.stderr).contains("this idempotency key was used for another request"));
-    // A refusal is not remembered.
+    // A refusal is not stored under the key.
     assert_eq!(upload("over-asking", "free").await.status.code(), Some(1));
     assert!(upload("versioned-b", "free").await.status.success());
     assert_eq!(databases.store_number(records).await, 2);

@@ -1,5 +1,5 @@
-//! Plugins in other languages than Rust, on a real host: each ends its items in every way, and what goes wrong in it is
-//! shown in the language's own words. One database is enough: what differs is between guest and sandbox.
+//! Plugins in languages other than Rust, on a real host: each ends its items in every way, and its failures
+//! are shown with the language's own message. One database is enough: only guest and sandbox differ.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::support::site::{Site, eventually};
 use crate::support::{http, plugins};
 
-/// The compiler steps back behind whatever else the machine does, and has half a minute's work with some languages.
+/// The compiler runs at low priority, and needs half a minute for some languages.
 const COMPILED: Duration = Duration::from_secs(600);
 
-/// A mistake of an example, the code of its failure, and texts that its message must have.
+/// A mistake of an example, the code of its failure, and texts that its message must contain.
 type Mistake = (&'static str, &'static str, &'static [&'static str]);
 
 struct Language {
@@ -86,7 +86,7 @@ languages! {
         ("own-error", "guest-panic", &["no bolts left (at StockError (/mistakes.js:"]),
         ("two-lines", "guest-panic", &["first line second line (at makeMistake"]),
         ("cause", "guest-panic", &["cannot order (at makeMistake"]),
-        // Of what is no Error, the runtime of QuickJS says only the type.
+        // For a thrown value that is not an Error, QuickJS reports only the type.
         ("text", "guest-panic", &["from: \"string\", to: \"variant\""]),
         ("nothing", "guest-panic", &["from: \"undefined\", to: \"variant\""]),
         ("object", "guest-panic", &["from: \"undefined\", to: \"string\""]),
@@ -142,7 +142,7 @@ async fn check(language: &Language) {
     host.terminate().await;
 }
 
-/// `broken` makes the first mistake in its discovery. Whole attempts take seconds where tests run beside each other.
+/// `broken` makes the first mistake in its discovery. An attempt can take seconds when tests run in parallel.
 fn config(language: &Language, service: SocketAddr) -> String {
     let keys: Vec<&str> = language.mistakes.iter().map(|(name, ..)| *name).collect();
     let (also, first) = (keys.join(","), keys[0]);
@@ -172,7 +172,7 @@ async fn ends_are_the_contracts(site: &Site, language: &Language, before: Timest
     let good = item(site, "good").await;
     let expected = if language.calls { "the service answered 200 hello" } else { "counted 1" };
     assert_eq!(good["item"]["note"], expected, "{good}");
-    // The SDK for Rust names the crate, `example_rust`.
+    // The Rust SDK names the crate, `example_rust`.
     let log = log_of(&good);
     assert!(log.starts_with("INFO example") && log.contains(": good, attempt 1"), "{good}");
     let sent = http::get(site.address, "/api/v1/outbox").await.json();
@@ -197,7 +197,7 @@ async fn ends_are_the_contracts(site: &Site, language: &Language, before: Timest
     assert!(lasted.contains(&millis), "{note}: not within {lasted:?}");
 }
 
-/// A failure that counts and is tried again, with the language's own words.
+/// Checks a failure that counts and is retried, with the language's own message.
 fn is_shown(item: &Value, mistake: &Mistake) {
     assert_eq!(item["item"]["attempts"], 2, "{item}");
     has_all(&item["item"]["error"], mistake);
@@ -225,7 +225,7 @@ async fn failed_run(site: &Site) -> Option<Value> {
     (run["state"] == "failed").then_some(run)
 }
 
-/// Answers `hello` to whatever it is asked, for as long as the test's process lives.
+/// Answers `hello` to every request until the test process ends.
 fn service() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,5 @@
-//! Attempts that count together: under a lock over two jobs and two hosts, and in a key by compare-and-set.
+//! Attempts that increment one counter: under a lock of two jobs and two hosts, or in a key by
+//! compare-and-set.
 
 use domain::item::State;
 use domain::job::{Access, Grants, JobSpec};
@@ -22,7 +23,7 @@ fn counter(name: &str, counts_in: &str) -> JobSpec {
         ..Grants::default()
     };
     let config = [("in", counts_in), ("count", &ITEMS.to_string()), ("work_ms", "20")];
-    // Items that wait for one lock come back at the same time, and one of them gets it.
+    // Items that wait for one lock retry at the same time, and one of them gets it.
     job.retry.min_delay = Some(SignedDuration::from_secs(1));
     job.retry.cap = SignedDuration::from_secs(5);
     job.config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -36,7 +37,7 @@ async fn databases(kind: Kind) -> Databases {
     databases
 }
 
-/// Lets the clock go on until all are done.
+/// Advances the clock until all items are done.
 async fn work_off(host: &mut Host, jobs: &[&str]) {
     for job in jobs {
         let now = host.app.clock.now();
@@ -60,19 +61,19 @@ async fn under_a_lock_nothing_is_lost(kind: Kind) {
     let clock = manual();
     let jobs = || vec![counter("one", "table"), counter("two", "table")];
     let mut host = Host::start("a", &databases, &clock, jobs()).await;
-    // On SQLite there is one host.
+    // On SQLite there is only one host.
     let other = match kind {
         Kind::Postgres => Some(Host::start("b", &databases, &clock, jobs()).await),
         Kind::Sqlite => None,
     };
-    // As long as a person has it, nobody counts.
+    // While a person holds the lock, no attempt counts.
     let store = host.app.store.clone();
     let until = start_of_time() + SignedDuration::from_secs(7);
     let taken = store.take_lock("counter", "ada", until, start_of_time()).await.unwrap();
     assert_eq!(taken, Taken::Token(1));
     work_off(&mut host, &["one", "two"]).await;
     assert_eq!(databases.business_number("SELECT n FROM counter").await, 2 * ITEMS);
-    // One token after another, each to one attempt.
+    // Each attempt gets the next token.
     let tokens = "SELECT note FROM item ORDER BY LENGTH(note), note";
     let expected: Vec<String> = (2..2 + 2 * ITEMS).map(|token| format!("token {token}")).collect();
     assert_eq!(databases.store_texts(tokens).await, expected);

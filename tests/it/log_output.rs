@@ -1,4 +1,4 @@
-//! The log of the real binary when its reader stalls or is gone: work and probes go on.
+//! The log of the real binary when its reader stalls or is gone: work and probes continue.
 
 use std::io::{PipeReader, Read, pipe};
 
@@ -57,14 +57,14 @@ async fn until_lines_are_dropped(site: &Site) {
 #[tokio::test]
 async fn a_stalled_reader_of_the_log_holds_up_nothing() {
     let (site, host, mut reader) = logging_to_a_pipe().await;
-    // Until the pipe and the host's own queue of a MiB are full, and lines are dropped.
+    // Until the pipe and the host's own queue of 1 MiB are full, and lines are dropped.
     for n in 0..40 {
         add(&site, "flood", &format!("flood-{n}")).await;
     }
     until_lines_are_dropped(&site).await;
     works(&site).await;
     assert_eq!(http::get(site.address, "/healthz").await.status, 200);
-    // Only now is the pipe read: it holds what was written first.
+    // Only now the test reads the pipe: it holds the oldest lines.
     let mut first = vec![0; PIPE_BYTES / 2];
     reader.read_exact(&mut first).unwrap();
     assert!(
@@ -81,7 +81,7 @@ async fn a_log_without_a_reader_fails_no_attempt() {
     drop(reader);
     works(&site).await;
     until_lines_are_dropped(&site).await;
-    // The loops go on: recovery and heartbeat are loops that warn, and readiness fails while one is down.
+    // The loops continue: recovery and heartbeat are loops that warn, and readiness fails while one is down.
     assert_eq!(http::get(site.address, "/healthz").await.status, 200);
     host.terminate().await;
 }

@@ -1,4 +1,4 @@
-//! The product from outside: real components, real databases, real processes.
+//! Tests of the whole product: real components, real databases, real processes.
 //! Every test of state runs on SQLite and on Postgres.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

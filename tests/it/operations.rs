@@ -1,4 +1,4 @@
-//! What operators rely on: metrics, logs, heartbeats, self-checks, tokens, alerts, and recovery by hand.
+//! Features for operators: metrics, logs, heartbeats, self-checks, tokens, alerts, and manual recovery.
 
 use domain::alert::{Alert, Severity};
 use domain::item::State;
@@ -72,7 +72,7 @@ async fn f5_old_audit_records_move_to_archives_that_can_be_verified(kind: Kind) 
         "SELECT COUNT(*) FROM audit WHERE action = 'audit_archived' AND detail LIKE '3 records; sha256 %'";
     assert_eq!(databases.store_number(told).await, 1);
 
-    // A folder that cannot be written to costs nothing: what cannot be archived stays.
+    // A folder that is not writable loses nothing: records that cannot be archived stay.
     std::fs::remove_dir_all(&archive).unwrap();
     std::fs::write(&archive, "in the way").unwrap();
     databases.store(&format!("{insert} ('d', {}, 'ada', 'looked', NULL, 'd', '')", now - 7_000_000)).await;
@@ -85,7 +85,7 @@ async fn f5_old_audit_records_move_to_archives_that_can_be_verified(kind: Kind) 
 async fn f6_a_job_that_misses_its_heartbeat_alerts(kind: Kind) {
     let (_databases, mut host) = host_of(kind, &["lease-recovery"]).await;
     host.advance(SignedDuration::from_mins(5)).await;
-    // Its plugin goes: from now on it cannot run.
+    // The plugin is removed: from now on the job cannot run.
     std::fs::remove_file(host.plugins.join("lease-recovery.wasm")).unwrap();
     let job = host.app.engine.jobs()[0].clone();
     let blocked =
@@ -274,7 +274,7 @@ async fn s9_alerts_are_shown_acknowledged_and_removed(kind: Kind) {
     let open = http::get(host.app.address, "/api/v1/alerts?open=true").await.json();
     assert_eq!(open["alerts"], json!([]));
 
-    // Days that pass in a moment make jobs late, which is an alert too.
+    // Days that pass in a moment make jobs late, which raises an alert too.
     let all = async |host: &Host| {
         let alerts = host.app.store.alerts(false, 9).await.unwrap();
         alerts.iter().filter(|found| found.alert.kind == alert.kind).count()
@@ -402,7 +402,7 @@ async fn r1_a_host_keeps_its_id_over_restarts() {
     other.terminate().await;
 }
 
-/// The work of a host that was killed, found by another one only when it is told to look.
+/// Another host recovers the work of a killed host only when `recover` is called.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r5_r7_recovery_by_hand_says_what_it_moved() {
     let databases = Databases::new(Kind::Postgres).await;
@@ -439,7 +439,7 @@ async fn r5_r7_recovery_by_hand_says_what_it_moved() {
     other.kill9().await;
 }
 
-/// A row that cannot be put back does not keep a host from starting; when it can be, it is.
+/// A row that cannot be recovered does not prevent a start; it is recovered as soon as possible.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r6_a_recovery_that_fails_does_not_stop_the_start() {
     let databases = Databases::new(Kind::Sqlite).await;
@@ -481,7 +481,7 @@ async fn r6_a_recovery_that_fails_does_not_stop_the_start() {
     host.terminate().await;
 }
 
-/// What the buttons of the page send, sent as a browser does: each works, and is in the audit trail.
+/// The page's buttons, with requests as a browser sends them: each works, and is in the audit trail.
 async fn f10_the_page_retries_acknowledges_and_runs(kind: Kind) {
     let (databases, mut host) = host_of(kind, &["finalize-retry", "finalize-recover", "ledger-outbox"]).await;
     let posting = "INSERT INTO ledger_outbox (posting_key, order_id, account, amount_minor, currency, status,

@@ -1,4 +1,4 @@
-//! A host whose Postgres is behind PgBouncer.
+//! A host that reaches Postgres through PgBouncer.
 
 use programs::PgBouncer;
 
@@ -6,11 +6,11 @@ use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, eventually};
 
 const JOB: &str = "[jobs.hello]\nplugin = \"hello\"\nschedule = { every = \"1s\" }\n";
-/// As pooled servers are often set up: the settings that a client asks for at its start are dropped.
+/// A common setup of poolers: settings that a client sends at connection start are dropped.
 const DROPS_OPTIONS: &str = "ignore_startup_parameters = extra_float_digits,options";
 const RUNS: i64 = 4;
 
-/// One host behind a pooler of sessions and one beside it work on the same tables.
+/// One host behind a session pooler and one without a pooler work on the same tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_behind_a_pooler_shares_its_store() {
     let databases = Databases::new(Kind::Postgres).await;

@@ -1,5 +1,5 @@
-//! A version that is tried before it runs: attempts that were are made again by the command line of a real process, and
-//! nothing anywhere tells of it but the answer and one line of the trail.
+//! Trying a version before it runs: earlier attempts are repeated with the command line of a real process.
+//! The only traces are the answer and one audit record.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ async fn witness(databases: &Databases) -> (Site, Process) {
     witness_with(databases, ITEMS, "").await
 }
 
-/// The same with this many, and more in its config.
+/// The same with `items` items and additional config.
 async fn witness_with(databases: &Databases, items: u64, config: &str) -> (Site, Process) {
     let table = "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)";
     databases.business(table).await;
@@ -65,7 +65,7 @@ async fn replay_json(site: &Site, built_as: &str, job: &str) -> (Option<i32>, Va
     (output.status.code(), answer)
 }
 
-/// Everything that an attempt can write to.
+/// The content of every table that an attempt can write to.
 async fn all(databases: &Databases) -> Vec<Vec<String>> {
     let tables = [
         "SELECT item_key || state || CAST(version AS TEXT) FROM item ORDER BY 1",
@@ -90,7 +90,7 @@ async fn all(databases: &Databases) -> Vec<Vec<String>> {
 async fn what_differs_is_told_and_nothing_is_kept(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness(&databases).await;
-    // So that the statement has something to write again.
+    // So that the statement inserts a row again.
     databases.business("DELETE FROM witness WHERE item_key = 'w-0000002'").await;
     let before = all(&databases).await;
 
@@ -134,7 +134,7 @@ async fn what_differs_is_told_and_nothing_is_kept(kind: Kind) {
     host.terminate().await;
 }
 
-/// Somebody holds the table: a replay that meets that says so, soon, and the host works on.
+/// While another session holds the table, a replay that needs it soon reports that, and the host works on.
 async fn a_replay_waits_for_nobody_and_holds_up_nobody(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness(&databases).await;
@@ -151,7 +151,7 @@ async fn a_replay_waits_for_nobody_and_holds_up_nobody(kind: Kind) {
     }
     assert_eq!(all(&databases).await, before);
 
-    // What it holds it gives back: the same statement works at once.
+    // The replay released its locks: the same statement works at once.
     let (code, answer) = replay_json(&site, "witness", "witness").await;
     assert_eq!((code, &answer["attempts"][0]["now"]["outcome"]), (Some(0), &"resolved".into()));
     databases.business("DELETE FROM witness").await;
@@ -159,7 +159,7 @@ async fn a_replay_waits_for_nobody_and_holds_up_nobody(kind: Kind) {
     host.terminate().await;
 }
 
-/// It writes, and then takes its time: work that runs does not wait for that twice.
+/// The plugin writes and then waits: the replay is cut off, so that real work does not wait for that twice.
 async fn what_would_hold_for_long_is_cut_off(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness_with(&databases, 1, "hold_ms = 2500").await;
@@ -181,7 +181,7 @@ async fn what_would_hold_for_long_is_cut_off(kind: Kind) {
     host.terminate().await;
 }
 
-/// A count that would be wrong if a replay's were among it, or kept a real one away.
+/// The count would be wrong if it included a replay's increment, or if a replay prevented a real one.
 async fn work_goes_on_beside_replays(kind: Kind) {
     const COUNTS: u64 = 60;
     let databases = Databases::new(kind).await;
@@ -235,7 +235,7 @@ async fn another_outcome_is_told() {
     let words: Vec<&str> = said.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(words[..8], ["run", "resolved:", "a", "resolved:", "a", "resolved:", "b", "same"], "{said}");
     assert!(said.contains("1 attempts, 1 with another outcome, 0 with other effects"), "{said}");
-    // What was tried does not run, and is not known.
+    // The tried version is neither active nor known.
     let shown = text(&site.ask(&["plugins", "show", "versioned", "--output", "json"]).await.stdout);
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["versions"].as_array().unwrap().len(), 1, "{shown}");
@@ -294,7 +294,7 @@ async fn what_cannot_be_tried_is_refused_in_words() {
     host.terminate().await;
 }
 
-/// A component that is on its way is waited for: nobody else's is taken meanwhile.
+/// While a component is being uploaded, other uploads are refused.
 async fn one_at_a_time(site: &Site) {
     let mut slow = TcpStream::connect(site.address).await.unwrap();
     let head = format!(
@@ -302,7 +302,7 @@ async fn one_at_a_time(site: &Site) {
         site.address
     );
     slow.write_all(head.as_bytes()).await.unwrap();
-    // It is asked for its bytes when it has its turn.
+    // The host asks for the bytes when the upload gets its turn.
     let mut told = [0; 25];
     slow.read_exact(&mut told).await.unwrap();
     assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -316,7 +316,7 @@ async fn one_at_a_time(site: &Site) {
     eventually("the turn is given back", free).await;
 }
 
-/// A service that counts who comes.
+/// A service that counts its connections.
 async fn service() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));

@@ -1,5 +1,5 @@
-//! A secret reaches its service, and stands nowhere else: not in the log, the API, the database, the data folder, nor in
-//! what the configuration shows.
+//! A secret reaches its service and appears nowhere else: not in the log, the API, the database, the data
+//! folder, nor in the displayed configuration.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ on_both!(a_secret_reaches_its_service_and_stands_nowhere_else);
 
 const CANARY: &str = "canary-5b81e0c2";
 
-/// A service that fails, and tells each request back in its answer. It ends with its listener's process.
+/// A service that fails and repeats each request in its answer. Its thread ends with the process.
 fn parrot() -> (SocketAddr, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,7 +67,7 @@ async fn a_secret_reaches_its_service_and_stands_nowhere_else(kind: Kind) {
     };
     let item = eventually("the item was tried", tried).await;
     assert!(heard.lock().unwrap().contains(&format!("authorization: Bearer {CANARY}\r\n")));
-    // What the service told back reached the error's text, masked.
+    // The service's answer is in the error's text, with the secret masked.
     let stars = "*".repeat(CANARY.len());
     assert!(item.to_string().contains(&format!("Bearer {stars}")), "{item}");
 
@@ -96,7 +96,7 @@ async fn a_secret_reaches_its_service_and_stands_nowhere_else(kind: Kind) {
     }
 }
 
-/// Postgres asks this user for a password (xtask/src/postgres.rs), and trusts all others.
+/// Postgres requires a password from this user (xtask/src/postgres.rs), and trusts all others.
 const ASKED: &str = "asked_for_password";
 
 #[tokio::test]
@@ -143,12 +143,12 @@ async fn a_postgres_that_asks_for_a_password_is_told_it() {
     without_the_canary(site.dir.path());
 }
 
-/// The same database as that user, and its name.
+/// The URL of the same database as that user, and the database's name.
 fn asked(url: &str) -> (String, &str) {
     (url.replace("//postgres@", &format!("//{ASKED}@")), url.rsplit('/').next().unwrap())
 }
 
-/// No file but the secret's own holds it, whatever its format.
+/// Checks that no file except the secret's own contains it, in any format.
 fn without_the_canary(folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -48,7 +48,7 @@ async fn sighup_reloads_the_configuration() {
     until_logged(&site, "the configuration is read again").await;
     site.until_said(&["jobs"], "added").await;
 
-    // A file with a mistake is refused, and the host goes on with what it has.
+    // A file with a mistake is refused, and the host keeps its configuration.
     site.edit("[jobs.slow]\nplugni = \"sleeper\"\n");
     host.signal("HUP").await;
     until_logged(&site, "plugni").await;
@@ -57,7 +57,8 @@ async fn sighup_reloads_the_configuration() {
     host.terminate().await;
 }
 
-/// The host waits for the running attempt, ends with code 0, and the item counts neither an attempt nor a crash twice.
+/// Checks that the host waits for the running attempt and ends with code 0, and that no attempt or crash is
+/// counted twice.
 async fn stops_in_order(signal: &str) {
     let (site, host) = busy(1_500).await;
     host.stop_by(signal).await;

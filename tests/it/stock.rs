@@ -1,4 +1,4 @@
-//! Stock replenishment, rules S3 to S7: the real component, services over HTTP in every mood, virtual time.
+//! Stock replenishment, rules S3 to S7: the real component, HTTP services in every mood, virtual time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +34,7 @@ struct Scene {
     host: Host,
 }
 
-/// A host whose business has the campaigns 1 to `low` without stock, of three users, and three that need none.
+/// A host whose business has campaigns 1 to `low` without stock, of three users, and three that need none.
 async fn scene(kind: Kind, low: i64, change: impl FnOnce(&mut JobSpec)) -> Scene {
     let databases = Databases::new(kind).await;
     demo::World::create(&databases.business_url).await.unwrap();
@@ -72,7 +72,7 @@ impl Scene {
         self.host.advance(SignedDuration::from_secs(seconds)).await;
     }
 
-    /// A run and its retries, to their end.
+    /// Completes a run and its retries.
     async fn run_to_the_end(&mut self) -> RunId {
         let run = self.run().await;
         self.seconds(60).await;
@@ -103,7 +103,7 @@ impl Scene {
     }
 }
 
-/// While the producer lets them wait, three are on their way and none is done; then all are.
+/// While the producer delays its answers, three requests are open and none is done; later all are done.
 async fn s3_s5_every_low_campaign_three_at_a_time_in_sight(kind: Kind) {
     let mut scene = scene(kind, 8, |_| ()).await;
     let stock = &scene.services.all.stock;
@@ -118,7 +118,7 @@ async fn s3_s5_every_low_campaign_three_at_a_time_in_sight(kind: Kind) {
     services.stock.door.set(Mood::Well);
     scene.host.settle().await;
     let result = scene.result(run).await;
-    // The first attempt of each has ended; the one that failed is tried again.
+    // The first attempt of each has ended; the failed one will be retried.
     assert_eq!((result.current(), result.total, result.success, result.failed), (8, 8, 7, 0));
     assert!(result.last.is_some_and(|last| last.success && last.key != "5"));
     assert_eq!(services.stock.door.inside_max(), 3);
@@ -127,7 +127,7 @@ async fn s3_s5_every_low_campaign_three_at_a_time_in_sight(kind: Kind) {
     }
     assert_eq!([scene.stock(101).await, scene.stock(102).await, scene.stock(103).await], [20, 500, 0]);
 
-    // The one that failed ends with its third try: the last word about it is in sight as well.
+    // The failed one ends with its third try; the result shows this failure as well.
     scene.seconds(60).await;
     scene.seconds(60).await;
     let result = scene.result(run).await;
@@ -149,7 +149,7 @@ async fn s4_a_returned_failure_and_a_thrown_one_count_the_same(kind: Kind) {
             let expected = if tries < 3 { State::Waiting } else { State::ManualRequired };
             assert_eq!(item.state, expected, "campaign {campaign} after try {tries}");
         }
-        // Not before a minute is over.
+        // The retry comes after a full minute, not earlier.
         scene.seconds(59).await;
         assert_eq!(scene.item(1).await.attempts, tries);
         scene.seconds(1).await;
@@ -157,7 +157,7 @@ async fn s4_a_returned_failure_and_a_thrown_one_count_the_same(kind: Kind) {
     assert_eq!(scene.item(3).await.state, State::Resolved);
 }
 
-/// The producer makes the batch and its answer is cut off: the next try gets the same batch.
+/// The producer makes the batch and its answer is lost: the next try gets the same batch.
 async fn s4_a_lost_answer_makes_nothing_twice(kind: Kind) {
     let mut scene = scene(kind, 1, |_| ()).await;
     scene.services.all.stock.set_mood_of(1, Mood::Closes);
@@ -167,7 +167,7 @@ async fn s4_a_lost_answer_makes_nothing_twice(kind: Kind) {
     scene.services.all.stock.set_mood_of(1, Mood::Well);
     scene.seconds(60).await;
     assert_eq!((scene.made(), scene.stock(1).await), (BTreeMap::from([(1, 1)]), 40));
-    // Sold again, it is another need.
+    // Sold again, the campaign has a new need.
     scene.databases.business("UPDATE campaign SET stock = 3 WHERE campaign_id = 1;").await;
     scene.run().await;
     assert_eq!((scene.made(), scene.stock(1).await), (BTreeMap::from([(1, 2)]), 40));
@@ -189,7 +189,8 @@ async fn s6_the_result_counts_and_lists_the_failures(kind: Kind) {
     assert_eq!(failures[0].message, "no material for campaign 2");
 }
 
-/// A warning up to 10 failures, an error above; named up to 10, listed all; a later run is another alert.
+/// A warning up to 10 failures, an error above; the message names up to 10, the result lists all; a later run
+/// is another alert.
 async fn s7_one_alert_a_run_and_the_next_run_tries_again(kind: Kind) {
     let mut scene = scene(kind, 12, |_| ()).await;
     for campaign in 1..=10 {
@@ -203,7 +204,7 @@ async fn s7_one_alert_a_run_and_the_next_run_tries_again(kind: Kind) {
     assert_eq!((alert.kind.as_str(), alert.key.clone()), ("STOCK_REPLENISH_FAILED", first.to_string()));
     assert_eq!(alert.severity, Severity::Warning);
 
-    // The two that were well are sold out, and now nothing can be made at all.
+    // The two good campaigns are sold out as well, and now the producer cannot make anything.
     scene.databases.business("UPDATE campaign SET stock = 0 WHERE campaign_id <= 12;").await;
     scene.services.all.stock.door.set(Mood::Fails);
     let second = scene.run_to_the_end().await;
@@ -229,7 +230,8 @@ async fn s7_one_alert_a_run_and_the_next_run_tries_again(kind: Kind) {
     assert_eq!(open(&scene).await.len(), 2, "no new one");
 }
 
-/// Rubbish, silence, a campaign that vanishes, a proxy without exits: each is an error of that item, told in words.
+/// Invalid answers, no answers, a campaign that vanishes, a proxy without exits: each is an error of that
+/// item, with a clear message.
 async fn services_that_misbehave_fail_their_campaign_alone(kind: Kind) {
     let short = |job: &mut JobSpec| job.limits.http_time = Duration::from_secs(3);
     let mut scene = scene(kind, 4, short).await;
@@ -254,7 +256,7 @@ async fn services_that_misbehave_fail_their_campaign_alone(kind: Kind) {
         ("http-status-502", "the service answered 502: no exit is free")
     );
 
-    // It vanishes while it waits for the next run: nothing is left to do, and nothing is asked for.
+    // The campaign vanishes while it waits for the next run: no work is left, and no request is sent.
     scene.databases.business("UPDATE campaign SET stock = 0 WHERE campaign_id = 2;").await;
     let run = scene.run().await;
     assert_eq!(scene.item(2).await.error.unwrap().code, "http-status-502");

@@ -1,4 +1,4 @@
-//! Orders, their ledger and their stock: rules F1 to F4 and S2 on the real components, in virtual time.
+//! Orders, their ledger and their stock: rules F1 to F4 and S2 with the real components, in virtual time.
 
 use domain::alert::Severity;
 use domain::item::State;
@@ -86,7 +86,7 @@ fn posting(key: &str, amount: i64, age_s: i64) -> String {
     )
 }
 
-/// An order whose finalizing failed; `posted` says whether the ledger knows of it.
+/// An order whose finalizing failed; `posted` says whether the ledger has its posting.
 fn failed_order(id: i64, account: &str, posted: i64) -> String {
     format!(
         "INSERT INTO split_order (order_id, account, amount_minor, currency, status, ledger_posted, updated_at_ms)
@@ -95,7 +95,7 @@ fn failed_order(id: i64, account: &str, posted: i64) -> String {
     )
 }
 
-/// An order whose finalizing began so long ago, after this many recoveries.
+/// An order whose finalizing began `age_s` seconds ago, after this many recoveries.
 fn order_in_progress(id: i64, age_s: i64, recoveries: i64) -> String {
     format!(
         "INSERT INTO split_order (order_id, account, amount_minor, currency, status, finalize_in_progress,
@@ -150,7 +150,7 @@ async fn f2_the_steps_that_are_left_are_done_and_the_ledger_step_never_again(kin
     let done =
         "SELECT COUNT(*) FROM split_order WHERE status = 'finalized' AND ledger_posted = 1 AND paid_out = 1";
     assert_eq!(scene.number(done).await, 2);
-    // Order 2 was posted before: only order 1 is posted now.
+    // Order 2 was posted before, so only order 1 is posted now.
     assert_eq!(scene.number("SELECT COUNT(*) FROM ledger_outbox").await, 1);
     assert_eq!(scene.number("SELECT COUNT(*) FROM ledger_outbox WHERE posting_key = 'order-1'").await, 1);
     assert_eq!(scene.events("SplitOrderFinalized").await.len(), 2);
@@ -178,7 +178,7 @@ async fn f2_failing_again_stores_the_error_and_ends_at_the_limit(kind: Kind) {
     let alert = scene.alerts().await.remove(0);
     assert_eq!((alert.alert.kind.as_str(), alert.alert.severity), ("ITEMS_FAILED", Severity::Warning));
 
-    // A person opens the account and retries: the order is finished.
+    // A person opens the account and retries: the order is finalized.
     scene.databases.business("UPDATE payout_account SET state = 'open'").await;
     let by_hand = domain::item::ByHand::Retry;
     let now = scene.host.clock.now();
@@ -219,7 +219,7 @@ async fn f3_a_stuck_order_is_reset_audited_and_counted(kind: Kind) {
     assert_eq!(audited.len(), 1);
     assert_eq!((audited[0].subject.as_str(), audited[0].detail.as_str()), ("1", "recovery 1 of this order"));
     assert!(scene.alerts().await.is_empty());
-    // Order 2 began later: its turn comes when it is as old.
+    // Order 2 began later; it is recovered when it is as old.
     for _ in 0..3 {
         scene.host.minute().await;
     }
@@ -317,7 +317,7 @@ async fn s2_monitoring_raises_one_alert_a_trouble(kind: Kind) {
 
 async fn rows_that_vanish_while_they_wait_are_told(kind: Kind) {
     let mut job = demo_job("ledger-outbox");
-    // Nothing is attempted in the first window, so that the row can go meanwhile.
+    // The rate allows one attempt in the first window, so that the row can be deleted meanwhile.
     job.flow.rate = Some(domain::flow::Rate { attempts_max: 1, window: SignedDuration::from_mins(10) });
     let rows = [posting("a", 1, 2), posting("b", 1, 1)].concat();
     let mut scene = scene_of(kind, vec![job], &rows).await;

@@ -1,4 +1,4 @@
-//! The tables of a store change when a host starts or somebody says `tidemill migrate`, and at no other time.
+//! The tables of a store change only when a host starts or a user runs `tidemill migrate`.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ on_both! {
     a_store_is_not_migrated_under_a_running_host,
 }
 
-/// Migrations that the older version of these tests had.
+/// Number of migrations in the older version of these tests.
 const OLDER: usize = 12;
 
 /// Every migration of one kind of database, in order: number, file.
@@ -33,7 +33,7 @@ fn migrations(kind: Kind) -> Vec<(i64, PathBuf)> {
     numbered
 }
 
-/// The store as a version with fewer migrations left it.
+/// Creates the store as a version with fewer migrations would.
 async fn make_older(databases: &Databases) {
     let first = migrations(databases.kind).into_iter().take(OLDER).map(|(number, file)| {
         let sql = AssertSqlSafe(std::fs::read_to_string(file).unwrap()).into_sql_str();
@@ -56,7 +56,7 @@ async fn make_older(databases: &Databases) {
     }
 }
 
-/// What tables and columns there are.
+/// The existing tables and columns.
 async fn tables(databases: &Databases) -> Vec<String> {
     let sql = match databases.kind {
         Kind::Sqlite => "SELECT name || coalesce(sql, '') FROM sqlite_master ORDER BY 1",
@@ -125,7 +125,7 @@ async fn a_new_store_is_made_by_migrate(kind: Kind) {
     site.serve().await.terminate().await;
 }
 
-/// A host that knows fewer migrations than there are is an older one to all others.
+/// Deleting the record of the last migration simulates a running host of an older version.
 async fn a_store_is_not_migrated_under_a_running_host(kind: Kind) {
     let databases = Databases::new(kind).await;
     let site = Site::with_store(&databases.store_url, "");

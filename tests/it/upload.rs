@@ -1,4 +1,4 @@
-//! A version that is handed in over the API: every host runs it, those too that have no file of it.
+//! A version that is uploaded over the API: every host runs it, including those without its file.
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ fn file(name: &str) -> String {
     plugins::file(name).to_str().unwrap().to_owned()
 }
 
-/// Waits until this version, by its own name, runs there.
+/// Waits until the version with this name is active on this host.
 async fn until_runs(address: SocketAddr, version: &str) {
     let runs = |one: &Value| one["state"] == "active" && one["version"] == version;
     let look = || async {
@@ -50,7 +50,7 @@ async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Ki
     let databases = Databases::new(kind).await;
     let site = Site::with_store(&databases.store_url, JOB);
     let host = site.serve().await;
-    // On SQLite there is one host.
+    // On SQLite there is only one host.
     let other = match kind {
         Kind::Postgres => Some(other_host(&site, &databases).await),
         Kind::Sqlite => None,
@@ -58,7 +58,7 @@ async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Ki
     let addresses: Vec<_> =
         [Some(&host), other.as_ref()].into_iter().flatten().map(|one| one.address).collect();
 
-    // Nobody has a file of it, and it is the first that there is.
+    // No host has its file, and it is the first version of the plugin.
     let output = site.ask(&["plugins", "upload", &file("versioned-a"), "--name", "versioned"]).await;
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -72,17 +72,17 @@ async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Ki
     let back = site.ask(&["plugins", "rollback", "versioned"]).await;
     assert!(text(&back.stderr).contains("no version that ran before"), "{}", text(&back.stderr));
 
-    // The file's name is the plugin's, unless another is given.
+    // The file's name is the plugin's name, unless another is given.
     let named = site.path("versioned.wasm");
     std::fs::copy(plugins::file("versioned-b"), &named).unwrap();
     assert!(site.ask(&["plugins", "upload", "versioned.wasm"]).await.status.success());
-    // At once, before any host runs it: the version before is the one that still does.
+    // At once, before any host activates it: the previous version is still active.
     let back = site.ask(&["plugins", "rollback", "versioned"]).await;
     assert!(back.status.success(), "{}", text(&back.stderr));
     for address in &addresses {
         until_runs(*address, "a").await;
     }
-    // A pin stands above what comes.
+    // A pin has priority over new versions.
     let kept = text(&site.ask(&["plugins", "upload", "versioned.wasm"]).await.stdout);
     assert!(kept.contains("is kept and does not run, because plugin versioned stays pinned to"), "{kept}");
     assert!(site.ask(&["plugins", "unpin", "versioned"]).await.status.success());
@@ -109,7 +109,7 @@ async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Ki
 const RULES: &str =
     "approval = \"wider\"\ncanary = { share = 0.5, promote_attempts = 1000, promote_after = \"1h\" }\n";
 
-/// Waits until the plugin's candidate is at this stage, and answers with its digest.
+/// Waits until the plugin's candidate is at this stage, and returns its digest.
 async fn until_stage(address: SocketAddr, stage: &str) -> String {
     let look = || async {
         let plugin = http::get(address, "/api/v1/plugins/versioned").await.json();
@@ -143,7 +143,7 @@ async fn an_upload_passes_trial_and_approval_and_survives_restarts(kind: Kind) {
     assert!(said.contains("of plugin versioned is on trial"), "{said}");
     let digest = until_stage(site.address, "canary").await;
     until_runs(site.address, "a").await;
-    // Its host starts again, with the old file in its folder.
+    // The host restarts with the old file in its folder.
     host.kill9().await;
     let host = site.serve().await;
     assert_eq!(until_stage(site.address, "canary").await, digest);
@@ -175,7 +175,7 @@ async fn an_upload_passes_trial_and_approval_and_survives_restarts(kind: Kind) {
     host.terminate().await;
 }
 
-/// A host runs a version after somebody decided so, and its record names that.
+/// A host activates a version after the decision about it, and the audit record names the decision.
 async fn order_of_the_trail(databases: &Databases) {
     let trail = "SELECT actor || ' ' || action FROM audit WHERE subject = 'versioned' AND action IN
         ('plugin_uploaded', 'plugin_canary_began', 'plugin_promoted', 'plugin_waits', 'plugin_approved',
@@ -200,7 +200,7 @@ async fn order_of_the_trail(databases: &Databases) {
 }
 
 async fn refused(site: &Site, databases: &Databases) {
-    // Hosts tell of what they run in their own time.
+    // Hosts report their active versions at their own pace, so their audit records are left out.
     let known =
         "SELECT plugin || digest FROM plugin_version UNION ALL SELECT plugin || digest FROM plugin_file
         UNION ALL SELECT plugin || digest FROM plugin_pin
@@ -232,7 +232,7 @@ async fn refused(site: &Site, databases: &Databases) {
     assert_eq!(databases.store_texts(known).await, before);
 }
 
-/// Where only signed plugins run, an uploaded one brings its signature along.
+/// If signatures are required, an upload includes its signature.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_uploaded_has_to_be_signed_where_files_have_to() {
     let pair = KeyPair::generate_unencrypted_keypair().unwrap();

@@ -1,4 +1,4 @@
-//! The wallet job's rules W1 to W10, on the real component. The test plays the MPC service by hand.
+//! The wallet job's rules W1 to W10, with the real component. The test itself acts as the MPC service.
 
 use demo::world::{KeygenStatus, World};
 use domain::clock::Manual;
@@ -54,7 +54,7 @@ async fn add_users(databases: &Databases, from: i64, to: i64) {
 }
 
 impl Scene {
-    /// The requests that were published since the last look, taken.
+    /// Takes and returns the requests that were published since the last call.
     async fn requests(&self) -> Vec<serde_json::Value> {
         let store = &self.host.app.store;
         let events = store.events_pending(Some("MpcKeygenRequested"), 1_000).await.unwrap();
@@ -71,7 +71,7 @@ impl Scene {
         users
     }
 
-    /// The MPC service says how a user's generation stands.
+    /// Acts as the MPC service, which sets the status of a user's generation.
     async fn set(&self, user: i64, status: &str, age_seconds: Option<i64>) {
         let now = self.clock.now().as_millisecond();
         let status = KeygenStatus {
@@ -176,14 +176,14 @@ async fn w5_keeps_the_retry_record_and_forgets_it_after_7_days(kind: Kind) {
     assert_eq!(record.due_at, scene.clock.now() + SignedDuration::from_mins(1));
 }
 
-/// The wallet is complete, and the job has seen it.
+/// Completes the wallet, and waits until the job has found that.
 async fn complete(scene: &mut Scene) {
     scene.world.complete_wallet(1).await.unwrap();
     scene.host.minute().await;
     assert_eq!(scene.host.item(JOB, "1").await.state, State::Resolved);
 }
 
-/// The wallet is incomplete again, without a status, and the job has seen it.
+/// Makes the wallet incomplete again, without a status, and waits until the job has found that.
 async fn lose_wallet(scene: &mut Scene) {
     scene.databases.business("DELETE FROM wallet_address; DELETE FROM keygen_status").await;
     scene.host.minute().await;
@@ -194,7 +194,7 @@ type Stands = Option<(&'static str, Option<i64>)>;
 
 async fn w6_decides_by_the_status(kind: Kind) {
     let mut scene = scene(kind, 14).await;
-    // The age counts at the next minute.
+    // The age is evaluated at the next minute.
     let cases: [(i64, Stands, bool); 14] = [
         (1, None, true),
         (2, Some(("failed", Some(0))), true),
@@ -218,7 +218,7 @@ async fn w6_decides_by_the_status(kind: Kind) {
     }
     let expected: Vec<i64> = cases.iter().filter(|case| case.2).map(|case| case.0).collect();
     let mut asked = Vec::new();
-    // The cap leaves some for later minutes.
+    // The cap leaves some users for later minutes.
     for _ in 0..3 {
         for (user, status, _) in cases.iter().filter(|case| !case.2) {
             scene.set(*user, status.unwrap().0, Some(-30)).await;
@@ -286,7 +286,7 @@ async fn w1_w7_f6_two_hosts_on_one_postgres_never_trigger_a_user_twice() {
 
 async fn w8_status_and_event_belong_together(kind: Kind) {
     let mut scene = scene(kind, 2).await;
-    // The event cannot be kept for user 2: its status must not say pending either.
+    // The event of user 2 cannot be stored, so its status must not be pending either.
     refuse_status_of(&scene, 2).await;
     scene.host.minute().await;
     let requests = scene.requests().await;
@@ -301,7 +301,7 @@ async fn w8_status_and_event_belong_together(kind: Kind) {
     assert!(scene.world.status(2).await.unwrap().is_none());
 }
 
-/// From now on the business database refuses to keep a status of this user.
+/// From now on the business database refuses to store a status of this user.
 async fn refuse_status_of(scene: &Scene, user: i64) {
     let sql = match scene.databases.kind {
         Kind::Sqlite => format!(

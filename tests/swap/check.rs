@@ -1,4 +1,4 @@
-//! Whether anything was lost or done twice, or begun on a version that was no longer the one to run.
+//! Checks whether items were lost or done twice, or started on a version that was already replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ pub struct Verdict {
     pub items: usize,
     pub lost: Vec<String>,
     pub twice: Vec<String>,
-    /// All else that must not be.
+    /// Any other violation.
     unsound: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl Verdict {
     }
 }
 
-/// `digests` are those of the versions, in the order in which they were put into the folder.
+/// `digests` lists the versions in the order in which they were installed.
 pub async fn check(site: &Site, digests: &[String]) -> Verdict {
     let items = site.store_texts("SELECT item_key FROM item WHERE state = 'resolved'").await;
     let open =
@@ -38,7 +38,7 @@ pub async fn check(site: &Site, digests: &[String]) -> Verdict {
     let lost = open.into_iter().chain(no_row).collect();
     let twice = rows.iter().filter(|(_, count)| **count > 1).map(|(key, _)| key.clone()).collect();
 
-    // The host never asks for a value by its key alone; 140,000 items would take minutes without this.
+    // The host never selects a value by its key alone; without this index, 140,000 items would take minutes.
     site.databases.store("CREATE INDEX kv_by_key ON kv (job, kv_key)").await;
     let mut unsound = Vec::new();
     for (what, sql) in NOBODY {
@@ -76,7 +76,7 @@ async fn late(site: &Site, digests: &[String]) -> Vec<String> {
     found
 }
 
-/// Attempts whose event was not written by the version that they ran on.
+/// Attempts whose event was written by a version other than their own.
 async fn mistaken(site: &Site, digests: &[String]) -> Vec<String> {
     let version_of: BTreeMap<&str, &str> =
         digests.iter().enumerate().map(|(n, digest)| (digest.as_str(), PAIR[n % 2])).collect();

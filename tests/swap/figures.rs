@@ -1,4 +1,4 @@
-//! What was measured, as one line for machines.
+//! The measurements, as one JSON line.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use crate::check::Verdict;
 
 #[derive(Default)]
 pub struct Figures {
-    /// From each rename to the first item that the new version did.
+    /// From each rename to the first item that the new version finished.
     first_item: Vec<Duration>,
     memory: Vec<Memory>,
     backlog: Vec<i64>,
 }
 
-/// Of the host's process.
+/// Memory of the host's process.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     pub all_kib: i64,
-    /// Without files that are mapped.
+    /// Without mapped files.
     pub own_kib: i64,
 }
 
@@ -28,7 +28,7 @@ impl Figures {
     }
 
     pub fn print(&self, verdict: &Verdict) {
-        // By hand, so that the fields keep their order.
+        // Written manually, so that the fields keep their order.
         println!(
             "{{\"swaps\":{},\"lost\":{},\"twice\":{},\"rename_to_first_item_ms_p50\":{},\
              \"rename_to_first_item_ms_p99\":{},\"rss_growth_kib\":{}}}",
@@ -48,7 +48,7 @@ impl Figures {
         );
     }
 
-    /// Why this run proves nothing.
+    /// The reasons why this run proves nothing.
     pub fn failures(&self) -> Vec<String> {
         let idle = self.backlog.iter().filter(|backlog| **backlog == 0).count();
         let idle = (idle > 0).then(|| format!("after {idle} swaps nothing waited: this was not full load"));
@@ -62,7 +62,7 @@ impl Figures {
         sorted.get(at).map_or(0, Duration::as_millis)
     }
 
-    /// From the second tenth of the swaps, when all is warm, to the last one.
+    /// Growth from the second tenth of the swaps, when caches are warm, to the last one.
     fn growth_kib(&self, of: fn(&Memory) -> i64) -> i64 {
         let tenths = self.tenths_kib(of);
         let warm = tenths.get(1).or(tenths.first()).copied().unwrap_or_default();

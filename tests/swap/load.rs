@@ -1,16 +1,16 @@
-//! More items than the host can do, all the time.
+//! Keeps more items waiting than the host can process.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use crate::site::Site;
 
-/// A run finds so many; the next one is started when half as many wait.
+/// Items per run; the next run starts when fewer than half as many are waiting.
 const RUN_ITEMS: i64 = 4_000;
 const PERIOD: Duration = Duration::from_millis(100);
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// Until it is dropped.
+/// Runs until dropped.
 pub async fn keep_busy(site: &Site) -> Infallible {
     let mut asked = 0;
     loop {
@@ -23,7 +23,7 @@ pub async fn keep_busy(site: &Site) -> Infallible {
     }
 }
 
-/// Until nothing is left to do. What is left after a long time is lost.
+/// Waits until no work is open. Work that is still open after a long time counts as lost.
 pub async fn settle(site: &Site) {
     let began = Instant::now();
     while site.open().await > 0 && began.elapsed() < SETTLE_TIME_MAX {

@@ -1,5 +1,6 @@
-//! One host under full load whose plugin is swapped again and again, by rename. Prints one JSON line: whether an item was
-//! lost or done twice, and how soon the first item was done by the new version. Started by `cargo xtask bench swap`.
+//! One host under full load whose plugin is swapped repeatedly, by rename. Prints one JSON line: the numbers
+//! of lost and repeated items, and the time until the new version finished its first item.
+//! Started by `cargo xtask bench swap`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -27,7 +28,8 @@ use figures::Figures;
 use site::Site;
 use support::random::Random;
 
-/// Between a swap and the next one: for some attempts to begin on each version, and out of step with the host's own looks.
+/// Longest pause between two swaps: some attempts begin on each version, and swaps and host scans are not in
+/// step.
 const REST_MAX: Duration = Duration::from_millis(200);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +42,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whoever started this holds the other end of stdin: when it closes, nobody waits for the figures any more.
+/// The parent process holds the other end of stdin; when it closes, the result is no longer wanted.
 async fn abandoned() {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

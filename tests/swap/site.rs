@@ -1,4 +1,4 @@
-//! The host, its databases, and the file that is swapped.
+//! The host, its databases, and the plugin file that is swapped.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::support::plugins;
 use crate::support::process::{Process, free_port};
 
 pub const JOB: &str = "witness";
-/// More than the machine has cores, so that there is always an attempt to begin.
+/// More than the machine has cores, so that an attempt is always ready to begin.
 const CONFIG: &str = "
 [jobs.witness]
 plugin = \"witness\"
@@ -24,19 +24,19 @@ concurrency = 16
 grants = { sql = { witness = \"read-write\" }, events = [\"witness\"], keyvalue = true }
 limits = { kv_keys = 1000000 }
 ";
-/// Nothing in it keeps a second row of the same item away.
+/// The table has no constraint that prevents a second row for the same item.
 const TABLE: &str = "PRAGMA journal_mode = WAL;
 CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT);
 CREATE INDEX witness_by_key ON witness (idempotency_key)";
-/// Two plugins that are swapped for one another; what they write says which it was.
+/// Two plugins that replace each other; each writes its own name.
 pub const PAIR: [&str; 2] = ["witness", "witness-b"];
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(2);
 
-/// A file that took the place of another.
+/// An installed version.
 pub struct Swapped {
     pub renamed: Instant,
-    /// The same by the clock that items are noted with.
+    /// The same instant by the clock that sets the items' timestamps.
     pub at: Timestamp,
     pub digest: String,
 }
@@ -66,7 +66,7 @@ impl Site {
         Site { databases, host, store: Mutex::new(store) }
     }
 
-    /// Puts a version that never was in place of the one before.
+    /// Replaces the current version with a version that did not exist before.
     pub fn swap(&self, n: usize) -> Swapped {
         let bytes = version(n);
         let digest = Digest(Sha256::digest(&bytes).into()).to_string();
@@ -78,8 +78,8 @@ impl Site {
         Swapped { renamed, at, digest }
     }
 
-    /// Waits until an item is done by this version, and it is in the store for everyone to see. Looks at what ended since
-    /// then only: the host has to share its cores with this.
+    /// Waits until this version has finished an item and the result is visible in the store. Searches only
+    /// attempts that ended since the swap, because host and test share the cores.
     pub async fn first_item(&self, Swapped { at, digest, .. }: &Swapped) {
         let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM attempt WHERE job = 'witness' AND ended_at_ms >= $1 AND digest = $2
             AND verdict = 'resolved' LIMIT 1)";
@@ -105,17 +105,17 @@ impl Site {
         );
     }
 
-    /// Items that wait.
+    /// Number of waiting items.
     pub async fn backlog(&self) -> i64 {
         self.count("SELECT COUNT(*) FROM item WHERE job = 'witness' AND state = 'waiting'").await
     }
 
-    /// Runs that still look for items.
+    /// Number of runs that still discover items.
     pub async fn discovering(&self) -> i64 {
         self.count("SELECT COUNT(*) FROM run WHERE job = 'witness' AND state = 'discovering'").await
     }
 
-    /// Runs that are not over.
+    /// Number of runs that are not finished.
     pub async fn open(&self) -> i64 {
         self.count("SELECT COUNT(*) FROM run WHERE job = 'witness' AND state IN ('discovering', 'running')")
             .await
@@ -137,7 +137,7 @@ impl Site {
         tokio::task::spawn_blocking(post).await.unwrap().unwrap();
     }
 
-    /// Memory of the host that is not swapped out.
+    /// Resident memory of the host.
     pub fn memory(&self) -> Memory {
         let status = fs::read_to_string(format!("/proc/{}/status", self.host.child.id().unwrap())).unwrap();
         let kib = |name: &str| -> i64 {
@@ -157,11 +157,11 @@ impl Site {
     }
 }
 
-/// The same component with its number at its end, so that no version is known from before, compiled or otherwise.
+/// The same component with its number at its end, so that no cache knows the version, compiled or not.
 fn version(n: usize) -> Vec<u8> {
     let mut bytes = fs::read(plugins::file(PAIR[n % 2])).unwrap();
     let note = format!("\u{5}trial{n:06}");
-    // A custom section: its kind, its length, the length of its name and the name, and what it holds.
+    // A custom section: its kind, its length, the length of its name, its name and its content.
     bytes.extend([0, u8::try_from(note.len()).unwrap()]);
     bytes.extend(note.as_bytes());
     bytes

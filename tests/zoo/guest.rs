@@ -1,63 +1,63 @@
-//! What a guest does, and how it has to end.
+//! The attack of each guest, and its required result.
 
-/// One of the zoo.
+/// A malicious plugin.
 pub struct Guest {
     /// Its row in the table of docs/reliability.md.
     pub row: &'static str,
-    /// The component's file, and the name of plugin and job.
+    /// The name of the component's file, of the plugin and of its job.
     pub name: &'static str,
     pub file: File,
     pub attack: Attack,
-    /// More of its job's configuration, in TOML.
+    /// Additional configuration of its job, in TOML.
     pub settings: String,
     pub limits: &'static str,
-    /// What the host may need more while it is there.
+    /// Additional memory that the host may use while the guest runs.
     pub peak_mib_max: i64,
-    /// And what it may keep of that.
+    /// Memory that the host may keep afterwards.
     pub kept_mib_max: i64,
 }
 
-/// What is put into the plugins folder.
+/// The file in the plugins folder.
 #[derive(Debug, Clone, Copy)]
 pub enum File {
     /// A component that was built under this name.
     Built(&'static str),
-    /// A link to a component outside of the folder.
+    /// A link to a component outside the folder.
     Link,
-    /// A pipe that nobody writes to.
+    /// A pipe without a writer.
     Pipe,
     Folder,
-    /// A file that says that it has ten gigabytes.
+    /// A sparse file with a size of ten gigabytes.
     Sparse,
 }
 
 pub enum Attack {
-    /// Its file is put into the plugins folder of a running host, which has to refuse it and say this.
+    /// Its file is installed while the host runs; the host must reject it with this message.
     Load { says: &'static str },
-    /// The same, but it may be taken instead: it is sound, and only costs time.
+    /// The same, but the host may also accept it: it is valid, and only takes time.
     Weigh,
-    /// Its job has so many items of this payload, and each has to end so.
+    /// Its job has this many items with this payload, and each must end in this way.
     Items { count: u32, payload: String, end: End },
-    /// Its job is started, and the run has to end with this code.
+    /// Its job is started, and the run must end with this code.
     Run { code: &'static str },
 }
 
 #[derive(Debug, Clone, Copy)]
 pub enum End {
     Resolved,
-    /// Not now: it waits, and nothing else waits for it.
+    /// It waits, and no other item waits for it.
     Waits,
-    /// With this code, and these words in its message.
+    /// Failed with this code, and with this text in its message.
     Failed(&'static str, &'static str),
 }
 
-/// What computes longer than this is stopped.
+/// A longer computation is stopped.
 const LIMITS: &str = "cpu_time = \"300ms\", wall_time = \"5s\"";
-/// The memory that an attempt may have, and as much again for what the host does with what it hands over.
+/// The memory limit of an attempt, and the same amount for the host's copies of the data that it passes on.
 const PEAK_MIB_MAX: i64 = 128;
-/// The allocator keeps some of what was freed, for the next who asks.
+/// The allocator keeps some freed memory for later requests.
 const KEPT_MIB_MAX: i64 = 32;
-/// The same for what the compiler takes: as much again is not taken for the next component.
+/// The limit for compilation, whose freed memory is reused for the next component.
 const COMPILER_MIB_MAX: i64 = 384;
 
 impl Guest {
@@ -119,7 +119,7 @@ impl Guest {
         self
     }
 
-    /// What it does is left to wait.
+    /// Its items must end waiting.
     pub fn waits(mut self) -> Guest {
         if let Attack::Items { end, .. } = &mut self.attack {
             *end = End::Waits;
@@ -151,7 +151,7 @@ impl Guest {
         self
     }
 
-    /// Its job: what fails once is left to a person, so that it ends.
+    /// The configuration of its job: an item that fails once is left to a person, so that it ends.
     pub fn job(&self) -> String {
         let Guest { name, settings, limits, .. } = self;
         format!(

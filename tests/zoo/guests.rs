@@ -1,4 +1,4 @@
-//! All of the zoo, in the order of the table in docs/reliability.md.
+//! All guests of the zoo, in the order of the table in docs/reliability.md.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ const TOO_MUCH_MEMORY: &str = "raise limits.memory";
 const TOO_MUCH_AT_ONCE: &str = "at once";
 const TOO_MANY_HANDLES: &str = "limits.handles";
 
-/// Where servers wait that answer too slowly, and without end.
+/// The addresses of two servers: one answers too slowly, the other without end.
 pub struct Servers {
     pub slow: SocketAddr,
     pub endless: SocketAddr,
@@ -67,13 +67,13 @@ fn memory() -> Vec<Guest> {
             .settings("concurrency = 24")
             .limits("cpu_time = \"5s\"")
             .peak_mib(1_100)
-            // The pool keeps up to 2 MiB of each of their slots for the next ones.
+            // The pool keeps up to 2 MiB of each of their slots for later calls.
             .kept_mib(24 * 2),
         Guest::resolves("M26", "residue").times(20).settings("concurrency = 1").limits("cpu_time = \"2s\""),
     ]
 }
 
-/// What is handed over between guest and host.
+/// Attacks with the data that guest and host exchange.
 fn borders() -> Vec<Guest> {
     let sql = "grants = { sql = { witness = \"read\" } }";
     let metrics = "grants = { metrics = true }";
@@ -113,7 +113,7 @@ fn numbers() -> Vec<Guest> {
     ]
 }
 
-/// What is beyond the host: time, servers and databases.
+/// Attacks through time, servers and databases.
 fn outside(servers: &Servers) -> Vec<Guest> {
     let caller = |row, name, at: &SocketAddr, code, says| {
         Guest::fails(row, name, code, says)
@@ -144,7 +144,7 @@ fn outside(servers: &Servers) -> Vec<Guest> {
         storm("sql-many-values", "many-values", "sql-limit"),
         Guest::load("M22", "two-statements", "more than one statement"),
         Guest::load("M22", "attach", "\"attach\" is not allowed"),
-        // What is left of it waits in front of a second try, so the first has to do.
+        // Its added items are queued before the item of a second try, so the first try has to succeed.
         Guest::resolves("M35", "fork-bomb").settings("grants = { items = [\"fork-bomb\"] }"),
     ]
 }
@@ -162,7 +162,7 @@ fn discoveries() -> Vec<Guest> {
     ]
 }
 
-/// Components that are refused, or only cost time.
+/// Components that are rejected, or that only take time.
 fn components() -> Vec<Guest> {
     vec![
         Guest::load("M16", "nested-json", "describe() did not answer with a valid document"),

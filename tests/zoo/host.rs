@@ -1,4 +1,4 @@
-//! The host that all guests run on, the job that is their neighbour, and what can be seen of both from outside.
+//! The host that runs all guests, the neighbour job, and measurements of both from outside.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::process::Process;
 use crate::support::site::Site;
 use crate::support::{database, plugins, site};
 
-/// Steady work, of which each attempt writes a row, an event and a key: far less than the host could do.
+/// Steady work: each attempt writes a row, an event and a key. The load is far below the host's capacity.
 const NEIGHBOUR: &str = r#"
 [engine]
 memory = "1GiB"
@@ -34,22 +34,22 @@ config = { count = "60000", work_ms = "80" }
 pub struct Host {
     pub site: Site,
     process: Process,
-    /// What each guest has to leave to its neighbour of its throughput, as a share.
+    /// The share of its throughput that the neighbour must keep beside each guest.
     pub neighbour_keeps: f64,
 }
 
 /// Kilobytes, as the kernel counts them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Memory {
-    /// What the process has for itself: without files.
+    /// The process's own memory, without mapped files.
     pub own: i64,
-    /// The most it had in all since the peak was last reset.
+    /// The maximum of its total memory since the last reset of the peak.
     pub peak: i64,
     pub all: i64,
 }
 
 impl Host {
-    /// With a job for each guest, and the neighbour at work.
+    /// Starts a host with a job for each guest, and with a working neighbour.
     pub async fn start(guests: &[Guest]) -> Host {
         let jobs: String = guests.iter().map(Guest::job).collect();
         let site = Site::new(&format!("{NEIGHBOUR}{jobs}"));
@@ -69,18 +69,18 @@ impl Host {
         host
     }
 
-    /// Another one in place of one that is gone.
+    /// Starts a new process in place of the one that ended.
     pub async fn start_again(&mut self) {
         self.process = self.site.serve().await;
     }
 
-    /// Whether the process is there and answers.
+    /// Whether the process runs and answers.
     pub async fn alive(&mut self) -> bool {
         let runs = self.process.child.try_wait().unwrap().is_none();
         runs && self.process.get("/healthz").await.is_ok()
     }
 
-    /// On a second try the same file is another version.
+    /// Installs the guest's file. Each try makes it a different version.
     pub fn install(&self, guest: &Guest, tries: u32) {
         let folder = self.site.path("plugins");
         let path = self.file(guest);
@@ -124,7 +124,7 @@ impl Host {
         database::number(&format!("sqlite://{}", self.site.path("data/tidemill.db").display()), sql).await
     }
 
-    /// Attempts of the neighbour that ended well in these milliseconds.
+    /// The neighbour's successful attempts in this time, in milliseconds since 1970.
     pub async fn done(&self, from: i64, until: i64) -> i64 {
         let sql = format!(
             "SELECT COUNT(*) FROM attempt WHERE job = 'neighbour' AND verdict = 'resolved'
@@ -142,7 +142,7 @@ impl Host {
         Memory { own: field("RssAnon"), peak: field("VmHWM"), all: field("VmRSS") }
     }
 
-    /// From now on the peak is that of what follows.
+    /// Restarts the measurement of the peak.
     pub fn reset_peak(&self) {
         let _ = std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5");
     }
@@ -152,7 +152,7 @@ impl Host {
     }
 }
 
-/// What `cargo xtask zoo` made of the texts.
+/// A component that `cargo xtask zoo` built from its text.
 fn made(name: &str) -> PathBuf {
     let folder =
         std::env::var_os("ZOO_GUESTS").expect("ZOO_GUESTS is not set: start this as `cargo xtask zoo`");

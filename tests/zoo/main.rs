@@ -1,5 +1,5 @@
-//! One malicious plugin after the other on a real host, beside a job that does its work; then the question whether the
-//! host, its neighbour and its memory were left alone. `cargo xtask zoo` runs this.
+//! Runs malicious plugins one by one on a real host beside a normal job. Then it checks whether the host, the
+//! neighbour job and the memory are unaffected. `cargo xtask zoo` runs this.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whoever started this holds the other end of stdin: when it closes, nobody waits for the report any more.
+/// The parent process holds the other end of stdin; when it closes, the report is no longer wanted.
 async fn abandoned() {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A job that may do all, and a scope that keeps nothing of it.
+//! A job with all grants, and a scope that stores nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use domain::schedule::Schedule;
 use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::{SignedDuration, Timestamp};
 
-/// With all that can be granted, and little of everything.
+/// A job with every grant and small limits.
 pub fn job_with_all(name: &str) -> JobSpec {
     let grants = Grants {
         datasources: BTreeMap::from([("any".to_owned(), Access::ReadWrite)]),
@@ -52,7 +52,7 @@ pub fn job_with_all(name: &str) -> JobSpec {
     }
 }
 
-/// Takes all that it is given, and keeps nothing.
+/// Accepts every call and stores nothing.
 pub struct Nothing;
 
 #[async_trait]

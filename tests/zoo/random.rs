@@ -1,4 +1,4 @@
-//! Random components through load and call, in this process: whatever they are, the sandbox has to go on.
+//! Loads and calls random components in this process: the sandbox must survive each of them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use sandbox::{Decided, Sandbox, SandboxConfig};
 
 use crate::nothing::{Nothing, job_with_all};
 
-/// Files that are in the folder at once.
+/// Number of files in the folder at the same time.
 const BATCH: usize = 50;
-/// Longest time that one call of a limit of 50 ms may take on a machine that is busy.
+/// Longest time of one call with a limit of 50 ms, on a busy machine.
 const CALL_MAX: Duration = Duration::from_secs(5);
-/// What this process may hold more at the end than after the first tenth.
+/// Maximum growth of this process's memory from the first tenth to the end.
 const KEPT_MIB_MAX: i64 = 64;
 
-/// Characters of a reason: enough to tell it from others.
+/// Characters of a reason that are shown: enough to distinguish it from others.
 const REASON_SHOWN: usize = 60;
 
 #[derive(Default)]
@@ -32,14 +32,14 @@ pub struct Tally {
     components: u32,
     loaded: u32,
     calls: u32,
-    /// Calls that ended well.
+    /// Calls that returned a result.
     answered: u32,
     panics: u32,
     slowest: Duration,
     kept_mib: i64,
-    /// How calls ended, and how often.
+    /// The results of calls, and how often each occurred.
     ends: BTreeMap<String, u32>,
-    /// Why components were refused, by the beginning of it.
+    /// The reasons why components were rejected, by their beginning.
     refused: BTreeMap<String, u32>,
 }
 
@@ -65,7 +65,7 @@ impl Tally {
 
 static PANICS: AtomicU32 = AtomicU32::new(0);
 
-/// All components of a folder, a batch at a time.
+/// Runs all components of a folder in batches.
 pub async fn run(folder: &Path) -> Tally {
     count_panics();
     let mut files: Vec<PathBuf> =

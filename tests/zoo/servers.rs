@@ -1,4 +1,4 @@
-//! Servers that a guest can call, and that are no better than it.
+//! Malicious servers that a guest can call.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n";
 
-/// An answer that never ends: a piece of it, and how long until the next.
+/// Sends an endless answer: repeats the piece, with a pause before each.
 pub async fn endless(piece: Vec<u8>, every: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! One guest, from its file to its end, and what it cost.
+//! Runs one guest from its file to its end, and measures its cost.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,16 +9,17 @@ use serde_json::{Value, json};
 use crate::guest::{Attack, End, Guest};
 use crate::host::{Host, Memory, now_ms, pass};
 
-/// The neighbour is counted for this long before, and for no less while the guest runs.
+/// The neighbour's throughput is measured for this long before the guest runs, and at least as long
+/// meanwhile.
 const SPAN: Duration = Duration::from_secs(1);
-/// A machine has other things to do, so a loss has to show each time to be the guest's.
+/// Other processes may slow the machine, so a loss must occur in every try to be attributed to the guest.
 const TRIES_MAX: u32 = 3;
-/// Longest wait for an end, and for memory to come back.
+/// Longest wait for the end of a guest.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 pub struct Verdict {
     name: String,
-    /// How it ended.
+    /// Its result.
     end: String,
     took: Duration,
     pub neighbour: f64,
@@ -107,7 +108,7 @@ async fn attempt(host: &mut Host, guest: &Guest, tries: u32) -> Verdict {
     Verdict { name, end, took, neighbour, before, after, alive, wrong }
 }
 
-/// How it ended, if that is how it has to end.
+/// Returns the guest's result if it is the required one, otherwise an error.
 async fn attack(host: &mut Host, guest: &Guest, tries: u32) -> Result<String, String> {
     match &guest.attack {
         Attack::Load { says } => load(host, guest, Some(says), tries).await,
@@ -130,7 +131,7 @@ async fn load(host: &mut Host, guest: &Guest, says: Option<&str>, tries: u32) ->
             let entry = told[list].as_array().into_iter().flatten().find(|entry| entry[key] == name);
             entry.cloned().unwrap_or_default()
         };
-        // What it was when it was tried before does not count.
+        // Ignore the result of an earlier try.
         let seen = |version: &Value| {
             version["seen_at"].as_str().is_some_and(|at| at.parse::<Timestamp>().is_ok_and(|at| at >= began))
         };

@@ -1,4 +1,4 @@
-//! What needs the plugins and the host to be built first, when it runs by itself.
+//! For commands that need built plugins and a built host when they run alone.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::steps::Steps;
 use crate::{host, plugins, toolchain};
 
-/// Builds both, then does the rest, which takes so many steps.
+/// Builds both, then runs `rest`, which has `steps` steps.
 pub fn first(root: &Path, steps: usize, rest: impl FnOnce(&mut Steps) -> Result<()>) -> Result<()> {
     let mut steps = Steps::new(3 + steps);
     let result = build(root, &mut steps).and_then(|()| rest(&mut steps));

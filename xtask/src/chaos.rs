@@ -1,5 +1,5 @@
-//! `cargo xtask chaos`: real hosts under load and faults; one JSON line for each database, and one for the demo's business,
-//! on stdout, all else on stderr.
+//! `cargo xtask chaos`: real hosts under load and faults. Prints one JSON line for each database and one for
+//! the demo's business on stdout, all else on stderr.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use crate::steps::Steps;
 use crate::test::Failed;
 use crate::{built, host, sh};
 
-/// How many steps `torment` takes.
+/// Number of steps in `torment`.
 pub const STEPS: usize = 3;
 
 #[derive(clap::Args, Default)]
@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 const BUSINESS_HOURS: f64 = 10.0;
-/// As part of all, it is a minute.
+/// In the short tier, this takes a minute.
 const BUSINESS_HOURS_SHORT: f64 = 0.5;
 
 fn hours(text: &str) -> Result<f64, String> {
@@ -48,7 +48,7 @@ fn hours(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What one run of the driver is to do.
+/// The task of one run of the driver.
 #[derive(Debug, Clone, Copy)]
 enum Trial {
     Faults { db: Database, seconds: u64 },
@@ -69,7 +69,7 @@ enum Database {
 }
 
 impl Args {
-    /// Of both databases Postgres has three quarters of the time: most of what can fail is there.
+    /// Postgres gets three quarters of the time, because most faults apply to it.
     fn plan(&self) -> Vec<Trial> {
         if self.business {
             return vec![Trial::Business { hours: self.hours }];
@@ -100,9 +100,9 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     built::first(root, STEPS, |steps| torment(root, args, steps))
 }
 
-/// The steps themselves, with plugins and host built; `cargo xtask ci` ends with them.
+/// The steps alone, with built plugins and host; the last ones of `cargo xtask ci`.
 pub fn torment(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
-    // The same targets as the tests have: with others, cargo would choose other features and compile wasmtime again.
+    // The same targets as for the tests: with others, cargo would choose other features and rebuild wasmtime.
     let build = ["test", "--workspace", "--lib", "--bins", "--test", "it", "--test", "chaos", "--no-run"];
     steps.run("building the driver of chaos", || sh::run(host::cargo(root).args(build)))?;
     let postgres = steps.run("starting Postgres", Postgres::start)?;
@@ -127,7 +127,7 @@ fn drive(root: &Path, args: &Args, trial: Trial, postgres: &Postgres) -> Result<
     if let Some(seed) = args.seed {
         driver.env("TIDEMILL_TEST_SEED", seed.to_string());
     }
-    // It ends when the other end of its stdin is gone, so with us, however we end.
+    // The driver ends when its stdin closes, so it ends with this process, even if that is killed.
     let mut running = driver.stdin(Stdio::piped()).spawn().context("failed to start `cargo test`")?;
     let end = running.stdin.take();
     let status = running.wait().context("could not wait for the driver of chaos")?;

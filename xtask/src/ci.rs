@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: the whole gate. CI runs this and nothing else, so it can be run before a push.
+//! `cargo xtask ci`: all checks. CI runs only this, so it can be run before a push.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub fn run(root: &Path) -> Result<()> {
     result
 }
 
-/// Cheap checks first; the first failure ends the run.
+/// Cheap checks come first; the first failure ends the run.
 fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("format", || {
         for manifest in host::WORKSPACES {
@@ -29,9 +29,9 @@ fn run_steps(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("clippy", || {
         let lints = ["--", "-D", "warnings"];
         let all = ["--workspace", "--all-targets"];
-        // They are no tests of `cargo test`, and so none of all targets.
+        // `cargo test` does not run these, so `--all-targets` does not include them.
         let drivers = ["--workspace", "--test", "chaos", "--test", "fuzz", "--test", "swap", "--test", "zoo"];
-        // With the simulator, which is not built otherwise.
+        // Includes the simulator, which is not built otherwise.
         let faults = ["--features", "simulation/faults"];
         sh::run(host::cargo(root).arg("clippy").args(all).args(faults).args(lints))?;
         sh::run(host::cargo(root).arg("clippy").args(drivers).args(faults).args(lints))?;

@@ -15,7 +15,7 @@ pub fn run(root: &Path, args: &[String]) -> Result<()> {
     steps.run("building plugins", || plugins::build(root))?;
     let binary = steps.run("building the host", || host::build(root))?;
 
-    // The demo takes the place of this process, so that signals and the exit code are its own.
+    // The demo replaces this process, so that signals and the exit code are its own.
     let error =
         Command::new(&binary).arg("demo").arg("--plugins").arg(root.join("target/plugins")).args(args).exec();
     Err(error).with_context(|| format!("failed to start {}", binary.display()))

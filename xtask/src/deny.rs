@@ -1,4 +1,4 @@
-//! `cargo xtask deny`: may these dependencies be in the build? The rules are in deny.toml.
+//! `cargo xtask deny`: checks whether the dependencies are allowed. The rules are in deny.toml.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::{host, sh};
 
-/// The newest that Rust 1.95 builds; its own folder below target/tools, so that a change installs anew.
+/// The newest version that Rust 1.95 builds. Each version has its own folder, so a change reinstalls it.
 const VERSION: &str = "0.20.2";
-/// A network that swallows packets must not hang CI.
+/// A network that drops packets must not hang CI.
 const FETCH_LIMIT_S: &str = "60";
 
 pub fn run(root: &Path) -> Result<()> {
@@ -50,7 +50,7 @@ fn install(root: &Path) -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// The database is a git repository on another site than the crates, so it may be out of reach.
+/// The database is a git repository on a different site than the crates, so it may be unreachable.
 fn fetch_advisories(root: &Path, tool: &Path) -> Result<()> {
     let mut fetch = Command::new("timeout");
     fetch.arg(FETCH_LIMIT_S).arg(tool).args(["--log-level", "error", "fetch", "db"]);

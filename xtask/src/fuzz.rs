@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: inputs by chance for whatever reads what others wrote; one JSON line on stdout, all else on stderr.
+//! `cargo xtask fuzz`: random inputs for every parser of foreign data; one JSON line on stdout, the rest on
+//! stderr.
 
 pub mod guided;
 
@@ -10,7 +11,7 @@ use crate::steps::Steps;
 use crate::test::Failed;
 use crate::{built, host, sh};
 
-/// How many steps `feed` takes.
+/// Number of steps in `feed`.
 pub const STEPS: usize = 2;
 
 #[derive(clap::Args)]
@@ -33,7 +34,7 @@ const INPUTS: u64 = 10_000;
 const REQUESTS: u64 = 1_000;
 
 impl Args {
-    /// The same inputs each time, so that what fails is the change and not chance.
+    /// The same inputs each time, so that a failure is due to a change and not to chance.
     pub fn of_ci() -> Args {
         Args { inputs: INPUTS, requests: REQUESTS, seed: Some(1), guided: None }
     }
@@ -46,9 +47,9 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     built::first(root, STEPS, |steps| feed(root, args, steps))
 }
 
-/// The steps themselves, with plugins and host built; `cargo xtask ci` takes them, too.
+/// The steps alone, with built plugins and host; `cargo xtask ci` calls this, too.
 pub fn feed(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
-    // The same targets as the tests have: with others, cargo would choose other features and compile wasmtime again.
+    // The same targets as for the tests: with others, cargo would choose other features and rebuild wasmtime.
     let build = ["test", "--workspace", "--lib", "--bins", "--test", "it", "--test", "fuzz", "--no-run"];
     steps.run("building the fuzz targets", || sh::run(host::cargo(root).args(build)))?;
     steps.run("fuzz", || drive(root, args))

@@ -1,5 +1,5 @@
-//! The project's own commands, `cargo xtask …`: whatever a person or CI runs, runs here.
-//! One file per command; this one only dispatches. Nothing of the product is imported.
+//! The project's own commands, `cargo xtask …`, for people and for CI.
+//! One file per command; this one only dispatches. No code of the product is imported.
 
 mod bench;
 mod built;
@@ -98,7 +98,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Cargo tells where xtask's manifest is; the repository is the folder above it.
+/// Cargo sets the folder of xtask's manifest; the repository is its parent.
 fn root() -> anyhow::Result<PathBuf> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .context("CARGO_MANIFEST_DIR is not set: start this as `cargo xtask …`")?;

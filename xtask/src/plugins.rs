@@ -1,4 +1,4 @@
-//! Builds the guests of `plugins/` and lays them out as one file each, under the names of their packages.
+//! Builds the guests of `plugins/` and places each as one file, named by its package.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,18 +10,18 @@ use serde_json::Value;
 
 use crate::{sh, toolchain};
 
-/// Folders of `plugins/` with several guests, whose components are laid into folders of the same names.
+/// Folders of `plugins/` with several guests, whose components go into folders of the same names.
 const FOLDERS: [&str; 2] = ["examples", "fixtures"];
 
-/// `target/plugins/*.wasm` are for use, `target/plugins/fixtures/*.wasm` for the tests, `target/plugins/examples/*.wasm`
-/// for authors and for the tests. Cargo decides what is stale.
+/// `target/plugins/*.wasm` are for use, `target/plugins/fixtures/*.wasm` for the tests,
+/// `target/plugins/examples/*.wasm` for authors and for the tests. Cargo decides which guests are stale.
 pub fn build(root: &Path) -> Result<()> {
     let target = toolchain::wasm_target(root)?;
     let mut cargo = target.cargo("build");
     cargo.args(["--workspace", "--release", "--message-format=json-render-diagnostics"]);
     cargo.arg("--manifest-path").arg(root.join("plugins/Cargo.toml"));
     cargo.arg("--target-dir").arg(root.join("target/guests"));
-    // Errors and warnings go to the terminal, and only what was built is read.
+    // Errors and warnings go to the terminal; only the built files are read.
     cargo.stderr(Stdio::inherit());
     let messages = sh::output(&mut cargo)
         .with_context(|| format!("failed to build the guests (with {})", target.origin))?;
@@ -40,7 +40,7 @@ struct Guest {
     built: PathBuf,
 }
 
-/// A message of cargo, if it tells of a component.
+/// Parses a message of cargo, if it reports a component.
 fn guest(message: &str) -> Option<Guest> {
     let message: Value = serde_json::from_str(message).ok()?;
     let built = message["filenames"]
@@ -59,7 +59,7 @@ fn guest(message: &str) -> Option<Guest> {
     })
 }
 
-/// Copies what has changed, and so that no reader sees half a file: a host may watch the folder.
+/// Copies changed files, and in a way that no reader sees a partial file: a host may watch the folder.
 pub fn place(built: &Path, placed: &Path) -> Result<()> {
     let bytes = fs::read(built).with_context(|| format!("failed to read {}", built.display()))?;
     if fs::read(placed).is_ok_and(|old| old == bytes) {

@@ -1,5 +1,5 @@
 //! A private Postgres for tests: Debian's binaries, a folder in /tmp, a free port on the loopback.
-//! It lives as long as this process holds one end of a pipe, so it stops however we end, kill -9 included.
+//! It runs as long as this process holds one end of a pipe, so it stops even if this process is killed.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -16,20 +16,20 @@ use crate::sh;
 const DEBIAN_BINARIES: &str = "/usr/lib/postgresql";
 const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-/// Kill tests count on what was committed, so nothing is relaxed that a real server has on.
+/// Kill tests rely on committed data, so all durability settings of a real server stay on.
 const SETTINGS: [&str; 7] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "max_connections=300",
     "fsync=on",
     "synchronous_commit=on",
-    // So that a check can ask when a row was committed.
+    // So that a check can read when a row was committed.
     "track_commit_timestamp=on",
     "log_min_messages=warning",
 ];
 
-/// Runs the server given as arguments after `$1`, its folder. When the pipe on stdin closes, the server is told
-/// to quit at once (its data is thrown away anyhow) and the folder goes.
+/// Runs the server given as arguments after `$1`, its folder. When the pipe on stdin closes, the server is
+/// stopped at once (its data is not needed) and the folder is removed.
 const KEEPER: &str = r#"
 folder=$1; shift
 exec 3<&0
@@ -70,7 +70,7 @@ impl Postgres {
         keeper.args(["-c", KEEPER, "keeper"]).arg(folder).arg(binaries.join("postgres"));
         keeper.arg("-D").arg(&data).args(["-c", &format!("port={port}")]);
         keeper.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
-        // A group of its own, so that Ctrl-C goes to the tests and the server ends after them.
+        // A separate process group, so that Ctrl-C reaches only the tests and the server ends after them.
         keeper.stdin(Stdio::piped()).current_dir(folder).process_group(0);
         let keeper = keeper.spawn().context("failed to start `sh`").inspect_err(|_| remove(folder))?;
         let mut server = Self { keeper, port };
@@ -109,7 +109,7 @@ impl Drop for Postgres {
     }
 }
 
-/// `cargo xtask postgres`: until stdin closes; Ctrl-C ends this process and with it the server.
+/// `cargo xtask postgres`: runs until stdin closes; Ctrl-C ends this process and with it the server.
 pub fn foreground() -> Result<()> {
     let server = Postgres::start()?;
     println!("TIDEMILL_TEST_POSTGRES={}", server.url());
@@ -118,8 +118,7 @@ pub fn foreground() -> Result<()> {
     Ok(())
 }
 
-/// The newest version below `root` that has a server.
-/// It trusts everybody on this machine, but for one user: tests log in as that one by a password.
+/// Requires a password from one user, for tests; all other users of this machine are trusted.
 fn ask_one_for_a_password(data: &Path) -> Result<()> {
     let rules = data.join("pg_hba.conf");
     let trusting = std::fs::read_to_string(&rules).context("cannot read pg_hba.conf")?;
@@ -127,6 +126,7 @@ fn ask_one_for_a_password(data: &Path) -> Result<()> {
     std::fs::write(&rules, asking).context("cannot write pg_hba.conf")
 }
 
+/// The newest version below `root` that has a server.
 fn newest_binaries(root: &Path) -> Option<PathBuf> {
     let versions = std::fs::read_dir(root).ok()?.filter_map(Result::ok);
     let with_server = versions.filter_map(|entry| {
@@ -137,7 +137,7 @@ fn newest_binaries(root: &Path) -> Option<PathBuf> {
     with_server.max().map(|(_, binaries)| binaries)
 }
 
-/// The package starts a cluster of its own on port 5432; it is not used.
+/// The package starts its own cluster on port 5432; it is not used.
 fn install() -> Result<PathBuf> {
     eprintln!("no Postgres below {DEBIAN_BINARIES}: installing Debian's");
     sh::install("postgresql")?;
@@ -145,7 +145,7 @@ fn install() -> Result<PathBuf> {
         .with_context(|| format!("apt-get installed no Postgres below {DEBIAN_BINARIES}"))
 }
 
-/// Postgres refuses to run as root, so root hands it to Debian's user `postgres`.
+/// Postgres refuses to run as root, so root starts it as Debian's user `postgres`.
 fn command(as_root: bool, program: impl AsRef<OsStr>) -> Command {
     if !as_root {
         return Command::new(program);

@@ -1,5 +1,5 @@
-//! `cargo xtask rules`: each business rule of docs/rules.md with the tests that show it. A test shows a rule by
-//! having its id in front of its name: `w1_w7_two_hosts_…`.
+//! `cargo xtask rules`: prints each business rule of docs/rules.md with the tests that show it. The name of
+//! such a test begins with the rule's id: `w1_w7_two_hosts_…`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 const RULES: &str = "docs/rules.md";
-/// Only what drives the whole product counts.
+/// Only tests of the whole product count.
 const TESTS: &str = "tests/it";
 
 pub fn run(root: &Path) -> Result<()> {
@@ -45,14 +45,14 @@ struct Rule {
 }
 
 impl Rule {
-    /// From a line like `- **W1** Runs every minute.`
+    /// Parses a line like `- **W1** Runs every minute.`
     fn parse(line: &str) -> Option<Rule> {
         let (id, text) = line.strip_prefix("- **")?.split_once("** ")?;
         Some(Rule { id: id.to_owned(), text: text.to_owned() })
     }
 }
 
-/// The ids in front of a test's name, as the rules write them.
+/// The ids at the beginning of a test's name, in the form of the rules.
 fn ids(test: &str) -> impl Iterator<Item = String> {
     test.split('_').map_while(|word| {
         let (letter, number) = word.split_at_checked(1)?;
@@ -61,7 +61,7 @@ fn ids(test: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// Functions whose names begin with an id, and their files.
+/// Collects functions whose names begin with an id, and their files.
 fn collect(folder: &Path, tests: &mut BTreeMap<String, String>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))?;
     for entry in entries {

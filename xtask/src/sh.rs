@@ -1,4 +1,4 @@
-//! Running other programs, with errors that name the command line.
+//! Runs other programs, with errors that contain the command line.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and answers with its standard output, without the last line break.
+/// Runs a command and returns its standard output, without the last line break.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("failed to start {}", line(command)))?;
     if !output.status.success() {
@@ -23,14 +23,14 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
-/// The command as one would type it, without quoting.
+/// The command line as typed, without quoting.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).display().to_string();
     let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
     std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// What a failed program said last: the reason is seldom further up.
+/// The last lines of a failed program's stderr, where the reason usually is.
 fn last_lines(output: &Output) -> String {
     const LINES: usize = 20;
     let text = String::from_utf8_lossy(&output.stderr);
@@ -38,7 +38,7 @@ fn last_lines(output: &Output) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// A package of Debian's.
+/// Installs a Debian package.
 pub fn install(package: &str) -> Result<()> {
     let root = is_root()?;
     for args in [&["update"][..], &["install", "-y", "--no-install-recommends", package]] {

@@ -1,4 +1,5 @@
-//! `cargo xtask simulate`: seeded stories of hosts that share a store, and the faults that they must find.
+//! `cargo xtask simulate`: seeded scenarios of hosts that share a store, and injected faults that they must
+//! find.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +8,7 @@ use anyhow::Result;
 
 use crate::{host, sh};
 
-/// What CI tells.
+/// The number of scenarios in CI.
 const SEEDS: u64 = 1_000;
 
 #[derive(clap::Args)]
@@ -29,7 +30,7 @@ impl Default for Args {
     }
 }
 
-/// The feature that puts the faults in is turned on here and nowhere else.
+/// Only this command turns on the feature with the faults.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
     let faults = ["build", "--workspace", "--features", "simulation/faults", "--bin", "simulate"];
     sh::run(host::cargo(root).args(faults))?;

@@ -1,10 +1,10 @@
-//! Named steps with their seconds, so that nobody looks at a silent terminal.
+//! Named steps with their duration, so that long commands show progress.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// Runs steps in order and remembers how long each took.
+/// Runs steps in order and records how long each took.
 pub struct Steps {
     total: usize,
     done: Vec<(&'static str, Duration)>,
@@ -28,7 +28,7 @@ impl Steps {
         result.with_context(|| format!("step `{name}`"))
     }
 
-    /// One line per step, for the end of a long log.
+    /// Prints one line per step, for the end of a long log.
     pub fn print_summary(&self) {
         let sum: Duration = self.done.iter().map(|(_, took)| *took).sum();
         for (name, took) in self.done.iter().chain([&("in all", sum)]) {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests, with everything that they need set up first.
+//! `cargo xtask test`: runs all tests, and first sets up everything that they need.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::{examples, host, plugins, sh, toolchain};
 /// Crates of the plugins' workspace whose logic is tested without wasm.
 const NATIVE_PLUGIN_TESTS: [&str; 2] = ["tidemill-sdk", "wallet-keygen-retry"];
 
-/// How many steps `steps` takes.
+/// Number of steps in `run_steps`.
 pub const STEPS: usize = 8;
 
 #[derive(clap::Args, Default)]
@@ -33,7 +33,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     result
 }
 
-/// The steps themselves; `cargo xtask ci` takes them too.
+/// The steps alone; `cargo xtask ci` calls this, too.
 pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     steps.run("wasm target", || toolchain::wasm_target(root))?;
     steps.run("building plugins", || plugins::build(root))?;
@@ -71,15 +71,15 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     })
 }
 
-/// What the test harness goes by.
+/// The variable that the test harness reads.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
-/// Most tests wait for another process most of the time.
+/// Most tests spend most of their time waiting for another process.
 fn test_threads() -> usize {
     2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The tests ran and said no; xtask ends with their exit code.
+/// The tests ran and failed; xtask ends with their exit code.
 #[derive(Debug)]
 pub struct Failed(pub u8);
 
@@ -100,27 +100,27 @@ fn pass(tests: &mut Command) -> Result<()> {
     Err(Failed(code.unwrap_or(1)).into())
 }
 
-/// Programs of Debian's that tests start, with their package and the argument by which they tell their version.
+/// Debian programs that tests start, with their package and the argument that prints their version.
 const PROGRAMS: [(&str, &str, &str); 8] = [
-    // By it the tests of failing and slow disks change what the kernel answers.
+    // Changes the kernel's answers in the tests of failing and slow disks.
     ("strace", "strace", "-V"),
     // Its library moves the clock of a host.
     ("faketime", "faketime", "--version"),
-    // To these events are delivered.
+    // Receive delivered events.
     ("nats-server", "nats-server", "--version"),
     ("redis-server", "redis-server", "--version"),
-    // It stands between a store and its Postgres.
+    // Runs between a store and its Postgres.
     ("pgbouncer", "pgbouncer", "-V"),
-    // They open the page.
+    // Open the page.
     ("chromium", "chromium", "--version"),
     ("chromedriver", "chromium-driver", "--version"),
-    // It checks what is shown at `/metrics`.
+    // Checks the output of `/metrics`.
     ("promtool", "prometheus", "--version"),
 ];
 
-/// The packages of servers start one of their own, if the machine lets them; it is not used.
+/// Packages of servers may start their own server; it is not used.
 fn programs() -> Result<()> {
-    // Debian keeps servers where not everybody looks.
+    // Debian installs servers in a folder that is not in every user's PATH.
     let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
     for (program, package, version) in PROGRAMS {
         if sh::output(Command::new(program).env("PATH", &path).arg(version)).is_err() {

@@ -1,7 +1,8 @@
-//! How to build guests: finds or sets up the target wasm32-wasip2, without a question.
+//! The toolchain for guests: finds or sets up the target wasm32-wasip2, without prompts.
 //!
-//! Rustup has it, where its download is not refused. Debian's packages have it too (a compiler with its matching
-//! sources, and wasi-libc); they are unpacked into `target/toolchain` and nothing on the machine changes.
+//! Rustup provides it, unless its download is refused. Debian's packages provide it too (a compiler with its
+//! matching sources, and wasi-libc); they are unpacked into `target/toolchain`, without changes to the
+//! machine.
 
 mod debian;
 
@@ -17,19 +18,19 @@ use crate::sh;
 
 pub const TARGET: &str = "wasm32-wasip2";
 
-/// Chooses the route: `rustup` or `debian`. Unset, the first that works.
+/// Selects the route: `rustup` or `debian`. Unset: the first that works.
 const ROUTE: &str = "TIDEMILL_GUEST_TOOLCHAIN";
 
-/// How cargo is called for guests.
+/// The arguments and environment of cargo for guests.
 pub struct WasmTarget {
-    /// For people: where the target comes from.
+    /// The source of the target, for messages.
     pub origin: &'static str,
     args: Vec<&'static str>,
     env: Vec<(&'static str, OsString)>,
 }
 
 impl WasmTarget {
-    /// `cargo <subcommand>` for guests; the caller adds the rest.
+    /// `cargo <subcommand>` for guests; the caller adds the other arguments.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut command = Command::new(program("CARGO", "cargo"));
         command.args([subcommand, "--target", TARGET]).args(&self.args);
@@ -44,7 +45,7 @@ impl WasmTarget {
     }
 }
 
-/// Sets up what is needed. The second time it only looks at a stamp and whether the files are still there.
+/// Sets up the target if it is missing. Later calls only check a stamp and whether the files still exist.
 pub fn wasm_target(root: &Path) -> Result<WasmTarget> {
     let folder = root.join("target/toolchain");
     let route = std::env::var(ROUTE).unwrap_or_default();
@@ -53,7 +54,7 @@ pub fn wasm_target(root: &Path) -> Result<WasmTarget> {
             if let Some(target) = installed(&folder)? {
                 return Ok(target);
             }
-            // Where a download was refused once, it is not asked for again.
+            // After a refused download, it is not tried again.
             if debian::is_there(&folder) {
                 return debian::unpacked(&folder);
             }
@@ -75,9 +76,9 @@ pub fn wasm_target(root: &Path) -> Result<WasmTarget> {
     }
 }
 
-/// The target as rustup has it. A stamp saves asking rustc where it would be.
+/// The target as rustup provides it. A stamp saves a call of rustc for its path.
 fn installed(folder: &Path) -> Result<Option<WasmTarget>> {
-    // Named by the toolchain, since another one has targets of its own.
+    // The stamp's name contains the toolchain, because each toolchain has its own targets.
     let toolchain = std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "default".to_owned());
     let stamp = folder.join(format!("rustup-{}", toolchain.replace('/', "-")));
     if fs::read_to_string(&stamp).is_ok_and(|libraries| Path::new(&libraries).is_dir()) {
@@ -104,10 +105,10 @@ fn add(folder: &Path) -> Result<WasmTarget> {
     })
 }
 
-/// The folder of the linkers that rustup's toolchain brings along for wasm.
+/// The folder of the linkers for wasm in rustup's toolchain.
 fn linkers() -> Result<PathBuf> {
     let mut ask = Command::new(program("RUSTC", "rustc"));
-    // <sysroot>/lib/rustlib/<host>/lib, with `bin` beside it.
+    // <sysroot>/lib/rustlib/<host>/lib, with `bin` next to it.
     let libraries = sh::output(ask.args(["--print", "target-libdir"]))?;
     let folder = Path::new(&libraries).with_file_name("bin");
     if !folder.join("wasm-component-ld").is_file() {
@@ -119,12 +120,12 @@ fn linkers() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The program that the environment names, as cargo does for what it runs.
+/// The program that the environment names, as in cargo's own calls.
 fn program(variable: &str, default: &str) -> OsString {
     std::env::var_os(variable).unwrap_or_else(|| OsStr::new(default).to_owned())
 }
 
-/// Says what goes on before something that takes longer than a moment, and how long it took.
+/// Prints a message before a longer operation, and its duration afterwards.
 fn announced<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("setting up {TARGET}: {what} ...");
     let start = Instant::now();

@@ -10,15 +10,15 @@ use crate::steps::Steps;
 use crate::test::Failed;
 use crate::{built, host, sh};
 
-/// How many steps `show` takes.
+/// Number of steps in `show`.
 pub const STEPS: usize = 4;
 
-/// Where the tools that make components are built, and what they make.
+/// The tools that make components, and the folders of their output.
 pub const MAKER: &str = "tests/zoo/maker/Cargo.toml";
 const MAKER_TARGET: &str = "target/maker";
 const GUESTS: &str = "target/zoo/guests";
 const RANDOM: &str = "target/zoo/random";
-/// They are made and thrown away in portions: a thousand take 36 MiB.
+/// Random components are made and deleted in portions: a thousand take 36 MiB.
 const PORTION: u64 = 2_000;
 
 #[derive(clap::Args)]
@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// What a machine can be asked for that has other things to do: it is no place to measure throughput.
+    /// The values for CI. A CI machine also does other work, so it cannot measure throughput reliably.
     pub fn of_ci() -> Args {
         Args { only: None, random: PORTION, neighbour: 0.2, seed: 1 }
     }
@@ -48,10 +48,10 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     built::first(root, STEPS, |steps| show(root, args, steps))
 }
 
-/// The steps themselves, with plugins and host built; `cargo xtask ci` takes them, too.
+/// The steps alone, with built plugins and host; `cargo xtask ci` calls this, too.
 pub fn show(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     steps.run("making the zoo's guests", || make(root, &["guests", GUESTS]))?;
-    // The same targets as the tests have: with others, cargo would choose other features and compile wasmtime again.
+    // The same targets as for the tests: with others, cargo would choose other features and rebuild wasmtime.
     let build = ["test", "--workspace", "--lib", "--bins", "--test", "it", "--test", "zoo", "--no-run"];
     steps.run("building the driver of the zoo", || sh::run(host::cargo(root).args(build)))?;
     steps.run("zoo", || {
@@ -86,7 +86,7 @@ fn drive(root: &Path, told: &[(&str, OsString)]) -> Result<()> {
         .envs(told.iter().cloned())
         .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
         .env("TIDEMILL_TEST_BIN", host::binary(root));
-    // It ends when the other end of its stdin is gone, so with us, however we end.
+    // The driver ends when its stdin closes, so it ends with this process, even if that is killed.
     let mut running = driver.stdin(Stdio::piped()).spawn().context("failed to start `cargo test`")?;
     let end = running.stdin.take();
     let status = running.wait().context("could not wait for the driver of the zoo")?;

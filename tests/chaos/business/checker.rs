@@ -1,4 +1,4 @@
-//! What must be so when all is quiet: each promise one check, in SQL that is not the hosts'.
+//! Checks each promise once the system is idle, with SQL that is independent of the hosts' SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use super::town::Town;
 use super::{records, settling};
 use crate::support::trail::NOBODY;
 
-/// Something that must be so of each of some.
+/// A condition, with the number of rows that it covers.
 pub struct Check {
     pub name: &'static str,
     pub of: usize,
-    /// Those for which it is not so.
+    /// The rows that do not meet it.
     pub wrong: Vec<String>,
 }
 
@@ -24,10 +24,11 @@ impl Check {
     }
 }
 
-/// The report's, in its order.
+/// The numbers of the report, in its order.
 pub type Figures = Vec<(&'static str, i64)>;
 
-/// What must be so, of how many, and for which it is not. `xmin` is the transaction that wrote a row last.
+/// The condition, the SQL that counts the rows it covers, and the SQL that lists the rows that break it.
+/// `xmin` is the transaction that last wrote a row.
 const BUSINESS: [(&str, &str, &str); 9] = [
     (
         "every wallet is complete",
@@ -91,7 +92,7 @@ const BUSINESS: [(&str, &str, &str); 9] = [
     ),
 ];
 
-/// Why stock changed.
+/// The cause of each change of stock.
 const CAUSES: &str = "CREATE VIEW cause AS
     SELECT 'sale' AS why, CAST(xmin AS TEXT) AS xid, campaign_id, -units AS units FROM taken
     UNION ALL SELECT 'refill', CAST(xmin AS TEXT), campaign_id, units FROM stock_batch
@@ -99,7 +100,7 @@ const CAUSES: &str = "CREATE VIEW cause AS
     UNION ALL SELECT 'compensation', CAST(c.xmin AS TEXT), h.campaign_id, h.units FROM compensation c
         JOIN handed_in h ON h.record_key = c.record_key";
 
-/// Of the trail of the witness's items, what must be so of all items.
+/// The conditions on the trail of the witness's items that hold for the items of every job.
 const TRAIL: [&str; 3] = [
     "claims that no attempt accounts for",
     "two attempts under one claim",
@@ -132,8 +133,9 @@ pub async fn check(town: &Town, ended_at: Timestamp) -> Vec<Check> {
     checks
 }
 
-/// The producer's book against the business's: what was made for a need was booked once. Of each campaign the last need
-/// may be made and not booked, where its answer was lost and the campaign was no longer low when it was asked again.
+/// Compares the producer's record with the business's: each quantity produced for a need is booked once. The
+/// last one of each campaign may be produced and not booked, if its answer was lost and the campaign was no
+/// longer low at the retry.
 async fn needs(town: &Town) -> Check {
     let made = town.services.all.stock.made();
     let booked = "SELECT batch_id || ' ' || campaign_id || ' ' || units FROM stock_batch";
@@ -154,7 +156,7 @@ async fn needs(town: &Town) -> Check {
     Check::new("what was made for a need was booked once", made.len(), unknown.chain(twice).collect())
 }
 
-/// What left the hosts against what came to its consumers.
+/// Compares the events that left the hosts with those that arrived at the consumers.
 async fn events(town: &Town) -> [Check; 2] {
     let events =
         "SELECT topic || ' ' || id || ' ' || (delivered_at_ms IS NOT NULL) || ' ' || payload FROM event";
@@ -191,7 +193,7 @@ async fn events(town: &Town) -> [Check; 2] {
     ]
 }
 
-/// Ids of events, and of sessions that events asked for, as their consumers know them.
+/// Ids of the events that the consumers applied, and of the sessions that events requested.
 async fn applied(town: &Town) -> BTreeSet<String> {
     let mut applied: BTreeSet<String> = town.services.all.ledger.applied().into_keys().collect();
     let known = "SELECT id FROM event_inbox UNION ALL SELECT session_id FROM mpc_session";
@@ -199,7 +201,7 @@ async fn applied(town: &Town) -> BTreeSet<String> {
     applied
 }
 
-/// One for each midnight.
+/// There must be one report for each midnight.
 async fn reports(town: &Town, ended_at: Timestamp) -> Check {
     let date = |at: Timestamp| at.to_zoned(TimeZone::UTC).date();
     let midnights = date(town.began).until(date(ended_at)).unwrap().get_days();

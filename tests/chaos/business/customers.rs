@@ -1,5 +1,5 @@
-//! The business goes on while everything fails: each simulated minute brings users, orders, sales, leases, and now and
-//! then a batch of operations that failed elsewhere.
+//! The business continues while everything fails: each simulated minute adds users, orders, sales and leases,
+//! and every few minutes a batch of operations that failed elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const CAMPAIGNS: i64 = 24;
 const FIRST_USER: i64 = 20_000_000;
 const FIRST_ORDER: i64 = 600_000;
 const MINUTE_MS: i64 = 60_000;
-/// A lease that is not confirmed within these minutes is given back.
+/// A lease that is not confirmed within this many minutes is given back.
 const LEASE_MINUTES: i64 = 8;
 const CONFIRMED_AFTER: i64 = 3;
 const BATCH_MINUTES: i64 = 5;
@@ -34,7 +34,7 @@ impl Customers {
         Customers { town, minute: 0, asking: JoinSet::new() }
     }
 
-    /// Until it is dropped.
+    /// Runs until dropped.
     pub async fn live(&mut self) {
         let mut beat = interval(Duration::from_secs_f64(60.0 / self.town.speed));
         beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -49,10 +49,10 @@ impl Customers {
         }
     }
 
-    /// What one minute brings, each statement a transaction of its own.
+    /// The statements of one minute, each in its own transaction.
     fn statements(&self, now: i64) -> String {
         let all = [self.account(), self.user(now), self.order(now), self.sale(), self.lease(now)];
-        // Sent together, they would be one transaction.
+        // Sent as one query without these, they would be one transaction.
         all.map(|statement| format!("BEGIN; {statement}; COMMIT;")).join("\n")
     }
 
@@ -62,7 +62,7 @@ impl Customers {
         format!("UPDATE payout_account SET state = '{state}' WHERE account = '{which}'")
     }
 
-    /// Without a wallet, and with one of the ways in which a generation can have gone wrong.
+    /// A user without a wallet, some with a generation that went wrong in one of several ways.
     fn user(&self, now: i64) -> String {
         let user = FIRST_USER + self.minute;
         let add = format!("INSERT INTO user_account VALUES ({user}, {})", 50_000 + self.minute);
@@ -75,7 +75,7 @@ impl Customers {
         )
     }
 
-    /// That failed, that failed after the ledger step, or whose finalizing was begun and never ended.
+    /// An order that failed, that failed after the ledger step, or whose finalizing began and never ended.
     fn order(&self, now: i64) -> String {
         let (order, account) = (FIRST_ORDER + self.minute, ACCOUNTS[(self.minute / 3 % 4) as usize]);
         let amount = 1_000 + self.minute;
@@ -122,7 +122,7 @@ impl Customers {
         )
     }
 
-    /// Two records that can be made up for, one of nothing that is here, and one of an operation that nobody knows.
+    /// Two records that can be compensated, one for an unknown campaign, and one with an unknown operation.
     fn hand_in(&mut self) {
         let (batch, campaign) = (format!("b-{:04}", self.minute), 1 + self.minute % CAMPAIGNS);
         let units = 1 + self.minute % 4;
@@ -148,20 +148,20 @@ impl Customers {
         let rows: Vec<String> = (0..kinds.len()).map(row).collect();
         let town = self.town.clone();
         self.asking.spawn(async move {
-            // What is handed in is written down first, and asked for until it is acknowledged. The id stays the same: a
-            // batch that is there already is refused, and so known to be there.
+            // The batch is recorded first and then sent until a host acknowledges it. Its id stays the same:
+            // a host refuses a batch that it already has, which proves that it is there.
             town.databases.business(&format!("INSERT INTO handed_in VALUES {}", rows.join(", "))).await;
             town.ask_anyone("/api/v1/batches", body).await;
         });
     }
 
-    /// Nobody comes any more; what was handed in is known to a host.
+    /// No more customers arrive; returns when a host has acknowledged every batch.
     pub async fn leave(self) {
         self.asking.join_all().await;
     }
 }
 
-/// Units of stock that go, as far as there are any; noted with the change.
+/// Takes up to this many units of stock, and notes them in the same statement.
 fn take(whose: &str, units: i64, beside: &str) -> String {
     format!(
         "WITH wanted AS (SELECT campaign_id, LEAST(stock, {units}) AS units FROM campaign

@@ -1,4 +1,4 @@
-//! What goes wrong in the trial: hosts killed, sessions ended, services in every mood, plugins replaced.
+//! The faults of the trial: killed hosts, ended sessions, misbehaving services, replaced plugins.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::plugins;
 use crate::support::process::Process;
 use crate::support::random::Random;
 
-/// A lease of 15 s, a look for lost ones each 5 s: by then the other host has taken over.
+/// A lease lasts 15 s and lost ones are checked every 5 s: by then the other host has taken over.
 const TAKEN_OVER_AFTER: Duration = Duration::from_secs(22);
 const BETWEEN_KILLS: Duration = Duration::from_secs(5);
 const MOOD_MIN_MS: u64 = 2_500;
@@ -24,14 +24,14 @@ const BETWEEN_SWAPS: Duration = Duration::from_secs(4);
 const BETWEEN_ENDED: Duration = Duration::from_secs(7);
 const SESSIONS: usize = 3;
 const BETWEEN_CUTS: Duration = Duration::from_secs(3);
-/// COMMITs whose answers each host loses in a row, on each of its lines, if it sends as many in time.
+/// COMMITs whose answers each host loses in a row on each of its lines, if it sends as many in time.
 const CUTS: u32 = 2;
 const RUBBISH: &[u8] = b"this is no component";
 
-/// How often each fault took place, by its name in the report.
+/// How often each fault occurred, by its name in the report.
 pub type Fired = BTreeMap<&'static str, u64>;
 
-/// Those that are asked of the services, by name.
+/// The moods that services are put into, by name.
 pub const MOODS: [(&str, Mood); 6] = [
     ("service_fails", Mood::Fails),
     ("service_refuses", Mood::Refuses),
@@ -57,7 +57,7 @@ impl Hosts {
         Hosts { town, processes, killed: 0 }
     }
 
-    /// kill -9 of one or the other; it comes back soon, or after the other has taken over.
+    /// Kills one of the hosts with `kill -9`, and restarts it soon or after the other has taken over.
     pub async fn torment(&mut self, until: Instant, random: &mut Random) {
         while go_on(BETWEEN_KILLS, until).await {
             let which = random.below(2) as usize;
@@ -72,7 +72,7 @@ impl Hosts {
         }
     }
 
-    /// SIGTERM to both; each has to end well.
+    /// Sends SIGTERM to both; each has to end with success.
     pub async fn end(self) {
         for process in self.processes {
             process.terminate().await;
@@ -80,7 +80,7 @@ impl Hosts {
     }
 }
 
-/// One service after the other mood, each service at its own pace; well in between and at the end.
+/// Puts a service into one mood after the other, at its own pace; it works in between and at the end.
 pub async fn moods(town: Arc<Town>, service: &'static str, until: Instant, mut random: Random) {
     let time = |random: &mut Random| Duration::from_millis(MOOD_MIN_MS + random.below(MOOD_SPREAD_MS));
     let mut first = random.below(MOODS.len() as u64) as usize;
@@ -94,7 +94,7 @@ pub async fn moods(town: Arc<Town>, service: &'static str, until: Instant, mut r
     town.set_mood(service, Mood::Well);
 }
 
-/// New files of the same jobs, each a version of its own; now and then one that is none.
+/// Writes new files for the same jobs, each a new version; now and then one that is not a component.
 pub async fn swaps(town: Arc<Town>, until: Instant, mut random: Random) -> u64 {
     let mut swapped = 0_u64;
     while go_on(BETWEEN_SWAPS, until).await {
@@ -109,24 +109,24 @@ pub async fn swaps(town: Arc<Town>, until: Instant, mut random: Random) -> u64 {
     swapped
 }
 
-/// The same component with a note at its end: another file, another digest.
+/// The same component with a note at its end, so the file and its digest differ.
 fn another(job: &str, number: u64) -> Vec<u8> {
     let mut bytes = std::fs::read(plugins::file(job)).unwrap();
     let note = format!("\u{5}trial{number:06}");
-    // A custom section: its kind, its length, the length of its name and the name, and what it holds.
+    // A custom section: its kind, its length, the length of its name, its name and its content.
     bytes.extend([0, u8::try_from(note.len()).unwrap()]);
     bytes.extend(note.as_bytes());
     bytes
 }
 
-/// By rename: never half there.
+/// Replaces the file by rename, so that it is never half written.
 fn replace(town: &Town, job: &str, bytes: &[u8]) {
     let draft = town.plugins().join(".draft");
     std::fs::write(&draft, bytes).unwrap();
     std::fs::rename(&draft, town.plugins().join(format!("{job}.wasm"))).unwrap();
 }
 
-/// Sessions of hosts that an administrator ends, some every few seconds.
+/// Ends some sessions of the hosts every few seconds, as an administrator would.
 pub async fn sessions(until: Instant) -> u64 {
     let mut ended = 0;
     let mut admin = PgConnection::connect(&postgres_url()).await.unwrap();
@@ -142,7 +142,7 @@ pub async fn sessions(until: Instant) -> u64 {
     ended
 }
 
-/// COMMITs that are carried out, and their hosts never hear of it.
+/// Postgres carries these COMMITs out, but the hosts never receive the answers.
 pub async fn cuts(town: Arc<Town>, until: Instant) {
     let mut count = CUTS;
     while go_on(BETWEEN_CUTS, until).await {
@@ -159,7 +159,7 @@ fn order_cuts(town: &Town, count: u32) {
     }
 }
 
-/// What the services and the hosts' own history say of what took place.
+/// Counts the faults, from the services and the hosts' own history.
 pub async fn fired(town: &Town, killed: u64, sessions: u64) -> Fired {
     let versions = |state: &str| format!("SELECT COUNT(*) FROM plugin_version WHERE state {state}");
     let rejected = town.databases.store_number(&versions("= 'rejected'")).await;
@@ -179,8 +179,8 @@ pub async fn fired(town: &Town, killed: u64, sessions: u64) -> Fired {
     fired
 }
 
-/// Whether there is time left after this pause.
+/// Whether time is left after this pause.
 async fn go_on(pause: Duration, until: Instant) -> bool {
-    // tidy: sleep because faults come at moments that nothing tells of
+    // tidy: sleep because faults come at moments that no event announces
     timeout_at(until, sleep(pause)).await.is_ok()
 }

@@ -1,5 +1,5 @@
-//! Hours of the demo's business in minutes: two hosts on Postgres do all its jobs on a fast clock while they are killed,
-//! services fail and plugins are swapped; then the business's own tables are asked what became of it all.
+//! Hours of the demo's business in minutes: two hosts on Postgres do all its jobs on a fast clock while they
+//! are killed, services fail and plugins are swapped. Then the business's tables are checked.
 
 mod checker;
 mod customers;
@@ -22,12 +22,12 @@ use self::report::Report;
 use self::town::Town;
 use crate::support::random::Random;
 
-/// Seconds of the clock for each that passes, at most: two cores get no more of the jobs done.
+/// Simulated seconds per real second, at most: two cores complete no more work at a higher speed.
 const SPEED_MAX: f64 = 120.0;
-/// So many real seconds of faults, at least: fewer hold no takeover of a killed host's work.
+/// Real seconds of faults, at least: less does not include a takeover of a killed host's work.
 const REAL_SECONDS_MIN: f64 = 45.0;
 
-/// Says whether all was well.
+/// Returns whether all checks passed.
 pub async fn run(hours: f64) -> bool {
     let random = Random::new();
     let seed = random.seed;
@@ -61,7 +61,8 @@ pub async fn run(hours: f64) -> bool {
     failures.is_empty()
 }
 
-/// All kinds of faults at once, each at its own pace; how many files were swapped and sessions ended.
+/// Runs all kinds of faults in parallel, each at its own pace; returns the numbers of swaps and ended
+/// sessions.
 async fn torment(town: &Arc<Town>, hosts: &mut Hosts, mut random: Random, until: Instant) -> (u64, u64) {
     let seed = random.seed;
     let of = |n: u64| Random::of(seed.wrapping_mul(31).wrapping_add(n * 1_000_003));

@@ -1,4 +1,4 @@
-//! The records of batches that were handed in, held against what the hosts say of them and what was done for them.
+//! Compares the records of submitted batches with the hosts' state and with the compensations that were made.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ const HANDED_IN: &str = "SELECT record_key || ' ' || kind || ' ' || (
 const STATES: &str = "SELECT item_key || ' ' || state || ' ' || COALESCE(error_code, '-') FROM item
     WHERE job = 'batch-compensation'";
 
-/// What can be made up for is done once, or left to a person with the reason; what cannot is left to a person with its
-/// reason, and nothing was done.
+/// A record that can be compensated is compensated once, or is left for a person with the reason and without
+/// a compensation. Any other record is left for a person with its reason, and has no compensation.
 pub async fn check(town: &Town) -> Check {
     let states = town.databases.store_texts(STATES).await;
     let states: BTreeMap<&str, (&str, &str)> = states

@@ -1,4 +1,4 @@
-//! One line for machines, and whether it is good news.
+//! The report as one JSON line, and the reasons why the run failed.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ impl Report {
         for Check { name, of, wrong } in &self.checks {
             eprintln!("{:>6} wrong of {of:>6}: {name}", wrong.len());
         }
-        // By hand, so that the fields keep their order.
+        // Written manually, so that the fields keep their order.
         let figures: Vec<String> =
             self.figures.iter().map(|(name, figure)| format!("\"{name}\":{figure}")).collect();
         println!(
@@ -30,7 +30,7 @@ impl Report {
         );
     }
 
-    /// Why this run is no proof, or one of the contrary.
+    /// The reasons why this run proves nothing, or proves a fault.
     pub fn failures(&self) -> Vec<String> {
         let wrong = self.checks.iter().filter(|check| !check.wrong.is_empty());
         let mut failures: Vec<String> = wrong

@@ -1,5 +1,5 @@
-//! When the faults are over and the customers have gone, all that is open has to end: by itself, or where the hosts left
-//! it to a person, by one.
+//! When the faults are over and the customers have gone, all open work has to end: automatically, or through
+//! a person where the hosts left it to one.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 
 use super::town::Town;
 
-/// Real time, above the longest pause between two tries: an hour of the clock at the lowest speed.
+/// Real time, longer than the longest pause between two tries: an hour of the clock at the lowest speed.
 const TIME_MAX: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(500);
-/// A person looks now and then.
+/// The simulated person acts every few checks.
 const LOOKS_BY_HAND: u32 = 6;
 
-/// What is not done yet at the hosts, without jobs that have no end and without records that are for a person to judge.
+/// Unfinished work at the hosts, except jobs without an end and records that a person has to judge.
 const OPEN_ITEMS: &str = "SELECT job || '/' || item_key || ' is ' || state FROM item
     WHERE state NOT IN ('resolved', 'abandoned') AND item_key <> 'run'
     AND NOT (job = 'batch-compensation' AND state = 'manual_required')
@@ -29,14 +29,14 @@ const LEFT_TO_A_PERSON: &str = "SELECT job || '/' || item_key FROM item
     WHERE state = 'manual_required' AND job <> 'batch-compensation'";
 const DEAD: &str = "SELECT COUNT(*) FROM event WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL";
 
-/// What is open.
+/// Lists all open work.
 pub async fn open(town: &Town) -> Vec<String> {
     let mut open = town.databases.store_texts(OPEN_ITEMS).await;
     open.extend(town.databases.business_texts(OPEN_BUSINESS).await);
     open
 }
 
-/// Says how many items were tried again by hand.
+/// Returns the number of items that were retried manually.
 pub async fn settle(town: &Town) -> usize {
     town.databases.business("UPDATE payout_account SET state = 'open'").await;
     let (began, mut by_hand) = (Instant::now(), 0);
@@ -56,7 +56,7 @@ pub async fn settle(town: &Town) -> usize {
     by_hand
 }
 
-/// What a person does who looks at what waits for one: the reasons are gone, so all is tried again.
+/// Acts as the person: the causes are gone, so every item left for a person is retried.
 async fn lend_a_hand(town: &Town) -> usize {
     let left = town.databases.store_texts(LEFT_TO_A_PERSON).await;
     for item in &left {

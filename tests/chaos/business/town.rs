@@ -29,24 +29,24 @@ pub struct Town {
     pub services: Services,
     pub places: Vec<Place>,
     pub clock: Clock,
-    /// Seconds of the clock for each that passes.
+    /// Simulated seconds per real second.
     pub speed: f64,
-    /// What the clock showed at the start.
+    /// The clock's time at the start.
     pub began: Timestamp,
 }
 
-/// One host's configuration and address. Its processes come and go.
+/// One host's configuration and address. Its processes are started and killed.
 pub struct Place {
     pub name: &'static str,
     pub port: u16,
-    /// To both databases.
+    /// The line to both databases.
     pub wire: Wire,
     config: PathBuf,
     arguments: Vec<String>,
 }
 
 impl Town {
-    /// Of a trial that lasts this long by its clock: midnight is in its middle, for the daily jobs.
+    /// For a trial of this length on its clock: midnight is in the middle, so that the daily jobs run.
     pub async fn new(lasts: SignedDuration, speed: f64) -> Town {
         let databases = Databases::new(Kind::Postgres).await;
         let (clock, from) = clock(lasts, speed);
@@ -80,7 +80,7 @@ impl Town {
         self.services.all.door(service).unwrap().set(mood);
     }
 
-    /// Requests that met a mood at a service.
+    /// Number of requests that met a mood at a service.
     pub fn met(&self, service: &str, mood: Mood) -> usize {
         self.services.all.door(service).unwrap().met().get(&mood).copied().unwrap_or_default()
     }
@@ -89,7 +89,7 @@ impl Town {
         NAMES.iter().map(|service| self.met(service, mood)).sum()
     }
 
-    /// Posts to one host after the other, until one says that it is done, or was before.
+    /// Posts to one host after the other, until one answers that it is done or was done before.
     pub async fn ask_anyone(&self, path: &str, body: Value) {
         for place in self.places.iter().cycle() {
             match ask(place.port, "POST", path, Some(body.clone())).await {
@@ -102,7 +102,7 @@ impl Town {
     }
 }
 
-/// What the hosts said outlives their folders.
+/// Keeps the hosts' logs when their folders are deleted.
 impl Drop for Town {
     fn drop(&mut self) {
         let Some(folder) = std::env::var_os("CHAOS_LOGS").map(PathBuf::from) else { return };
@@ -130,7 +130,7 @@ impl Place {
         Place { name, port, wire, config, arguments: arguments.iter().map(|&word| word.to_owned()).collect() }
     }
 
-    /// As a supervisor does it: a host that ended because its database was away is started again.
+    /// Acts as a supervisor: restarts a host that ended because its database was unavailable.
     pub async fn start(&self) -> Process {
         for _ in 0..STARTS_MAX {
             let address = ([127, 0, 0, 1], self.port).into();
@@ -146,14 +146,14 @@ impl Place {
     }
 }
 
-/// A fast clock that shows half of the trial before a midnight, and the instant when it agreed with the real one.
+/// A fast clock that starts half of the trial before a midnight, and the instant when it showed real time.
 fn clock(lasts: SignedDuration, speed: f64) -> (Clock, Timestamp) {
     let now = Timestamp::now();
     let midnight = now.to_zoned(TimeZone::UTC).start_of_day().unwrap().timestamp();
     let day = SignedDuration::from_hours(24);
     let starts = std::iter::successors(Some(midnight - lasts / 2), |start| Some(*start + day));
     let start = starts.into_iter().find(|start| *start > now).unwrap();
-    // What the clock is ahead by grew at (speed - 1) seconds a second.
+    // The clock's lead grew at (speed - 1) seconds a second.
     let from = now - start.duration_since(now).mul_f64(1.0 / (speed - 1.0));
     (Clock::scaled(speed, start), from)
 }

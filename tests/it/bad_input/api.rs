@@ -1,4 +1,4 @@
-//! Requests that are wrong: each is a problem document with a stable code, and nothing changes.
+//! Invalid requests: each returns a problem document with a stable code and changes nothing.
 
 use domain::item::State;
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ async fn what_is_no_http_does_not_disturb() {
     host.app.stop().await;
 }
 
-/// At an instant of its own, so that the trail has an order.
+/// Makes a decision at a new instant, so that the audit trail has an order.
 async fn decide(host: &Host, item: &str, decision: &str) -> (u16, serde_json::Value) {
     host.clock.advance(jiff::SignedDuration::from_millis(1));
     let answer =
@@ -140,7 +140,7 @@ async fn decisions_that_do_not_fit_the_state_are_refused_by_its_name() {
     host.app.stop().await;
 }
 
-/// Until the item `s-1` runs.
+/// Waits until the item `s-1` is running.
 async fn start_sleeping(host: &mut Host) {
     host.app.engine.trigger(&"sleeper".parse().unwrap(), None, "test").await.unwrap();
     let running = async {
@@ -156,7 +156,7 @@ async fn start_sleeping(host: &mut Host) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decisions_about_an_item_that_waits_are_audited_and_refusals_are_not() {
     let (_databases, mut host) = host().await;
-    // Without its plugin the item waits, so that people can decide about it.
+    // Without its plugin the item waits, so that decisions about it are possible.
     std::fs::remove_file(host.plugins.join("noop.wasm")).unwrap();
     let noop = job("noop");
     let blocked =

@@ -1,5 +1,5 @@
-//! A business database that is away or refuses: the items that need it fail, with a code that says so,
-//! nothing else does, and they end well when it is back.
+//! A business database that is unavailable or refuses: only the items that need it fail, with a specific
+//! code, and they succeed when it is back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +39,7 @@ struct Scene {
     host: Host,
 }
 
-/// A host with a job that writes to the business database and one that does not.
+/// A host with one job that writes to the business database and one that does not.
 async fn scene(databases: Databases, tables: &str) -> Scene {
     let folder = databases.dir.path().join("plugins");
     plugins::install(&folder, "witness", "witness");
@@ -60,7 +60,7 @@ impl Scene {
         self.host.settle().await;
     }
 
-    /// Beyond the backoff of a first failure.
+    /// Advances past the backoff of a first failure.
     async fn later(&mut self) {
         self.host.advance(SignedDuration::from_secs(60)).await;
     }
@@ -69,7 +69,7 @@ impl Scene {
         self.host.app.store.items(Some(job), Some(State::Resolved), 100).await.unwrap().len()
     }
 
-    /// Rows, events and keys: the traces of committed attempts.
+    /// Counts rows, events and keys: the traces of committed attempts.
     async fn traces(&self) -> (i64, i64, i64) {
         let rows = self.databases.business_number("SELECT COUNT(*) FROM witness").await;
         let events = self.databases.store_number("SELECT COUNT(*) FROM event").await;
@@ -86,7 +86,7 @@ impl Scene {
     }
 }
 
-/// The way to the business database, that can be taken away.
+/// The connection to the business database, which can be interrupted.
 enum Line {
     File(PathBuf),
     Proxy(Proxy),

@@ -1,4 +1,4 @@
-//! The store goes away while a real host works: nothing is lost, nothing happens twice, and it goes on.
+//! The store becomes unavailable while a real host works: nothing is lost or done twice, and work resumes.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::site::{Site, eventually, items};
 
 const COUNT: u64 = 2_000;
 const RESOLVED: &str = "SELECT COUNT(*) FROM item WHERE state = 'resolved'";
-/// What is promised of an outage: to say so, and to go on when it is over.
+/// Promised for an outage: the time until it is reported, and the time until work resumes afterwards.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 const RESUMED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ async fn start(site: &Site) -> crate::support::process::Process {
     host
 }
 
-/// Every item was resolved by one attempt, and each of its traces is there once.
+/// Checks that every item was resolved by one attempt, and that each of its traces exists once.
 async fn check(databases: &Databases) {
     let count = i64::try_from(COUNT).unwrap();
     let store = [
@@ -150,7 +150,7 @@ async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
     host.terminate().await;
 }
 
-/// Nothing is refused and nothing is answered: only the host's own patience tells.
+/// The line neither refuses nor answers, so only the host's own timeout detects it.
 #[tokio::test]
 async fn a_line_to_postgres_that_is_frozen_is_told_and_gone_on_from() {
     let databases = Databases::new(Kind::Postgres).await;
@@ -180,7 +180,7 @@ async fn a_line_to_postgres_that_is_frozen_is_told_and_gone_on_from() {
     host.terminate().await;
 }
 
-/// How long another process keeps the file for itself: within what a host waits for a lock, and beyond it.
+/// How long another process locks the file: less than the host's lock timeout, and more.
 const LOCKED: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(7)];
 
 #[tokio::test]

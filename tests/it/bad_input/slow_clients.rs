@@ -1,4 +1,4 @@
-//! Clients that send or read slowly: they are bounded in number, time and memory, and work and probes go on.
+//! Clients that send or read slowly are bounded in number, time and memory; work and probes continue.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::process::Process;
 use crate::support::site::{Site, eventually};
 
 const JOBS: &str = "[jobs.noop]\nplugin = \"noop\"\n";
-/// Longest wait for an answer. Slow clients stay for longer: a host that waits for them gives none.
+/// Longest wait for an answer. Slow clients stay longer, so a host that waits for them exceeds it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 const KIB: u64 = 1 << 10;
 
@@ -24,7 +24,7 @@ async fn site(limits: &str) -> (Site, Process) {
     (site, host)
 }
 
-/// A connection with these bytes sent; a host that is at its limit may close it at once.
+/// Opens a connection and sends these bytes; a host at its limit may close it at once.
 async fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let _ = socket.write_all(bytes).await;
@@ -44,7 +44,7 @@ async fn probes_answer(address: SocketAddr) {
     }
 }
 
-/// A run of the job begins and ends, and a new plugin is found.
+/// Checks that a run of the job starts and ends, and that a new plugin is found.
 async fn work_goes_on(site: &Site, another: &str) {
     let started =
         tokio::time::timeout(ANSWER_TIME_MAX, http::post(site.address, "/api/v1/jobs/noop", "{}")).await;
@@ -58,7 +58,7 @@ async fn work_goes_on(site: &Site, another: &str) {
     site.until_active(another).await;
 }
 
-/// Resident bytes of the host now.
+/// The host's resident memory in bytes.
 fn memory(host: &Process) -> u64 {
     let id = host.child.id().expect("it runs");
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
@@ -127,7 +127,7 @@ async fn clients_that_do_not_read_are_bounded_in_memory() {
     work_goes_on(&site, "second").await;
     let grown = memory(&host).saturating_sub(before);
     assert!(grown < 200 << 20, "clients that do not read take {} MiB", grown >> 20);
-    // What is not taken is given up: the budget is free again.
+    // Answers that are not read are dropped, so the budget is free again.
     let again = http::get(site.address, "/api/v1/items?limit=40").await;
     assert_eq!(again.status, 200, "{}", again.body);
     host.terminate().await;

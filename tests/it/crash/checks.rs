@@ -1,4 +1,4 @@
-//! What must be true at the end, asked of the databases with SQL that is not the host's.
+//! Checks the final state in the databases, with SQL that is independent of the host's SQL.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use crate::support::database::{Databases, Kind};
 use crate::support::trail::NOBODY;
 
-/// Keys that a message shows at most.
+/// Maximum number of keys in a message.
 const SHOWN_MAX: usize = 20;
 
-/// What the kills met.
+/// Counts of interrupted attempts.
 pub struct Tally {
     /// Attempts that a kill interrupted.
     pub lost: i64,
@@ -24,7 +24,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Every item of the job `witness` was done once, and everything that it left behind is there once.
+/// Checks that every item of the job `witness` was done once, and that each of its traces exists once.
 pub async fn all_done_once(databases: &Databases, items: u32, seed: u64) -> Tally {
     let keys = databases.store_texts("SELECT item_key FROM item ORDER BY item_key").await;
     let expected = (1..=items).map(|n| format!("w-{n:07}")).collect();
@@ -50,7 +50,7 @@ pub async fn all_done_once(databases: &Databases, items: u32, seed: u64) -> Tall
     }
 }
 
-/// What was discovered is there, in one state or another: true after every crash.
+/// Checks that every discovered item exists, in any state; this must hold after every crash.
 pub async fn conserved(databases: &Databases, seed: u64) {
     let difference = "SELECT (SELECT COUNT(*) FROM item) - (SELECT CAST(SUM(found) AS BIGINT) FROM run)";
     assert_eq!(databases.store_number(difference).await, 0, "seed {seed}: items less what runs found");
@@ -64,7 +64,7 @@ async fn sound(databases: &Databases, seed: u64) {
     }
 }
 
-/// Two lists hold the same, each as often; says which are missing and which are too many.
+/// Checks that both lists hold the same texts equally often; reports missing and surplus ones.
 fn same(what: &str, expected: Vec<String>, found: Vec<String>, seed: u64) {
     let mut balance: BTreeMap<String, i64> = BTreeMap::new();
     for text in expected {

@@ -1,4 +1,4 @@
-//! A copy of a data folder has the host's id too: it runs only when the other process does not.
+//! A copy of a data folder has the same host id: it runs only while the other process does not.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ const ITEMS: u32 = 2_000;
 const REFUSED: &str = "another process runs as host";
 const WAITS: &str = "another process may run under this host's id";
 
-/// A host at work, and the place of its copy.
+/// A working host, and the place of its copy.
 async fn at_work() -> (Site, Place, Process) {
     let site = Site::witness(Kind::Postgres, ITEMS).await;
     let place = site.place("one");

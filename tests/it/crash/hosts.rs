@@ -10,10 +10,10 @@ use crate::support::random::Random;
 use crate::support::wait::until;
 
 const ROUNDS: u32 = 5;
-/// As fast as one host does it.
+/// Measured in the time that one host needs.
 const WORK_SECONDS: u32 = 25;
 const LIFE: Duration = Duration::from_millis(500);
-/// A lease of 15 s, a look for lost ones each 5 s, and what a busy machine adds.
+/// A lease lasts 15 s and lost ones are checked every 5 s, plus reserve for a busy machine.
 const TAKEN_OVER_AFTER_MAX: i64 = 20_000 + 2_000;
 
 struct Pair {
@@ -71,7 +71,7 @@ impl Pair {
         [one, two]
     }
 
-    /// Both hosts are at work, then the one, the other or both are killed and started again.
+    /// Waits until both hosts work, then kills and restarts one of them or both.
     async fn round(&mut self, hosts: [Process; 2]) -> [Process; 2] {
         self.both_work().await;
         self.random.moment(LIFE).await;
@@ -105,7 +105,7 @@ impl Pair {
         }
     }
 
-    /// Kills both while each holds items; answers when, in milliseconds since 1970.
+    /// Kills both while each holds items; returns the time in milliseconds since 1970.
     async fn kill_both_at_work(&mut self, mut hosts: [Process; 2]) -> i64 {
         for _ in 0..10 {
             self.both_work().await;
@@ -127,7 +127,7 @@ impl Pair {
         panic!("seed {}: in ten tries the two never held items together", self.random.seed);
     }
 
-    /// Items that are still held by a host of this id since before an instant.
+    /// Number of items that this host has held since before `instant`.
     async fn running_before(&self, host: &str, instant: i64) -> i64 {
         let sql = format!(
             "SELECT COUNT(*) FROM item WHERE state = 'running' AND host_id = '{host}' AND claimed_at_ms <= {instant}"

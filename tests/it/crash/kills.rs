@@ -1,4 +1,4 @@
-//! One host under load, killed again and again.
+//! One host under load, killed repeatedly.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use crate::support::random::Random;
 use crate::support::wait::until;
 
 const KILLS: u32 = 20;
-/// Seconds of work, as fast as this machine does it when it begins.
+/// Seconds of work, at this machine's speed at the start of the test.
 const WORK_SECONDS: u32 = 12;
-/// A kill comes at any moment of so long after the item that it waits for.
+/// Each kill comes at a random moment within this time after the awaited item.
 const MOMENT: Duration = Duration::from_millis(30);
 
 pub async fn r2_r3_kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
@@ -19,7 +19,7 @@ pub async fn r2_r3_kill_nine_loses_nothing_and_repeats_nothing(kind: Kind) {
     killed_again_and_again(Site::witness(kind, items).await, items).await;
 }
 
-/// What an item writes to the host's own Postgres is committed with its outcome: no kill comes between the two.
+/// Writes to the host's own Postgres are committed with the item's outcome: no kill comes between the two.
 pub async fn the_hosts_own_postgres_commits_both_at_once() {
     let items = pace(Kind::Postgres).await * WORK_SECONDS;
     let tally = killed_again_and_again(Site::witness_beside(items).await, items).await;
@@ -36,7 +36,7 @@ async fn killed_again_and_again(site: Site, items: u32) -> Tally {
     for kill in 1..=KILLS {
         let host = place.start().await;
         conserved(&site.databases, random.seed).await;
-        // By items, not by time, so that a machine that got faster leaves some for the kills to come.
+        // Kills are spaced by items, not by time, so that a faster machine leaves items for later kills.
         let before = site.resolved().await;
         let share = (i64::from(items) - before) * 4 / 5 / i64::from(KILLS - kill + 1);
         let some = i64::try_from(random.below(share.max(1).unsigned_abs())).unwrap();

@@ -1,5 +1,5 @@
-//! Real hosts killed at any moment: nothing is lost, nothing is done twice. What is true is read from outside,
-//! from the databases, and the table that the items write to has no unique key that could help.
+//! Real hosts are killed at any moment: nothing is lost or done twice. The state is read from the databases,
+//! and the items' own table has no unique key that could help.
 
 mod checks;
 mod copies;
@@ -22,7 +22,7 @@ on_both!(
     s1_a_stop_by_sigterm_puts_work_back_uncounted,
 );
 
-/// Several processes at a store need Postgres.
+/// Several processes on one store need Postgres.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_beside_its_host_is_refused() {
     copies::a_copy_beside_its_host_is_refused().await;

@@ -1,4 +1,4 @@
-//! Databases, plugins and configurations of hosts that are there to be killed.
+//! Databases, plugins and configurations of hosts that will be killed.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -8,13 +8,13 @@ use crate::support::plugins;
 use crate::support::process::{Process, free_port};
 use crate::support::wait::until;
 
-/// Where hosts live; they share its databases and its plugins folder.
+/// The databases and the plugins folder that the hosts share.
 pub struct Site {
     pub databases: Databases,
     job: String,
 }
 
-/// One host's configuration and address. Its processes come and go.
+/// One host's configuration and address. Its processes are started and killed.
 pub struct Place {
     pub config: PathBuf,
     pub data: PathBuf,
@@ -32,7 +32,7 @@ impl Site {
         Site { databases, job: job.to_owned() }
     }
 
-    /// The job `witness` with this many items, 16 at a time, and the table that they leave their traces in.
+    /// The job `witness` with this many items, 16 at a time, and the table for their traces.
     pub async fn witness(kind: Kind, items: u32) -> Site {
         Site::witness_on(Databases::new(kind).await, items).await
     }
@@ -45,7 +45,7 @@ impl Site {
     }
 
     async fn witness_on(databases: Databases, items: u32) -> Site {
-        // Killed twenty times in a row, no item is poison.
+        // No item counts as poison, even if it is killed twenty times in a row.
         let job = format!(
             "[jobs.witness]\nplugin = \"witness\"\nconcurrency = 16\n\
              [jobs.witness.config]\ncount = {items}\n\
@@ -79,8 +79,8 @@ impl Site {
         Place { config, data: folder.join(format!("data-{name}")), port }
     }
 
-    /// The sessions that a dead host left in the business database have ended. A commit may be on its way there, and
-    /// to a repetition that comes too soon a table without a unique key cannot tell of it.
+    /// Waits until a dead host's sessions in the business database have ended. Otherwise a COMMIT may still
+    /// be on its way, which an early repetition cannot detect in a table without a unique key.
     pub async fn business_is_quiet(&self) {
         if self.databases.kind == Kind::Sqlite {
             return;
@@ -101,13 +101,13 @@ impl Site {
         self.databases.store_number("SELECT COUNT(*) FROM item WHERE state = 'running'").await
     }
 
-    /// There was a run, and it is over.
+    /// Whether the run is finished.
     pub async fn finished(&self) -> bool {
         let runs = "SELECT COUNT(*) FROM run WHERE state = 'finished'";
         self.databases.store_number(runs).await == 1
     }
 
-    /// More is resolved than was; answers how much. Work is really going on.
+    /// Waits until more than `before` items are resolved; returns their number.
     pub async fn until_resolved_more_than(&self, before: i64) -> i64 {
         let mut now = before;
         until("more items are resolved", async || {
@@ -130,23 +130,23 @@ impl Place {
         process
     }
 
-    /// A host that may refuse to start.
+    /// Starts a host that may refuse to start.
     pub fn spawn(&self) -> Process {
         Process::spawn(&self.config, ([127, 0, 0, 1], self.port).into())
     }
 
-    /// What its processes have logged.
+    /// The log of all its processes.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.config.with_extension("log")).unwrap()
     }
 
-    /// The id that this host has in the store.
+    /// The host's id in the store.
     pub fn id(&self) -> String {
         std::fs::read_to_string(self.data.join("host-id")).unwrap().trim().to_owned()
     }
 }
 
-/// Items a second of the job `witness` here and now.
+/// Items per second of the job `witness`, measured on this machine.
 pub async fn pace(kind: Kind) -> u32 {
     const ITEMS: u32 = 300;
     let site = Site::witness(kind, ITEMS).await;

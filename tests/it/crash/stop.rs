@@ -1,4 +1,4 @@
-//! A stop that work does not end in time for.
+//! A stop during work that does not end in time.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! W8 at its worst moment: the status is committed, the event is not, and the host dies.
+//! W8 at its worst moment: the host dies when the status is committed and the event is not.
 
 use demo::world::World;
 
@@ -25,7 +25,7 @@ pub async fn w8_a_crash_between_the_two_commits_sends_one_session(kind: Kind) {
     databases.business("INSERT INTO user_account (user_id, account_sequence) VALUES (1, 7001)").await;
     let number = async |sql: &str| databases.store_number(sql).await;
 
-    // The attempt waits in its SQL, then for its own commit; in between it commits to the business database.
+    // The attempt waits in its SQL, commits to the business database, and then waits for the host's commit.
     let business = databases.hold_business("keygen_status").await;
     let place = site.place("one");
     let host = place.start().await;

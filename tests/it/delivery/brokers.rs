@@ -1,4 +1,4 @@
-//! Events to NATS JetStream and to Redis Streams, with real servers that are killed, hung, empty or away.
+//! Events to NATS JetStream and to Redis Streams, with real servers that are killed, hung, empty or stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ fn to(broker: &Broker, more: &str) -> String {
     format!("topics = [\"{TOPIC}\"]\n{kind} = \"{address}\"\n{more}")
 }
 
-/// Postings by account. Those of an account must have arrived in the order in which they were published, each time first.
+/// Postings by account. The first arrivals of each account's postings must be in the order of publication.
 fn by_account(arrived: &[Arrived]) -> BTreeMap<String, BTreeSet<String>> {
     let (mut seen, mut postings) = (BTreeSet::new(), BTreeMap::<String, BTreeSet<String>>::new());
     let mut latest = BTreeMap::<&str, Timestamp>::new();
@@ -45,7 +45,7 @@ fn by_account(arrived: &[Arrived]) -> BTreeMap<String, BTreeSet<String>> {
     postings
 }
 
-/// What three accounts posted in turn.
+/// The postings of three accounts in rotation.
 fn expected(count: u32) -> BTreeMap<String, BTreeSet<String>> {
     let mut expected = BTreeMap::<String, BTreeSet<String>>::new();
     for (n, account) in in_turn(count) {
@@ -58,7 +58,7 @@ fn ids(arrived: &[Arrived]) -> BTreeSet<String> {
     arrived.iter().map(|one| one.fields["id"].clone()).collect()
 }
 
-/// JetStream knows by its id what it has; Redis keeps what comes.
+/// JetStream removes duplicates by id; Redis keeps every message.
 fn no_doubles(sort: Sort, arrived: &[Arrived]) {
     if sort == Sort::Nats {
         assert_eq!(arrived.len(), ids(arrived).len());
@@ -91,7 +91,7 @@ async fn arrives(sort: Sort, kind: Kind) {
     let own: BTreeSet<String> = databases.store_texts("SELECT id FROM event").await.into_iter().collect();
     assert_eq!(ids(&arrived), own);
 
-    // What was delivered and not heard of comes again, under the same id.
+    // An event whose acknowledgement was lost is sent again under the same id.
     databases.store("UPDATE event SET delivered_at_ms = NULL, due_at_ms = 0").await;
     until_delivered(&databases, 12).await;
     let again = broker.arrived(TOPIC).await;
@@ -108,7 +108,7 @@ async fn redis_is_killed(kind: Kind) {
     killed(Sort::Redis, kind).await;
 }
 
-/// kill -9 with events on their way, and a new process on the same port and data.
+/// Kills the broker while events are in flight, and restarts it on the same port and data.
 async fn killed(sort: Sort, kind: Kind) {
     let databases = Databases::new(kind).await;
     let mut broker = Broker::start_new(sort).await;
@@ -120,7 +120,7 @@ async fn killed(sort: Sort, kind: Kind) {
     broker.start().await;
     until_delivered(&databases, 60).await;
 
-    // What it has in hand and did not look at goes down with it.
+    // Messages that the stopped broker received but did not process are lost with it.
     broker.signal("STOP").await;
     post(&databases, &site, &postings[60..]).await;
     until_a_try_fails(&site, "within 1s").await;
@@ -141,7 +141,7 @@ async fn until_some_delivered(databases: &Databases) {
     eventually("the first events", some).await;
 }
 
-/// With these words.
+/// Waits for a failed try with this reason.
 async fn until_a_try_fails(site: &Site, why: &str) {
     let failed = |line: &str| line.contains("event-not-taken") && line.contains(why);
     eventually("a try that fails", || async { site.log().lines().any(failed).then_some(()) }).await;
@@ -155,7 +155,7 @@ async fn redis_hangs(kind: Kind) {
     hangs(Sort::Redis, kind).await;
 }
 
-/// It takes what is sent, and works on it when the host has long given up and sent it again.
+/// The broker accepts messages, but processes them only after the host has timed out and sent them again.
 async fn hangs(sort: Sort, kind: Kind) {
     let databases = Databases::new(kind).await;
     let broker = Broker::start_new(sort).await;
@@ -193,7 +193,7 @@ async fn nats_without_a_stream_says_what_to_do() {
     host.terminate().await;
 }
 
-/// NATS answers nothing to a publish that it refuses; the log has its words.
+/// NATS does not answer a publish that it refuses; only the host's log shows the server's reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_that_refuses_the_subject_is_told_of() {
     let databases = Databases::new(Kind::Sqlite).await;
@@ -232,7 +232,7 @@ async fn redis_with_another_kind_of_value_says_so() {
     host.terminate().await;
 }
 
-/// Until it is there: dead letters say which address was tried, and a redrive needs no restart.
+/// While the broker is down, dead letters name the address that was tried; a redrive needs no restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_away_is_told_of() {
     for sort in [Sort::Nats, Sort::Redis] {
@@ -270,7 +270,7 @@ async fn subjects_and_streams_have_names_of_their_own() {
         host.terminate().await;
     }
 
-    // Redis cuts a stream by whole blocks of entries.
+    // Redis trims a stream by whole blocks of entries.
     let redis = Broker::start_with(Sort::Redis, &["--stream-node-max-entries", "5"]).await;
     let databases = Databases::new(Kind::Sqlite).await;
     let sink = to(&redis, "stream = \"postings\"\nstream_length_max = 10\n");
@@ -281,7 +281,7 @@ async fn subjects_and_streams_have_names_of_their_own() {
     host.terminate().await;
 }
 
-/// A wrong password is a dead letter that says so, until it is the right one.
+/// With a wrong password, the dead letter gives the reason; with the right one, the redrive succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn brokers_ask_for_a_password_over_tls() {
     for (sort, scheme, refused) in [

@@ -1,5 +1,5 @@
-//! Events on their way out: at least once, in order per key; dead letters and their redrive. Here to a webhook or a
-//! table.
+//! Delivery of events: at least once and in order per key, dead letters and their redrive. These tests use a
+//! webhook or a table.
 
 mod brokers;
 
@@ -27,7 +27,7 @@ fn posting(n: u32, account: &str) -> String {
     )
 }
 
-/// A host with these postings and this sink, its job begun.
+/// A host with these postings and this sink, whose job was triggered.
 async fn begun(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (Site, Process) {
     demo::World::create(&databases.business_url).await.unwrap();
     let site = Site::with_store(
@@ -41,14 +41,14 @@ async fn begun(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (
     (site, host)
 }
 
-/// Postings, and a run that publishes them.
+/// Adds postings, and triggers a run that publishes them.
 async fn post(databases: &Databases, site: &Site, postings: &[(u32, &str)]) {
     let rows: String = postings.iter().map(|(n, account)| posting(*n, account)).collect();
     databases.business(&rows).await;
     assert_eq!(http::post(site.address, "/api/v1/jobs/ledger-outbox", "{}").await.status, 201);
 }
 
-/// The same, their events published.
+/// As `begun`, and waits until all events are published.
 async fn published(databases: &Databases, postings: &[(u32, &str)], sink: &str) -> (Site, Process) {
     let (site, host) = begun(databases, postings, sink).await;
     site.until_items("resolved", u64::try_from(postings.len()).unwrap()).await;
@@ -70,7 +70,7 @@ fn to(webhook: &Webhook, more: &str) -> String {
     )
 }
 
-/// Postings of three accounts in turn.
+/// Postings of three accounts in rotation.
 fn in_turn(count: u32) -> Vec<(u32, &'static str)> {
     (0..count).map(|n| (n, ["acme", "blue", "cedar"][n as usize % 3])).collect()
 }
@@ -84,7 +84,7 @@ async fn until_delivered(databases: &Databases, events: i64) {
     eventually(&format!("{events} delivered events"), delivered).await;
 }
 
-/// Postings of an account in the order in which they arrived first: an answer that came late is asked for again.
+/// Postings of an account in the order of their first arrival: an event with a late answer is sent again.
 fn keys(events: &[Value], account: &str) -> Vec<String> {
     let of_account = events.iter().filter(|event| event["key"] == account);
     let mut seen = std::collections::BTreeSet::new();
@@ -92,7 +92,7 @@ fn keys(events: &[Value], account: &str) -> Vec<String> {
     first.map(|event| event["payload"]["posting_key"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Each kind of trouble once, and then it works: nothing is lost, nothing overtakes.
+/// The webhook fails once in each way and then works: nothing is lost, and no event overtakes another.
 async fn f1_events_of_a_key_arrive_in_their_order(kind: Kind) {
     let databases = Databases::new(kind).await;
     let moods = [Mood::Refuses, Mood::Rubbish, Mood::Closes, Mood::Redirects, Mood::Hangs];
@@ -111,7 +111,7 @@ async fn f1_events_of_a_key_arrive_in_their_order(kind: Kind) {
     host.terminate().await;
 }
 
-/// The receiver's own certificate is trusted because `tls.ca_file` says so.
+/// `tls.ca_file` makes the host trust the receiver's self-signed certificate.
 #[tokio::test]
 async fn f1_events_go_over_https() {
     let databases = Databases::new(Kind::Sqlite).await;
@@ -152,7 +152,7 @@ async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
     let table = text(&site.ask(&["outbox", "dead"]).await.stdout);
     assert!(table.contains("blue") && table.contains("LedgerPosting"), "{table}");
 
-    // The other side is mended.
+    // The receiver works again.
     webhook.refuse_key(None);
     let said = text(&site.ask(&["outbox", "redrive"]).await.stdout);
     assert_eq!(said, "1 dead events are sent again\n");
@@ -165,7 +165,8 @@ async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
     host.terminate().await;
 }
 
-/// The receiver checks as those of others do; a wrong key is a dead letter that says so, until it is the right one.
+/// The receiver verifies signatures as third parties do. With a wrong key, the dead letter gives the reason;
+/// with the right one, the redrive succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_signed() {
     let databases = Databases::new(Kind::Sqlite).await;
@@ -193,8 +194,8 @@ async fn events_are_signed() {
     host.terminate().await;
 }
 
-/// The receiver of one sink takes the request and never answers; what goes to another sink arrives meanwhile, and a stop
-/// does not wait for an answer.
+/// The receiver of one sink accepts the request and never answers. Meanwhile another sink's events arrive,
+/// and a stop does not wait for the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_that_hangs_holds_up_no_other() {
     let databases = Databases::new(Kind::Sqlite).await;
@@ -205,7 +206,7 @@ async fn a_sink_that_hangs_holds_up_no_other() {
         webhook.address
     );
     let (_site, host) = published(&databases, &[(1, "acme"), (2, "blue")], &sinks).await;
-    // One or both: what was published a moment later waits for the sink that hangs.
+    // One request or two: events that are published a moment later wait for the hanging sink.
     eventually("a request that hangs", || async { (webhook.hanging() > 0).then_some(()) }).await;
     databases.store("UPDATE event SET topic = 'Other', due_at_ms = 0 WHERE event_key = 'blue'").await;
     until_delivered(&databases, 1).await;
@@ -219,7 +220,7 @@ async fn events_go_into_a_table_once(kind: Kind) {
     let sink = "topics = [\"LedgerPosting\"]\ntable = \"event_inbox\"\ndatasource = \"business\"\n";
     let (_site, host) = published(&databases, &[(1, "acme"), (2, "blue")], sink).await;
     until_delivered(&databases, 2).await;
-    // What was delivered and not heard of comes again, and changes nothing.
+    // An event whose acknowledgement was lost is sent again, and changes nothing.
     databases.store("UPDATE event SET delivered_at_ms = NULL, due_at_ms = 0").await;
     until_delivered(&databases, 2).await;
     assert_eq!(databases.business_number("SELECT COUNT(*) FROM event_inbox").await, 2);
@@ -228,7 +229,7 @@ async fn events_go_into_a_table_once(kind: Kind) {
     host.terminate().await;
 }
 
-/// A dozen items that fail are one notice, and so is an alert that is raised again and again.
+/// A dozen failing items cause one notice, and so does an alert that is raised repeatedly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s10_notices_of_alerts_do_not_flood() {
     let webhook = Webhook::start(&[]).await;
@@ -253,7 +254,7 @@ async fn s10_notices_of_alerts_do_not_flood() {
         move || async move { (webhook.taken().len() >= count).then_some(()) }
     };
     eventually("the notice", told(1)).await;
-    // The alert goes on being counted, and another one is raised: only that is told.
+    // The alert is counted further, and another one is raised: only the other one causes a notice.
     add("b", 5).await;
     site.until_items("manual_required", 17).await;
     http::post(site.address, "/api/v1/jobs/other", "{}").await;
@@ -268,7 +269,7 @@ async fn s10_notices_of_alerts_do_not_flood() {
     );
     assert!(first["message"].as_str().unwrap().starts_with("12 of witness failed for good: "), "{first}");
 
-    // Acknowledged and raised again, it is news.
+    // Acknowledged and raised again, the alert causes a new notice.
     let open = http::get(site.address, "/api/v1/alerts?open=true").await.json();
     let alerts = open["alerts"].as_array().unwrap();
     let witness = alerts.iter().find(|alert| alert["job"] == "witness").unwrap();

@@ -1,4 +1,4 @@
-//! A host on SQLite whose store, or whose business database, lies on a disk that misbehaves; and what must hold afterwards.
+//! A host on SQLite whose store or business database is on a misbehaving disk, and the checks of its state.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::support::trail::NOBODY;
 pub const TABLE: &str =
     "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT);
 CREATE INDEX witness_by_key ON witness (idempotency_key); PRAGMA journal_mode = WAL";
-/// What an outage may say: a line of each kind each second.
+/// Log limit during an outage: one line of each kind per second.
 const LINES_A_SECOND_MAX: usize = 12;
 
 pub struct Bench {
@@ -59,7 +59,7 @@ impl Bench {
         Bench { site, host: Some(host), pid, databases, client }
     }
 
-    /// What `/readyz` says when it has this status.
+    /// Waits until `/readyz` has this status, and returns its reason.
     pub async fn until_readyz(&self, status: u16) -> String {
         let look = || async {
             let answer = http::get(self.site.address, "/readyz").await;
@@ -68,7 +68,7 @@ impl Bench {
         eventually(&format!("readyz answers {status}"), look).await
     }
 
-    /// Until nothing is left to do.
+    /// Waits until no work is open.
     pub async fn settle(&self) {
         let look = || async {
             let answer = http::get(self.site.address, "/api/v1/jobs").await;
@@ -79,7 +79,7 @@ impl Bench {
         eventually("all items are done", look).await;
     }
 
-    /// SIGTERM, and it ends well.
+    /// Sends SIGTERM; the host must end with success.
     pub async fn end(mut self) {
         self.host.take().expect("it runs").terminate().await;
     }
@@ -90,7 +90,7 @@ impl Bench {
         eventually(&format!("{wanted} items of {job} are done"), look).await;
     }
 
-    /// No second of this time has more lines in the log than a person reads.
+    /// Checks that no second of this time has more log lines than a person can read.
     pub fn check_log(&self, from: Timestamp, to: Timestamp) {
         let (from, to) = (from.to_string(), to.to_string());
         let log = self.site.log();
@@ -102,7 +102,7 @@ impl Bench {
         }
     }
 
-    /// A database as it would be if the host were killed now.
+    /// Copies a database as it would be if the host were killed now.
     pub async fn copy(&self, file: &Path, name: &str) -> PathBuf {
         self.signal("-STOP").await;
         let copy = self.databases.dir.path().join(name);
@@ -121,7 +121,8 @@ impl Bench {
         assert!(sent.success(), "the process is still the one that was started");
     }
 
-    /// All that was acknowledged is done, once, and all traces agree. `Databases::store_url` names the store.
+    /// Checks that every acknowledged item is done once and that all traces agree. `Databases::store_url`
+    /// names the store.
     pub async fn check(&self) {
         for (what, sql) in NOBODY {
             let named = self.databases.store_texts(sql).await;
@@ -146,7 +147,7 @@ impl Bench {
     }
 }
 
-/// A refusal that says what it is and what to do.
+/// Checks that a refusal names its cause and the remedy.
 #[track_caller]
 pub fn says(said: &str, parts: &[&str]) {
     for part in parts {

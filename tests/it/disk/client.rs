@@ -1,4 +1,4 @@
-//! Adds items one after another, and keeps its own list of what it was told.
+//! Adds items one after another, and records every answer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::support::http::{self, Answer};
 use crate::support::site::Site;
 
-/// What was answered, in order.
+/// The answers, in order.
 pub struct Client {
     site: Arc<Site>,
     job: &'static str,
@@ -19,14 +19,14 @@ pub struct Client {
     pub refused: Mutex<Vec<Answer>>,
 }
 
-/// Clients at work.
+/// Running clients.
 pub struct Load {
     tasks: JoinSet<()>,
     stop: Arc<AtomicBool>,
 }
 
 impl Load {
-    /// Each has the answer to its last request then: no host accepts anything more.
+    /// Ends after every client has the answer to its last request, so no more requests are open.
     pub async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.tasks.join_all().await;
@@ -44,7 +44,7 @@ impl Client {
         })
     }
 
-    /// So many at the same time; each rests that long between two.
+    /// Starts `count` clients in parallel; each pauses for `rest_ms` between two requests.
     pub fn start(self: &Arc<Client>, count: usize, rest_ms: u64) -> Load {
         let (mut tasks, stop) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
         for _ in 0..count {
@@ -75,7 +75,7 @@ impl Client {
         (self.acknowledged.lock().unwrap().len(), self.refused.lock().unwrap().len())
     }
 
-    /// How long until one more item is acknowledged.
+    /// Returns the time until one more item is acknowledged.
     pub async fn until_acknowledged(&self) -> std::time::Duration {
         let (before, began) = (self.count().0, Instant::now());
         crate::support::wait::until("an item is acknowledged", async || self.count().0 > before).await;

@@ -1,4 +1,4 @@
-//! A disk that does not take what it was given: fsync answers EIO.
+//! A disk that fails to write: fsync returns EIO.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn a_failed_sync_is_never_a_success() {
     let mut bench = Bench::start(&store, &[]).await;
     let load = bench.client.start(4, 20);
     let mut strace = Strace::new();
-    // The first of a connection, each so many, then all.
+    // Fail the first sync of each connection, then every third, every fifth, and all.
     for failing in ["error=EIO:when=1", "error=EIO:when=2+3", "error=EIO:when=5+5", "error=EIO"] {
         bench.client.until_acknowledged().await;
         let refused = bench.client.count().1;
@@ -51,7 +51,7 @@ async fn a_failed_sync_is_never_a_success() {
     bench.end().await;
 }
 
-/// After a failed sync of the log, nothing is appended to it: it is carried over and begun anew. How often that was.
+/// After a failed sync, the host must truncate the log before it appends. Returns the number of failures.
 fn begun_anew(calls: &[String]) -> usize {
     let (mut failed, mut doubtful) = (0, None);
     for call in calls.iter().filter(|call| call.contains("store.db-wal>")) {

@@ -1,4 +1,4 @@
-//! A disk without room.
+//! A full disk.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::support::process::Process;
 use crate::support::site::Site;
 use crate::support::wait::until;
 
-/// From the moment when there is room again.
+/// Counted from the moment when space is free again.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
-/// The last is longer than a lease: the attempts are stopped, and put back.
+/// The last time is longer than a lease: the attempts are stopped and their items released.
 const FULL_FOR: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(2), Duration::from_secs(16)];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,7 +29,7 @@ async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
         bench.client.until_acknowledged().await;
         let (began, refused) = (Timestamp::now(), bench.client.count().1);
         let is_refused = async || {
-            // The log may have been shortened meanwhile.
+            // The log may have been shortened meanwhile, which frees space.
             volume.fill(bench.pid);
             bench.client.count().1 > refused
         };
@@ -61,7 +61,7 @@ async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
     bench.end().await;
 }
 
-/// The business side has no room: its items wait, all others go on.
+/// The business database has no space: its items wait, all others continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_of_a_datasource_fails_those_that_need_it() {
     let volume = Volume::new(8 << 20);
@@ -109,7 +109,7 @@ async fn a_full_disk_of_a_datasource_fails_those_that_need_it() {
     bench.end().await;
 }
 
-/// What the host keeps beside its store: at a start, and the archive of the audit trail.
+/// The files that the host keeps besides its store: those of its start, and the archive of the audit trail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_data_folder_is_told() {
     let (volume, databases) = (Volume::new(1 << 20), Databases::new(Kind::Sqlite).await);

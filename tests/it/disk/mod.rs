@@ -1,4 +1,5 @@
-//! A disk that is full, fails or is slow: nothing that was acknowledged is lost, it is told, and it goes on by itself.
+//! A disk that is full, fails or is slow: no acknowledged item is lost, the problem is reported, and work
+//! resumes automatically.
 
 mod bench;
 mod client;

@@ -7,9 +7,9 @@ use super::strace::Strace;
 use crate::support::database::{Databases, Kind};
 use crate::support::site::Site;
 
-/// Some leases long.
+/// Several lease durations.
 const TIME: Duration = Duration::from_secs(45);
-/// More than there is room for: with one commit each, the last would wait for a minute.
+/// More than the disk can serve: with one commit each, the last client would wait for a minute.
 const CLIENTS: usize = 48;
 /// Attempts that last longer than a lease, beside many short ones.
 const JOBS: &str = "[jobs.sleeper]\nplugin = \"sleeper\"\nconcurrency = 64\n[jobs.long]\nplugin = \"sleeper\"\n\

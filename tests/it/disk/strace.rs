@@ -1,4 +1,4 @@
-//! A disk that fails or is slow, as the process sees it: strace changes what the kernel answers to its syncs.
+//! Simulates a failing or slow disk for one process: strace changes the kernel's answers to its syncs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -33,14 +33,14 @@ impl Strace {
         words.map(str::to_owned).to_vec()
     }
 
-    /// The command by which a host starts whose syncs are so from the beginning. It stays the process that is started.
+    /// The command that starts a host with these faults from the beginning. It becomes the host's process.
     pub fn wrapper(&self, inject: &str) -> Vec<String> {
         let mut words = self.words(inject);
         words.extend(["-D", "--seccomp-bpf"].map(str::to_owned));
         words
     }
 
-    /// Makes the syncs of a running host so, until `detach`.
+    /// Injects the faults into a running host until `detach`.
     pub async fn attach(&mut self, pid: u32, inject: &str) {
         let words = self.words(inject);
         let mut command = Command::new(&words[0]);
@@ -59,7 +59,7 @@ impl Strace {
         until("strace is attached", attached).await;
     }
 
-    /// The syncs are good again. Answers with the calls that were seen.
+    /// Removes the faults. Returns the recorded calls.
     pub async fn detach(&mut self) -> Vec<String> {
         let mut tracer = self.tracer.take().unwrap();
         let pid = tracer.id().unwrap().to_string();
@@ -69,7 +69,7 @@ impl Strace {
     }
 }
 
-/// One line for each call, also where two threads' calls overlapped and strace cut them in two.
+/// One line per call, joined where strace split the calls of two threads that overlapped.
 fn calls(file: &Path) -> Vec<String> {
     let (mut calls, mut begun) = (Vec::new(), HashMap::new());
     for line in std::fs::read_to_string(file).unwrap().lines() {

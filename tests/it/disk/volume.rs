@@ -1,5 +1,5 @@
-//! A small disk that only one host sees, so that it can be filled: a tmpfs in a mount namespace of that process.
-//! It is gone with the process, however that ends.
+//! A small disk that only one host sees, so that it can be filled: a tmpfs in the mount namespace of that
+//! process. It disappears with the process, however that ends.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const BLOCK: [u8; 4_096] = [0; 4_096];
-/// `$0` is where to mount, `$1` how large; the rest is who lives there.
+/// `$0` is the mount point, `$1` the size; the rest is the command.
 const MOUNT: &str = r#"mount -t tmpfs -o size="$1" tmpfs "$0" && shift && exec "$@""#;
 
 pub struct Volume {
@@ -21,12 +21,13 @@ impl Volume {
         Volume { dir: tempfile::tempdir().unwrap(), bytes }
     }
 
-    /// Where the host finds it.
+    /// The path of a file in the volume, for the host.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The command by which a host starts that has it. Who may not mount makes a user namespace, in which he may.
+    /// The command that starts a host with this volume. Without the right to mount, it creates a user
+    /// namespace that has it.
     pub fn wrapper(&self) -> Vec<String> {
         let root = is_root();
         let unshare =
@@ -36,13 +37,13 @@ impl Volume {
         words.chain([dir, bytes]).collect()
     }
 
-    /// Where others find it while this process has it.
+    /// The path of the volume for other processes, while the process `pid` runs.
     pub fn seen_from_outside(&self, pid: u32) -> PathBuf {
         let inside = self.dir.path().strip_prefix("/").unwrap();
         Path::new("/proc").join(pid.to_string()).join("root").join(inside)
     }
 
-    /// Takes all the room that is left.
+    /// Fills all remaining space.
     pub fn fill(&self, pid: u32) {
         let filler = self.seen_from_outside(pid).join("filler");
         let mut filler = File::options().append(true).create(true).open(filler).unwrap();

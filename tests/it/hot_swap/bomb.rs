@@ -1,4 +1,4 @@
-//! Components that are made to keep a compiler busy: they end their compiler, and nothing else.
+//! Components that are built to overload a compiler: they end their compiler process, and nothing else.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job};
 use crate::support::plugins;
 
-/// A number as WebAssembly writes it.
+/// A number in WebAssembly's encoding.
 fn leb(mut n: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while n >= 0x80 {
@@ -26,7 +26,7 @@ fn section(id: u8, bytes: &[u8]) -> Vec<u8> {
     [&[id], leb(bytes.len()).as_slice(), bytes].concat()
 }
 
-/// A component with one core module with one function, valid in all.
+/// A valid component with one core module with one function.
 fn component(function: &[u8]) -> Vec<u8> {
     let function = [&[1], leb(function.len()).as_slice(), function].concat();
     let parts = [section(1, b"\x01\x60\0\0"), section(3, b"\x01\0"), section(10, &function)].concat();
@@ -34,8 +34,8 @@ fn component(function: &[u8]) -> Vec<u8> {
     [b"\0asm\x0d\0\x01\0".as_slice(), &section(1, &module)].concat()
 }
 
-/// Loops in loops, in each round all variables are changed and each loop may begin anew: so each loop's begin has to bring
-/// together what every jump to it leaves in every variable.
+/// Nested loops: each round changes all variables and may jump back to each loop. So the head of each loop
+/// has to merge the values of every variable from every jump to it.
 fn bomb(variables: usize, loops: usize, rounds: usize) -> Vec<u8> {
     // variable += 1
     let change = |n| [[0x20].as_slice(), &leb(n), &[0x41, 1, 0x6a, 0x21], &leb(n)].concat();
@@ -46,7 +46,7 @@ fn bomb(variables: usize, loops: usize, rounds: usize) -> Vec<u8> {
     component(&[declared, [0x03, 0x40].repeat(loops), round.repeat(rounds), vec![0x0b; loops + 1]].concat())
 }
 
-/// The job `versioned`, and another one without a plugin, on a host that gives its compiler these bounds.
+/// The job `versioned`, and another one without a plugin, on a host whose compiler has these bounds.
 async fn scene_bounded(bounds: Bounds) -> Scene {
     let (databases, job, other) = (Databases::new(Kind::Sqlite).await, job("versioned"), job("noop"));
     plugins::install(&databases.dir.path().join("plugins"), "versioned-a", "versioned");
@@ -54,7 +54,7 @@ async fn scene_bounded(bounds: Bounds) -> Scene {
     Scene { databases, host, job }
 }
 
-/// Whether a compiler with these bounds runs; each test has bounds of its own.
+/// Whether a compiler with these bounds is running; each test has its own bounds.
 fn compiling(bounds: &Bounds) -> bool {
     let words = format!("compile-plugin\0{}\0{}\0", bounds.time.as_secs(), bounds.address_space_bytes);
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
@@ -71,7 +71,7 @@ async fn until_no_compiler_runs(bounds: &Bounds) {
     tokio::time::timeout(SOON, gone).await.expect("the compiler is gone");
 }
 
-/// A bomb takes the place of a job's plugin, and work goes on until and after its compiler is gone.
+/// Replaces a job's plugin with a bomb; work continues while its compiler runs and after it ended.
 async fn defused(bounds: Bounds, bomb: &[u8], among: &str) {
     let mut scene = scene_bounded(bounds.clone()).await;
     let good = scene.digest();
@@ -98,7 +98,7 @@ async fn defused(bounds: Bounds, bomb: &[u8], among: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_keeps_the_compiler_busy_is_stopped_while_work_goes_on() {
     let bounds = Bounds { time: Duration::from_secs(5), ..Bounds::DEFAULT };
-    // 49 KB, and half a minute of a development build.
+    // 49 KB, and half a minute of compilation with a development build.
     defused(bounds, &bomb(200, 200, 20), "plugins.compile_time)").await;
 }
 
@@ -137,7 +137,7 @@ async fn a_component_that_is_hard_to_compile_holds_up_no_other() {
     scene.install("versioned-b");
     scene.swapped(a).await;
     assert_eq!(scene.note().await, "b");
-    // Its file is gone, so nobody waits for it.
+    // The bomb's file is gone, so its compiler is stopped.
     until_no_compiler_runs(&bounds).await;
     scene.host.app.stop().await;
 }

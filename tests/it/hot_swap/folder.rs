@@ -1,4 +1,4 @@
-//! The folder itself: missing, moved, replaced, or not a folder at all.
+//! The plugins folder is missing, moved, replaced, or not a folder at all.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,10 +11,10 @@ use crate::support::database::Kind;
 use crate::support::host::job;
 use crate::support::plugins;
 
-/// What a folder that is not watched may cost on top.
+/// Additional delay for a folder that is not watched.
 const UNWATCHED: Duration = Duration::from_secs(2);
 
-/// The time that a swap takes to be seen.
+/// Checks the time until a swap is found.
 async fn timed_swap(scene: &mut Scene, letter: &str) {
     let began = Instant::now();
     scene.swapped(scene.digest()).await;
@@ -49,7 +49,7 @@ async fn a_plugins_folder_that_is_replaced_is_followed() {
     fs::rename(&folder, &aside).unwrap();
     fs::rename(&next, &folder).unwrap();
     timed_swap(&mut scene, "b").await;
-    // What happens in the new folder is seen as well.
+    // Changes in the new folder are found as well.
     scene.install("versioned-a");
     timed_swap(&mut scene, "a").await;
     scene.host.app.stop().await;

@@ -1,4 +1,4 @@
-//! Swaps in the middle of work.
+//! Swaps during work.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: K
         let active =
             |host: &Host| host.app.sandbox.versions().iter().any(|v| is_active(v) && v.version == letter);
         host.until("the swap", active).await;
-        // Between two good versions lies a bad one, which must not matter.
+        // Write an invalid version between two valid ones; it must have no effect.
         fs::write(folder.join("versioned.wasm"), &whole[..whole.len() - 1 - swaps]).unwrap();
         host.something().await;
         swaps += 1;
@@ -54,7 +54,7 @@ async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: K
     host.app.stop().await;
 }
 
-/// As many attempts as rounds, each on one of two versions, which says its own letter.
+/// Checks that there are as many attempts as rounds, and that each attempt's note names its version.
 async fn check(host: &Host, jobs: &[JobSpec]) {
     let mut letters: BTreeMap<String, (String, usize)> = BTreeMap::new();
     for job in jobs {

@@ -1,4 +1,4 @@
-//! Versions as things: shown, pinned, rolled back, on all hosts, by the command line of a real process.
+//! Versions are shown, pinned and rolled back on all hosts, with the command line of a real process.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ on_both!(a_version_is_rolled_back_and_stays_until_it_is_unpinned);
 
 const JOB: &str = "[jobs.versioned]\nplugin = \"versioned\"\n";
 
-/// Waits until this version, by its own name, runs there.
+/// Waits until the version with this name is active on this host.
 async fn until_runs(address: std::net::SocketAddr, version: &str) {
     let runs = |one: &Value| one["state"] == "active" && one["version"] == version;
     let look = || async {
@@ -37,7 +37,7 @@ async fn a_version_is_rolled_back_and_stays_until_it_is_unpinned(kind: Kind) {
     let back = text(&site.ask(&["plugins", "rollback", "versioned"]).await.stdout);
     assert!(back.contains("pinned to "), "{back}");
     until_runs(site.address, "a").await;
-    // The store hears of it a moment later.
+    // The store is updated a moment later.
     let shown = eventually("a is active, b is retired", || async {
         let shown = text(&site.ask(&["plugins", "show", "versioned", "--output", "json"]).await.stdout);
         let shown: Value = serde_json::from_str(&shown).unwrap();
@@ -52,7 +52,7 @@ async fn a_version_is_rolled_back_and_stays_until_it_is_unpinned(kind: Kind) {
     let inspected = text(&site.ask(&["plugins", "inspect", "versioned", &pinned[..8]]).await.stdout);
     assert!(inspected.contains("\"imports\"") && inspected.contains(&pinned), "{inspected}");
 
-    // A host that has no file of it runs what is pinned; after a restart too. On SQLite there is one host.
+    // A host without the file runs the pinned version, even after a restart. On SQLite there is one host.
     let other = match kind {
         Kind::Postgres => Some(empty_host(&site, &databases).await),
         Kind::Sqlite => None,
@@ -67,7 +67,7 @@ async fn a_version_is_rolled_back_and_stays_until_it_is_unpinned(kind: Kind) {
     assert!(unpinned.status.success());
     until_runs(site.address, "b").await;
     if let Some((other, address)) = other {
-        // Nothing is in its folder: it goes by what all run.
+        // Its folder is empty, so it follows the version of the other hosts.
         until_runs(address, "b").await;
         other.terminate().await;
     }

@@ -1,4 +1,4 @@
-//! How new versions come into use: on trial first, after approval, and on all hosts, by real processes.
+//! How new versions are released: on trial first, after approval, and on all hosts, with real processes.
 
 use std::net::SocketAddr;
 
@@ -32,7 +32,7 @@ async fn plugin(address: SocketAddr) -> Value {
     http::get(address, "/api/v1/plugins/versioned").await.json()
 }
 
-/// Waits until a version of the plugin is in this state, and answers with it.
+/// Waits until a version of the plugin is in this state, and returns it.
 async fn until(address: SocketAddr, state: &str, version: &str) -> Value {
     let look = || async {
         let plugin = plugin(address).await;
@@ -42,7 +42,7 @@ async fn until(address: SocketAddr, state: &str, version: &str) -> Value {
     eventually(&format!("{version} is {state}"), look).await
 }
 
-/// What runs on this host, by its own name.
+/// Waits until the version with this name is active on this host.
 async fn until_runs(address: SocketAddr, version: &str) {
     let look = || async {
         let plugins = http::get(address, "/api/v1/plugins").await.json();
@@ -60,7 +60,7 @@ async fn a_version_that_fails_is_rolled_back_and_loses_nothing(kind: Kind) {
     until(site.address, "active", "a").await;
     site.install("panics", "versioned");
     let bad = until(site.address, "canary", "0.1.0").await;
-    // What is on trial stays on trial when its host dies.
+    // A version on trial stays on trial when its host dies.
     host.kill9().await;
     let host = site.serve().await;
     until(site.address, "canary", "0.1.0").await;
@@ -70,7 +70,7 @@ async fn a_version_that_fails_is_rolled_back_and_loses_nothing(kind: Kind) {
     assert!(reason.contains("in quarantine") && reason.contains("it fails more often"), "{reason}");
     site.until_items("resolved", 40).await;
 
-    // Some failed on the new one, and ended on the old one; the others never saw it.
+    // Some items failed on the new version and ended on the old one; the others only used the old one.
     let digest = bad["digest"].as_str().unwrap();
     let failed = format!("SELECT COUNT(DISTINCT item_id) FROM attempt WHERE digest = '{digest}'");
     let failed = databases.store_number(&failed).await;
@@ -84,7 +84,7 @@ async fn a_version_that_fails_is_rolled_back_and_loses_nothing(kind: Kind) {
         1
     );
 
-    // It does not come back by itself, not even by a restart; approved, it is on trial again.
+    // A rejected version does not return automatically, even after a restart. Approved, it is on trial again.
     host.terminate().await;
     let host = site.serve().await;
     until(site.address, "rejected", "0.1.0").await;
@@ -107,7 +107,7 @@ async fn a_version_that_proves_itself_takes_over(kind: Kind) {
     site.until_items("resolved", 20).await;
     let shown = text(&site.ask(&["plugins", "show", "versioned"]).await.stdout);
     assert!(shown.contains("is on trial since"), "{shown}");
-    // What was tried is told within a second or two; then there is enough.
+    // Attempt counts appear within a second or two. The items added afterwards are enough for a promotion.
     let told = || async {
         plugin(site.address).await["release"]["candidate"]["tried"]["attempts"].as_u64().filter(|n| *n > 0)
     };
@@ -155,7 +155,7 @@ async fn a_version_that_wants_more_waits_for_approval(kind: Kind) {
     let page = http::get(site.address, "/").await.body;
     assert!(page.contains("waiting: import "), "{page}");
     let digest = waits["digest"].as_str().unwrap();
-    // What the page's button asks for.
+    // The request that the page's button sends.
     let button = format!(
         r#"data-post="/api/v1/plugins/versioned/approve" data-body="{{&quot;digest&quot;: &quot;{digest}&quot;}}""#
     );
@@ -183,7 +183,7 @@ async fn a_start_with_a_broken_file_runs_the_version_before(kind: Kind) {
     until_runs(site.address, "a").await;
     site.until_said(&["plugins"], "it is not a WebAssembly component").await;
     host.kill9().await;
-    // Nor does one that cannot even be read stop anything.
+    // A file that cannot even be read stops nothing either.
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     let host = site.serve().await;
@@ -197,7 +197,7 @@ async fn a_start_with_a_broken_file_runs_the_version_before(kind: Kind) {
     host.terminate().await;
 }
 
-/// Another host on the same store, with a folder of its own.
+/// Another host on the same store, with its own folder.
 async fn host_beside(site: &Site, name: &str, databases: &Databases) -> (Process, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let text = format!(
@@ -232,12 +232,12 @@ async fn what_one_host_finds_runs_on_all() {
     for address in [site.address, behind_at, empty_at] {
         until_runs(address, "b").await;
     }
-    // A host that starts with the file of before follows the others, and does not lead them back.
+    // A host that starts with an outdated file follows the others, and does not roll them back.
     behind.kill9().await;
     let (behind, behind_at) = host_beside(&site, "own", &databases).await;
     until_runs(behind_at, "b").await;
     until_runs(site.address, "b").await;
-    // But put there while it runs, the same file is somebody's decision.
+    // Installed while the host runs, the same file is a deliberate change.
     crate::support::plugins::install(&own, "noop", "versioned");
     until_runs(site.address, "0.1.0").await;
     crate::support::plugins::install(&own, "versioned-a", "versioned");

@@ -1,4 +1,4 @@
-//! Changes of which nobody tells, or which look like none.
+//! Changes without a notification, or without a visible difference.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -9,7 +9,7 @@ use crate::support::database::Kind;
 use crate::support::host::job;
 use crate::support::plugins;
 
-/// The host looks unasked each 30 s.
+/// The host scans the folder every 30 s, without a notification.
 const UNASKED: Duration = Duration::from_secs(35);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,7 +18,7 @@ async fn other_bytes_of_the_same_size_and_time_are_found() {
     let first = fs::metadata(scene.file()).unwrap();
     for (n, letter) in [(1, "b"), (2, "a"), (3, "b")] {
         let bytes = fs::read(plugins::file(&format!("versioned-{letter}"))).unwrap();
-        // In turn as a file in place of it, and as other bytes in the same file.
+        // Alternately replace the file and overwrite its bytes.
         let to = if n == 2 { scene.file() } else { scene.host.plugins.join(".draft") };
         fs::write(&to, bytes).unwrap();
         File::options().write(true).open(&to).unwrap().set_modified(first.modified().unwrap()).unwrap();
@@ -34,7 +34,7 @@ async fn other_bytes_of_the_same_size_and_time_are_found() {
     scene.host.app.stop().await;
 }
 
-/// What lies behind a link changes without an event in the folder itself.
+/// The target of a link changes without an event in the folder itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_event_told_of_is_found_by_looking() {
     let mut scene = scene(Kind::Sqlite, "", job("versioned")).await;
@@ -57,7 +57,7 @@ async fn files_that_come_and_go_end_as_the_last_one() {
     let a = scene.digest();
     for n in 0..100 {
         fs::remove_file(scene.file()).unwrap();
-        // tidy: sleep because the host has to be able to see the file missing, at times
+        // tidy: sleep because the host has to be able to find the file missing, at times
         tokio::time::sleep(Duration::from_millis(n % 20)).await;
         scene.install(["versioned-a", "versioned-b"][n as usize % 2]);
     }
@@ -67,7 +67,7 @@ async fn files_that_come_and_go_end_as_the_last_one() {
     scene.host.app.stop().await;
 }
 
-/// A hundred a second, for longer than the host waits for a folder to rest.
+/// A hundred renames a second, for longer than the host waits for a folder to settle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_renames_costs_no_attempt_and_ends_on_the_last() {
     let mut scene = versioned().await;

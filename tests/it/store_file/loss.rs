@@ -1,4 +1,4 @@
-//! A host whose store is removed or replaced while it runs acknowledges nothing more, and says why.
+//! A host whose store is removed or replaced while it runs acknowledges nothing more, and reports the reason.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ use crate::support::site::eventually;
 const NOOP: &str = "[jobs.noop]\nplugin = \"noop\"\n";
 
 impl Folder {
-    /// The status of the answer to an item that is handed in.
+    /// Submits an item, and returns the status of the answer.
     pub(super) async fn add(&self, key: &str) -> u16 {
         let body = json!({ "key": key }).to_string();
         http::post(self.address, "/api/v1/jobs/noop/items", &body).await.status
@@ -29,7 +29,7 @@ impl Folder {
     }
 }
 
-/// A host with one item, in a folder of its own.
+/// A host with one item, in its own folder.
 async fn host(dir: &Path) -> (Folder, Process) {
     let folder = Folder::new(dir.join("site"), NOOP);
     let host = folder.serve().await;
@@ -43,7 +43,7 @@ fn with_end(path: &Path, end: &str) -> std::path::PathBuf {
 
 type Damage = (&'static str, fn(&Path));
 
-/// What may be done to the file of a store at this path.
+/// Ways to damage the file of a store at this path.
 const DAMAGES: [Damage; 8] = [
     ("removed", |store| fs::remove_file(store).unwrap()),
     ("renamed", |store| fs::rename(store, store.with_extension("old")).unwrap()),
@@ -115,7 +115,7 @@ async fn the_very_file_can_be_put_back() {
     host.terminate().await;
 }
 
-/// SQLite removes the log at its path when it closes a database: here it is another database's.
+/// SQLite removes the log at its path when it closes a database: here the log belongs to another database.
 #[tokio::test]
 async fn the_end_of_such_a_host_leaves_the_files_of_others_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -131,7 +131,7 @@ async fn the_end_of_such_a_host_leaves_the_files_of_others_alone() {
         let now = fs::read_to_string(with_end(&store, end)).unwrap();
         assert_eq!(now, format!("somebody else's{end}"));
     }
-    // Nothing that was acknowledged is lost.
+    // No acknowledged item is lost.
     for end in ["", "-wal", "-shm"] {
         fs::rename(with_end(&store, &format!("{end}.old")), with_end(&store, end)).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The file of an SQLite store: its names, who may read it, and what becomes of a host that loses it.
+//! The file of an SQLite store: its names, its permissions, and a host that loses it.
 
 mod loss;
 mod modes;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::support::process::{Process, free_port, tidemill};
 use crate::support::site::text;
 
-/// A folder with a configuration whose store is the default one.
+/// A folder with a configuration that uses the default store.
 struct Folder {
     path: PathBuf,
     address: SocketAddr,
@@ -36,7 +36,7 @@ impl Folder {
         process
     }
 
-    /// Runs `tidemill serve`, which must refuse to start and say all of these.
+    /// Runs `tidemill serve`, which must refuse to start and print all of these.
     async fn refused(&self, parts: &[&str]) {
         let (code, said) = run(&["serve"], &self.path).await;
         assert_eq!(code, Some(1), "{said}");
@@ -46,7 +46,7 @@ impl Folder {
     }
 }
 
-/// The exit code of a command, and all that it said.
+/// The exit code of a command, and its whole output.
 async fn run(args: &[&str], folder: &Path) -> (Option<i32>, String) {
     let output = tidemill(args, folder).await;
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))

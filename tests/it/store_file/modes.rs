@@ -1,4 +1,4 @@
-//! Payloads and hashes of tokens are for the host's user only, whatever the umask, and where they are kept is the data folder.
+//! Only the host's user can read payloads and token hashes, whatever the umask. They are in the data folder.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::support::process::Process;
 use crate::support::site::eventually;
 
 const NOOP: &str = "[jobs.noop]\nplugin = \"noop\"\n";
-/// Leaves a folder of archives beside all else.
+/// Creates a folder of archives as well.
 const ARCHIVED: &str = "[audit]\nretention = \"100ms\"\nevery = \"100ms\"\n[jobs.noop]\nplugin = \"noop\"\n";
 
 fn mode(path: &Path) -> u32 {
@@ -21,7 +21,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// The paths below a folder, with itself.
+/// The folder and all paths below it.
 fn tree(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut paths = vec![folder.to_owned()];
     for entry in fs::read_dir(folder).unwrap() {
@@ -31,7 +31,7 @@ fn tree(folder: &Path) -> Vec<std::path::PathBuf> {
     paths
 }
 
-/// Files may leave while they are looked at: a log of SQLite, a draft.
+/// Files may disappear during the check: a log of SQLite, a draft.
 fn others_may_read(folder: &Path) -> Vec<String> {
     let open = |path: &std::path::PathBuf| {
         let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
@@ -88,7 +88,7 @@ async fn what_others_could_read_is_corrected_at_the_start() {
         let told = |line: &&str| line.contains("permissions were corrected") && line.contains(&path);
         assert!(log.lines().any(|line| told(&line)), "{name} is not in {log}");
     }
-    // Once is enough.
+    // The correction happens only once.
     let before = log.matches("permissions were corrected").count();
     folder.serve().await.terminate().await;
     let log = fs::read_to_string(folder.path("tidemill.log")).unwrap();

@@ -1,4 +1,4 @@
-//! Whatever its names are, one file is locked once, and is opened under the name that was written.
+//! Under any of its names, a file is locked only once, and is opened under the configured name.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -52,7 +52,7 @@ async fn a_second_host_is_refused_under_every_name_of_the_store() {
     }
     host.terminate().await;
 
-    // A link may also name a file that is still to be made.
+    // A link may also name a file that does not exist yet.
     symlink(all.path().join("later.db"), all.path().join("dangling.db")).unwrap();
     let at = |name: &str| format!("store.url = \"sqlite://{}\"\n{NOOP}", all.path().join(name).display());
     let third = Folder::new(all.path().join("third"), &at("dangling.db"));

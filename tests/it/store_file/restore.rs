@@ -1,4 +1,4 @@
-//! What a host finds at its start in the place of its store: nothing, another store, a backup, and a log that was left.
+//! What a host may find in place of its store at its start: no file, another store, a backup, an old log.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,19 +14,20 @@ use crate::support::http;
 const NOOP: &str = "[jobs.noop]\nplugin = \"noop\"\n";
 const MANUAL: &str = include_str!("../../../docs/operating.md");
 
-/// A statement on an SQLite file, as its owner would run it.
+/// Runs a statement on an SQLite file, as its owner would.
 async fn sqlite(file: &Path, statement: &str) {
     let mut db = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut db).await.unwrap();
     db.close().await.unwrap();
 }
 
-/// A copy that is made while the host runs.
+/// Makes a copy while the host runs.
 async fn vacuum_into(store: &Path, copy: &Path) {
     sqlite(store, &format!("VACUUM INTO '{}'", copy.display())).await;
 }
 
-/// What `.backup` of the command line `sqlite3` leaves: the same pages, and a count of changes that begins with 1.
+/// Creates the same file as `.backup` of the command line `sqlite3`: the same pages, and a change counter
+/// that starts at 1.
 async fn backup(store: &Path, copy: &Path) {
     vacuum_into(store, copy).await;
     let mut bytes = fs::read(copy).unwrap();
@@ -63,7 +64,7 @@ async fn an_empty_store_is_refused_where_one_existed() {
     fs::write(store(&folder), "").unwrap();
     folder.refused(&parts).await;
     assert_eq!(fs::metadata(store(&folder)).unwrap().len(), 0, "nothing was written");
-    // A database, and nothing in it.
+    // A database without the host's tables.
     sqlite(&store(&folder), "CREATE TABLE other (id TEXT)").await;
     let before = fs::read(store(&folder)).unwrap();
     folder.refused(&["has no tables of this host", "this host has worked with the store ", "remove "]).await;
@@ -117,11 +118,12 @@ async fn a_postgres_database_that_is_empty_or_foreign_is_refused() {
     db.close().await.unwrap();
 }
 
-/// A backup in the place of the database, beside the log of the database before it.
+/// A backup replaces the database, and the log of the previous database is still there.
 #[tokio::test]
 async fn a_log_of_another_database_is_refused() {
     type Case = (&'static str, bool, bool);
-    // How it was made; while the host ran that left the log, or in the run before; copied over the file, or moved there.
+    // How the backup was made; whether it was made in the run that left the log, or in an earlier one;
+    // whether it was copied over the file, or renamed.
     let cases: [Case; 6] = [
         ("vacuum", true, true),
         ("vacuum", true, false),
@@ -183,7 +185,7 @@ async fn a_log_without_a_database_is_refused() {
     host.kill9().await;
     let wal = fs::read(beside(&folder, "-wal")).unwrap();
     fs::rename(store(&folder), dir.path().join("away.db")).unwrap();
-    // Also where nothing else tells that there was a store.
+    // This also works if nothing else shows that there was a store.
     fs::remove_file(folder.path("data/store-id")).unwrap();
     folder.refused(&["-wal does not belong to the database", "there is no database"]).await;
     assert_eq!(fs::read(beside(&folder, "-wal")).unwrap(), wal, "it is still there");
@@ -201,14 +203,14 @@ async fn the_databases_own_log_is_taken() {
         let host = folder.serve().await;
         assert_eq!(folder.add(&format!("one-{n}")).await, 201);
         if n == 1 {
-            // By hand, while the host runs: it counts as a change of tables.
+            // A manual VACUUM while the host runs counts as a change of tables.
             sqlite(&store(&folder), "VACUUM").await;
             assert_eq!(folder.add("vacuumed").await, 201);
         }
         host.kill9().await;
         assert!(fs::metadata(beside(&folder, "-wal")).unwrap().len() > 0);
         if n == 2 {
-            // As after a copy of the whole data folder, by a version without notes.
+            // As after a copy of the whole data folder by a version that writes no notes.
             fs::write(beside(&folder, ".host-lock"), "").unwrap();
         }
     }
@@ -219,7 +221,7 @@ async fn the_databases_own_log_is_taken() {
     host.terminate().await;
 }
 
-/// Runs what docs/operating.md says, in a host's folder.
+/// Runs the commands of docs/operating.md in a host's folder.
 #[tokio::test]
 async fn the_documented_restore_works() {
     let (_, steps) = MANUAL.split_once("<!-- restore -->\n```sh\n").unwrap();

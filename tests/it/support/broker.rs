@@ -1,5 +1,5 @@
-//! NATS and Redis as real servers, from Debian's packages: each with a port and a folder of its own, to be killed and
-//! started again. Dropped, it is killed.
+//! NATS and Redis as real servers, from Debian's packages: each has its own port and folder, and can be
+//! killed and restarted. Killed when dropped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,10 +15,10 @@ use tokio::process::{Child, Command};
 use super::process::free_port;
 use super::wait::until;
 
-/// For the test's own questions: a server that comes back needs a moment.
+/// For the test's own requests: a restarted server needs a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The stream that JetStream has here.
+/// The name of the JetStream stream.
 const STREAM: &str = "EVENTS";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Sort {
     Redis,
 }
 
-/// What arrived, whatever the server calls its parts.
+/// A message that arrived, in the same form for both servers.
 #[derive(Debug, Clone)]
 pub struct Arrived {
     /// The subject, or the stream.
@@ -56,7 +56,7 @@ impl Broker {
         let folder = dir.path().display();
         let words = match sort {
             Sort::Nats => format!("nats-server -a 127.0.0.1 -p {port} -js -sd {folder}"),
-            // What it acknowledges is on the disk.
+            // Acknowledged messages are on disk.
             Sort::Redis => format!(
                 "redis-server --bind 127.0.0.1 --port {port} --dir {folder} --appendonly yes --appendfsync always"
             ),
@@ -67,8 +67,8 @@ impl Broker {
         broker
     }
 
-    /// Starts again with the same data; only over TLS as `localhost` with this certificate (a file, its key beside it), and
-    /// only for the user `tide` with this password. Without, as before.
+    /// Restarts with the same data, only with TLS as `localhost` with this certificate (a file, with its key
+    /// beside it), and only for the user `tide` with this password. With `None`, restarts without both.
     pub async fn guard(&mut self, guard: Option<(&Path, &str)>) {
         self.kill9().await;
         self.guard = Vec::new();
@@ -95,7 +95,7 @@ impl Broker {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// Has JetStream keep what is published to these subjects. Redis makes a stream when something is added to it.
+    /// Makes JetStream keep messages to these subjects. Redis creates a stream with the first message.
     pub async fn make_stream(&self, subjects: &[&str]) {
         if self.sort == Sort::Nats {
             let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
@@ -105,7 +105,7 @@ impl Broker {
         }
     }
 
-    /// Everything that JetStream keeps, or what Redis keeps in `stream`.
+    /// All messages that JetStream keeps, or those that Redis keeps in `stream`.
     pub async fn arrived(&self, stream: &str) -> Vec<Arrived> {
         match self.sort {
             Sort::Nats => messages(self).await,
@@ -119,7 +119,7 @@ impl Broker {
         client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
     }
 
-    /// On the same port, with the same data.
+    /// Starts on the same port, with the same data.
     pub async fn start(&mut self) {
         let missing = "these tests need nats-server and redis-server: run `cargo xtask test`, or install Debian's packages";
         let log =
@@ -128,7 +128,7 @@ impl Broker {
             .args(["--pdeathsig", "KILL"])
             .args(&self.words)
             .args(&self.guard)
-            // Debian keeps servers where not everybody looks.
+            // Debian installs servers in a folder that is not in every user's PATH.
             .env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -149,7 +149,7 @@ impl Broker {
         self.child.take().expect("it runs").kill().await.unwrap();
     }
 
-    /// STOP: it takes connections and bytes, and answers nothing. CONT: it goes on.
+    /// STOP: accepts connections and bytes, but does not answer. CONT: continues.
     pub async fn signal(&self, signal: &str) {
         let id = self.child.as_ref().and_then(Child::id).expect("it runs").to_string();
         let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status().await.unwrap();
@@ -162,7 +162,7 @@ async fn jetstream(broker: &Broker) -> jetstream::Context {
     jetstream::new(client)
 }
 
-/// All messages of JetStream's stream [`STREAM`], the oldest first.
+/// All messages of JetStream's stream [`STREAM`], oldest first.
 async fn messages(broker: &Broker) -> Vec<Arrived> {
     let stream = jetstream(broker).await.get_stream(STREAM).await.unwrap();
     let mut all = Vec::new();
@@ -184,12 +184,12 @@ async fn messages(broker: &Broker) -> Vec<Arrived> {
     all
 }
 
-/// All entries of one stream of Redis, the oldest first.
+/// All entries of one Redis stream, oldest first.
 async fn entries(broker: &Broker, stream: &str) -> Vec<Arrived> {
     let mut connection = broker.redis_connection().await;
     let range: Vec<(String, BTreeMap<String, String>)> = loop {
         match redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query_async(&mut connection).await {
-            // It listens before it has read its data again.
+            // Redis listens before it has loaded its data.
             Err(error) if error.code() == Some("LOADING") => tokio::task::yield_now().await,
             range => break range.unwrap(),
         }

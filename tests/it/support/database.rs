@@ -10,7 +10,7 @@ pub enum Kind {
     Postgres,
 }
 
-/// The Postgres that tests may make databases in.
+/// The Postgres server in which tests may create databases.
 pub fn postgres_url() -> String {
     std::env::var("TIDEMILL_TEST_POSTGRES").expect(
         "these tests need a Postgres: run `cargo xtask test`, or set TIDEMILL_TEST_POSTGRES to a superuser's URL \
@@ -43,7 +43,7 @@ impl Databases {
         execute(&self.business_url, sql).await;
     }
 
-    /// Something that the host did not do itself.
+    /// Runs statements on the store, from outside the host.
     pub async fn store(&self, sql: &str) {
         let tables = if self.kind == Kind::Postgres { "SET search_path = tidemill, public; " } else { "" };
         execute(&self.store_url, &format!("{tables}{sql}")).await;
@@ -69,18 +69,18 @@ impl Databases {
         texts(&self.store_url, sql).await
     }
 
-    /// Keeps everyone else from writing to a table of the business database (on SQLite: to any).
+    /// Prevents all others from writing to a table of the business database (on SQLite: to any).
     pub async fn hold_business(&self, table: &str) -> Held {
         Held::take(&self.business_url, table).await
     }
 
-    /// Keeps everyone else from writing to a table of the host's own (on SQLite: to any).
+    /// Prevents all others from writing to a table of the store (on SQLite: to any).
     pub async fn hold_store(&self, table: &str) -> Held {
         Held::take(&self.store_url, table).await
     }
 }
 
-/// A lock that the test holds against the host until it lets go.
+/// A lock that the test holds against the host until it is released.
 pub enum Held {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),

@@ -30,7 +30,7 @@ use super::process::binary;
 /// Longest wait for something that must happen; hitting it fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// When virtual time begins: a full minute.
+/// The start of virtual time, on a full minute.
 pub fn start_of_time() -> Timestamp {
     "2026-03-02T10:00:00Z".parse().unwrap()
 }
@@ -63,7 +63,7 @@ impl Host {
         Host::with(config, databases, clock).await
     }
 
-    /// A host that gives the compiler other bounds.
+    /// Starts a host whose compiler has other bounds.
     pub async fn start_bounded(databases: &Databases, jobs: Vec<JobSpec>, bounds: Bounds) -> Host {
         let mut config = config("one", databases, &databases.dir.path().join("plugins"), jobs);
         config.compiler = Compiler::Child(Child { bounds, ..Child::of(binary()) });
@@ -72,10 +72,10 @@ impl Host {
 
     async fn with(config: Config, databases: &Databases, clock: &Manual) -> anyhow::Result<Host> {
         let (name, plugins) = (config.host_name.clone(), config.plugins.dir.clone());
-        // Virtual time jumps further than any lease should last.
+        // Virtual time advances further than any reasonable lease lasts.
         let engine =
             EngineConfig { lease_ttl: SignedDuration::from_hours(24 * 365), ..EngineConfig::new(&name) };
-        // Their jobs are not from a file, and never edited.
+        // These jobs do not come from a file, and are never edited.
         let source =
             Source { file: databases.dir.path().join("no.toml"), environment: Environment::default() };
         let app = App::start(source, config, engine, Clock::Manual(clock.clone())).await?;
@@ -98,7 +98,7 @@ impl Host {
         }
     }
 
-    /// Looks again whenever something happened.
+    /// Checks again after every engine event.
     pub async fn until(&mut self, what: &str, mut holds: impl FnMut(&Host) -> bool) {
         let wait = async {
             while !holds(self) {
@@ -110,12 +110,12 @@ impl Host {
         }
     }
 
-    /// Returns after the next happening, or soon: a happening may have been missed.
+    /// Returns after the next engine event, or after a short time: an event may have been missed.
     pub async fn something(&mut self) {
         let _ = tokio::time::timeout(Duration::from_millis(20), self.feed.recv()).await;
     }
 
-    /// Waits until nothing is left to do at this instant.
+    /// Waits until no work is left at this instant.
     pub async fn settle(&mut self) {
         let wait = async {
             while !self.quiet().await {
@@ -144,7 +144,7 @@ impl Host {
         if job.schedule.due(ticked_at, now).is_some() {
             return false;
         }
-        // In the order in which work flows, so that nothing slips by between two looks.
+        // In the order in which work flows, so that no work is missed between two checks.
         let held_by_rate = store.rate_left(job, now).await.unwrap() == Some(0);
         let runs = store.runs(Some(job.name.as_str()), 5).await.unwrap();
         if runs.iter().any(|run| run.state == "discovering") {
@@ -159,7 +159,7 @@ impl Host {
         held_by_rate || !(open || items.iter().any(due))
     }
 
-    /// Lets the clock go on by a minute, and waits for what that brings.
+    /// Advances the clock by a minute, and waits until the resulting work is done.
     pub async fn minute(&mut self) {
         self.advance(SignedDuration::from_mins(1)).await;
     }
@@ -208,7 +208,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
     }
 }
 
-/// A job of the plugin of the same name that only starts by hand.
+/// A job with the plugin of the same name that only starts manually.
 pub fn job(name: &str) -> JobSpec {
     JobSpec {
         name: name.parse().unwrap(),

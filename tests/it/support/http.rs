@@ -1,4 +1,4 @@
-//! Requests over a bare socket: a client library would not send what is wrong on purpose.
+//! Requests over a bare socket: a client library would not send invalid requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub async fn ask(address: SocketAddr, request: &str, headers: &[(&str, &str)], b
     let answer = async {
         let mut socket = open(address, request, headers, body).await;
         let mut bytes = Vec::new();
-        // A server that refuses early may close before it read all of a body.
+        // A server that refuses early may close before it has read the whole body.
         let _ = socket.read_to_end(&mut bytes).await;
         String::from_utf8(bytes).unwrap()
     };

@@ -1,4 +1,4 @@
-//! The demo's jobs, from the file that the demo itself runs.
+//! The demo's jobs, from the demo's own configuration file.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the tests stand on.
+//! Shared helpers of the tests.
 
 pub mod broker;
 pub mod database;

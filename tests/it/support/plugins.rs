@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where they are: `TIDEMILL_TEST_PLUGINS`, or the workspace's own target folder.
+/// Their folder: `TIDEMILL_TEST_PLUGINS`, or the workspace's own target folder.
 pub fn built() -> PathBuf {
     std::env::var_os("TIDEMILL_TEST_PLUGINS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"), PathBuf::from)
@@ -29,7 +29,7 @@ pub fn example(language: &str) -> PathBuf {
     file
 }
 
-/// Puts a built component into a plugins folder under a name, by rename: never half there.
+/// Installs a built component in a plugins folder under a name, by rename, so that it is never half written.
 pub fn install(folder: &Path, built_as: &str, name: &str) {
     place(folder, &file(built_as), name);
 }

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, that can be killed.
+//! The real binary as a separate process that can be killed.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -22,33 +22,33 @@ pub fn binary() -> PathBuf {
     file
 }
 
-/// A port that was free a moment ago, and that no connection takes: those get theirs from above 32,767.
-/// A host that is started again on it finds it free again.
+/// Returns a port that was free a moment ago and is outside the range of outgoing connections (above 32,767).
+/// A restarted host finds it free again.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() * 97 % 20_000).unwrap();
     let port = |n: u16| 12_000 + (first + n) % 20_000;
     std::iter::repeat_with(|| port(NEXT.fetch_add(1, Ordering::Relaxed) % 20_000))
         .take(1_000)
-        // Asked, not tried: what listened here for a moment would go on in a process that another thread is just starting.
+        // Connects instead of binding: a process started by another thread could inherit a listener.
         .find(|port| TcpStream::connect(("127.0.0.1", *port)).is_err())
         .expect("one of a thousand ports is free")
 }
 
-/// One command line to its end.
+/// Runs one command to its end.
 pub async fn tidemill(args: &[&str], folder: &Path) -> Output {
     let run = Command::new(binary()).args(args).current_dir(folder).stdin(Stdio::null()).output();
     tokio::time::timeout(PATIENCE, run).await.expect("the command ends in time").unwrap()
 }
 
-/// A serving host. Dropped, it is killed.
+/// A serving host; killed when dropped.
 pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
 }
 
 impl Process {
-    /// `tidemill serve` with this configuration, which must name `address` as server.listen.
+    /// Starts `tidemill serve` with this configuration, which must name `address` as server.listen.
     pub fn spawn(config: &Path, address: SocketAddr) -> Process {
         Process::spawn_with(config, address, &[])
     }
@@ -58,7 +58,7 @@ impl Process {
         Process::spawn_as(&[], config, address, more)
     }
 
-    /// The same, by a command that ends by becoming the one that it is given (`unshare`, `strace -D`).
+    /// The same, through a command that finally becomes the given command (`unshare`, `strace -D`).
     pub fn spawn_by(wrapper: &[String], config: &Path, address: SocketAddr) -> Process {
         Process::spawn_as(wrapper, config, address, &[])
     }
@@ -81,7 +81,7 @@ impl Process {
         address: SocketAddr,
         more: &[String],
     ) -> Process {
-        // It dies with this process, also if this one is killed and drops nothing.
+        // It dies with this process, even if this one is killed without running destructors.
         let own = ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned);
         let words = [wrapper, &own].concat();
         let child = Command::new(&words[0])
@@ -106,7 +106,7 @@ impl Process {
         }
     }
 
-    /// The same, of a host that may end instead: its database is away.
+    /// The same for a host that may end instead, because its database is unavailable.
     pub async fn ready_or_ended(&mut self) -> Result<(), ExitStatus> {
         let ready = async {
             while self.get("/readyz").await.is_err() {
@@ -140,7 +140,7 @@ impl Process {
         tokio::task::spawn_blocking(post).await.unwrap()
     }
 
-    /// kill -9, and wait until it is gone.
+    /// Sends `kill -9`, and waits until it is gone.
     pub async fn kill9(mut self) {
         self.child.kill().await.unwrap();
     }
@@ -152,12 +152,12 @@ impl Process {
         assert!(sent.success(), "cannot send {signal} to {id}");
     }
 
-    /// SIGTERM, and wait until it ended well.
+    /// Sends SIGTERM, and waits until it ended with success.
     pub async fn terminate(self) {
         self.stop_by("TERM").await;
     }
 
-    /// Sends a signal that asks for an orderly stop, and waits until the host ended well.
+    /// Sends a signal that requests an orderly stop, and waits until the host ended with success.
     pub async fn stop_by(mut self, signal: &str) {
         self.signal(signal).await;
         let ended =

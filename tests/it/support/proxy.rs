@@ -1,4 +1,4 @@
-//! Stands between a host and a database, to cut the line and mend it again.
+//! A proxy between a host and a database that can cut and restore the connection.
 
 use std::net::SocketAddr;
 

@@ -1,8 +1,8 @@
-//! Numbers that a run can be repeated with.
+//! Random numbers from a seed, so that a run can be repeated.
 
 use std::time::Duration;
 
-/// The same numbers for the same seed, so that a run can be repeated: `TIDEMILL_TEST_SEED`, or the time.
+/// Returns the same numbers for the same seed: `TIDEMILL_TEST_SEED`, or the time.
 pub struct Random {
     pub seed: u64,
     state: u64,
@@ -32,7 +32,7 @@ impl Random {
         self.next() % end
     }
 
-    /// A moment within a span.
+    /// Waits until a random moment within this time.
     pub async fn moment(&mut self, within: Duration) {
         let micros = self.below(u64::try_from(within.as_micros()).unwrap().max(1));
         // tidy: sleep because the kill is to come at a random moment, not at an event

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::process::{Process, free_port, tidemill};
 use super::{http, plugins};
 
-/// Long, since a broker or database that comes back is tried again after ever longer waits.
+/// Long, because a broker or database that was unavailable is retried with growing pauses.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Site {
@@ -22,7 +22,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// With a store of its own, and `jobs` as the rest of the configuration.
+    /// A site with its own store, and `jobs` as the rest of the configuration.
     pub fn new(jobs: &str) -> Site {
         Site::with_store("sqlite://data/tidemill.db", jobs)
     }
@@ -36,7 +36,7 @@ impl Site {
         site
     }
 
-    /// A configuration of this site with another data folder; its store is the same.
+    /// Writes a configuration of this site with another data folder and the same store.
     pub fn write(&self, file: &str, data: &str) -> PathBuf {
         let text = format!(
             "server.listen = \"{}\"\nhost.data_dir = \"{data}\"\nstore.url = \"{}\"\n{}",
@@ -46,7 +46,7 @@ impl Site {
         self.path(file)
     }
 
-    /// Other jobs, as an admin would save them.
+    /// Replaces the jobs in the file, as an admin would.
     pub fn edit(&mut self, jobs: &str) {
         self.jobs = jobs.to_owned();
         self.write("tidemill.toml", "data");
@@ -66,28 +66,28 @@ impl Site {
         process
     }
 
-    /// A command line that asks the host of this site.
+    /// Runs a command against the host of this site.
     pub async fn ask(&self, args: &[&str]) -> Output {
         ask(self.address, args, self.dir.path()).await
     }
 
-    /// A command that works on this site's configuration, with no host.
+    /// Runs a command on this site's configuration, without a host.
     pub async fn ask_here(&self, args: &[&str]) -> Output {
         tidemill(args, self.dir.path()).await
     }
 
-    /// Waits until a command answers with this among its words.
+    /// Waits until a command's output contains `wanted`.
     pub async fn until_said(&self, args: &[&str], wanted: &str) {
         let look = || async { text(&self.ask(args).await.stdout).contains(wanted).then_some(()) };
         eventually(wanted, look).await;
     }
 
-    /// Waits until a version of this plugin runs.
+    /// Waits until a version of this plugin is active.
     pub async fn until_active(&self, plugin: &str) {
         self.until_active_within(PATIENCE, plugin).await;
     }
 
-    /// The same of a plugin that takes long to compile.
+    /// The same for a plugin that takes long to compile.
     pub async fn until_active_within(&self, patience: Duration, plugin: &str) {
         let is_active = |version: &Value| version["plugin"] == plugin && version["state"] == "active";
         let look = || async {
@@ -106,12 +106,12 @@ impl Site {
         eventually(&format!("{wanted} items that are {state}"), look).await;
     }
 
-    /// What the host said so far.
+    /// The host's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("tidemill.log")).unwrap()
     }
 
-    /// `tidemill serve` that must refuse to start: its exit code and what it said.
+    /// Runs `tidemill serve`, which must refuse to start; returns its exit code and its message.
     pub async fn refusal(&self, config: &Path) -> (Option<i32>, String) {
         let output = tidemill(&["serve", "--config", config.to_str().unwrap()], self.dir.path()).await;
         assert_eq!(text(&output.stdout), "");
@@ -119,7 +119,7 @@ impl Site {
     }
 }
 
-/// Items of all jobs in a state, as the API's jobs say.
+/// Number of items of all jobs in a state, from the API's list of jobs.
 pub fn items(jobs: &Value, state: &str) -> u64 {
     let jobs = jobs["jobs"].as_array().into_iter().flatten();
     let counts = jobs.flat_map(|job| job["items"].as_array().into_iter().flatten());
@@ -131,7 +131,7 @@ pub async fn ask(address: SocketAddr, args: &[&str], folder: &Path) -> Output {
     tidemill(&[args, &["--server", &server]].concat(), folder).await
 }
 
-/// What a failed test is understood by; its folder is gone afterwards.
+/// Prints the log of a failed test, whose folder is removed afterwards.
 impl Drop for Site {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -146,7 +146,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Looks again and again, until what it looks for is there.
+/// Polls until `look` returns a value.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
     eventually_within(PATIENCE, what, look).await
 }
@@ -161,7 +161,7 @@ async fn eventually_within<T, F: Future<Output = Option<T>>>(
             if let Some(found) = look().await {
                 return found;
             }
-            // tidy: sleep because another process gives no signal of what it does
+            // tidy: sleep because another process gives no signal of its progress
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

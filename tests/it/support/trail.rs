@@ -1,6 +1,6 @@
-//! What must hold of items of the plugin `witness` when all is done, in SQL that is not the host's.
+//! Conditions on the items of the plugin `witness` after all work is done, in SQL independent of the host.
 
-/// Nobody may be named by these: what is wrong, and the keys for which it is.
+/// Each query must return no row: the name of the violation, and a query for the keys that show it.
 pub const NOBODY: [(&str, &str); 9] = [
     ("not resolved", "SELECT item_key || ' is ' || state FROM item WHERE state <> 'resolved'"),
     (

@@ -1,4 +1,4 @@
-//! A webhook in this process that takes events, refuses them, or misbehaves.
+//! A webhook in this process that accepts events, refuses them, or misbehaves.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,16 +23,16 @@ pub enum Mood {
 
 #[derive(Default)]
 struct State {
-    /// One for each request, until there are no more: then it takes what comes.
+    /// One for each request; when none is left, the webhook accepts every event.
     moods: VecDeque<Mood>,
     refused_key: Option<String>,
     taken: Vec<Value>,
     hanging: usize,
-    /// The secret that it wants requests to be signed with.
+    /// The secret with which requests must be signed.
     secret: Option<String>,
 }
 
-/// Dropped, it is gone.
+/// Stops when dropped.
 pub struct Webhook {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -44,7 +44,7 @@ impl Webhook {
         Webhook::listen(moods, None).await
     }
 
-    /// Over HTTPS; says which certificate it shows, in PEM.
+    /// Starts with HTTPS; also returns its certificate in PEM.
     pub async fn start_tls() -> (Webhook, String) {
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = own.signing_key.serialize_der().try_into().unwrap();
@@ -78,17 +78,17 @@ impl Webhook {
         Webhook { address, state, task }
     }
 
-    /// From now on events of this key are refused; of none, all are taken.
+    /// From now on refuses events of this key; with `None`, accepts all.
     pub fn refuse_key(&self, key: Option<&str>) {
         self.state.lock().unwrap().refused_key = key.map(str::to_owned);
     }
 
-    /// From now on it refuses what is not signed with this secret.
+    /// From now on refuses requests that are not signed with this secret.
     pub fn demand_signature(&self, secret: &str) {
         self.state.lock().unwrap().secret = Some(secret.to_owned());
     }
 
-    /// Requests that get no answer.
+    /// Number of requests without an answer yet.
     pub fn hanging(&self) -> usize {
         self.state.lock().unwrap().hanging
     }
@@ -128,7 +128,7 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex
         Some(Mood::Redirects) => {
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         }
-        // Until the other side has had enough.
+        // Until the client closes the connection.
         Some(Mood::Hangs) => {
             state.lock().unwrap().hanging += 1;
             let _ = socket.read_to_end(&mut Vec::new()).await;
@@ -140,7 +140,7 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex
     let _ = socket.shutdown().await;
 }
 
-/// Why it is not taken; nothing takes it.
+/// Returns the mood in which the event is refused, or None if it is accepted.
 fn answer(state: &Mutex<State>, event: Value) -> Option<Mood> {
     let mut state = state.lock().unwrap();
     if let Some(mood) = state.moods.pop_front() {
@@ -153,7 +153,7 @@ fn answer(state: &Mutex<State>, event: Value) -> Option<Mood> {
     None
 }
 
-/// With the library that the specification gives to receivers.
+/// Verifies with the specification's own library for receivers.
 fn verify(head: &str, body: &str, secret: &str) -> Result<(), String> {
     let headers = head.lines().filter_map(|line| line.split_once(": "));
     let headers: HeaderMap =
@@ -162,7 +162,7 @@ fn verify(head: &str, body: &str, secret: &str) -> Result<(), String> {
     receiver.verify(body.as_bytes(), &headers).map_err(|e| e.to_string())
 }
 
-/// Head and body of a whole request; names of headers in small letters.
+/// Head and body of a whole request; header names in lower case.
 async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     loop {

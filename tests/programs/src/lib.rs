@@ -1,5 +1,5 @@
-//! Programs that stand between a store and its database, or take the database's place: PgBouncer, further servers of
-//! Postgres, and a relay whose target can be exchanged. All end with the test.
+//! Programs between a store and its database, or in place of the database: PgBouncer, additional Postgres
+//! servers, and a relay with an exchangeable target. All end with the test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 
-/// Runs a program until stdin closes, so that it ends however the test does.
+/// Runs a program until stdin closes, so that it ends even if the test is killed.
 const KEEPER: &str = r#"
 signal=$1; shift
 exec 3<&0
@@ -26,7 +26,7 @@ kill $! 2>/dev/null
 "#;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Neither Postgres nor PgBouncer runs as root: root hands them to Debian's user `postgres`.
+/// Neither Postgres nor PgBouncer runs as root: root starts them as Debian's user `postgres`.
 fn command(program: impl AsRef<Path>) -> Command {
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout.starts_with(b"0\n");
     if !is_root {
@@ -47,7 +47,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A folder of the user that the program runs as.
+/// A temporary folder that belongs to the user that runs the program.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -92,7 +92,7 @@ async fn wait_for(url: &str) {
     }
 }
 
-/// A PgBouncer before the server of a URL.
+/// A PgBouncer in front of the server of a URL.
 pub struct PgBouncer {
     port: u16,
     _kept: Kept,
@@ -124,7 +124,7 @@ impl PgBouncer {
         bouncer
     }
 
-    /// The URL of the same database behind it.
+    /// The URL of the same database through this PgBouncer.
     pub fn url(&self, direct: &str) -> String {
         at_port(direct, self.port)
     }
@@ -141,7 +141,7 @@ pub fn at_port(url: &str, port: u16) -> String {
     format!("{before}:{port}/{path}")
 }
 
-/// A server of its own, with an empty database `postgres`.
+/// A separate server with an empty database `postgres`.
 pub struct Postgres {
     port: u16,
     kept: Kept,
@@ -152,7 +152,7 @@ impl Postgres {
         Postgres::start_with(&[]).await
     }
 
-    /// With these variables (`NAME=VALUE`) in the environment of the server.
+    /// Starts a server with these variables (`NAME=VALUE`) in its environment.
     pub async fn start_with(environment: &[String]) -> Postgres {
         let folder = Folder::new();
         let data = folder.0.join("data");
@@ -173,7 +173,7 @@ impl Postgres {
         Postgres::serve(folder, environment).await
     }
 
-    /// A standby that follows this one.
+    /// Starts a standby that follows this server.
     pub async fn standby(&self) -> Postgres {
         let folder = Folder::new();
         let mut backup = command(program("pg_basebackup"));
@@ -217,7 +217,7 @@ fn program(name: &str) -> PathBuf {
     format!("/usr/lib/postgresql/{newest}/bin/{name}").into()
 }
 
-/// Carries connections to a server that can be exchanged for another one. Those that were made before stay where they are.
+/// Relays connections to a server that can be exchanged. Existing connections keep their server.
 pub struct Relay {
     port: u16,
     target: Arc<Mutex<(u16, Arc<AtomicBool>)>>,
@@ -245,12 +245,12 @@ impl Relay {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Where connections lead from now on.
+    /// Sends new connections to `target`.
     pub fn lead_to(&self, target: u16) {
         *self.target.lock().unwrap() = (target, Arc::new(AtomicBool::new(false)));
     }
 
-    /// The same, and nothing passes any more on those that were made before.
+    /// The same, and freezes all existing connections.
     pub fn freeze_and_lead_to(&self, target: u16) {
         self.target.lock().unwrap().1.store(true, Ordering::Release);
         self.lead_to(target);

@@ -1,4 +1,4 @@
-//! `cargo xtask bench …`: figures from an optimised build, one JSON line each.
+//! `cargo xtask bench …`: measurements of an optimised build, one JSON line each.
 
 pub mod swap;
 

@@ -9,9 +9,9 @@ use crate::steps::Steps;
 use crate::test::Failed;
 use crate::{host, plugins, sh, toolchain};
 
-/// How many steps `measure` takes.
+/// Number of steps in `measure`.
 pub const STEPS: usize = 2;
-/// What CI does: half a minute.
+/// The number in CI: half a minute.
 pub const SWAPS_SHORT: u32 = 80;
 
 #[derive(clap::Args)]
@@ -36,9 +36,9 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     measure(root, args.swaps, &binary, &mut steps)
 }
 
-/// With plugins and host built; `cargo xtask ci` does it, too.
+/// Requires built plugins and host; `cargo xtask ci` calls this, too.
 pub fn measure(root: &Path, swaps: u32, binary: &Path, steps: &mut Steps) -> Result<()> {
-    // The same targets as the tests have: with others, cargo would choose other features and compile wasmtime again.
+    // The same targets as for the tests: with others, cargo would choose other features and rebuild wasmtime.
     let build = ["test", "--workspace", "--lib", "--bins", "--test", "it", "--test", "swap", "--no-run"];
     steps.run("building the driver of swaps", || sh::run(host::cargo(root).args(build)))?;
     steps.run("swaps under load", || drive(root, swaps, binary))
@@ -52,7 +52,7 @@ fn drive(root: &Path, swaps: u32, binary: &Path) -> Result<()> {
         .env("SWAPS", swaps.to_string())
         .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
         .env("TIDEMILL_TEST_BIN", binary);
-    // It ends when the other end of its stdin is gone, so with us, however we end.
+    // The driver ends when its stdin closes, so it ends with this process, even if that is killed.
     let mut running = driver.stdin(Stdio::piped()).spawn().context("failed to start `cargo test`")?;
     let end = running.stdin.take();
     let status = running.wait().context("could not wait for the driver of swaps")?;

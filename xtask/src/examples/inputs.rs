@@ -1,4 +1,4 @@
-//! What an example is built from: a folder with its sources and the contract, and a stamp of all that it depends on.
+//! The inputs of an example: a folder with its sources and the contract, and a stamp of all its dependencies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use super::recipes::{self, Recipe};
 use super::tools::{self, Kind};
 use super::{SOURCES, TARGET};
 
-/// Changes when a source, the contract, a version of a tool, or a command of the recipes does.
+/// Changes when a source, the contract, a tool's version, or a command of the recipes changes.
 pub fn stamp(root: &Path, recipe: &Recipe) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     recipes::SOURCE.hash(&mut hasher);
@@ -23,7 +23,7 @@ pub fn stamp(root: &Path, recipe: &Recipe) -> Result<String> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// An empty folder, filled with the sources, and with the contract in `wit`.
+/// Creates an empty folder with the sources, and with the contract in `wit`.
 pub fn lay_out(root: &Path, recipe: &Recipe) -> Result<PathBuf> {
     let folder = root.join(TARGET).join(recipe.language);
     if folder.exists() {
@@ -34,7 +34,7 @@ pub fn lay_out(root: &Path, recipe: &Recipe) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The contract, and beside it the world of the examples.
+/// The contract, and the world of the examples.
 fn contract(root: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut all = files(&root.join("wit"))?;
     all.retain(|path, _| path.extension().is_some_and(|extension| extension == "wit"));
@@ -42,7 +42,7 @@ fn contract(root: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     Ok(all)
 }
 
-/// All files below a folder, by their path in it.
+/// All files in a folder and its subfolders, by their relative path.
 pub fn files(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut all = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,6 +1,6 @@
 //! `cargo xtask examples`: builds the plugins of `plugins/examples` that are not written in Rust.
 //!
-//! Each is built again only if its sources, the contract, its toolchain or its recipe have changed.
+//! Each is rebuilt only if its sources, the contract, its toolchain or its recipe have changed.
 
 mod inputs;
 mod recipes;
@@ -22,11 +22,11 @@ use crate::plugins;
 use recipes::{ALL, Recipe};
 use tools::Tools;
 
-/// Below the repository's root.
+/// Relative to the repository's root.
 const SOURCES: &str = "plugins/examples";
 const TARGET: &str = "target/examples";
 
-/// `target/plugins/examples/*.wasm`, named by the language.
+/// Builds `target/plugins/examples/*.wasm`, named by language.
 pub fn build(root: &Path) -> Result<()> {
     let mut stale = VecDeque::new();
     for recipe in &ALL {
@@ -55,7 +55,7 @@ fn resume(panic: Box<dyn std::any::Any + Send>) -> Result<()> {
 
 type Stale<'a> = Mutex<VecDeque<(&'a Recipe, String)>>;
 
-/// Takes one after the other, until there are no more.
+/// Builds stale examples one after the other, until none is left.
 fn build_next(root: &Path, tools: &Tools, stale: &Stale) -> Result<()> {
     loop {
         let next = stale.lock().map_err(|_| anyhow::anyhow!("another example failed"))?.pop_front();

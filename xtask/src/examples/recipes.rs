@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result};
 use super::tools::{Kind, Tools};
 use crate::sh;
 
-/// This file, as one of the things that an example depends on.
+/// This file, as a dependency of every example.
 pub const SOURCE: &str = include_str!("recipes.rs");
-/// What a recipe leaves in the folder of its example.
+/// The result of a recipe, in the folder of its example.
 pub const COMPONENT: &str = "component.wasm";
 
 const WORLD: &str = "example";
@@ -23,7 +23,7 @@ pub struct Recipe {
     pub build: fn(&Tools, &Path) -> Result<()>,
 }
 
-/// The slowest first, so that the last to be built is a short one.
+/// Slowest first, so that the last one to build is short.
 pub const ALL: [Recipe; 6] = [
     Recipe { language: "typescript", tools: &[Kind::Npm], build: typescript },
     Recipe { language: "python", tools: &[Kind::Python], build: python },
@@ -39,14 +39,14 @@ fn python(tools: &Tools, folder: &Path) -> Result<()> {
     sh::output(&mut componentize).map(drop)
 }
 
-/// `fetch` brings `wasi:http` with it.
+/// `fetch` would add `wasi:http`.
 fn javascript(tools: &Tools, folder: &Path) -> Result<()> {
     let mut jco = tools.npm("jco", folder);
     jco.args(["componentize", "job.js", "--bundle", "-w", "wit", "-n", WORLD_WITHOUT_HTTP, "-o", COMPONENT]);
     sh::output(&mut jco).map(drop)
 }
 
-/// The types come from the contract, so the compiler finds what does not fit it.
+/// The types come from the contract, so the compiler finds mismatches.
 fn typescript(tools: &Tools, folder: &Path) -> Result<()> {
     sh::output(tools.npm("jco", folder).args(["guest-types", "wit", "-n", WORLD, "-o", "types"]))?;
     check_types(tools, folder)?;
@@ -56,7 +56,7 @@ fn typescript(tools: &Tools, folder: &Path) -> Result<()> {
     sh::output(&mut jco).map(drop)
 }
 
-/// The compiler writes what it finds to its standard output.
+/// The compiler writes its errors to standard output.
 fn check_types(tools: &Tools, folder: &Path) -> Result<()> {
     let found = tools.npm("tsc", folder).args(["-p", "."]).output().context("failed to start tsc")?;
     anyhow::ensure!(found.status.success(), "tsc found:\n{}", String::from_utf8_lossy(&found.stdout));
@@ -85,7 +85,7 @@ fn c(tools: &Tools, folder: &Path) -> Result<()> {
 fn go(tools: &Tools, folder: &Path) -> Result<()> {
     let arguments = ["go", "wit", "--world", WORLD, "--out-dir", ".", "--generate-stubs"];
     sh::output(tools.wit_bindgen(folder).args(arguments))?;
-    // The generator writes stubs for the exported functions; the example takes their place.
+    // The generator writes stubs for the exported functions; the example replaces them.
     let package = folder.join("export_tidemill_job_job");
     fs::rename(folder.join("job.go"), package.join("wit_bindings.go"))?;
     fs::rename(folder.join("mistakes.go"), package.join("mistakes.go"))?;
@@ -107,7 +107,7 @@ fn go(tools: &Tools, folder: &Path) -> Result<()> {
     component(tools, folder, "embedded.wasm")
 }
 
-/// Makes a component of a core module that speaks WASI preview 1.
+/// Makes a component from a core module that uses WASI preview 1.
 fn component(tools: &Tools, folder: &Path, module: &str) -> Result<()> {
     let adapter = format!("wasi_snapshot_preview1={}", tools.adapter().display());
     let mut new = tools.python("wasm-tools", folder);

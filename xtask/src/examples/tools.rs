@@ -1,4 +1,5 @@
-//! The toolchains of the examples, below `target/examples/tools`: from npm, PyPI and crates.io, each version pinned.
+//! The toolchains of the examples, in `target/examples/tools`: from npm, PyPI and crates.io, each with pinned
+//! versions.
 //! Each kind is installed once, and again when its pins change.
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use crate::{host, sh};
 
 /// The generator of bindings for C and Go.
 const WIT_BINDGEN: &str = "0.63.0";
-/// In jco's package: makes WASI preview 2 of preview 1.
+/// From jco's package: adapts WASI preview 1 to preview 2.
 const ADAPTER: &str = "node_modules/@bytecodealliance/jco/lib/wasi_snapshot_preview1.reactor.wasm";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Tools {
         self.command(&Kind::Npm.folder(&self.root).join("node_modules/.bin").join(program), folder)
     }
 
-    /// A program of a package of PyPI.
+    /// A program of a PyPI package.
     pub fn python(&self, program: &str, folder: &Path) -> Command {
         self.command(&Kind::Python.folder(&self.root).join("bin").join(program), folder)
     }
@@ -68,7 +69,7 @@ impl Tools {
         Kind::WitBindgen.folder(&self.root).join("go")
     }
 
-    /// With all caches below our own folder.
+    /// A command with all caches in our own folder.
     fn command(&self, program: &Path, folder: &Path) -> Command {
         let caches = self.root.join(TARGET).join("caches");
         let mut command = Command::new(program);
@@ -80,7 +81,7 @@ impl Tools {
     }
 }
 
-/// Installs what these recipes need, all kinds at the same time: most of it is waiting for the network.
+/// Installs the toolchains of these recipes, all kinds in parallel: most of the time is spent on the network.
 pub fn install(root: &Path, recipes: &[&Recipe]) -> Result<Tools> {
     let needed = Kind::ALL.into_iter().filter(|kind| recipes.iter().any(|recipe| recipe.needs(*kind)));
     thread::scope(|scope| {
@@ -93,7 +94,7 @@ pub fn install(root: &Path, recipes: &[&Recipe]) -> Result<Tools> {
     Ok(Tools { root: root.to_owned() })
 }
 
-/// What decides which versions are installed.
+/// The text that determines the installed versions.
 pub fn pins(root: &Path, kind: Kind) -> Result<String> {
     let files = match kind {
         Kind::Npm => ["package.json", "package-lock.json"].as_slice(),
@@ -146,7 +147,7 @@ fn from_npm(root: &Path, folder: &Path) -> Result<()> {
 fn from_pypi(root: &Path, folder: &Path) -> Result<()> {
     let environment = || sh::output(Command::new("python3").args(["-m", "venv"]).arg(folder));
     if environment().is_err() {
-        // Debian has this module of Python's in a package of its own.
+        // Debian has this Python module in a separate package.
         sh::install("python3-venv")?;
         environment()?;
     }
@@ -156,7 +157,7 @@ fn from_pypi(root: &Path, folder: &Path) -> Result<()> {
     sh::output(pip.arg(root.join(SOURCES).join("toolchains/requirements.txt"))).map(drop)
 }
 
-/// Compiles the generator, unoptimised: it is called twice. The Go package comes with its source.
+/// Compiles the generator unoptimised, as it is called only twice. The Go package comes with its source.
 fn wit_bindgen(root: &Path, folder: &Path) -> Result<()> {
     let mut install = host::cargo(root);
     install.args(["install", "wit-bindgen-cli", "--version", WIT_BINDGEN, "--locked", "--debug"]);

@@ -1,4 +1,4 @@
-//! The same targets, guided by coverage: libFuzzer with the compiler's own counters, on the toolchain that is there.
+//! The same targets, guided by coverage: libFuzzer with the compiler's own counters, no nightly toolchain.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::{host, sh};
 pub const MANIFEST: &str = "fuzz/Cargo.toml";
 const TARGETS: [&str; 4] = ["describe", "config", "schedule", "values"];
 
-/// What `cargo fuzz` passes on Linux, without a sanitizer: those need a nightly compiler, and our code has next to no
-/// unsafe part.
+/// The flags of `cargo fuzz` on Linux, without a sanitizer: sanitizers need a nightly compiler, and our code
+/// has almost no unsafe part.
 const COUNTERS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
-/// For each target in turn: `seconds` of inputs, beginning with what earlier runs kept.
+/// Feeds each target in sequence for `seconds`, starting with the inputs that earlier runs kept.
 pub fn run(root: &Path, seconds: u64) -> Result<()> {
     let mut steps = Steps::new(1 + TARGETS.len());
     let binary = steps.run("building the guided targets", || build(root))?;
@@ -43,7 +43,7 @@ pub fn run(root: &Path, seconds: u64) -> Result<()> {
 }
 
 fn build(root: &Path) -> Result<PathBuf> {
-    // Named, so that what runs while it is built (macros, build scripts) has no counters.
+    // With an explicit target, code that runs during the build (macros, build scripts) gets no counters.
     let triple = triple(root)?;
     let folder = host::target(root).join("fuzz");
     sh::run(
@@ -95,12 +95,12 @@ fn feed(root: &Path, binary: &Path, target: &str, seconds: u64) -> Result<Tally>
     Ok(tally)
 }
 
-/// What libFuzzer says: `#4096 pulse  cov: 812 ft: …`, and at the end `stat::number_of_executed_units: 4242`.
+/// Parses libFuzzer's progress lines (`cov: 812 ft: …`) and its last `stat::number_of_executed_units: 4242`.
 fn tally(said: &str, ended_well: bool) -> Tally {
     let number = |text: Option<&str>| text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let inputs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     let reached = said.lines().rev().find_map(|line| line.split("cov: ").nth(1)?.split(' ').next());
     let inputs = number(inputs);
-    // Without any it proves nothing.
+    // A run without inputs proves nothing, so it counts as bad.
     Tally { inputs, reached: number(reached), bad: u64::from(!ended_well || inputs == 0) }
 }

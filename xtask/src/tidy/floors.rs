@@ -1,8 +1,8 @@
-//! Who may import whom, and who may name a heavy crate.
+//! Which crates may import which, and which may depend on a heavy crate.
 
 use super::{Crate, Finding, Tree};
 
-/// Imports go down only: a crate, and all crates of ours that it may name (in tests too).
+/// Imports go down only: a crate, and all of our crates that it may import (in tests too).
 const FLOORS: [(&str, &[&str]); 9] = [
     ("domain", &[]),
     ("store", &["domain"]),
@@ -15,7 +15,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
     ("xtask", &[]),
 ];
 
-/// A crate (or all whose names begin with it and a dash), and who may name it.
+/// A crate (or all crates whose names begin with it and a dash), and the crates that may depend on it.
 const HEAVY: [(&str, &[&str]); 7] = [
     ("sqlx", &["store", "demo", "it", "programs"]),
     ("libsqlite3-sys", &["store"]),
@@ -73,7 +73,8 @@ pub fn heavy_crates(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-/// Each import of the world has its file in the sandbox: `wasi:config/store` is `config.rs`, our own `sql` is `sql.rs`.
+/// Each import of the world has its file in the sandbox: `wasi:config/store` is `config.rs`, `sql` is
+/// `sql.rs`.
 pub fn capabilities(tree: &Tree) -> Vec<Finding> {
     let exists = |path: &str| tree.files.iter().any(|file| file.path.starts_with(path));
     let Some(world) = tree.files.iter().find(|file| file.path == WORLD) else {
@@ -96,7 +97,7 @@ pub fn capabilities(tree: &Tree) -> Vec<Finding> {
     without.map(finding).collect()
 }
 
-/// Where the manifest names the dependency; the manifest alone when it cannot be found.
+/// The line of the dependency in the manifest; the crate's name if the manifest cannot be found.
 fn manifest_line(tree: &Tree, member: &Crate, dependency: &str) -> String {
     let own_name = format!("name = \"{}\"", member.name);
     let manifest = tree

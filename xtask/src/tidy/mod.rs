@@ -1,5 +1,5 @@
-//! `cargo xtask tidy`: what the compiler does not hold. Each rule is a function from the tree to what it found;
-//! a finding says what is wrong, where, and what to do.
+//! `cargo xtask tidy`: rules that the compiler does not check. Each rule is a function from the tree to its
+//! findings; a finding names the problem, its place and the remedy.
 
 mod floors;
 mod sizes;
@@ -31,19 +31,19 @@ const RULES: [(&str, Check); 9] = [
     ("places", words::places),
 ];
 
-/// What the rules look at.
+/// The input of the rules.
 #[derive(Default)]
 struct Tree {
     files: Vec<File>,
     crates: Vec<Crate>,
 }
 
-/// A file that is in git or would be with the next `git add`.
+/// A file that is in git or would be after the next `git add`.
 struct File {
-    /// From the root of the repository.
+    /// Relative to the root of the repository.
     path: String,
     bytes: u64,
-    /// Empty for what is not UTF-8.
+    /// Empty if the file is not UTF-8.
     text: String,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Finding {
 }
 
 impl File {
-    /// The numbered lines, counted as editors do.
+    /// The lines with their numbers, starting at 1 as in editors.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
@@ -79,7 +79,7 @@ impl File {
         self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 
-    /// From here on the file is tests only.
+    /// The line from which on the file contains only tests.
     fn first_test_line(&self) -> usize {
         let inline = self.lines().zip(self.text.lines().skip(1)).find(|((_, line), next)| {
             line.trim() == "#[cfg(test)]" && next.trim().starts_with("mod ") && next.ends_with('{')
@@ -114,7 +114,7 @@ fn read_files(root: &Path) -> Result<Vec<File>> {
     let listed = sh::output(&mut git)?;
     let mut files = Vec::new();
     for path in listed.split('\0').filter(|path| !path.is_empty()) {
-        // A file that is deleted but not yet committed is still listed.
+        // A deleted file is listed until the deletion is committed.
         let Ok(content) = std::fs::read(root.join(path)) else {
             continue;
         };

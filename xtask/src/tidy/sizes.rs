@@ -1,4 +1,4 @@
-//! Files and functions that a person can hold in mind.
+//! Limits for files and functions, so that each stays easy to understand.
 
 use super::{File, Finding, Tree};
 
@@ -43,8 +43,8 @@ pub fn functions(tree: &Tree) -> Vec<Finding> {
     tree.files.iter().filter(|file| file.is_rust()).flat_map(long).collect()
 }
 
-/// First line and number of lines of each function with a body. Counts on rustfmt: the closing brace stands alone,
-/// as far in as the `fn`.
+/// First line and number of lines of each function with a body. Relies on rustfmt: the closing brace has its
+/// own line, with the indentation of the `fn`.
 pub fn function_sizes(text: &str) -> Vec<(usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut sizes = Vec::new();

@@ -1,4 +1,4 @@
-//! Every rule is shown to fail and to pass: a rule that cannot fail holds nothing.
+//! Every rule is shown to fail and to pass: a rule that cannot fail checks nothing.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn tree(files: &[(&str, &str)], crates: &[(&str, &[&str])]) -> Tree {
     Tree { files: files.iter().map(file).collect(), crates: crates.iter().map(member).collect() }
 }
 
-/// Where the rule of that name found something.
+/// The places of the findings of the rule with this name.
 fn places(rule: &str, tree: &Tree) -> Vec<String> {
     let (_, check) = RULES.iter().find(|(name, _)| *name == rule).expect("a rule of that name");
     check(tree).into_iter().map(|finding| finding.place).collect()

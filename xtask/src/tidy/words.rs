@@ -6,7 +6,7 @@ const LEFT_OVERS: [&str; 8] =
     ["todo!", "unimplemented!", "dbg!", "FIXME", "TODO", "#[ignore", "allow(dead_code", "allow(unused"];
 const PRINTS: [&str; 4] = ["println!", "eprintln!", "print!", "eprint!"];
 const LIBRARIES: [&str; 4] = ["host/domain/src/", "host/store/src/", "host/engine/src/", "host/sandbox/src/"];
-/// Folders of one machine, and hosts that another network may not reach or may not want named.
+/// Local folders, and hosts that may be unreachable from other networks or should not be named.
 const PLACES: [&str; 10] = [
     "/work/",
     "/home/",
@@ -19,7 +19,7 @@ const PLACES: [&str; 10] = [
     "proxy.golang.org",
     "artifactory",
 ];
-/// The rules name what they look for.
+/// The rules themselves contain these words.
 const OWN_FOLDER: &str = "xtask/src/tidy/";
 
 pub fn left_overs(tree: &Tree) -> Vec<Finding> {
@@ -34,7 +34,7 @@ pub fn prints_in_libraries(tree: &Tree) -> Vec<Finding> {
     })
 }
 
-/// A poll that is bounded and cannot be told of the event may stay: `// tidy: sleep because …` above it.
+/// A bounded poll without an event to wait for is allowed, with `// tidy: sleep because …` above it.
 pub fn sleeps_in_tests(tree: &Tree) -> Vec<Finding> {
     let remedy =
         "wait for the event, or set the clock; a poll that must be says `// tidy: sleep because …` above it";
@@ -71,7 +71,7 @@ fn search(
     found
 }
 
-/// `word` occurs, and not as the tail of a longer name.
+/// Whether `word` occurs, and not as the end of a longer name.
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();

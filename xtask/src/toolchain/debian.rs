@@ -1,5 +1,5 @@
-//! The target from Debian's packages, by an apt with folders of its own: no root, no question, no change to the
-//! machine. It takes the machine's own mirrors and adds their backports, where a wasi-libc with wasip2 is.
+//! The target from Debian's packages, through an apt with its own folders: no root, no prompts, no change to
+//! the machine. It uses the machine's own mirrors and their backports, for a wasi-libc with wasip2.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +14,8 @@ use crate::sh;
 /// A compiler, its matching sources (std is built from them), and the C library below std.
 const PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "wasi-libc"];
 
-/// Packages that come with these. Apt is told that they are not installed, so that the folder holds all of them.
+/// Packages that are installed together. Apt treats them as not installed, so that the folder gets all of
+/// them.
 const FAMILY: [&str; 4] = ["rustc-web", "rust-web-src", "wasi-libc", "libstd-rust-web"];
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -23,7 +24,7 @@ pub fn is_there(folder: &Path) -> bool {
     folder.join("debian").is_dir()
 }
 
-/// Below `folder`, unpacked now if it is not there.
+/// The target in `folder`; unpacks it first if it is missing.
 pub fn unpacked(folder: &Path) -> Result<WasmTarget> {
     let root = folder.join("debian");
     if !root.is_dir() {
@@ -58,7 +59,7 @@ fn target(root: &Path) -> Result<WasmTarget> {
     Ok(WasmTarget { origin: "Debian's packages", args: vec!["-Zbuild-std=std,panic_abort"], env })
 }
 
-/// `usr/lib/x86_64-linux-gnu`, whatever the machine is.
+/// `usr/lib/x86_64-linux-gnu`, or its equivalent on another architecture.
 fn shared_libraries(root: &Path) -> Result<PathBuf> {
     let folder = root.join("usr/lib");
     let found = fs::read_dir(&folder)?.filter_map(Result::ok).map(|entry| entry.path());
@@ -66,14 +67,14 @@ fn shared_libraries(root: &Path) -> Result<PathBuf> {
     found.with_context(|| format!("no folder of shared libraries in {}", folder.display()))
 }
 
-/// The folders, then what the variable holds already.
+/// The folders, followed by the variable's current value.
 fn before(folders: &[PathBuf], variable: &str) -> Result<OsString> {
     let old = std::env::var_os(variable).unwrap_or_default();
     let old = std::env::split_paths(&old).filter(|path| !path.as_os_str().is_empty());
     Ok(std::env::join_paths(folders.iter().cloned().chain(old))?)
 }
 
-/// Downloads and unpacks beside `root`, and moves it there when it is whole.
+/// Downloads and unpacks into a folder beside `root`, and renames it when it is complete.
 fn fetch(folder: &Path, root: &Path) -> Result<()> {
     let apt = folder.join("apt");
     let new = folder.join("debian.new");
@@ -90,7 +91,7 @@ fn fetch(folder: &Path, root: &Path) -> Result<()> {
     fs::write(apt.join("status"), status()?)?;
     fs::write(apt.join("apt.conf"), config(&apt))?;
 
-    // A third party's mirror that cannot be read matters only if a package is then missing.
+    // An unreadable third-party mirror matters only if a package is then missing.
     let update = sh::output(apt_get(&apt).arg("update"));
     download(&apt, &codename).map_err(|error| match update {
         Ok(_) => error,
@@ -108,7 +109,7 @@ fn fetch(folder: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// From the backports where the release's own wasi-libc is too old, else from the release.
+/// From the backports if the release's own wasi-libc is too old, otherwise from the release.
 fn download(apt: &Path, codename: &str) -> Result<()> {
     let backport = format!("wasi-libc/{codename}-backports");
     let install = ["install", "--download-only", "--yes", "--no-install-recommends"];
@@ -125,7 +126,7 @@ fn apt_get(apt: &Path) -> Command {
     command
 }
 
-/// All of apt's folders in ours, and none of the machine's hooks.
+/// Puts all of apt's folders into ours, and uses none of the machine's hooks.
 fn config(apt: &Path) -> String {
     let apt = apt.display();
     format!(
@@ -145,7 +146,7 @@ Acquire::Languages "none";
     )
 }
 
-/// The machine's own mirrors of its release, as apt itself reads them out of its configuration.
+/// The machine's own mirrors of its release, as apt reads them from its configuration.
 fn sources(codename: &str) -> Result<String> {
     let mut ask = Command::new("apt-get");
     let uris = sh::output(ask.args(["update", "--print-uris", "-o", "Debug::NoLocking=1"]))?;
@@ -175,7 +176,7 @@ fn sources(codename: &str) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// What is installed here, without the packages that are to be unpacked.
+/// The installed packages, without those that will be unpacked.
 fn status() -> Result<String> {
     const STATUS: &str = "/var/lib/dpkg/status";
     let text = fs::read_to_string(STATUS).with_context(|| format!("failed to read {STATUS}"))?;

@@ -1,2 +1,2 @@
-;; Says that its answer begins between two words.
+;; Returns an unaligned pointer to its result.
 (func (export "@process") (type $process) i32.const 4)

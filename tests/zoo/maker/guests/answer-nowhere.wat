@@ -1,2 +1,2 @@
-;; Says that its answer is where it has no memory.
+;; Returns a pointer outside its memory.
 (func (export "@process") (type $process) i32.const -16)

@@ -5,7 +5,7 @@
 (data (i32.const 4096) "fork-bomb")
 (data (i32.const 4112) "0123456789abcdef0123456789abcdef")
 (func (export "@process") (type $process) (local $at i32)
-    ;; Its own key, a dot and a number make the new one.
+    ;; The new key is its own key with one more character.
     (memory.copy (i32.const 8192) (local.get 0) (local.get 1))
     (local.set $at (i32.add (i32.const 8192) (local.get 1)))
     (loop $on

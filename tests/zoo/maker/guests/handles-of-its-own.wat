@@ -1,4 +1,4 @@
-;; Makes a resource of its own, again and again.
+;; Creates its own resources repeatedly.
 ;; world: owner
 (import "[export]zoo:guest/things" "[resource-new]thing" (func $new (param i32) (result i32)))
 (func (export "@process") (type $process)

@@ -1,4 +1,4 @@
-;; Appends to the headers of a request without end.
+;; Appends endlessly to the headers of a request.
 (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
 (import "wasi:http/types@0.2.12" "[method]fields.append" (func $append (param i32 i32 i32 i32 i32 i32)))
 (memory (export "memory") 3)

@@ -1,4 +1,4 @@
-;; Hands over a list whose length in bytes is more than a number of 32 bits holds.
+;; Passes a list whose length in bytes exceeds 32 bits.
 (import "tidemill:job/sql@0.1.0" "query" (func $query (param i32 i32 i32 i32 i32)))
 (func (export "@process") (type $process)
     (call $query (i32.const 1024) (i32.const 4) (i32.const 4096) (i32.const 0x10000001) (i32.const 2048))

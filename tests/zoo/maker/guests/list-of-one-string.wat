@@ -1,4 +1,4 @@
-;; Hands over a hundred thousand labels that are all the same half megabyte of memory.
+;; Passes a hundred thousand labels that all point to the same half megabyte of memory.
 (import "tidemill:job/metrics@0.1.0" "add" (func $add (param i32 i32 i32 i32 i64 i32)))
 (memory (export "memory") 64)
 (func (export "@process") (type $process) (local $at i32)

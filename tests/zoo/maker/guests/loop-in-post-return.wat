@@ -1,2 +1,2 @@
-;; Answers, then loops where it should take its answer back.
+;; Returns, then loops in its post-return function.
 (func (export "cabi_post_tidemill:job/job@0.1.0#process") (param i32) (loop $on br $on))

@@ -1,3 +1,3 @@
-;; Loops while it is instantiated.
+;; Loops during its instantiation.
 (func $start (loop $on br $on))
 (start $start)

@@ -1,4 +1,4 @@
-;; Moves half a gigabyte again and again: each time is one instruction, which nothing interrupts.
+;; Moves half a gigabyte repeatedly: each move is one instruction, which cannot be interrupted.
 (memory (export "memory") 2)
 (func (export "@process") (type $process)
     (if (i32.eq (memory.grow (i32.const 8100)) (i32.const -1)) (then unreachable))

@@ -1,2 +1,2 @@
-;; Begins with four gigabytes.
+;; Starts with four gigabytes of memory.
 (memory (export "memory") 65536)

@@ -1,4 +1,4 @@
-;; Takes page after page and touches each, until it is refused.
+;; Allocates and writes one page after the other, until an allocation fails.
 (memory (export "memory") 2)
 (func (export "@process") (type $process) (local $page i32)
     (loop $on

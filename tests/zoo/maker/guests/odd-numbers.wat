@@ -1,4 +1,4 @@
-;; Hands over the largest numbers and those that are none, wherever a number can be handed over, then is content.
+;; Passes the largest numbers and NaN wherever a number can be passed, then succeeds.
 (import "tidemill:job/metrics@0.1.0" "add" (func $add (param i32 i32 i32 i32 i64 i32)))
 (import "tidemill:job/metrics@0.1.0" "set" (func $set (param i32 i32 i32 i32 f64 i32)))
 (import "wasi:keyvalue/store@0.2.0-draft" "open" (func $open (param i32 i32 i32)))

@@ -1,4 +1,4 @@
-;; Calls the host from the function by which the host asks it for room.
+;; Calls the host from its allocation function.
 (import "wasi:config/store@0.2.0-rc.1" "get" (func $get (param i32 i32 i32)))
 (func (export "cabi_realloc") (type $realloc)
     (call $get (i32.const 1024) (i32.const 4) (i32.const 2048))

@@ -1,4 +1,4 @@
-;; Looks for what others left in its memory, then leaves something in all of it.
+;; Searches its memory for data of other guests, then fills all of it.
 (memory (export "memory") 512)
 (table $t 10000 funcref)
 (global $used (mut i32) (i32.const 0))

@@ -1,2 +1,2 @@
-;; Its config's schema has a pattern that goes back and forth for ever over the text that the job has.
+;; The schema of its config has a pattern that backtracks endlessly on the job's text.
 ;; describe: {"name":"g","version":"1","config":{"properties":{"text":{"type":"string","pattern":"^(?=(a|a)*\\1)((a+)+)+$"}}}}

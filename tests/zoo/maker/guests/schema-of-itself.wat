@@ -1,2 +1,2 @@
-;; Its config's schema is itself.
+;; The schema of its config refers to itself.
 ;; describe: {"name":"g","version":"1","config":{"$ref":"#"}}

@@ -1,4 +1,4 @@
-;; Takes a thousand places in its table after the other, until it is refused.
+;; Grows its table by a thousand places at a time, until that fails.
 (table $t 1 funcref)
 (func (export "@process") (type $process)
     (loop $on

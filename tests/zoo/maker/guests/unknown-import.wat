@@ -1,4 +1,4 @@
-;; Wants an interface that no host has.
+;; Imports an interface that no host has.
 ;; world: unknown
 (import "zoo:guest/elsewhere" "call" (func $call))
 (func (export "@process") (type $process) call $call i32.const 0)

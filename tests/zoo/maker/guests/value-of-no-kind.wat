@@ -1,4 +1,4 @@
-;; Hands over a value of a kind that is not there.
+;; Passes a value of an unknown kind.
 (import "tidemill:job/sql@0.1.0" "query" (func $query (param i32 i32 i32 i32 i32)))
 (data (i32.const 4096) "\63")
 (func (export "@process") (type $process)

@@ -1,4 +1,4 @@
-//! Files that are an attack before anything of them runs.
+//! Files that attack the host before any of their code runs.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::guest;
 
 const MIB: usize = 1 << 20;
 
-/// What a component of ours begins with, and a core module.
+/// The first bytes of a component, and of a core module.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const CUSTOM_SECTION: u8 = 0;
@@ -21,7 +21,7 @@ pub fn all() -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(all)
 }
 
-/// Files that are no components of this host's contract.
+/// Files that are not components of this host's contract.
 fn damaged() -> Result<Vec<(&'static str, Vec<u8>)>> {
     let good = guest::component("")?;
     let half = good[..good.len() / 2].to_vec();
@@ -44,7 +44,7 @@ fn damaged() -> Result<Vec<(&'static str, Vec<u8>)>> {
     ])
 }
 
-/// The same bytes under a name of the same length.
+/// Replaces a name in the bytes by a name of the same length.
 fn renamed(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let mut renamed = bytes.to_vec();
     for at in 0..bytes.len().saturating_sub(from.len()) {
@@ -55,7 +55,7 @@ fn renamed(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     renamed
 }
 
-/// More of something than an attempt may have.
+/// More of one kind of part than an attempt may have.
 fn too_many() -> Result<Vec<(&'static str, Vec<u8>)>> {
     let of = |count: usize, part: &str| wat::parse_str(format!("(component {})", instances(count, part)));
     let segments = "(data (i32.const 0) \"\")".repeat(100_001);
@@ -85,7 +85,7 @@ fn instances(count: usize, part: &str) -> String {
     text
 }
 
-/// A sound guest with more in it.
+/// A valid guest with additional parts.
 fn with(parts: &str) -> Result<Vec<u8>> {
     let text = wasmprinter::print_bytes(guest::component("")?)?;
     let end = text.rfind(')').unwrap_or_default();
@@ -108,7 +108,7 @@ fn nesting_types() -> String {
     text
 }
 
-/// A section more at the end.
+/// Appends a section.
 fn section(mut component: Vec<u8>, kind: u8, content: &[u8]) -> Vec<u8> {
     component.push(kind);
     leb(&mut component, content.len());
@@ -116,7 +116,7 @@ fn section(mut component: Vec<u8>, kind: u8, content: &[u8]) -> Vec<u8> {
     component
 }
 
-/// A name, and many zeros.
+/// The content of a custom section: a name, and many zeros.
 fn custom(bytes: usize) -> Vec<u8> {
     let mut content = vec![1, b'x'];
     content.resize(bytes, 0);
@@ -131,7 +131,7 @@ fn leb(out: &mut Vec<u8>, mut number: usize) {
     out.push(u8::try_from(number).unwrap_or_default());
 }
 
-/// Sound components whose machine code takes time.
+/// Valid components that take long to compile.
 fn hard_to_compile() -> Result<Vec<(&'static str, Vec<u8>)>> {
     let function =
         |body: &str| guest::component(&format!("(func (param i32) (result i32) {body} local.get 0)"));

@@ -1,7 +1,8 @@
-//! A guest's text holds what is special about it, as fields of a core module; what it lacks of a plugin is added here.
+//! A guest's text holds only its special parts, as fields of a core module; this file adds the rest of a
+//! plugin.
 //!
-//! `@process` and the like in it stand for the exports of `tidemill:job/job`. Comments that begin with `;; describe:` and
-//! `;; world:` name what it says of itself, and its world.
+//! `@process` and similar names in the text are replaced by exports of `tidemill:job/job`.
+//! A comment `;; describe:` holds the guest's descriptor, a comment `;; world:` the name of its world.
 
 use anyhow::{Context, Result};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -9,7 +10,7 @@ use wit_parser::Resolve;
 
 use crate::ours;
 
-/// Beside the plugin's world: what Rust's library would import, and a resource of the guest's own.
+/// Besides the plugin's world: an import of Rust's standard library, and a resource that the guest exports.
 const WORLDS: &str = r#"
 package zoo:guest;
 interface things { resource thing {} }
@@ -21,7 +22,7 @@ interface elsewhere { call: func(); }
 
 const DESCRIBE: &str = r#"{"name":"guest","version":"1"}"#;
 
-/// 0 to 63 are zeros: read as the result of `process`, they say that it is resolved.
+/// Bytes 0 to 63 are zeros: as the result of `process`, they mean `resolved`.
 const TYPES: &str = r#"
 (type $describe (func (result i32)))
 (type $discover (func (param i32 i32 i32 i32 i32 i32) (result i32)))
@@ -29,7 +30,7 @@ const TYPES: &str = r#"
 (type $realloc (func (param i32 i32 i32 i32) (result i32)))
 "#;
 
-/// Each under what a text holds that has its own.
+/// Each default is added unless the guest's text contains the mark before it.
 const DEFAULTS: [(&str, &str); 5] = [
     ("(export \"memory\")", "(memory (export \"memory\") 2)"),
     ("\"@describe\"", "(func (export \"@describe\") (type $describe) i32.const 64)"),
@@ -57,7 +58,7 @@ pub fn component(text: &str) -> Result<Vec<u8>> {
     ComponentEncoder::default().validate(true).module(&module)?.encode()
 }
 
-/// The contract of the host, and our worlds around it.
+/// The host's contract, and the zoo's worlds around it.
 pub fn worlds() -> Result<(Resolve, wit_parser::PackageId)> {
     let mut resolve = Resolve::default();
     resolve.push_dir(ours("../../../wit"))?;
@@ -88,7 +89,7 @@ fn whole(text: &str) -> String {
     module.replace("\"@", "\"tidemill:job/job@0.1.0#")
 }
 
-/// Its bytes, and its length as the encoding counts it.
+/// The encoded bytes, and the length in units of the encoding.
 fn encoded(text: &str, utf16: bool) -> (Vec<u8>, usize) {
     if utf16 {
         let units: Vec<u16> = text.encode_utf16().collect();

@@ -1,5 +1,5 @@
-//! Components that no compiler would make: `maker guests FOLDER` those of the zoo, `maker random SEED COUNT FOLDER`
-//! some by chance.
+//! Makes components that no compiler would make:
+//! `maker guests FOLDER` those of the zoo, `maker random SEED COUNT FOLDER` random ones.
 
 mod bombs;
 mod guest;
@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The repository's file or folder of this name.
+/// The path of a file or folder relative to this crate.
 fn ours(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -46,7 +46,7 @@ fn random(seed: u64, count: usize, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let mut random = Random::new(seed)?;
     let (mut made, mut last) = (0, None);
-    // What wasm-smith makes of an entropy is not always a component of our world.
+    // wasm-smith does not always produce a component of our world.
     for _ in 0..count.saturating_mul(2) {
         match random.component() {
             Ok(bytes) => {

@@ -1,5 +1,5 @@
-//! Components by chance: plugins whose code is random, whatever else is a component or a module, and sound ones with
-//! a few bits turned.
+//! Random components: plugins with random code, other components and modules, and valid ones with flipped
+//! bits.
 
 use anyhow::Result;
 use arbitrary::Unstructured;
@@ -9,21 +9,21 @@ use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve, WorldId};
 
 use crate::guest;
 
-/// What a random body is made of; more only takes longer to compile.
+/// The number of random bytes per component; more only takes longer to compile.
 const ENTROPY_BYTES: usize = 4 << 10;
 const DESCRIBE: &[u8] = br#"{"name":"r","version":"1"}"#;
 
-/// A page for whatever it is asked for.
+/// Allocates a page for every request.
 const REALLOC: &str = "(func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32)
     (i32.shl (memory.grow (i32.const 1)) (i32.const 16)))";
 
-/// The same components for the same seed.
+/// Produces the same components for the same seed.
 pub struct Random {
     state: u64,
     resolve: Resolve,
     world: WorldId,
-    /// What every plugin imports and exports, but for what is added to it: `describe` (wild), and room for what it is
-    /// handed (tame).
+    /// The imports and exports of every plugin. Later additions are left out: `describe` (in `wild`), and
+    /// also `cabi_realloc`, which allocates arguments (in `tame`).
     wild: Vec<u8>,
     tame: Vec<u8>,
     good: Vec<u8>,
@@ -58,7 +58,8 @@ impl Random {
         }
     }
 
-    /// With the contract's imports and exports, and whatever in between. A tame one gets as far as its own code.
+    /// A plugin with the contract's imports and exports and random code. A tame one at least runs its own
+    /// code.
     fn plugin(&mut self, wild: bool) -> Result<Vec<u8>> {
         let config = match wild {
             true => Config { module_shape: Some(self.wild.clone()), max_data_segments: 4, ..small() },
@@ -102,7 +103,7 @@ impl Random {
     }
 }
 
-/// Small ones, of what the host takes.
+/// Limits for small components, with features that the host accepts.
 fn small() -> Config {
     Config {
         max_instructions: 120,
@@ -132,7 +133,7 @@ fn small() -> Config {
     }
 }
 
-/// A sound `describe` that needs nothing of the rest of the module, so that the other two are called at all.
+/// A valid `describe`, independent of the rest of the module, so that the other two exports are called.
 fn describe() -> String {
     let mut text = "(func (export \"tidemill:job/job@0.1.0#describe\") (result i32) (local i32)
         (local.set 0 (i32.shl (memory.grow (i32.const 1)) (i32.const 16)))

@@ -1,5 +1,7 @@
 //! A host on a machine with fewer resources than it asks for.
 
+use std::process::Command;
+
 use crate::support::http;
 use crate::support::process::Process;
 use crate::support::site::{Site, eventually, items, text};
@@ -44,6 +46,60 @@ async fn a_host_with_little_address_space_takes_a_smaller_pool() {
 #[tokio::test]
 async fn a_host_with_few_open_files_works() {
     works_under("-n 48").await;
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+/// Root has no limit of threads: the host runs as a user of its own then, whose threads are counted alone.
+fn with_threads(site: &Site, threads: u32) -> Vec<String> {
+    const USER: &str = "61234";
+    let limit = format!("prlimit --nproc={threads}");
+    let words = match is_root() {
+        false => limit,
+        true => {
+            assert!(
+                Command::new("chown").args(["-R", USER]).arg(site.dir.path()).status().unwrap().success()
+            );
+            format!("setpriv --reuid {USER} --regid {USER} --clear-groups {limit}")
+        }
+    };
+    words.split(' ').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_host_that_may_start_few_threads_refuses_to_start() {
+    for threads in [1, 2, 8, 20] {
+        let site = site();
+        let wrapper = with_threads(&site, threads);
+        let mut host = Process::spawn_by(&wrapper, &site.path("tidemill.toml"), site.address);
+        let status = host.child.wait().await.unwrap();
+        let log = site.log();
+        assert_eq!(status.code(), Some(1), "{threads} threads: {log}");
+        assert!(
+            log.contains("more threads, and needs") && log.contains("ulimit -u"),
+            "{threads} threads: {log}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_host_with_just_enough_threads_works() {
+    if !is_root() {
+        return eprintln!("not run: the threads of this user cannot be counted alone");
+    }
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let site = site();
+    let wrapper = with_threads(&site, u32::try_from(cores).unwrap() + 26);
+    let mut host = Process::spawn_by(&wrapper, &site.path("tidemill.toml"), site.address);
+    host.ready().await;
+    site.until_active("hello").await;
+    for n in 0..ITEMS {
+        assert!(site.ask(&["items", "add", "hello", &format!("item-{n}")]).await.status.success());
+    }
+    site.until_items("resolved", ITEMS).await;
+    host.terminate().await;
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-/// The project's own commands; each sets up what it needs.
+/// The project's own commands; each sets up its own requirements.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
 enum Command {
@@ -44,7 +44,7 @@ enum Command {
     Plugins,
     /// Build the examples in other languages into target/plugins/examples; their toolchains are installed below target/
     Examples,
-    /// Check floors, sizes and left-overs (takes a second)
+    /// Check crate layers, sizes and left-overs (takes a second)
     Tidy,
     /// Check licences, banned crates, sources and known vulnerabilities of all dependencies
     Deny,
@@ -59,11 +59,11 @@ enum Command {
     },
     /// Kill, stop and cut off real hosts under load, then check that nothing was lost or done twice
     Chaos(chaos::Args),
-    /// Run malicious plugins on real hosts, and look whether host, neighbours and memory are left alone
+    /// Run malicious plugins on real hosts and check host, neighbours and memory
     Zoo(zoo::Args),
-    /// Feed inputs by chance to whatever reads what others wrote: descriptors, configurations, requests, values of guests
+    /// Feed random inputs to every parser of outside data: descriptors, configurations, requests, values of guests
     Fuzz(fuzz::Args),
-    /// Do all that CI does: format, tidy, plugins, clippy, deny, tests, swaps, fuzz, zoo, chaos
+    /// Run everything that CI runs: format, tidy, plugins, clippy, deny, tests, swaps, fuzz, zoo, chaos
     Ci,
 }
 

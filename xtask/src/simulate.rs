@@ -13,10 +13,10 @@ const SEEDS: u64 = 1_000;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Stories to simulate, from seed 0 on
+    /// Number of stories, from seed 0
     #[arg(long, default_value_t = SEEDS, conflicts_with = "seed")]
     seeds: u64,
-    /// Tell one story instead
+    /// Simulate only this seed and print its trace
     #[arg(long)]
     seed: Option<u64>,
     /// With this fault of host/store/src/simulation.rs in the statements, counted from 0

@@ -91,7 +91,7 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     ctx.trust.shift(by);
     if ctx.steadiness.was_set(by) {
         ctx.clock_set.notify_one();
-        // What was written meanwhile is found by it.
+        // Recovery finds rows that were written in the meantime by this heartbeat.
         ctx.store.keep_heartbeat(ctx.host, ctx.start.incarnation, shown).await?;
     }
     // Taken before the request is sent, because the answer may be late.

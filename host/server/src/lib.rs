@@ -19,6 +19,7 @@ mod hot_reload;
 pub mod http;
 mod rollout;
 pub mod signals;
+mod threads;
 
 pub mod api;
 pub mod dashboard;

@@ -18,7 +18,7 @@ pub enum Bench {
         #[arg(long, default_value_t = 20_000)]
         items: u64,
     },
-    /// Swaps of a plugin while its host works as hard as it can: what is lost, and how soon the new version does an item
+    /// Swap a plugin while its host is under load: counts lost items and measures the time until the new version runs
     Swap(swap::Args),
 }
 

@@ -41,6 +41,8 @@ const COMPLAINT_BYTES_MAX: usize = 4 * KIB;
 const PANIC_BYTES_MAX: usize = 512;
 /// The exit code of Rust programs that panic. [`compile_stdin`] uses it too.
 const PANICKED: i32 = 101;
+/// The exit code of a compiler that could not start its threads.
+const NO_THREADS: i32 = 75;
 /// The signal of `setrlimit`'s limit of CPU time.
 const SIGXCPU: i32 = 24;
 /// The signal of a process that aborts, as Rust programs do when an allocation fails.
@@ -195,6 +197,11 @@ impl Child {
                 )
             }
             (_, Some(SIGKILL)) => return Refusal::passing("its compiler was killed".to_owned()),
+            (Some(NO_THREADS), _) => {
+                return Refusal::passing(format!(
+                    "its compiler could not start its threads: {first_line} (ulimit -u, or the cgroup's pids.max)"
+                ));
+            }
             (Some(PANICKED), _) => compiler_fault(plugin, &first_line),
             (_, Some(signal)) if !FAULTS.contains(&signal) => {
                 return Refusal::passing(format!("its compiler was ended by signal {signal}"));
@@ -232,6 +239,7 @@ async fn all_of(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Vec<u
 pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), String> {
     bounds.apply().map_err(|e| format!("the compiler's bounds cannot be set: {e}"))?;
     std::panic::set_hook(Box::new(end_at_panic));
+    start_threads();
     let (mut component, mut functions) = (Vec::new(), Vec::new());
     let mut stdin = std::io::stdin().lock();
     let read = stdin.by_ref().take(component_bytes as u64).read_to_end(&mut component);
@@ -244,6 +252,15 @@ pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), Stri
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let written = Compiled::write(&artefact, &functions, &mut stdout);
     written.map_err(|e| format!("what was compiled cannot be handed over: {e}"))
+}
+
+/// Starts the compiler's threads, as many as RAYON_NUM_THREADS says. A machine that allows no more threads says nothing
+/// about the component, so the process ends with an exit code of its own.
+fn start_threads() {
+    if let Err(error) = rayon::ThreadPoolBuilder::new().build_global() {
+        let _ = write!(std::io::stderr(), "{error}");
+        std::process::exit(NO_THREADS);
+    }
 }
 
 /// Ends the process with the panic's message on stderr, without a report and a backtrace.

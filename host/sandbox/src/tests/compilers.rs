@@ -37,6 +37,14 @@ async fn a_compiler_that_panics_is_reported_in_one_sentence() {
 }
 
 #[tokio::test]
+async fn a_compiler_without_threads_says_nothing_about_its_component() {
+    let reason = refused_by("cat > /dev/null; printf 'Resource temporarily unavailable' >&2; exit 75").await;
+    let expected = "its compiler could not start its threads: Resource temporarily unavailable (ulimit -u, or the cgroup's \
+                    pids.max)";
+    assert_eq!(reason, expected);
+}
+
+#[tokio::test]
 async fn a_limit_of_the_compiler_is_named_by_its_key() {
     let reason = refused_by("cat > /dev/null; kill -XCPU $$").await;
     let cores = std::thread::available_parallelism().unwrap().get().min(4);

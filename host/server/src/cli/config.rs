@@ -11,9 +11,9 @@ use crate::config::{Config, ConfigError, Environment, show};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Tell every mistake, with file, line, key and remedy
+    /// Report every mistake, with file, line, key and remedy
     Check(FileArgs),
-    /// Show what is in effect, defaults and limits included; passwords are hidden
+    /// Show the effective configuration with defaults and limits; passwords are hidden
     Show(FileArgs),
 }
 

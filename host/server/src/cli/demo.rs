@@ -32,6 +32,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let log =
         LogConfig { filter: "warn,engine::executor=error,sqlx=error".to_owned(), ..LogConfig::default() };
     telemetry::start(&log)?;
+    crate::threads::check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(play(args))
 }

@@ -14,7 +14,7 @@ use crate::api::types::{
 pub struct ItemsArgs {
     #[command(subcommand)]
     command: Option<ItemsCommand>,
-    /// Only of this job
+    /// Only this job
     #[arg(long)]
     job: Option<String>,
     /// Only in this state: pending, retrying, waiting (both of them), running, awaiting, resolved, manual_required or abandoned

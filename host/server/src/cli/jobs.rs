@@ -30,17 +30,17 @@ enum JobsCommand {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Let nothing of a job, or of all, begin until it is resumed; what runs goes on to its end
+    /// Pause a job, or all jobs: nothing new starts until it is resumed; running attempts finish
     Pause(Whom),
-    /// Let it begin again
+    /// Resume a paused job, or all jobs
     Resume(Whom),
-    /// Set a key of a job, over its file, until it is cleared
+    /// Override a key of a job's configuration until it is cleared
     Set(Set),
-    /// Let the file count again
+    /// Clear overrides: the file applies again
     Clear(Clear),
-    /// What was set over the file
+    /// List a job's overrides
     Edits(Which),
-    /// What became of a job's due instants, the newest first
+    /// List a job's due instants and their results, newest first
     Ticks {
         job: String,
         #[arg(long, default_value_t = crate::api::LIMIT_DEFAULT)]
@@ -54,7 +54,7 @@ enum JobsCommand {
 struct Whom {
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     job: Option<String>,
-    /// All jobs, also those that come later
+    /// All jobs, including jobs added later
     #[arg(long)]
     all: bool,
     #[command(flatten)]

@@ -20,7 +20,7 @@ pub struct LocksArgs {
 
 #[derive(Debug, Subcommand)]
 enum LocksCommand {
-    /// Take a lock for a time; the token tells you from those before you
+    /// Take a lock for a time; prints its fencing token
     Take {
         name: String,
         /// 1s to 24h
@@ -29,20 +29,20 @@ enum LocksCommand {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Hold it for longer
+    /// Extend a lock
     Renew {
         name: String,
-        /// The fencing token under which you hold it
+        /// The fencing token of your hold
         fencing: i64,
         #[arg(long, default_value = "1m")]
         ttl: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Give it back; without a token, whoever holds it loses it
+    /// Release a lock; without a token, its present holder loses it
     Release {
         name: String,
-        /// The fencing token under which you hold it
+        /// The fencing token of your hold
         #[arg(long)]
         fencing: Option<i64>,
         #[command(flatten)]

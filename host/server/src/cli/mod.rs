@@ -50,55 +50,55 @@ pub struct Cli {
 pub enum Command {
     /// Run the host
     Serve(serve::ServeArgs),
-    /// Run a host with a business world of its own, to look at
+    /// Run a host with a simulated business, to try Tidemill out
     Demo(DemoArgs),
-    /// Make the tables of the store, or upgrade those of an older version; no host may be running
+    /// Create or upgrade the store's tables; no host may be running
     Migrate(migrate::MigrateArgs),
-    /// Check the configuration, or show what is in effect
+    /// Check the configuration, or show the effective one
     Config {
         #[command(subcommand)]
         command: config::ConfigCommand,
     },
-    /// Jobs, and a start by hand
+    /// List, run, pause and configure jobs
     #[command(args_conflicts_with_subcommands = true)]
     Jobs(jobs::JobsArgs),
-    /// Runs, the newest first
+    /// List runs, newest first
     #[command(args_conflicts_with_subcommands = true)]
     Runs(runs::RunsArgs),
-    /// Items, their attempts, and decisions about them
+    /// List items and attempts, and decide about them
     #[command(args_conflicts_with_subcommands = true)]
     Items(items::ItemsArgs),
-    /// Batches: items that were handed in together
+    /// Add and list batches of items
     #[command(args_conflicts_with_subcommands = true)]
     Batches(batches::BatchesArgs),
-    /// Versions of plugins: what runs, what ran, and which is pinned
+    /// List, inspect and control plugin versions
     #[command(args_conflicts_with_subcommands = true)]
     Plugins(plugins::PluginsArgs),
-    /// Hosts that share the store
+    /// List the hosts that share the store
     Hosts(hosts::HostsArgs),
-    /// Named locks: who holds them
+    /// List, take and release named locks
     #[command(args_conflicts_with_subcommands = true)]
     Locks(locks::LocksArgs),
-    /// What a person should look at
+    /// List and acknowledge alerts
     #[command(args_conflicts_with_subcommands = true)]
     Alerts(alerts::AlertsArgs),
-    /// Events on their way out, and those that were given up
+    /// List undelivered and dead events, and redrive them
     #[command(args_conflicts_with_subcommands = true)]
     Outbox(outbox::OutboxArgs),
-    /// Put back what lost its host, now
+    /// Recover items of lost hosts now
     Recover(Remote),
-    /// Five questions about each job
+    /// Check the health of every job
     Doctor(Remote),
-    /// Who may change something over the API
+    /// Add, list and remove API tokens
     Token(token::TokenArgs),
-    /// Who did what, the newest first
+    /// List the audit trail, newest first
     Audit(audit::AuditArgs),
-    /// Try out schedules; needs no host
+    /// Preview schedules; needs no host
     Schedule {
         #[command(subcommand)]
         command: schedule::ScheduleCommand,
     },
-    /// Compile the component on stdin; the host starts this itself
+    /// Compile the component on stdin; used by the host itself
     #[command(hide = true)]
     CompilePlugin(compile::CompileArgs),
 }
@@ -108,16 +108,16 @@ pub struct DemoArgs {
     /// Folder of the plugins
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
-    /// Folder for the demo's data; a new one in the temporary folder unless given
+    /// Folder for the demo's data (default: a new temporary folder)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Address of the page and the API
     #[arg(long, value_name = "ADDR", default_value = crate::config::LISTEN_DEFAULT)]
     pub listen: SocketAddr,
-    /// Real seconds that a minute of the demo takes
+    /// Real seconds per minute of the demo
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
     pub minute: f64,
-    /// End after this many real seconds; else it runs until ctrl-c
+    /// Stop after this many real seconds (default: run until ctrl-c)
     #[arg(long = "for", value_name = "SECONDS", value_parser = positive)]
     pub seconds: Option<f64>,
 }

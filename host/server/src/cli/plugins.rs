@@ -20,73 +20,73 @@ pub struct PluginsArgs {
 
 #[derive(Debug, Subcommand)]
 enum PluginsCommand {
-    /// All versions of a plugin that are known, those that changed last first
+    /// List all known versions of a plugin, last changed first
     Show {
         plugin: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// What a version asks for: imports, statements, topics, the config's schema
+    /// Show a version's imports, statements, topics and config schema
     Inspect {
         plugin: String,
-        /// Its digest, or the first digits of it
+        /// Its digest, or the first digits of its digest
         digest: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Have all hosts run this version, whatever their folders hold
+    /// Pin a version: all hosts run it, regardless of their folders
     Pin {
         plugin: String,
-        /// Its digest, or the first digits of it
+        /// Its digest, or the first digits of its digest
         digest: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Pin the version that ran before the one that runs
+    /// Roll back: pin the previously active version
     Rollback {
         plugin: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Let a version go on that waits for approval, or that is in quarantine
+    /// Approve a version that waits for approval or is in quarantine
     Approve {
         plugin: String,
-        /// Its digest, or the first digits of it
+        /// Its digest, or the first digits of its digest
         digest: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Have a version take over now, whatever it waits for
+    /// Activate a version now, without waiting for approval or its trial
     Promote {
         plugin: String,
-        /// Its digest, or the first digits of it
+        /// Its digest, or the first digits of its digest
         digest: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Take a version out of the way: it does not come back by itself
+    /// Quarantine a version: only a person can bring it back
     Quarantine {
         plugin: String,
-        /// Its digest, or the first digits of it
+        /// Its digest, or the first digits of its digest
         digest: String,
-        /// Why, for those who come later
+        /// The reason, for the audit trail
         #[arg(long)]
         reason: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Take a plugin out of use on all hosts, until a new version is found or one is promoted
+    /// Retire a plugin on all hosts until a new version is found or one is promoted
     Retire {
         plugin: String,
         #[command(flatten)]
         remote: Remote,
     },
-    /// Make the last attempts of a job again on the version that runs and on the one in FILE, and keep nothing of it;
-    /// the exit code is 0 if nothing differs, 1 if something does
+    /// Replay a job's last attempts on the active version and on the one in FILE, and discard the results;
+    /// exit code 0 if nothing differs, 1 if something does
     Replay(trials::ReplayArgs),
-    /// Hand in the version in FILE: it takes over as a new file in a plugins folder does, on all hosts
+    /// Upload the version in FILE to all hosts: handled like a new file in a plugins folder
     Upload(trials::UploadArgs),
-    /// Let the folders decide again
+    /// Remove the pin: the plugins folders decide again
     Unpin {
         plugin: String,
         #[command(flatten)]

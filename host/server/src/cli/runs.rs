@@ -12,7 +12,7 @@ use crate::api::types::{FailedItem, Run, RunWithResult, Runs};
 pub struct RunsArgs {
     #[command(subcommand)]
     command: Option<RunsCommand>,
-    /// Only of this job
+    /// Only this job
     #[arg(long)]
     job: Option<String>,
     #[arg(long, default_value_t = crate::api::LIMIT_DEFAULT)]
@@ -23,7 +23,7 @@ pub struct RunsArgs {
 
 #[derive(Debug, Subcommand)]
 enum RunsCommand {
-    /// One run: how far it is, and what failed for good
+    /// Show a run's progress and its failed items
     Show {
         id: String,
         #[command(flatten)]

@@ -41,6 +41,7 @@ pub(crate) fn trial_clock(factor: f64, from: Timestamp, now: Timestamp) -> Clock
 }
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+    crate::threads::check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -214,7 +214,7 @@ fn listen_address(section: &Section<'_>, found: &Found<String>) -> Option<Socket
     };
     if !listen.ip().is_loopback() {
         let ip = listen.ip();
-        let what = format!("{ip} can be reached by others, and there is no authentication yet");
+        let what = format!("{ip} can be reached by others, and reading needs no token");
         section.blame_found(found, what, "use 127.0.0.1 or [::1]");
         return None;
     }

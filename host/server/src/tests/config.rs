@@ -176,7 +176,7 @@ fn addresses() {
     check(
         "[server]\nlisten = \"0.0.0.0:7070\"\n",
         expect![
-            "tidemill.toml:2: server.listen: 0.0.0.0 can be reached by others, and there is no authentication yet; use 127.0.0.1 or [::1]"
+            "tidemill.toml:2: server.listen: 0.0.0.0 can be reached by others, and reading needs no token; use 127.0.0.1 or [::1]"
         ],
     );
     check(
@@ -303,7 +303,7 @@ fn variables_that_are_wrong() {
         job,
         &[("TIDEMILL__SERVER__LISTEN", "0.0.0.0:1")],
         expect![
-            "environment variable TIDEMILL__SERVER__LISTEN: server.listen: 0.0.0.0 can be reached by others, and there is no authentication yet; use 127.0.0.1 or [::1]"
+            "environment variable TIDEMILL__SERVER__LISTEN: server.listen: 0.0.0.0 can be reached by others, and reading needs no token; use 127.0.0.1 or [::1]"
         ],
     );
     check_with(

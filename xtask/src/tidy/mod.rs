@@ -2,6 +2,7 @@
 //! findings; a finding names the problem, its place and the remedy.
 
 mod floors;
+mod prose;
 mod sizes;
 mod words;
 
@@ -19,7 +20,7 @@ use crate::{host, sh};
 type Check = fn(&Tree) -> Vec<Finding>;
 
 /// Name and check of each rule.
-const RULES: [(&str, Check); 9] = [
+const RULES: [(&str, Check); 10] = [
     ("floors", floors::edges),
     ("heavy crates", floors::heavy_crates),
     ("capabilities", floors::capabilities),
@@ -29,6 +30,7 @@ const RULES: [(&str, Check); 9] = [
     ("prints in libraries", words::prints_in_libraries),
     ("sleeps in tests", words::sleeps_in_tests),
     ("places", words::places),
+    ("prose", prose::prose),
 ];
 
 /// The input of the rules.

@@ -140,3 +140,17 @@ fn no_place_of_one_machine() {
     let good = [("Cargo.lock", "index.crates.io"), ("a.md", "docs/home/x and $HOME/x")];
     assert_eq!(in_files("places", &good), NONE);
 }
+
+#[test]
+fn comments_and_documents_are_in_plain_english() {
+    let code = "let x = 1; // what is told here\nlet told = \"what is\";\n";
+    let text = "Whoever waits is told.\n```\nnobody\n```\nPlain.\n";
+    let found = in_files(
+        "prose",
+        &[("a.rs", code), ("a.md", text), ("a.txt", "nobody"), ("wit/deps/a.wit", "// nobody")],
+    );
+    assert_eq!(found, ["a.rs:1", "a.rs:1", "a.md:1", "a.md:1"]);
+    let plain = "The scan skips unreadable files. ".repeat(400);
+    let once = format!("{plain}It says what is missing.\n");
+    assert_eq!(in_files("prose", &[("a.md", &once)]), NONE);
+}

@@ -51,7 +51,10 @@ async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
     load.end().await;
     for refused in bench.client.refused.lock().unwrap().iter() {
         assert_eq!((refused.status, refused.code().as_str()), (503, "store-unavailable"));
-        says(&refused.body, &["make room on the disk of the database: the host goes on by itself"]);
+        says(
+            &refused.body,
+            &["make room on the disk of the database: the host then continues automatically"],
+        );
         says(&refused.head.to_ascii_lowercase(), &["retry-after: "]);
     }
     bench.settle().await;

@@ -68,7 +68,7 @@ async fn a_port_in_use_is_refused() {
     let site = Site::new(NOOP);
     let _taken = std::net::TcpListener::bind(site.address).unwrap();
     let expected = format!(
-        "tidemill: {} is in use: stop what listens there (another tidemill?), or set server.listen to another port\n",
+        "tidemill: {} is in use: stop the process that listens there (another tidemill?), or set server.listen to another port\n",
         site.address
     );
     refused(&site, &[&expected]).await;

@@ -190,7 +190,7 @@ async fn enter_in_a_field_does_what_the_field_is_for() {
     assert_eq!(defaults, "by-hand: add, token: use");
 
     browser.type_into("#by-hand input[name=key]", ENTER).await;
-    browser.until_says("#said", "name the item's key").await;
+    browser.until_says("#said", "enter the item's key").await;
     browser.type_into("#by-hand input[name=key]", &format!("a/b{ENTER}")).await;
     browser.until_says("#said", "\"a/b\" is added to noop").await;
     assert_eq!(count(&site, "/api/v1/items", "items").await, 1);

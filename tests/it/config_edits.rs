@@ -65,7 +65,7 @@ async fn edits_are_taken_over_while_the_host_runs(kind: Kind) {
     site.edit("log.format = \"json\"\n");
     until_jobs(&site, &[]).await;
     until_audited(&databases, "config_taken", "job one is gone, job two is gone").await;
-    assert!(site.log().contains("edited outside of [jobs] takes effect at the next start"), "{}", site.log());
+    assert!(site.log().contains("changes outside of [jobs] take effect at the next start"), "{}", site.log());
     host.terminate().await;
 }
 
@@ -95,7 +95,7 @@ async fn what_is_set_over_the_api_wins_until_it_is_cleared(kind: Kind) {
         (r#"{"set": {"schedule": {"cron": "99 * * * *"}}}"#, 422, "is not valid"),
         (r#"{"set": {"schedule.cron.tz": "UTC"}}"#, 422, "holds no key"),
         (r#"{"set": {"retry": null}}"#, 422, "null is no value"),
-        (r#"{"set": {"grants.sql": {}}}"#, 400, "stays in the file"),
+        (r#"{"set": {"grants.sql": {}}}"#, 400, "only in the file"),
         (r#"{"set": {"retry..base": 1}}"#, 400, "is no key"),
         ("{}", 400, "nothing is set or cleared"),
         (r#"{"sett": {}}"#, 400, "unknown field"),

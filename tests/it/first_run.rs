@@ -138,7 +138,7 @@ async fn the_demo_completes_every_wallet_and_tells_it() {
         done.then_some(())
     };
     eventually("every wallet is complete", all_resolved).await;
-    demo.until_said("every wallet is complete. The host goes on looking each minute; end it with ctrl-c.")
+    demo.until_said("every wallet is complete. The host keeps checking every minute; stop it with ctrl-c.")
         .await;
     demo.until_said("wallets 300/300 complete (none left) | items: 60 resolved | mpc: ").await;
     let runs = demo.get(&format!("/api/v1/runs?job={WALLETS}&limit=500")).await;

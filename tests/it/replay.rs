@@ -258,7 +258,11 @@ async fn what_cannot_be_tried_is_refused_in_words() {
         ("wrong-world", "versioned", "it does not export tidemill:job/job@0.1"),
         ("loop-in-describe", "versioned", "describe() failed: cpu-limit: "),
         ("noop", "nobody", "there is no job \"nobody\""),
-        ("noop", "absent", "no version of plugin absent runs here now, to be compared with"),
+        (
+            "noop",
+            "absent",
+            "no version of plugin absent runs on this host, so there is nothing to compare with",
+        ),
     ];
     for (built_as, job, among) in refusals {
         let output = replay(&site, built_as, job, &[]).await;

@@ -250,7 +250,7 @@ async fn what_is_uploaded_has_to_be_signed_where_files_have_to() {
     assert!(unsigned.contains("it is not signed: "), "{unsigned}");
     sign("versioned-b");
     let of_another = text(&upload().await.stderr);
-    assert!(of_another.contains("its signature is not of these bytes: sign the file anew"), "{of_another}");
+    assert!(of_another.contains("its signature is not of these bytes: sign the file again"), "{of_another}");
     sign("versioned-a");
     let signed = upload().await;
     assert!(signed.status.success(), "{}", text(&signed.stderr));

@@ -125,7 +125,7 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
         Ok(Done::Interrupted) => give_back(ctx, job, &run).await,
         Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
         Err(error) => {
-            tracing::warn!(job = %job.name, run = %run.id, %error, "the discovery is made again later");
+            tracing::warn!(job = %job.name, run = %run.id, %error, "discovery was interrupted by a store error; it is repeated later");
             put_back(ctx, &run).await;
         }
     }
@@ -133,7 +133,7 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
 
 async fn give_back(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun) {
     if let Err(error) = ctx.store.release_run(run).await {
-        tracing::warn!(job = %job.name, run = %run.id, %error, "the run is found again when its lease ends");
+        tracing::warn!(job = %job.name, run = %run.id, %error, "the run could not be released; it is claimed again when its lease expires");
     }
 }
 
@@ -179,7 +179,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         };
         if page.next.is_some() && page.next == cursor {
             let text = format!(
-                "discover answered with the cursor {:?} that it was asked for",
+                "discover returned the cursor {:?} that it was called with",
                 page.next.unwrap_or_default()
             );
             return fail(ctx, run, &Failure::transient("cursor-stuck", text)).await;

@@ -216,7 +216,7 @@ impl Engine {
         ctx.ended.cancel();
         self.keeper.wait().await;
         if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.start.incarnation, ctx.clock.now()).await {
-            tracing::warn!(%error, "the store did not hear that this host stopped");
+            tracing::warn!(%error, "the stop of this host could not be recorded in the store");
         }
     }
 

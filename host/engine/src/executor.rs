@@ -240,7 +240,7 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
 /// without the guest's content. Otherwise the item would stay with this host for ever, and each retry
 /// would be refused again.
 fn without_content(ctx: &Ctx, job: &JobSpec, end: &AttemptEnd, error: &StoreError) -> AttemptEnd {
-    let text = format!("the store refuses what this attempt left: {error}");
+    let text = format!("the store rejects the results of this attempt: {error}");
     let failure = Failure::Permanent(ErrorInfo::new("not-written", cut(&text, job.limits.text_bytes)));
     another_end(ctx, job, end, failure)
 }
@@ -279,6 +279,6 @@ fn tell(ctx: &Ctx, end: &AttemptEnd) {
 
 fn stale(ctx: &Ctx, item: &Claimed) {
     figures::refused_as_stale(&item.job);
-    tracing::warn!(job = %item.job, item = %item.key, epoch = item.epoch, "refused: the item has another holder now");
+    tracing::warn!(job = %item.job, item = %item.key, epoch = item.epoch, "outcome refused: the item has another holder now");
     ctx.feed.publish(Happening::AttemptStale { job: item.job.clone(), key: item.key.clone() });
 }

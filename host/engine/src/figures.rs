@@ -66,7 +66,7 @@ impl Figures {
             return;
         }
         if !self.admits(job, figure) {
-            dropped(job, "series", "the job has too many names and labels of figures");
+            dropped(job, "series", "the job has too many combinations of metric names and labels");
             return;
         }
         let own = figure.labels.iter().map(|(name, value)| Label::new(name.clone(), value.clone()));
@@ -94,7 +94,7 @@ static DROPPED: Seldom = Seldom::new();
 fn dropped(job: &JobName, reason: &'static str, why: &str) {
     counter!("tidemill_figures_dropped_total", "job" => job.to_string(), "reason" => reason).increment(1);
     if let Some(unsaid) = DROPPED.may() {
-        tracing::warn!(%job, reason, why, unsaid, "a figure of a plugin is not shown");
+        tracing::warn!(%job, reason, why, unsaid, "a metric of a plugin is not shown");
     }
 }
 

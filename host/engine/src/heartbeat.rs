@@ -123,7 +123,10 @@ pub async fn set_clock(clock: &Clock, store: &Store) -> Result<SignedDuration, S
     }
     let by = clock.correct(now.checked_add(took / 2).unwrap_or(now));
     if !by.is_zero() {
-        tracing::warn!(seconds = by.as_secs_f64(), "the clock was set by the database's");
+        tracing::warn!(
+            seconds = by.as_secs_f64(),
+            "the clock of this host was corrected to the database's clock"
+        );
     }
     Ok(by)
 }
@@ -154,7 +157,10 @@ fn give_up_if_late(ctx: &Ctx) {
     }
     let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(&job));
     if ctx.store.let_lapse(ctx.host, |job| !goes_on(job)) {
-        tracing::warn!(running, "leases are lost: attempts are stopped, but for jobs that go on");
+        tracing::warn!(
+            running,
+            "leases are lost: attempts are stopped, except those of jobs that continue without a lease"
+        );
     }
     std::mem::replace(&mut *leases, CancellationToken::new()).cancel();
 }

@@ -51,7 +51,7 @@ pub(crate) async fn take(
         host = %start.id,
         name = first.name,
         seconds = config.lease_ttl.as_secs_f64(),
-        "another process may run under this host's id: waiting for the time of a lease"
+        "another process may run under this host's id: waiting for one lease period"
     );
     // Counted from the answer: the other process may have renewed its leases just before it.
     let seen_at = clock.now();

@@ -24,7 +24,10 @@ pub async fn at_start(ctx: &Ctx) {
         match recover(ctx, Some(ctx.host), ctx.clock.now()).await {
             Ok(recovered) if recovered.is_empty() => return,
             Ok(recovered) => {
-                tracing::info!(items = recovered.len(), "put back what this host held when it stopped")
+                tracing::info!(
+                    items = recovered.len(),
+                    "put back the items that this host held when it stopped"
+                )
             }
             Err(error) => return tracing::warn!(%error, "recovery at the start failed; it is tried again"),
         }
@@ -50,7 +53,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         }
         looked_at = ctx.clock.now();
         if let Err(error) = in_time(watch.look(&ctx, looked_at)).await {
-            tracing::warn!(%error, "times after the present could not be corrected; it is tried again");
+            tracing::warn!(%error, "times in the future could not be corrected; it is tried again");
         }
         match lapsed(&ctx, looked_at).await {
             Ok(_) => figures::round_done("recovery", looked_at),
@@ -70,7 +73,7 @@ pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreEr
         if recovered.is_empty() {
             break;
         }
-        tracing::warn!(items = recovered.len(), "put back items whose host went away");
+        tracing::warn!(items = recovered.len(), "put back items whose leases had expired");
         all.extend(recovered);
     }
     Ok(all)

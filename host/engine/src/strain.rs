@@ -56,7 +56,7 @@ impl Strain {
         let what = error.message.clone();
         state.last = Some(Last { what, at: now, rest_until: now + rest, is_new: true });
         if let Some(unsaid) = WAITS.may() {
-            tracing::error!(code = %error.code, reason = %error.message, limit, ?rest, unsaid, "this host fails attempts; it runs fewer at a time");
+            tracing::error!(code = %error.code, reason = %error.message, limit, ?rest, unsaid, "attempts fail because of this host; it runs fewer at a time");
         }
     }
 

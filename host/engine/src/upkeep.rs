@@ -38,7 +38,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         if looked_at.duration_since(pruned_at) >= PRUNE_PERIOD && ctx.steadiness.is_steady() {
             pruned_at = looked_at;
             if let Err(error) = in_time(prune(&ctx, looked_at)).await {
-                tracing::warn!(%error, "old rows stay; they are removed later");
+                tracing::warn!(%error, "old rows could not be removed; it is tried again later");
             }
         }
     }
@@ -49,7 +49,7 @@ async fn prune(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
     for job in ctx.jobs().iter() {
         let removed = ctx.store.prune_history(&job.name, until, now).await?;
         if removed > 0 {
-            tracing::info!(job = %job.name, removed, "old rows are gone");
+            tracing::info!(job = %job.name, removed, "old rows were removed");
         }
     }
     ctx.store.prune_locks_and_keys(until, now).await?;

@@ -83,7 +83,7 @@ impl Watch {
             return Ok(());
         }
         let rows = ctx.store.correct_times(ctx.lease().until, now).await?;
-        tracing::warn!(rows, "times after the present were corrected");
+        tracing::warn!(rows, "times in the future were corrected");
         self.ahead_since = None;
         Ok(())
     }
@@ -94,7 +94,7 @@ pub async fn report(ctx: &Ctx, ahead: SignedDuration, now: Timestamp) -> Result<
     tracing::warn!(
         seconds = ahead.as_secs_f64(),
         code = store::clock::CLOCK_AHEAD,
-        "the store has times after the present: a clock was ahead"
+        "the store has times in the future: a clock was ahead"
     );
     ctx.store.raise_clock_alert(ahead, now).await
 }

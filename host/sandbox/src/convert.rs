@@ -113,7 +113,7 @@ pub fn page(page: types::Page, limit: u32, limits: &Limits) -> Result<Page, Fail
     let asked = usize::try_from(limit).unwrap_or(usize::MAX);
     if page.items.len() > asked {
         let message = format!(
-            "discover() was asked for at most {limit} items and answered with {}; take {limit} and set `next`",
+            "discover() was asked for at most {limit} items and answered with {}; return at most {limit} and set `next`",
             page.items.len()
         );
         return Err(Failure::transient("page-too-large", message));

@@ -73,7 +73,7 @@ impl Signatures {
         let by_a_stranger = verified.iter().all(|result| matches!(result, Err(Error::UnexpectedKeyId)));
         Some(match by_a_stranger {
             true => "it is signed by a key that is not in plugins.keys".to_owned(),
-            false => "its signature is not of these bytes: sign the file anew".to_owned(),
+            false => "its signature is not of these bytes: sign the file again".to_owned(),
         })
     }
 }

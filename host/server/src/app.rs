@@ -254,7 +254,7 @@ impl Background {
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "{address} is in use: stop what listens there (another tidemill?), or set server.listen to another port"
+            "{address} is in use: stop the process that listens there (another tidemill?), or set server.listen to another port"
         ),
         _ => anyhow::anyhow!("cannot listen on {address}: {e}; check server.listen"),
     })

@@ -117,7 +117,7 @@ fn keep(dir: &Path, old: &OldRecords) -> anyhow::Result<(Archive, PathBuf)> {
     })?;
     let lines = BufReader::new(GzDecoder::new(File::open(&draft)?)).lines().map_while(Result::ok).count();
     if lines != old.records.len() {
-        bail!("{} holds {lines} records of {}: is the disk all right?", draft.display(), old.records.len());
+        bail!("{} holds {lines} records of {}: check the disk", draft.display(), old.records.len());
     }
     let sum = Sha256::digest(fs::read(&draft)?);
     let sha256: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -152,5 +152,5 @@ fn write_file(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>)
         write(&mut file)?;
         file.sync_all()
     };
-    written().with_context(|| format!("cannot write {}; has its disk room?", path.display()))
+    written().with_context(|| format!("cannot write {}; is its disk full?", path.display()))
 }

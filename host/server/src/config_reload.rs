@@ -70,7 +70,7 @@ pub async fn at_start(
         Err(error) => error,
     };
     if !edits.is_empty() {
-        tracing::error!("what was set over the API is not in effect, the file alone is: {error}");
+        tracing::error!("the settings made over the API conflict with the file and are ignored: {error}");
     }
     Ok(loaded)
 }
@@ -129,7 +129,7 @@ impl ConfigReload {
     /// Applies a configuration. Returns whether a job changed.
     async fn take(&self, before: &Config, now: &Config) -> Result<bool, StoreError> {
         if show::settings(before) != show::settings(now) {
-            tracing::warn!("what was edited outside of [jobs] takes effect at the next start");
+            tracing::warn!("changes outside of [jobs] take effect at the next start");
         }
         let changes = changes(&before.jobs, &now.jobs);
         if changes.is_empty() {
@@ -137,7 +137,7 @@ impl ConfigReload {
         }
         self.engine.set_jobs(now.jobs.clone()).await?;
         let detail = changes.join(", ");
-        tracing::info!(%detail, "the configuration was taken over");
+        tracing::info!(%detail, "the configuration was applied");
         self.audit("config_taken", &detail).await;
         self.plugins.notify_one();
         Ok(true)
@@ -153,7 +153,7 @@ impl ConfigReload {
         let actor = host_actor(self.engine.host_id());
         let entry = Entry { actor: &actor, action, job: None, subject: &subject, detail };
         if let Err(error) = self.store.audit_add(&entry, self.clock.now()).await {
-            tracing::warn!(%error, "the audit trail misses what became of the configuration");
+            tracing::warn!(%error, "the result of a configuration change could not be recorded in the audit trail");
         }
     }
 }

@@ -102,7 +102,7 @@ pub fn host_id(data_dir: &Path, now: Timestamp) -> anyhow::Result<HostId> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let id = HostId::new(now);
             write_whole(&file, &id.to_string())
-                .with_context(|| format!("cannot write {}; has its disk room?", file.display()))?;
+                .with_context(|| format!("cannot write {}; is its disk full?", file.display()))?;
             Ok(id)
         }
         Err(e) => Err(e).with_context(|| format!("cannot read {}", file.display())),

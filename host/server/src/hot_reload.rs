@@ -135,7 +135,7 @@ impl HotReload {
         for version in &report.on_trial {
             let (plugin, digest, state) = (&version.plugin, version.digest.short(), version.state.word());
             let wants = version.state.reason().unwrap_or_default();
-            tracing::warn!(%plugin, %digest, state, wants, "a new version does not take over yet");
+            tracing::warn!(%plugin, %digest, state, wants, "a new version does not replace the active one yet");
         }
         let changed =
             || report.activated.iter().chain(&report.on_trial).chain(&report.retired).chain(&report.rejected);
@@ -148,7 +148,7 @@ impl HotReload {
             let (host, now) = (self.engine.host_id(), self.versions.clock.now());
             let cause = standings.cause(version);
             if let Err(error) = self.versions.store.put_plugin_version(version, host, &cause, now).await {
-                tracing::warn!(plugin = %version.plugin, %error, "the plugin's history misses a line");
+                tracing::warn!(plugin = %version.plugin, %error, "a version could not be recorded in the plugin's history");
             }
         }
         self.engine.plugins_changed();
@@ -167,7 +167,7 @@ fn tell_trouble(now: &Trouble, before: &Trouble) {
         tracing::warn!(file = %skipped.file, reason = %skipped.reason, "file skipped");
     }
     for unsigned in now.unsigned.iter().filter(|unsigned| !before.unsigned.contains(unsigned)) {
-        tracing::warn!(file = %unsigned.file, reason = %unsigned.reason, "nobody trusted has signed what runs");
+        tracing::warn!(file = %unsigned.file, reason = %unsigned.reason, "a plugin runs without a trusted signature");
     }
 }
 
@@ -202,7 +202,7 @@ fn watch(folder: &Path, nudge: Arc<Notify>, renamed: Arc<AtomicBool>) -> Option<
         .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
     watched
         .inspect_err(|error| {
-            tracing::debug!(folder = %folder.display(), %error, "not watched; it is looked at every 2 s");
+            tracing::debug!(folder = %folder.display(), %error, "the folder cannot be watched; it is scanned every 2 s");
         })
         .ok()
 }

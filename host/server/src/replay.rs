@@ -112,8 +112,9 @@ impl Made {
 }
 
 fn held_too_long<T>() -> Report<T> {
-    let text =
-        format!("a replay holds what it may write for {HELD_MAX:?} at most: work that runs may wait for it");
+    let text = format!(
+        "a replay may hold its database writes for at most {HELD_MAX:?}, because running attempts may wait for them"
+    );
     Report {
         result: Err(Failure::transient("replay-cut-off", text)),
         digest: None,

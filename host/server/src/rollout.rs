@@ -35,7 +35,7 @@ impl Rollout {
             }
             // While the store is unavailable, there are no attempts to count.
             if let Err(error) = self.look().await {
-                tracing::debug!(%error, "versions on trial could not be looked at");
+                tracing::debug!(%error, "versions on trial could not be evaluated");
             }
         }
     }
@@ -73,7 +73,7 @@ impl Rollout {
             Verdict::GoOn => false,
             Verdict::Promote => {
                 let why = format!("{new}; before it: {before}");
-                tracing::info!(%plugin, digest = %digest.short(), %why, "a version on trial takes over");
+                tracing::info!(%plugin, digest = %digest.short(), %why, "a version on trial is promoted");
                 store.promote_candidate(plugin, digest, (&actor, &why), now).await?
             }
             Verdict::RollBack(why) => {

@@ -43,9 +43,9 @@ impl Standings {
         match (&version.state, runs) {
             (VersionState::Canary, _) => "on trial".to_owned(),
             (VersionState::Retired, Some(runs)) if runs == version.digest => {
-                "its file is gone from the plugins folder".to_owned()
+                "its file was removed from the plugins folder".to_owned()
             }
-            (VersionState::Retired, Some(runs)) => format!("{} takes its place, {cause}", runs.short()),
+            (VersionState::Retired, Some(runs)) => format!("replaced by {}, {cause}", runs.short()),
             _ => cause,
         }
     }
@@ -89,7 +89,7 @@ impl Versions for SharedVersions {
         let now = self.clock.now();
         if let Err(error) = self.store.keep_plugin_file(&file.plugin, file.digest, kept, now).await {
             let (plugin, digest) = (&file.plugin, file.digest.short());
-            tracing::warn!(%plugin, %digest, %error, "a version is not kept: it cannot run again later");
+            tracing::warn!(%plugin, %digest, %error, "a version could not be kept in the store: it cannot run again later");
         }
     }
 
@@ -101,10 +101,10 @@ impl Versions for SharedVersions {
                 if file.digest == digest {
                     Ok(file)
                 } else {
-                    Err(decided("what the store keeps of it is not whole"))
+                    Err(decided("its copy in the store is damaged"))
                 }
             }
-            Ok(None) => Err(decided("the store does not keep it")),
+            Ok(None) => Err(decided("the store has no copy of it")),
             Err(error) => Err(decided(&format!("it cannot be read now: {error}"))),
         }
     }

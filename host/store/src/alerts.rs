@@ -58,7 +58,7 @@ pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(),
     let (job, id) = (item.job.as_str(), AlertId::new(end.ended_at).to_string());
     let args = args![id, job, told.kind.as_str(), run.as_str(), end.ended_at];
     let rows = tx.fetch(alerts::ALERT_COUNT, &args).await?;
-    let row = rows.first().ok_or_else(|| StoreError::Corrupt("the alert is gone".to_owned()))?;
+    let row = rows.first().ok_or_else(|| StoreError::Corrupt("the alert no longer exists".to_owned()))?;
     let mut failed = FailedItems::parse(&row.text("metadata")?);
     let error = ending.error.clone().unwrap_or_else(|| ErrorInfo::new("unknown", ""));
     failed.add(FailedItem {

@@ -64,7 +64,7 @@ impl Store {
             return Ok(false);
         }
         tx.execute(clock::TICKS_REWIND, &args![name, seen]).await?;
-        let detail = format!("its place in the schedule was ahead; it goes on from {seen:.0}");
+        let detail = format!("its position in the schedule was in the future; it continues from {seen:.0}");
         let action = "schedule_rewound";
         let entry =
             Entry { actor: self.own_actor(), action, job: Some(name), subject: name, detail: &detail };
@@ -113,8 +113,8 @@ impl Store {
             key: "clock".to_owned(),
             severity: Severity::Error,
             message: format!(
-                "the store has times {ahead:#} after the present: a clock was ahead until {now:.0}. \
-                 Schedules go on from the present; instants that ran ahead of their time do not run again. \
+                "the store has times {ahead:#} in the future: a clock was ahead until {now:.0}. \
+                 Schedules continue from the present; instants that ran too early do not run again. \
                  Check the time synchronization of the hosts and the database, then acknowledge this alert"
             ),
             metadata: format!("{{\"ahead_ms\":{}}}", ahead.as_millis()),

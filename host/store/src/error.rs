@@ -18,7 +18,7 @@ pub enum StoreError {
     Raced(String),
     /// Conflicts with other transactions in each try. A later call succeeds.
     #[error(
-        "the database could not do this beside other transactions, also not when it was tried again: {0}"
+        "the database could not complete this because of conflicts with other transactions, even after retries: {0}"
     )]
     Busy(String),
     /// The caller sent content that the databases do not store.
@@ -120,10 +120,9 @@ pub(crate) fn with_remedy(error: &sqlx::Error) -> String {
 
 const CONNECTIONS: &str = "a host uses up to 16, and 8 for each datasource: raise max_connections of Postgres (or the limit of the \
                            role, the database or the pooler), or run fewer clients";
-const READ_ONLY: &str = "the server is read-only, a standby or a former primary: this host connects again, and goes on when the primary \
+const READ_ONLY: &str = "the server is read-only, a standby or a former primary: this host reconnects, and continues when the primary \
                          answers at the same address";
-const SHARED: &str =
-    "is a pooler in transaction mode between? it has to pool sessions (PgBouncer: pool_mode = session)";
-const FULL: &str = "make room on the disk of the database: the host goes on by itself";
-const FAILED: &str = "look at the disk of the database and into the kernel's log: \
-                      the host tries again by itself, and nothing is acknowledged until a write went well";
+const SHARED: &str = "is there a pooler in transaction mode in between? It has to pool sessions (PgBouncer: pool_mode = session)";
+const FULL: &str = "make room on the disk of the database: the host then continues automatically";
+const FAILED: &str = "check the disk of the database and the kernel's log: \
+                      the host tries again automatically, and nothing is acknowledged until a write succeeds";

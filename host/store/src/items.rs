@@ -128,13 +128,13 @@ impl Store {
         let version = row.int("version")?;
         if looked_at.is_some_and(|looked_at| looked_at != version) {
             return Err(StoreError::Conflict(format!(
-                "item {key:?} is at version {version} now: look at it again"
+                "item {key:?} is at version {version} now: read it again"
             )));
         }
         let id = before.id.to_string();
         let args = args![id.as_str(), version, state.as_str(), now, notes, anew, actor];
         if tx.execute(items::ITEM_BY_HAND, &args).await? != 1 {
-            return Err(StoreError::Conflict(format!("item {key:?} changed meanwhile: look at it again")));
+            return Err(StoreError::Conflict(format!("item {key:?} changed meanwhile: read it again")));
         }
         if let Some(run) = before.run_id {
             tx.execute(runs::RUN_DONE, &args![run.to_string(), 1_i64, 0_i64, now]).await?;

@@ -129,8 +129,8 @@ impl Store {
         add_run(&mut tx, run, job, Start { by: actor, at: None, params }, now).await?;
         let subject = run.to_string();
         let detail = match params {
-            None => "run started by hand".to_owned(),
-            Some(params) => format!("run started by hand with params of {}", digest_of(params)),
+            None => "run started manually".to_owned(),
+            Some(params) => format!("run started manually with params of {}", digest_of(params)),
         };
         let entry =
             Entry { actor, action: "triggered", job: Some(job.as_str()), subject: &subject, detail: &detail };

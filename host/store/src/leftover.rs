@@ -64,9 +64,9 @@ pub fn check(real: &Path) -> Result<(), String> {
     let refused = |why: &str| {
         let (shown, log, index) = (real.display(), log.display(), index.display());
         Err(format!(
-            "{log} does not belong to the database {shown} ({why}): SQLite would write it over the database; \
-             if you put a backup there, move {log} and {index} away and start again; \
-             else put back the database that they belong to"
+            "{log} does not belong to the database {shown} ({why}): SQLite would overwrite pages of the database with it; \
+             if you restored a backup there, move {log} and {index} away and start again; \
+             otherwise put back the database that they belong to"
         ))
     };
     let header = header(real).map_err(|e| format!("cannot read {}: {e}", real.display()))?;
@@ -80,7 +80,7 @@ pub fn check(real: &Path) -> Result<(), String> {
     }
     let notes = notes(real);
     if !notes.is_empty() && !notes.iter().any(|noted| noted.can_be(found)) {
-        return refused("it is not the one that the host had last");
+        return refused("it is not the file that the host used last");
     }
     Ok(())
 }

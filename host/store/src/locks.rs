@@ -159,8 +159,9 @@ fn token(rows: &[Row]) -> Result<Option<i64>, StoreError> {
 
 async fn see(tx: &mut Tx, name: &str, now: Timestamp) -> Result<Lock, StoreError> {
     let rows = tx.fetch(locks::LOCK_SEE, &args![name, now]).await?;
-    let row =
-        rows.first().ok_or_else(|| StoreError::Unavailable("a lock changed hands; try again".to_owned()))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::Unavailable("the lock has another holder now; try again".to_owned()))?;
     lock(row)
 }
 

@@ -129,8 +129,9 @@ impl Store {
         let (name, digest) = (plugin.as_str(), digest.to_string());
         let mut tx = self.db.begin().await?;
         if tx.fetch(plugins::FILE_GET, &args![name, digest.as_str()]).await?.is_empty() {
-            let text =
-                format!("version {digest} of plugin {name} that is kept: it was never whole, or is too old");
+            let text = format!(
+                "version {digest} of plugin {name} that is kept: it was never stored completely, or is too old"
+            );
             return Err(StoreError::NotFound(text));
         }
         tx.execute(plugins::PIN_PUT, &args![name, digest.as_str(), actor, now]).await?;

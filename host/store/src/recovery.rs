@@ -87,7 +87,7 @@ async fn put_back(
     let (id, epoch, attempt) = (row.text("id")?, row.int("epoch")?, row.text("attempt_id")?);
     let crashes = row.count("crashes")?;
     let error = poisoned.then(|| {
-        let text = format!("its host went away {crashes} times in a row while it ran");
+        let text = format!("its host was lost {crashes} times in a row while it ran");
         ErrorInfo::new("poison", text)
     });
     let code = error.as_ref().map(|e| e.code.as_str());

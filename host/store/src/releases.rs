@@ -149,7 +149,7 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let waits = is_candidate(&mut tx, plugin, digest, Stage::Waiting).await?;
         if !waits && known(&mut tx, plugin, digest).await?.quarantine.is_none() {
-            let what = format!("version {} of plugin {plugin} waits for no approval", digest.short());
+            let what = format!("version {} of plugin {plugin} does not wait for approval", digest.short());
             return Err(StoreError::Conflict(what));
         }
         tx.execute(releases::QUARANTINE, &args![plugin.as_str(), digest.to_string(), None::<&str>]).await?;

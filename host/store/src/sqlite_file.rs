@@ -63,7 +63,8 @@ impl SqliteFile {
         if path == Path::new("") || path == Path::new(":memory:") || parameters.split('&').any(in_memory) {
             return Err("a database in memory is gone with its process: name a file".to_owned());
         }
-        let path = std::path::absolute(path).map_err(|e| format!("the path {path:?} has no meaning: {e}"))?;
+        let path =
+            std::path::absolute(path).map_err(|e| format!("the path {path:?} cannot be resolved: {e}"))?;
         check_text(&path)?;
         Ok(SqliteFile { path, parameters: parameters.to_owned() })
     }

@@ -132,7 +132,8 @@ impl Store {
     /// The time of the database's clock, which all hosts share.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
         let rows = self.db.fetch(sql::hosts::NOW, &[]).await?;
-        let row = rows.first().ok_or_else(|| StoreError::Corrupt("the database tells no time".to_owned()))?;
+        let row =
+            rows.first().ok_or_else(|| StoreError::Corrupt("the database returned no time".to_owned()))?;
         row.time("now_ms")
     }
 

@@ -113,7 +113,7 @@ pub(crate) async fn settle(db: &Db, known: Option<&Remembered>) -> Result<String
     let id = known.map_or_else(|| Uuid::now_v7().to_string(), |known| known.id.clone());
     db.execute(sql::hosts::STORE_IDENTITY_PUT, &[Value::Text(id)]).await?;
     let id = read(db).await?;
-    id.ok_or_else(|| StoreError::Corrupt("the store has no id after it was given one".to_owned()))
+    id.ok_or_else(|| StoreError::Corrupt("the store has no id although one was just written".to_owned()))
 }
 
 async fn read(db: &Db) -> Result<Option<String>, StoreError> {

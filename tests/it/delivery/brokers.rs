@@ -207,10 +207,10 @@ async fn nats_that_refuses_the_subject_is_told_of() {
     let (site, host) = published(&databases, &[(1, "acme")], &sink).await;
     assert_eq!(
         dead_letter(&site).await["error"],
-        "no stream said within 300ms that it has it; may the user publish to \"LedgerPosting\"?"
+        "no stream confirmed the event within 300ms; check that the user may publish to \"LedgerPosting\""
     );
     let log = site.log();
-    assert!(log.contains("a NATS server refuses something") && log.contains("LedgerPosting"), "{log}");
+    assert!(log.contains("a NATS server reports an error") && log.contains("LedgerPosting"), "{log}");
     host.terminate().await;
 }
 
@@ -223,7 +223,7 @@ async fn redis_with_another_kind_of_value_says_so() {
     let (site, host) = published(&databases, &[(1, "acme")], &to(&broker, "tries_max = 1\n")).await;
     let letter = dead_letter(&site).await;
     let error = letter["error"].as_str().unwrap();
-    assert!(error.starts_with("not taken by the stream \"LedgerPosting\": "), "{error}");
+    assert!(error.starts_with("not accepted by the stream \"LedgerPosting\": "), "{error}");
     assert!(error.contains("WRONGTYPE") || error.contains("wrong kind of value"), "{error}");
     redis::cmd("DEL").arg(TOPIC).exec_async(&mut redis).await.unwrap();
     site.ask(&["outbox", "redrive"]).await;

@@ -42,7 +42,7 @@ async fn a_failed_sync_is_never_a_success() {
         assert_eq!((refused.status, refused.code().as_str()), (503, "store-unavailable"));
         says(
             &refused.body,
-            &["look at the disk of the database", "nothing is acknowledged until a write went well"],
+            &["check the disk of the database", "nothing is acknowledged until a write succeeds"],
         );
     }
     bench.settle().await;

@@ -51,7 +51,10 @@ async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
     load.end().await;
     for refused in bench.client.refused.lock().unwrap().iter() {
         assert_eq!((refused.status, refused.code().as_str()), (503, "store-unavailable"));
-        says(&refused.body, &["make room on the disk of the database: the host goes on by itself"]);
+        says(
+            &refused.body,
+            &["make room on the disk of the database: the host then continues automatically"],
+        );
         says(&refused.head.to_ascii_lowercase(), &["retry-after: "]);
     }
     bench.settle().await;
@@ -129,7 +132,7 @@ async fn a_full_data_folder_is_told() {
         bench.site.log().contains(full)
     })
     .await;
-    says(&bench.site.log(), &["has its disk room?: No space left on device"]);
+    says(&bench.site.log(), &["is its disk full?: No space left on device"]);
     let before = bench.databases.store_number(archived).await;
     volume.free(bench.pid);
     until("it goes on", async || bench.databases.store_number(archived).await > before).await;
@@ -140,7 +143,7 @@ async fn a_full_data_folder_is_told() {
 async fn a_start_on_a_full_disk_is_refused() {
     for (store, data, told) in [
         ("store.db", "", &["make room on the disk of the database"][..]),
-        ("", "data", &["cannot write", "host-id", "No space left on device", "has its disk room?"]),
+        ("", "data", &["cannot write", "host-id", "No space left on device", "is its disk full?"]),
     ] {
         let (volume, databases) = (Volume::new(64 << 10), Databases::new(Kind::Sqlite).await);
         let on = |name: &str, other: String| {

@@ -97,7 +97,7 @@ async fn an_item_that_kills_its_host_each_time_waits_for_a_person(world: World) 
     let error = item.error.unwrap();
     assert_eq!(
         (error.code.as_str(), error.message.as_str()),
-        ("poison", "its host went away 2 times in a row while it ran")
+        ("poison", "its host was lost 2 times in a row while it ran")
     );
     world.until_state(&host, "b", State::Resolved).await;
     let run = host.store.runs(None, 1).await.unwrap().remove(0);

@@ -85,7 +85,7 @@ async fn a_cursor_that_repeats_is_seen(world: World) {
     world.script.look(Look::Page(page(&["b"], Some("2"))));
     let host = world.host("h1", &[job()]).await;
     let message = failed_with(&world, &host, "cursor-stuck").await;
-    assert_eq!(message, "discover answered with the cursor \"2\" that it was asked for");
+    assert_eq!(message, "discover returned the cursor \"2\" that it was called with");
     world.until_state(&host, "a", State::Resolved).await;
 }
 

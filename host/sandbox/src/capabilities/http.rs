@@ -112,7 +112,7 @@ impl Door {
             return Err(refused(NOTHING_YET, Error::HttpRequestDenied));
         };
         if [Method::CONNECT, Method::TRACE].contains(&method) {
-            return Err(refused("this method is not for jobs", Error::HttpRequestMethodInvalid));
+            return Err(refused("this method is not allowed for jobs", Error::HttpRequestMethodInvalid));
         }
         let Some(origin) = origin(&uri) else {
             return Err(refused("its address is not valid", Error::HttpRequestUriInvalid));
@@ -133,7 +133,7 @@ impl Door {
         }
         let Ok(permit) = self.running.clone().try_acquire_owned() else {
             let max = self.limits.http_concurrent;
-            let why = format!("{max} are on their way already (limits.http_concurrent)");
+            let why = format!("{max} requests are in progress already (limits.http_concurrent)");
             return Err(refused(&why, Error::ConnectionLimitReached));
         };
         let place = format!("{origin}{}", uri.path());

@@ -51,7 +51,7 @@ impl State {
 fn time(ms: u64) -> Result<SignedDuration, Error> {
     match i64::try_from(ms) {
         Ok(millis) if (1..=TTL_MS_MAX).contains(&ms) => Ok(SignedDuration::from_millis(millis)),
-        _ => Err(Error::Limit(format!("{ms} ms is no time to keep a value: use 1 to {TTL_MS_MAX}"))),
+        _ => Err(Error::Limit(format!("{ms} ms is not a valid time to live: use 1 to {TTL_MS_MAX}"))),
     }
 }
 

@@ -104,7 +104,7 @@ impl<'a> Round<'a> {
         let dir = self.catalog.config.plugins_dir.display();
         folder.is_open_to_all().is_ok_and(|open| open).then(|| {
             format!(
-                "everyone on this machine may put a plugin into {dir}: take that right away (chmod o-w {dir})"
+                "every user of this machine may put a plugin into {dir}: remove that permission (chmod o-w {dir})"
             )
         })
     }

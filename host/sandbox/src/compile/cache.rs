@@ -70,7 +70,7 @@ impl Cache {
     }
 
     fn refuse(&self, path: &Path) -> Option<Vec<u8>> {
-        tracing::warn!(file = %path.display(), "a compiled plugin was changed; it is compiled anew");
+        tracing::warn!(file = %path.display(), "a compiled plugin was changed; it is compiled again");
         let _ = fs::remove_file(path);
         None
     }
@@ -137,7 +137,7 @@ fn key(file: &Path) -> io::Result<[u8; KEY_BYTES]> {
         if own && about.size() == KEY_BYTES as u64 && held.read_exact(&mut key).is_ok() {
             return Ok(key);
         }
-        tracing::warn!(file = %file.display(), "others could use this key: it is replaced, and plugins are compiled anew");
+        tracing::warn!(file = %file.display(), "others could use this key: it is replaced, and plugins are compiled again");
     }
     let mut key = [0; KEY_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut key)?;

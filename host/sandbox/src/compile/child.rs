@@ -148,7 +148,7 @@ impl Child {
         let too_large = answer.len() > ANSWER_BYTES_MAX;
         match Compiled::of(answer) {
             Some(compiled) if compiled.artefact.len() <= ARTEFACT_BYTES_MAX => Ok(compiled),
-            None if !too_large => Err("the compiler's answer is not whole".to_owned().into()),
+            None if !too_large => Err("the compiler's answer is incomplete".to_owned().into()),
             _ => Err(format!("compiled it is larger than {ARTEFACT_BYTES_MAX} bytes").into()),
         }
     }
@@ -251,7 +251,7 @@ pub fn compile_stdin(bounds: &Bounds, component_bytes: usize) -> Result<(), Stri
     let artefact = artefact::make(&engine, &component)?;
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let written = Compiled::write(&artefact, &functions, &mut stdout);
-    written.map_err(|e| format!("what was compiled cannot be handed over: {e}"))
+    written.map_err(|e| format!("the compiled code cannot be returned: {e}"))
 }
 
 /// Starts the compiler's threads, as many as RAYON_NUM_THREADS says. A machine that allows no more threads says nothing

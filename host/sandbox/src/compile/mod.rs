@@ -76,7 +76,7 @@ impl Foundry {
             Cache::open(dir, &engine)
                 .inspect_err(|error| {
                     let folder = dir.display();
-                    tracing::warn!(%folder, %error, "no compiled plugins are kept: each start compiles them anew");
+                    tracing::warn!(%folder, %error, "compiled plugins cannot be kept: each start compiles them again");
                 })
                 .ok()
         };
@@ -147,7 +147,7 @@ impl Foundry {
                 if functions.is_empty() { Ok(()) } else { cache.put(Kept::Functions(&plugin), functions) }
             };
             if let Some(Err(error)) = cache.map(keep) {
-                tracing::warn!(%error, "what was compiled is not kept: it is compiled anew another time");
+                tracing::warn!(%error, "a compiled plugin could not be kept: the next start compiles it again");
             }
             Ok(component)
         };

@@ -21,7 +21,7 @@ pub struct Resolver {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the name {name} stands for {address}, which the job may not reach")]
+#[error("the name {name} resolves to {address}, which the job may not reach")]
 pub struct Prohibited {
     pub name: String,
     pub address: IpAddr,

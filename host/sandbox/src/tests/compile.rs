@@ -133,7 +133,7 @@ async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
 
     fs::write(path("answer"), b"no answer").unwrap();
     let refused = foundry.component(file("panics")).await.err().unwrap();
-    assert_eq!(refused.reason, "the compiler's answer is not whole");
+    assert_eq!(refused.reason, "the compiler's answer is incomplete");
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ async fn a_folder_that_everyone_may_write_to_is_told_and_read() {
     assert_eq!(
         warning,
         format!(
-            "everyone on this machine may put a plugin into {0}: take that right away (chmod o-w {0})",
+            "every user of this machine may put a plugin into {0}: remove that permission (chmod o-w {0})",
             dir.display()
         )
     );

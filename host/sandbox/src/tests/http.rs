@@ -297,7 +297,7 @@ fn one_address_that_is_not_allowed_spoils_the_name() {
     let reached = |texts, private| resolver::checked("stock.example.com", at(texts), private);
     assert_eq!(reached(&["1.1.1.1", "2606:4700::1"], false).unwrap().len(), 2);
     let told = reached(&["1.1.1.1", "10.0.0.1"], false).unwrap_err().to_string();
-    assert_eq!(told, "the name stock.example.com stands for 10.0.0.1, which the job may not reach");
+    assert_eq!(told, "the name stock.example.com resolves to 10.0.0.1, which the job may not reach");
     assert!(reached(&["1.1.1.1", "10.0.0.1"], true).is_ok());
     assert!(reached(&["10.0.0.1", "169.254.169.254"], true).is_err());
     let none = reached(&[], true).unwrap_err().to_string();

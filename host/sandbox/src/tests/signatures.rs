@@ -35,7 +35,7 @@ fn what_a_trusted_key_signed_is_trusted() {
     assert!(refused(Some("RW"), BYTES).starts_with("its signature is not one of minisign's: "));
     let by_stranger = refused(Some(&sign(&stranger, BYTES)), BYTES);
     assert_eq!(by_stranger, "it is signed by a key that is not in plugins.keys");
-    let of_other = "its signature is not of these bytes: sign the file anew";
+    let of_other = "its signature is not of these bytes: sign the file again";
     assert_eq!(refused(Some(&sign(&first, b"other bytes")), BYTES), of_other);
     assert_eq!(trusting(Policy::Off, &[]).refuse(BYTES, None), None);
 }
@@ -99,7 +99,7 @@ async fn what_is_required_stands_before_the_compiler() {
     bench.drop_in("versioned-b", "versioned");
     let report = bench.rescan().await;
     let VersionState::Rejected(reason) = &report.rejected[0].state else { panic!() };
-    assert_eq!(reason, "its signature is not of these bytes: sign the file anew");
+    assert_eq!(reason, "its signature is not of these bytes: sign the file again");
     assert_eq!(bench.digest("versioned"), a);
     bench.put_signature("versioned-b", &key);
     assert_eq!(bench.rescan().await.activated[0].version, "b");

@@ -102,7 +102,7 @@ fn changes(change: Change, job: &str, stored: &[Edit]) -> Result<Vec<(String, Op
     for (key, value) in change.set {
         let first = key.split('.').next().unwrap_or_default();
         if FIXED.contains(&first) {
-            let why = "it stays in the file: whoever may write that decides what a plugin may touch";
+            let why = "it can be set only in the file, because it decides what a plugin may access";
             return Err(ApiError::bad_body(format!("{key:?} cannot be set here: {why}")));
         }
         if key.is_empty() || key.len() > KEY_BYTES_MAX || key.split('.').any(str::is_empty) {

@@ -107,7 +107,7 @@ fn what_became(added: Added, item: &ItemView, sent: &str) -> (&'static str, Stri
     match added {
         Added::New => ("added", format!("{key:?} is added to {job}")),
         Added::Reopened => {
-            ("reopened", format!("{key:?} of {job} was resolved: it starts anew with the payload sent"))
+            ("reopened", format!("{key:?} of {job} was resolved: it starts again with the payload sent"))
         }
         Added::Kept => {
             let payload = match item.payload == sent {

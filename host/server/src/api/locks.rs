@@ -67,7 +67,7 @@ async fn take(
     actor: Actor,
     Body(body): Body<Take>,
 ) -> Result<Json<Lock>, ApiError> {
-    check_name(&name).map_err(|why| ApiError::bad_body(format!("{name:?} names no lock: {why}")))?;
+    check_name(&name).map_err(|why| ApiError::bad_body(format!("{name:?} is not a lock's name: {why}")))?;
     let now = state.clock.now();
     let until = end(&body.ttl, now)?;
     match state.store.take_lock(&name, &actor.0, until, now).await? {
@@ -111,7 +111,7 @@ async fn release(
     }
     match state.store.lock(&name, now).await? {
         Some(lock) if lock.until.is_none() => {
-            let why = "it cannot be given back before what was done under it is committed";
+            let why = "it cannot be released before the attempt's work is committed";
             Err(held(format!("{} holds the lock {name:?} until that attempt ends: {why}", lock.holder)))
         }
         _ => Err(lost(&name, body.token)),
@@ -133,7 +133,7 @@ fn held(detail: String) -> ApiError {
 
 fn lost(name: &str, token: Option<i64>) -> ApiError {
     let under = token.map_or(String::new(), |token| format!(" under the token {token}"));
-    let detail = format!("nobody holds the lock {name:?}{under} any more: take it anew");
+    let detail = format!("the lock {name:?} is no longer held{under}: take it again");
     ApiError::new(StatusCode::CONFLICT, "lock-lost", detail)
 }
 

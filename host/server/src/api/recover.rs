@@ -65,7 +65,7 @@ async fn clock(state: &AppState) -> Answered {
 /// The evidence that a clock was ahead, if there is any.
 async fn clock_trouble(state: &AppState) -> Result<Option<String>, StoreError> {
     if let Some(ahead) = state.store.clock_ahead(state.clock.now()).await? {
-        return Ok(Some(format!("the store has times {ahead:#} after the present: a clock was ahead")));
+        return Ok(Some(format!("the store has times {ahead:#} in the future: a clock was ahead")));
     }
     Ok(state.store.clock_alert().await?.map(|open| open.alert.message))
 }
@@ -76,9 +76,10 @@ fn self_check(job: &JobSpec, last: Result<Timestamp, StoreError>, now: Timestamp
     let heartbeat = match last.map(|last| (last, due_twice(last))) {
         Err(error) => Answered { yes: false, how: format!("unknown: {error}") },
         Ok((_, None)) => Answered { yes: false, how: "it has no schedule that could be missed".to_owned() },
-        Ok((last, Some(_))) if last > now => {
-            Answered { yes: false, how: format!("its last run is recorded at {last:.0}, after the present") }
-        }
+        Ok((last, Some(_))) if last > now => Answered {
+            yes: false,
+            how: format!("its last run is recorded at {last:.0}, which is in the future"),
+        },
         Ok((last, Some(due))) if due < now => {
             Answered { yes: false, how: format!("it has not run since {last:.0}") }
         }
@@ -92,10 +93,10 @@ fn self_check(job: &JobSpec, last: Result<Timestamp, StoreError>, now: Timestamp
     };
     SelfCheck {
         job: job.name.to_string(),
-        lock: yes("one run a due instant, one lease an item, over all hosts".to_owned()),
+        lock: yes("one run for each due instant and one lease for each item, across all hosts".to_owned()),
         heartbeat,
         bounded_retries: yes(retries),
         metrics: yes(format!("job_runs_total{{job=\"{}\"}} and others at /metrics", job.name)),
-        audited_recovery: yes("each item that is put back has its record".to_owned()),
+        audited_recovery: yes("each item that is put back has an audit record".to_owned()),
     }
 }

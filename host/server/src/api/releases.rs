@@ -68,8 +68,10 @@ async fn quarantine(
     let why = domain::limits::cut(&why, domain::limits::Limits::DEFAULT.text_bytes);
     let told = (actor.0.as_str(), why.as_str());
     if !state.store.quarantine_version(&plugin, digest, told, state.clock.now()).await? {
-        let detail =
-            format!("version {} of plugin {plugin} is what runs: promote another one first", digest.short());
+        let detail = format!(
+            "version {} of plugin {plugin} is the active one: promote another one first",
+            digest.short()
+        );
         return Err(ApiError::new(StatusCode::CONFLICT, "version-runs", detail));
     }
     Ok(Json(versions_of(&state, &plugin).await?))

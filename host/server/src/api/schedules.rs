@@ -96,7 +96,7 @@ async fn set(
     let detail = match (paused, job, pauses.of_all()) {
         (true, Some(_), Some(all)) => Some(all_paused(all)),
         _ if still_paused.is_empty() => None,
-        _ => Some(format!("paused on their own, and remain so: {}", still_paused.join(", "))),
+        _ => Some(format!("still paused individually: {}", still_paused.join(", "))),
     };
     Ok(Json(Paused { paused, changed, still_paused, detail }))
 }

@@ -65,7 +65,8 @@ async fn replay(
         return Err(ApiError::new(StatusCode::CONFLICT, "other-plugin", detail));
     }
     let Some(now) = state.sandbox.running(&plugin) else {
-        let detail = format!("no version of plugin {plugin} runs here now, to be compared with");
+        let detail =
+            format!("no version of plugin {plugin} runs on this host, so there is nothing to compare with");
         return Err(ApiError::new(StatusCode::CONFLICT, "nothing-runs", detail));
     };
     let Component { bytes, signature, turn: _until_the_answer } = component;

@@ -194,7 +194,7 @@ impl Remote {
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         if let Some(what) = broken(error) {
             return Failure::failed(format!(
-                "{} {what} ({error}): whether the request took effect is not known; look before you send it again",
+                "{} {what} ({error}): whether the request took effect is not known; check before you send it again",
                 self.shown()
             ));
         }
@@ -206,7 +206,7 @@ impl Remote {
 
     fn stranger(&self, what: &str) -> Failure {
         Failure::failed(format!(
-            "{} does not speak like a tidemill of this version: {what}; check --server, and the version over there",
+            "the answer of {} does not fit this version of tidemill: {what}; check --server, and the server's version",
             self.shown()
         ))
     }
@@ -240,7 +240,7 @@ fn is_lost(result: &Result<Response<Body>, ureq::Error>, before: bool) -> bool {
 
 fn refused(problem: &Problem) -> Failure {
     let hint = match problem.code.as_str() {
-        "store-unavailable" => "; it tries again by itself, `tidemill serve` logs why",
+        "store-unavailable" => "; it tries again automatically, `tidemill serve` logs why",
         "not-found" => "; the lists (`tidemill jobs`, `runs`, `items`) show what there is",
         _ => "",
     };

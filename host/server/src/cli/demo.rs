@@ -169,7 +169,7 @@ fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
     format!(
         "A tour, from another terminal (tidemill is {binary}):
   look   tidemill jobs {server}             eleven jobs, as {data}/tidemill.toml configures them; also: runs, audit, doctor
-         tidemill alerts {server}           what stands still; acknowledged and raised again, it is a new alert
+         tidemill alerts {server}           what is stuck; acknowledged and raised again, it is a new alert
          tidemill items --job finalize-retry --state awaiting {server}
                                             orders of dune-coffee, whose account is closed: tried again, later and later
   mend   sqlite3 {business} \"UPDATE payout_account SET state = 'open'\"
@@ -179,14 +179,14 @@ fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
   edit   {data}/tidemill.toml, say the schedule of a job
                                             in effect within a second; a mistake changes nothing: tidemill audit {server}
   stop   curl -X PUT -d closes http://{services}/stock/mood
-                                            customers go on buying; what cannot be replenished in three tries raises
+                                            customers keep buying; what cannot be replenished in three tries raises
                                             one alert a run: tidemill runs --job stock-replenish {server}
          curl -X PUT -d well http://{services}/stock/mood
                                             the next run fills everything; other moods: fails, refuses, rubbish, loses, hangs
   break  echo rubbish > {plugins}/ledger-outbox.wasm
-                                            the page says rejected, and the version from before goes on
+                                            the page says rejected, and the previous version keeps running
   kill   kill -9 {pid}, then the same command with --data {data}
-                                            what was running is put back, and nothing is done twice
+                                            interrupted items are put back, and nothing is done twice
 ",
         binary = std::env::current_exe().unwrap_or_default().display(),
         pid = std::process::id()
@@ -215,7 +215,7 @@ impl Account {
         let mut all_done = false;
         for at in 0_u32.. {
             if let Err(error) = std::fs::write(&self.clock_file, self.clock.now().to_string()) {
-                say(&format!("         the clock is not kept: {error}"));
+                say(&format!("         the clock could not be saved: {error}"));
             }
             if let Err(error) = self.world.sell(i64::from(at)).await {
                 say(&format!("         nothing sold: {error:#}"));
@@ -226,11 +226,11 @@ impl Account {
                     if incomplete == 0 && !all_done && at > 0 {
                         all_done = true;
                         say(
-                            "         every wallet is complete. The host goes on looking each minute; end it with ctrl-c.",
+                            "         every wallet is complete. The host keeps checking every minute; stop it with ctrl-c.",
                         );
                     }
                 }
-                Err(error) => say(&format!("         no account: {error:#}")),
+                Err(error) => say(&format!("         no report: {error:#}")),
             }
             tokio::time::sleep(Duration::from_secs_f64(minute)).await;
         }

@@ -185,7 +185,7 @@ fn show_release(release: &PluginRelease) -> Result<(), Failure> {
         line(&format!("  of its attempts    {}", tried(&candidate.tried)))?;
         return line(&format!("  of those before it {}", tried(&candidate.stable_tried)));
     }
-    line(&format!("{digest} waits for approval since {since}; it asks for more than what runs:"))?;
+    line(&format!("{digest} waits for approval since {since}; it asks for more than the active version:"))?;
     candidate.wants.iter().try_for_each(|wants| line(&format!("  + {}", escape(wants))))
 }
 

@@ -65,7 +65,7 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
                 return Err(Failure::Usage(text));
             }
             if RESERVED.contains(&name.as_str()) {
-                let text = format!("{name:?} is no token's name: the audit trail means somebody else by it");
+                let text = format!("{name:?} is reserved: the audit trail uses this name for another actor");
                 return Err(Failure::Usage(text));
             }
             let token = format!("tidemill_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());

@@ -120,7 +120,7 @@ fn locks(table: &mut Section<'_>) -> BTreeSet<LockPattern> {
         match lock.value.parse() {
             Ok(pattern) => drop(locks.insert(pattern)),
             Err(why) => {
-                let what = format!("{:?} names no lock: {why}", lock.value);
+                let what = format!("{:?} is not a lock's name: {why}", lock.value);
                 let remedy =
                     "use a name like \"ledger\", or the beginning of names with a * like \"wallet:*\"";
                 table.blame_found(&lock, what, remedy);
@@ -141,7 +141,7 @@ fn origins(table: &mut Section<'_>) -> BTreeMap<Origin, Methods> {
                 }
             }
             Err(why) => {
-                let what = format!("{:?} is not where a request can go: {why}", text.value);
+                let what = format!("{:?} is not an address for requests: {why}", text.value);
                 let remedy = "give scheme, host and port, like \"https://stock.example.com\" or \"http://10.0.0.5:9000\"";
                 table.blame_found(&text, what, remedy);
             }
@@ -201,7 +201,7 @@ fn secret(
 fn secret_to(section: &mut Section<'_>, http: &BTreeMap<Origin, Methods>) -> Option<Origin> {
     let Some(found) = section.text("to") else {
         if !section.has("to") {
-            section.blame("to", "it says not which service gets the secret", "add to = \"https://…\"");
+            section.blame("to", "it does not say which service gets the secret", "add to = \"https://…\"");
         }
         return None;
     };
@@ -216,7 +216,7 @@ fn secret_to(section: &mut Section<'_>, http: &BTreeMap<Origin, Methods>) -> Opt
             None
         }
         Err(why) => {
-            let what = format!("{:?} is not where a request can go: {why}", found.value);
+            let what = format!("{:?} is not an address for requests: {why}", found.value);
             section.blame_found(&found, what, "give scheme, host and port, as in grants.http");
             None
         }

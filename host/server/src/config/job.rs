@@ -156,7 +156,11 @@ fn retry(mut section: Section<'_>) -> RetryPolicy {
     }
     if let Some(found) = section.duration("min_delay") {
         if found.value < SignedDuration::from_millis(1) {
-            section.blame_found(&found, "no wait after answers that do not count", "use at least \"1ms\"");
+            section.blame_found(
+                &found,
+                "there is no wait after attempts that are not counted",
+                "use at least \"1ms\"",
+            );
         }
         policy.min_delay = Some(found.value);
     }

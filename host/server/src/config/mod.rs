@@ -113,7 +113,11 @@ fn load(
     let mut root = raw::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
     if root.is_empty() && !environment.speaks() {
         let remedy = "name at least one job; docs/tidemill.example.toml shows every key";
-        return Err(ConfigError::of_file(file.to_owned(), "the file says nothing".to_owned(), remedy));
+        return Err(ConfigError::of_file(
+            file.to_owned(),
+            "the file contains no settings".to_owned(),
+            remedy,
+        ));
     }
     let mistakes = Mistakes::default();
     mistakes.extend(env::overlay_mapped(&mut root, environment));

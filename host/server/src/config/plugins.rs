@@ -87,7 +87,7 @@ fn signatures(section: &mut Section<'_>) -> Signatures {
     }
     if let Some(found) = policy.as_ref().filter(|found| found.value != Policy::Off && keys.is_empty()) {
         let remedy = "add keys = [\"RW…\"], from minisign.pub";
-        section.blame_found(found, "there is no key that could have signed a plugin", remedy);
+        section.blame_found(found, "there is no key to verify signatures with", remedy);
     }
     Signatures { policy: policy.map(|found| found.value).unwrap_or_default(), keys }
 }
@@ -109,7 +109,7 @@ fn canary(mut section: Section<'_>) -> Canary {
     }
     if let Some(found) = section.duration("promote_after") {
         if !found.value.is_positive() {
-            section.blame_found(&found, "a version cannot prove itself in no time", "use \"15m\" or so");
+            section.blame_found(&found, "a version needs time to prove itself", "use \"15m\" or so");
         }
         canary.promote_after = found.value;
     }

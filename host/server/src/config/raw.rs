@@ -71,7 +71,7 @@ fn remedy(message: &str) -> &'static str {
     if message.contains("duplicate key") {
         return "keep one of the two";
     }
-    "texts stand in quotes, sections in [brackets]; docs/tidemill.example.toml shows every key"
+    "write texts in quotes and sections in [brackets]; docs/tidemill.example.toml shows every key"
 }
 
 fn table_of(table: DeTable<'_>, place: &dyn Fn(usize) -> Place) -> Table {

@@ -61,7 +61,7 @@ fn when(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
         ["at"] => at(section, &instants, zone.as_ref()),
         [] => {
             let remedy = "give cron, every or at; leave schedule out for a job that only people start";
-            section.blame("", "it says no time", remedy);
+            section.blame("", "no time is given", remedy);
             None
         }
         more => {

@@ -88,7 +88,7 @@ fn one(
             (found, source)
         }
         _ => {
-            section.blame("", "it says not where the secret is, or says it twice", REMEDY);
+            section.blame("", "it has to say exactly once where the secret is", REMEDY);
             return None;
         }
     };

@@ -112,7 +112,7 @@ fn one(
     let mut topics = Vec::new();
     let found = section.texts("topics");
     if found.is_empty() {
-        section.blame("topics", "the sink takes no topic", "name them, like topics = [\"LedgerPosting\"]");
+        section.blame("topics", "the sink has no topics", "name them, like topics = [\"LedgerPosting\"]");
     }
     for topic in found {
         match taken.insert(topic.value.clone(), name.clone()) {
@@ -151,7 +151,7 @@ fn to(section: &mut Section<'_>, topics: &[String], known: &Known<'_>) -> Option
     let (Some((kind, own)), None) = (given.next(), given.next()) else {
         all.iter().for_each(|key| section.skip(key));
         let remedy = "give one of webhook, table (with datasource), nats and redis";
-        section.blame("", "it says not where events go, or says it twice", remedy);
+        section.blame("", "it has to say exactly once where events go", remedy);
         return None;
     };
     for key in KINDS.into_iter().flat_map(|(_, keys)| keys).filter(|key| !own.contains(key)) {
@@ -198,7 +198,7 @@ fn table(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To
         return None;
     }
     let Some(datasource) = datasource else {
-        section.blame("datasource", "the table stands in no datasource", "add datasource = \"name\"");
+        section.blame("datasource", "the table has no datasource", "add datasource = \"name\"");
         return None;
     };
     if !datasources.contains(&datasource.value) {
@@ -231,7 +231,7 @@ fn nats(section: &mut Section<'_>, topics: &[String], secrets: &Secrets) -> Opti
         let url = parsed.into_inner();
         check_parameters(url.query().unwrap_or_default(), &[])?;
         if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-            return Err(format!("{shown:?} says more than a server and its port"));
+            return Err(format!("{shown:?} contains more than a server and its port"));
         }
         Ok(text.to_owned())
     });
@@ -312,5 +312,5 @@ fn redis(section: &mut Section<'_>, secrets: &Secrets) -> Option<To> {
 }
 
 fn without_password(password: Option<&str>) -> Result<(), String> {
-    password.map_or(Ok(()), |_| Err("a password stands in the address, where all can read it".to_owned()))
+    password.map_or(Ok(()), |_| Err("the address contains a password, which everyone can read".to_owned()))
 }

@@ -203,7 +203,7 @@ impl Courier {
             Err(error) => self.failed(due, &escape(error), now).await,
         };
         if let Err(error) = told {
-            tracing::warn!(%error, "an event is sent again: the store did not hear what became of it");
+            tracing::warn!(%error, "an event is sent again: its result could not be recorded in the store");
         }
         sent.is_ok()
     }

@@ -44,7 +44,7 @@ impl Nats {
             .event_callback(|event| async move {
                 // An error without a response, like a publish that the user is not allowed to do.
                 if let Event::ServerError(error) = event {
-                    tracing::warn!(%error, "a NATS server refuses something");
+                    tracing::warn!(%error, "a NATS server reports an error");
                 }
             });
         if let (Some(user), Some(password)) = (self.address.username(), &self.to.password) {
@@ -98,11 +98,11 @@ impl Nats {
                  `nats stream add EVENTS --subjects {subject}`, and check that the server runs with JetStream"
             ),
             PublishErrorKind::TimedOut => format!(
-                "no stream said within {:?} that it has it; may the user publish to {subject:?}?",
+                "no stream confirmed the event within {:?}; check that the user may publish to {subject:?}",
                 self.timeout
             ),
             PublishErrorKind::BrokenPipe => "the connection was lost before an answer came".to_owned(),
-            _ => format!("not taken: {error}"),
+            _ => format!("not accepted: {error}"),
         }
     }
 }
@@ -120,7 +120,7 @@ fn headers(due: &DueEvent) -> Result<HeaderMap, String> {
     ];
     for (name, text) in own {
         let value: HeaderValue =
-            text.parse().map_err(|e| format!("{text:?} cannot stand in a header: {e}"))?;
+            text.parse().map_err(|e| format!("{text:?} is not allowed in a header: {e}"))?;
         headers.insert(name, value);
     }
     Ok(headers)

@@ -77,7 +77,7 @@ impl Redis {
         add.arg("created_at").arg(event.created_at.to_string()).arg("payload").arg(&event.payload);
         match timeout_at(until, add.exec_async(&mut connection)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("not taken by the stream {stream:?}: {error}")),
+            Ok(Err(error)) => Err(format!("not accepted by the stream {stream:?}: {error}")),
             Err(_) => Err(format!("the stream {stream:?} gave no answer within {:?}", self.timeout)),
         }
     }

@@ -203,7 +203,7 @@ fn body_bytes(request: &Request<Incoming>) -> usize {
 
 fn busy(what: &'static str) -> ApiError {
     metrics::counter!("tidemill_http_refused_total", "places" => what).increment(1);
-    let detail = format!("the host has no place left for {what} (server.limits); try again later");
+    let detail = format!("the host has no capacity left for {what} (server.limits); try again later");
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
 }
 

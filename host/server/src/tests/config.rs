@@ -162,8 +162,8 @@ fn where_requests_may_go() {
     check(
         "[jobs.a]\nplugin = \"a\"\ngrants.http = [\"http://ok:9000\", \"stock\", \"http://stock/api\"]\n[tls]\nca_file = \"no.pem\"\n",
         expect![[r#"
-            tidemill.toml:3: jobs.a.grants.http: "http://stock/api" is not where a request can go: it holds more than scheme, host and port; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
-            tidemill.toml:3: jobs.a.grants.http: "stock" is not where a request can go: it begins with neither http:// nor https://; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
+            tidemill.toml:3: jobs.a.grants.http: "http://stock/api" is not an address for requests: it holds more than scheme, host and port; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
+            tidemill.toml:3: jobs.a.grants.http: "stock" is not an address for requests: it begins with neither http:// nor https://; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
             tidemill.toml:5: tls.ca_file: no.pem cannot be read: No such file or directory (os error 2); name a PEM file, like "/etc/ssl/certs/ca-certificates.crt""#]],
     );
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -236,13 +236,13 @@ fn files() {
     check(
         "",
         expect![
-            "tidemill.toml: the file says nothing; name at least one job; docs/tidemill.example.toml shows every key"
+            "tidemill.toml: the file contains no settings; name at least one job; docs/tidemill.example.toml shows every key"
         ],
     );
     check(
         "# nothing\n",
         expect![
-            "tidemill.toml: the file says nothing; name at least one job; docs/tidemill.example.toml shows every key"
+            "tidemill.toml: the file contains no settings; name at least one job; docs/tidemill.example.toml shows every key"
         ],
     );
     check(
@@ -252,8 +252,8 @@ fn files() {
     check(
         "[store\nurl = \"x\"\n[jobs.a]\nplugin = a\n",
         expect![[r#"
-        tidemill.toml:1: not valid TOML: unclosed table, expected `]`; texts stand in quotes, sections in [brackets]; docs/tidemill.example.toml shows every key
-        tidemill.toml:4: not valid TOML: string values must be quoted, expected literal string; texts stand in quotes, sections in [brackets]; docs/tidemill.example.toml shows every key"#]],
+        tidemill.toml:1: not valid TOML: unclosed table, expected `]`; write texts in quotes and sections in [brackets]; docs/tidemill.example.toml shows every key
+        tidemill.toml:4: not valid TOML: string values must be quoted, expected literal string; write texts in quotes and sections in [brackets]; docs/tidemill.example.toml shows every key"#]],
     );
     let told = load(b"[store]\nurl = \"\xff\"\n", &[]).unwrap_err();
     expect!["tidemill.toml: line 2 is not UTF-8; save the file as UTF-8"].assert_eq(&told);

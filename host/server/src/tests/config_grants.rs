@@ -21,7 +21,7 @@ fn secrets_are_named_and_stand_elsewhere() {
         ),
         expect![[r#"
             tidemill.toml:2: secrets.inline: expected a table, found text; use a section [secrets.inline]
-            tidemill.toml:3: secrets.both: it says not where the secret is, or says it twice; say where it is: { env = "VARIABLE" } or { file = "path" }
+            tidemill.toml:3: secrets.both: it has to say exactly once where the secret is; say where it is: { env = "VARIABLE" } or { file = "path" }
             tidemill.toml:4: secrets.unset.env: the variable NOT_SET is not set; set it for the process, to the secret's text
             tidemill.toml:5: secrets.gone.file: no/file cannot be read: No such file or directory (os error 2); name a file that holds the secret and nothing else
             tidemill.toml:7: store.password: an SQLite file has no password; remove it
@@ -55,7 +55,7 @@ fn signatures() {
     check(
         "[plugins]\nsignatures = \"required\"\nkeys = [\"RW\"]\n[jobs.a]\nplugin = \"a\"\n",
         expect![[r#"
-        tidemill.toml:2: plugins.signatures: there is no key that could have signed a plugin; add keys = ["RW…"], from minisign.pub
+        tidemill.toml:2: plugins.signatures: there is no key to verify signatures with; add keys = ["RW…"], from minisign.pub
         tidemill.toml:3: plugins.keys: "RW" is no public key of minisign's: Invalid encoding in minisign data; copy the second line of minisign.pub"#]],
     );
     check(
@@ -78,7 +78,7 @@ fn releases() {
             tidemill.toml:3: plugins.shared: expected true or false, found text; use true or false, without quotes
             tidemill.toml:5: plugins.canary.share: 10 is out of range; use a number from 0.001 to 1
             tidemill.toml:6: plugins.canary.promote_attempts: 0 is out of range; use a whole number from 1 to 1000000000
-            tidemill.toml:7: plugins.canary.promote_after: a version cannot prove itself in no time; use "15m" or so
+            tidemill.toml:7: plugins.canary.promote_after: a version needs time to prove itself; use "15m" or so
             tidemill.toml:8: plugins.canary.failures_margin: -0.1 is out of range; use a number from 0 to 1
             tidemill.toml:9: plugins.canary.cost: there is no such key; remove it; known here: share, failures_margin, cost_margin, promote_attempts, attempts_min, promote_after"#]],
     );
@@ -105,9 +105,9 @@ fn grants_of_locks_and_methods() {
             "http = [\"FETCH https://a.example\", \"GET https://b.example\", \"POST https://b.example\"]\n",
         ),
         expect![[r#"
-            tidemill.toml:4: jobs.a.grants.locks: "" names no lock: it has 0 bytes, 1 to 128 are allowed; use a name like "ledger", or the beginning of names with a * like "wallet:*"
-            tidemill.toml:4: jobs.a.grants.locks: "a*b" names no lock: '*' is not allowed in it; use a name like "ledger", or the beginning of names with a * like "wallet:*"
-            tidemill.toml:5: jobs.a.grants.http: "FETCH https://a.example" is not where a request can go: its methods are not among GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS, with commas between; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
+            tidemill.toml:4: jobs.a.grants.locks: "" is not a lock's name: it has 0 bytes, 1 to 128 are allowed; use a name like "ledger", or the beginning of names with a * like "wallet:*"
+            tidemill.toml:4: jobs.a.grants.locks: "a*b" is not a lock's name: '*' is not allowed in it; use a name like "ledger", or the beginning of names with a * like "wallet:*"
+            tidemill.toml:5: jobs.a.grants.http: "FETCH https://a.example" is not an address for requests: its methods are not among GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS, with commas between; give scheme, host and port, like "https://stock.example.com" or "http://10.0.0.5:9000"
             tidemill.toml:5: jobs.a.grants.http: "POST https://b.example" is granted twice; name each place once, with all its methods"#]],
     );
 }

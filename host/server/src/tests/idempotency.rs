@@ -60,7 +60,7 @@ async fn answer_says_what_became_of_the_payload() {
     let dropped = "\"a\" of wallet is pending already: it keeps its payload, and the one sent was dropped";
     assert_eq!(add("2").await, told(200, "kept", "1", dropped));
     world.ask(post("/api/v1/items/wallet/a/resolve", "{}")).await;
-    let anew = "\"a\" of wallet was resolved: it starts anew with the payload sent";
+    let anew = "\"a\" of wallet was resolved: it starts again with the payload sent";
     assert_eq!(add("2").await, told(201, "reopened", "2", anew));
 }
 

@@ -119,8 +119,8 @@ async fn the_overview() {
         <td class="name">wallet</td><td class="long">a</td><td>retrying</td><td class="number">1</td>
         <td class="time">0 s ago</td><td class="time">in 10 s</td><td class="long bad">busy: try later</td>
         <td class="acts"><button id="retry-<id>" data-post="/api/v1/items/wallet/a/retry" data-done="due now">retry</button>
-        <button id="resolve-<id>" data-post="/api/v1/items/wallet/a/resolve" data-done="resolved by hand">resolve</button>
-        <button id="abandon-<id>" data-post="/api/v1/items/wallet/a/abandon" data-done="given up" data-ask="Give this item up? Nothing tries it again by itself.">abandon</button></td>
+        <button id="resolve-<id>" data-post="/api/v1/items/wallet/a/resolve" data-done="resolved manually">resolve</button>
+        <button id="abandon-<id>" data-post="/api/v1/items/wallet/a/abandon" data-done="given up" data-ask="Abandon this item? It will not be tried again automatically.">abandon</button></td>
         </tr>
         </tbody>
         </table>

@@ -69,7 +69,7 @@ fn intervals_and_instants() {
     check(
         &job("{}"),
         expect![
-            "tidemill.toml:3: jobs.wallet.schedule: it says no time; give cron, every or at; leave schedule out for a job that only people start"
+            "tidemill.toml:3: jobs.wallet.schedule: no time is given; give cron, every or at; leave schedule out for a job that only people start"
         ],
     );
     check(

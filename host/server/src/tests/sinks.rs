@@ -16,11 +16,11 @@ fn topics_webhooks_and_tables() {
         [sinks.five]\ntopics = [\"E\"]\ntable = \"t\"\ndatasource = \"other\"\nurl = 1\n",
         expect![[r#"
             tidemill.toml:7: sinks.one.webhook: "ftp://example/..." is not an address that events can be sent to; use https://… or http://…
-            tidemill.toml:8: sinks.two: it says not where events go, or says it twice; give one of webhook, table (with datasource), nats and redis
+            tidemill.toml:8: sinks.two: it has to say exactly once where events go; give one of webhook, table (with datasource), nats and redis
             tidemill.toml:9: sinks.two.topics: topic "B" goes to the sink "one" already; name each topic once
-            tidemill.toml:12: sinks.three.topics: the sink takes no topic; name them, like topics = ["LedgerPosting"]
+            tidemill.toml:12: sinks.three.topics: the sink has no topics; name them, like topics = ["LedgerPosting"]
             tidemill.toml:14: sinks.three.table: "drop table" is not a table's name; use a-z, 0-9 and _, like "event_inbox"
-            tidemill.toml:16: sinks.four.datasource: the table stands in no datasource; add datasource = "name"
+            tidemill.toml:16: sinks.four.datasource: the table has no datasource; add datasource = "name"
             tidemill.toml:19: sinks.four.timeout: 1h is no time for one try; use 1ms to 5m
             tidemill.toml:20: sinks.four.tries_max: 0 is out of range; use a whole number from 1 to 1000
             tidemill.toml:24: sinks.five.datasource: there is no datasource "other"; add [datasources.other] with its url
@@ -47,7 +47,7 @@ fn brokers() {
         expect![[r#"
             tidemill.toml:5: sinks.a.nats: "http://h": invalid scheme for NATS server URL: http; use nats://host:4222 or tls://host:4222; for a user nats://user@host:4222 and password = "name of a secret"
             tidemill.toml:8: sinks.b.nats: "nats://:4222": NATS server URL is invalid: empty host; use nats://host:4222 or tls://host:4222; for a user nats://user@host:4222 and password = "name of a secret"
-            tidemill.toml:11: sinks.c.nats: a password stands in the address, where all can read it; use nats://host:4222 or tls://host:4222; for a user nats://user@host:4222 and password = "name of a secret"
+            tidemill.toml:11: sinks.c.nats: the address contains a password, which everyone can read; use nats://host:4222 or tls://host:4222; for a user nats://user@host:4222 and password = "name of a secret"
             tidemill.toml:14: sinks.d.nats: a user and a password belong together; use nats://user@host:4222 and password = "name of a secret"
             tidemill.toml:18: sinks.e.subject: "a..b" is no subject that can be published to; use words with a dot between them, like "events.ledger", without spaces, * and >
             tidemill.toml:19: sinks.f.topics: "F f" is no subject that can be published to; rename the topic, or give subject
@@ -55,13 +55,13 @@ fn brokers() {
             tidemill.toml:29: sinks.h.redis: "h:6379" is not the address of a Redis server; use redis://host:6379 or rediss://host:6379, and password = "name of a secret" if it asks for one
             tidemill.toml:30: sinks.h.stream: the stream has no name; name it, or remove it to use the topic
             tidemill.toml:31: sinks.h.stream_length_max: 0 is out of range; use a whole number from 1 to 1000000000000
-            tidemill.toml:34: sinks.i.redis: a password stands in the address, where all can read it; use redis://host:6379 or rediss://host:6379, and password = "name of a secret" if it asks for one
+            tidemill.toml:34: sinks.i.redis: the address contains a password, which everyone can read; use redis://host:6379 or rediss://host:6379, and password = "name of a secret" if it asks for one
             tidemill.toml:35: sinks.i.subject: a sink with redis has no subject; remove it
             tidemill.toml:38: sinks.j.redis: "redis://h/x" is not the address of a Redis server: Invalid database number - InvalidClientConfig; use redis://host:6379 or rediss://host:6379, and password = "name of a secret" if it asks for one
             tidemill.toml:39: sinks.j.password: there is no secret "none"; add it under [secrets], like name = { env = "VARIABLE" }
             tidemill.toml:43: sinks.k.stream_length_max: a sink with webhook has no stream_length_max; remove it
             tidemill.toml:44: sinks.k.password: a sink with webhook has no password; remove it
-            tidemill.toml:45: sinks.l: it says not where events go, or says it twice; give one of webhook, table (with datasource), nats and redis"#]],
+            tidemill.toml:45: sinks.l: it has to say exactly once where events go; give one of webhook, table (with datasource), nats and redis"#]],
     );
 }
 
@@ -132,10 +132,10 @@ fn brokers_as_they_are_in_effect() {
 fn addresses_of_brokers_and_webhooks_say_what_counts_and_hide_their_secrets() {
     let sinks = [
         ("nats", "nats://h?token=hunter2", "the address has no parameter \"token\": it has none"),
-        ("nats", "nats://h:4222/hunter2", "\"nats://h:4222/...\" says more than a server and its port"),
+        ("nats", "nats://h:4222/hunter2", "\"nats://h:4222/...\" contains more than a server and its port"),
         ("nats", "nats://hunter2@", "\"nats://\": NATS server URL is invalid"),
         ("nats", "nats://hunter2@h", "a user and a password belong together"),
-        ("nats", "tls://h#hunter2", "says more than a server and its port"),
+        ("nats", "tls://h#hunter2", "contains more than a server and its port"),
         ("nats", "nats://h?hunter2", "a parameter of the address has no value"),
         ("redis", "redis://h?protcol=resp3", "did you mean \"protocol\"?"),
         ("redis", "redis://h?protocol=hunter2", "has another value than 2, 3, resp2, resp3"),

@@ -87,7 +87,7 @@ async fn a_job_that_would_remain_paused_is_not_resumed() {
     expect![[r#"
         {
           "changed": true,
-          "detail": "paused on their own, and remain so: wallet",
+          "detail": "still paused individually: wallet",
           "paused": false,
           "still_paused": [
             "wallet"

@@ -78,7 +78,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
 fn shared(how: &str) -> Refusal {
     Refusal::Unusable(format!(
         "a connection pooler in transaction or statement mode is between this host and Postgres ({how}): settings, LISTEN \
-         and prepared statements of a session do not hold there; connect to Postgres directly, or let the pooler pool \
+         and prepared statements of a session are lost there; connect to Postgres directly, or let the pooler pool \
          sessions (PgBouncer: pool_mode = session)"
     ))
 }

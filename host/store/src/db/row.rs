@@ -166,7 +166,7 @@ pub(crate) use args;
 pub fn can_be_kept(args: &[Value]) -> Result<(), sqlx::Error> {
     let zero = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
     match args.iter().any(zero) {
-        true => Err(sqlx::Error::Encode("a text with a zero byte cannot be stored or looked for".into())),
+        true => Err(sqlx::Error::Encode("a text with a zero byte cannot be stored or searched for".into())),
         false => Ok(()),
     }
 }

@@ -154,7 +154,7 @@ impl Server {
             biased;
             answer = work => answer,
             () = self.state.others_hung(), if self.hangs_matter => {
-                late("other connections to this server hung: its answer is not waited for".to_owned())
+                late("other connections to this server hung, so the host does not wait for its answer".to_owned())
             }
             () = tokio::time::sleep(ANSWER_TIME_MAX) => {
                 self.state.hung();

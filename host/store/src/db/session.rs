@@ -185,7 +185,7 @@ async fn check_that_it_writes(conn: &mut PgConnection) -> Result<(), Refusal> {
     if why.is_empty() {
         return Ok(());
     }
-    let remedy = "the store needs the primary: this host goes on when one answers at the same address";
+    let remedy = "the store needs the primary: this host continues when one answers at the same address";
     Err(Refusal::Passing(format!("the server is read-only ({why}); {remedy}")))
 }
 
@@ -206,7 +206,7 @@ fn refused_setting(error: sqlx::Error) -> Refusal {
     match error {
         sqlx::Error::Database(e) if !super::server::is_wrong_server(e.as_ref(), true) => {
             Refusal::Unusable(format!(
-                "Postgres refuses a setting of the session: {}; let this role set it, or take it out of the URL",
+                "Postgres refuses a setting of the session: {}; let this role set it, or remove it from the URL",
                 e.message()
             ))
         }

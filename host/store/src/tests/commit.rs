@@ -287,7 +287,7 @@ async fn refused_text_is_no_outage(t: T) {
     let with_zero = AttemptEnd { log: "zero \0 byte".to_owned(), ..end(&item, &resolved(), 1) };
     match send(&t, with_zero).await {
         Err(StoreError::Refused(text)) => {
-            expect!["a text with a zero byte cannot be stored or looked for"].assert_eq(&text);
+            expect!["a text with a zero byte cannot be stored or searched for"].assert_eq(&text);
         }
         other => panic!("not refused: {other:?}"),
     }

@@ -153,7 +153,7 @@ async fn poison_is_put_before_a_person(t: T) {
     assert_eq!(t.items().await, "a pending attempts=0 due=36\n");
     lose(&t, 1, 40).await;
     expect![[r#"
-        a manual_required attempts=0 due=56 poison: its host went away 3 times in a row while it ran
+        a manual_required attempts=0 due=56 poison: its host was lost 3 times in a row while it ran
     "#]]
     .assert_eq(&t.items().await);
     expect!["tidemill give_up a: held by host 00000000-0000-0000-0000-000000000001 at epoch 3; crash 3 in a row; now manual_required"]
@@ -230,7 +230,7 @@ async fn bystanders_of_a_crash_are_no_poison(t: T) {
         b resolved attempts=1 due=3
         c resolved attempts=1 due=7
         d resolved attempts=1 due=9
-        killer manual_required attempts=0 due=5 poison: its host went away 3 times in a row while it ran
+        killer manual_required attempts=0 due=5 poison: its host was lost 3 times in a row while it ran
     "#]]
     .assert_eq(&t.items().await);
     assert_eq!(life, 3);

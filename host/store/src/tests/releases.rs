@@ -97,9 +97,9 @@ async fn a_version_that_wants_more_waits_for_approval(t: T) {
     assert_eq!(standing(&t).await, "1<2(canary)");
     for n in [1, 2, 3] {
         let refused = t.store.approve_version(&plugin(), digest(n), &APPROVED, "ada", at(3)).await;
-        assert!(refused.unwrap_err().to_string().contains("waits for no approval"));
+        assert!(refused.unwrap_err().to_string().contains("does not wait for approval"));
     }
-    // A version without further requests waits for no approval.
+    // A version without further requests does not wait for approval.
     assert_eq!(decide(&t, 3, &APPROVED, &[], true).await, Decision::On(Stage::Canary));
     assert_eq!(standing(&t).await, "1<3(canary)");
     assert_eq!(actions(&t).await, "plugin_waits plugin_approved plugin_canary_began");

@@ -133,7 +133,7 @@ async fn trigger_runs_beside_an_open_run(t: T) {
     let run = t.store.trigger(&job().name, None, "ada", at(61)).await.unwrap();
     assert_eq!(t.run_view(run).await.started_by, "ada");
     assert_eq!(t.store.runs(None, 10).await.unwrap().len(), 2);
-    let line = format!("ada triggered {run}: run started by hand\n");
+    let line = format!("ada triggered {run}: run started manually\n");
     assert_eq!(t.trail().await, line);
 }
 

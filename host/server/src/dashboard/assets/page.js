@@ -94,13 +94,13 @@
     switch (button.value) {
       case "run": return post(pathOfJob(this), "{}", "a run of " + job + " is added");
       case "pause": return post(pathOfJob(this) + "/pause", "{}", job + " is paused");
-      case "resume": return post(pathOfJob(this) + "/resume", "{}", job + " goes on");
+      case "resume": return post(pathOfJob(this) + "/resume", "{}", job + " is resumed");
     }
   });
   byId("by-hand").addEventListener("submit", function (event) {
     event.preventDefault();
     const key = this.key.value;
-    if (!key) return say("name the item's key", true);
-    post(pathOfJob(this) + "/items", JSON.stringify({ key: key }), key + " is with " + this.job.value);
+    if (!key) return say("enter the item's key", true);
+    post(pathOfJob(this) + "/items", JSON.stringify({ key: key }), key + " is an item of " + this.job.value);
   });
 })();

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use domain::id::JobName;
-use domain::item::ByHand;
+use domain::item::ManualDecision;
 use domain::run::ClaimedRun;
 use domain::runner::{Found, Page};
 use jiff::SignedDuration;
@@ -342,8 +342,8 @@ impl World {
         let (Some(key), now) = (keys.get(pick).filter(|key| !key.starts_with("poison")), self.now()) else {
             return Ok(());
         };
-        let decided = Decided::new(ByHand::Retry, None, "ada");
-        match self.store().by_hand(JOB, key, decided, now).await {
+        let decided = Decided::new(ManualDecision::Retry, None, "ada");
+        match self.store().decide(JOB, key, decided, now).await {
             Ok(_) => {
                 self.note(|| format!("a person retries {key}"));
                 self.model.due_is_open(key);

@@ -2,7 +2,7 @@
 
 use demo::world::{KeygenStatus, World};
 use domain::clock::Manual;
-use domain::item::{ByHand, State};
+use domain::item::{ManualDecision, State};
 use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::items::Decided;
@@ -244,7 +244,7 @@ async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
     for user in 1..=5 {
         let key = user.to_string();
         app.store
-            .by_hand(JOB, &key, Decided::new(ByHand::Retry, None, "api"), scene.clock.now())
+            .decide(JOB, &key, Decided::new(ManualDecision::Retry, None, "api"), scene.clock.now())
             .await
             .unwrap();
     }
@@ -335,7 +335,10 @@ async fn w9_a_user_that_is_gone_is_skipped(kind: Kind) {
     scene.host.minute().await;
     scene.databases.business("DELETE FROM user_account WHERE user_id = 1").await;
     let store = scene.host.app.store.clone();
-    store.by_hand(JOB, "1", Decided::new(ByHand::Retry, None, "test"), scene.clock.now()).await.unwrap();
+    store
+        .decide(JOB, "1", Decided::new(ManualDecision::Retry, None, "test"), scene.clock.now())
+        .await
+        .unwrap();
     scene.host.settle().await;
     let item = scene.host.item(JOB, "1").await;
     assert_eq!(item.state, State::Resolved);

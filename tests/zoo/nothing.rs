@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::effect::{Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::flow::Flow;
 use domain::id::EventId;
 use domain::job::{Access, Grants, JobSpec};
@@ -97,7 +97,7 @@ impl Scope for Nothing {
         Ok(())
     }
 
-    async fn record(&self, _: Deed) -> Result<(), ScopeError> {
+    async fn record(&self, _: AuditRecord) -> Result<(), ScopeError> {
         Ok(())
     }
 
@@ -105,7 +105,7 @@ impl Scope for Nothing {
         Ok(())
     }
 
-    async fn measure(&self, _: Figure) -> Result<(), ScopeError> {
+    async fn measure(&self, _: Metric) -> Result<(), ScopeError> {
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use crate::text::is_hidden;
 
 /// An audit record of the guest. The job is its actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deed {
+pub struct AuditRecord {
     pub action: String,
     pub subject: String,
     pub detail: String,
@@ -22,7 +22,7 @@ pub struct NewItem {
 
 /// A metric for `/metrics`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Figure {
+pub struct Metric {
     pub name: String,
     pub labels: Vec<(String, String)>,
     pub change: Change,
@@ -51,11 +51,11 @@ const HISTOGRAM_ENDINGS: [&str; 3] = ["_bucket", "_count", "_sum"];
 /// The suffix of a counter's name.
 const COUNTER_ENDING: &str = "_total";
 
-impl Figure {
+impl Metric {
     /// Why Prometheus or the host refuses it, if so. The rules for names follow the data model in
     /// Prometheus's documentation.
     pub fn refused(&self) -> Option<String> {
-        let Figure { name, labels, change } = self;
+        let Metric { name, labels, change } = self;
         if !well_formed(name) {
             return Some(format!("{name:?} is not a metric's name: use letters, digits and _"));
         }
@@ -96,7 +96,7 @@ impl Figure {
     }
 }
 
-impl Figure {
+impl Metric {
     /// The name at `/metrics`. A counter's name ends in `_total`.
     pub fn shown_name(&self) -> String {
         match self.change {

@@ -92,11 +92,11 @@ pub enum Event {
     /// Its host shut down before the attempt ended.
     Interrupted,
     /// A person decided, over the API or the command line.
-    ByHand(ByHand),
+    Manual(ManualDecision),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ByHand {
+pub enum ManualDecision {
     Retry,
     Resolve,
     /// The item is not tried again automatically.
@@ -116,10 +116,10 @@ impl Event {
         Event::GiveUp,
         Event::Lost,
         Event::Interrupted,
-        Event::ByHand(ByHand::Retry),
-        Event::ByHand(ByHand::Resolve),
-        Event::ByHand(ByHand::Manual),
-        Event::ByHand(ByHand::Abandon),
+        Event::Manual(ManualDecision::Retry),
+        Event::Manual(ManualDecision::Resolve),
+        Event::Manual(ManualDecision::Manual),
+        Event::Manual(ManualDecision::Abandon),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -134,10 +134,10 @@ impl Event {
             Event::GiveUp => "give_up",
             Event::Lost => "lost",
             Event::Interrupted => "interrupted",
-            Event::ByHand(ByHand::Retry) => "retried_by_hand",
-            Event::ByHand(ByHand::Resolve) => "resolved_by_hand",
-            Event::ByHand(ByHand::Manual) => "left_to_a_person",
-            Event::ByHand(ByHand::Abandon) => "abandoned_by_hand",
+            Event::Manual(ManualDecision::Retry) => "retried_by_hand",
+            Event::Manual(ManualDecision::Resolve) => "resolved_by_hand",
+            Event::Manual(ManualDecision::Manual) => "left_to_a_person",
+            Event::Manual(ManualDecision::Abandon) => "abandoned_by_hand",
         }
     }
 }
@@ -169,12 +169,13 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
 
         // Manual decisions. A running attempt has to finish first; a resolved or abandoned item can be tried
         // again.
-        (Waiting | Awaiting | ManualRequired | Abandoned | Resolved, Event::ByHand(ByHand::Retry)) => {
-            Ok(Waiting)
-        }
-        (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Resolve)) => Ok(Resolved),
-        (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Manual)) => Ok(ManualRequired),
-        (Waiting | Awaiting | ManualRequired, Event::ByHand(ByHand::Abandon)) => Ok(Abandoned),
+        (
+            Waiting | Awaiting | ManualRequired | Abandoned | Resolved,
+            Event::Manual(ManualDecision::Retry),
+        ) => Ok(Waiting),
+        (Waiting | Awaiting | ManualRequired, Event::Manual(ManualDecision::Resolve)) => Ok(Resolved),
+        (Waiting | Awaiting | ManualRequired, Event::Manual(ManualDecision::Manual)) => Ok(ManualRequired),
+        (Waiting | Awaiting | ManualRequired, Event::Manual(ManualDecision::Abandon)) => Ok(Abandoned),
 
         (state, event) => Err(IllegalTransition { state, event }),
     }

@@ -40,7 +40,7 @@ pub struct Limits {
     pub events: usize,
     pub alerts: usize,
     pub audit_records: usize,
-    pub figures: usize,
+    pub metrics: usize,
     /// Most items that an attempt may add.
     pub items: usize,
     /// Most open items of the target job: above this, this job may not add items to it.
@@ -80,7 +80,7 @@ impl Limits {
         events: 64,
         alerts: 16,
         audit_records: 64,
-        figures: 256,
+        metrics: 256,
         items: 64,
         items_open: 100_000,
         http_requests: 32,

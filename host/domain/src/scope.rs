@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 
 use crate::alert::Alert;
-use crate::effect::{Deed, Figure, NewItem};
+use crate::effect::{AuditRecord, Metric, NewItem};
 use crate::id::EventId;
 use crate::plugin::Statement;
 
@@ -109,7 +109,7 @@ pub trait Scope: Send + Sync {
 
     async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError>;
     async fn alert(&self, alert: Alert) -> Result<(), ScopeError>;
-    async fn record(&self, deed: Deed) -> Result<(), ScopeError>;
+    async fn record(&self, record: AuditRecord) -> Result<(), ScopeError>;
     async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError>;
-    async fn measure(&self, figure: Figure) -> Result<(), ScopeError>;
+    async fn measure(&self, metric: Metric) -> Result<(), ScopeError>;
 }

@@ -17,12 +17,12 @@ use store::commit::Committed;
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::{guarded, report_strain};
-use crate::feed::Happening;
-use crate::figures;
+use crate::feed::EngineEvent;
 use crate::heartbeat::Held;
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
+use crate::metrics;
 
-static WAITS: Seldom = Seldom::new();
+static WAITS: LogThrottle = LogThrottle::new();
 
 /// Claims each job's oldest waiting run and starts a task for it, one per job. `busy` outlives a failure of
 /// this loop, because discoveries continue while the loop is restarted.
@@ -114,13 +114,13 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     };
     match result {
         Ok(Done::Complete) => {
-            ctx.figures.run_ended(&job.name, true);
-            ctx.feed.publish(Happening::Discovered { job: job.name.clone(), run: run.id });
+            ctx.metrics.run_ended(&job.name, true);
+            ctx.feed.publish(EngineEvent::Discovered { job: job.name.clone(), run: run.id });
         }
         Ok(Done::Failed(ErrorInfo { code, message })) => {
             tracing::warn!(job = %job.name, run = %run.id, %code, %message, "discovery failed");
-            ctx.figures.run_ended(&job.name, false);
-            ctx.feed.publish(Happening::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
+            ctx.metrics.run_ended(&job.name, false);
+            ctx.feed.publish(EngineEvent::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
         }
         Ok(Done::Interrupted) => give_back(ctx, job, &run).await,
         Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
@@ -191,7 +191,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         if committed == Committed::Stale {
             return Ok(Done::Stale);
         }
-        ctx.feed.publish(Happening::RunProgressed { job: job.name.clone(), run: run.id });
+        ctx.feed.publish(EngineEvent::RunProgressed { job: job.name.clone(), run: run.id });
         ctx.store.wake();
         cursor = page.next;
         if cursor.is_none() {
@@ -220,7 +220,7 @@ async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Opti
     let call = Call { job: job.clone(), input, scope: scope.clone() };
     let report = guarded(ctx, ctx.runner.discover(call)).await;
     scope.abort().await;
-    figures::call_ended(&job.name, &report.usage);
+    metrics::call_ended(&job.name, &report.usage);
     report
 }
 

@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::EngineConfig;
-use crate::feed::{Feed, Happening};
-use crate::figures::Figures;
+use crate::feed::{EngineEvent, Feed};
 use crate::identity::{Identity, Started};
+use crate::metrics::Metrics;
 use crate::rooms::{Rooms, Tenants};
 use crate::strain::Strain;
 use crate::watch::Steadiness;
@@ -48,7 +48,7 @@ pub(crate) struct Ctx {
     /// Notified when the clock was set: the scheduler recomputes its next instant.
     pub clock_set: Notify,
     pub feed: Feed,
-    pub figures: Figures,
+    pub metrics: Metrics,
     /// Cancelled at the stop: no new work is taken.
     pub stop: CancellationToken,
     /// Cancelled when the grace period ends: running attempts are cut off.
@@ -169,7 +169,7 @@ impl Engine {
             steadiness,
             clock_set: Notify::new(),
             feed: Feed::new(),
-            figures: Figures::default(),
+            metrics: Metrics::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             displaced: CancellationToken::new(),
@@ -283,7 +283,7 @@ impl Engine {
         self.ctx.runner.readiness(job)
     }
 
-    pub fn feed(&self) -> broadcast::Receiver<Happening> {
+    pub fn feed(&self) -> broadcast::Receiver<EngineEvent> {
         self.ctx.feed.listen()
     }
 
@@ -299,7 +299,7 @@ impl Engine {
             return Err(StoreError::NotFound(format!("job {:?}", job.as_str())));
         }
         let run = ctx.store.trigger(job, params, actor, ctx.clock.now()).await?;
-        ctx.feed.publish(Happening::RunStarted { job: job.clone(), run });
+        ctx.feed.publish(EngineEvent::RunStarted { job: job.clone(), run });
         ctx.store.wake();
         Ok(run)
     }
@@ -317,7 +317,7 @@ impl Engine {
 
     /// Notifies the loops that a plugin's versions changed.
     pub fn plugins_changed(&self) {
-        self.ctx.feed.publish(Happening::Plugins);
+        self.ctx.feed.publish(EngineEvent::Plugins);
         self.ctx.store.wake();
     }
 }

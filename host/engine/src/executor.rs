@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{RACED_REST, STORE_REST};
 use crate::engine::Ctx;
-use crate::feed::Happening;
-use crate::figures;
+use crate::feed::EngineEvent;
 use crate::heartbeat::continues;
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
+use crate::metrics;
 
-static WAITS: Seldom = Seldom::new();
+static WAITS: LogThrottle = LogThrottle::new();
 
 /// Kind of the alert about a host on which attempts fail.
 pub const HOST_FAILED: &str = "HOST_FAILED";
@@ -270,15 +270,15 @@ fn tell(ctx: &Ctx, end: &AttemptEnd) {
             verdict = ending.verdict.as_str(), error = %error.message, "attempt failed"
         );
     }
-    ctx.figures.attempt_ended(end);
+    ctx.metrics.attempt_ended(end);
     let (job, key, verdict) = (item.job.clone(), item.key.clone(), ending.verdict);
     if verdict != Verdict::Interrupted {
-        ctx.feed.publish(Happening::AttemptEnded { job, key, verdict });
+        ctx.feed.publish(EngineEvent::AttemptEnded { job, key, verdict });
     }
 }
 
 fn stale(ctx: &Ctx, item: &Claimed) {
-    figures::refused_as_stale(&item.job);
+    metrics::refused_as_stale(&item.job);
     tracing::warn!(job = %item.job, item = %item.key, epoch = item.epoch, "outcome refused: the item has another holder now");
-    ctx.feed.publish(Happening::AttemptStale { job: item.job.clone(), key: item.key.clone() });
+    ctx.feed.publish(EngineEvent::AttemptStale { job: item.job.clone(), key: item.key.clone() });
 }

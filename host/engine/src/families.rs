@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use domain::effect::{Change, Figure};
+use domain::effect::{Change, Metric};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
 use self::Kind::{Counter, Gauge, Histogram};
@@ -56,8 +56,8 @@ pub struct Families(Mutex<BTreeMap<String, Kind>>);
 
 impl Families {
     /// Checks that the metric fits the family of its name. The first metric of a name decides the kind.
-    pub fn admit(&self, name: &str, figure: &Figure) -> Result<(), String> {
-        let kind = match figure.change {
+    pub fn admit(&self, name: &str, metric: &Metric) -> Result<(), String> {
+        let kind = match metric.change {
             Change::Add(_) => Counter,
             Change::Set(_) => Gauge,
         };
@@ -81,7 +81,7 @@ impl Families {
                 Gauge | Histogram => describe_gauge!(name.to_owned(), OF_PLUGINS),
             }
         }
-        figure.labels.iter().find_map(|(label, _)| mixed_case(label)).map_or(Ok(()), Err)
+        metric.labels.iter().find_map(|(label, _)| mixed_case(label)).map_or(Ok(()), Err)
     }
 }
 

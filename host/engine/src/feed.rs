@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 const BEHIND_MAX: usize = 1_024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
+pub enum EngineEvent {
     Ticked {
         job: JobName,
         fate: Fate,
@@ -53,38 +53,38 @@ pub enum Happening {
     StoreBack,
 }
 
-impl Happening {
+impl EngineEvent {
     pub fn kind(&self) -> &'static str {
         match self {
-            Happening::Ticked { .. } => "ticked",
-            Happening::RunStarted { .. } => "run-started",
-            Happening::RunProgressed { .. } => "run-progressed",
-            Happening::Discovered { .. } => "discovered",
-            Happening::DiscoveryFailed { .. } => "discovery-failed",
-            Happening::AttemptEnded { .. } => "attempt-ended",
-            Happening::AttemptStale { .. } => "attempt-stale",
-            Happening::Recovered { .. } => "recovered",
-            Happening::Plugins => "plugins",
-            Happening::StoreLost => "store-lost",
-            Happening::StoreBack => "store-back",
+            EngineEvent::Ticked { .. } => "ticked",
+            EngineEvent::RunStarted { .. } => "run-started",
+            EngineEvent::RunProgressed { .. } => "run-progressed",
+            EngineEvent::Discovered { .. } => "discovered",
+            EngineEvent::DiscoveryFailed { .. } => "discovery-failed",
+            EngineEvent::AttemptEnded { .. } => "attempt-ended",
+            EngineEvent::AttemptStale { .. } => "attempt-stale",
+            EngineEvent::Recovered { .. } => "recovered",
+            EngineEvent::Plugins => "plugins",
+            EngineEvent::StoreLost => "store-lost",
+            EngineEvent::StoreBack => "store-back",
         }
     }
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Feed(broadcast::Sender<Happening>);
+pub(crate) struct Feed(broadcast::Sender<EngineEvent>);
 
 impl Feed {
     pub fn new() -> Feed {
         Feed(broadcast::channel(BEHIND_MAX).0)
     }
 
-    pub fn publish(&self, happening: Happening) {
+    pub fn publish(&self, engine_event: EngineEvent) {
         // An error means only that there is no listener.
-        let _ = self.0.send(happening);
+        let _ = self.0.send(engine_event);
     }
 
-    pub fn listen(&self) -> broadcast::Receiver<Happening> {
+    pub fn listen(&self) -> broadcast::Receiver<EngineEvent> {
         self.0.subscribe()
     }
 }

@@ -13,9 +13,9 @@ use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Ctx;
-use crate::feed::Happening;
-use crate::figures;
+use crate::feed::EngineEvent;
 use crate::identity;
+use crate::metrics;
 use crate::recovery;
 use crate::timer::until;
 
@@ -68,7 +68,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         match renewed {
             Ok(now) => {
                 looked_at = now;
-                figures::round_done("heartbeat", now);
+                metrics::round_done("heartbeat", now);
                 if std::mem::replace(&mut lost, false) && !ctx.displaced.is_cancelled() {
                     back(&ctx).await;
                 }
@@ -76,7 +76,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             Err(error) => {
                 if !std::mem::replace(&mut lost, true) {
                     tracing::warn!(%error, "leases could not be renewed");
-                    ctx.feed.publish(Happening::StoreLost);
+                    ctx.feed.publish(EngineEvent::StoreLost);
                 }
                 give_up_if_late(&ctx);
             }
@@ -137,7 +137,7 @@ async fn back(ctx: &Ctx) {
         tracing::warn!(%error, "recovery failed; it is tried again");
     }
     tracing::info!("the store is back");
-    ctx.feed.publish(Happening::StoreBack);
+    ctx.feed.publish(EngineEvent::StoreBack);
 }
 
 fn retry_period(ctx: &Ctx) -> SignedDuration {

@@ -21,8 +21,8 @@ mod recovery;
 
 pub mod families;
 pub mod feed;
-mod figures;
-pub mod seldom;
+pub mod log_throttle;
+mod metrics;
 mod strain;
 mod timer;
 mod upkeep;

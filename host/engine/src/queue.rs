@@ -15,11 +15,11 @@ use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::execute;
 use crate::heartbeat::Held;
+use crate::log_throttle::LogThrottle;
 use crate::rooms::{Permit, Tenants, memory_of};
-use crate::seldom::Seldom;
 use crate::timer::until;
 
-static WAITS: Seldom = Seldom::new();
+static WAITS: LogThrottle = LogThrottle::new();
 
 /// Delay, in real time, to let more attempts end after the whole host was full: each
 /// claim costs a transaction.

@@ -10,8 +10,8 @@ use store::StoreError;
 use store::recovery::Recovered;
 
 use crate::engine::Ctx;
-use crate::feed::Happening;
-use crate::figures;
+use crate::feed::EngineEvent;
+use crate::metrics;
 use crate::timer::{in_time, until};
 use crate::watch::Watch;
 
@@ -56,7 +56,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             tracing::warn!(%error, "times in the future could not be corrected; it is tried again");
         }
         match lapsed(&ctx, looked_at).await {
-            Ok(_) => figures::round_done("recovery", looked_at),
+            Ok(_) => metrics::round_done("recovery", looked_at),
             Err(error) => tracing::warn!(%error, "recovery failed; it is tried again"),
         }
     }
@@ -85,8 +85,8 @@ async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<Ve
     let recovered = in_time(ctx.store.recover(former, crashes_max, now)).await?;
     for item in &recovered {
         tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
-        figures::stuck(&item.job);
-        ctx.feed.publish(Happening::Recovered { job: item.job.clone(), key: item.key.clone() });
+        metrics::stuck(&item.job);
+        ctx.feed.publish(EngineEvent::Recovered { job: item.job.clone(), key: item.key.clone() });
     }
     if !recovered.is_empty() {
         ctx.store.wake();

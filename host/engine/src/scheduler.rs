@@ -12,13 +12,13 @@ use store::StoreError;
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
-use crate::feed::Happening;
-use crate::figures;
-use crate::seldom::Seldom;
+use crate::feed::EngineEvent;
+use crate::log_throttle::LogThrottle;
+use crate::metrics;
 use crate::timer::{in_time, until};
 use crate::watch;
 
-static WAITS: Seldom = Seldom::new();
+static WAITS: LogThrottle = LogThrottle::new();
 
 /// Maximum sleep, so that a change of the clock is noticed.
 const SLEEP_MAX: SignedDuration = SignedDuration::from_mins(1);
@@ -43,7 +43,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             }
         }
         if !failed {
-            figures::round_done("scheduler", now);
+            metrics::round_done("scheduler", now);
         }
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
@@ -77,7 +77,7 @@ async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timesta
     {
         let name = job.name.clone();
         tracing::debug!(job = %name, at = %due.at, fate = ticked.fate.as_str(), missed = due.missed.len(), "tick");
-        ctx.feed.publish(Happening::Ticked { job: name, fate: ticked.fate });
+        ctx.feed.publish(EngineEvent::Ticked { job: name, fate: ticked.fate });
         ticked.runs.into_iter().for_each(|run| started(ctx, job, run));
     }
     let next = job.next_after(now);
@@ -108,6 +108,6 @@ async fn buffered(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<bool, Stor
 }
 
 fn started(ctx: &Ctx, job: &JobSpec, run: RunId) {
-    ctx.feed.publish(Happening::RunStarted { job: job.name.clone(), run });
+    ctx.feed.publish(EngineEvent::RunStarted { job: job.name.clone(), run });
     ctx.store.wake();
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use domain::outcome::ErrorInfo;
 
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 
-static WAITS: Seldom = Seldom::new();
+static WAITS: LogThrottle = LogThrottle::new();
 
 /// How long no attempt starts after a failure, in real time. Doubles with each consecutive
 /// failure, up to `REST_MAX`.

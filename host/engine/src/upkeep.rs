@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 
 use crate::engine::Ctx;
-use crate::figures;
+use crate::metrics;
 use crate::timer::{in_time, until};
 
 /// Interval of the removal of old rows.
@@ -32,7 +32,7 @@ pub async fn run(ctx: Arc<Ctx>) {
         }
         looked_at = ctx.clock.now();
         match in_time(round(&ctx, &mut late, looked_at)).await {
-            Ok(()) => figures::round_done("upkeep", looked_at),
+            Ok(()) => metrics::round_done("upkeep", looked_at),
             Err(error) => tracing::warn!(%error, "the upkeep failed; it is tried again"),
         }
         if looked_at.duration_since(pruned_at) >= PRUNE_PERIOD && ctx.steadiness.is_steady() {

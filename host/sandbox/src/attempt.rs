@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{Plugin, PluginPre};
-use crate::log::Speaker;
+use crate::log::LogSource;
 use crate::meter::{CpuMeter, Metered};
 use crate::state::{Granted, Outside, State};
 use crate::trap::{self, CpuLimit};
@@ -32,7 +32,7 @@ pub struct Visit<'a> {
     pub plugin: &'a PluginPre<State>,
     pub limits: &'a Limits,
     pub granted: Option<Granted>,
-    pub speaker: Speaker,
+    pub log_source: LogSource,
 }
 
 pub struct Ran<T> {
@@ -63,7 +63,7 @@ impl Room {
         let _slot = self.slots.acquire().await;
         let started = Instant::now();
         let wall_time = visit.limits.wall_time;
-        let mut store = self.store(visit.limits, visit.granted, visit.speaker);
+        let mut store = self.store(visit.limits, visit.granted, visit.log_source);
 
         // Instantiation also runs guest code.
         let meter = store.data().meter.clone();
@@ -93,8 +93,8 @@ impl Room {
         Ran { result, host_failure: state.tally.host_failure(), usage, log }
     }
 
-    fn store(&self, limits: &Limits, granted: Option<Granted>, speaker: Speaker) -> Store<State> {
-        let state = State::new(granted, limits, &self.outside, speaker);
+    fn store(&self, limits: &Limits, granted: Option<Granted>, log_source: LogSource) -> Store<State> {
+        let state = State::new(granted, limits, &self.outside, log_source);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.hostcall_bytes);

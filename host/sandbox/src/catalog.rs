@@ -16,15 +16,15 @@ use crate::config::SandboxConfig;
 use crate::decided::Decided;
 use crate::history::History;
 
+mod active_versions;
 mod loads;
 mod round;
 mod seen;
-mod shelf;
 mod trial;
 
+use self::active_versions::ActiveVersions;
+pub use self::active_versions::Chosen;
 use self::round::{Present, Round};
-pub use self::shelf::Chosen;
-use self::shelf::Shelf;
 pub use self::trial::Trial;
 
 /// The changes of one rescan.
@@ -66,7 +66,7 @@ pub struct Catalog {
     workshop: Arc<Workshop>,
     statements: Option<Arc<dyn StatementCheck>>,
     history: History,
-    shelf: ArcSwap<Shelf>,
+    active_versions: ArcSwap<ActiveVersions>,
     trouble: ArcSwap<Trouble>,
     /// The result of the last rescan. Locked during a rescan, so rescans do not overlap.
     present: tokio::sync::Mutex<Present>,
@@ -85,7 +85,7 @@ impl Catalog {
             workshop: Arc::new(workshop),
             statements,
             history,
-            shelf: ArcSwap::default(),
+            active_versions: ArcSwap::default(),
             trouble: ArcSwap::default(),
             present: tokio::sync::Mutex::default(),
             loaded: Arc::default(),
@@ -93,16 +93,16 @@ impl Catalog {
     }
 
     pub fn active(&self, plugin: &PluginName) -> Option<Arc<Version>> {
-        self.shelf.load().active.get(plugin).cloned()
+        self.active_versions.load().active.get(plugin).cloned()
     }
 
     /// The version that an item is assigned to.
     pub fn choose(&self, job: &JobSpec, key: &str) -> Option<Chosen> {
-        self.shelf.load().choose(&job.plugin, &job.name, key)
+        self.active_versions.load().choose(&job.plugin, &job.name, key)
     }
 
     pub fn why_blocked(&self, plugin: &PluginName) -> String {
-        match self.shelf.load().blocked.get(plugin) {
+        match self.active_versions.load().blocked.get(plugin) {
             Some(why) => format!("plugin {plugin} has no version that can run: {why}"),
             None => format!("plugin {plugin} is not in {}", self.config.plugins_dir.display()),
         }
@@ -140,8 +140,8 @@ impl Catalog {
         self.present.lock().await.loads.clear();
     }
 
-    fn shelf(&self) -> Arc<Shelf> {
-        self.shelf.load_full()
+    fn active_versions(&self) -> Arc<ActiveVersions> {
+        self.active_versions.load_full()
     }
 
     /// Why a loaded version is rejected, if so. The databases check its statements once, before its first
@@ -151,7 +151,7 @@ impl Catalog {
         if let Some(why) = users.find_map(|job| version.refused_by(job)) {
             return Some(why);
         }
-        let runs = self.shelf().holds(&version.plugin, version.digest).is_some();
+        let runs = self.active_versions().holds(&version.plugin, version.digest).is_some();
         match &self.statements {
             Some(check) if !runs => version.refused_statement(check.as_ref()).await,
             _ => None,
@@ -159,9 +159,9 @@ impl Catalog {
     }
 
     /// Called only while `present` is locked.
-    fn change_shelf(&self, change: impl FnOnce(&mut Shelf)) {
-        let mut shelf = Shelf::clone(&self.shelf.load());
-        change(&mut shelf);
-        self.shelf.store(Arc::new(shelf));
+    fn change_shelf(&self, change: impl FnOnce(&mut ActiveVersions)) {
+        let mut active_versions = ActiveVersions::clone(&self.active_versions.load());
+        change(&mut active_versions);
+        self.active_versions.store(Arc::new(active_versions));
     }
 }

@@ -19,7 +19,7 @@ use crate::config::SandboxConfig;
 use crate::contract;
 use crate::convert::shown;
 use crate::folder::PluginFile;
-use crate::log::Speaker;
+use crate::log::LogSource;
 use crate::state::State;
 
 const COMPONENT_PREAMBLE: [u8; 8] = *b"\0asm\x0d\0\x01\0";
@@ -96,8 +96,8 @@ impl Workshop {
             hostcall_bytes: DESCRIBE_BYTES_MAX,
             ..Limits::DEFAULT
         };
-        let speaker = Speaker { job: String::new(), subject: format!("describe() of {plugin}") };
-        let visit = Visit { plugin: pre, limits: &limits, granted: None, speaker };
+        let log_source = LogSource { job: String::new(), subject: format!("describe() of {plugin}") };
+        let visit = Visit { plugin: pre, limits: &limits, granted: None, log_source };
         let ran = self
             .room
             .call(visit, |plugin, store| {

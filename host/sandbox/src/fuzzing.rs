@@ -24,7 +24,7 @@ use crate::bindings::types;
 use crate::component::refused_config;
 use crate::convert;
 use crate::http::Clients;
-use crate::log::Speaker;
+use crate::log::LogSource;
 use crate::sandbox::SandboxError;
 use crate::state::{Fence, Granted, Outside, State};
 
@@ -70,7 +70,7 @@ impl Attempt {
         let limits = job.limits.clone();
         let fence = Some(Fence { epoch: 1, idempotency_key: "any".to_owned() });
         let granted = Granted { job, describe, scope, fence };
-        Ok(Attempt(State::new(Some(granted), &limits, &outside, Speaker::default())))
+        Ok(Attempt(State::new(Some(granted), &limits, &outside, LogSource::default())))
     }
 
     /// Calls host functions with values derived from these bytes, until the bytes are used up.

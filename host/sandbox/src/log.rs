@@ -30,14 +30,14 @@ impl Level {
 
 /// The source of log lines, for the host's own log.
 #[derive(Debug, Clone, Default)]
-pub struct Speaker {
+pub struct LogSource {
     pub job: String,
     /// The item's key, or the run.
     pub subject: String,
 }
 
 pub struct Log {
-    speaker: Speaker,
+    log_source: LogSource,
     lines_max: usize,
     line_bytes_max: usize,
     bytes_max: usize,
@@ -49,9 +49,9 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn new(speaker: Speaker, limits: &Limits) -> Log {
+    pub fn new(log_source: LogSource, limits: &Limits) -> Log {
         Log {
-            speaker,
+            log_source,
             lines_max: limits.log_lines,
             line_bytes_max: limits.log_line_bytes,
             bytes_max: limits.log_bytes,
@@ -115,7 +115,7 @@ impl Log {
     }
 
     fn emit(&self, level: Level, line: &str) {
-        let Speaker { job, subject } = &self.speaker;
+        let LogSource { job, subject } = &self.log_source;
         match level {
             Level::Trace => tracing::trace!(target: "guest", job, subject, "{line}"),
             Level::Debug => tracing::debug!(target: "guest", job, subject, "{line}"),

@@ -25,7 +25,7 @@ use crate::decided::Decided;
 use crate::engine::Wasm;
 use crate::folder::PluginFile;
 use crate::http::Clients;
-use crate::log::Speaker;
+use crate::log::LogSource;
 use crate::state::{Fence, Granted, Outside};
 
 /// Delay before the next attempt if a plugin has no active version.
@@ -161,10 +161,10 @@ impl Sandbox {
         subject: String,
         fence: Option<Fence>,
     ) -> Visit<'a> {
-        let speaker = Speaker { job: call.job.name.to_string(), subject };
+        let log_source = LogSource { job: call.job.name.to_string(), subject };
         let (job, describe, scope) = (call.job.clone(), version.describe.clone(), call.scope.clone());
         let granted = Granted { job, describe, scope, fence };
-        Visit { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), speaker }
+        Visit { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), log_source }
     }
 
     fn not_ready<T>(&self, job: &JobSpec) -> Report<T> {

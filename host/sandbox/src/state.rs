@@ -14,7 +14,7 @@ use crate::capabilities::http::{Caller, Http};
 use crate::clocks::{GuestMonotonicClock, GuestWallClock};
 use crate::http::Clients;
 use crate::limiter::Limiter;
-use crate::log::{Log, Speaker, Stream};
+use crate::log::{Log, LogSource, Stream};
 use crate::meter::CpuMeter;
 use crate::output::{GuestOutput, SharedLog};
 use crate::tally::{Counted, Tally};
@@ -55,8 +55,8 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(granted: Option<Granted>, limits: &Limits, outside: &Outside, speaker: Speaker) -> State {
-        let log = SharedLog::new(Log::new(speaker, limits).into());
+    pub fn new(granted: Option<Granted>, limits: &Limits, outside: &Outside, log_source: LogSource) -> State {
+        let log = SharedLog::new(Log::new(log_source, limits).into());
         let stdout = GuestOutput::new(Stream::Stdout, log.clone());
         let stderr = GuestOutput::new(Stream::Stderr, log.clone());
         // No folder, variable, argument, input or socket: wasmtime-wasi provides only the things listed here.

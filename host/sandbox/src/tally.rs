@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use domain::alert::Alert;
-use domain::effect::{Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::id::EventId;
 use domain::outcome::{ErrorInfo, HOST_STORE};
 use domain::plugin::Statement;
@@ -151,9 +151,9 @@ impl Scope for Counted {
         self.noted(self.scope.alert(alert).await)
     }
 
-    async fn record(&self, deed: Deed) -> Result<(), ScopeError> {
-        self.tally.call(deed.subject.len() + deed.detail.len());
-        self.noted(self.scope.record(deed).await)
+    async fn record(&self, record: AuditRecord) -> Result<(), ScopeError> {
+        self.tally.call(record.subject.len() + record.detail.len());
+        self.noted(self.scope.record(record).await)
     }
 
     async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
@@ -161,8 +161,8 @@ impl Scope for Counted {
         self.noted(self.scope.enqueue(item).await)
     }
 
-    async fn measure(&self, figure: Figure) -> Result<(), ScopeError> {
-        self.tally.call(figure.name.len());
-        self.noted(self.scope.measure(figure).await)
+    async fn measure(&self, metric: Metric) -> Result<(), ScopeError> {
+        self.tally.call(metric.name.len());
+        self.noted(self.scope.measure(metric).await)
     }
 }

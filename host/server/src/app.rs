@@ -26,7 +26,7 @@ use crate::config::memory::Machine;
 use crate::config::text::show_bytes;
 use crate::config::{Config, Source};
 use crate::config_reload::{ConfigReload, Effective, Live, at_start};
-use crate::delivery::{Courier, Delivery};
+use crate::delivery::{Delivery, SinkWorker};
 use crate::health::monitor::Monitor;
 use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
@@ -87,7 +87,7 @@ impl App {
             clock: clock.clone(),
             stop: stopping.clone(),
         };
-        let couriers = delivery.couriers()?;
+        let workers = delivery.workers()?;
         let current = at_start(&source, &store, config.clone(), clock.now()).await?;
         let jobs = current.jobs.clone();
         let identity = Identity { id: host, place: lock.place() };
@@ -111,7 +111,7 @@ impl App {
             stopping,
         };
         let limits = config.http;
-        let background = Background::start(&state, config, current, couriers);
+        let background = Background::start(&state, config, current, workers);
         let http = serve_supervised(listener, state.clone(), limits)?;
         let AppState { store, engine, sandbox, clock, stopping, config: live, .. } = state;
         Ok(App {
@@ -197,7 +197,7 @@ struct Background {
 
 impl Background {
     /// `config` is the configuration at the start, `current` the one in effect.
-    fn start(state: &AppState, config: Config, current: Config, couriers: Vec<Courier>) -> Background {
+    fn start(state: &AppState, config: Config, current: Config, workers: Vec<SinkWorker>) -> Background {
         let AppState { store, engine, sandbox, versions, clock, stopping, .. } = state.clone();
         let (tasks, stop, nudge) = (store.tasks().clone(), stopping, Arc::new(Notify::new()));
         let background = Background { tracker: TaskTracker::new(), tasks, stop: stop.clone() };
@@ -213,8 +213,8 @@ impl Background {
             };
             background.spawn("archive", archiver, Archiver::run);
         }
-        for courier in couriers {
-            background.spawn(&format!("delivery {}", courier.sink()), courier, Courier::run);
+        for worker in workers {
+            background.spawn(&format!("delivery {}", worker.sink()), worker, SinkWorker::run);
         }
         let rollout = Rollout {
             versions: versions.clone(),

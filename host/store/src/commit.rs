@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert};
-use domain::effect::{Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::id::{Digest, EventId, HostId, RunId};
 use domain::item::{Claimed, Event};
 use domain::outcome::{Ending, Verdict};
@@ -49,10 +49,10 @@ pub struct Effects {
     pub kv: Vec<KvWrite>,
     pub events: Vec<NewEvent>,
     pub alerts: Vec<Alert>,
-    pub deeds: Vec<Deed>,
+    pub records: Vec<AuditRecord>,
     pub items: Vec<NewItem>,
     /// Not stored: recorded as metrics once the commit is known.
-    pub figures: Vec<Figure>,
+    pub metrics: Vec<Metric>,
 }
 
 #[derive(Debug)]
@@ -335,7 +335,7 @@ async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         alerts::raise(tx, &item.job, alert, end.ended_at).await?;
     }
     crate::enqueue::enqueue(tx, &end.effects.items, item.job.as_str(), end.ended_at).await?;
-    for Deed { action, subject, detail } in &end.effects.deeds {
+    for AuditRecord { action, subject, detail } in &end.effects.records {
         let job = item.job.as_str();
         let actor = format!("job {job}");
         let entry = audit::Entry { actor: &actor, action, job: Some(job), subject, detail };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use domain::batch::InBatch;
 use domain::id::{AttemptId, HostId, Incarnation, ItemId, JobName, RunId};
-use domain::item::{ByHand, Claimed, Event, State, next};
+use domain::item::{Claimed, Event, ManualDecision, State, next};
 use domain::job::JobSpec;
 use domain::outcome::ErrorInfo;
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +29,7 @@ pub struct Lease {
 /// A person's decision about an item.
 #[derive(Debug, Clone, Copy)]
 pub struct Decided<'a> {
-    pub decision: ByHand,
+    pub decision: ManualDecision,
     pub notes: Option<&'a str>,
     pub actor: &'a str,
     /// Refused if the item changed since this version; `None` skips this check.
@@ -37,7 +37,7 @@ pub struct Decided<'a> {
 }
 
 impl<'a> Decided<'a> {
-    pub fn new(decision: ByHand, notes: Option<&'a str>, actor: &'a str) -> Decided<'a> {
+    pub fn new(decision: ManualDecision, notes: Option<&'a str>, actor: &'a str) -> Decided<'a> {
         Decided { decision, notes, actor, version: None }
     }
 }
@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Applies a person's decision to one item.
-    pub async fn by_hand(
+    pub async fn decide(
         &self,
         job: &str,
         key: &str,
@@ -122,9 +122,9 @@ impl Store {
         let rows = tx.fetch(items::ITEM_GET, &args![job, key]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {key:?} of job {job:?}")))?;
         let before = item_view(row)?;
-        let event = Event::ByHand(decision);
+        let event = Event::Manual(decision);
         let state = next(before.state, event).map_err(|e| StoreError::Conflict(e.to_string()))?;
-        let anew = i64::from(decision == ByHand::Retry && before.state.is_end());
+        let anew = i64::from(decision == ManualDecision::Retry && before.state.is_end());
         let version = row.int("version")?;
         if looked_at.is_some_and(|looked_at| looked_at != version) {
             return Err(StoreError::Conflict(format!(

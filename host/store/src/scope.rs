@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use domain::alert::Alert;
-use domain::effect::{Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::id::EventId;
 use domain::item::Claimed;
 use domain::job::JobSpec;
@@ -51,9 +51,9 @@ struct State {
     kv: Pending,
     events: Vec<NewEvent>,
     alerts: Vec<Alert>,
-    deeds: Vec<Deed>,
+    records: Vec<AuditRecord>,
     items: Vec<NewItem>,
-    figures: Vec<Figure>,
+    metrics: Vec<Metric>,
     locks: BTreeSet<String>,
     open: BTreeMap<String, Tx>,
     /// Datasources that were written to, and those whose transaction was undone by a failed statement.
@@ -316,16 +316,16 @@ impl Scope for AttemptScope {
         Ok(())
     }
 
-    async fn record(&self, mut deed: Deed) -> Result<(), ScopeError> {
+    async fn record(&self, mut record: AuditRecord) -> Result<(), ScopeError> {
         self.granted("audit")?;
         let limits = &self.job.limits;
-        check_key("an action", &deed.action)?;
-        check_key_or_none("a subject", &deed.subject)?;
-        deed.detail = text("a detail", deed.detail, limits.text_bytes)?;
+        check_key("an action", &record.action)?;
+        check_key_or_none("a subject", &record.subject)?;
+        record.detail = text("a detail", record.detail, limits.text_bytes)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
-        check_count("audit records", state.deeds.len(), limits.audit_records)?;
-        state.deeds.push(deed);
+        check_count("audit records", state.records.len(), limits.audit_records)?;
+        state.records.push(record);
         Ok(())
     }
 
@@ -351,12 +351,12 @@ impl Scope for AttemptScope {
         Ok(())
     }
 
-    async fn measure(&self, figure: Figure) -> Result<(), ScopeError> {
+    async fn measure(&self, metric: Metric) -> Result<(), ScopeError> {
         self.granted("metrics")?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
-        check_count("figures", state.figures.len(), self.job.limits.figures)?;
-        state.figures.push(figure);
+        check_count("figures", state.metrics.len(), self.job.limits.metrics)?;
+        state.metrics.push(metric);
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use domain::limits::Limits;
 use domain::retry::RetryPolicy;
 use domain::schedule::Schedule;
 use engine::EngineConfig;
-use engine::feed::Happening;
+use engine::feed::EngineEvent;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Bounds, Child, Compiler};
 use server::app::App;
@@ -44,7 +44,7 @@ pub struct Host {
     pub app: App,
     pub clock: Manual,
     pub plugins: PathBuf,
-    feed: Receiver<Happening>,
+    feed: Receiver<EngineEvent>,
 }
 
 impl Host {

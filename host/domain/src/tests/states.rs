@@ -5,7 +5,7 @@ use std::path::Path;
 
 use expect_test::expect;
 
-use crate::item::{ByHand, Event, State, next};
+use crate::item::{Event, ManualDecision, State, next};
 
 /// One row per event and one column per state: the resulting state, or `-` if the event is illegal.
 fn table() -> String {
@@ -107,7 +107,7 @@ fn the_map_shows_this_chart() {
 
 #[test]
 fn what_is_refused_says_so() {
-    let refused = next(State::Running, Event::ByHand(ByHand::Abandon)).unwrap_err();
+    let refused = next(State::Running, Event::Manual(ManualDecision::Abandon)).unwrap_err();
     assert_eq!(refused.to_string(), "an item that is running cannot be abandoned_by_hand");
     let refused = next(State::Resolved, Event::Resolved).unwrap_err();
     assert_eq!(refused.to_string(), "an item that is resolved cannot be resolved");
@@ -119,7 +119,7 @@ fn an_end_is_left_only_by_a_person_or_by_being_found_again() {
         for event in Event::ALL {
             let leaves = next(state, event).is_ok_and(|after| after != state);
             let found = [(State::Resolved, Event::Found), (State::ManualRequired, Event::FoundAnew)];
-            let may = matches!(event, Event::ByHand(_)) || found.contains(&(state, event));
+            let may = matches!(event, Event::Manual(_)) || found.contains(&(state, event));
             assert!(may || !leaves, "{state} is left by {}", event.as_str());
         }
     }
@@ -131,7 +131,7 @@ fn only_a_claim_begins_an_attempt_and_only_its_end_ends_it() {
         let after = next(state, event);
         let begins = state != State::Running && after == Ok(State::Running);
         assert_eq!(begins, event == Event::Claimed && after.is_ok(), "{state} {}", event.as_str());
-        if state == State::Running && matches!(event, Event::ByHand(_) | Event::Absent | Event::Claimed) {
+        if state == State::Running && matches!(event, Event::Manual(_) | Event::Absent | Event::Claimed) {
             assert!(after.is_err(), "{} takes a running item away from its holder", event.as_str());
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use store::items::Decided;
 
 use domain::flow::Flow;
-use domain::item::{ByHand, State};
+use domain::item::{ManualDecision, State};
 use domain::job::JobSpec;
 use domain::outcome::{ErrorInfo, Failure, HOST_RESOURCES, HOST_STORE, Outcome};
 use domain::retry::RetryPolicy;
@@ -152,7 +152,12 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
     assert_eq!(again.summary(), "found 1, attempted 0 of 0, skipped 1 (1 for a person)");
 
     host.store
-        .by_hand("job", "a", Decided::new(ByHand::Retry, Some("user is back"), "anna"), world.clock.now())
+        .decide(
+            "job",
+            "a",
+            Decided::new(ManualDecision::Retry, Some("user is back"), "anna"),
+            world.clock.now(),
+        )
         .await
         .unwrap();
     let item = world.until_state(&host, "a", State::Resolved).await;

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::fake::{Fake, Script, Seen, TOPIC};
-use crate::feed::Happening;
+use crate::feed::EngineEvent;
 use crate::{Engine, EngineConfig, Identity};
 
 /// Maximum wait for any condition, in real time.
@@ -132,7 +132,7 @@ impl World {
         runtime.spawn(async move {
             loop {
                 match feed.recv().await {
-                    Ok(happening) => seen.note(line(name, &happening)),
+                    Ok(engine_event) => seen.note(line(name, &engine_event)),
                     Err(RecvError::Lagged(n)) => seen.note(format!("{name}: {n} happenings were missed")),
                     Err(RecvError::Closed) => return,
                 }
@@ -328,15 +328,15 @@ pub fn each_minute() -> JobSpec {
     JobSpec { schedule: Schedule::every(SignedDuration::from_mins(1)).unwrap(), ..job() }
 }
 
-fn line(host: &str, happening: &Happening) -> String {
-    let kind = happening.kind();
-    match happening {
-        Happening::Ticked { fate, .. } => format!("{host} {kind} {}", fate.as_str()),
-        Happening::AttemptEnded { key, verdict, .. } => format!("{host} {kind} {key} {}", verdict.as_str()),
-        Happening::AttemptStale { key, .. } | Happening::Recovered { key, .. } => {
+fn line(host: &str, engine_event: &EngineEvent) -> String {
+    let kind = engine_event.kind();
+    match engine_event {
+        EngineEvent::Ticked { fate, .. } => format!("{host} {kind} {}", fate.as_str()),
+        EngineEvent::AttemptEnded { key, verdict, .. } => format!("{host} {kind} {key} {}", verdict.as_str()),
+        EngineEvent::AttemptStale { key, .. } | EngineEvent::Recovered { key, .. } => {
             format!("{host} {kind} {key}")
         }
-        Happening::DiscoveryFailed { code, .. } => format!("{host} {kind} {code}"),
+        EngineEvent::DiscoveryFailed { code, .. } => format!("{host} {kind} {code}"),
         _ => format!("{host} {kind}"),
     }
 }

@@ -1,4 +1,4 @@
-use domain::effect::Deed;
+use domain::effect::AuditRecord;
 use domain::scope::ScopeError;
 
 use super::NOTHING_YET;
@@ -11,7 +11,7 @@ impl Host for State {
         let Some(granted) = &self.granted else {
             return Err(Error::Denied(NOTHING_YET.to_owned()));
         };
-        granted.scope.record(Deed { action, subject, detail }).await.map_err(error)
+        granted.scope.record(AuditRecord { action, subject, detail }).await.map_err(error)
     }
 }
 

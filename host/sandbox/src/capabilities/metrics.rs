@@ -1,4 +1,4 @@
-use domain::effect::{Change, Figure};
+use domain::effect::{Change, Metric};
 use domain::scope::ScopeError;
 
 use super::NOTHING_YET;
@@ -8,23 +8,23 @@ use crate::state::State;
 /// `tidemill:job/metrics`: buffered by the scope, published once the attempt's outcome is committed.
 impl Host for State {
     async fn add(&mut self, name: String, labels: Vec<(String, String)>, by: u64) -> Result<(), Error> {
-        self.measure(Figure { name, labels, change: Change::Add(by) }).await
+        self.measure(Metric { name, labels, change: Change::Add(by) }).await
     }
 
     async fn set(&mut self, name: String, labels: Vec<(String, String)>, value: f64) -> Result<(), Error> {
-        self.measure(Figure { name, labels, change: Change::Set(value) }).await
+        self.measure(Metric { name, labels, change: Change::Set(value) }).await
     }
 }
 
 impl State {
-    async fn measure(&mut self, figure: Figure) -> Result<(), Error> {
+    async fn measure(&mut self, metric: Metric) -> Result<(), Error> {
         let Some(granted) = &self.granted else {
             return Err(Error::Denied(NOTHING_YET.to_owned()));
         };
-        if let Some(why) = figure.refused() {
+        if let Some(why) = metric.refused() {
             return Err(Error::Name(why));
         }
-        granted.scope.measure(figure).await.map_err(error)
+        granted.scope.measure(metric).await.map_err(error)
     }
 }
 

@@ -9,9 +9,9 @@ use domain::job::JobSpec;
 use domain::limits::Limits;
 use domain::plugin::VersionState;
 
+use super::active_versions::OnTrial;
 use super::loads::Loads;
 use super::seen::Seen;
-use super::shelf::OnTrial;
 use super::{Catalog, ScanReport, Skipped};
 use crate::component::Version;
 use crate::convert::shown;
@@ -241,9 +241,9 @@ impl<'a> Round<'a> {
     fn activate(&mut self, version: &Arc<Version>) {
         let plugin = &version.plugin;
         let old = self.catalog.active(plugin);
-        self.catalog.change_shelf(|shelf| {
-            shelf.blocked.remove(plugin);
-            shelf.active.insert(plugin.clone(), version.clone());
+        self.catalog.change_shelf(|active_versions| {
+            active_versions.blocked.remove(plugin);
+            active_versions.active.insert(plugin.clone(), version.clone());
         });
         if old.as_ref().is_some_and(|old| old.digest == version.digest) {
             self.report.unchanged += 1;
@@ -258,7 +258,7 @@ impl<'a> Round<'a> {
 
     /// Sets the plugin's canary, or removes it.
     fn put_on_trial(&mut self, plugin: &PluginName, on_trial: Option<OnTrial>) {
-        let before = self.catalog.shelf().canaries.get(plugin).map(|canary| canary.version.clone());
+        let before = self.catalog.active_versions().canaries.get(plugin).map(|canary| canary.version.clone());
         if let Some(OnTrial { version, .. }) = &on_trial {
             let told = self.catalog.history.record(plugin, &Facts::of(version), VersionState::Canary);
             self.report.on_trial.extend(told);
@@ -268,9 +268,9 @@ impl<'a> Round<'a> {
         if let Some(old) = before.filter(|old| !goes_on(old)) {
             self.leave_trial(&old);
         }
-        self.catalog.change_shelf(|shelf| match on_trial {
-            Some(on_trial) => drop(shelf.canaries.insert(plugin.clone(), on_trial)),
-            None => drop(shelf.canaries.remove(plugin)),
+        self.catalog.change_shelf(|active_versions| match on_trial {
+            Some(on_trial) => drop(active_versions.canaries.insert(plugin.clone(), on_trial)),
+            None => drop(active_versions.canaries.remove(plugin)),
         });
     }
 
@@ -297,11 +297,11 @@ impl<'a> Round<'a> {
 
     /// The active version stays active, unless it is the blocked one.
     fn block(&self, plugin: &PluginName, reason: &str, digest: Option<Digest>) {
-        self.catalog.change_shelf(|shelf| {
-            shelf.blocked.insert(plugin.clone(), reason.to_owned());
+        self.catalog.change_shelf(|active_versions| {
+            active_versions.blocked.insert(plugin.clone(), reason.to_owned());
             let stops = |version: &Arc<Version>| digest == Some(version.digest);
-            if shelf.active.get(plugin).is_some_and(stops) {
-                shelf.active.remove(plugin);
+            if active_versions.active.get(plugin).is_some_and(stops) {
+                active_versions.active.remove(plugin);
             }
         });
     }
@@ -311,24 +311,24 @@ impl<'a> Round<'a> {
         if let Some(active) = self.catalog.active(plugin) {
             self.retire(&active);
         }
-        self.catalog.change_shelf(|shelf| {
-            shelf.active.remove(plugin);
-            shelf.blocked.insert(plugin.clone(), "it was taken out of use".to_owned());
+        self.catalog.change_shelf(|active_versions| {
+            active_versions.active.remove(plugin);
+            active_versions.blocked.insert(plugin.clone(), "it was taken out of use".to_owned());
         });
     }
 
     fn retire_missing(&mut self) {
-        let shelf = self.catalog.shelf();
-        for version in shelf.active.values() {
+        let active_versions = self.catalog.active_versions();
+        for version in active_versions.active.values() {
             if !self.found.contains(&version.plugin) {
                 self.retire(version);
             }
         }
         let found = &self.found;
-        self.catalog.change_shelf(|shelf| {
-            shelf.active.retain(|plugin, _| found.contains(plugin));
-            shelf.canaries.retain(|plugin, _| found.contains(plugin));
-            shelf.blocked.retain(|plugin, _| found.contains(plugin));
+        self.catalog.change_shelf(|active_versions| {
+            active_versions.active.retain(|plugin, _| found.contains(plugin));
+            active_versions.canaries.retain(|plugin, _| found.contains(plugin));
+            active_versions.blocked.retain(|plugin, _| found.contains(plugin));
         });
     }
 }

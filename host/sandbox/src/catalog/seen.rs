@@ -40,7 +40,7 @@ impl Seen {
         let signatures = &catalog.config.signatures;
         let unsigned = signatures.refuse(&file.bytes, file.signature.as_deref());
         let refused = unsigned.clone().filter(|_| signatures.policy == Policy::Required);
-        let held = catalog.shelf().holds(&file.plugin, file.digest);
+        let held = catalog.active_versions().holds(&file.plugin, file.digest);
         let (workshop, versions) = (catalog.workshop.clone(), decided.versions.clone());
         async move {
             let (digest, size_bytes, signature) =

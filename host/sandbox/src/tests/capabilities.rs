@@ -12,7 +12,7 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 use super::{FakeScope, job, witness};
 use crate::bindings::{alerts, audit, config, events, items, keyvalue, metrics, sql};
 use crate::clocks::{GuestMonotonicClock, GuestWallClock};
-use crate::log::Speaker;
+use crate::log::LogSource;
 use crate::state::{Granted, State};
 
 fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
@@ -26,11 +26,11 @@ fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
     let describe = Arc::new(Describe { statements, ..Describe::default() });
     let limits = job.limits.clone();
     let granted = Granted { job: Arc::new(job), describe, scope: scope.clone(), fence: None };
-    State::new(Some(granted), &limits, &super::outside(), Speaker::default())
+    State::new(Some(granted), &limits, &super::outside(), LogSource::default())
 }
 
 fn describing() -> State {
-    State::new(None, &Limits::DEFAULT, &super::outside(), Speaker::default())
+    State::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default())
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! One case per bad guest, swaps under load, and capabilities without guests.
 
 mod bad_guests;
-mod by_hand;
 mod capabilities;
 mod compile;
 mod compilers;
 mod folder;
+mod handwritten;
 mod http;
 mod http_headers;
 mod jobs;
@@ -321,8 +321,8 @@ impl Scope for FakeScope {
         Ok(())
     }
 
-    async fn record(&self, deed: domain::effect::Deed) -> Result<(), ScopeError> {
-        self.note(format!("record {} {}", deed.action, deed.subject));
+    async fn record(&self, record: domain::effect::AuditRecord) -> Result<(), ScopeError> {
+        self.note(format!("record {} {}", record.action, record.subject));
         Ok(())
     }
 
@@ -331,8 +331,8 @@ impl Scope for FakeScope {
         Ok(())
     }
 
-    async fn measure(&self, figure: domain::effect::Figure) -> Result<(), ScopeError> {
-        self.note(format!("measure {} {:?}", figure.name, figure.change));
+    async fn measure(&self, metric: domain::effect::Metric) -> Result<(), ScopeError> {
+        self.note(format!("measure {} {:?}", metric.name, metric.change));
         Ok(())
     }
 

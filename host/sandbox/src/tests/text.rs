@@ -13,7 +13,7 @@ use wasmtime::component::ResourceTableError;
 use crate::bindings::types;
 use crate::contract::{check_exports, check_import};
 use crate::convert;
-use crate::log::{Level, Log, Speaker, Stream};
+use crate::log::{Level, Log, LogSource, Stream};
 use crate::state::State;
 use crate::trap;
 
@@ -57,7 +57,7 @@ fn the_export_is_known_by_name_and_version() {
 
 #[test]
 fn a_log_line_stays_one_line() {
-    let mut log = Log::new(Speaker::default(), &Limits::DEFAULT);
+    let mut log = Log::new(LogSource::default(), &Limits::DEFAULT);
     log.push(Level::Warn, "db", "first\nERROR forged \x1b[2J\u{202e}txt.exe\u{0}");
     log.push_output(Stream::Stdout, "plain");
     let expected = "WARN db: first\\nERROR forged \\u{1b}[2J\\u{202e}txt.exe\\u{0}\nINFO stdout: plain\n";
@@ -67,7 +67,7 @@ fn a_log_line_stays_one_line() {
 #[test]
 fn a_log_has_its_limits() {
     let limits = Limits { log_lines: 3, log_line_bytes: 32, log_bytes: 80, ..Limits::DEFAULT };
-    let mut log = Log::new(Speaker::default(), &limits);
+    let mut log = Log::new(LogSource::default(), &limits);
     for _ in 0..10 {
         log.push(Level::Info, "", &"ü".repeat(1_000));
     }
@@ -118,7 +118,7 @@ fn bad_keys_and_cursors_are_refused() {
 
 #[test]
 fn errors_of_the_engine_have_codes() {
-    let state = State::new(None, &Limits::DEFAULT, &super::outside(), Speaker::default());
+    let state = State::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default());
     let cases: [(wasmtime::Error, &str, &str); 4] = [
         (wasmtime::Trap::StackOverflow.into(), "trap", "call stack exhausted"),
         (wasmtime_wasi::I32Exit(3).into(), "exited", "exit code 3"),
@@ -136,7 +136,7 @@ fn errors_of_the_engine_have_codes() {
 #[test]
 fn a_trap_is_explained_by_what_the_guest_wrote_last() {
     let explained = |error: wasmtime::Error, lines: &[&str]| {
-        let state = State::new(None, &Limits::DEFAULT, &super::outside(), Speaker::default());
+        let state = State::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default());
         lines.iter().for_each(|line| state.log().push_output(Stream::Stderr, line));
         let failure = trap::failure(&error, &state);
         let error = failure.error().unwrap();

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use engine::seldom::Seldom;
+use engine::log_throttle::LogThrottle;
 use store::StoreError;
 
 use super::types::Problem;
@@ -11,7 +11,7 @@ use super::types::Problem;
 /// Seconds after which a client may retry while the store is unavailable.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-static UNAVAILABLE: Seldom = Seldom::new();
+static UNAVAILABLE: LogThrottle = LogThrottle::new();
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {

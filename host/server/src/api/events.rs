@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::get;
-use engine::feed::Happening;
+use engine::feed::EngineEvent;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde_json::{Value, json};
@@ -53,49 +53,49 @@ async fn stream(
     let follower =
         Follower { feed: state.engine.feed(), stopping: state.stopping.clone(), _permit: streams.enter()? };
     let events = unfold(follower, |mut follower| async {
-        let happening = follower.next().await?;
-        let event = Event::default().event(happening.kind()).data(document(&happening).to_string());
+        let engine_event = follower.next().await?;
+        let event = Event::default().event(engine_event.kind()).data(document(&engine_event).to_string());
         Some((Ok(event), follower))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))
 }
 
 struct Follower {
-    feed: Receiver<Happening>,
+    feed: Receiver<EngineEvent>,
     stopping: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {
     /// The next event; `None` when the host stops or when events were missed.
-    async fn next(&mut self) -> Option<Happening> {
+    async fn next(&mut self) -> Option<EngineEvent> {
         tokio::select! {
             () = self.stopping.cancelled() => None,
-            happening = self.feed.recv() => happening.ok(),
+            engine_event = self.feed.recv() => engine_event.ok(),
         }
     }
 }
 
-fn document(happening: &Happening) -> Value {
-    let kind = happening.kind();
-    match happening {
-        Happening::Ticked { job, fate } => {
+fn document(engine_event: &EngineEvent) -> Value {
+    let kind = engine_event.kind();
+    match engine_event {
+        EngineEvent::Ticked { job, fate } => {
             json!({ "kind": kind, "job": job.as_str(), "fate": fate.as_str() })
         }
-        Happening::RunStarted { job, run }
-        | Happening::RunProgressed { job, run }
-        | Happening::Discovered { job, run } => {
+        EngineEvent::RunStarted { job, run }
+        | EngineEvent::RunProgressed { job, run }
+        | EngineEvent::Discovered { job, run } => {
             json!({ "kind": kind, "job": job.as_str(), "run_id": run.to_string() })
         }
-        Happening::DiscoveryFailed { job, run, code } => {
+        EngineEvent::DiscoveryFailed { job, run, code } => {
             json!({ "kind": kind, "job": job.as_str(), "run_id": run.to_string(), "code": code })
         }
-        Happening::AttemptEnded { job, key, verdict } => {
+        EngineEvent::AttemptEnded { job, key, verdict } => {
             json!({ "kind": kind, "job": job.as_str(), "key": key, "verdict": verdict.as_str() })
         }
-        Happening::AttemptStale { job, key } | Happening::Recovered { job, key } => {
+        EngineEvent::AttemptStale { job, key } | EngineEvent::Recovered { job, key } => {
             json!({ "kind": kind, "job": job.as_str(), "key": key })
         }
-        Happening::Plugins | Happening::StoreLost | Happening::StoreBack => json!({ "kind": kind }),
+        EngineEvent::Plugins | EngineEvent::StoreLost | EngineEvent::StoreBack => json!({ "kind": kind }),
     }
 }

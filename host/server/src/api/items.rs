@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use domain::item::ByHand;
+use domain::item::ManualDecision;
 use serde::Deserialize;
 use store::StoreError;
 use store::items::{AttemptView, Decided, ItemView};
@@ -66,10 +66,10 @@ async fn decide(
     Body(body): Body<Decision>,
 ) -> Result<Json<DecidedItem>, ApiError> {
     let decision = match decision.as_str() {
-        "retry" => ByHand::Retry,
-        "resolve" => ByHand::Resolve,
-        "manual" => ByHand::Manual,
-        "abandon" => ByHand::Abandon,
+        "retry" => ManualDecision::Retry,
+        "resolve" => ManualDecision::Resolve,
+        "manual" => ManualDecision::Manual,
+        "abandon" => ManualDecision::Abandon,
         other => {
             let detail = format!("{other:?} is no decision: use retry, resolve, manual or abandon");
             return Err(ApiError::not_found(detail));
@@ -83,11 +83,11 @@ async fn decide(
     let notes = body.notes.as_deref().map(|notes| text("notes", notes)).transpose()?;
     let notes = notes.as_deref();
     let decided = Decided { version: body.version, ..Decided::new(decision, notes, &actor.0) };
-    match state.store.by_hand(&job, &key, decided, now).await {
+    match state.store.decide(&job, &key, decided, now).await {
         Ok(item) => {
             let waits = match decision {
-                ByHand::Retry => waits::of(&state, &job).await?,
-                ByHand::Resolve | ByHand::Manual | ByHand::Abandon => None,
+                ManualDecision::Retry => waits::of(&state, &job).await?,
+                ManualDecision::Resolve | ManualDecision::Manual | ManualDecision::Abandon => None,
             };
             Ok(Json(DecidedItem { item: view(item), waits }))
         }

@@ -74,7 +74,7 @@ pub const LIMITS: [LimitKey; 32] = [
     number!("events", Count, events, 4_096),
     number!("alerts", Count, alerts, 256),
     number!("audit_records", Count, audit_records, 4_096),
-    number!("figures", Count, figures, 4_096),
+    number!("figures", Count, metrics, 4_096),
     number!("items", Count, items, 4_096),
     number!("items_open", Count, items_open, 10_000_000),
     number!("http_requests", Count, http_requests, 256),

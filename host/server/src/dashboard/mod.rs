@@ -17,7 +17,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use engine::feed::Happening;
+use engine::feed::EngineEvent;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::Receiver;
@@ -91,7 +91,7 @@ pub(crate) struct Pages(Arc<Mutex<Shown>>);
 
 #[derive(Default)]
 struct Shown {
-    feed: Option<Receiver<Happening>>,
+    feed: Option<Receiver<EngineEvent>>,
     changed: bool,
     overview: Option<(Instant, Overview)>,
 }

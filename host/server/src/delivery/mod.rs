@@ -53,78 +53,79 @@ pub struct Delivery {
 
 impl Delivery {
     /// Creates the workers of all sinks. Fails if one of them cannot be set up.
-    pub fn couriers(self) -> anyhow::Result<Vec<Courier>> {
-        let courier = |sink: &Arc<Sink>| {
-            let way = Way::to(sink, &self.store, &self.tls);
-            let way = way.with_context(|| format!("the sink {:?} cannot be set up", sink.name))?;
-            let way = Mutex::new(way);
+    pub fn workers(self) -> anyhow::Result<Vec<SinkWorker>> {
+        let worker = |sink: &Arc<Sink>| {
+            let transport = Transport::to(sink, &self.store, &self.tls);
+            let transport =
+                transport.with_context(|| format!("the sink {:?} cannot be set up", sink.name))?;
+            let transport = Mutex::new(transport);
             let (store, clock, stop) = (self.store.clone(), self.clock.clone(), self.stop.clone());
-            Ok(Courier { sink: sink.clone(), way, store, clock, stop })
+            Ok(SinkWorker { sink: sink.clone(), transport, store, clock, stop })
         };
-        self.sinks.iter().map(courier).collect()
+        self.sinks.iter().map(worker).collect()
     }
 }
 
 /// The transport to a sink.
-enum Way {
+enum Transport {
     Webhook(Webhook),
     Table(Table),
     Nats(Box<Nats>),
     Redis(Box<Redis>),
 }
 
-impl Way {
-    fn to(sink: &Sink, store: &Arc<Store>, tls: &Trusted) -> anyhow::Result<Way> {
+impl Transport {
+    fn to(sink: &Sink, store: &Arc<Store>, tls: &Trusted) -> anyhow::Result<Transport> {
         Ok(match &sink.to {
             To::Webhook { url, signed_with } => {
                 let key = signed_with.as_ref().map(|named| SigningKey::new(&named.secret));
                 let key = key.transpose().map_err(anyhow::Error::msg)?;
-                Way::Webhook(Webhook::new(url, key, sink.timeout, tls))
+                Transport::Webhook(Webhook::new(url, key, sink.timeout, tls))
             }
-            To::Table { datasource, table } => Way::Table(Table::new(store.clone(), datasource, table)),
-            To::Nats(to) => Way::Nats(Box::new(Nats::new(to, sink.timeout, tls.client()?)?)),
-            To::Redis(to) => Way::Redis(Box::new(Redis::new(to, sink.timeout, tls)?)),
+            To::Table { datasource, table } => Transport::Table(Table::new(store.clone(), datasource, table)),
+            To::Nats(to) => Transport::Nats(Box::new(Nats::new(to, sink.timeout, tls.client()?)?)),
+            To::Redis(to) => Transport::Redis(Box::new(Redis::new(to, sink.timeout, tls)?)),
         })
     }
 
     /// Connects, unless it is connected.
     async fn open(&mut self, until: Instant) -> Result<(), String> {
         match self {
-            Way::Webhook(_) | Way::Table(_) => Ok(()),
-            Way::Nats(nats) => nats.open(until).await,
-            Way::Redis(redis) => redis.open(until).await,
+            Transport::Webhook(_) | Transport::Table(_) => Ok(()),
+            Transport::Nats(nats) => nats.open(until).await,
+            Transport::Redis(redis) => redis.open(until).await,
         }
     }
 
     async fn send(&self, due: &DueEvent, until: Instant) -> Result<(), String> {
         match self {
-            Way::Webhook(webhook) => webhook.send(due).await,
-            Way::Table(table) => table.send(due).await,
-            Way::Nats(nats) => nats.send(due, until).await,
-            Way::Redis(redis) => redis.send(due, until).await,
+            Transport::Webhook(webhook) => webhook.send(due).await,
+            Transport::Table(table) => table.send(due).await,
+            Transport::Nats(nats) => nats.send(due, until).await,
+            Transport::Redis(redis) => redis.send(due, until).await,
         }
     }
 
     /// Closes the connection after a failure, whatever the cause is.
     fn close(&mut self) {
         match self {
-            Way::Webhook(_) | Way::Table(_) => {}
-            Way::Nats(nats) => nats.close(),
-            Way::Redis(redis) => redis.close(),
+            Transport::Webhook(_) | Transport::Table(_) => {}
+            Transport::Nats(nats) => nats.close(),
+            Transport::Redis(redis) => redis.close(),
         }
     }
 }
 
 /// The worker of one sink.
-pub struct Courier {
+pub struct SinkWorker {
     sink: Arc<Sink>,
-    way: Mutex<Way>,
+    transport: Mutex<Transport>,
     store: Arc<Store>,
     clock: Clock,
     stop: CancellationToken,
 }
 
-impl Courier {
+impl SinkWorker {
     pub fn sink(&self) -> &str {
         &self.sink.name
     }
@@ -162,11 +163,11 @@ impl Courier {
             return Ok(false);
         }
         let until = Instant::now() + self.sink.timeout;
-        let mut way = self.way.lock().await;
-        let opened = way.open(until).await;
-        let sent = join_all(due.iter().map(|due| self.send(&way, due, &opened, until))).await;
+        let mut transport = self.transport.lock().await;
+        let opened = transport.open(until).await;
+        let sent = join_all(due.iter().map(|due| self.send(&transport, due, &opened, until))).await;
         if sent.contains(&false) {
-            way.close();
+            transport.close();
         }
         Ok(true)
     }
@@ -191,9 +192,15 @@ impl Courier {
     }
 
     /// Returns whether the sink accepted the event.
-    async fn send(&self, way: &Way, due: &DueEvent, opened: &Result<(), String>, until: Instant) -> bool {
+    async fn send(
+        &self,
+        transport: &Transport,
+        due: &DueEvent,
+        opened: &Result<(), String>,
+        until: Instant,
+    ) -> bool {
         let sent = match opened {
-            Ok(()) => way.send(due, until).await,
+            Ok(()) => transport.send(due, until).await,
             Err(error) => Err(error.clone()),
         };
         let now = self.clock.now();

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use engine::seldom::Seldom;
+use engine::log_throttle::LogThrottle;
 use metrics::counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::HttpLimits;
 
-static CLOSED: Seldom = Seldom::new();
+static CLOSED: LogThrottle = LogThrottle::new();
 
 /// The activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::effect::{Change, Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Change, Metric, NewItem};
 use domain::scope;
 use sandbox::Trial;
 use serde_json::{Value, json};
@@ -36,10 +36,10 @@ pub fn of(version: &Trial, asked: Asked) -> Vec<Value> {
             "message": text(alert.message.as_bytes()), "metadata": text(alert.metadata.as_bytes()),
         })
     }));
-    all.extend(effects.deeds.iter().map(|Deed { action, subject, detail }| {
+    all.extend(effects.records.iter().map(|AuditRecord { action, subject, detail }| {
         json!({ "kind": "audit", "action": action, "subject": subject, "detail": text(detail.as_bytes()) })
     }));
-    all.extend(effects.figures.iter().map(figure));
+    all.extend(effects.metrics.iter().map(metric));
     all.extend(locks.iter().map(|name| json!({ "kind": "lock", "name": name })));
     all.extend(requests.iter().map(|request| {
         json!({ "kind": "http", "method": request.method, "place": text(request.place.as_bytes()) })
@@ -78,8 +78,8 @@ fn param(value: &scope::Value) -> Value {
     }
 }
 
-fn figure(figure: &Figure) -> Value {
-    let Figure { name, labels, change } = figure;
+fn metric(metric: &Metric) -> Value {
+    let Metric { name, labels, change } = metric;
     let labels: serde_json::Map<String, Value> =
         labels.iter().map(|(label, value)| (label.clone(), json!(value))).collect();
     match change {

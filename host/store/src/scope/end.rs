@@ -108,9 +108,9 @@ impl State {
             kv: self.kv.take(),
             events: std::mem::take(&mut self.events),
             alerts: std::mem::take(&mut self.alerts),
-            deeds: std::mem::take(&mut self.deeds),
+            records: std::mem::take(&mut self.records),
             items: std::mem::take(&mut self.items),
-            figures: std::mem::take(&mut self.figures),
+            metrics: std::mem::take(&mut self.metrics),
         }
     }
 }

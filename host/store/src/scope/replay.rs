@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::alert::Alert;
-use domain::effect::{Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::id::EventId;
 use domain::item::Claimed;
 use domain::job::JobSpec;
@@ -224,15 +224,15 @@ impl Scope for ReplayScope {
         self.scope.alert(alert).await
     }
 
-    async fn record(&self, deed: Deed) -> Result<(), ScopeError> {
-        self.scope.record(deed).await
+    async fn record(&self, record: AuditRecord) -> Result<(), ScopeError> {
+        self.scope.record(record).await
     }
 
     async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
         self.scope.enqueue(item).await
     }
 
-    async fn measure(&self, figure: Figure) -> Result<(), ScopeError> {
-        self.scope.measure(figure).await
+    async fn measure(&self, metric: Metric) -> Result<(), ScopeError> {
+        self.scope.measure(metric).await
     }
 }

@@ -3,7 +3,7 @@
 use crate::items::Decided;
 use std::collections::BTreeSet;
 
-use domain::item::{ByHand, Claimed};
+use domain::item::{Claimed, ManualDecision};
 use domain::job::JobSpec;
 use domain::outcome::{Failure, Outcome};
 use domain::run::ClaimedRun;
@@ -76,7 +76,7 @@ impl World {
                 self.held.extend(self.t.store.claim(&self.job, lease(host, now), limit).await.unwrap());
             }
             7..=9 => self.end().await,
-            10 => self.by_hand().await,
+            10 => self.decide().await,
             _ => self.crash_or_renew(host).await,
         }
     }
@@ -129,11 +129,12 @@ impl World {
         }
     }
 
-    async fn by_hand(&mut self) {
+    async fn decide(&mut self) {
         let key = format!("k{:02}", self.dice.below(40));
-        let decision = [ByHand::Retry, ByHand::Retry, ByHand::Resolve, ByHand::Abandon]
-            [usize::try_from(self.dice.below(4)).unwrap()];
-        match self.t.store.by_hand("wallet", &key, Decided::new(decision, None, "ada"), at(self.now)).await {
+        let decision =
+            [ManualDecision::Retry, ManualDecision::Retry, ManualDecision::Resolve, ManualDecision::Abandon]
+                [usize::try_from(self.dice.below(4)).unwrap()];
+        match self.t.store.decide("wallet", &key, Decided::new(decision, None, "ada"), at(self.now)).await {
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
             Err(other) => panic!("{other}"),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert, FailedItems, Severity};
-use domain::effect::{Change, Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Change, Metric, NewItem};
 use domain::id::RunId;
 use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
@@ -46,12 +46,12 @@ fn alert(key: &str, message: &str) -> Alert {
     }
 }
 
-fn deed(detail: &str) -> Deed {
-    Deed { action: "order-reset".to_owned(), subject: "order 7".to_owned(), detail: detail.to_owned() }
+fn record(detail: &str) -> AuditRecord {
+    AuditRecord { action: "order-reset".to_owned(), subject: "order 7".to_owned(), detail: detail.to_owned() }
 }
 
-fn figure() -> Figure {
-    Figure { name: "orders_total".to_owned(), labels: vec![], change: Change::Add(2) }
+fn metric() -> Metric {
+    Metric { name: "orders_total".to_owned(), labels: vec![], change: Change::Add(2) }
 }
 
 async fn scope_of(t: &T, job: JobSpec, key: &str, now: i64) -> (domain::item::Claimed, AttemptScope) {
@@ -64,13 +64,13 @@ async fn scope_of(t: &T, job: JobSpec, key: &str, now: i64) -> (domain::item::Cl
 async fn effects_of(t: &T, raised: Alert, now: i64) -> Effects {
     let (item, scope) = scope_of(t, granted(), &format!("item of {now}"), now).await;
     scope.alert(raised).await.unwrap();
-    scope.record(deed("was stuck")).await.unwrap();
-    scope.measure(figure()).await.unwrap();
+    scope.record(record("was stuck")).await.unwrap();
+    scope.measure(metric()).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
-    let figures = Effects { figures: effects.figures.clone(), ..Effects::default() };
+    let metrics = Effects { metrics: effects.metrics.clone(), ..Effects::default() };
     let end = AttemptEnd { effects, ..end(&item, &resolved(), now) };
     assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
-    figures
+    metrics
 }
 
 async fn open(t: &T) -> Vec<AlertView> {
@@ -79,7 +79,7 @@ async fn open(t: &T) -> Vec<AlertView> {
 
 async fn effects_are_told_with_the_outcome(t: T) {
     let effects = effects_of(&t, alert("all", "10 behind"), 5).await;
-    assert_eq!(effects.figures, [figure()]);
+    assert_eq!(effects.metrics, [metric()]);
     let found = open(&t).await.remove(0);
     assert_eq!((found.job.as_str(), &found.alert), ("wallet", &alert("all", "10 behind")));
     assert_eq!((found.times, found.first_at, found.last_at), (1, at(5), at(5)));
@@ -91,7 +91,7 @@ async fn effects_are_told_with_the_outcome(t: T) {
 async fn stale_attempt_tells_nothing(t: T) {
     let (item, scope) = scope_of(&t, granted(), "a", 0).await;
     scope.alert(alert("all", "x")).await.unwrap();
-    scope.record(deed("x")).await.unwrap();
+    scope.record(record("x")).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     t.store.recover(Some(super::support::host(1)), |_| 5, at(1)).await.unwrap();
     let audited = t.store.audit(50).await.unwrap().len();
@@ -105,8 +105,8 @@ async fn effects_need_their_grants(t: T) {
     let (_, scope) = scope_of(&t, job(), "a", 0).await;
     let refusals = [
         scope.alert(alert("k", "m")).await.unwrap_err(),
-        scope.record(deed("d")).await.unwrap_err(),
-        scope.measure(figure()).await.unwrap_err(),
+        scope.record(record("d")).await.unwrap_err(),
+        scope.measure(metric()).await.unwrap_err(),
     ];
     expect![[r#"
         denied: job wallet is not granted alerts
@@ -121,7 +121,7 @@ fn lines(errors: &[ScopeError]) -> String {
 
 async fn effects_are_bounded(t: T) {
     let mut job = granted();
-    (job.limits.alerts, job.limits.audit_records, job.limits.figures) = (1, 1, 1);
+    (job.limits.alerts, job.limits.audit_records, job.limits.metrics) = (1, 1, 1);
     (job.limits.text_bytes, job.limits.payload_bytes) = (10, 10);
     let (_, scope) = scope_of(&t, job, "a", 0).await;
     let mut refusals = vec![
@@ -130,15 +130,15 @@ async fn effects_are_bounded(t: T) {
         scope.alert(alert("k", "zero\0")).await.unwrap_err(),
         scope.alert(Alert { metadata: "x".repeat(11), ..alert("k", "m") }).await.unwrap_err(),
         scope.alert(alert(&"k".repeat(513), "m")).await.unwrap_err(),
-        scope.record(Deed { action: String::new(), ..deed("d") }).await.unwrap_err(),
-        scope.record(deed("eleven byte")).await.unwrap_err(),
+        scope.record(AuditRecord { action: String::new(), ..record("d") }).await.unwrap_err(),
+        scope.record(record("eleven byte")).await.unwrap_err(),
     ];
     scope.alert(alert("k", "m")).await.unwrap();
-    scope.record(deed("d")).await.unwrap();
-    scope.measure(figure()).await.unwrap();
+    scope.record(record("d")).await.unwrap();
+    scope.measure(metric()).await.unwrap();
     refusals.push(scope.alert(alert("k", "m")).await.unwrap_err());
-    refusals.push(scope.record(deed("d")).await.unwrap_err());
-    refusals.push(scope.measure(figure()).await.unwrap_err());
+    refusals.push(scope.record(record("d")).await.unwrap_err());
+    refusals.push(scope.measure(metric()).await.unwrap_err());
     expect![[r#"
         limit: a kind that is empty
         limit: a message of 11 bytes, at most 10

@@ -28,8 +28,8 @@ mod locks;
 mod recovery;
 mod replay;
 
-mod by_hand;
 mod clock;
+mod decisions;
 
 mod scope;
 

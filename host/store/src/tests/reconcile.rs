@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::item::ByHand;
+use domain::item::ManualDecision;
 use domain::outcome::{ErrorInfo, Failure, Outcome, SQL_COMMIT, decide};
 use domain::retry::WhenExhausted;
 use domain::runner::{Found, Page};
@@ -34,7 +34,10 @@ async fn each_state_is_found_again(t: T) {
     t.attempt("done", resolved(), 2).await;
     t.attempt("stuck", permanent(), 3).await;
     t.attempt("given-up", permanent(), 4).await;
-    t.store.by_hand("wallet", "given-up", Decided::new(ByHand::Abandon, None, "ada"), at(4)).await.unwrap();
+    t.store
+        .decide("wallet", "given-up", Decided::new(ManualDecision::Abandon, None, "ada"), at(4))
+        .await
+        .unwrap();
     t.attempt("backoff", failed(), 5).await;
     t.discover(&job(), &["running"], 6).await;
     t.claim_one(6).await;
@@ -150,8 +153,8 @@ async fn exhausted_item_begins_anew_if_the_job_says_so(t: T) {
         let ending = decide(&result, &item, &renewing.retry, at(1));
         t.store.end_attempt(Arc::new(AttemptEnd { ending, ..end(&item, &result, 1) })).await.unwrap();
     }
-    let left = Decided::new(ByHand::Manual, Some("not again"), "ada");
-    t.store.by_hand("wallet", "left", left, at(2)).await.unwrap();
+    let left = Decided::new(ManualDecision::Manual, Some("not again"), "ada");
+    t.store.decide("wallet", "left", left, at(2)).await.unwrap();
     let (_, sum) = t.discover(&job(), &keys, 3).await;
     assert_eq!((sum.queued, sum.manual), (0, 3), "a job that does not say so");
     let (_, sum) = t.discover(&renewing, &keys, 4).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::alert::{Alert, Severity};
-use domain::effect::{Change, Deed, Figure, NewItem};
+use domain::effect::{AuditRecord, Change, Metric, NewItem};
 use domain::item::Claimed;
 use domain::job::{Access, Grants, JobSpec};
 use domain::plugin::Statement;
@@ -86,12 +86,12 @@ async fn nothing_is_left_behind(t: T) {
     let (kind, key, message) = ("K".to_owned(), "key".to_owned(), "message".to_owned());
     let alert = Alert { kind, key: key.clone(), severity: Severity::Error, message, metadata: String::new() };
     scope.alert(alert).await.unwrap();
-    let deed = Deed { action: "did".to_owned(), subject: key.clone(), detail: String::new() };
-    scope.record(deed).await.unwrap();
+    let record = AuditRecord { action: "did".to_owned(), subject: key.clone(), detail: String::new() };
+    scope.record(record).await.unwrap();
     let item = NewItem { job: "wallet".parse().unwrap(), key, payload: "{}".to_owned() };
     scope.enqueue(item).await.unwrap();
-    let figure = Figure { name: "n".to_owned(), labels: Vec::new(), change: Change::Add(1) };
-    scope.measure(figure).await.unwrap();
+    let metric = Metric { name: "n".to_owned(), labels: Vec::new(), change: Change::Add(1) };
+    scope.measure(metric).await.unwrap();
     let sent = scope.may_send("POST", "http://127.0.0.1:1/path");
     assert!(matches!(sent, Err(ScopeError::Denied(_))));
 
@@ -105,9 +105,9 @@ async fn nothing_is_left_behind(t: T) {
         asked.effects.kv.iter().map(|write| (&write.key, &write.value)).collect::<Vec<_>>(),
         asked.effects.events.len(),
         asked.effects.alerts.len(),
-        asked.effects.deeds.len(),
+        asked.effects.records.len(),
         asked.effects.items.len(),
-        asked.effects.figures.len(),
+        asked.effects.metrics.len(),
         asked.locks,
         asked.requests,
     );

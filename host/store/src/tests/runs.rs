@@ -1,7 +1,7 @@
 //! A run's discovery: held by one host and committed page by page; and the run's progress to its end.
 
 use domain::id::RunId;
-use domain::item::ByHand;
+use domain::item::ManualDecision;
 use domain::outcome::ErrorInfo;
 use domain::run::ClaimedRun;
 use expect_test::expect;
@@ -246,14 +246,14 @@ async fn result_says_what_became_of_each_item(t: T) {
     let again = t.claim_one(20).await;
     t.end(&again, resolved(), 21).await;
     assert_eq!(result().await, "3 of 3: 2 + 1, a true");
-    let decided = Decided::new(ByHand::Retry, None, "ada");
-    t.store.by_hand(job().name.as_str(), "c", decided, at(30)).await.unwrap();
+    let decided = Decided::new(ManualDecision::Retry, None, "ada");
+    t.store.decide(job().name.as_str(), "c", decided, at(30)).await.unwrap();
     let again = t.claim_one(31).await;
     t.end(&again, failed(), 32).await;
     assert_eq!(result().await, "3 of 3: 2 + 0, a true");
     assert!(t.store.run_failures(id).await.unwrap().is_empty());
-    let decided = Decided::new(ByHand::Resolve, None, "ada");
-    t.store.by_hand(job().name.as_str(), "c", decided, at(40)).await.unwrap();
+    let decided = Decided::new(ManualDecision::Resolve, None, "ada");
+    t.store.decide(job().name.as_str(), "c", decided, at(40)).await.unwrap();
     assert_eq!(result().await, "3 of 3: 3 + 0, c true", "a person's word counts");
     assert_eq!(t.store.run_result(RunId::new(at(0))).await.unwrap(), None);
 }
@@ -296,15 +296,18 @@ async fn progress_is_within_its_total_whatever_happens(t: T) {
     }
     assert_eq!(progress(&t, first).await.0, 5);
     assert_eq!(progress(&t, second).await, (2, 2, 2, 0));
-    let decided = Decided::new(ByHand::Retry, None, "ada");
-    t.store.by_hand(job.name.as_str(), "x", decided, at(70)).await.unwrap();
+    let decided = Decided::new(ManualDecision::Retry, None, "ada");
+    t.store.decide(job.name.as_str(), "x", decided, at(70)).await.unwrap();
     assert_eq!(progress(&t, second).await.0, 2);
     let (third, _) = t.discover(&job, &["a", "b", "c", "d", "e", "x"], 80).await;
     t.store
-        .by_hand(job.name.as_str(), "a", Decided::new(ByHand::Resolve, None, "ada"), at(81))
+        .decide(job.name.as_str(), "a", Decided::new(ManualDecision::Resolve, None, "ada"), at(81))
         .await
         .unwrap();
-    t.store.by_hand(job.name.as_str(), "a", Decided::new(ByHand::Retry, None, "ada"), at(82)).await.unwrap();
+    t.store
+        .decide(job.name.as_str(), "a", Decided::new(ManualDecision::Retry, None, "ada"), at(82))
+        .await
+        .unwrap();
     for item in t.claim(10, 90).await {
         t.end(&item, awaiting(), 91).await;
         progress(&t, third).await;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use domain::alert::{Alert, Severity};
 use domain::batch::{NewBatch, NewBatchItem};
-use domain::effect::{Deed, NewItem};
-use domain::item::{ByHand, Claimed};
+use domain::effect::{AuditRecord, NewItem};
+use domain::item::{Claimed, ManualDecision};
 use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
@@ -60,8 +60,8 @@ fn alert(kind: &str, key: &str, message: &str) -> Alert {
     }
 }
 
-fn deed(action: &str, subject: &str, detail: &str) -> Deed {
-    Deed { action: action.to_owned(), subject: subject.to_owned(), detail: detail.to_owned() }
+fn record(action: &str, subject: &str, detail: &str) -> AuditRecord {
+    AuditRecord { action: action.to_owned(), subject: subject.to_owned(), detail: detail.to_owned() }
 }
 
 async fn names_with_hidden_characters_are_refused_for_good(t: T) {
@@ -75,8 +75,8 @@ async fn names_with_hidden_characters_are_refused_for_good(t: T) {
         let refused = [
             scope.alert(alert(evil, "k", "m")).await,
             scope.alert(alert("K", evil, "m")).await,
-            scope.record(deed(evil, "s", "d")).await,
-            scope.record(deed("a", evil, "d")).await,
+            scope.record(record(evil, "s", "d")).await,
+            scope.record(record("a", evil, "d")).await,
             scope.enqueue(new(evil, "")).await,
             scope.publish("orders", evil, "{}").await.map(drop),
             scope.kv_get("b", evil).await.map(drop),
@@ -95,7 +95,7 @@ async fn names_with_hidden_characters_are_refused_for_good(t: T) {
         scope.publish("orders", "k", "\0").await.map(drop),
         scope.alert(alert("K", "k", "m\0")).await,
         scope.alert(Alert { metadata: "\0".to_owned(), ..alert("K", "k", "m") }).await,
-        scope.record(deed("a", "s", "d\0")).await,
+        scope.record(record("a", "s", "d\0")).await,
     ];
     for refused in zero {
         assert!(
@@ -108,7 +108,7 @@ async fn names_with_hidden_characters_are_refused_for_good(t: T) {
 async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
     let (item, scope) = attempt(&t).await;
     scope.alert(alert("K", "k", "one\ntwo\u{1b}[2J\u{202e}")).await.unwrap();
-    scope.record(deed("a", "s", "one\ntwo\u{2028}")).await.unwrap();
+    scope.record(record("a", "s", "one\ntwo\u{2028}")).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
     assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
@@ -154,7 +154,7 @@ async fn zero_bytes_are_refused_by_both_databases(t: T) {
         t.store.lock("l\0", at(0)).await.map(drop),
         t.store.token_add("t\0", "hash", at(0)).await,
         t.store
-            .by_hand("wallet", "k", Decided::new(ByHand::Retry, Some("why\0"), "ada"), at(1))
+            .decide("wallet", "k", Decided::new(ManualDecision::Retry, Some("why\0"), "ada"), at(1))
             .await
             .map(drop),
     ];

@@ -1,7 +1,7 @@
 //! Manual decisions about items.
 
 use crate::items::Decided;
-use domain::item::{ByHand, State};
+use domain::item::{ManualDecision, State};
 use expect_test::expect;
 
 use super::support::{T, at, awaiting, conformance, failed, job, permanent, resolved};
@@ -17,13 +17,13 @@ conformance! {
     unknown_item_is_told,
 }
 
-async fn decide(t: &T, key: &str, decision: ByHand, now: i64) -> Result<State, StoreError> {
-    let item = t.store.by_hand("wallet", key, Decided::new(decision, None, "ada"), at(now)).await?;
+async fn decide(t: &T, key: &str, decision: ManualDecision, now: i64) -> Result<State, StoreError> {
+    let item = t.store.decide("wallet", key, Decided::new(decision, None, "ada"), at(now)).await?;
     Ok(item.state)
 }
 
 async fn each_decision_in_each_state(t: T) {
-    let decisions = [ByHand::Retry, ByHand::Resolve, ByHand::Abandon];
+    let decisions = [ManualDecision::Retry, ManualDecision::Resolve, ManualDecision::Abandon];
     let mut lines = String::new();
     for (n, decision) in decisions.into_iter().enumerate() {
         let key = |state: &str| format!("{state}-{n}");
@@ -31,7 +31,7 @@ async fn each_decision_in_each_state(t: T) {
         t.attempt(&key("resolved"), resolved(), now).await;
         t.attempt(&key("manual_required"), permanent(), now).await;
         t.attempt(&key("abandoned"), permanent(), now).await;
-        decide(&t, &key("abandoned"), ByHand::Abandon, now).await.unwrap();
+        decide(&t, &key("abandoned"), ManualDecision::Abandon, now).await.unwrap();
         t.attempt(&key("awaiting"), awaiting(), now).await;
         t.attempt(&key("waiting"), failed(), now).await;
         t.discover(&job(), &[&key("running")], now).await;
@@ -74,36 +74,36 @@ async fn decision_is_audited_with_who_and_why(t: T) {
     t.attempt("a", permanent(), 0).await;
     let item = t
         .store
-        .by_hand("wallet", "a", Decided::new(ByHand::Resolve, Some("paid by phone"), "ada"), at(9))
+        .decide("wallet", "a", Decided::new(ManualDecision::Resolve, Some("paid by phone"), "ada"), at(9))
         .await
         .unwrap();
     assert_eq!((item.note.as_deref(), item.updated_at), (Some("paid by phone"), at(9)));
     expect!["ada resolved_by_hand a: manual_required -> resolved; paid by phone"]
         .assert_eq(t.trail().await.lines().last().unwrap());
     let before = t.everything().await;
-    decide(&t, "a", ByHand::Abandon, 10).await.unwrap_err();
+    decide(&t, "a", ManualDecision::Abandon, 10).await.unwrap_err();
     assert_eq!(t.everything().await, before, "what is refused leaves no trace");
 }
 
 async fn retry_of_an_end_starts_anew(t: T) {
     t.attempt("a", permanent(), 0).await;
-    decide(&t, "a", ByHand::Retry, 9).await.unwrap();
+    decide(&t, "a", ManualDecision::Retry, 9).await.unwrap();
     let item = t.claim_one(9).await;
     assert_eq!((item.attempts, item.series), (0, 2));
 }
 
 async fn retry_of_a_waiting_item_keeps_its_attempts(t: T) {
     t.attempt("a", failed(), 0).await;
-    decide(&t, "a", ByHand::Retry, 1).await.unwrap();
+    decide(&t, "a", ManualDecision::Retry, 1).await.unwrap();
     let item = t.claim_one(1).await;
     assert_eq!((item.attempts, item.series), (1, 1));
 }
 
 async fn decision_is_progress_of_the_run(t: T) {
     let (id, _) = t.discover(&job(), &["a", "b"], 0).await;
-    decide(&t, "a", ByHand::Abandon, 1).await.unwrap();
+    decide(&t, "a", ManualDecision::Abandon, 1).await.unwrap();
     assert_eq!(t.run_view(id).await.done, 1);
-    decide(&t, "b", ByHand::Retry, 2).await.unwrap();
+    decide(&t, "b", ManualDecision::Retry, 2).await.unwrap();
     let run = t.run_view(id).await;
     assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 2, 0));
     let item = t.claim_one(2).await;
@@ -113,13 +113,14 @@ async fn decision_is_progress_of_the_run(t: T) {
 
 async fn two_people_decide_at_once(t: T) {
     t.attempt("a", permanent(), 0).await;
-    let people: Vec<_> = [ByHand::Resolve, ByHand::Abandon, ByHand::Resolve, ByHand::Abandon]
-        .into_iter()
-        .map(|decision| {
-            let t = t.clone();
-            tokio::spawn(async move { decide(&t, "a", decision, 1).await })
-        })
-        .collect();
+    let people: Vec<_> =
+        [ManualDecision::Resolve, ManualDecision::Abandon, ManualDecision::Resolve, ManualDecision::Abandon]
+            .into_iter()
+            .map(|decision| {
+                let t = t.clone();
+                tokio::spawn(async move { decide(&t, "a", decision, 1).await })
+            })
+            .collect();
     let mut decided = 0;
     for person in people {
         match person.await.unwrap() {
@@ -132,6 +133,6 @@ async fn two_people_decide_at_once(t: T) {
 }
 
 async fn unknown_item_is_told(t: T) {
-    let error = decide(&t, "a", ByHand::Retry, 0).await.unwrap_err();
+    let error = decide(&t, "a", ManualDecision::Retry, 0).await.unwrap_err();
     expect![[r#"there is no item "a" of job "wallet""#]].assert_eq(&error.to_string());
 }

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use crate::effect::{Change, Figure};
+use crate::effect::{Change, Metric};
 
 #[test]
 fn names_and_labels_that_are_refused() {
@@ -39,8 +39,8 @@ fn names_and_labels_that_are_refused() {
         ("rate", label("a", &long), Change::Add(1)),
     ];
     let line = |(name, labels, change): (&str, _, _)| {
-        let figure = Figure { name: name.to_owned(), labels, change };
-        format!("{}\n", figure.refused().unwrap_or_else(|| "taken".to_owned()))
+        let metric = Metric { name: name.to_owned(), labels, change };
+        format!("{}\n", metric.refused().unwrap_or_else(|| "taken".to_owned()))
     };
     let told: String = cases.into_iter().map(line).collect();
     expect![[r#"

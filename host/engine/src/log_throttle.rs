@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 const REST: Duration = Duration::from_secs(1);
 
-pub struct Seldom(Mutex<Said>);
+pub struct LogThrottle(Mutex<Said>);
 
 struct Said {
     last: Option<Instant>,
     unsaid: u64,
 }
 
-impl Seldom {
-    pub const fn new() -> Seldom {
-        Seldom(Mutex::new(Said { last: None, unsaid: 0 }))
+impl LogThrottle {
+    pub const fn new() -> LogThrottle {
+        LogThrottle(Mutex::new(Said { last: None, unsaid: 0 }))
     }
 
     /// Returns the number of suppressed messages since the last one, if this message may be logged now.
@@ -30,8 +30,8 @@ impl Seldom {
     }
 }
 
-impl Default for Seldom {
-    fn default() -> Seldom {
-        Seldom::new()
+impl Default for LogThrottle {
+    fn default() -> LogThrottle {
+        LogThrottle::new()
     }
 }

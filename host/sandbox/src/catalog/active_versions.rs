@@ -9,7 +9,7 @@ use domain::release;
 use crate::component::Version;
 
 #[derive(Clone, Default)]
-pub struct Shelf {
+pub struct ActiveVersions {
     pub active: BTreeMap<PluginName, Arc<Version>>,
     pub canaries: BTreeMap<PluginName, OnTrial>,
     /// Why the plugin's file is not the active version.
@@ -29,7 +29,7 @@ pub struct Chosen {
     pub counts: bool,
 }
 
-impl Shelf {
+impl ActiveVersions {
     pub fn choose(&self, plugin: &PluginName, job: &JobName, key: &str) -> Option<Chosen> {
         let active = self.active.get(plugin)?;
         let Some(canary) = self.canaries.get(plugin) else {

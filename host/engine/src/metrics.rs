@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::effect::{Change, Figure};
+use domain::effect::{Change, Metric};
 use domain::id::JobName;
 use domain::outcome::Verdict;
 use domain::runner::Usage;
@@ -13,7 +13,7 @@ use metrics::{Label, counter, gauge, histogram};
 use store::commit::AttemptEnd;
 
 use crate::families::Families;
-use crate::seldom::Seldom;
+use crate::log_throttle::LogThrottle;
 
 /// Series (name and labels) that one job's metrics may have: each costs memory here and
 /// in the monitoring system.
@@ -21,12 +21,12 @@ const SERIES_PER_JOB_MAX: usize = 1_000;
 
 /// The series that jobs have reported so far.
 #[derive(Debug, Default)]
-pub struct Figures {
+pub struct Metrics {
     series: Mutex<BTreeMap<JobName, HashSet<Vec<String>>>>,
     families: Families,
 }
 
-impl Figures {
+impl Metrics {
     pub fn attempt_ended(&self, end: &AttemptEnd) {
         let job = &end.item.job;
         call_ended(job, &end.usage);
@@ -45,8 +45,8 @@ impl Figures {
             };
             counter!(name, "job" => job.to_string(), "operation" => operation).increment(1);
         }
-        for figure in &end.effects.figures {
-            self.show(job, figure);
+        for metric in &end.effects.metrics {
+            self.show(job, metric);
         }
     }
 
@@ -59,36 +59,36 @@ impl Figures {
     }
 
     /// Records a metric of a plugin, unless it conflicts with one that is shown already.
-    pub(crate) fn show(&self, job: &JobName, figure: &Figure) {
-        let name = figure.shown_name();
-        if let Err(why) = self.families.admit(&name, figure) {
+    pub(crate) fn show(&self, job: &JobName, metric: &Metric) {
+        let name = metric.shown_name();
+        if let Err(why) = self.families.admit(&name, metric) {
             dropped(job, "name", &why);
             return;
         }
-        if !self.admits(job, figure) {
+        if !self.admits(job, metric) {
             dropped(job, "series", "the job has too many combinations of metric names and labels");
             return;
         }
-        let own = figure.labels.iter().map(|(name, value)| Label::new(name.clone(), value.clone()));
+        let own = metric.labels.iter().map(|(name, value)| Label::new(name.clone(), value.clone()));
         let labels: Vec<Label> = own.chain([Label::new("job", job.to_string())]).collect();
-        match figure.change {
+        match metric.change {
             Change::Add(by) => counter!(name, labels).increment(by),
             Change::Set(value) => gauge!(name, labels).set(value),
         }
     }
 
     /// Limits the series of a job, so that a job with unbounded labels loses its own metrics only.
-    fn admits(&self, job: &JobName, figure: &Figure) -> bool {
+    fn admits(&self, job: &JobName, metric: &Metric) -> bool {
         let mut labels: Vec<String> =
-            figure.labels.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
-        labels.push(figure.shown_name());
+            metric.labels.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
+        labels.push(metric.shown_name());
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let known = series.entry(job.clone()).or_default();
         known.contains(&labels) || (known.len() < SERIES_PER_JOB_MAX && known.insert(labels))
     }
 }
 
-static DROPPED: Seldom = Seldom::new();
+static DROPPED: LogThrottle = LogThrottle::new();
 
 /// Counts and logs a plugin's metric that is not shown.
 fn dropped(job: &JobName, reason: &'static str, why: &str) {

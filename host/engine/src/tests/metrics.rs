@@ -3,35 +3,35 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use domain::effect::{Change, Figure};
+use domain::effect::{Change, Metric};
 use domain::runner::Usage;
 use expect_test::expect;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::families;
-use crate::figures::{Figures, call_ended, refused_as_stale, round_done, stuck};
+use crate::metrics::{Metrics, call_ended, refused_as_stale, round_done, stuck};
 
-fn figure(name: &str, labels: &[(&str, &str)], change: Change) -> Figure {
+fn metric(name: &str, labels: &[(&str, &str)], change: Change) -> Metric {
     let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Figure { name: name.to_owned(), labels, change }
+    Metric { name: name.to_owned(), labels, change }
 }
 
 /// The text of `/metrics` after these metrics of two jobs, together with the host's own metrics.
-fn rendered(figures: &[(&str, Figure)]) -> String {
+fn rendered(metrics: &[(&str, Metric)]) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     metrics::with_local_recorder(&recorder, || {
         families::describe();
-        let (own, host) = ("host".parse().unwrap(), Figures::default());
+        let (own, host) = ("host".parse().unwrap(), Metrics::default());
         host.run_ended(&own, false);
         call_ended(&own, &Usage { wall_us: 1_500, cpu_us: 7, ..Usage::default() });
         refused_as_stale(&own);
         stuck(&own);
         round_done("scheduler", "2026-11-20T12:00:00Z".parse().unwrap());
-        for (job, figure) in figures {
+        for (job, metric) in metrics {
             // The sandbox refuses these at the call.
-            if figure.refused().is_none() {
-                host.show(&job.parse().unwrap(), figure);
+            if metric.refused().is_none() {
+                host.show(&job.parse().unwrap(), metric);
             }
         }
     });
@@ -61,62 +61,62 @@ fn families_of(text: &str) -> String {
 }
 
 /// Metrics of two jobs: valid ones, conflicts, and some that Prometheus or its tool refuses.
-fn reported() -> Vec<(&'static str, Figure)> {
+fn reported() -> Vec<(&'static str, Metric)> {
     let (add, set) = (Change::Add(1), Change::Set(2.5));
     vec![
-        ("a", figure("orders", &[("state", "new")], add)),
-        ("b", figure("orders", &[], set)),
-        ("b", figure("orders_total", &[("region", "eu")], add)),
-        ("a", figure("orders_total", &[], set)),
-        ("a", figure("both", &[], set)),
-        ("a", figure("both", &[], add)),
-        ("a", figure("twice_total", &[], add)),
-        ("b", figure("twice", &[("other", "labels")], add)),
-        ("a", figure("text", &[("value", "quotes \" and \\ and ü")], set)),
-        ("a", figure("hidden", &[("value", "a line\nbreak and \u{202e}")], set)),
-        ("a", figure("empty_label", &[("value", "")], set)),
-        ("a", figure("large", &[], Change::Set(f64::MAX))),
-        ("a", figure("small", &[], Change::Set(-0.0))),
-        ("a", figure("nan", &[], Change::Set(f64::NAN))),
-        ("a", figure("infinite", &[], Change::Set(f64::INFINITY))),
-        ("a", figure("much_total", &[], Change::Add(u64::MAX))),
-        ("a", figure("much_total", &[], Change::Add(u64::MAX))),
-        ("a", figure("job_stuck_detected_total", &[], add)),
-        ("a", figure("job_stuck_detected_total", &[], set)),
-        ("a", figure("job_stuck_detected", &[], add)),
-        ("a", figure("batch_items_manual_total", &[], set)),
-        ("a", figure("job_duration_seconds", &[], set)),
-        ("a", figure("job_duration_seconds_count", &[], add)),
-        ("a", figure("tidemill_items", &[], add)),
-        ("a", figure("x_count", &[], set)),
-        ("a", figure("x_sum", &[], add)),
-        ("a", figure("x_bucket", &[], set)),
-        ("a", figure("with_le", &[("le", "1")], set)),
-        ("a", figure("with_quantile", &[("quantile", "1")], set)),
-        ("a", figure("with_job", &[("job", "b")], set)),
-        ("a", figure("with_reserved", &[("__name__", "b")], set)),
-        ("a", figure("__name__", &[], set)),
-        ("a", figure("camelCase", &[], set)),
-        ("a", figure("camel", &[("labelName", "x")], set)),
-        ("a", figure("UPPER", &[], set)),
-        ("a", figure("my_gauge", &[], set)),
-        ("a", figure("a_counter_total", &[], add)),
-        ("a", figure("queue_age_minutes", &[], set)),
-        ("a", figure("queue_age_milliseconds", &[], set)),
-        ("a", figure("size_kb", &[], set)),
-        ("a", figure("kilobytes", &[], set)),
-        ("a", figure("latency_ms_max", &[], set)),
-        ("a", figure("queue_age_seconds", &[], set)),
-        ("a", figure("_", &[], set)),
-        ("a", figure("a__b_", &[], set)),
-        ("a", figure("with:colon", &[], set)),
+        ("a", metric("orders", &[("state", "new")], add)),
+        ("b", metric("orders", &[], set)),
+        ("b", metric("orders_total", &[("region", "eu")], add)),
+        ("a", metric("orders_total", &[], set)),
+        ("a", metric("both", &[], set)),
+        ("a", metric("both", &[], add)),
+        ("a", metric("twice_total", &[], add)),
+        ("b", metric("twice", &[("other", "labels")], add)),
+        ("a", metric("text", &[("value", "quotes \" and \\ and ü")], set)),
+        ("a", metric("hidden", &[("value", "a line\nbreak and \u{202e}")], set)),
+        ("a", metric("empty_label", &[("value", "")], set)),
+        ("a", metric("large", &[], Change::Set(f64::MAX))),
+        ("a", metric("small", &[], Change::Set(-0.0))),
+        ("a", metric("nan", &[], Change::Set(f64::NAN))),
+        ("a", metric("infinite", &[], Change::Set(f64::INFINITY))),
+        ("a", metric("much_total", &[], Change::Add(u64::MAX))),
+        ("a", metric("much_total", &[], Change::Add(u64::MAX))),
+        ("a", metric("job_stuck_detected_total", &[], add)),
+        ("a", metric("job_stuck_detected_total", &[], set)),
+        ("a", metric("job_stuck_detected", &[], add)),
+        ("a", metric("batch_items_manual_total", &[], set)),
+        ("a", metric("job_duration_seconds", &[], set)),
+        ("a", metric("job_duration_seconds_count", &[], add)),
+        ("a", metric("tidemill_items", &[], add)),
+        ("a", metric("x_count", &[], set)),
+        ("a", metric("x_sum", &[], add)),
+        ("a", metric("x_bucket", &[], set)),
+        ("a", metric("with_le", &[("le", "1")], set)),
+        ("a", metric("with_quantile", &[("quantile", "1")], set)),
+        ("a", metric("with_job", &[("job", "b")], set)),
+        ("a", metric("with_reserved", &[("__name__", "b")], set)),
+        ("a", metric("__name__", &[], set)),
+        ("a", metric("camelCase", &[], set)),
+        ("a", metric("camel", &[("labelName", "x")], set)),
+        ("a", metric("UPPER", &[], set)),
+        ("a", metric("my_gauge", &[], set)),
+        ("a", metric("a_counter_total", &[], add)),
+        ("a", metric("queue_age_minutes", &[], set)),
+        ("a", metric("queue_age_milliseconds", &[], set)),
+        ("a", metric("size_kb", &[], set)),
+        ("a", metric("kilobytes", &[], set)),
+        ("a", metric("latency_ms_max", &[], set)),
+        ("a", metric("queue_age_seconds", &[], set)),
+        ("a", metric("_", &[], set)),
+        ("a", metric("a__b_", &[], set)),
+        ("a", metric("with:colon", &[], set)),
     ]
 }
 
 #[test]
 fn promtool_accepts_whatever_plugins_report() {
-    let figures = reported();
-    let text = rendered(&figures);
+    let metrics = reported();
+    let text = rendered(&metrics);
     let (accepted, said) = promtool(&text);
     assert!(accepted, "{said}\n{text}");
     expect![[r#"

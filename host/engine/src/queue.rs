@@ -87,11 +87,13 @@ struct Due {
 /// job could not use.
 async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round {
     let mut round = Round::default();
+    // Read before the running attempts are counted: the slot of an attempt that ends meanwhile stays with its job, and is
+    // shared in the next pass.
+    let mut free = ctx.rooms.free();
     let (mut due, idle) = look(ctx, pauses, tenants, &mut round).await;
     due.sort_by_key(|due| due.wish.turn);
     loop {
         let wishes: Vec<Wish> = due.iter().map(|due| due.wish.clone()).collect();
-        let free = ctx.rooms.free();
         let slots = free.slots.min(ctx.strain.room(ctx.rooms.used()));
         let granted = share(ctx.rooms.all(), Room { slots, ..free }, idle, &wishes);
         let mut left = Vec::new();
@@ -102,7 +104,10 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
                 continue;
             }
             let permits = tenants.of(&due.job.name).take(&ctx.rooms, &due.job, granted);
-            match claim(ctx, &due.job, permits, tenants, &mut round).await {
+            let claimed = claim(ctx, &due.job, permits, tenants, &mut round).await;
+            let used = *claimed.as_ref().unwrap_or(&0);
+            free = (0..used).fold(free, |free, _| free.minus(Room::attempt(due.wish.memory)));
+            match claimed {
                 Ok(claimed) if claimed == granted => {
                     due.wish.wanted -= granted;
                     due.wish.running += granted;

@@ -63,8 +63,9 @@ pub async fn check(
             }
         }
     };
-    // The driver caches prepared statements by their text.
-    let text = sqlx::AssertSqlSafe(format!("{sql} /* checked */")).into_sql_str();
+    // The driver caches prepared statements by their text alone: other types are another text.
+    let names: Vec<&str> = types.iter().map(TypeInfo::name).collect();
+    let text = sqlx::AssertSqlSafe(format!("{sql} /* checked with {} */", names.join(", "))).into_sql_str();
     conn.prepare_with(text, &types).await.map(|_| ())
 }
 

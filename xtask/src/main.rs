@@ -13,6 +13,7 @@ mod host;
 mod plugins;
 mod postgres;
 mod rules;
+mod screenshot;
 mod sh;
 mod simulate;
 mod steps;
@@ -63,6 +64,8 @@ enum Command {
     Zoo(zoo::Args),
     /// Feed random inputs to every parser of outside data: descriptors, configurations, requests, values of guests
     Fuzz(fuzz::Args),
+    /// Take the picture of the page that README shows, from a running demo
+    Screenshot,
     /// Run everything that CI runs: format, tidy, plugins, clippy, deny, tests, swaps, fuzz, zoo, chaos
     Ci,
 }
@@ -94,6 +97,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Chaos(args) => chaos::run(&root, &args),
         Command::Fuzz(args) => fuzz::run(&root, &args),
         Command::Zoo(args) => zoo::run(&root, &args),
+        Command::Screenshot => screenshot::run(&root),
         Command::Ci => ci::run(&root),
     }
 }

@@ -119,7 +119,7 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
 ];
 
 /// Packages of servers may start their own server; it is not used.
-fn programs() -> Result<()> {
+pub fn programs() -> Result<()> {
     // Debian installs servers in a folder that is not in every user's PATH.
     let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
     for (program, package, version) in PROGRAMS {

@@ -11,8 +11,8 @@ use domain::runner::Usage;
 use domain::scope::{Scope, ScopeError, Value};
 use jiff::SignedDuration;
 use store::StoreError;
-use store::commit::{AttemptEnd, Committed, Effects};
-use store::scope::AttemptScope;
+use store::attempts::commit::{AttemptEnd, Committed, Effects};
+use store::attempts::scope::AttemptScope;
 
 use crate::step::Wire;
 use crate::world::{BUSINESS, Event, JOB, Process, World};

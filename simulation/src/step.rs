@@ -7,7 +7,7 @@ use domain::run::ClaimedRun;
 use domain::runner::{Found, Page};
 use jiff::SignedDuration;
 use store::StoreError;
-use store::commit::Committed;
+use store::attempts::commit::Committed;
 use store::items::{Decided, Lease, lease};
 
 use crate::world::{Event, JOB, Process, World, stamp};

@@ -17,7 +17,7 @@ use domain::schedule::Schedule;
 use domain::tick::{Overlap, TickPolicy};
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
-use store::commit::AttemptEnd;
+use store::attempts::commit::AttemptEnd;
 use store::config::DatasourceConfig;
 use store::hosts::{HostStart, Place, Taking};
 use store::items::Lease;

@@ -4,7 +4,7 @@
 use domain::item::State;
 use domain::job::{Access, Grants, JobSpec};
 use jiff::SignedDuration;
-use store::locks::Taken;
+use store::attempts::locks::Taken;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual, start_of_time};

@@ -10,7 +10,7 @@ use domain::item::State;
 use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::items::ItemView;
-use store::results::RunResult;
+use store::runs::results::RunResult;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual};

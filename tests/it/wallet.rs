@@ -5,8 +5,8 @@ use domain::clock::Manual;
 use domain::item::{ManualDecision, State};
 use domain::job::JobSpec;
 use jiff::SignedDuration;
+use store::events::outbox::EventView;
 use store::items::Decided;
-use store::outbox::EventView;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual};

@@ -12,7 +12,7 @@ use domain::run::ClaimedRun;
 use domain::runner::{Call, Page, PageRequest, Report};
 use jiff::Timestamp;
 use store::StoreError;
-use store::commit::Committed;
+use store::attempts::commit::Committed;
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;

@@ -12,8 +12,8 @@ use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, Outcome, SQL_COMMIT, Verdi
 use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
-use store::commit::{AttemptEnd, Committed, Effects};
-use store::scope::{AttemptScope, OwnTx};
+use store::attempts::commit::{AttemptEnd, Committed, Effects};
+use store::attempts::scope::{AttemptScope, OwnTx};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{RACED_REST, STORE_REST};

@@ -10,7 +10,7 @@ use domain::outcome::Verdict;
 use domain::runner::Usage;
 use jiff::Timestamp;
 use metrics::{Label, counter, gauge, histogram};
-use store::commit::AttemptEnd;
+use store::attempts::commit::AttemptEnd;
 
 use crate::families::Families;
 use crate::log_throttle::LogThrottle;

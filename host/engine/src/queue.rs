@@ -8,7 +8,7 @@ use domain::fair::{Room, Wish, share};
 use domain::job::JobSpec;
 use jiff::Timestamp;
 use store::StoreError;
-use store::pauses::Pauses;
+use store::jobs::pauses::Pauses;
 use tokio::sync::Mutex;
 
 use crate::config::STORE_REST;

@@ -7,7 +7,7 @@ use domain::id::{HostId, JobName};
 use domain::retry::RetryPolicy;
 use jiff::Timestamp;
 use store::StoreError;
-use store::recovery::Recovered;
+use store::items::recovery::Recovered;
 
 use crate::engine::Ctx;
 use crate::feed::EngineEvent;

@@ -93,7 +93,7 @@ impl Watch {
 pub async fn report(ctx: &Ctx, ahead: SignedDuration, now: Timestamp) -> Result<(), StoreError> {
     tracing::warn!(
         seconds = ahead.as_secs_f64(),
-        code = store::clock::CLOCK_AHEAD,
+        code = store::hosts::clock::CLOCK_AHEAD,
         "the store has times in the future: a clock was ahead"
     );
     ctx.store.raise_clock_alert(ahead, now).await

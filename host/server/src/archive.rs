@@ -17,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use store::Store;
-use store::archive::{Archive, OldRecords};
-use store::private;
+use store::audit::archive::{Archive, OldRecords};
+use store::opening::private;
 use tokio_util::sync::CancellationToken;
 
 /// Approximate number of records in one file.

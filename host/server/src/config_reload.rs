@@ -9,7 +9,7 @@ use domain::job::JobSpec;
 use engine::Engine;
 use jiff::Timestamp;
 use store::audit::{Entry, host_actor};
-use store::edits::Edit;
+use store::jobs::edits::Edit;
 use store::{Store, StoreError};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;

@@ -10,10 +10,10 @@ use anyhow::{Context, anyhow, bail};
 use domain::id::HostId;
 use jiff::Timestamp;
 use store::hosts::Place;
-use store::private;
-use store::sqlite_file::{SqliteFile, with_end};
+use store::opening::private;
+use store::opening::sqlite_file::{SqliteFile, with_end};
+use store::opening::store_id::Remembered;
 use store::store::hide_password;
-use store::store_id::Remembered;
 
 /// Held until dropped; the kernel releases it when the process ends in any way. It is dropped after the store
 /// is closed, because SQLite loses its locks on a file when the process closes any handle on that file.

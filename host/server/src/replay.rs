@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use sandbox::{Sandbox, Trial};
 use serde_json::Value;
 use store::Store;
-use store::replay::Recorded;
-use store::scope::{Asked, HELD_MAX};
+use store::attempts::replay::Recorded;
+use store::attempts::scope::{Asked, HELD_MAX};
 use tokio::time::Instant;
 
 use crate::api::types::{

@@ -9,7 +9,7 @@ use engine::Engine;
 use sandbox::Sandbox;
 use store::StoreError;
 use store::audit::host_actor;
-use store::releases::{Candidate, Release};
+use store::plugins::releases::{Candidate, Release};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

@@ -10,8 +10,8 @@ use domain::id::{Digest, HostId, PluginName};
 use domain::plugin::{PluginVersion, VersionState};
 use domain::release::{Canary, ReleaseRules, Stage};
 use sandbox::{Answer, Arrival, Candidate, Decided, PluginFile, Proposal, Standing, Versions};
+use store::plugins::releases::{Decision, Found, Release};
 use store::plugins::{KeptFile, Pin};
-use store::releases::{Decision, Found, Release};
 use store::{Store, StoreError};
 
 pub struct SharedVersions {

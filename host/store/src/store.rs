@@ -11,22 +11,23 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::answers::Running;
+use crate::attempts::commit::Committer;
+use crate::attempts::datasource::Datasources;
+use crate::attempts::room::Room;
 use crate::audit::host_actor;
-use crate::commit::Committer;
 use crate::config::{
     POSTGRES_CONNECTIONS_MAX, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, StoreConfig, WAIT_MAX,
 };
-use crate::datasource::Datasources;
 use crate::db::{Db, Guard, Refusal, Server, Session, Turn, Whole, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
-use crate::room::Room;
-use crate::schema::{self, Opening};
-use crate::sqlite_file::SqliteFile;
-use crate::store_id::{self, Remembered};
-use crate::taken::Taken;
+use crate::items::taken::Taken;
+use crate::opening::schema::{self, Opening};
+use crate::opening::sql as opening_sql;
+use crate::opening::sqlite_file::SqliteFile;
+use crate::opening::store_id::{self, Remembered};
+use crate::opening::{leftover, migrate};
 use crate::tasks::Tasks;
 use crate::wake::Wake;
-use crate::{leftover, migrate, sql};
 
 /// The first SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -131,7 +132,7 @@ impl Store {
 
     /// The time of the database's clock, which all hosts share.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        let rows = self.db.fetch(sql::hosts::NOW, &[]).await?;
+        let rows = self.db.fetch(opening_sql::NOW, &[]).await?;
         let row =
             rows.first().ok_or_else(|| StoreError::Corrupt("the database returned no time".to_owned()))?;
         row.time("now_ms")
@@ -149,7 +150,7 @@ impl Store {
 
     /// Checks that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.db.fetch(sql::hosts::VERSION, &[]).await.map(|_| ())
+        self.db.fetch(opening_sql::VERSION, &[]).await.map(|_| ())
     }
 
     /// The reason why this host recently failed to connect to its database, though existing connections may
@@ -317,7 +318,7 @@ async fn make_schema(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 async fn check_version(db: &Db) -> Result<(), StoreError> {
-    let rows = db.fetch(sql::hosts::VERSION, &[]).await?;
+    let rows = db.fetch(opening_sql::VERSION, &[]).await?;
     let version = rows.first().map(|row| row.text("version")).transpose()?.unwrap_or_default();
     if let Db::Sqlite { .. } = db
         && numbers(&version) < SQLITE_VERSION_MIN

@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use domain::batch::{NewBatch, NewBatchItem};
 use domain::id::JobName;
 use serde::Deserialize;
-use store::batches::BatchView;
+use store::items::batches::BatchView;
 use uuid::Uuid;
 
 use super::actor::Actor;

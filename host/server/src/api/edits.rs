@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use store::edits::Edit;
+use store::jobs::edits::Edit;
 
 use super::AppState;
 use super::actor::Actor;

@@ -10,9 +10,9 @@ use domain::item::State as ItemState;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
 use domain::text::check_key;
-use store::enqueue::Added;
+use store::items::enqueue::Added;
 use store::items::{ItemCount, ItemView};
-use store::pauses::Pauses;
+use store::jobs::pauses::Pauses;
 
 use super::AppState;
 use super::actor::Actor;

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use domain::lock::{LOCK_TIME_MAX, check_name};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use store::locks::{Lock as Held, Taken};
+use store::attempts::locks::{Lock as Held, Taken};
 
 use super::AppState;
 use super::actor::Actor;

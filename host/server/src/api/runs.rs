@@ -45,7 +45,7 @@ async fn one(
     Ok(Json(RunWithResult { run: view(run), result: result_view(result), failures }))
 }
 
-fn result_view(result: store::results::RunResult) -> RunResult {
+fn result_view(result: store::runs::results::RunResult) -> RunResult {
     RunResult {
         total: result.total,
         current: result.current(),

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use store::answers::Keyed;
 use store::audit::Entry;
 use store::plugins::KeptFile;
-use store::releases::Decision;
-use store::uploads::Uploaded;
+use store::plugins::releases::Decision;
+use store::plugins::uploads::Uploaded;
 
 use super::AppState;
 use super::actor::Actor;

@@ -2,7 +2,7 @@
 
 use domain::job::JobSpec;
 use domain::runner::Readiness;
-use store::pauses::{Pause, Pauses};
+use store::jobs::pauses::{Pause, Pauses};
 
 use super::AppState;
 use super::error::ApiError;

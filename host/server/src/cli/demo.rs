@@ -14,7 +14,8 @@ use demo::world::World;
 use domain::clock::Clock;
 use engine::EngineConfig;
 use jiff::Timestamp;
-use store::{StoreConfig, private};
+use store::StoreConfig;
+use store::opening::private;
 
 use super::DemoArgs;
 use crate::app::App;

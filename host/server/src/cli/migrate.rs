@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
-use store::schema::Schema;
+use store::opening::schema::Schema;
+use store::opening::store_id::Remembered;
 use store::store::hide_password;
-use store::store_id::Remembered;
 use store::{Store, StoreError};
 
 use super::Failure;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use store::Store;
-use store::schema::Opening;
-use store::store_id::Remembered;
+use store::opening::schema::Opening;
+use store::opening::store_id::Remembered;
 use uuid::Uuid;
 
 use super::Failure;

@@ -1,6 +1,6 @@
 //! Settings made over the API override the file and the variables.
 
-use store::edits::Edit;
+use store::jobs::edits::Edit;
 
 use super::error::{Mistake, Place};
 use super::raw::{Entry, Table, Value};

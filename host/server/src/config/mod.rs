@@ -35,8 +35,8 @@ use jiff::{SignedDuration, Timestamp};
 use sandbox::{Child, Compiler};
 use store::StoreConfig;
 use store::config::DatasourceConfig;
-use store::edits::Edit;
-use store::sqlite_file::SqliteFile;
+use store::jobs::edits::Edit;
+use store::opening::sqlite_file::SqliteFile;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use domain::address::split_file;
 use domain::flow::Rate;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
-use store::sqlite_file::SqliteFile;
+use store::opening::sqlite_file::SqliteFile;
 use store::store::hide_password;
 
 use super::nearest::nearest;

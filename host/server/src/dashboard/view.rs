@@ -12,13 +12,13 @@ use domain::runner::Readiness;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 use store::alerts::AlertView;
-use store::delivery::DeadEvent;
+use store::events::delivery::DeadEvent;
 use store::items::{ItemCount, ItemView};
-use store::pauses::Pauses;
+use store::jobs::pauses::Pauses;
 use store::plugins::KnownVersion;
-use store::releases::Release;
-use store::results::RunResult;
+use store::plugins::releases::Release;
 use store::runs::RunView;
+use store::runs::results::RunResult;
 
 use super::bar::{Part, parts};
 use crate::api::{AppState, path};

@@ -16,7 +16,7 @@ use domain::text::escape;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use store::alerts::NOTICE_TOPIC;
-use store::delivery::DueEvent;
+use store::events::delivery::DueEvent;
 use store::{Store, StoreError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;

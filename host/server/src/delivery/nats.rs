@@ -9,7 +9,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
 use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use rustls::ClientConfig;
-use store::delivery::DueEvent;
+use store::events::delivery::DueEvent;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, TlsCertificates};
-use store::delivery::DueEvent;
+use store::events::delivery::DueEvent;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, Trusted};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use store::Store;
-use store::delivery::DueEvent;
+use store::events::delivery::DueEvent;
 
 pub struct Table {
     store: Arc<Store>,

@@ -6,7 +6,7 @@ use domain::address::Address;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use store::delivery::DueEvent;
+use store::events::delivery::DueEvent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::signature::SigningKey;
@@ -101,7 +101,7 @@ mod tests {
     use std::net::TcpListener;
 
     use domain::id::EventId;
-    use store::outbox::EventView;
+    use store::events::outbox::EventView;
 
     use super::*;
 

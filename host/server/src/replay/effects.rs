@@ -8,7 +8,7 @@ use domain::scope;
 use sandbox::Trial;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use store::scope::{Asked, SqlWrite};
+use store::attempts::scope::{Asked, SqlWrite};
 
 /// A longer text is replaced by its digest.
 const TEXT_BYTES_MAX: usize = 512;

@@ -8,10 +8,10 @@ use domain::id::{Digest, EventId, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
 use domain::release::{Approval, ReleaseRules};
 use serde_json::{Value, json};
+use store::attempts::commit::{Effects, NewEvent};
 use store::audit::KINDS;
-use store::commit::{Effects, NewEvent};
 use store::plugins::KeptFile;
-use store::releases::Found;
+use store::plugins::releases::Found;
 
 use super::world::{World, get, post};
 use crate::api::hash_of_token;

@@ -22,7 +22,7 @@ use engine::{Engine, EngineConfig, Identity};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Sandbox, SandboxConfig};
-use store::commit::{AttemptEnd, Effects};
+use store::attempts::commit::{AttemptEnd, Effects};
 use store::hosts::Place;
 use store::items::lease;
 use store::{Store, StoreConfig};

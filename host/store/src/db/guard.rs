@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
-use crate::sqlite_file::{FileId, with_end};
+use crate::opening::sqlite_file::{FileId, with_end};
 
 #[derive(Debug)]
 pub struct Guard {

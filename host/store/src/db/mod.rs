@@ -8,6 +8,7 @@ mod postgres;
 mod row;
 mod server;
 mod session;
+pub(crate) mod sql;
 mod sqlite;
 mod whole;
 mod writer;
@@ -30,9 +31,9 @@ use writer::Writing;
 pub use writer::{Writer, agrees};
 
 use crate::config::LIST_BYTES_MAX;
+use crate::db::sql::Sql;
 use crate::error::{StoreError, is_contention};
-use crate::sql::Sql;
-use crate::sqlite_file::FileId;
+use crate::opening::sqlite_file::FileId;
 
 /// Grace period after the host gives up a statement with its own error; then the database cancels it.
 const CUT_OFF_GRACE: Duration = Duration::from_millis(100);

@@ -8,8 +8,8 @@ use domain::scope::Value;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
 use super::{Db, Open, Row, Turn};
+use crate::db::sql::Sql;
 use crate::error::StoreError;
-use crate::sql::Sql;
 
 tokio::task_local! {
     static WHOLE: Whole;

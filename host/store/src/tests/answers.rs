@@ -6,9 +6,10 @@ use tokio::sync::oneshot;
 
 use super::support::{Kind, T, at, config, conformance, job};
 use crate::Store;
+use crate::answers::sql as answers_sql;
 use crate::answers::{ANSWERS_KEPT, Answer, Keyed, Once};
 use crate::db::args;
-use crate::sql::{answers, jobs};
+use crate::jobs::sql as jobs_sql;
 
 conformance! {
     request_is_carried_out_once,
@@ -97,8 +98,9 @@ async fn function_that_fails_takes_only_its_own_writes_back(t: T) {
     let work = async {
         add(&t.store, "a").await;
         let mut part = t.store.db.begin().await.unwrap();
-        part.execute(jobs::PAUSE_ADD, &args!["*", at(0), "ada"]).await.unwrap();
-        let refused = part.execute(answers::ANSWER_PUT, &args!["ada", "k", "no number", "", vec![0]]).await;
+        part.execute(jobs_sql::PAUSE_ADD, &args!["*", at(0), "ada"]).await.unwrap();
+        let refused =
+            part.execute(answers_sql::ANSWER_PUT, &args!["ada", "k", "no number", "", vec![0]]).await;
         assert_eq!(refused.is_err(), t.kind == Kind::Postgres, "SQLite takes any type");
         drop(part);
         assert_eq!(items(&t).await, 1, "the request sees what it wrote");

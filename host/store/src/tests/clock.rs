@@ -6,7 +6,7 @@ use domain::tick::{Fate, Overlap};
 use jiff::SignedDuration;
 
 use super::support::{T, at, conformance, failed, job, lease, page, resolved};
-use crate::locks::Taken;
+use crate::attempts::locks::Taken;
 
 conformance! {
     schedule_is_rewound_and_no_instant_runs_twice,

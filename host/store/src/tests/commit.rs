@@ -9,8 +9,8 @@ use expect_test::expect;
 
 use super::support::{T, at, conformance, end, failed, host, job, lease, page, resolved};
 use crate::StoreError;
-use crate::commit::{AttemptEnd, Committed, Effects, NewEvent};
-use crate::kv::KvWrite;
+use crate::attempts::commit::{AttemptEnd, Committed, Effects, NewEvent};
+use crate::attempts::kv::KvWrite;
 
 conformance! {
     effects_come_with_the_outcome,

@@ -10,8 +10,8 @@ use domain::run::ClaimedRun;
 
 use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
 use crate::StoreError;
-use crate::commit::Committed;
-use crate::kv::KvWrite;
+use crate::attempts::commit::Committed;
+use crate::attempts::kv::KvWrite;
 
 conformance! {
     items_are_conserved,

@@ -7,10 +7,12 @@ use domain::scope::Scope as _;
 
 use super::sql::{attempt, granted, read, write};
 use super::support::{Kind, SHOP, T, at, execute, job, page, resolved, run};
+use crate::StoreError;
 use crate::answers::{Answer, Keyed, Once};
-use crate::commit::Committed;
+use crate::attempts::commit::Committed;
 use crate::db::args;
-use crate::{StoreError, sql};
+use crate::items::flow::sql as flow_sql;
+use crate::jobs::sql as jobs_sql;
 
 /// A trigger that fails the first `times` changes of a table, as if another transaction conflicted with them.
 fn fails(schema: &str, table: &str, times: u32, code: &str, at_commit: bool) -> String {
@@ -105,9 +107,9 @@ async fn a_deadlock_is_resolved_and_both_go_on() {
             let (store, barrier) = (t.store.clone(), barrier.clone());
             tokio::spawn(async move {
                 let mut tx = store.db.begin().await?;
-                tx.execute(sql::jobs::JOB_PUT, &args![first, "p", "{}", 0_i64]).await?;
+                tx.execute(jobs_sql::JOB_PUT, &args![first, "p", "{}", 0_i64]).await?;
                 barrier.wait().await;
-                tx.execute(sql::jobs::JOB_PUT, &args![second, "p", "{}", 0_i64]).await?;
+                tx.execute(jobs_sql::JOB_PUT, &args![second, "p", "{}", 0_i64]).await?;
                 tx.commit().await
             })
         };
@@ -125,10 +127,10 @@ async fn what_would_be_answered_otherwise_is_not_done_again() {
         t.discover(&job(), &["a"], 0).await;
         prepare(&t, "job", 1, "40001", false).await;
         let mut tx = t.store.db.begin().await.unwrap();
-        let counted = tx.fetch(sql::flow::RUNNING_COUNT, &args!["wallet"]).await.unwrap();
+        let counted = tx.fetch(flow_sql::RUNNING_COUNT, &args!["wallet"]).await.unwrap();
         assert_eq!(counted[0].int("n").unwrap(), 0);
         t.claim_one(0).await;
-        let add = sql::jobs::JOB_PUT;
+        let add = jobs_sql::JOB_PUT;
         let args = args!["wallet", "p", "{}", 0_i64];
         let error = tx.execute(add, &args).await.unwrap_err();
         assert!(matches!(error, StoreError::Busy(_)), "{error:?}");

@@ -14,8 +14,8 @@ use expect_test::expect;
 use super::support::{T, at, config, conformance, end, failed, job, permanent, resolved};
 use crate::StoreError;
 use crate::alerts::AlertView;
-use crate::commit::{AttemptEnd, Committed, Effects};
-use crate::scope::AttemptScope;
+use crate::attempts::commit::{AttemptEnd, Committed, Effects};
+use crate::attempts::scope::AttemptScope;
 
 conformance! {
     effects_are_told_with_the_outcome,

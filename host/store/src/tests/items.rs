@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::support::{T, at, awaiting, config, conformance, failed, host, job, lease, permanent, resolved};
 use crate::Store;
-use crate::commit::Committed;
+use crate::attempts::commit::Committed;
 
 conformance! {
     claim_tells_what_the_attempt_needs,

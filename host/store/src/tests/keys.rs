@@ -9,8 +9,8 @@ use jiff::SignedDuration;
 
 use super::support::{T, at, conformance, end, job, lease, resolved};
 use crate::StoreError;
-use crate::commit::{AttemptEnd, Committed};
-use crate::scope::AttemptScope;
+use crate::attempts::commit::{AttemptEnd, Committed};
+use crate::attempts::scope::AttemptScope;
 
 conformance! {
     a_value_ends_after_its_time,

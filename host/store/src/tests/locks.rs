@@ -9,8 +9,8 @@ use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
 
 use super::support::{T, at, conformance, end, job, lease, resolved};
-use crate::locks::Taken;
-use crate::scope::AttemptScope;
+use crate::attempts::locks::Taken;
+use crate::attempts::scope::AttemptScope;
 
 conformance! {
     a_lock_has_one_holder_and_ends_with_the_attempt,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::id::EventId;
 
 use super::support::{T, at, conformance, end, job, resolved};
-use crate::commit::{AttemptEnd, Effects, NewEvent};
+use crate::attempts::commit::{AttemptEnd, Effects, NewEvent};
 
 conformance! {
     events_wait_in_order_until_taken,

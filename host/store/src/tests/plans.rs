@@ -10,7 +10,12 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, Sqlite, SqliteConn
 
 use super::support::{Kind, T, run};
 use crate::db::Db;
-use crate::sql::{Sql, events, flow, items, jobs, runs};
+use crate::db::sql::Sql;
+use crate::events::sql as events_sql;
+use crate::items::flow::sql as flow_sql;
+use crate::items::sql as items_sql;
+use crate::jobs::sql as jobs_sql;
+use crate::runs::sql as runs_sql;
 
 /// Maximum rows that one node of a Postgres plan may visit, out of 30,000 and more.
 const VISITED_MAX: f64 = 1_000.0;
@@ -47,31 +52,31 @@ fn of_items() -> Vec<Hot> {
     let keys = vec![wallet.clone(), text(r#"["key-7", "key-99999", "none"]"#)];
     let add = vec![text("n"), wallet.clone(), text("key-new"), text("{}"), Integer(1), text("r")];
     vec![
-        ("claim", items::ITEM_CLAIM, claim),
-        ("due", flow::ITEMS_DUE, due),
-        ("picked", items::ITEM_CLAIM_PICKED, picked),
-        ("next_due", items::ITEM_NEXT_DUE, vec![wallet.clone()]),
-        ("running", flow::RUNNING_COUNT, vec![wallet.clone()]),
-        ("running_keys", flow::RUNNING_KEYS, vec![wallet.clone()]),
-        ("held", items::ITEM_HELD, held.to_vec()),
-        ("end", items::ITEM_END, with(&[&end[..], &[Integer(0), Integer(0)]].concat())),
-        ("release", items::ITEM_RELEASE, with(&[Integer(1), Integer(1), Null, Null])),
-        ("recover", items::ITEM_RECOVER, with(&[text("waiting"), Integer(5), Null, Null, Integer(5)])),
-        ("lost", items::ITEMS_LOST, vec![late.clone(), text("h"), Integer(500), text("[]")]),
-        ("suspects", items::SUSPECTS_OF_HOST, vec![text("h"), Integer(2)]),
-        ("renew", items::ITEMS_RENEW, vec![text("h"), late, text(r#"["a"]"#)]),
-        ("by_keys", items::ITEMS_BY_KEYS, keys),
-        ("get", items::ITEM_GET, vec![wallet.clone(), text("key-7")]),
-        ("add", items::ITEM_ADD, add),
-        ("refresh", items::ITEM_REFRESH, vec![text("7"), Integer(1), text("{}"), text("r"), text("r")]),
-        ("seen", items::ITEM_SEEN, vec![text("7"), text("r")]),
+        ("claim", items_sql::ITEM_CLAIM, claim),
+        ("due", flow_sql::ITEMS_DUE, due),
+        ("picked", items_sql::ITEM_CLAIM_PICKED, picked),
+        ("next_due", items_sql::ITEM_NEXT_DUE, vec![wallet.clone()]),
+        ("running", flow_sql::RUNNING_COUNT, vec![wallet.clone()]),
+        ("running_keys", flow_sql::RUNNING_KEYS, vec![wallet.clone()]),
+        ("held", items_sql::ITEM_HELD, held.to_vec()),
+        ("end", items_sql::ITEM_END, with(&[&end[..], &[Integer(0), Integer(0)]].concat())),
+        ("release", items_sql::ITEM_RELEASE, with(&[Integer(1), Integer(1), Null, Null])),
+        ("recover", items_sql::ITEM_RECOVER, with(&[text("waiting"), Integer(5), Null, Null, Integer(5)])),
+        ("lost", items_sql::ITEMS_LOST, vec![late.clone(), text("h"), Integer(500), text("[]")]),
+        ("suspects", items_sql::SUSPECTS_OF_HOST, vec![text("h"), Integer(2)]),
+        ("renew", items_sql::ITEMS_RENEW, vec![text("h"), late, text(r#"["a"]"#)]),
+        ("by_keys", items_sql::ITEMS_BY_KEYS, keys),
+        ("get", items_sql::ITEM_GET, vec![wallet.clone(), text("key-7")]),
+        ("add", items_sql::ITEM_ADD, add),
+        ("refresh", items_sql::ITEM_REFRESH, vec![text("7"), Integer(1), text("{}"), text("r"), text("r")]),
+        ("seen", items_sql::ITEM_SEEN, vec![text("7"), text("r")]),
         (
             "reopen",
-            items::ITEM_REOPEN,
+            items_sql::ITEM_REOPEN,
             [&[text("7"), Integer(1), text("{}"), text("r")][..], &[Integer(5), Integer(1)]].concat(),
         ),
-        ("open_count", items::ITEMS_OPEN_COUNT, vec![wallet, Integer(500)]),
-        ("known", items::ATTEMPT_KNOWN, held.to_vec()),
+        ("open_count", items_sql::ITEMS_OPEN_COUNT, vec![wallet, Integer(500)]),
+        ("known", items_sql::ATTEMPT_KNOWN, held.to_vec()),
     ]
 }
 
@@ -92,20 +97,24 @@ fn of_runs_and_events() -> Vec<Hot> {
         Integer(5),
     ];
     vec![
-        ("run_claim", runs::RUN_CLAIM, vec![text("a"), text("h"), Integer(1), wallet(), Integer(5)]),
-        ("run_open", runs::RUN_OPEN_OF, vec![wallet()]),
-        ("runs_renew", runs::RUNS_RENEW, vec![text("h"), late.clone(), text(r#"["a"]"#)]),
-        ("run_page", runs::RUN_PAGE, [&held[..], &page].concat()),
-        ("run_discovered", runs::RUN_DISCOVERED, [&held[..], &[Integer(1), Integer(0)]].concat()),
-        ("run_done", runs::RUN_DONE, vec![text("7"), Integer(1), Integer(0), Integer(1)]),
-        ("tick", jobs::TICK_ADD, vec![wallet(), Integer(200_001), text("ran"), Null, Integer(5)]),
-        ("tick_buffered", jobs::TICK_BUFFERED, vec![wallet()]),
-        ("events", events::EVENTS_CLAIM, vec![text(r#"["t", "u"]"#), late.clone(), late, Integer(64)]),
-        ("event", events::EVENT_ADD, event.to_vec()),
-        ("delivered", events::EVENT_DELIVERED, vec![text("7"), Integer(5)]),
-        ("failed", events::EVENT_FAILED, vec![text("7"), Integer(5), text("e"), Null]),
-        ("kv_get", events::KV_GET, vec![wallet(), text("b"), text("key-7"), Integer(5)]),
-        ("kv_put", events::KV_PUT, vec![wallet(), text("b"), text("key-7"), Blob(vec![1]), Integer(5), Null]),
+        ("run_claim", runs_sql::RUN_CLAIM, vec![text("a"), text("h"), Integer(1), wallet(), Integer(5)]),
+        ("run_open", runs_sql::RUN_OPEN_OF, vec![wallet()]),
+        ("runs_renew", runs_sql::RUNS_RENEW, vec![text("h"), late.clone(), text(r#"["a"]"#)]),
+        ("run_page", runs_sql::RUN_PAGE, [&held[..], &page].concat()),
+        ("run_discovered", runs_sql::RUN_DISCOVERED, [&held[..], &[Integer(1), Integer(0)]].concat()),
+        ("run_done", runs_sql::RUN_DONE, vec![text("7"), Integer(1), Integer(0), Integer(1)]),
+        ("tick", jobs_sql::TICK_ADD, vec![wallet(), Integer(200_001), text("ran"), Null, Integer(5)]),
+        ("tick_buffered", jobs_sql::TICK_BUFFERED, vec![wallet()]),
+        ("events", events_sql::EVENTS_CLAIM, vec![text(r#"["t", "u"]"#), late.clone(), late, Integer(64)]),
+        ("event", events_sql::EVENT_ADD, event.to_vec()),
+        ("delivered", events_sql::EVENT_DELIVERED, vec![text("7"), Integer(5)]),
+        ("failed", events_sql::EVENT_FAILED, vec![text("7"), Integer(5), text("e"), Null]),
+        ("kv_get", events_sql::KV_GET, vec![wallet(), text("b"), text("key-7"), Integer(5)]),
+        (
+            "kv_put",
+            events_sql::KV_PUT,
+            vec![wallet(), text("b"), text("key-7"), Blob(vec![1]), Integer(5), Null],
+        ),
     ]
 }
 

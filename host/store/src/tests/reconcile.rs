@@ -10,7 +10,7 @@ use expect_test::expect;
 use jiff::SignedDuration;
 
 use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
-use crate::commit::AttemptEnd;
+use crate::attempts::commit::AttemptEnd;
 use crate::items::Decided;
 
 conformance! {

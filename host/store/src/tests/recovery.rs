@@ -6,7 +6,7 @@ use expect_test::expect;
 
 use super::support::{T, at, config, conformance, failed, host, job, lease, resolved};
 use crate::Store;
-use crate::commit::Committed;
+use crate::attempts::commit::Committed;
 
 conformance! {
     renewed_lease_is_not_taken,

@@ -6,8 +6,8 @@ use domain::release::{Approval, Canary, ReleaseRules, Stage, Tried};
 
 use super::support::{T, at, conformance, host};
 use crate::plugins::KeptFile;
-use crate::releases::{Decision, Found};
-use crate::uploads::Uploaded;
+use crate::plugins::releases::{Decision, Found};
+use crate::plugins::uploads::Uploaded;
 
 conformance! {
     without_rules_a_new_version_takes_over,

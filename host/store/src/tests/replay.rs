@@ -13,7 +13,7 @@ use domain::scope::{Scope, ScopeError, Swap};
 use expect_test::expect;
 
 use super::support::{Kind, SHOP, T, at, awaiting, conformance, end, execute, failed, job, lease, resolved};
-use crate::scope::{HELD_MAX, ReplayScope};
+use crate::attempts::scope::{HELD_MAX, ReplayScope};
 
 conformance! {
     nothing_is_left_behind,
@@ -130,7 +130,7 @@ async fn what_is_there_today_is_seen(t: T) {
     writer.kv_set_for("b", "goes", b"v".to_vec(), briefly).await.unwrap();
     writer.sql_execute(&add(), vec![Integer(7)]).await.unwrap();
     let effects = writer.end().await.unwrap().unwrap();
-    let end = crate::commit::AttemptEnd { effects, ..end(&other, &resolved(), 1) };
+    let end = crate::attempts::commit::AttemptEnd { effects, ..end(&other, &resolved(), 1) };
     t.store.end_attempt(Arc::new(end)).await.unwrap();
 
     let scope = t.store.scope_of_replay(job, item, at(5));
@@ -248,7 +248,7 @@ async fn attempts_are_as_they_were(t: T) {
     t.store.recover(None, |_| 5, at(20_000)).await.unwrap();
 
     let recorded = t.store.attempts_to_replay(&job.name, 10).await.unwrap();
-    let line = |one: &crate::replay::Recorded| {
+    let line = |one: &crate::attempts::replay::Recorded| {
         let Claimed { key, attempts, series, epoch, .. } = &one.item;
         let since = |time: Option<jiff::Timestamp>| time.map(|time| time.duration_since(at(0)).as_secs());
         let (first, last) = (since(one.item.first_attempt_at), since(one.item.last_attempt_at));

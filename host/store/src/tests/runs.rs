@@ -7,7 +7,7 @@ use domain::run::ClaimedRun;
 use expect_test::expect;
 
 use super::support::{T, at, awaiting, conformance, failed, host, job, lease, page, permanent, resolved};
-use crate::commit::Committed;
+use crate::attempts::commit::Committed;
 use crate::items::Decided;
 
 conformance! {

@@ -6,9 +6,10 @@ use expect_test::expect;
 use jiff::Timestamp;
 
 use super::support::{Kind, T, at, config, conformance};
-use crate::schema::{Opening, Schema};
+use crate::opening::migrate;
+use crate::opening::schema::{Opening, Schema};
 use crate::store::{hide_password, sqlite};
-use crate::{Store, StoreConfig, StoreError, migrate};
+use crate::{Store, StoreConfig, StoreError};
 
 /// Number of migrations of the older version here.
 const OLDER: usize = 9;

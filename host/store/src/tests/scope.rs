@@ -11,8 +11,8 @@ use expect_test::expect;
 use jiff::SignedDuration;
 
 use super::support::{T, at, conformance, end, job, resolved};
-use crate::commit::{AttemptEnd, Committed};
-use crate::scope::AttemptScope;
+use crate::attempts::commit::{AttemptEnd, Committed};
+use crate::attempts::scope::AttemptScope;
 
 conformance! {
     attempt_reads_its_own_writes,

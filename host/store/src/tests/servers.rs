@@ -8,6 +8,7 @@ use domain::scope::{Scope as _, ScopeError};
 
 use super::sql::{attempt, granted, read, write};
 use super::support::{Kind, T, at, config, execute, job, new_database, postgres_url, try_execute};
+use crate::opening::sql as opening_sql;
 use crate::{Store, StoreError};
 use programs::{Postgres, Relay};
 
@@ -141,7 +142,7 @@ async fn work_leaves_a_server_that_says_nothing_any_more() {
     pair.promote().await;
     let mut waits = pair.t.store.db.begin().await.unwrap();
     pair.relay.freeze_and_lead_to(pair.new.port());
-    let waits = tokio::spawn(async move { waits.fetch(crate::sql::hosts::VERSION, &[]).await.map(|_| ()) });
+    let waits = tokio::spawn(async move { waits.fetch(opening_sql::VERSION, &[]).await.map(|_| ()) });
     pair.resumes(RESUMED_WITHIN).await;
     pair.hears().await;
     // The waiting statement is then given up, too.

@@ -19,9 +19,9 @@ use sqlx::{Connection, PgConnection};
 use super::support::{
     Kind, SHOP, T, at, config, conformance, end, execute, host, incarnation, job, lease, resolved,
 };
-use crate::commit::Committed;
+use crate::attempts::commit::Committed;
+use crate::attempts::scope::AttemptScope;
 use crate::items::Lease;
-use crate::scope::AttemptScope;
 use crate::{Store, StoreError};
 
 conformance! {

@@ -9,7 +9,7 @@ use domain::address::split_file;
 use domain::scope::ScopeError;
 
 use super::support::{SHOP, config, run};
-use crate::sqlite_file::SqliteFile;
+use crate::opening::sqlite_file::SqliteFile;
 use crate::store::hide_password;
 use crate::{Store, StoreError};
 

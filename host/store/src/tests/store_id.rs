@@ -3,8 +3,8 @@
 use tempfile::TempDir;
 
 use super::support::{Kind, T, config, conformance, execute};
-use crate::schema::Opening;
-use crate::store_id::{Remembered, remember};
+use crate::opening::schema::Opening;
+use crate::opening::store_id::{Remembered, remember};
 use crate::{Store, StoreError};
 
 conformance! {

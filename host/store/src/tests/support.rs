@@ -20,7 +20,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::commit::{AttemptEnd, Committed, Effects};
+use crate::attempts::commit::{AttemptEnd, Committed, Effects};
 use crate::config::DatasourceConfig;
 use crate::db::{Most, Row};
 use crate::hosts::{HostStart, Place, Taking};

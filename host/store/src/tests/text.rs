@@ -13,10 +13,10 @@ use domain::scope::{Scope, ScopeError};
 
 use super::support::{T, at, conformance, end, job, lease, permanent};
 use crate::StoreError;
+use crate::attempts::commit::{AttemptEnd, Committed};
+use crate::attempts::scope::AttemptScope;
 use crate::audit::Entry;
-use crate::commit::{AttemptEnd, Committed};
 use crate::items::Decided;
-use crate::scope::AttemptScope;
 
 conformance! {
     names_with_hidden_characters_are_refused_for_good,

@@ -6,7 +6,7 @@ use domain::tick::{CatchUp, Fate, Overlap};
 use expect_test::expect;
 
 use super::support::{T, at, conformance, job, lease, page, resolved};
-use crate::commit::Committed;
+use crate::attempts::commit::Committed;
 use crate::jobs::TickView;
 
 conformance! {

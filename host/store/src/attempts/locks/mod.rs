@@ -1,0 +1,192 @@
+//! Named locks with fencing tokens that only increase. An attempt's lock is not renewed separately: it is
+//! held as long as the attempt holds its item. The statement that ends the attempt or takes its item away
+//! also frees the lock.
+
+pub(crate) mod sql;
+
+use domain::item::Claimed;
+use jiff::Timestamp;
+
+use crate::attempts::locks::sql as locks_sql;
+use crate::audit::{Entry, write};
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::events::sql as events_sql;
+use crate::items::sql as items_sql;
+use crate::store::Store;
+
+/// A held lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    pub name: String,
+    pub token: i64,
+    /// Description of the holder for people.
+    pub holder: String,
+    pub taken_at: Timestamp,
+    /// `None` for an attempt's lock, which ends with the attempt.
+    pub until: Option<Timestamp>,
+    /// Item id and attempt id. Items that were claimed together share one attempt id.
+    attempt: Option<(String, String)>,
+}
+
+/// The result of trying to take a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    Token(i64),
+    /// Held by another holder.
+    Held(Lock),
+}
+
+impl Store {
+    /// Takes a lock for an attempt, for as long as it holds its item. Returns `None` if it no longer does.
+    pub async fn take_lock_for(
+        &self,
+        item: &Claimed,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Option<Taken>, StoreError> {
+        let (id, attempt) = (item.id.to_string(), item.attempt_id.to_string());
+        let mut tx = open(self, name, now).await?;
+        let held = args![id.clone(), item.epoch, attempt.clone()];
+        if tx.fetch(items_sql::ITEM_HELD, &held).await?.is_empty() {
+            return Ok(None);
+        }
+        let holder = format!("job {}, item {}", item.job, item.key);
+        let until = Option::<Timestamp>::None;
+        let args = args![name, now, id.clone(), item.epoch, attempt.clone(), until, holder.as_str()];
+        let taken = match token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? {
+            Some(token) => Taken::Token(token),
+            None => match see(&mut tx, name, now).await? {
+                lock if lock.attempt == Some((id, attempt)) => Taken::Token(lock.token),
+                lock => Taken::Held(lock),
+            },
+        };
+        tx.commit().await?;
+        Ok(Some(taken))
+    }
+
+    /// The token that the next holder of the lock would get.
+    pub(crate) async fn next_lock_token(&self, name: &str) -> Result<u64, StoreError> {
+        let rows = self.db.fetch(locks_sql::LOCK_NEXT, &args![name]).await?;
+        Ok(token(&rows)?.and_then(|token| u64::try_from(token).ok()).unwrap_or_default())
+    }
+
+    /// Takes a lock for an external holder, until a given time.
+    pub async fn take_lock(
+        &self,
+        name: &str,
+        holder: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError> {
+        let mut tx = open(self, name, now).await?;
+        let nobody = Option::<String>::None;
+        let args = args![name, now, nobody.clone(), Option::<i64>::None, nobody, until, holder];
+        let Some(token) = token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? else {
+            return Ok(Taken::Held(see(&mut tx, name, now).await?));
+        };
+        let detail = format!("token {token}, until {until:.0}");
+        told(&mut tx, holder, "lock_taken", name, &detail, now).await?;
+        tx.commit().await?;
+        Ok(Taken::Token(token))
+    }
+
+    /// Renews a lock of an external holder. Returns whether it was still held under this token.
+    pub async fn renew_lock(
+        &self,
+        name: &str,
+        token: i64,
+        until: Timestamp,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let renewed = !tx.fetch(locks_sql::LOCK_RENEW, &args![name, now, token, until]).await?.is_empty();
+        if renewed {
+            let detail = format!("token {token}, until {until:.0}");
+            told(&mut tx, actor, "lock_renewed", name, &detail, now).await?;
+        }
+        tx.commit().await?;
+        Ok(renewed)
+    }
+
+    /// Releases a lock of an external holder; without a token, of any such holder. An attempt's lock ends
+    /// only with the attempt, because its work under the lock is not committed before.
+    pub async fn release_lock(
+        &self,
+        name: &str,
+        held_under: Option<i64>,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let freed = token(&tx.fetch(locks_sql::LOCK_FREE, &args![name, now, held_under]).await?)?;
+        if let Some(token) = freed {
+            told(&mut tx, actor, "lock_released", name, &format!("token {token}"), now).await?;
+        }
+        tx.commit().await?;
+        Ok(freed.is_some())
+    }
+
+    /// The lock, if it is held now.
+    pub async fn lock(&self, name: &str, now: Timestamp) -> Result<Option<Lock>, StoreError> {
+        self.db.fetch(locks_sql::LOCK_SEE, &args![name, now]).await?.first().map(lock).transpose()
+    }
+
+    /// Lists held locks by name, after a given name.
+    pub async fn locks(&self, after: &str, now: Timestamp, limit: u32) -> Result<Vec<Lock>, StoreError> {
+        self.db.fetch(locks_sql::LOCKS_HELD, &args![after, now, limit]).await?.iter().map(lock).collect()
+    }
+
+    /// Removes locks that were not taken for a long time, and expired keys. Returns the number of rows.
+    pub async fn prune_locks_and_keys(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        tx.execute(locks_sql::LOCKS_FLOOR, &args![before, now]).await?;
+        let forgotten = tx.execute(locks_sql::LOCKS_FORGET, &args![before, now]).await?;
+        let expired = tx.execute(events_sql::KV_EXPIRED, &args![now]).await?;
+        tx.commit().await?;
+        Ok(forgotten + expired)
+    }
+}
+
+/// Begins a transaction that excludes other decisions about this lock.
+async fn open(store: &Store, name: &str, now: Timestamp) -> Result<Tx, StoreError> {
+    let mut tx = store.db.begin().await?;
+    tx.execute(locks_sql::LOCK_OPEN, &args![name, now]).await?;
+    tx.fetch(locks_sql::LOCK_ROW, &args![name]).await?;
+    Ok(tx)
+}
+
+fn token(rows: &[Row]) -> Result<Option<i64>, StoreError> {
+    rows.first().map(|row| row.int("token")).transpose()
+}
+
+async fn see(tx: &mut Tx, name: &str, now: Timestamp) -> Result<Lock, StoreError> {
+    let rows = tx.fetch(locks_sql::LOCK_SEE, &args![name, now]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::Unavailable("the lock has another holder now; try again".to_owned()))?;
+    lock(row)
+}
+
+fn lock(row: &Row) -> Result<Lock, StoreError> {
+    Ok(Lock {
+        name: row.text("name")?,
+        token: row.int("token")?,
+        holder: row.text("holder")?,
+        taken_at: row.time("taken_at_ms")?,
+        until: row.opt_time("until_ms")?,
+        attempt: row.opt_text("item_id")?.zip(row.opt_text("attempt_id")?),
+    })
+}
+
+async fn told(
+    tx: &mut Tx,
+    actor: &str,
+    action: &str,
+    lock: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    write(tx, &Entry { actor, action, job: None, subject: lock, detail }, now).await
+}

@@ -1,0 +1,155 @@
+//! The audit trail: append-only records, each written in the transaction of the change that it records.
+
+pub mod archive;
+pub(crate) mod sql;
+
+use domain::id::{Digest, EventId, HostId};
+use domain::text::{escape, escape_lines};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use crate::audit::sql as audit_sql;
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::store::Store;
+
+pub struct Entry<'a> {
+    pub actor: &'a str,
+    pub action: &'a str,
+    pub job: Option<&'a str>,
+    /// An item's key, a run's id or a plugin's name.
+    pub subject: &'a str,
+    pub detail: &'a str,
+}
+
+/// The actions of all audit records that the host writes. Records of plugins have actions of their own, and
+/// their job as the actor.
+pub const KINDS: &[&str] = &[
+    "abandoned_by_hand",
+    "alert_acknowledged",
+    "alerts_removed",
+    "audit_archived",
+    "batch_added",
+    "batch_processed",
+    "config_refused",
+    "config_taken",
+    "events_redriven",
+    "events_taken",
+    "give_up",
+    "history_removed",
+    "host_forgotten",
+    "host_refused",
+    "host_started",
+    "item_added",
+    "job_edited",
+    "left_to_a_person",
+    "lock_released",
+    "lock_renewed",
+    "lock_taken",
+    "lost",
+    "paused",
+    "plugin_active",
+    "plugin_approved",
+    "plugin_canary",
+    "plugin_canary_began",
+    "plugin_pinned",
+    "plugin_promoted",
+    "plugin_quarantined",
+    "plugin_rejected",
+    "plugin_replayed",
+    "plugin_retired",
+    "plugin_rolled_back",
+    "plugin_taken_out",
+    "plugin_unpinned",
+    "plugin_uploaded",
+    "plugin_waiting",
+    "plugin_waits",
+    "recovered_by_hand",
+    "resolved_by_hand",
+    "resumed",
+    "retried_by_hand",
+    "schedule_rewound",
+    "times_corrected",
+    "token_added",
+    "token_removed",
+    "triggered",
+];
+
+/// Writes an audit record of the host.
+pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
+    #[cfg(test)]
+    assert!(KINDS.contains(&entry.action), "{} is missing in KINDS and in docs/audit.md", entry.action);
+    write_any(tx, entry, now).await
+}
+
+/// Writes an audit record of the host or of a plugin.
+pub(crate) async fn write_any(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let id = EventId::new(now).to_string();
+    let (subject, detail) = (escape(entry.subject), escape_lines(entry.detail));
+    let args = args![id, now, entry.actor, entry.action, entry.job, &*subject, &*detail];
+    tx.execute(audit_sql::AUDIT_ADD, &args).await.map(|_| ())
+}
+
+/// The unique name of a host as an actor. The configured name of a host may change, or be shared with another
+/// host.
+pub fn host_actor(host: HostId) -> String {
+    format!("host:{host}")
+}
+
+/// Replaces a payload in the audit trail. The trail is append-only, and the payload may have to be deleted
+/// one day.
+pub(crate) fn fingerprint(payload: &str) -> String {
+    format!("payload of {}", digest_of(payload))
+}
+
+/// Replaces the payloads of several items: the digest of their digests, one per line.
+pub(crate) fn fingerprints(payloads: &[&str]) -> String {
+    let bytes: usize = payloads.iter().map(|payload| payload.len()).sum();
+    let lines: String = payloads.iter().map(|payload| format!("{}\n", sha256(payload))).collect();
+    format!("{} items, payloads of {bytes} bytes, sha256 of their digests {}", payloads.len(), sha256(&lines))
+}
+
+/// Length and digest of a text.
+pub(crate) fn digest_of(text: &str) -> String {
+    format!("{} bytes, sha256 {}", text.len(), sha256(text))
+}
+
+fn sha256(text: &str) -> Digest {
+    Digest(Sha256::digest(text.as_bytes()).into())
+}
+
+#[derive(Debug, Clone)]
+pub struct AuditView {
+    pub at: Timestamp,
+    pub actor: String,
+    pub action: String,
+    pub job: Option<String>,
+    pub subject: String,
+    pub detail: String,
+}
+
+impl Store {
+    /// Writes an audit record of an action that changes nothing else in the store.
+    pub async fn audit_add(&self, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        write(&mut tx, entry, now).await?;
+        tx.commit().await
+    }
+
+    /// Lists audit records, the newest first.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
+        let rows = self.db.list(audit_sql::AUDIT_LIST, &args![limit]).await?;
+        rows.iter().map(view).collect()
+    }
+}
+
+pub(crate) fn view(row: &Row) -> Result<AuditView, StoreError> {
+    Ok(AuditView {
+        at: row.time("at_ms")?,
+        actor: row.text("actor")?,
+        action: row.text("action")?,
+        job: row.opt_text("job")?,
+        subject: row.text("subject")?,
+        detail: row.text("detail")?,
+    })
+}

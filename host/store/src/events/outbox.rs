@@ -1,0 +1,68 @@
+//! The outbox: events that are kept until they are marked as taken.
+
+use domain::id::{EventId, JobName};
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, args};
+use crate::error::StoreError;
+use crate::events::sql as events_sql;
+use crate::store::Store;
+
+#[derive(Debug, Clone)]
+pub struct EventView {
+    pub id: EventId,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+    pub job: JobName,
+    pub created_at: Timestamp,
+}
+
+impl Store {
+    /// Lists events that were not taken yet, the oldest first. An event is returned again until it is taken.
+    pub async fn events_pending(
+        &self,
+        topic: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<EventView>, StoreError> {
+        let rows = self.db.list(events_sql::EVENTS_PENDING, &args![topic, limit]).await?;
+        rows.iter().map(view).collect()
+    }
+
+    /// Marks events as taken, so that sinks no longer get them. Returns how many were not taken before.
+    pub async fn events_taken(
+        &self,
+        ids: &[EventId],
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let mut taken = Vec::new();
+        for id in ids {
+            let id = id.to_string();
+            if tx.execute(events_sql::EVENT_DELIVERED, &args![id.as_str(), now]).await? > 0 {
+                taken.push(id);
+            }
+        }
+        if !taken.is_empty() {
+            let detail = format!("{} events: {}", taken.len(), taken.join(" "));
+            let entry =
+                Entry { actor, action: "events_taken", job: None, subject: "outbox", detail: &detail };
+            write(&mut tx, &entry, now).await?;
+        }
+        tx.commit().await?;
+        Ok(taken.len() as u64)
+    }
+}
+
+pub(crate) fn view(row: &Row) -> Result<EventView, StoreError> {
+    Ok(EventView {
+        id: row.parse("id")?,
+        topic: row.text("topic")?,
+        key: row.text("event_key")?,
+        payload: row.text("payload")?,
+        job: row.parse("job")?,
+        created_at: row.time("created_at_ms")?,
+    })
+}

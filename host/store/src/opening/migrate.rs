@@ -1,0 +1,143 @@
+//! Upgrades a database to this version's tables, or reports that it is from a newer version.
+
+use std::borrow::Cow;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use crate::db::Db;
+use crate::error::StoreError;
+use crate::opening::schema::Schema;
+
+macro_rules! migration {
+    ($number:literal, $name:literal, $path:literal) => {
+        ($number, $name, include_str!(concat!("../../../../migrations/", $path)))
+    };
+}
+
+type Source = (i64, &'static str, &'static str);
+
+const SQLITE: [Source; 21] = [
+    migration!(1, "init", "common/0001_init.sql"),
+    migration!(2, "append only", "sqlite/0002_append_only.sql"),
+    migration!(3, "alerts", "common/0003_alerts.sql"),
+    migration!(4, "batches", "common/0004_batches.sql"),
+    migration!(5, "tokens", "common/0005_tokens.sql"),
+    migration!(6, "delivery", "common/0006_delivery.sql"),
+    migration!(7, "audit archive", "sqlite/0007_audit_archive.sql"),
+    migration!(8, "notices", "common/0008_notices.sql"),
+    migration!(9, "run results", "common/0009_run_results.sql"),
+    migration!(10, "schedules", "common/0010_schedules.sql"),
+    migration!(11, "job edits", "common/0011_job_edits.sql"),
+    migration!(12, "history", "common/0012_history.sql"),
+    migration!(13, "locks", "common/0013_locks.sql"),
+    migration!(14, "usage", "common/0014_usage.sql"),
+    migration!(15, "plugin files", "common/0015_plugin_files.sql"),
+    migration!(16, "releases", "common/0016_releases.sql"),
+    migration!(17, "deferrals", "common/0017_deferrals.sql"),
+    migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(19, "store identity", "common/0019_store_identity.sql"),
+    migration!(20, "release causes", "common/0020_release_causes.sql"),
+    migration!(21, "incarnations", "common/0021_incarnations.sql"),
+];
+const POSTGRES: [Source; 21] = [
+    migration!(1, "init", "common/0001_init.sql"),
+    migration!(2, "append only", "postgres/0002_append_only.sql"),
+    migration!(3, "alerts", "common/0003_alerts.sql"),
+    migration!(4, "batches", "common/0004_batches.sql"),
+    migration!(5, "tokens", "common/0005_tokens.sql"),
+    migration!(6, "delivery", "common/0006_delivery.sql"),
+    migration!(7, "audit archive", "postgres/0007_audit_archive.sql"),
+    migration!(8, "notices", "common/0008_notices.sql"),
+    migration!(9, "run results", "common/0009_run_results.sql"),
+    migration!(10, "schedules", "common/0010_schedules.sql"),
+    migration!(11, "job edits", "common/0011_job_edits.sql"),
+    migration!(12, "history", "common/0012_history.sql"),
+    migration!(13, "locks", "common/0013_locks.sql"),
+    migration!(14, "usage", "common/0014_usage.sql"),
+    migration!(15, "plugin files", "common/0015_plugin_files.sql"),
+    migration!(16, "releases", "common/0016_releases.sql"),
+    migration!(17, "deferrals", "common/0017_deferrals.sql"),
+    migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(19, "store identity", "common/0019_store_identity.sql"),
+    migration!(20, "release causes", "common/0020_release_causes.sql"),
+    migration!(21, "incarnations", "common/0021_incarnations.sql"),
+];
+
+pub async fn run(db: &Db) -> Result<(), StoreError> {
+    let result = match db {
+        Db::Sqlite { writer, .. } => migrator(&SQLITE).run(writer.pool()).await,
+        Db::Postgres(server) => migrator(&POSTGRES).run(server.pool()).await,
+    };
+    result.map_err(explain)
+}
+
+/// Makes the tables of an older version: those of the first `count` migrations.
+#[cfg(test)]
+pub async fn run_first(db: &Db, count: usize) {
+    match db {
+        Db::Sqlite { writer, .. } => migrator(&SQLITE[..count]).run(writer.pool()).await.unwrap(),
+        Db::Postgres(pool) => migrator(&POSTGRES[..count]).run(pool.pool()).await.unwrap(),
+    }
+}
+
+fn migrator(sources: &[Source]) -> Migrator {
+    let migrations = sources.iter().map(|(number, name, sql)| {
+        let kind = MigrationType::Simple;
+        Migration::new(*number, Cow::Borrowed(*name), kind, (*sql).into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+/// A migration that a database has: number, success and checksum.
+pub type Applied = (i64, bool, Vec<u8>);
+
+pub fn compare_sqlite(applied: Vec<Applied>) -> Result<Schema, StoreError> {
+    compare(&applied, &migrator(&SQLITE))
+}
+
+pub fn compare_postgres(applied: Vec<Applied>) -> Result<Schema, StoreError> {
+    compare(&applied, &migrator(&POSTGRES))
+}
+
+fn compare(applied: &[Applied], ours: &Migrator) -> Result<Schema, StoreError> {
+    for (number, success, checksum) in applied {
+        let known = ours.iter().find(|ours| ours.version == *number);
+        match known {
+            None => return Err(explain(MigrateError::VersionMissing(*number))),
+            Some(_) if !success => return Err(explain(MigrateError::Dirty(*number))),
+            Some(known) if known.checksum[..] != checksum[..] => {
+                return Err(explain(MigrateError::VersionMismatch(*number)));
+            }
+            Some(_) => {}
+        }
+    }
+    let is_pending = |source: &&Source| applied.iter().all(|(number, ..)| *number != source.0);
+    Ok(Schema {
+        present: applied.iter().map(|(number, ..)| *number).max(),
+        latest: LATEST,
+        pending: SQLITE.iter().filter(is_pending).map(|(number, name, _)| (*number, *name)).collect(),
+    })
+}
+
+/// The number of the last migration. Both databases have the same numbers and names.
+pub const LATEST: i64 = SQLITE[SQLITE.len() - 1].0;
+
+fn explain(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(number) if number > LATEST => StoreError::Unusable(format!(
+            "the database was set up by a newer tidemill (it has migration {number}, this one ends at {LATEST}): \
+             run that version, or restore a copy from before the upgrade"
+        )),
+        MigrateError::VersionMissing(number) | MigrateError::VersionMismatch(number) => {
+            StoreError::Unusable(format!(
+                "migration {number} of the database is not the one of this tidemill: \
+             it was set up by a different build; use that one, or a new database"
+            ))
+        }
+        MigrateError::Dirty(number) => StoreError::Unusable(format!(
+            "migration {number} was begun and not finished: restore a copy of the database from before it"
+        )),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}

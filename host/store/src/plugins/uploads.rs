@@ -1,0 +1,82 @@
+//! Versions of plugins that were uploaded over the API.
+
+use domain::id::{Digest, HostId};
+use domain::plugin::PluginVersion;
+use domain::release::ReleaseRules;
+use jiff::Timestamp;
+
+use crate::audit::{Entry, write};
+use crate::db::{Row, Tx, args};
+use crate::error::StoreError;
+use crate::plugins::releases::sql as releases_sql;
+use crate::plugins::releases::{By, Decision, Found, decide, locked};
+use crate::plugins::sql as plugins_sql;
+use crate::plugins::{FILES_KEPT, KeptFile, asks_of};
+use crate::store::Store;
+
+/// The result of uploading a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uploaded {
+    /// It is the stable version already.
+    Unchanged,
+    /// The decision by the release rules, as for a file in a plugins folder.
+    Decided(Decision),
+    /// The version is kept but not activated, because the plugin is pinned to the given version.
+    Pinned(Digest),
+}
+
+impl Store {
+    /// Stores a version that passed every check on this host, and decides about it as about a new file in a
+    /// plugins folder. A quarantined version is not stored.
+    pub async fn upload_plugin(
+        &self,
+        version: &PluginVersion,
+        file: KeptFile,
+        host: HostId,
+        rules: &ReleaseRules,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Uploaded, StoreError> {
+        let mut tx = self.db.begin().await?;
+        keep(&mut tx, version, file, host, now).await?;
+        let (name, digest) = (version.plugin.as_str(), version.digest.to_string());
+        let entry = Entry { actor, action: "plugin_uploaded", job: None, subject: name, detail: &digest };
+        write(&mut tx, &entry, now).await?;
+        let pinned = tx.fetch(plugins_sql::PIN_OF, &args![name]).await?;
+        let pinned: Option<Digest> = pinned.first().map(|row: &Row| row.parse("digest")).transpose()?;
+        let stable = locked(&mut tx, &version.plugin).await?.and_then(|release| release.stable);
+        let uploaded = match pinned {
+            Some(pinned) => Uploaded::Pinned(pinned),
+            None if stable == Some(version.digest) => Uploaded::Unchanged,
+            None => {
+                let cause = format!("uploaded by {actor}");
+                let found = Found { version, wants: &[], returns: true, at_start: false, host };
+                Uploaded::Decided(decide(&mut tx, &found, rules, &By { actor, cause: &cause }, now).await?)
+            }
+        };
+        if matches!(uploaded, Uploaded::Decided(Decision::Quarantined(_))) {
+            return Ok(uploaded);
+        }
+        tx.execute(releases_sql::UPLOADED, &args![name, digest.as_str(), now]).await?;
+        tx.execute(plugins_sql::FILES_FORGET, &args![name, FILES_KEPT]).await?;
+        tx.commit().await?;
+        Ok(uploaded)
+    }
+}
+
+/// Stores the file, and records the version as inactive. Each host that activates it records that later.
+async fn keep(
+    tx: &mut Tx,
+    version: &PluginVersion,
+    file: KeptFile,
+    host: HostId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (name, digest) = (version.plugin.as_str(), version.digest.to_string());
+    let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
+    let (called, summary) = (version.version.as_str(), version.summary.as_str());
+    let note = args![name, digest.as_str(), size, called, summary, host.to_string(), now, asks_of(version)?];
+    tx.execute(plugins_sql::FILE_KEEP, &args![name, digest.as_str(), file.bytes, file.signature, now])
+        .await?;
+    tx.execute(plugins_sql::VERSION_NOTE, &note).await.map(|_| ())
+}

@@ -176,14 +176,14 @@ async fn w5_keeps_the_retry_record_and_forgets_it_after_7_days(kind: Kind) {
     assert_eq!(record.due_at, scene.clock.now() + SignedDuration::from_mins(1));
 }
 
-/// Completes the wallet, and waits until the job has found that.
+/// Completes the wallet, and waits for a run after that.
 async fn complete(scene: &mut Scene) {
     scene.world.complete_wallet(1).await.unwrap();
     scene.host.minute().await;
     assert_eq!(scene.host.item(JOB, "1").await.state, State::Resolved);
 }
 
-/// Makes the wallet incomplete again, without a status, and waits until the job has found that.
+/// Makes the wallet incomplete again, without a status, and waits for a run after that.
 async fn lose_wallet(scene: &mut Scene) {
     scene.databases.business("DELETE FROM wallet_address; DELETE FROM keygen_status").await;
     scene.host.minute().await;

@@ -38,7 +38,7 @@ pub struct Host {
     pub neighbour_keeps: f64,
 }
 
-/// Kilobytes, as the kernel counts them.
+/// The memory of the host's process in kilobytes, as reported by the kernel.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Memory {
     /// The process's own memory, without mapped files.
@@ -49,7 +49,8 @@ pub struct Memory {
 }
 
 impl Host {
-    /// Starts a host with a job for each guest, and with a working neighbour.
+    /// Starts a host with a job for each guest and the neighbour job, and waits until the neighbour's items are
+    /// found.
     pub async fn start(guests: &[Guest]) -> Host {
         let jobs: String = guests.iter().map(Guest::job).collect();
         let site = Site::new(&format!("{NEIGHBOUR}{jobs}"));
@@ -80,7 +81,7 @@ impl Host {
         runs && self.process.get("/healthz").await.is_ok()
     }
 
-    /// Installs the guest's file. Each try makes it a different version.
+    /// Installs the guest's file. Each number of `tries` makes it a different version.
     pub fn install(&self, guest: &Guest, tries: u32) {
         let folder = self.site.path("plugins");
         let path = self.file(guest);

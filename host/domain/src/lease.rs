@@ -13,7 +13,7 @@ use crate::clock::Clock;
 #[derive(Debug)]
 pub struct Trust {
     clock: Clock,
-    /// Duration after a renewal: the lease time, less a margin.
+    /// Its duration after a renewal: that of a lease, minus a margin.
     lasts: SignedDuration,
     /// Microseconds since 1970.
     renewed_at: AtomicI64,
@@ -36,7 +36,7 @@ impl Trust {
         Timestamp::from_microsecond(self.renewed_at.load(Ordering::Acquire)).unwrap_or(Timestamp::MIN)
     }
 
-    /// Called when the clock was set: the age of the last renewal stays the same.
+    /// Keeps the age of the last renewal after the clock was set.
     pub fn shift(&self, by: SignedDuration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or_default();
         self.renewed_at.fetch_add(micros, Ordering::AcqRel);
@@ -58,7 +58,7 @@ impl Trust {
     }
 }
 
-/// The hold of one attempt: whether the host may still act for it.
+/// Whether the host may still act for one attempt.
 #[derive(Debug, Clone)]
 pub struct Hold(Option<(Arc<Trust>, Timestamp)>);
 
@@ -81,8 +81,8 @@ impl Hold {
         self.0.as_ref().map(|(trust, _)| trust.clock.now())
     }
 
-    /// The instant that the lease has to outlast for an operation of this real duration. `None` if the hold
-    /// has no end.
+    /// The instant until which the lease has to last, so that an operation of this real duration ends before it.
+    /// `None` if the hold has no end.
     pub fn needs(&self, time: SignedDuration) -> Option<Timestamp> {
         let (trust, _) = self.0.as_ref()?;
         Some(trust.clock.now().checked_add(trust.clock.shown(time)).unwrap_or(Timestamp::MAX))

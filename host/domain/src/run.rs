@@ -1,5 +1,5 @@
-//! A run: started by a tick, a person or an API call. It consists of a discovery and one attempt of each
-//! queued item.
+//! A run: started by a tick, a person or an API call. It consists of a discovery and the first attempt of each
+//! item that the discovery queued.
 
 use jiff::Timestamp;
 

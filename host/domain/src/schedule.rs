@@ -1,5 +1,5 @@
-//! When a job is due. Cron texts and nights with a change of offset are in [`crate::cron`]. Intervals follow
-//! a grid that all hosts share.
+//! When a job is due. Cron texts, and nights in which the zone's offset changes, are in [`crate::cron`].
+//! Intervals are aligned to 1970, so all hosts compute the same instants.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::cron::{Cron, OddNights};
 pub const EVERY_MIN: SignedDuration = SignedDuration::from_secs(1);
 /// Most instants that a schedule may list.
 pub const INSTANTS_MAX: usize = 1_000;
-/// Most missed instants that are listed.
+/// Most instants in [`Due::missed`].
 pub const MISSED_MAX: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +46,12 @@ pub fn zone_remedy(zone: &str) -> String {
     }
 }
 
-/// The instants of a schedule in a span of time: the last one and those before it.
+/// The due instants of a schedule in a span of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
+    /// The latest one.
     pub at: Timestamp,
-    /// Earlier instants without a run, newest first, at most [`MISSED_MAX`].
+    /// The earlier ones, newest first, at most [`MISSED_MAX`].
     pub missed: Vec<Timestamp>,
 }
 

@@ -1,6 +1,6 @@
 //! The view of the host's state for one attempt. The store creates a scope from a claim. The scope answers
-//! the guest's reads, buffers its effects and holds its open SQL transactions. Ended with an outcome, it is
-//! committed together with the item's new state. Dropped, it has no effect.
+//! the guest's reads, buffers its effects and holds its open SQL transactions. If the attempt ends with an
+//! outcome, they are committed together with the item's new state. If the scope is dropped, it has no effect.
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
@@ -53,7 +53,7 @@ pub enum ScopeError {
     Database(String),
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// The host's own store did not answer. A failure of the attempt that follows is not the guest's fault.
+    /// The host's own store did not answer. If the attempt fails after that, the host is to blame.
     #[error("unavailable: {0}")]
     Store(String),
 }
@@ -74,8 +74,8 @@ pub struct Swap {
 
 #[async_trait]
 pub trait Scope: Send + Sync {
-    /// Whether the host may still act for this attempt. Operations that bypass the store call this first; all
-    /// other methods check it on their own.
+    /// Fails if the host may no longer act for this attempt. Operations that do not use the scope call this
+    /// first. All other methods of the scope check it themselves.
     fn held(&self) -> Result<(), ScopeError>;
 
     /// Whether a granted request may be sent now. `place` is its origin and path.
@@ -94,8 +94,8 @@ pub trait Scope: Send + Sync {
         value: Vec<u8>,
         ttl: SignedDuration,
     ) -> Result<(), ScopeError>;
-    /// Writes if the current value is the expected one, and returns whether it was. Checked again at the
-    /// commit: if another attempt changed the key meanwhile, this attempt is undone and repeated.
+    /// Writes if the current value is the expected one, and returns whether it was. The value is checked again
+    /// at the commit. If it has changed by then, this attempt has no effect and is repeated.
     async fn kv_compare_and_set(&self, bucket: &str, key: &str, change: Swap) -> Result<bool, ScopeError>;
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError>;
 

@@ -1,7 +1,7 @@
 //! The engine: schedules create runs, runs create items, items create attempts. It sees plugins only as
 //! [`domain::runner::Runner`] and does not depend on WebAssembly.
 //!
-//! Modules, in the order in which an item passes through them:
+//! The modules are in the order in which an item passes through them. The last group is used by all of them.
 
 pub mod config;
 pub mod engine;

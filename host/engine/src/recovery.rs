@@ -1,5 +1,5 @@
-//! Puts back work of hosts that went away: at the start, work that this host held before; then continuously,
-//! all work whose lease has expired.
+//! Puts back items whose host stopped working on them: at the start those that this host held before, then
+//! periodically all whose lease has expired.
 
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ pub async fn at_start(ctx: &Ctx) {
     }
 }
 
-/// The same after a start that waited for the time of a lease: the former process may still run and may have claimed
-/// something since, so only items whose leases have ended are put back.
+/// The same after a start that waited for the time of a lease. The previous process may still run and may have
+/// new claims, so only items whose lease has expired are put back.
 pub async fn after_wait(ctx: &Ctx) {
     if let Err(error) = lapsed(ctx, ctx.clock.now()).await {
         tracing::warn!(%error, "recovery at the start failed; it is tried again");
@@ -62,7 +62,8 @@ pub async fn run(ctx: Arc<Ctx>) {
     }
 }
 
-/// Puts back all work whose lease has expired.
+/// Puts back all items whose lease has expired. Does nothing soon after the clock was set, because leases may
+/// then only appear to have expired.
 pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
     let mut all = Vec::new();
     if !ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) {

@@ -77,8 +77,8 @@ fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('@').unwrap_or((name, ""))
 }
 
-/// Drafts have to match exactly. Otherwise the major version has to match, or the minor one if the major is
-/// 0.
+/// Drafts have to match exactly. Other versions have to match in the major version, and also in the minor one
+/// if the major is 0.
 fn compatible(here: &str, wanted: &str) -> bool {
     match here.contains('-') || wanted.contains('-') {
         true => here == wanted,

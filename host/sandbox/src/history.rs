@@ -24,7 +24,8 @@ impl History {
         self.list().iter().cloned().collect()
     }
 
-    /// Records a version's state. Returns the version if the state is new.
+    /// Records a version's state. Returns the version if the state is new. A full list drops its oldest version
+    /// that is not active.
     pub fn record(&self, plugin: &PluginName, facts: &Facts, state: VersionState) -> Option<PluginVersion> {
         let mut history = self.list();
         let same = |version: &PluginVersion| version.plugin == *plugin && version.digest == facts.digest;
@@ -69,7 +70,7 @@ impl History {
     }
 }
 
-/// The known facts of a version, callable or not.
+/// Facts of a file that was seen as a version, also of one that cannot be loaded.
 pub struct Facts<'a> {
     pub digest: Digest,
     pub size_bytes: u64,

@@ -1,4 +1,5 @@
-//! Watches canary versions: adds up the outcomes of their attempts, and promotes them or rolls them back.
+//! Evaluates versions on trial: adds the results of attempts to the store's counts, and promotes a version or
+//! rolls it back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ impl Rollout {
                 _ = self.stop.cancelled() => return,
                 _ = tokio::time::sleep(PERIOD) => {}
             }
-            // While the store is unavailable, there are no attempts to count.
+            // Only for debugging: the next period tries again, and an unavailable store is reported elsewhere.
             if let Err(error) = self.look().await {
                 tracing::debug!(%error, "versions on trial could not be evaluated");
             }

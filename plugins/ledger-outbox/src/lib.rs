@@ -1,5 +1,5 @@
-//! Publishes each posting in the ledger's outbox, once. A posting that cannot be published backs off on its
-//! own.
+//! Publishes each posting in the ledger's outbox once. A posting that cannot be published has its own backoff
+//! and does not delay the others.
 
 use tidemill_sdk::{Describe, Failure, Found, Item, Job, Outcome, Page, PageRequest};
 use tidemill_sdk::{clock, config, describe, events, export_job, json, params, sql};

@@ -38,7 +38,7 @@ pub fn witness(business_url: &str) -> String {
 }
 
 impl Bench {
-    /// A host whose job leaves traces in a business database on a good disk.
+    /// Starts a host with the given path for its store. The business database is on a healthy disk.
     pub async fn start(store: &Path, wrapper: &[String]) -> Bench {
         let databases = Databases::new(Kind::Sqlite).await;
         databases.business(TABLE).await;
@@ -90,7 +90,7 @@ impl Bench {
         eventually(&format!("{wanted} items of {job} are done"), look).await;
     }
 
-    /// Checks that no second of this time has more log lines than a person can read.
+    /// Checks that the log has at most [`LINES_A_SECOND_MAX`] lines in each second of this period.
     pub fn check_log(&self, from: Timestamp, to: Timestamp) {
         let (from, to) = (from.to_string(), to.to_string());
         let log = self.site.log();
@@ -121,8 +121,8 @@ impl Bench {
         assert!(sent.success(), "the process is still the one that was started");
     }
 
-    /// Checks that every acknowledged item is done once and that all traces agree. `Databases::store_url`
-    /// names the store.
+    /// Checks that every acknowledged item was done once, and that store and business database agree. The store
+    /// is at `Databases::store_url`.
     pub async fn check(&self) {
         for (what, sql) in NOBODY {
             let named = self.databases.store_texts(sql).await;
@@ -147,7 +147,7 @@ impl Bench {
     }
 }
 
-/// Checks that a refusal names its cause and the remedy.
+/// Checks that a message contains each of these parts.
 #[track_caller]
 pub fn says(said: &str, parts: &[&str]) {
     for part in parts {

@@ -43,7 +43,7 @@ fn with_end(path: &Path, end: &str) -> std::path::PathBuf {
 
 type Damage = (&'static str, fn(&Path));
 
-/// Ways to damage the file of a store at this path.
+/// Ways to damage the store's file.
 const DAMAGES: [Damage; 8] = [
     ("removed", |store| fs::remove_file(store).unwrap()),
     ("renamed", |store| fs::rename(store, store.with_extension("old")).unwrap()),
@@ -115,7 +115,8 @@ async fn the_very_file_can_be_put_back() {
     host.terminate().await;
 }
 
-/// SQLite removes the log at its path when it closes a database: here the log belongs to another database.
+/// When SQLite closes a database, it removes the log at the database's path. Here that log belongs to another
+/// database.
 #[tokio::test]
 async fn the_end_of_such_a_host_leaves_the_files_of_others_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! NATS and Redis as real servers, from Debian's packages: each has its own port and folder, and can be
-//! killed and restarted. Killed when dropped.
+//! Real NATS and Redis servers, from Debian's packages. Each has its own port and folder, can be killed and
+//! restarted, and is killed when dropped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub enum Sort {
 pub struct Arrived {
     /// The subject, or the stream.
     pub place: String,
-    /// id, topic, key, job, created_at.
+    /// Values by name: id, topic, key, job, created_at.
     pub fields: BTreeMap<String, String>,
     pub payload: serde_json::Value,
 }
@@ -56,7 +56,7 @@ impl Broker {
         let folder = dir.path().display();
         let words = match sort {
             Sort::Nats => format!("nats-server -a 127.0.0.1 -p {port} -js -sd {folder}"),
-            // Acknowledged messages are on disk.
+            // With these options, Redis acknowledges a message only after it is on disk.
             Sort::Redis => format!(
                 "redis-server --bind 127.0.0.1 --port {port} --dir {folder} --appendonly yes --appendfsync always"
             ),
@@ -67,8 +67,8 @@ impl Broker {
         broker
     }
 
-    /// Restarts with the same data, only with TLS as `localhost` with this certificate (a file, with its key
-    /// beside it), and only for the user `tide` with this password. With `None`, restarts without both.
+    /// Restarts with the same data. With a certificate and a password, the server then accepts only TLS
+    /// connections of the user `tide`. The certificate is a file for `localhost`, with its key beside it.
     pub async fn guard(&mut self, guard: Option<(&Path, &str)>) {
         self.kill9().await;
         self.guard = Vec::new();
@@ -149,7 +149,7 @@ impl Broker {
         self.child.take().expect("it runs").kill().await.unwrap();
     }
 
-    /// STOP: accepts connections and bytes, but does not answer. CONT: continues.
+    /// After STOP, the server accepts connections and bytes, but does not answer. After CONT, it continues.
     pub async fn signal(&self, signal: &str) {
         let id = self.child.as_ref().and_then(Child::id).expect("it runs").to_string();
         let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status().await.unwrap();

@@ -1,6 +1,6 @@
-//! Conditions on the items of the plugin `witness` after all work is done, in SQL independent of the host.
+//! Checks of a store in which the plugin `witness` has processed all items. They do not use the host's code.
 
-/// Each query must return no row: the name of the violation, and a query for the keys that show it.
+/// Each violation, and the query that lists the items that have it. The query must return no row.
 pub const NOBODY: [(&str, &str); 9] = [
     ("not resolved", "SELECT item_key || ' is ' || state FROM item WHERE state <> 'resolved'"),
     (

@@ -1,4 +1,5 @@
-//! `cargo xtask bench swap`: one JSON line on stdout, all else on stderr.
+//! `cargo xtask bench swap`: replaces a plugin under load. Prints the result as one JSON line to stdout, and
+//! everything else to stderr.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +12,7 @@ use crate::{host, plugins, sh, toolchain};
 
 /// Number of steps in `measure`.
 pub const STEPS: usize = 2;
-/// The number in CI: half a minute.
+/// Number of swaps in CI, which take half a minute.
 pub const SWAPS_SHORT: u32 = 80;
 
 #[derive(clap::Args)]

@@ -1,4 +1,5 @@
-//! The inputs of an example: a folder with its sources and the contract, and a stamp of all its dependencies.
+//! The inputs of an example: a folder with its sources and the contract, and a hash of
+//! everything that its component depends on.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use super::recipes::{self, Recipe};
 use super::tools::{self, Kind};
 use super::{SOURCES, TARGET};
 
-/// Changes when a source, the contract, a tool's version, or a command of the recipes changes.
+/// A hash of the sources, the contract, the versions of the tools, and the commands of all recipes.
 pub fn stamp(root: &Path, recipe: &Recipe) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     recipes::SOURCE.hash(&mut hasher);

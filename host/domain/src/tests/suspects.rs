@@ -9,7 +9,7 @@ fn now() -> Timestamp {
     at("2026-11-20T12:00:00Z")
 }
 
-/// Items with these numbers of crashes in a row, with a limit of five.
+/// The decisions on items with these numbers of consecutive crashes. The limit is five.
 fn judged(crashes: &[u32]) -> Vec<Blame> {
     let lost: Vec<Lost> = crashes.iter().map(|&crashes| Lost { crashes, crashes_max: 5 }).collect();
     judge(&lost, suspects(&lost), now())

@@ -42,7 +42,7 @@ async fn advance_to_due(world: &World, host: &Host, key: &str) -> SignedDuration
     wait
 }
 
-/// W4, with the whole engine.
+/// Rule W4 (docs/rules.md), with the whole engine.
 async fn failures_walk_the_backoff(world: World) {
     world.script.finds(&["a"]);
     world.script.fails("a", (0..8).map(|_| Failure::transient("mpc-down", "no answer")));
@@ -201,7 +201,7 @@ async fn a_panic_stays_in_its_item(world: World) {
     assert_eq!(host.events().await, ["a", "b"]);
 }
 
-/// Repeats more often than the limits of attempts and of crashes allow.
+/// The host fails four times, although the job allows only two attempts.
 async fn failures_of_the_host_do_not_count(world: World) {
     world.script.finds(&["a"]);
     world.script.fails("a", (0..4).map(|_| Failure::host(HOST_STORE, "no answer")));
@@ -270,8 +270,8 @@ async fn guests_keep_to_the_memory_of_their_host(world: World) {
     assert_eq!(world.script.running_max.load(Ordering::SeqCst), 2);
 }
 
-/// One slot on this host, and two jobs that wait for it: the higher priority is first, unless the
-/// other waits too long.
+/// Two jobs wait for the only slot of this host. The one with the higher priority is first, unless the other
+/// has waited long enough.
 async fn turns_go_by_priority_and_age(world: World) {
     let of = |name: &str, priority| JobSpec {
         name: name.parse().unwrap(),

@@ -1,4 +1,4 @@
-//! The result of loading a file: a compiled and described version, or the reason why not.
+//! The result of loading a file: a version that can be called, or the reason why the file was rejected.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::folder::PluginFile;
 use crate::history::Facts;
 use crate::signature::Policy;
 
-/// Most attempts to load a file that failed for a temporary reason. Scans are at most 30 s apart.
+/// Maximum number of loads of a file that fail for a temporary reason. Each scan loads it again; scans are at
+/// most 30 s apart.
 const TRIES_MAX: u32 = 5;
 
 /// The result of loading a file's bytes. Valid as long as the bytes are the same.

@@ -24,7 +24,7 @@ pub struct ServeArgs {
     clock_from: Option<Timestamp>,
 }
 
-/// With a larger factor, leases would last for hours of the clock.
+/// With a larger factor, a lease would last for hours by the fast clock.
 const FACTOR_MAX: f64 = 1_000.0;
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -34,7 +34,7 @@ fn factor(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A clock that shows the same on every host with the same factor and instant, whenever the host starts.
+/// A fast clock. Hosts with the same factor and instant show the same time, whenever they start.
 pub(crate) fn trial_clock(factor: f64, from: Timestamp, now: Timestamp) -> Clock {
     let shown = from.saturating_add(now.duration_since(from).mul_f64(factor));
     Clock::scaled(factor, shown.unwrap_or(Timestamp::MAX))
@@ -47,7 +47,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(format!("cannot start the runtime: {e}")))?;
     let served = runtime.block_on(serve(args));
-    // Calls that still block a thread, like a webhook that does not answer, are not waited for.
+    // Does not wait for calls that still block a thread, like a webhook that does not answer.
     runtime.shutdown_background();
     served
 }

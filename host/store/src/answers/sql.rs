@@ -2,7 +2,7 @@
 
 use crate::db::sql::Sql;
 
-/// Claims a key ($2) of an actor. Changes no row if the key is in use, unless that was before $6.
+/// Claims the key $2 of an actor. Changes no row if the key was already claimed at $6 or later.
 pub const ANSWER_CLAIM: Sql = Sql::same(
     "INSERT INTO answer (actor, request_key, request_sha256, status, location, body, created_at_ms)
     VALUES ($1, $2, $3, 0, NULL, $4, $5)

@@ -95,8 +95,8 @@ impl Guard {
         ))
     }
 
-    /// Closes the held connection. Call it before the other connections are closed: the last one to close
-    /// must be able to write.
+    /// Closes the held connection, which is read-only. Call this before the other connections are closed: the
+    /// last one to close has to write.
     pub async fn release(&self) -> Result<(), sqlx::Error> {
         self.released.store(true, Ordering::Release);
         match self.held.lock().await.take() {

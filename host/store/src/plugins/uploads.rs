@@ -17,17 +17,17 @@ use crate::store::Store;
 /// The result of uploading a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uploaded {
-    /// It is the stable version already.
+    /// It was already the stable version.
     Unchanged,
-    /// The decision by the release rules, as for a file in a plugins folder.
+    /// Decided by the release rules, like a file in a plugins folder.
     Decided(Decision),
     /// The version is kept but not activated, because the plugin is pinned to the given version.
     Pinned(Digest),
 }
 
 impl Store {
-    /// Stores a version that passed every check on this host, and decides about it as about a new file in a
-    /// plugins folder. A quarantined version is not stored.
+    /// Stores a version that passed every check on this host, and applies the release rules, as for a new file
+    /// in a plugins folder. A quarantined version is not stored.
     pub async fn upload_plugin(
         &self,
         version: &PluginVersion,

@@ -1,4 +1,4 @@
-//! Fixtures: a fresh database of each kind, and helpers with short names.
+//! Fixtures: a new database for each case, and helpers with short names.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -27,12 +27,12 @@ use crate::hosts::{HostStart, Place, Taking};
 use crate::items::Lease;
 use crate::{Store, StoreConfig};
 
-/// Duration of a lease here.
+/// Duration of a lease in these tests.
 pub const LEASE_SECONDS: i64 = 15;
 /// The business database of every case.
 pub const SHOP: &str = "shop";
 
-/// Makes `sqlite::case` and `postgres::case` of each `async fn case(t: T)`.
+/// Generates the tests `sqlite::case` and `postgres::case` for each `async fn case(t: T)`.
 macro_rules! conformance {
     ($($case:ident),* $(,)?) => {
         mod sqlite {
@@ -178,7 +178,7 @@ pub fn incarnation(number: u128) -> Incarnation {
     Incarnation(Uuid::from_u128(number))
 }
 
-/// A start of a host whose place has the host's name.
+/// A start of a host whose data folder is named like the host.
 pub fn start(number: u128, name: &str, incarnation: Incarnation) -> HostStart {
     HostStart { id: host(number), incarnation, name: name.to_owned(), place: Place::Folder(name.to_owned()) }
 }
@@ -269,7 +269,7 @@ impl T {
         self.put(run, job, &page(&[], None), now).await;
     }
 
-    /// A whole run of one page.
+    /// Starts a run whose discovery has one page with these keys.
     pub async fn discover(&self, job: &JobSpec, keys: &[&str], now: i64) -> (RunId, Discovered) {
         let run = self.run(job, now).await;
         let sum = self.put(&run, job, &page(keys, None), now).await;

@@ -22,8 +22,8 @@ pub struct Random {
     state: u64,
     resolve: Resolve,
     world: WorldId,
-    /// The imports and exports of every plugin. Later additions are left out: `describe` (in `wild`), and
-    /// also `cabi_realloc`, which allocates arguments (in `tame`).
+    /// Modules with the contract's imports and exports, except for functions that are added later: `describe`
+    /// (both), and `cabi_realloc`, which allocates arguments (`tame` only).
     wild: Vec<u8>,
     tame: Vec<u8>,
     good: Vec<u8>,
@@ -58,8 +58,8 @@ impl Random {
         }
     }
 
-    /// A plugin with the contract's imports and exports and random code. A tame one at least runs its own
-    /// code.
+    /// A plugin with the contract's imports and exports and random code. Calls of a tame one reach that code,
+    /// because it has a working `cabi_realloc` and no start function.
     fn plugin(&mut self, wild: bool) -> Result<Vec<u8>> {
         let config = match wild {
             true => Config { module_shape: Some(self.wild.clone()), max_data_segments: 4, ..small() },

@@ -9,7 +9,7 @@ pub struct Recovered {
     pub items: Vec<RecoveredItem>,
 }
 
-/// An item whose host went away, and its state now.
+/// An item whose lease expired, and its state after the recovery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecoveredItem {
     pub job: String,
@@ -21,7 +21,7 @@ pub struct RecoveredItem {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Doctor {
     pub health: Health,
-    /// Whether the clocks of hosts and database were never ahead, according to the open alerts.
+    /// Whether no clock was ahead: the store has no times in the future, and no alert about them is open.
     pub clock: Answered,
     pub jobs: Vec<SelfCheck>,
     /// The memory that the attempts of the answering host may use together, and the source of that limit.
@@ -29,7 +29,7 @@ pub struct Doctor {
     pub memory: String,
 }
 
-/// Five questions about a job.
+/// The checks of one job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SelfCheck {
     pub job: String,

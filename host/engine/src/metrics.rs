@@ -1,4 +1,4 @@
-//! The metrics, with the names of docs/operating.md. The server shows them at `/metrics`.
+//! The metrics, with the names of docs/runbook.md. The server shows them at `/metrics`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};

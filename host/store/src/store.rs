@@ -287,7 +287,7 @@ async fn refuse_stray_tables(conn: &mut PgConnection) -> Result<(), Refusal> {
     Err(Refusal::Unusable(
         "this database has a store in the schema public, where an earlier tidemill put it behind a connection pooler; stop \
          all hosts, then move its tables (ALTER TABLE public.item SET SCHEMA tidemill, and so on, also _sqlx_migrations) or drop \
-         them: docs/operating.md, Postgres"
+         them: docs/install.md, Postgres"
             .to_owned(),
     ))
 }

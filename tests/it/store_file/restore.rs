@@ -12,7 +12,7 @@ use crate::support::database::{Databases, Kind};
 use crate::support::http;
 
 const NOOP: &str = "[jobs.noop]\nplugin = \"noop\"\n";
-const MANUAL: &str = include_str!("../../../docs/operating.md");
+const MANUAL: &str = include_str!("../../../docs/install.md");
 
 /// Runs a statement on an SQLite file, as its owner would.
 async fn sqlite(file: &Path, statement: &str) {
@@ -221,7 +221,7 @@ async fn the_databases_own_log_is_taken() {
     host.terminate().await;
 }
 
-/// Runs the commands of docs/operating.md in a host's folder.
+/// Runs the commands of docs/install.md in a host's folder.
 #[tokio::test]
 async fn the_documented_restore_works() {
     let (_, steps) = MANUAL.split_once("<!-- restore -->\n```sh\n").unwrap();

@@ -4,6 +4,7 @@ mod api;
 mod bad_requests;
 mod cli;
 mod config;
+mod config_docs;
 mod config_grants;
 mod filters;
 mod idempotency;

@@ -41,7 +41,7 @@ impl Remembered {
     pub fn refuse_empty(&self, what: &str) -> StoreError {
         StoreError::Unusable(format!(
             "{what}, but this host has worked with the store {id}: put it back, or restore a backup of it \
-             (docs/operating.md, \"Restore\"); to begin with an empty store, remove {}",
+             (docs/install.md, \"Restore\"); to begin with an empty store, remove {}",
             self.file.display(),
             id = self.id,
         ))

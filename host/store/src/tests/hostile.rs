@@ -186,7 +186,7 @@ async fn hostile_statements_come_to_nothing(t: T) {
     }
 }
 
-/// As in docs/operating.md: one role for the host and, here, also for a datasource in the same database.
+/// As in docs/install.md: one role for the host and, here, also for a datasource in the same database.
 async fn a_role_called_as_the_hosts_schema_does_not_lead_there(t: T) {
     if t.kind == Kind::Sqlite {
         return; // It has neither roles nor schemas.

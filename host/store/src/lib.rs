@@ -1,5 +1,5 @@
 //! Persistence of the domain: the only crate of the product that depends on sqlx. SQLite and Postgres share
-//! one SQL text per statement; `sql/sqlite.rs` and `sql/postgres.rs` hold only the differences.
+//! one SQL text per statement; `db/sql/sqlite.rs` and `db/sql/postgres.rs` hold only the differences.
 //!
 //! Invariant: only [`attempts::commit`] and the functions of [`items`] change the state of an item, always with
 //! compare-and-set, and always together with its effects and its audit trail.

@@ -98,6 +98,13 @@ impl Tried {
         self.cpu_us = self.cpu_us.saturating_add(cpu_us);
     }
 
+    /// Adds the results of other attempts.
+    pub fn merge(&mut self, other: &Tried) {
+        self.attempts += other.attempts;
+        self.failed += other.failed;
+        self.cpu_us = self.cpu_us.saturating_add(other.cpu_us);
+    }
+
     fn failure_rate(&self) -> f64 {
         if self.attempts == 0 { 0.0 } else { self.failed as f64 / self.attempts as f64 }
     }

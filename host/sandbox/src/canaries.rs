@@ -33,7 +33,32 @@ impl Canaries {
         tried.add(report.result.is_err(), report.usage.cpu_us);
     }
 
+    /// Returns results that [`Canaries::take`] gave and that could not be stored.
+    pub fn give_back(&self, results: impl IntoIterator<Item = ((PluginName, Digest), Tried)>) {
+        let mut trials = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (version, tried) in results {
+            trials.entry(version).or_default().merge(&tried);
+        }
+    }
+
     pub fn take(&self) -> BTreeMap<(PluginName, Digest), Tried> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_that_are_given_back_are_added_to_later_ones() {
+        let (canaries, version) = (Canaries::default(), ("plugin".parse().unwrap(), Digest([1; 32])));
+        let tried = |attempts, failed| Tried { attempts, failed, cpu_us: 5 * attempts };
+        canaries.give_back([(version.clone(), tried(2, 1))]);
+        let taken = canaries.take();
+        assert!(canaries.take().is_empty());
+        canaries.give_back([(version.clone(), tried(3, 0))]);
+        canaries.give_back(taken);
+        assert_eq!(canaries.take(), BTreeMap::from([(version, tried(5, 1))]));
     }
 }

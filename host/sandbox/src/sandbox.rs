@@ -106,6 +106,11 @@ impl Sandbox {
         self.canaries.take()
     }
 
+    /// Returns results that could not be stored.
+    pub fn give_back_tried(&self, results: impl IntoIterator<Item = ((PluginName, Digest), Tried)>) {
+        self.canaries.give_back(results);
+    }
+
     /// The name of the memory allocation strategy.
     pub fn allocator(&self) -> &'static str {
         "pooling"

@@ -43,8 +43,12 @@ impl Rollout {
 
     async fn look(&self) -> Result<(), StoreError> {
         let store = &self.versions.store;
-        for ((plugin, digest), tried) in self.sandbox.take_tried() {
-            store.add_tried(&plugin, digest, &tried).await?;
+        let mut results = self.sandbox.take_tried().into_iter();
+        while let Some(((plugin, digest), tried)) = results.next() {
+            if let Err(error) = store.add_tried(&plugin, digest, &tried).await {
+                self.sandbox.give_back_tried(std::iter::once(((plugin, digest), tried)).chain(results));
+                return Err(error);
+            }
         }
         for release in store.releases().await? {
             let Release { plugin, stable: Some(stable), candidate: Some(candidate), .. } = release else {

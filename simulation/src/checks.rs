@@ -7,7 +7,7 @@ use domain::scope::Value;
 use store::Store;
 
 /// Each violation, and the query that finds it.
-const NOBODY: [(&str, &str); 9] = [
+const VIOLATIONS: [(&str, &str); 9] = [
     (
         "an item is in no state, or half in one",
         "SELECT item_key FROM item
@@ -64,7 +64,7 @@ pub async fn all(store: &Store) -> Result<Vec<String>> {
                 what.replace('\'', "''")
             )
         };
-        NOBODY.iter().map(one).collect::<Vec<_>>().join(" UNION ALL ")
+        VIOLATIONS.iter().map(one).collect::<Vec<_>>().join(" UNION ALL ")
     });
     texts(store, &QUESTION).await
 }

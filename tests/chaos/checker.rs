@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::load::{Key, Log};
 use crate::site::Site;
 use crate::support::database::{Kind, number, postgres_url};
-use crate::support::trail::NOBODY;
+use crate::support::invariants::VIOLATIONS;
 
 /// Acknowledged items that are read from the API one by one; all items are checked by their counts.
 const ASKED_MAX: usize = 500;
@@ -102,7 +102,7 @@ async fn stale(site: &Site, traces: &[Trace]) -> BTreeSet<String> {
 
 async fn unsound(site: &Site, items: &BTreeMap<String, String>, rows: &BTreeMap<&str, u32>) -> Vec<String> {
     let mut unsound = Vec::new();
-    for (what, sql) in NOBODY {
+    for (what, sql) in VIOLATIONS {
         let named = site.databases.store_texts(sql).await;
         if !named.is_empty() {
             unsound.push(format!("{}: {what}: {:?}", named.len(), shown(&named)));

@@ -18,10 +18,10 @@ mod wire;
 #[expect(dead_code, reason = "the scenario tests use the rest")]
 mod support {
     pub mod database;
+    pub mod invariants;
     pub mod plugins;
     pub mod process;
     pub mod random;
-    pub mod trail;
     pub mod wait;
 }
 

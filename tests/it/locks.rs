@@ -4,7 +4,7 @@
 use domain::item::State;
 use domain::job::{Access, Grants, JobSpec};
 use jiff::SignedDuration;
-use store::attempts::locks::Taken;
+use store::attempts::locks::LockResult;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual, start_of_time};
@@ -70,7 +70,7 @@ async fn under_a_lock_nothing_is_lost(kind: Kind) {
     let store = host.app.store.clone();
     let until = start_of_time() + SignedDuration::from_secs(7);
     let taken = store.take_lock("counter", "ada", until, start_of_time()).await.unwrap();
-    assert_eq!(taken, Taken::Token(1));
+    assert_eq!(taken, LockResult::Token(1));
     work_off(&mut host, &["one", "two"]).await;
     assert_eq!(databases.business_number("SELECT n FROM counter").await, 2 * ITEMS);
     // Each attempt gets the next token.

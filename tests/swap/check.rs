@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::site::{PAIR, Site};
-use crate::support::trail::NOBODY;
+use crate::support::invariants::VIOLATIONS;
 
 pub struct Verdict {
     pub items: usize,
@@ -41,7 +41,7 @@ pub async fn check(site: &Site, digests: &[String]) -> Verdict {
     // The host never selects a value by its key alone; without this index, 140,000 items would take minutes.
     site.databases.store("CREATE INDEX kv_by_key ON kv (job, kv_key)").await;
     let mut unsound = Vec::new();
-    for (what, sql) in NOBODY {
+    for (what, sql) in VIOLATIONS {
         let named = site.store_texts(sql).await;
         unsound.extend(named.into_iter().map(|key| format!("{what}: {key}")));
     }

@@ -13,10 +13,10 @@ mod site;
 #[expect(dead_code, reason = "the scenario tests use the rest")]
 mod support {
     pub mod database;
+    pub mod invariants;
     pub mod plugins;
     pub mod process;
     pub mod random;
-    pub mod trail;
 }
 
 use std::io::Read;

@@ -9,41 +9,41 @@ use jiff::Timestamp;
 
 /// Slots for attempts, and guest memory in MiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Room {
+pub struct Capacity {
     pub slots: usize,
     pub memory: usize,
 }
 
-impl Room {
+impl Capacity {
     /// The resources of one attempt.
-    pub fn attempt(memory: usize) -> Room {
-        Room { slots: 1, memory }
+    pub fn attempt(memory: usize) -> Capacity {
+        Capacity { slots: 1, memory }
     }
 
-    pub fn plus(self, other: Room) -> Room {
-        Room {
+    pub fn plus(self, other: Capacity) -> Capacity {
+        Capacity {
             slots: self.slots.saturating_add(other.slots),
             memory: self.memory.saturating_add(other.memory),
         }
     }
 
-    pub fn minus(self, other: Room) -> Room {
-        Room {
+    pub fn minus(self, other: Capacity) -> Capacity {
+        Capacity {
             slots: self.slots.saturating_sub(other.slots),
             memory: self.memory.saturating_sub(other.memory),
         }
     }
 
-    fn holds(self, other: Room) -> bool {
+    fn holds(self, other: Capacity) -> bool {
         self.slots >= other.slots && self.memory >= other.memory
     }
 
-    fn at_most(self, other: Room) -> Room {
-        Room { slots: self.slots.min(other.slots), memory: self.memory.min(other.memory) }
+    fn at_most(self, other: Capacity) -> Capacity {
+        Capacity { slots: self.slots.min(other.slots), memory: self.memory.min(other.memory) }
     }
 
-    fn half(self) -> Room {
-        Room { slots: self.slots / 2, memory: self.memory / 2 }
+    fn half(self) -> Capacity {
+        Capacity { slots: self.slots / 2, memory: self.memory / 2 }
     }
 }
 
@@ -65,14 +65,14 @@ pub struct Wish {
 
 /// How many attempts each of `wishes` may start. `all` is the host's capacity and `free` the unused part of
 /// it. `idle` is the capacity for one attempt of each job that has no running attempt and no due item.
-pub fn share(all: Room, free: Room, idle: Room, wishes: &[Wish]) -> Vec<usize> {
+pub fn share(all: Capacity, free: Capacity, idle: Capacity, wishes: &[Wish]) -> Vec<usize> {
     let mut granted = vec![0; wishes.len()];
     let mut open: Vec<usize> = (0..wishes.len()).collect();
     let mut free = free;
     let mut reserved = wishes
         .iter()
         .filter(|wish| wish.running == 0)
-        .fold(idle, |reserved, wish| reserved.plus(Room::attempt(wish.memory)));
+        .fold(idle, |reserved, wish| reserved.plus(Capacity::attempt(wish.memory)));
     loop {
         open.retain(|&at| granted[at] < wishes[at].wanted);
         let used = |at: usize| wishes[at].running + granted[at];
@@ -81,11 +81,11 @@ pub fn share(all: Room, free: Room, idle: Room, wishes: &[Wish]) -> Vec<usize> {
             a.total_cmp(&b).then(wishes[one].turn.cmp(&wishes[other].turn))
         });
         let Some(at) = next else { return granted };
-        let (wish, need) = (&wishes[at], Room::attempt(wishes[at].memory));
+        let (wish, need) = (&wishes[at], Capacity::attempt(wishes[at].memory));
         let is_first = used(at) == 0;
         // The reserve is limited to half of the host: jobs with work are not slowed down further for jobs
         // that may get some.
-        let kept = if is_first { Room::default() } else { reserved.at_most(all.half()) };
+        let kept = if is_first { Capacity::default() } else { reserved.at_most(all.half()) };
         if free.holds(need.plus(kept)) {
             granted[at] += 1;
             free = free.minus(need);
@@ -105,7 +105,7 @@ pub fn share(all: Room, free: Room, idle: Room, wishes: &[Wish]) -> Vec<usize> {
 }
 
 /// The larger of the two shares, slots and memory, that this many attempts use.
-fn dominant(all: Room, attempts: usize, memory: usize) -> f64 {
+fn dominant(all: Capacity, attempts: usize, memory: usize) -> f64 {
     let share = |used: usize, all: usize| used as f64 / all.max(1) as f64;
     share(attempts, all.slots).max(share(attempts.saturating_mul(memory), all.memory))
 }

@@ -18,7 +18,7 @@ use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::{guarded, report_strain};
 use crate::feed::EngineEvent;
-use crate::heartbeat::Held;
+use crate::heartbeat::HeldClaim;
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
 
@@ -37,8 +37,13 @@ pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
             match claim(&ctx, job).await {
                 Ok(Some(run)) => {
                     busy.jobs().insert(job.name.clone());
-                    let held = Held::new(&ctx, run.attempt_id);
-                    let turn = Turn { ctx: ctx.clone(), busy: busy.clone(), job: job.clone(), _held: held };
+                    let held = HeldClaim::new(&ctx, run.attempt_id);
+                    let turn = RunningDiscovery {
+                        ctx: ctx.clone(),
+                        busy: busy.clone(),
+                        job: job.clone(),
+                        _held: held,
+                    };
                     ctx.attempts.spawn(async move { begin(&turn.ctx, &turn.job, run).await });
                 }
                 Ok(None) => {}
@@ -76,14 +81,14 @@ impl Busy {
 }
 
 /// A running discovery of a job. Dropping it frees the job, then wakes the loop.
-struct Turn {
+struct RunningDiscovery {
     ctx: Arc<Ctx>,
     busy: Busy,
     job: Arc<JobSpec>,
-    _held: Held,
+    _held: HeldClaim,
 }
 
-impl Drop for Turn {
+impl Drop for RunningDiscovery {
     fn drop(&mut self) {
         self.busy.jobs().remove(&self.job.name);
         self.ctx.store.wake();
@@ -94,7 +99,7 @@ impl Drop for Turn {
 async fn begin(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     let permit = tokio::select! {
         biased;
-        permit = ctx.rooms.for_discovery(job) => permit,
+        permit = ctx.capacity.for_discovery(job) => permit,
         _ = ctx.stop.cancelled() => None,
     };
     match permit {
@@ -171,7 +176,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
             Err(Failure::Interrupted) => return Ok(Done::Interrupted),
             // A panic of the host would occur again at each repetition, so it fails the run.
             Err(Failure::Host(error)) if error.code != HOST_PANIC => {
-                ctx.strain.failed(&error, ctx.rooms.used());
+                ctx.strain.failed(&error, ctx.capacity.used());
                 report_strain(ctx, job).await;
                 return Err(StoreError::Unavailable(error.message));
             }

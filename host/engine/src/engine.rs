@@ -19,11 +19,11 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::capacity::{HostCapacity, Tenants};
 use crate::config::EngineConfig;
 use crate::feed::{EngineEvent, Feed};
 use crate::identity::{Identity, Started};
 use crate::metrics::Metrics;
-use crate::rooms::{Rooms, Tenants};
 use crate::strain::Strain;
 use crate::watch::Steadiness;
 use crate::{discovery, heartbeat, identity, queue, recovery, scheduler, upkeep};
@@ -62,7 +62,7 @@ pub(crate) struct Ctx {
     /// Why the last renewal failed, if it failed.
     pub trouble: Mutex<Option<String>>,
     pub attempts: TaskTracker,
-    pub rooms: Rooms,
+    pub capacity: HostCapacity,
     pub strain: Strain,
     /// Notified when an attempt ended and its slot is free.
     pub room: Notify,
@@ -155,7 +155,7 @@ impl Engine {
             store.put_job(job, now).await?;
         }
         let trust = Arc::new(Trust::new(clock.clone(), config.lease_ttl - config.lease_margin));
-        let rooms = Rooms::new(&config);
+        let capacity = HostCapacity::new(&config);
         let ctx = Arc::new(Ctx {
             config,
             host,
@@ -177,7 +177,7 @@ impl Engine {
             leases: Mutex::new(CancellationToken::new()),
             trouble: Mutex::default(),
             attempts: TaskTracker::new(),
-            rooms,
+            capacity,
             strain: Strain::default(),
             room: Notify::new(),
         });
@@ -249,7 +249,7 @@ impl Engine {
 
     /// Attempts of items that this host runs at the same time.
     pub fn attempts_max(&self) -> usize {
-        self.ctx.rooms.all().slots
+        self.ctx.capacity.all().slots
     }
 
     /// Memory that attempts may use together, in bytes, and the source of that value

@@ -125,7 +125,7 @@ async fn settle(
     };
     match &result {
         Err(Failure::Host(error)) if error.code == HOST_PANIC => {}
-        Err(Failure::Host(error)) => ctx.strain.failed(error, ctx.rooms.used()),
+        Err(Failure::Host(error)) => ctx.strain.failed(error, ctx.capacity.used()),
         Err(Failure::Interrupted) => {}
         _ => ctx.strain.worked(),
     }

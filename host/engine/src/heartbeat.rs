@@ -23,18 +23,18 @@ use crate::timer::until;
 const RENEWAL_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Items claimed together. Their lease is renewed until every task that works on one of them has ended.
-pub struct Held {
+pub struct HeldClaim {
     ctx: Arc<Ctx>,
     attempt: AttemptId,
 }
 
-impl Held {
-    pub fn new(ctx: &Arc<Ctx>, attempt: AttemptId) -> Held {
-        Held { ctx: ctx.clone(), attempt }
+impl HeldClaim {
+    pub fn new(ctx: &Arc<Ctx>, attempt: AttemptId) -> HeldClaim {
+        HeldClaim { ctx: ctx.clone(), attempt }
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldClaim {
     /// However the work ended: items that are still open expire and are recovered.
     fn drop(&mut self) {
         self.ctx.store.let_go(self.attempt);

@@ -10,8 +10,8 @@ mod scheduler;
 
 mod discovery;
 
+mod capacity;
 mod queue;
-mod rooms;
 
 mod executor;
 

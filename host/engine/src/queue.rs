@@ -4,19 +4,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::fair::{Room, Wish, share};
+use domain::fair::{Capacity, Wish, share};
 use domain::job::JobSpec;
 use jiff::Timestamp;
 use store::StoreError;
 use store::jobs::pauses::Pauses;
 use tokio::sync::Mutex;
 
+use crate::capacity::{Permit, Tenants, memory_of};
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::execute;
-use crate::heartbeat::Held;
+use crate::heartbeat::HeldClaim;
 use crate::log_throttle::LogThrottle;
-use crate::rooms::{Permit, Tenants, memory_of};
 use crate::timer::until;
 
 static WAITS: LogThrottle = LogThrottle::new();
@@ -89,13 +89,13 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
     let mut round = Round::default();
     // Read before the running attempts are counted: the slot of an attempt that ends meanwhile stays with its job, and is
     // shared in the next pass.
-    let mut free = ctx.rooms.free();
+    let mut free = ctx.capacity.free();
     let (mut due, idle) = look(ctx, pauses, tenants, &mut round).await;
     due.sort_by_key(|due| due.wish.turn);
     loop {
         let wishes: Vec<Wish> = due.iter().map(|due| due.wish.clone()).collect();
-        let slots = free.slots.min(ctx.strain.room(ctx.rooms.used()));
-        let granted = share(ctx.rooms.all(), Room { slots, ..free }, idle, &wishes);
+        let slots = free.slots.min(ctx.strain.room(ctx.capacity.used()));
+        let granted = share(ctx.capacity.all(), Capacity { slots, ..free }, idle, &wishes);
         let mut left = Vec::new();
         let mut is_over = true;
         for (mut due, granted) in due.into_iter().zip(granted) {
@@ -103,10 +103,10 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
                 left.push(due);
                 continue;
             }
-            let permits = tenants.of(&due.job.name).take(&ctx.rooms, &due.job, granted);
+            let permits = tenants.of(&due.job.name).take(&ctx.capacity, &due.job, granted);
             let claimed = claim(ctx, &due.job, permits, tenants, &mut round).await;
             let used = *claimed.as_ref().unwrap_or(&0);
-            free = (0..used).fold(free, |free, _| free.minus(Room::attempt(due.wish.memory)));
+            free = (0..used).fold(free, |free, _| free.minus(Capacity::attempt(due.wish.memory)));
             match claimed {
                 Ok(claimed) if claimed == granted => {
                     due.wish.wanted -= granted;
@@ -128,8 +128,13 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
 
 /// Returns the jobs with due items, and the total of one attempt for each job that runs nothing
 /// and has nothing due.
-async fn look(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants, round: &mut Round) -> (Vec<Due>, Room) {
-    let (mut all, mut idle) = (Vec::new(), Room::default());
+async fn look(
+    ctx: &Arc<Ctx>,
+    pauses: &Pauses,
+    tenants: &mut Tenants,
+    round: &mut Round,
+) -> (Vec<Due>, Capacity) {
+    let (mut all, mut idle) = (Vec::new(), Capacity::default());
     let now = ctx.clock.now();
     for job in ctx.jobs().iter().filter(|job| ctx.ready(job) && !pauses.covers(job.name.as_str())) {
         let tenant = tenants.of(&job.name);
@@ -149,7 +154,7 @@ async fn look(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants, round: &mu
             Err(error) => round.fail(job, &error),
         }
         if running == 0 {
-            idle = idle.plus(Room::attempt(memory));
+            idle = idle.plus(Capacity::attempt(memory));
         }
     }
     (all, idle)
@@ -194,7 +199,7 @@ async fn claim(
         }
         return Ok(0);
     };
-    let held = Arc::new(Held::new(ctx, attempt));
+    let held = Arc::new(HeldClaim::new(ctx, attempt));
     let used_up = count >= permits.len();
     for (item, permit) in claimed.into_iter().zip(permits) {
         let (ctx, job, leases, held) = (ctx.clone(), job.clone(), leases.clone(), held.clone());

@@ -11,31 +11,31 @@ use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::bindings::{Plugin, PluginPre};
+use crate::cpu_permits::{CpuPermits, FREE};
 use crate::log::LogSource;
 use crate::meter::{CpuMeter, Metered};
 use crate::state::{Granted, Outside, State};
 use crate::trap::{self, CpuLimit};
-use crate::turns::{FREE, Turns};
 
 /// Runs calls of plugins in a bounded number of slots.
-pub struct Room {
+pub struct CallSlots {
     engine: Engine,
     outside: Outside,
     /// One permit per slot of the pool. Later calls wait here; the wait does not count against their wall
     /// time.
     slots: Semaphore,
-    turns: Turns,
+    cpu_permits: CpuPermits,
 }
 
 /// One call: the plugin to call, and the job and log source it is called for.
-pub struct Visit<'a> {
+pub struct CallRequest<'a> {
     pub plugin: &'a PluginPre<State>,
     pub limits: &'a Limits,
     pub granted: Option<Granted>,
     pub log_source: LogSource,
 }
 
-pub struct Ran<T> {
+pub struct CallResult<T> {
     pub result: Result<T, Failure>,
     /// A failure of the host during the call.
     pub host_failure: Option<ErrorInfo>,
@@ -45,9 +45,14 @@ pub struct Ran<T> {
 
 type Called<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
-impl Room {
-    pub fn new(engine: Engine, outside: Outside, attempts_max: u32) -> Room {
-        Room { engine, outside, slots: Semaphore::new(attempts_max as usize), turns: Turns::new() }
+impl CallSlots {
+    pub fn new(engine: Engine, outside: Outside, attempts_max: u32) -> CallSlots {
+        CallSlots {
+            engine,
+            outside,
+            slots: Semaphore::new(attempts_max as usize),
+            cpu_permits: CpuPermits::new(),
+        }
     }
 
     pub fn engine(&self) -> &Engine {
@@ -56,9 +61,9 @@ impl Room {
 
     pub async fn call<T>(
         &self,
-        visit: Visit<'_>,
+        visit: CallRequest<'_>,
         call: impl for<'a> FnOnce(&'a Plugin, &'a mut Store<State>) -> Called<'a, T> + Send,
-    ) -> Ran<T> {
+    ) -> CallResult<T> {
         // The semaphore is never closed, so `acquire` always succeeds.
         let _slot = self.slots.acquire().await;
         let started = Instant::now();
@@ -90,7 +95,7 @@ impl Room {
             host_bytes: state.tally.bytes_so_far(),
         };
         let log = state.log().take();
-        Ran { result, host_failure: state.tally.host_failure(), usage, log }
+        CallResult { result, host_failure: state.tally.host_failure(), usage, log }
     }
 
     fn store(&self, limits: &Limits, granted: Option<Granted>, log_source: LogSource) -> Store<State> {
@@ -101,12 +106,12 @@ impl Room {
         store.set_max_component_handles(limits.handles);
         // At each tick the guest yields to other tasks, including its own timeout.
         let cpu_time = limits.cpu_time;
-        let turns = self.turns.clone();
+        let cpu_permits = self.cpu_permits.clone();
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |store| match over(store.data(), cpu_time) {
             true => Err(CpuLimit(cpu_time).into()),
             false => {
-                let aside = step_aside(turns.clone(), store.data().meter.clone());
+                let aside = step_aside(cpu_permits.clone(), store.data().meter.clone());
                 Ok(UpdateDeadline::YieldCustom(1, Box::pin(aside)))
             }
         });
@@ -115,10 +120,10 @@ impl Room {
 }
 
 /// Yields. A guest that has used more than `FREE` continues when it gets a fair-scheduling permit.
-async fn step_aside(turns: Turns, meter: CpuMeter) {
+async fn step_aside(cpu_permits: CpuPermits, meter: CpuMeter) {
     tokio::task::yield_now().await;
     if meter.used() > FREE {
-        meter.take_turn(turns.next().await);
+        meter.take_turn(cpu_permits.next().await);
     }
 }
 

@@ -11,7 +11,7 @@ use domain::job::JobSpec;
 use domain::plugin::PluginVersion;
 use tokio::sync::Notify;
 
-use crate::component::{StatementCheck, Version, Workshop};
+use crate::component::{Loader, StatementCheck, Version};
 use crate::config::SandboxConfig;
 use crate::decided::Decided;
 use crate::history::History;
@@ -63,7 +63,7 @@ pub struct Skipped {
 
 pub struct Catalog {
     config: SandboxConfig,
-    workshop: Arc<Workshop>,
+    loader: Arc<Loader>,
     statements: Option<Arc<dyn StatementCheck>>,
     history: History,
     active_versions: ArcSwap<ActiveVersions>,
@@ -76,13 +76,13 @@ pub struct Catalog {
 impl Catalog {
     pub fn new(
         config: SandboxConfig,
-        workshop: Workshop,
+        loader: Loader,
         statements: Option<Arc<dyn StatementCheck>>,
     ) -> Catalog {
         let history = History::new(config.versions_max, config.clock.clone());
         Catalog {
             config,
-            workshop: Arc::new(workshop),
+            loader: Arc::new(loader),
             statements,
             history,
             active_versions: ArcSwap::default(),

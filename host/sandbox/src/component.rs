@@ -12,9 +12,9 @@ use domain::plugin::{Asks, Describe, Statement};
 use serde_json::{Map, Value};
 use wasmtime::component::{Component, Linker};
 
-use crate::attempt::{Room, Visit};
+use crate::attempt::{CallRequest, CallSlots};
 use crate::bindings::PluginPre;
-use crate::compile::{Foundry, Refusal};
+use crate::compile::{ComponentCompiler, Refusal};
 use crate::config::SandboxConfig;
 use crate::contract;
 use crate::convert::shown;
@@ -44,11 +44,11 @@ pub struct Version {
     config_schema: Option<jsonschema::Validator>,
 }
 
-pub struct Workshop {
+pub struct Loader {
     config: SandboxConfig,
-    room: Arc<Room>,
+    room: Arc<CallSlots>,
     linker: Arc<Linker<State>>,
-    foundry: Foundry,
+    component_compiler: ComponentCompiler,
 }
 
 /// Imports with a grant of their own.
@@ -60,11 +60,12 @@ const NAMED: [(&str, &str); 5] = [
     ("tidemill:job/metrics@", "metrics"),
 ];
 
-impl Workshop {
-    pub fn new(config: SandboxConfig, room: Arc<Room>, linker: Arc<Linker<State>>) -> Workshop {
+impl Loader {
+    pub fn new(config: SandboxConfig, room: Arc<CallSlots>, linker: Arc<Linker<State>>) -> Loader {
         let (engine, compiler) = (room.engine().clone(), config.compiler.clone());
-        let foundry = Foundry::new(engine, compiler, config.data_dir.as_deref(), config.compiles_max);
-        Workshop { config, room, linker, foundry }
+        let component_compiler =
+            ComponentCompiler::new(engine, compiler, config.data_dir.as_deref(), config.compiles_max);
+        Loader { config, room, linker, component_compiler }
     }
 
     /// The version, or why it was refused.
@@ -72,7 +73,7 @@ impl Workshop {
         check_preamble(&file.bytes)?;
         let (plugin, digest) = (file.plugin.clone(), file.digest);
         let size_bytes = file.bytes.len() as u64;
-        let component = self.foundry.component(file).await?;
+        let component = self.component_compiler.component(file).await?;
         let imports = check_contract(&component)?;
         let pre = self.linker.instantiate_pre(&component).and_then(PluginPre::new);
         let pre = pre.map_err(|e| format!("it does not fit this host: {e:#}"))?;
@@ -97,7 +98,7 @@ impl Workshop {
             ..Limits::DEFAULT
         };
         let log_source = LogSource { job: String::new(), subject: format!("describe() of {plugin}") };
-        let visit = Visit { plugin: pre, limits: &limits, granted: None, log_source };
+        let visit = CallRequest { plugin: pre, limits: &limits, granted: None, log_source };
         let ran = self
             .room
             .call(visit, |plugin, store| {

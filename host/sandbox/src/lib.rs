@@ -24,6 +24,7 @@ mod attempt;
 mod canaries;
 mod clocks;
 mod convert;
+mod cpu_permits;
 mod last_words;
 mod limiter;
 mod log;
@@ -33,7 +34,6 @@ pub mod signature;
 mod state;
 mod tally;
 mod trap;
-mod turns;
 
 mod bindings;
 mod capabilities;

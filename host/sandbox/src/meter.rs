@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::turns::Turn;
+use crate::cpu_permits::CpuPermit;
 
 #[derive(Clone, Default)]
 pub struct CpuMeter(Arc<Mutex<Reading>>);
@@ -20,7 +20,7 @@ struct Reading {
     used: Duration,
     running_since: Option<Instant>,
     /// Released whenever the call waits.
-    turn: Option<Turn>,
+    turn: Option<CpuPermit>,
 }
 
 impl CpuMeter {
@@ -30,7 +30,7 @@ impl CpuMeter {
         reading.used.saturating_add(running)
     }
 
-    pub fn take_turn(&self, turn: Option<Turn>) {
+    pub fn take_turn(&self, turn: Option<CpuPermit>) {
         self.reading().turn = turn;
     }
 

@@ -15,10 +15,10 @@ use domain::release::Tried;
 use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
 use jiff::SignedDuration;
 
-use crate::attempt::{Ran, Room, Visit};
+use crate::attempt::{CallRequest, CallResult, CallSlots};
 use crate::canaries::Canaries;
 use crate::catalog::{Catalog, Chosen, ScanReport, Trial, Trouble};
-use crate::component::{StatementCheck, Version, Workshop};
+use crate::component::{Loader, StatementCheck, Version};
 use crate::config::SandboxConfig;
 use crate::convert;
 use crate::decided::Decided;
@@ -50,7 +50,7 @@ pub enum SandboxError {
 }
 
 pub struct Sandbox {
-    room: Arc<Room>,
+    room: Arc<CallSlots>,
     catalog: Catalog,
     canaries: Canaries,
     calls_max: u32,
@@ -65,9 +65,9 @@ impl Sandbox {
         let Wasm { engine, linker, calls_max } = Wasm::start(&config)?;
         let clients = Clients::new(&config.certificates).map_err(SandboxError::Tls)?;
         let outside = Outside { clock: config.clock.clone(), clients: Arc::new(clients) };
-        let room = Arc::new(Room::new(engine, outside, calls_max));
-        let workshop = Workshop::new(config.clone(), room.clone(), linker);
-        let catalog = Catalog::new(config, workshop, statements);
+        let room = Arc::new(CallSlots::new(engine, outside, calls_max));
+        let loader = Loader::new(config.clone(), room.clone(), linker);
+        let catalog = Catalog::new(config, loader, statements);
         Ok(Arc::new(Sandbox { room, catalog, canaries: Canaries::default(), calls_max }))
     }
 
@@ -165,11 +165,11 @@ impl Sandbox {
         call: &'a Call<T>,
         subject: String,
         fence: Option<Fence>,
-    ) -> Visit<'a> {
+    ) -> CallRequest<'a> {
         let log_source = LogSource { job: call.job.name.to_string(), subject };
         let (job, describe, scope) = (call.job.clone(), version.describe.clone(), call.scope.clone());
         let granted = Granted { job, describe, scope, fence };
-        Visit { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), log_source }
+        CallRequest { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), log_source }
     }
 
     fn not_ready<T>(&self, job: &JobSpec) -> Report<T> {
@@ -224,7 +224,11 @@ impl Runner for Sandbox {
     }
 }
 
-fn report<W, T>(version: &Version, ran: Ran<W>, convert: impl FnOnce(W) -> Result<T, Failure>) -> Report<T> {
+fn report<W, T>(
+    version: &Version,
+    ran: CallResult<W>,
+    convert: impl FnOnce(W) -> Result<T, Failure>,
+) -> Report<T> {
     let result = match (ran.result.and_then(convert), ran.host_failure) {
         // A guest's failure after a failure of its host is not its fault.
         (Err(failure), Some(error)) if !matches!(failure, Failure::Interrupted | Failure::Host(_)) => {

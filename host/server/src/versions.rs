@@ -10,7 +10,7 @@ use domain::id::{Digest, HostId, PluginName};
 use domain::plugin::{PluginVersion, VersionState};
 use domain::release::{Canary, ReleaseRules, Stage};
 use sandbox::{Answer, Arrival, Candidate, Decided, PluginFile, Proposal, Standing, Versions};
-use store::plugins::releases::{Decision, Found, Release};
+use store::plugins::releases::{Decision, NewVersion, Release};
 use store::plugins::{KeptFile, Pin};
 use store::{Store, StoreError};
 
@@ -119,7 +119,7 @@ impl Versions for SharedVersions {
             Arrival::Old => false,
         };
         let at_start = arrival == Arrival::AtStart;
-        let found = Found { version, wants: &wants, returns, at_start, host: self.host };
+        let found = NewVersion { version, wants: &wants, returns, at_start, host: self.host };
         let decided = self.store.decide_version(&found, &self.rules, self.clock.now()).await;
         let decision =
             decided.map_err(|error| format!("it cannot be decided now whether it runs: {error}"))?;

@@ -171,6 +171,6 @@ impl Store {
 
     /// Simulates a restart after a kill: the process forgets its claims.
     pub fn begin_anew(&self) {
-        self.taken.lock().clear();
+        self.held_claims.lock().clear();
     }
 }

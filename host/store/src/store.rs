@@ -13,14 +13,14 @@ use sqlx::sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use crate::answers::Running;
 use crate::attempts::commit::Committer;
 use crate::attempts::datasource::Datasources;
-use crate::attempts::room::Room;
+use crate::attempts::quota::RowQuota;
 use crate::audit::host_actor;
 use crate::config::{
     POSTGRES_CONNECTIONS_MAX, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, StoreConfig, WAIT_MAX,
 };
-use crate::db::{Db, Guard, Refusal, Server, Session, Turn, Whole, Writer, agrees, text};
+use crate::db::{Db, Guard, Refusal, Server, Session, Whole, WritePriority, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
-use crate::items::taken::Taken;
+use crate::items::held_claims::HeldClaims;
 use crate::opening::schema::{self, Opening};
 use crate::opening::sql as opening_sql;
 use crate::opening::sqlite_file::SqliteFile;
@@ -36,8 +36,8 @@ pub struct Store {
     pub(crate) db: Db,
     pub(crate) datasources: Datasources,
     pub(crate) committer: Committer,
-    pub(crate) taken: Taken,
-    pub(crate) room: Room,
+    pub(crate) held_claims: HeldClaims,
+    pub(crate) quota: RowQuota,
     pub(crate) running: Running,
     /// The actor of audit records about this process's own actions.
     own_actor: OnceLock<String>,
@@ -96,8 +96,8 @@ impl Store {
             datasources: Datasources::new(&config.datasources, &config.url, db.file())?,
             id,
             committer: Committer::start(db.clone(), &tasks),
-            taken: Taken::default(),
-            room: Room::default(),
+            held_claims: HeldClaims::default(),
+            quota: RowQuota::default(),
             running: Running::default(),
             own_actor: OnceLock::new(),
             wake: Wake::start(&db, &tasks),
@@ -217,7 +217,7 @@ pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
     // A read-only file opens without an error, and even BEGIN succeeds; only a write fails. The write is
     // rolled back.
     let write = async {
-        let mut tx = writer.begin(Turn::Work).await?;
+        let mut tx = writer.begin(WritePriority::Work).await?;
         sqlx::query("CREATE TABLE write_check (id TEXT)").execute(&mut **tx).await
     };
     write.await.map_err(|e| unusable(sqlite_hint(&e)))?;

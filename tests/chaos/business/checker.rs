@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::town::Town;
 use super::{records, settling};
-use crate::support::trail::NOBODY;
+use crate::support::invariants::VIOLATIONS;
 
 /// A condition, with the number of rows that it covers.
 pub struct Check {
@@ -118,7 +118,7 @@ pub async fn check(town: &Town, ended_at: Timestamp) -> Vec<Check> {
     checks.extend(events(town).await);
     checks.push(records::check(town).await);
     checks.push(reports(town, ended_at).await);
-    for (what, sql) in NOBODY.iter().filter(|(what, _)| TRAIL.contains(what)) {
+    for (what, sql) in VIOLATIONS.iter().filter(|(what, _)| TRAIL.contains(what)) {
         let attempts = town.databases.store_number("SELECT COUNT(*) FROM attempt").await;
         let wrong = town.databases.store_texts(sql).await;
         let name =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::support::database::{Databases, Kind};
-use crate::support::trail::NOBODY;
+use crate::support::invariants::VIOLATIONS;
 
 /// Maximum number of keys in a message.
 const SHOWN_MAX: usize = 20;
@@ -29,7 +29,7 @@ pub async fn all_done_once(databases: &Databases, items: u32, seed: u64) -> Tall
     let keys = databases.store_texts("SELECT item_key FROM item ORDER BY item_key").await;
     let expected = (1..=items).map(|n| format!("w-{n:07}")).collect();
     same("items", expected, keys, seed);
-    for (what, sql) in NOBODY {
+    for (what, sql) in VIOLATIONS {
         let named = databases.store_texts(sql).await;
         assert!(named.is_empty(), "seed {seed}: {}: {what}: {:?}", named.len(), shown(&named));
     }

@@ -11,9 +11,9 @@ use tokio::process::Command;
 use super::client::Client;
 use crate::support::database::{Databases, Kind};
 use crate::support::http;
+use crate::support::invariants::VIOLATIONS;
 use crate::support::process::Process;
 use crate::support::site::{Site, eventually, items};
-use crate::support::trail::NOBODY;
 
 pub const TABLE: &str =
     "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT);
@@ -124,7 +124,7 @@ impl Bench {
     /// Checks that every acknowledged item was done once, and that store and business database agree. The store
     /// is at `Databases::store_url`.
     pub async fn check(&self) {
-        for (what, sql) in NOBODY {
+        for (what, sql) in VIOLATIONS {
             let named = self.databases.store_texts(sql).await;
             assert!(named.is_empty(), "{what}: {named:?}");
         }

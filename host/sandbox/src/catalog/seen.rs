@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Catalog;
 use crate::compile::Refusal;
-use crate::component::{Version, Workshop};
+use crate::component::{Loader, Version};
 use crate::decided::{Decided, Versions};
 use crate::folder::PluginFile;
 use crate::history::Facts;
@@ -42,7 +42,7 @@ impl Seen {
         let unsigned = signatures.refuse(&file.bytes, file.signature.as_deref());
         let refused = unsigned.clone().filter(|_| signatures.policy == Policy::Required);
         let held = catalog.active_versions().holds(&file.plugin, file.digest);
-        let (workshop, versions) = (catalog.workshop.clone(), decided.versions.clone());
+        let (loader, versions) = (catalog.loader.clone(), decided.versions.clone());
         async move {
             let (digest, size_bytes, signature) =
                 (file.digest, file.bytes.len() as u64, file.signature.clone());
@@ -50,7 +50,7 @@ impl Seen {
                 (Some(why), _) => Err(Refusal::from(why)),
                 (None, Some(version)) => Ok(version),
                 (None, None) => {
-                    let whole = async move { whole(&workshop, versions, file).await };
+                    let whole = async move { whole(&loader, versions, file).await };
                     // A panic of the host rejects only this version.
                     let whole = AbortOnDropHandle::new(tokio::spawn(whole)).await;
                     whole.unwrap_or_else(|panic| Err(Refusal::from(format!("the host failed: {panic}"))))
@@ -78,11 +78,11 @@ impl Seen {
 }
 
 async fn whole(
-    workshop: &Workshop,
+    loader: &Loader,
     versions: Option<Arc<dyn Versions>>,
     file: PluginFile,
 ) -> Result<Arc<Version>, Refusal> {
-    let loaded = workshop.load(file.clone()).await.map(Arc::new);
+    let loaded = loader.load(file.clone()).await.map(Arc::new);
     if let (Ok(_), Some(versions)) = (&loaded, versions) {
         versions.keep(&file).await;
     }

@@ -71,7 +71,7 @@ impl Catalog {
         {
             return Err(why);
         }
-        let version = self.workshop.load(file).await.map_err(|refusal| refusal.reason)?;
+        let version = self.loader.load(file).await.map_err(|refusal| refusal.reason)?;
         match self.refusal(&version, jobs).await {
             Some(why) => Err(why),
             None => Ok(Trial(Arc::new(version))),

@@ -62,16 +62,21 @@ impl From<String> for Refusal {
 }
 
 /// Compiles components, or loads them from the cache.
-pub struct Foundry {
+pub struct ComponentCompiler {
     engine: Engine,
     compiler: Compiler,
     cache: Option<Arc<Cache>>,
     permits: Semaphore,
 }
 
-impl Foundry {
+impl ComponentCompiler {
     /// Without a writable data folder, each start compiles all components again.
-    pub fn new(engine: Engine, compiler: Compiler, data_dir: Option<&Path>, compiles_max: usize) -> Foundry {
+    pub fn new(
+        engine: Engine,
+        compiler: Compiler,
+        data_dir: Option<&Path>,
+        compiles_max: usize,
+    ) -> ComponentCompiler {
         let open = |dir: &Path| {
             Cache::open(dir, &engine)
                 .inspect_err(|error| {
@@ -81,7 +86,7 @@ impl Foundry {
                 .ok()
         };
         let cache = data_dir.and_then(open).map(Arc::new);
-        Foundry { engine, compiler, cache, permits: Semaphore::new(compiles_max.max(1)) }
+        ComponentCompiler { engine, compiler, cache, permits: Semaphore::new(compiles_max.max(1)) }
     }
 
     pub async fn component(&self, file: PluginFile) -> Result<Component, Refusal> {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Bench, guest_path, job};
 use crate::compile::cache::{Cache, Kept};
-use crate::compile::{Child, Compiler, Foundry, Functions, make, scan};
+use crate::compile::{Child, Compiler, ComponentCompiler, Functions, make, scan};
 use crate::folder::PluginFile;
 use crate::{Decided, Sandbox, SandboxConfig, engine};
 
@@ -24,13 +24,18 @@ fn file(guest: &str) -> PluginFile {
 }
 
 /// Can load only cached code, because its compiler does not exist.
-fn without_compiler(data_dir: &Path) -> Foundry {
+fn without_compiler(data_dir: &Path) -> ComponentCompiler {
     let compiler = Compiler::Child(Child::of("/no/such/compiler".into()));
-    Foundry::new(engine::for_compiler(Arc::default()).unwrap(), compiler, Some(data_dir), 1)
+    ComponentCompiler::new(engine::for_compiler(Arc::default()).unwrap(), compiler, Some(data_dir), 1)
 }
 
-fn with_compiler(data_dir: &Path) -> Foundry {
-    Foundry::new(engine::for_compiler(Arc::default()).unwrap(), Compiler::InProcess, Some(data_dir), 1)
+fn with_compiler(data_dir: &Path) -> ComponentCompiler {
+    ComponentCompiler::new(
+        engine::for_compiler(Arc::default()).unwrap(),
+        Compiler::InProcess,
+        Some(data_dir),
+        1,
+    )
 }
 
 /// The only cached file.
@@ -115,7 +120,7 @@ async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
     fs::set_permissions(path("compiler"), fs::Permissions::from_mode(0o755)).unwrap();
     let engine = engine::for_compiler(Arc::default()).unwrap();
     let compiler = Compiler::Child(Child::of(path("compiler")));
-    let foundry = Foundry::new(engine, compiler, Some(data.path()), 1);
+    let component_compiler = ComponentCompiler::new(engine, compiler, Some(data.path()), 1);
 
     let functions = b"whatever a compiler says they are";
     let as_plugin = |name: &str, guest: &str| PluginFile { plugin: name.parse().unwrap(), ..file(guest) };
@@ -124,7 +129,7 @@ async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
         let answer = [&artefact, functions.as_slice(), &(artefact.len() as u64).to_le_bytes()].concat();
         fs::write(path("answer"), answer).unwrap();
         let bytes = file.bytes.len();
-        foundry.component(file).await.unwrap();
+        component_compiler.component(file).await.unwrap();
         fs::read_to_string(path("handed")).unwrap().trim().parse::<usize>().unwrap() - bytes
     };
     assert_eq!(handed(as_plugin("versioned-a", "versioned-a")).await, 0);
@@ -132,7 +137,7 @@ async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
     assert_eq!(handed(as_plugin("versioned-a", "versioned-b")).await, functions.len());
 
     fs::write(path("answer"), b"no answer").unwrap();
-    let refused = foundry.component(file("panics")).await.err().unwrap();
+    let refused = component_compiler.component(file("panics")).await.err().unwrap();
     assert_eq!(refused.reason, "the compiler's answer is incomplete");
 }
 
@@ -141,21 +146,21 @@ async fn a_changed_byte_is_seen_and_compiled_anew() {
     let dir = tempfile::tempdir().unwrap();
     with_compiler(dir.path()).component(file("noop")).await.unwrap();
     let good = fs::read(kept(dir.path())).unwrap();
-    let foundry = without_compiler(dir.path());
+    let component_compiler = without_compiler(dir.path());
     for n in 0..64 {
         let mut bad = good.clone();
         let at = n * (good.len() - 1) / 63;
         bad[at] ^= 1 << (n % 8);
         fs::write(kept_or(dir.path(), &good), &bad).unwrap();
-        assert!(foundry.component(file("noop")).await.is_err(), "byte {at} was changed");
+        assert!(component_compiler.component(file("noop")).await.is_err(), "byte {at} was changed");
     }
     for bad in [&good[..0], &good[..31], &good[..good.len() - 1]] {
         fs::write(kept_or(dir.path(), &good), bad).unwrap();
-        assert!(foundry.component(file("noop")).await.is_err(), "{} bytes are left", bad.len());
+        assert!(component_compiler.component(file("noop")).await.is_err(), "{} bytes are left", bad.len());
     }
     with_compiler(dir.path()).component(file("noop")).await.unwrap();
     assert_eq!(fs::read(kept(dir.path())).unwrap().len(), good.len());
-    foundry.component(file("noop")).await.unwrap();
+    component_compiler.component(file("noop")).await.unwrap();
 }
 
 /// Refused files are removed, so the file is created again for the next change.
@@ -180,8 +185,11 @@ async fn a_seal_of_another_host_or_of_another_component_opens_nothing() {
     let files = fs::read_dir(there.path().join("compiled")).unwrap().map(|entry| entry.unwrap().path());
     let [one, other] = files.collect::<Vec<_>>().try_into().unwrap();
     fs::copy(&one, &other).unwrap();
-    let foundry = without_compiler(there.path());
-    let taken = [foundry.component(file("noop")).await, foundry.component(file("panics")).await];
+    let component_compiler = without_compiler(there.path());
+    let taken = [
+        component_compiler.component(file("noop")).await,
+        component_compiler.component(file("panics")).await,
+    ];
     assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1);
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::guest_path;
-use crate::compile::{Bounds, Child, Compiler, Foundry};
+use crate::compile::{Bounds, Child, Compiler, ComponentCompiler};
 use crate::engine;
 use crate::folder::PluginFile;
 
@@ -18,10 +18,11 @@ async fn refused_by(script: &str) -> String {
     fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let compiler = Compiler::Child(Child { program, bounds: Bounds::DEFAULT });
-    let foundry = Foundry::new(engine::for_compiler(Arc::default()).unwrap(), compiler, None, 1);
+    let component_compiler =
+        ComponentCompiler::new(engine::for_compiler(Arc::default()).unwrap(), compiler, None, 1);
     let bytes = fs::read(guest_path("noop")).unwrap();
     let file = PluginFile::of("noop".parse().unwrap(), bytes, None);
-    foundry.component(file).await.err().unwrap().reason
+    component_compiler.component(file).await.err().unwrap().reason
 }
 
 #[tokio::test]

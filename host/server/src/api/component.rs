@@ -22,11 +22,11 @@ const SENT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Limits uploads to one at a time: components are large and are compiled.
 #[derive(Clone)]
-pub struct Turn(Arc<Semaphore>);
+pub struct UploadPermit(Arc<Semaphore>);
 
-impl Turn {
-    pub fn new() -> Turn {
-        Turn(Arc::new(Semaphore::new(1)))
+impl UploadPermit {
+    pub fn new() -> UploadPermit {
+        UploadPermit(Arc::new(Semaphore::new(1)))
     }
 
     fn take(&self) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -54,7 +54,8 @@ impl FromRequest<AppState> for Component {
         if length(request.headers()).is_some_and(|length| length > bytes_max as u64) {
             return Err(too_large(bytes_max));
         }
-        let turn = request.extensions().get::<Turn>().cloned().unwrap_or_else(Turn::new).take()?;
+        let turn =
+            request.extensions().get::<UploadPermit>().cloned().unwrap_or_else(UploadPermit::new).take()?;
         DefaultBodyLimit::max(bytes_max).apply(&mut request);
         let read = tokio::time::timeout(SENT_WITHIN, Bytes::from_request(request, state)).await;
         let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the plugin came too slowly");

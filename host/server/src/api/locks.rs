@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use domain::lock::{LOCK_TIME_MAX, check_name};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use store::attempts::locks::{Lock as Held, Taken};
+use store::attempts::locks::{Lock as Held, LockResult};
 
 use super::AppState;
 use super::actor::Actor;
@@ -71,10 +71,10 @@ async fn take(
     let now = state.clock.now();
     let until = end(&body.ttl, now)?;
     match state.store.take_lock(&name, &actor.0, until, now).await? {
-        Taken::Token(token) => {
+        LockResult::Token(token) => {
             Ok(Json(Lock { name, token, holder: actor.0, taken_at: now, until: Some(until) }))
         }
-        Taken::Held(lock) => {
+        LockResult::Held(lock) => {
             let until = match lock.until {
                 Some(until) => format!("until {until:.0}"),
                 None => "until that attempt ends".to_owned(),

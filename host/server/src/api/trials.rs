@@ -20,7 +20,7 @@ use store::plugins::uploads::Uploaded;
 
 use super::AppState;
 use super::actor::Actor;
-use super::component::{Component, Turn};
+use super::component::{Component, UploadPermit};
 use super::error::ApiError;
 use super::extract::{Params, Segments};
 use super::filters::known;
@@ -37,7 +37,7 @@ pub fn router() -> Router<AppState> {
     Router::new()
         .route("/api/v1/plugins/{plugin}", put(upload))
         .route("/api/v1/plugins/{plugin}/replay", post(replay))
-        .layer(Extension(Turn::new()))
+        .layer(Extension(UploadPermit::new()))
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,7 +12,7 @@ use domain::text::check_key;
 
 use super::job::{NAME_REMEDY, name_words};
 use super::raw::Value;
-use super::reader::{Found, Section};
+use super::reader::{Located, Section};
 use super::secret::Secrets;
 
 /// The names that a grant can refer to.
@@ -162,7 +162,7 @@ fn secret(
     http: &BTreeMap<Origin, Methods>,
     secrets: &Secrets,
 ) -> Option<SecretHeader> {
-    let named = Found { value: name, at: section.at.clone(), key: section.key("") };
+    let named = Located { value: name, at: section.at.clone(), key: section.key("") };
     let named = secrets.find(&section, &named);
     let to = secret_to(&mut section, http);
     let header = section.text("header");

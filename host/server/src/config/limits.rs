@@ -140,8 +140,8 @@ pub fn read(mut section: Section<'_>) -> Limits {
     limits
 }
 
-fn found_millis(found: &super::reader::Found<SignedDuration>) -> super::reader::Found<u64> {
-    super::reader::Found {
+fn found_millis(found: &super::reader::Located<SignedDuration>) -> super::reader::Located<u64> {
+    super::reader::Located {
         value: millis(found.value.unsigned_abs()),
         at: found.at.clone(),
         key: found.key.clone(),

@@ -45,7 +45,7 @@ pub use self::job::NAME_REMEDY;
 use self::memory::Machine;
 pub use self::nearest::nearest;
 pub use self::plugins::PluginsConfig;
-use self::reader::{Found, Mistakes, Section};
+use self::reader::{Located, Mistakes, Section};
 pub use self::secret::{Named, SecretSource, Secrets};
 pub use self::sink::{Nats, Redis, Sink, Subject, To};
 pub use self::tls::Trusted;
@@ -210,7 +210,7 @@ fn server(mut section: Section<'_>) -> (Option<SocketAddr>, HttpLimits) {
     (listen, limits)
 }
 
-fn listen_address(section: &Section<'_>, found: &Found<String>) -> Option<SocketAddr> {
+fn listen_address(section: &Section<'_>, found: &Located<String>) -> Option<SocketAddr> {
     let Ok(listen) = found.value.parse::<SocketAddr>() else {
         let what = format!("{:?} is not an address with a port", found.value);
         section.blame_found(found, what, format!("use {LISTEN_DEFAULT:?} or \"[::1]:7070\""));
@@ -269,7 +269,7 @@ fn password(section: &mut Section<'_>, url: Option<&str>, secrets: &Secrets) -> 
     secrets.named(section, "password").map(|named| named.secret)
 }
 
-fn database(section: &Section<'_>, found: &Found<String>, folder: &Path) -> Option<String> {
+fn database(section: &Section<'_>, found: &Located<String>, folder: &Path) -> Option<String> {
     text::database_url(&found.value, folder)
         .map_err(|what| section.blame_found(found, what, text::STORE_REMEDY))
         .ok()

@@ -33,7 +33,7 @@ impl Mistakes {
 
 /// A value with its place, so that later checks can report it.
 #[derive(Debug, Clone)]
-pub struct Found<T> {
+pub struct Located<T> {
     pub value: T,
     pub at: Place,
     pub key: String,
@@ -66,7 +66,7 @@ impl<'m> Section<'m> {
         self.mistakes.add(&self.at, &self.key(name), what, remedy);
     }
 
-    pub fn blame_found<T>(&self, found: &Found<T>, what: impl Into<String>, remedy: impl Into<String>) {
+    pub fn blame_found<T>(&self, found: &Located<T>, what: impl Into<String>, remedy: impl Into<String>) {
         self.mistakes.add(&found.at, &found.key, what, remedy);
     }
 
@@ -97,22 +97,22 @@ impl<'m> Section<'m> {
         self.mistakes
     }
 
-    fn take(&mut self, name: &'static str) -> Option<Found<Value>> {
+    fn take(&mut self, name: &'static str) -> Option<Located<Value>> {
         self.asked(name);
         let Entry { at, value } = self.entries.remove(name)?;
-        Some(Found { value, at, key: self.key(name) })
+        Some(Located { value, at, key: self.key(name) })
     }
 
-    fn wrong_kind<T>(&self, found: &Found<Value>, expected: &str, remedy: &str) -> Option<T> {
+    fn wrong_kind<T>(&self, found: &Located<Value>, expected: &str, remedy: &str) -> Option<T> {
         let what = format!("expected {expected}, found {}", found.value.kind());
         self.mistakes.add(&found.at, &found.key, what, remedy);
         None
     }
 
-    pub fn text(&mut self, name: &'static str) -> Option<Found<String>> {
+    pub fn text(&mut self, name: &'static str) -> Option<Located<String>> {
         let found = self.take(name)?;
         match found.value {
-            Value::Text(text) => Some(Found { value: text, at: found.at, key: found.key }),
+            Value::Text(text) => Some(Located { value: text, at: found.at, key: found.key }),
             _ => self.wrong_kind(&found, "text", "put it in quotes"),
         }
     }
@@ -123,13 +123,13 @@ impl<'m> Section<'m> {
         name: &'static str,
         remedy: &str,
         parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<Found<T>> {
+    ) -> Option<Located<T>> {
         let found = self.take(name)?;
         let Value::Text(text) = &found.value else {
             return self.wrong_kind(&found, "text", remedy);
         };
         match parse(text) {
-            Ok(value) => Some(Found { value, at: found.at, key: found.key }),
+            Ok(value) => Some(Located { value, at: found.at, key: found.key }),
             Err(what) => {
                 self.mistakes.add(&found.at, &found.key, what, remedy);
                 None
@@ -137,16 +137,16 @@ impl<'m> Section<'m> {
         }
     }
 
-    pub fn duration(&mut self, name: &'static str) -> Option<Found<SignedDuration>> {
+    pub fn duration(&mut self, name: &'static str) -> Option<Located<SignedDuration>> {
         self.parsed(name, text::DURATION_REMEDY, text::duration)
     }
 
-    pub fn bytes(&mut self, name: &'static str) -> Option<Found<u64>> {
+    pub fn bytes(&mut self, name: &'static str) -> Option<Located<u64>> {
         self.parsed(name, text::BYTES_REMEDY, text::bytes)
     }
 
     /// Reads one of a few keywords.
-    pub fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<Found<T>> {
+    pub fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<Located<T>> {
         let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
         self.parsed(name, &format!("use {}", all.join(" or ")), |text| {
             let word = words.iter().find(|(word, _)| *word == text);
@@ -154,14 +154,14 @@ impl<'m> Section<'m> {
         })
     }
 
-    pub fn count(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<Found<u64>> {
+    pub fn count(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<Located<u64>> {
         let found = self.take(name)?;
         let remedy = format!("use a whole number from {} to {}", range.start(), range.end());
         let Some(number) = whole(&found) else {
             return self.wrong_kind(&found, "a whole number", &remedy);
         };
         match u64::try_from(number).ok().filter(|value| range.contains(value)) {
-            Some(value) => Some(Found { value, at: found.at, key: found.key }),
+            Some(value) => Some(Located { value, at: found.at, key: found.key }),
             None => {
                 let what = format!("{} is out of range", shown(number));
                 self.mistakes.add(&found.at, &found.key, what, remedy);
@@ -176,10 +176,10 @@ impl<'m> Section<'m> {
         name: &'static str,
         range: RangeInclusive<u64>,
         word: &str,
-    ) -> Option<Found<Option<u64>>> {
+    ) -> Option<Located<Option<u64>>> {
         let is_word = |entry: &Entry| matches!(&entry.value, Value::Text(text) if text == word);
         if self.entries.get(name).is_some_and(is_word) {
-            return self.take(name).map(|f| Found { value: None, at: f.at, key: f.key });
+            return self.take(name).map(|f| Located { value: None, at: f.at, key: f.key });
         }
         if let Some(Entry { at: Place::File | Place::Line(_), value: Value::Text(text) }) =
             self.entries.get(name)
@@ -191,10 +191,10 @@ impl<'m> Section<'m> {
             return None;
         }
         let found = self.count(name, range)?;
-        Some(Found { value: Some(found.value), at: found.at, key: found.key })
+        Some(Located { value: Some(found.value), at: found.at, key: found.key })
     }
 
-    pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>) -> Option<Found<f64>> {
+    pub fn number(&mut self, name: &'static str, range: RangeInclusive<f64>) -> Option<Located<f64>> {
         let found = self.take(name)?;
         let remedy = format!("use a number from {} to {}", range.start(), range.end());
         let number = match (&found.value, &found.at) {
@@ -207,10 +207,10 @@ impl<'m> Section<'m> {
             self.mistakes.add(&found.at, &found.key, format!("{number} is out of range"), remedy);
             return None;
         }
-        Some(Found { value: number, at: found.at, key: found.key })
+        Some(Located { value: number, at: found.at, key: found.key })
     }
 
-    pub fn flag(&mut self, name: &'static str) -> Option<Found<bool>> {
+    pub fn flag(&mut self, name: &'static str) -> Option<Located<bool>> {
         let found = self.take(name)?;
         let value = match (&found.value, &found.at) {
             (Value::Boolean(flag), _) => Some(*flag),
@@ -218,12 +218,12 @@ impl<'m> Section<'m> {
             _ => None,
         };
         match value {
-            Some(value) => Some(Found { value, at: found.at, key: found.key }),
+            Some(value) => Some(Located { value, at: found.at, key: found.key }),
             None => self.wrong_kind(&found, "true or false", "use true or false, without quotes"),
         }
     }
 
-    pub fn texts(&mut self, name: &'static str) -> Vec<Found<String>> {
+    pub fn texts(&mut self, name: &'static str) -> Vec<Located<String>> {
         let Some(found) = self.take(name) else {
             return Vec::new();
         };
@@ -235,7 +235,7 @@ impl<'m> Section<'m> {
         let mut texts = Vec::new();
         for Entry { at, value } in list {
             match value {
-                Value::Text(value) => texts.push(Found { value, at, key: found.key.clone() }),
+                Value::Text(value) => texts.push(Located { value, at, key: found.key.clone() }),
                 other => {
                     let what = format!("expected text in the list, found {}", other.kind());
                     self.mistakes.add(&at, &found.key, what, "put it in quotes");
@@ -264,7 +264,7 @@ impl<'m> Section<'m> {
     pub fn sections(mut self) -> Vec<(String, Section<'m>)> {
         let mut sections = Vec::new();
         for (name, Entry { at, value }) in std::mem::take(&mut self.entries) {
-            let found = self.structured(Found { key: self.key(&name), at, value });
+            let found = self.structured(Located { key: self.key(&name), at, value });
             match found.value {
                 Value::Table(entries) => {
                     sections.push((name.clone(), self.inner(&name, found.at, entries)));
@@ -279,11 +279,11 @@ impl<'m> Section<'m> {
     }
 
     /// Returns each remaining entry unchanged: for tables with arbitrary keys.
-    pub fn free(mut self) -> BTreeMap<String, Found<Value>> {
+    pub fn free(mut self) -> BTreeMap<String, Located<Value>> {
         let entries = std::mem::take(&mut self.entries);
         let found = entries.into_iter().map(|(name, Entry { at, value })| {
             let key = self.key(&name);
-            (name, Found { value, at, key })
+            (name, Located { value, at, key })
         });
         found.collect()
     }
@@ -304,10 +304,10 @@ impl<'m> Section<'m> {
     }
 
     /// Parses a list or a table from the text of a variable.
-    fn structured(&self, found: Found<Value>) -> Found<Value> {
+    fn structured(&self, found: Located<Value>) -> Located<Value> {
         match (&found.value, &found.at) {
             (Value::Text(text), Place::Variable(_)) => match raw::parse_value(text, &found.at) {
-                Ok(value) => Found { value, ..found },
+                Ok(value) => Located { value, ..found },
                 Err(_) => found,
             },
             _ => found,
@@ -315,7 +315,7 @@ impl<'m> Section<'m> {
     }
 }
 
-fn whole(found: &Found<Value>) -> Option<i128> {
+fn whole(found: &Located<Value>) -> Option<i128> {
     match (&found.value, &found.at) {
         (Value::Integer(number), _) => Some(*number),
         (Value::Text(text), Place::Variable(_)) => text.parse().ok(),

@@ -6,7 +6,7 @@ use domain::tick::{CatchUp, Overlap, TickPolicy};
 use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
-use super::reader::{Found, Section};
+use super::reader::{Located, Section};
 
 pub const OVERLAP: [(&str, Overlap); 4] = [
     ("skip", Overlap::Skip),
@@ -73,8 +73,8 @@ fn when(section: &mut Section<'_>, now: Timestamp) -> Option<Schedule> {
 
 fn by_cron(
     section: &Section<'_>,
-    cron: &Found<String>,
-    zone: Option<&Found<String>>,
+    cron: &Located<String>,
+    zone: Option<&Located<String>>,
     nights: OddNights,
     now: Timestamp,
 ) -> Option<Schedule> {
@@ -88,7 +88,11 @@ fn by_cron(
 }
 
 /// Reads instants, each with its own offset or in the wall clock time of the zone.
-fn at(section: &Section<'_>, instants: &[Found<String>], zone: Option<&Found<String>>) -> Option<Schedule> {
+fn at(
+    section: &Section<'_>,
+    instants: &[Located<String>],
+    zone: Option<&Located<String>>,
+) -> Option<Schedule> {
     let zone_name = zone.map_or("UTC", |zone| zone.value.as_str());
     let Ok(in_zone) = domain::zone::zone(zone_name) else {
         let error = ScheduleError::UnknownZone(zone_name.to_owned());
@@ -172,7 +176,7 @@ fn span(
     Some(found.value)
 }
 
-fn blame<T>(section: &Section<'_>, found: &Found<T>, error: &ScheduleError) {
+fn blame<T>(section: &Section<'_>, found: &Located<T>, error: &ScheduleError) {
     let (what, remedy) = words(error);
     section.blame_found(found, what, remedy);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use domain::secret::Secret;
 
 use super::env::Environment;
-use super::reader::{Found, Section};
+use super::reader::{Located, Section};
 use super::text;
 
 /// The source of a secret's text.
@@ -43,7 +43,7 @@ impl Secrets {
         self.find(section, &found)
     }
 
-    pub fn find(&self, section: &Section<'_>, found: &Found<String>) -> Option<Named> {
+    pub fn find(&self, section: &Section<'_>, found: &Located<String>) -> Option<Named> {
         match self.all.get(&found.value) {
             Some((_, secret)) => Some(Named { name: found.value.clone(), secret: secret.clone()? }),
             None => {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use store::attempts::commit::{Effects, NewEvent};
 use store::audit::KINDS;
 use store::plugins::KeptFile;
-use store::plugins::releases::Found;
+use store::plugins::releases::NewVersion;
 
 use super::world::{World, get, post};
 use crate::api::hash_of_token;
@@ -49,7 +49,7 @@ async fn release_versions(world: &World) {
         let file = KeptFile { bytes: vec![n], signature: None };
         store.keep_plugin_file(&plugin(), digest(n), file, now).await.unwrap();
         let host = world.state.engine.host_id();
-        let found = Found { version: &version, wants: &[], returns: true, at_start: false, host };
+        let found = NewVersion { version: &version, wants: &[], returns: true, at_start: false, host };
         store.decide_version(&found, &rules, now).await.unwrap();
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attempts::kv::KvWrite;
 use crate::attempts::scope::OwnTx;
 use crate::config::COMMIT_BATCH_MAX;
-use crate::db::{Db, Turn, Tx, args};
+use crate::db::{Db, Tx, WritePriority, args};
 use crate::error::StoreError;
 use crate::events::sql as events_sql;
 use crate::items::sql as items_sql;
@@ -182,7 +182,7 @@ async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Commit
 }
 
 async fn commit_all(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
-    let mut tx = db.begin_as(Turn::Work).await?;
+    let mut tx = db.begin_as(WritePriority::Work).await?;
     let committed = write_all(&mut tx, ends).await?;
     tx.commit().await?;
     Ok(committed)

@@ -18,21 +18,21 @@ pub struct KvWrite {
     pub value: Option<Vec<u8>>,
     /// Time to live, counted from the commit.
     pub ttl: Option<SignedDuration>,
-    pub found: Found,
+    pub found: Precondition,
 }
 
 /// The state that the attempt's write is based on. If it changes before the commit, the attempt is repeated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Found {
+pub enum Precondition {
     #[default]
     Anything,
     Nothing,
     Value(Vec<u8>),
 }
 
-impl Found {
-    fn of(value: Option<Vec<u8>>) -> Found {
-        value.map_or(Found::Nothing, Found::Value)
+impl Precondition {
+    fn of(value: Option<Vec<u8>>) -> Precondition {
+        value.map_or(Precondition::Nothing, Precondition::Value)
     }
 }
 
@@ -67,7 +67,7 @@ impl Pending {
         let found = match before {
             // Based on this attempt's own write.
             Some(before) => before.found.clone(),
-            None => Found::of(stored),
+            None => Precondition::of(stored),
         };
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.put(KvWrite { bucket, key, value: swap.value, ttl: swap.ttl, found });
@@ -80,7 +80,7 @@ impl Pending {
 
     /// Writes that are only valid if no other attempt wrote to the key meanwhile.
     pub fn guarded(&self) -> impl Iterator<Item = &KvWrite> {
-        self.0.values().filter(|write| write.found != Found::Anything)
+        self.0.values().filter(|write| write.found != Precondition::Anything)
     }
 }
 
@@ -100,33 +100,33 @@ pub(crate) async fn read(
 /// steps.
 pub(crate) async fn still_so(db: &Db, job: &str, write: &KvWrite, now: Timestamp) -> Result<(), StoreError> {
     let stored = read(db, job, &write.bucket, &write.key, now).await?;
-    if Found::of(stored) == write.found { Ok(()) } else { Err(raced(write)) }
+    if Precondition::of(stored) == write.found { Ok(()) } else { Err(raced(write)) }
 }
 
 pub(crate) async fn write(tx: &mut Tx, job: &str, write: &KvWrite, now: Timestamp) -> Result<(), StoreError> {
     let (bucket, key) = (write.bucket.as_str(), write.key.as_str());
     let expires = write.ttl.map(|ttl| now.checked_add(ttl).unwrap_or(Timestamp::MAX));
     let changed = match (&write.value, &write.found) {
-        (Some(value), Found::Anything) => {
+        (Some(value), Precondition::Anything) => {
             tx.execute(events_sql::KV_PUT, &args![job, bucket, key, value.clone(), now, expires]).await?
         }
-        (Some(value), Found::Nothing) => {
+        (Some(value), Precondition::Nothing) => {
             tx.execute(events_sql::KV_ADD, &args![job, bucket, key, value.clone(), now, expires]).await?
         }
-        (Some(value), Found::Value(found)) => {
+        (Some(value), Precondition::Value(found)) => {
             let args = args![job, bucket, key, value.clone(), now, expires, found.clone()];
             tx.execute(events_sql::KV_CHANGE, &args).await?
         }
-        (None, Found::Anything) => {
+        (None, Precondition::Anything) => {
             tx.execute(events_sql::KV_DELETE, &args![job, bucket, key]).await?;
             1
         }
-        (None, Found::Nothing) => {
+        (None, Precondition::Nothing) => {
             // The key did not exist and must still not exist.
             let there = tx.fetch(events_sql::KV_GET, &args![job, bucket, key, now]).await?;
             u64::from(there.is_empty())
         }
-        (None, Found::Value(found)) => {
+        (None, Precondition::Value(found)) => {
             tx.execute(events_sql::KV_TAKE, &args![job, bucket, key, now, found.clone()]).await?
         }
     };

@@ -5,6 +5,6 @@ pub mod commit;
 pub mod datasource;
 pub mod kv;
 pub mod locks;
+pub(crate) mod quota;
 pub mod replay;
-pub(crate) mod room;
 pub mod scope;

@@ -69,7 +69,7 @@ pub enum Db {
 
 /// Priority of a write where there is only one writer.
 #[derive(Debug, Clone, Copy)]
-pub enum Turn {
+pub enum WritePriority {
     /// Renewal of leases: they expire if it waits.
     Renewal,
     /// Starts and ends of attempts: their slots stay occupied while it waits.
@@ -94,17 +94,17 @@ pub enum Open {
 impl Db {
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        self.begin_as(Turn::Request).await
+        self.begin_as(WritePriority::Request).await
     }
 
-    pub async fn begin_as(&self, turn: Turn) -> Result<Tx, sqlx::Error> {
+    pub async fn begin_as(&self, turn: WritePriority) -> Result<Tx, sqlx::Error> {
         match Whole::current() {
             Some(whole) => Ok(Tx::Part(whole.begin(self).await?)),
             None => Ok(Tx::Own(self.open(turn).await?)),
         }
     }
 
-    async fn open(&self, turn: Turn) -> Result<Open, sqlx::Error> {
+    async fn open(&self, turn: WritePriority) -> Result<Open, sqlx::Error> {
         match self {
             Db::Sqlite { writer, .. } => Ok(Open::Sqlite(writer.begin(turn).await?)),
             Db::Postgres(server) => begun(server, "BEGIN".to_owned(), true).await,
@@ -132,7 +132,7 @@ impl Db {
     pub async fn begin_declared(&self, writes: bool, time: Duration) -> Result<Tx, sqlx::Error> {
         let Db::Postgres(server) = self else {
             return match writes {
-                true => self.open(Turn::Request).await.map(Tx::Own),
+                true => self.open(WritePriority::Request).await.map(Tx::Own),
                 false => self.begin_read().await,
             };
         };

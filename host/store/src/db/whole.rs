@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use domain::scope::Value;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
-use super::{Db, Open, Row, Turn};
+use super::{Db, Open, Row, WritePriority};
 use crate::db::sql::Sql;
 use crate::error::StoreError;
 
@@ -123,7 +123,7 @@ impl Whole {
     }
 
     async fn open(&self, db: &Db) -> Result<Open, sqlx::Error> {
-        let mut open = db.open(Turn::Request).await?;
+        let mut open = db.open(WritePriority::Request).await?;
         let postgres = matches!(open, Open::Postgres(_));
         if postgres {
             open.control(WAIT_FOR_OTHERS).await?;

@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::Turn;
+use super::WritePriority;
 use super::guard::{Gone, Guard};
 use crate::config::WAIT_MAX;
 
@@ -136,7 +136,7 @@ impl Writer {
         Ok(self.guard.check()?)
     }
 
-    pub async fn begin(&self, turn: Turn) -> Result<Writing, sqlx::Error> {
+    pub async fn begin(&self, turn: WritePriority) -> Result<Writing, sqlx::Error> {
         self.check()?;
         let gates = self.gates.pass(turn).await?;
         loop {
@@ -194,11 +194,11 @@ impl Writer {
 }
 
 impl Gates {
-    async fn pass(&self, turn: Turn) -> Result<Vec<OwnedMutexGuard<()>>, sqlx::Error> {
+    async fn pass(&self, turn: WritePriority) -> Result<Vec<OwnedMutexGuard<()>>, sqlx::Error> {
         let gates: &[_] = match turn {
-            Turn::Renewal => &[],
-            Turn::Work => &[&self.work],
-            Turn::Request => &[&self.requests, &self.work],
+            WritePriority::Renewal => &[],
+            WritePriority::Work => &[&self.work],
+            WritePriority::Request => &[&self.requests, &self.work],
         };
         let pass = async {
             let mut passed = Vec::with_capacity(gates.len());

@@ -3,9 +3,9 @@
 pub mod batches;
 pub mod enqueue;
 pub mod flow;
+pub(crate) mod held_claims;
 pub mod recovery;
 pub(crate) mod sql;
-pub(crate) mod taken;
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use domain::outcome::ErrorInfo;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::{Entry, write};
-use crate::db::{Row, Turn, args};
+use crate::db::{Row, WritePriority, args};
 use crate::error::StoreError;
 use crate::hosts::{self, Renewal};
 use crate::items::flow::{Allowed, pick};
@@ -53,7 +53,7 @@ impl<'a> Decided<'a> {
 impl Store {
     /// Claims up to `limit` due items of `job`; fewer if its limits across all hosts allow fewer now.
     pub async fn claim(&self, job: &JobSpec, lease: Lease, limit: u32) -> Result<Vec<Claimed>, StoreError> {
-        let mut tx = self.db.begin_as(Turn::Work).await?;
+        let mut tx = self.db.begin_as(WritePriority::Work).await?;
         let allowed = Allowed::of(&mut tx, job, lease.now, limit).await?;
         let attempt = AttemptId::new(lease.now);
         let mut holder = args![attempt.to_string(), lease.host.to_string(), lease.until, lease.now].to_vec();
@@ -73,7 +73,7 @@ impl Store {
         let claimed: Vec<Claimed> = rows.iter().map(remembered).collect::<Result<_, StoreError>>()?;
         tx.commit().await?;
         if !claimed.is_empty() {
-            self.taken.add(lease.host, &job.name, attempt);
+            self.held_claims.add(lease.host, &job.name, attempt);
         }
         Ok(claimed)
     }
@@ -86,10 +86,10 @@ impl Store {
 
     /// Prolongs every lease that this process took: one statement for its items, one for its discoveries.
     pub async fn renew(&self, lease: Lease) -> Result<Renewal, StoreError> {
-        let taken = self.taken.of(lease.host);
+        let taken = self.held_claims.of(lease.host);
         let ids = serde_json::to_string(&taken).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let args = args![lease.host.to_string(), lease.until, ids];
-        let mut tx = self.db.begin_as(Turn::Renewal).await?;
+        let mut tx = self.db.begin_as(WritePriority::Renewal).await?;
         let mut rows = tx.fetch(items_sql::ITEMS_RENEW, &args).await?;
         rows.extend(tx.fetch(runs_sql::RUNS_RENEW, &args).await?);
         // Last, as in `Store::correct_times`: transactions that lock rows in the same order do not deadlock.
@@ -100,21 +100,21 @@ impl Store {
         tx.commit().await?;
         let held: Result<BTreeSet<String>, StoreError> =
             rows.iter().map(|row| row.text("attempt_id")).collect();
-        self.taken.keep(&taken, &held?);
+        self.held_claims.keep(&taken, &held?);
         Ok(renewal)
     }
 
     /// Stops renewing the claim `attempt`, because no task works on it any more. Its lease expires, and
     /// recovery finds the items that were not ended.
     pub fn let_go(&self, attempt: AttemptId) {
-        self.taken.let_go(attempt);
+        self.held_claims.let_go(attempt);
     }
 
     /// Stops renewing the leases of these jobs' attempts, which were stopped, so that their items are
     /// recovered. Attempts of other jobs continue, and this process does not treat them as lost. Returns
     /// whether there were any.
     pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
-        self.taken.let_lapse(host, jobs)
+        self.held_claims.let_lapse(host, jobs)
     }
 
     /// Applies a person's decision to one item.

@@ -41,7 +41,7 @@ impl Store {
         if let Some(host) = &former {
             tx.execute(runs_sql::RUNS_RELEASE_HOST, &args![host.as_str()]).await?;
         }
-        let own = self.taken.without_lease();
+        let own = self.held_claims.without_lease();
         let own = serde_json::to_string(&own).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let rows = tx.fetch(items_sql::ITEMS_LOST, &args![now, former, RECOVER_BATCH, own]).await?;
         let mut recovered = Vec::with_capacity(rows.len());

@@ -9,7 +9,7 @@ use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::plugins::releases::sql as releases_sql;
-use crate::plugins::releases::{By, Decision, Found, decide, locked};
+use crate::plugins::releases::{By, Decision, NewVersion, decide, locked};
 use crate::plugins::sql as plugins_sql;
 use crate::plugins::{FILES_KEPT, KeptFile, asks_of};
 use crate::store::Store;
@@ -50,7 +50,7 @@ impl Store {
             None if stable == Some(version.digest) => Uploaded::Unchanged,
             None => {
                 let cause = format!("uploaded by {actor}");
-                let found = Found { version, wants: &[], returns: true, at_start: false, host };
+                let found = NewVersion { version, wants: &[], returns: true, at_start: false, host };
                 Uploaded::Decided(decide(&mut tx, &found, rules, &By { actor, cause: &cause }, now).await?)
             }
         };

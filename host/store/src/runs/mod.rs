@@ -14,7 +14,7 @@ use domain::runner::Page;
 use jiff::Timestamp;
 
 use crate::attempts::commit::Committed;
-use crate::db::{Row, Turn, Tx, args};
+use crate::db::{Row, Tx, WritePriority, args};
 use crate::error::StoreError;
 use crate::items::sql as items_sql;
 use crate::items::{Lease, error_of};
@@ -35,7 +35,7 @@ impl Store {
         lease: Lease,
         lapsed_before: Timestamp,
     ) -> Result<Option<ClaimedRun>, StoreError> {
-        let mut tx = self.db.begin_as(Turn::Work).await?;
+        let mut tx = self.db.begin_as(WritePriority::Work).await?;
         let attempt_id = AttemptId::new(lease.now);
         let args =
             args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lapsed_before];
@@ -56,7 +56,7 @@ impl Store {
         let run = rows.first().map(claimed).transpose()?;
         tx.commit().await?;
         if run.is_some() {
-            self.taken.add(lease.host, job, attempt_id);
+            self.held_claims.add(lease.host, job, attempt_id);
         }
         Ok(run)
     }
@@ -78,7 +78,7 @@ impl Store {
         digest: Option<&str>,
         now: Timestamp,
     ) -> Result<(Committed, Discovered), StoreError> {
-        let mut tx = self.db.begin_as(Turn::Work).await?;
+        let mut tx = self.db.begin_as(WritePriority::Work).await?;
         let id = run.id.to_string();
         let rows = tx.fetch(runs_sql::RUN_QUEUED, &args![id.as_str()]).await?;
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;

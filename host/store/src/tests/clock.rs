@@ -6,7 +6,7 @@ use domain::tick::{Fate, Overlap};
 use jiff::SignedDuration;
 
 use super::support::{T, at, conformance, failed, job, lease, page, resolved};
-use crate::attempts::locks::Taken;
+use crate::attempts::locks::LockResult;
 
 conformance! {
     schedule_is_rewound_and_no_instant_runs_twice,
@@ -130,7 +130,8 @@ async fn waits_are_counted_from_the_present(t: T) {
 async fn leases_and_locks_are_bounded(t: T) {
     t.discover(&job(), &["a"], 0).await;
     assert_eq!(t.claim(1, DAYS).await.len(), 1);
-    let Taken::Token(_) = t.store.take_lock("ledger", "ada", at(DAYS + 60), at(DAYS)).await.unwrap() else {
+    let LockResult::Token(_) = t.store.take_lock("ledger", "ada", at(DAYS + 60), at(DAYS)).await.unwrap()
+    else {
         panic!("the lock is free");
     };
     let alert = Alert {

@@ -9,7 +9,7 @@ use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
 
 use super::support::{T, at, conformance, end, job, lease, resolved};
-use crate::attempts::locks::Taken;
+use crate::attempts::locks::LockResult;
 use crate::attempts::scope::AttemptScope;
 
 conformance! {
@@ -80,16 +80,16 @@ async fn an_attempt_that_lost_its_item_gets_none(t: T) {
 
 async fn the_api_holds_a_lock_for_a_time(t: T) {
     let (_, scope) = attempt(&t, "wallet", "a", 0).await;
-    assert_eq!(t.store.take_lock("ledger", "ada", at(10), at(0)).await.unwrap(), Taken::Token(1));
+    assert_eq!(t.store.take_lock("ledger", "ada", at(10), at(0)).await.unwrap(), LockResult::Token(1));
     assert_eq!(scope.lock("ledger").await, Ok(None));
-    let Taken::Held(lock) = t.store.take_lock("ledger", "bob", at(10), at(1)).await.unwrap() else {
+    let LockResult::Held(lock) = t.store.take_lock("ledger", "bob", at(10), at(1)).await.unwrap() else {
         panic!()
     };
     assert_eq!((lock.holder.as_str(), lock.until), ("ada", Some(at(10))));
     assert!(!t.store.renew_lock("ledger", 7, at(20), "ada", at(5)).await.unwrap(), "not her token");
     assert!(t.store.renew_lock("ledger", 1, at(20), "ada", at(5)).await.unwrap());
     assert!(!t.store.renew_lock("ledger", 1, at(30), "ada", at(20)).await.unwrap(), "its time is over");
-    assert_eq!(t.store.take_lock("ledger", "bob", at(40), at(20)).await.unwrap(), Taken::Token(2));
+    assert_eq!(t.store.take_lock("ledger", "bob", at(40), at(20)).await.unwrap(), LockResult::Token(2));
     assert!(!t.store.release_lock("ledger", Some(1), "ada", at(21)).await.unwrap(), "it is bob's now");
     assert!(t.store.release_lock("ledger", None, "ada", at(21)).await.unwrap());
     assert_eq!(scope.lock("ledger").await, Ok(Some(3)));
@@ -122,7 +122,7 @@ async fn one_of_many_gets_it(t: T) {
         });
         let mut tokens = Vec::new();
         for taker in takers.collect::<Vec<_>>() {
-            if let Taken::Token(token) = taker.await.unwrap() {
+            if let LockResult::Token(token) = taker.await.unwrap() {
                 tokens.push(token);
             }
         }
@@ -158,7 +158,7 @@ async fn nothing_goes_without_a_grant(t: T) {
 async fn a_lock_that_is_forgotten_keeps_its_token(t: T) {
     for second in 0..3 {
         let taken = t.store.take_lock("old", "ada", at(second + 1), at(second)).await.unwrap();
-        assert_eq!(taken, Taken::Token(second + 1));
+        assert_eq!(taken, LockResult::Token(second + 1));
     }
     t.store.take_lock("held", "ada", at(1_000), at(0)).await.unwrap();
     let (_, scope) = attempt(&t, "wallet", "a", 0).await;
@@ -166,7 +166,7 @@ async fn a_lock_that_is_forgotten_keeps_its_token(t: T) {
     assert_eq!(t.store.prune_locks_and_keys(at(100), at(200)).await.unwrap(), 1);
     assert_eq!(t.store.prune_locks_and_keys(at(100), at(200)).await.unwrap(), 0);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM named_lock").await, 3);
-    assert_eq!(t.store.take_lock("old", "ada", at(300), at(200)).await.unwrap(), Taken::Token(4));
-    assert_eq!(t.store.take_lock("new", "ada", at(300), at(200)).await.unwrap(), Taken::Token(4));
+    assert_eq!(t.store.take_lock("old", "ada", at(300), at(200)).await.unwrap(), LockResult::Token(4));
+    assert_eq!(t.store.take_lock("new", "ada", at(300), at(200)).await.unwrap(), LockResult::Token(4));
     assert_eq!(t.store.locks("held", at(200), 10).await.unwrap().len(), 3, "names after it");
 }

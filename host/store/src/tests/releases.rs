@@ -6,7 +6,7 @@ use domain::release::{Approval, Canary, ReleaseRules, Stage, Tried};
 
 use super::support::{T, at, conformance, host};
 use crate::plugins::KeptFile;
-use crate::plugins::releases::{Decision, Found};
+use crate::plugins::releases::{Decision, NewVersion};
 use crate::plugins::uploads::Uploaded;
 
 conformance! {
@@ -50,7 +50,7 @@ const APPROVED: ReleaseRules = ReleaseRules { approval: Approval::Wider, canary:
 
 async fn decide(t: &T, n: u8, rules: &ReleaseRules, wants: &[&str], returns: bool) -> Decision {
     let wants: Vec<String> = wants.iter().map(|want| (*want).to_owned()).collect();
-    let found = Found { version: &version(n), wants: &wants, returns, at_start: false, host: host(1) };
+    let found = NewVersion { version: &version(n), wants: &wants, returns, at_start: false, host: host(1) };
     t.store.decide_version(&found, rules, at(i64::from(n))).await.unwrap()
 }
 
@@ -221,7 +221,8 @@ async fn upload_takes_the_way_of_a_file(t: T) {
 /// A single host follows its folder, but an uploaded version is in no folder.
 async fn upload_stays_when_its_host_finds_an_old_file_at_its_start(t: T) {
     let at_start = async |n| {
-        let found = Found { version: &version(n), wants: &[], returns: true, at_start: true, host: host(1) };
+        let found =
+            NewVersion { version: &version(n), wants: &[], returns: true, at_start: true, host: host(1) };
         t.store.decide_version(&found, &AT_ONCE, at(20)).await.unwrap()
     };
     decide(&t, 1, &AT_ONCE, &[], true).await;
@@ -260,7 +261,8 @@ async fn what_a_version_wants_is_measured_by_the_stable_one(t: T) {
         (3, "b", Decision::On(Stage::Waiting)),
     ] {
         let version = asking(n, topic);
-        let found = Found { version: &version, wants: &[], returns: true, at_start: false, host: host(1) };
+        let found =
+            NewVersion { version: &version, wants: &[], returns: true, at_start: false, host: host(1) };
         assert_eq!(t.store.decide_version(&found, &APPROVED, at(i64::from(n))).await.unwrap(), expected);
     }
 }

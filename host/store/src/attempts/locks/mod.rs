@@ -31,7 +31,7 @@ pub struct Lock {
 
 /// The result of trying to take a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum LockResult {
     Token(i64),
     /// Held by another holder.
     Held(Lock),
@@ -44,7 +44,7 @@ impl Store {
         item: &Claimed,
         name: &str,
         now: Timestamp,
-    ) -> Result<Option<Taken>, StoreError> {
+    ) -> Result<Option<LockResult>, StoreError> {
         let (id, attempt) = (item.id.to_string(), item.attempt_id.to_string());
         let mut tx = open(self, name, now).await?;
         let held = args![id.clone(), item.epoch, attempt.clone()];
@@ -55,10 +55,10 @@ impl Store {
         let until = Option::<Timestamp>::None;
         let args = args![name, now, id.clone(), item.epoch, attempt.clone(), until, holder.as_str()];
         let taken = match token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? {
-            Some(token) => Taken::Token(token),
+            Some(token) => LockResult::Token(token),
             None => match see(&mut tx, name, now).await? {
-                lock if lock.attempt == Some((id, attempt)) => Taken::Token(lock.token),
-                lock => Taken::Held(lock),
+                lock if lock.attempt == Some((id, attempt)) => LockResult::Token(lock.token),
+                lock => LockResult::Held(lock),
             },
         };
         tx.commit().await?;
@@ -78,17 +78,17 @@ impl Store {
         holder: &str,
         until: Timestamp,
         now: Timestamp,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<LockResult, StoreError> {
         let mut tx = open(self, name, now).await?;
         let nobody = Option::<String>::None;
         let args = args![name, now, nobody.clone(), Option::<i64>::None, nobody, until, holder];
         let Some(token) = token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? else {
-            return Ok(Taken::Held(see(&mut tx, name, now).await?));
+            return Ok(LockResult::Held(see(&mut tx, name, now).await?));
         };
         let detail = format!("token {token}, until {until:.0}");
         told(&mut tx, holder, "lock_taken", name, &detail, now).await?;
         tx.commit().await?;
-        Ok(Taken::Token(token))
+        Ok(LockResult::Token(token))
     }
 
     /// Renews a lock of an external holder. Returns whether it was still held under this token.

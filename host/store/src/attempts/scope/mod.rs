@@ -19,8 +19,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::attempts::bounds::{check_count, check_data, check_key, check_key_or_none, text};
 use crate::attempts::commit::NewEvent;
-use crate::attempts::kv::{self, Found, KvWrite, Pending};
-use crate::attempts::locks::Taken;
+use crate::attempts::kv::{self, KvWrite, Pending, Precondition};
+use crate::attempts::locks::LockResult;
 use crate::db::{Tx, args};
 use crate::error::StoreError;
 use crate::events::sql as events_sql;
@@ -32,7 +32,7 @@ mod sql;
 
 pub use self::end::{Ended, OwnTx};
 pub use self::replay::{Asked, HELD_MAX, ReplayScope, Request, SqlWrite};
-use self::sql::Ran;
+use self::sql::StatementResult;
 
 pub struct AttemptScope {
     store: Arc<Store>,
@@ -193,7 +193,7 @@ impl Scope for AttemptScope {
         let value = Some(value);
         let mut state = self.writing(bucket, key, value.as_ref()).await?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        state.kv.put(KvWrite { bucket, key, value, ttl: Some(ttl), found: Found::Anything });
+        state.kv.put(KvWrite { bucket, key, value, ttl: Some(ttl), found: Precondition::Anything });
         Ok(())
     }
 
@@ -223,7 +223,7 @@ impl Scope for AttemptScope {
     }
 
     async fn sql_query(&self, statement: &Statement, params: Vec<Value>) -> Result<Rows, ScopeError> {
-        let Ran::Rows(rows) = self.run(statement, params, true).await? else {
+        let StatementResult::Rows(rows) = self.run(statement, params, true).await? else {
             return Ok(Rows::default());
         };
         let limits = &self.job.limits;
@@ -245,8 +245,8 @@ impl Scope for AttemptScope {
 
     async fn sql_execute(&self, statement: &Statement, params: Vec<Value>) -> Result<u64, ScopeError> {
         match self.run(statement, params, false).await? {
-            Ran::Changed(rows) => Ok(rows),
-            Ran::Rows(_) => Ok(0),
+            StatementResult::Changed(rows) => Ok(rows),
+            StatementResult::Rows(_) => Ok(0),
         }
     }
 
@@ -269,11 +269,11 @@ impl Scope for AttemptScope {
             return self.store.next_lock_token(name).await.map(Some).map_err(unavailable);
         }
         match self.store.take_lock_for(item, name, self.now()).await.map_err(unavailable)? {
-            Some(Taken::Token(token)) => {
+            Some(LockResult::Token(token)) => {
                 state.locks.insert(name.to_owned());
                 Ok(Some(u64::try_from(token).unwrap_or_default()))
             }
-            Some(Taken::Held(_)) => Ok(None),
+            Some(LockResult::Held(_)) => Ok(None),
             None => Err(ScopeError::Unavailable("another host has the item now".to_owned())),
         }
     }

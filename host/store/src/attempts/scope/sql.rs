@@ -16,7 +16,7 @@ impl AttemptScope {
         statement: &Statement,
         params: Vec<Value>,
         rows: bool,
-    ) -> Result<Ran, ScopeError> {
+    ) -> Result<StatementResult, ScopeError> {
         let Statement { datasource, writes, .. } = statement;
         if let Some(why) = self.job.grants.refuses_sql(datasource, *writes) {
             return Err(ScopeError::Denied(why));
@@ -53,9 +53,9 @@ impl AttemptScope {
         let work = async {
             tx.cut_off_after(limits.sql_time).await?;
             if rows {
-                tx.fetch_declared(&statement.sql, &params, most).await.map(Ran::Rows)
+                tx.fetch_declared(&statement.sql, &params, most).await.map(StatementResult::Rows)
             } else {
-                tx.execute_declared(&statement.sql, &params).await.map(Ran::Changed)
+                tx.execute_declared(&statement.sql, &params).await.map(StatementResult::Changed)
             }
         };
         // A failed or cancelled statement leaves its transaction unusable, so it is not put back.
@@ -90,7 +90,7 @@ impl AttemptScope {
     }
 }
 
-pub(super) enum Ran {
+pub(super) enum StatementResult {
     Rows(Vec<crate::db::Row>),
     Changed(u64),
 }

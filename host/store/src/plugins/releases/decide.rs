@@ -12,7 +12,7 @@ use crate::plugins::put_version;
 use crate::plugins::releases::sql as releases_sql;
 
 /// A usable version that a host found in its folder.
-pub struct Found<'a> {
+pub struct NewVersion<'a> {
     pub version: &'a PluginVersion,
     pub wants: &'a [String],
     /// Whether it may become active again if it was active before and was replaced.
@@ -40,7 +40,7 @@ pub enum Decision {
 /// Decides about a version by these rules.
 pub(crate) async fn decide(
     tx: &mut Tx,
-    found: &Found<'_>,
+    found: &NewVersion<'_>,
     rules: &ReleaseRules,
     by: &By<'_>,
     now: Timestamp,
@@ -90,7 +90,7 @@ pub(crate) async fn decide(
 
 /// Requests of a version that the stable one does not have. If the host that found it does not run the stable
 /// version, the recorded requests are compared.
-async fn wants(tx: &mut Tx, found: &Found<'_>, stable: Digest) -> Result<Vec<String>, StoreError> {
+async fn wants(tx: &mut Tx, found: &NewVersion<'_>, stable: Digest) -> Result<Vec<String>, StoreError> {
     let Some(asks) = found.version.asks.as_ref().filter(|_| found.wants.is_empty()) else {
         return Ok(found.wants.to_vec());
     };

@@ -21,7 +21,7 @@ mod decide;
 
 use self::decide::known;
 pub(crate) use self::decide::{By, decide};
-pub use self::decide::{Decision, Found};
+pub use self::decide::{Decision, NewVersion};
 
 /// The release state of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Store {
     /// Decides about a version that a host found, by these rules. The decision holds for all hosts.
     pub async fn decide_version(
         &self,
-        found: &Found<'_>,
+        found: &NewVersion<'_>,
         rules: &ReleaseRules,
         now: Timestamp,
     ) -> Result<Decision, StoreError> {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use domain::id::{AttemptId, HostId, JobName};
 
 #[derive(Debug, Default)]
-pub(crate) struct Taken(Mutex<BTreeMap<String, Taker>>);
+pub(crate) struct HeldClaims(Mutex<BTreeMap<String, Taker>>);
 
 #[derive(Debug)]
 pub(crate) struct Taker {
@@ -17,7 +17,7 @@ pub(crate) struct Taker {
     without_lease: bool,
 }
 
-impl Taken {
+impl HeldClaims {
     pub fn add(&self, host: HostId, job: &JobName, attempt: AttemptId) {
         self.lock().insert(attempt.to_string(), Taker { host, job: job.clone(), without_lease: false });
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use domain::fair::Room;
+use domain::fair::Capacity;
 use domain::id::JobName;
 use domain::job::JobSpec;
 use jiff::Timestamp;
@@ -24,13 +24,13 @@ pub fn memory_of(job: &JobSpec) -> usize {
     job.limits.memory_bytes.div_ceil(MIB)
 }
 
-pub struct Rooms {
+pub struct HostCapacity {
     items: Pool,
     discoveries: Pool,
 }
 
 struct Pool {
-    all: Room,
+    all: Capacity,
     slots: Arc<Semaphore>,
     memory: Arc<Semaphore>,
 }
@@ -41,11 +41,11 @@ impl Pool {
         let slots = most(usize::try_from(slots).unwrap_or(usize::MAX));
         let memory = most(memory_bytes / MIB);
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Pool { all: Room { slots, memory }, slots: semaphore(slots), memory: semaphore(memory) }
+        Pool { all: Capacity { slots, memory }, slots: semaphore(slots), memory: semaphore(memory) }
     }
 
-    fn free(&self) -> Room {
-        Room { slots: self.slots.available_permits(), memory: self.memory.available_permits() }
+    fn free(&self) -> Capacity {
+        Capacity { slots: self.slots.available_permits(), memory: self.memory.available_permits() }
     }
 
     /// Permits for one attempt, at most as many as the pool has.
@@ -69,21 +69,21 @@ impl Drop for Permit {
     }
 }
 
-impl Rooms {
-    pub fn new(config: &EngineConfig) -> Rooms {
-        Rooms {
+impl HostCapacity {
+    pub fn new(config: &EngineConfig) -> HostCapacity {
+        HostCapacity {
             items: Pool::new(config.attempts_max, config.memory_bytes),
             discoveries: Pool::new(config.discoveries_max, config.discovery_memory_bytes()),
         }
     }
 
     /// Capacity of this host for attempts of items.
-    pub fn all(&self) -> Room {
+    pub fn all(&self) -> Capacity {
         self.items.all
     }
 
     /// Free capacity for attempts of items.
-    pub fn free(&self) -> Room {
+    pub fn free(&self) -> Capacity {
         self.items.free()
     }
 
@@ -156,11 +156,11 @@ impl Tenant {
 
     /// Takes up to `attempts` permits. Only the queue takes permits of this pool, so those that
     /// were free still are.
-    pub fn take(&self, rooms: &Rooms, job: &JobSpec, attempts: usize) -> Vec<Permit> {
-        let need = rooms.items.permits(memory_of(job));
+    pub fn take(&self, capacity: &HostCapacity, job: &JobSpec, attempts: usize) -> Vec<Permit> {
+        let need = capacity.items.permits(memory_of(job));
         let permit = || {
-            let slot = rooms.items.slots.clone().try_acquire_owned().ok()?;
-            let memory = rooms.items.memory.clone().try_acquire_many_owned(need).ok()?;
+            let slot = capacity.items.slots.clone().try_acquire_owned().ok()?;
+            let memory = capacity.items.memory.clone().try_acquire_many_owned(need).ok()?;
             self.running.fetch_add(1, Ordering::AcqRel);
             Some(Permit { running: Some(self.running.clone()), _slot: slot, _memory: memory })
         };

@@ -12,19 +12,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub const FREE: Duration = Duration::from_millis(5);
 
 #[derive(Clone)]
-pub struct Turns(Arc<Semaphore>);
+pub struct CpuPermits(Arc<Semaphore>);
 
 /// Held while a guest computes, until it waits or yields.
-pub type Turn = OwnedSemaphorePermit;
+pub type CpuPermit = OwnedSemaphorePermit;
 
-impl Turns {
-    pub fn new() -> Turns {
+impl CpuPermits {
+    pub fn new() -> CpuPermits {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Turns(Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))))
+        CpuPermits(Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))))
     }
 
     /// The next permit, in the order of requests.
-    pub async fn next(&self) -> Option<Turn> {
+    pub async fn next(&self) -> Option<CpuPermit> {
         // The semaphore is never closed, so a permit always comes.
         self.0.clone().acquire_owned().await.ok()
     }

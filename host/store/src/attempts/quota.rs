@@ -23,7 +23,7 @@ const COUNT_HOLDS: SignedDuration = SignedDuration::from_secs(60);
 const NEAR_COUNT_HOLDS: SignedDuration = SignedDuration::from_secs(1);
 
 #[derive(Default)]
-pub(crate) struct Room {
+pub(crate) struct RowQuota {
     keys: Counts,
     items: Counts,
 }
@@ -97,11 +97,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let bound = Bound { most: job.limits.kv_keys, attempt: job.limits.kv_keys_per_page };
-        if self.room.keys.take_far(&job.name, bound, now) {
+        if self.quota.keys.take_far(&job.name, bound, now) {
             return Ok(true);
         }
         let kept = kv::read(&self.db, job.name.as_str(), bucket, key, now).await?;
-        Ok(kept.is_some() || self.take(&self.room.keys, events_sql::KV_COUNT, &job.name, bound, now).await?)
+        Ok(kept.is_some() || self.take(&self.quota.keys, events_sql::KV_COUNT, &job.name, bound, now).await?)
     }
 
     /// Whether `job` may add an item to job `to` (which may be itself): `to` has fewer open items than
@@ -113,7 +113,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let bound = Bound { most: job.limits.items_open, attempt: job.limits.items };
-        self.take(&self.room.items, items_sql::ITEMS_OPEN_COUNT, to, bound, now).await
+        self.take(&self.quota.items, items_sql::ITEMS_OPEN_COUNT, to, bound, now).await
     }
 
     async fn take(

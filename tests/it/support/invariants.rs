@@ -1,7 +1,7 @@
 //! Checks of a store in which the plugin `witness` has processed all items. They do not use the host's code.
 
 /// Each violation, and the query that lists the items that have it. The query must return no row.
-pub const NOBODY: [(&str, &str); 9] = [
+pub const VIOLATIONS: [(&str, &str); 9] = [
     ("not resolved", "SELECT item_key || ' is ' || state FROM item WHERE state <> 'resolved'"),
     (
         "not exactly one attempt that resolved it",

@@ -151,6 +151,8 @@ pub enum Verdict {
     RollBack(String),
 }
 
+/// A busy machine can add this much CPU time to an attempt, in microseconds: caches are cold, and calls are interrupted.
+const COST_NOISE_US: f64 = 2_000.0;
 /// One or two failures may be chance.
 const FAILURES_MIN: u64 = 3;
 
@@ -162,7 +164,8 @@ pub fn judge(canary: &Canary, before: &Tried, new: &Tried, lasted: SignedDuratio
         return fails_more();
     }
     let measured = new.attempts.min(before.attempts) >= canary.attempts_min.max(1);
-    if measured && new.mean_cpu_us() > before.mean_cpu_us() * (1.0 + canary.cost_margin) {
+    let bearable_cost = before.mean_cpu_us() * (1.0 + canary.cost_margin) + COST_NOISE_US;
+    if measured && new.mean_cpu_us() > bearable_cost {
         return Verdict::RollBack(format!("it costs more: {new}; before it: {before}"));
     }
     let enough = new.attempts.saturating_sub(new.failed) >= canary.promote_attempts;

@@ -70,7 +70,7 @@ pub struct Watch {
 
 impl Watch {
     pub async fn look(&mut self, ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
-        let Some(ahead) = ctx.store.clock_ahead(now).await? else {
+        let Some(ahead) = ctx.store.clock_ahead(|| ctx.clock.now()).await? else {
             self.ahead_since = None;
             return Ok(());
         };

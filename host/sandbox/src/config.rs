@@ -5,8 +5,8 @@ use domain::clock::Clock;
 use domain::limits::MIB;
 use rustls::pki_types::CertificateDer;
 
-use crate::compile::{Bounds, Compiler};
-use crate::signature::Signatures;
+use crate::versions::compile::{Bounds, Compiler};
+use crate::versions::signature::Signatures;
 
 /// Limits of loading a version. The keys of `[plugins]` have the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

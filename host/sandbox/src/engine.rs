@@ -7,12 +7,12 @@ use domain::limits::{KIB, MIB};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
-use crate::address_space;
-use crate::bindings;
-use crate::compile::Functions;
 use crate::config::SandboxConfig;
+use crate::guest::address_space;
+use crate::guest::bindings;
+use crate::guest::state::State;
 use crate::sandbox::SandboxError;
-use crate::state::State;
+use crate::versions::compile::Functions;
 
 /// How often a computing guest is interrupted.
 pub const TICK: Duration = Duration::from_millis(10);

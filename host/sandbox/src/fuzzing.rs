@@ -9,24 +9,24 @@ use domain::plugin::{Describe, Statement};
 use domain::scope::Scope;
 use wasmtime::component::Resource;
 
-use crate::bindings::alerts::{Alert, Host as _, Severity};
-use crate::bindings::audit::Host as _;
-use crate::bindings::config::Host as _;
-use crate::bindings::events::Host as _;
-use crate::bindings::items::Host as _;
-use crate::bindings::keyvalue::{Host as _, HostBucket as _};
-use crate::bindings::kv::Host as _;
-use crate::bindings::locks::Host as _;
-use crate::bindings::logging::{Host as _, Level};
-use crate::bindings::metrics::Host as _;
-use crate::bindings::sql::{self, Host as _};
-use crate::bindings::types;
-use crate::component::refused_config;
-use crate::convert;
-use crate::http::Clients;
-use crate::log::LogSource;
+use crate::guest::bindings::alerts::{Alert, Host as _, Severity};
+use crate::guest::bindings::audit::Host as _;
+use crate::guest::bindings::config::Host as _;
+use crate::guest::bindings::events::Host as _;
+use crate::guest::bindings::items::Host as _;
+use crate::guest::bindings::keyvalue::{Host as _, HostBucket as _};
+use crate::guest::bindings::kv::Host as _;
+use crate::guest::bindings::locks::Host as _;
+use crate::guest::bindings::logging::{Host as _, Level};
+use crate::guest::bindings::metrics::Host as _;
+use crate::guest::bindings::sql::{self, Host as _};
+use crate::guest::bindings::types;
+use crate::guest::convert;
+use crate::guest::http::Clients;
+use crate::guest::log::LogSource;
+use crate::guest::state::{Fence, Granted, Outside, State};
 use crate::sandbox::SandboxError;
-use crate::state::{Fence, Granted, Outside, State};
+use crate::versions::component::refused_config;
 
 /// Longest text: above the limits of keys, codes and labels.
 const TEXT_MAX: usize = 700;
@@ -94,11 +94,11 @@ impl Attempt {
             5 => drop(state.add(draw.text(), draw.list(Draw::label), draw.number()).await),
             6 => {
                 let (name, labels, value) = (draw.text(), draw.list(Draw::label), draw.real());
-                drop(crate::bindings::metrics::Host::set(state, name, labels, value).await);
+                drop(crate::guest::bindings::metrics::Host::set(state, name, labels, value).await);
             }
             7 => drop(state.enqueue(draw.text(), draw.text(), draw.text()).await),
             8 => state.log(Level::Info, draw.text(), draw.text()),
-            9 => drop(crate::bindings::config::Host::get(state, draw.text())),
+            9 => drop(crate::guest::bindings::config::Host::get(state, draw.text())),
             10 => drop(state.get_all()),
             11 => bucket(state, draw).await,
             12 => drop(state.try_acquire(draw.text()).await),
@@ -120,7 +120,7 @@ async fn compare_and_set(state: &mut State, draw: &mut Draw<'_>) {
     let (bucket, key) = (draw.text(), draw.text());
     let (expected, value) = (draw.option().map(String::into_bytes), draw.option().map(String::into_bytes));
     let ttl = draw.byte().is_multiple_of(2).then(|| draw.number());
-    drop(crate::bindings::kv::Host::compare_and_set(state, bucket, key, expected, value, ttl).await);
+    drop(crate::guest::bindings::kv::Host::compare_and_set(state, bucket, key, expected, value, ttl).await);
 }
 
 async fn bucket(state: &mut State, draw: &mut Draw<'_>) {
@@ -129,12 +129,12 @@ async fn bucket(state: &mut State, draw: &mut Draw<'_>) {
     let bucket = || Resource::new_own(handle);
     let key = draw.text();
     let value = draw.text().into_bytes();
-    drop(crate::bindings::keyvalue::HostBucket::set(state, bucket(), key.clone(), value).await);
-    drop(crate::bindings::keyvalue::HostBucket::get(state, bucket(), key.clone()).await);
+    drop(crate::guest::bindings::keyvalue::HostBucket::set(state, bucket(), key.clone(), value).await);
+    drop(crate::guest::bindings::keyvalue::HostBucket::get(state, bucket(), key.clone()).await);
     drop(state.exists(bucket(), key.clone()).await);
     drop(state.list_keys(bucket(), Some(draw.number())).await);
     drop(state.delete(bucket(), key).await);
-    drop(crate::bindings::keyvalue::HostBucket::drop(state, bucket()).await);
+    drop(crate::guest::bindings::keyvalue::HostBucket::drop(state, bucket()).await);
 }
 
 /// Derives values from bytes. Returns zeros when the bytes are used up.

@@ -6,47 +6,20 @@
 
 mod config;
 mod engine;
-mod exhausted;
 mod sandbox;
 
-mod catalog;
-mod compile;
-mod component;
-mod contract;
-mod decided;
-mod folder;
-mod history;
-
-mod http;
-
-mod address_space;
-mod attempt;
-mod canaries;
-mod clocks;
-mod convert;
-mod cpu_permits;
-mod last_words;
-mod limiter;
-mod log;
-mod meter;
-mod output;
-pub mod signature;
-mod state;
-mod tally;
-mod trap;
-
-mod bindings;
-mod capabilities;
+mod guest;
+pub mod versions;
 
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{ScanReport, Skipped, Trial, Trouble};
-pub use compile::{Bounds, Child, Compiler, compile_stdin};
-pub use component::StatementCheck;
 pub use config::{LoadLimits, SandboxConfig};
-pub use decided::{Answer, Arrival, Candidate, Decided, Proposal, Standing, Versions};
-pub use folder::PluginFile;
 pub use sandbox::{Sandbox, SandboxError};
+pub use versions::catalog::{ScanReport, Skipped, Trial, Trouble};
+pub use versions::compile::{Bounds, Child, Compiler, compile_stdin};
+pub use versions::component::StatementCheck;
+pub use versions::decided::{Answer, Arrival, Candidate, Decided, Proposal, Standing, Versions};
+pub use versions::folder::PluginFile;

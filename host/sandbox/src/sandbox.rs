@@ -15,18 +15,18 @@ use domain::release::Tried;
 use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
 use jiff::SignedDuration;
 
-use crate::attempt::{CallRequest, CallResult, CallSlots};
-use crate::canaries::Canaries;
-use crate::catalog::{Catalog, Chosen, ScanReport, Trial, Trouble};
-use crate::component::{Loader, StatementCheck, Version};
 use crate::config::SandboxConfig;
-use crate::convert;
-use crate::decided::Decided;
 use crate::engine::Wasm;
-use crate::folder::PluginFile;
-use crate::http::Clients;
-use crate::log::LogSource;
-use crate::state::{Fence, Granted, Outside};
+use crate::guest::attempt::{CallRequest, CallResult, CallSlots};
+use crate::guest::convert;
+use crate::guest::http::Clients;
+use crate::guest::log::LogSource;
+use crate::guest::state::{Fence, Granted, Outside};
+use crate::versions::canaries::Canaries;
+use crate::versions::catalog::{Catalog, Chosen, ScanReport, Trial, Trouble};
+use crate::versions::component::{Loader, StatementCheck, Version};
+use crate::versions::decided::Decided;
+use crate::versions::folder::PluginFile;
 
 /// Delay before the next attempt if a plugin has no active version.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);

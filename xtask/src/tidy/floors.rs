@@ -28,7 +28,7 @@ const HEAVY: [(&str, &[&str]); 7] = [
 ];
 
 const WORLD: &str = "wit/world.wit";
-const CAPABILITIES: &str = "host/sandbox/src/capabilities/";
+const CAPABILITIES: &str = "host/sandbox/src/guest/capabilities/";
 
 pub fn edges(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();

@@ -67,7 +67,7 @@ fn heavy_crates_have_one_owner() {
 #[test]
 fn each_import_has_its_file() {
     let world = "world plugin {\n  import wasi:config/store@0.2.0-rc.1;\n  import sql;\n\n  export job;\n}\n";
-    let folder = "host/sandbox/src/capabilities";
+    let folder = "host/sandbox/src/guest/capabilities";
     let config = format!("{folder}/config.rs");
     let sql = format!("{folder}/sql.rs");
     let bad = [("wit/world.wit", world), (config.as_str(), "")];

@@ -114,14 +114,14 @@ async fn a_page_with_too_many_items_is_refused() {
 async fn a_payload_above_the_limit_is_named() {
     let mut noop = job("noop");
     noop.limits.payload_bytes = 64 * KIB;
-    let page = crate::bindings::types::Page {
-        items: vec![crate::bindings::types::Found {
+    let page = crate::guest::bindings::types::Page {
+        items: vec![crate::guest::bindings::types::Found {
             key: "k-1".to_owned(),
             payload: "x".repeat(64 * KIB + 1),
         }],
         next: None,
     };
-    let failure = crate::convert::page(page, 10, &noop.limits).unwrap_err();
+    let failure = crate::guest::convert::page(page, 10, &noop.limits).unwrap_err();
     let error = failure.error().unwrap();
     assert_eq!(error.code, "result-too-large");
     assert!(error.message.contains("\"k-1\"") && error.message.contains("65536"), "{}", error.message);

@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
 use super::{FakeScope, job, witness};
-use crate::bindings::{alerts, audit, config, events, items, keyvalue, metrics, sql};
-use crate::clocks::{GuestMonotonicClock, GuestWallClock};
-use crate::log::LogSource;
-use crate::state::{Granted, State};
+use crate::guest::bindings::{alerts, audit, config, events, items, keyvalue, metrics, sql};
+use crate::guest::clocks::{GuestMonotonicClock, GuestWallClock};
+use crate::guest::log::LogSource;
+use crate::guest::state::{Granted, State};
 
 fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
     let statement = Statement {

@@ -10,9 +10,9 @@ use domain::id::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::{Bench, guest_path, job};
-use crate::compile::cache::{Cache, Kept};
-use crate::compile::{Child, Compiler, ComponentCompiler, Functions, make, scan};
-use crate::folder::PluginFile;
+use crate::versions::compile::cache::{Cache, Kept};
+use crate::versions::compile::{Child, Compiler, ComponentCompiler, Functions, make, scan};
+use crate::versions::folder::PluginFile;
 use crate::{Decided, Sandbox, SandboxConfig, engine};
 
 /// The limit of files in a cache.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::guest_path;
-use crate::compile::{Bounds, Child, Compiler, ComponentCompiler};
 use crate::engine;
-use crate::folder::PluginFile;
+use crate::versions::compile::{Bounds, Child, Compiler, ComponentCompiler};
+use crate::versions::folder::PluginFile;
 
 /// Why `noop` is rejected when this script is its compiler.
 async fn refused_by(script: &str) -> String {

@@ -13,7 +13,7 @@ use domain::plugin::VersionState;
 
 use super::{Bench, guest_path, job};
 use crate::SandboxConfig;
-use crate::folder::{Content, Folder, PluginFile};
+use crate::versions::folder::{Content, Folder, PluginFile};
 
 const READS: usize = 1_000;
 /// If both targets of the link are not seen within this many reads, the test is broken.

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Bench, job};
-use crate::http::resolver;
+use crate::guest::http::resolver;
 
 /// Handles each connection with `answer`. Returns the address and the number of connections.
 async fn serve<F, A>(answer: A) -> (SocketAddr, Arc<AtomicUsize>)

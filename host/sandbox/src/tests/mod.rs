@@ -40,9 +40,9 @@ use tempfile::TempDir;
 
 use crate::Decided;
 use crate::config::SandboxConfig;
-use crate::http::Clients;
+use crate::guest::http::Clients;
+use crate::guest::state::Outside;
 use crate::sandbox::Sandbox;
-use crate::state::Outside;
 
 /// A plugins folder with copies of real guests, and a sandbox on it.
 struct Bench {

@@ -8,7 +8,7 @@ use minisign::KeyPair;
 
 use super::{Bench, guest_path, job};
 use crate::SandboxConfig;
-use crate::signature::{Key, Policy, Signatures};
+use crate::versions::signature::{Key, Policy, Signatures};
 
 const BYTES: &[u8] = b"\0asm and so on";
 

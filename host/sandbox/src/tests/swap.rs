@@ -10,7 +10,7 @@ use domain::plugin::{Statement, VersionState};
 use domain::runner::{Readiness, Runner};
 
 use super::{Bench, Gate, guest_path, job, witness};
-use crate::component::StatementCheck;
+use crate::versions::component::StatementCheck;
 use crate::{Decided, Sandbox, SandboxConfig};
 
 const RELOADS: usize = 200;

@@ -10,12 +10,12 @@ use domain::text::escape;
 use jiff::Timestamp;
 use wasmtime::component::ResourceTableError;
 
-use crate::bindings::types;
-use crate::contract::{check_exports, check_import};
-use crate::convert;
-use crate::log::{Level, Log, LogSource, Stream};
-use crate::state::State;
-use crate::trap;
+use crate::guest::bindings::types;
+use crate::guest::convert;
+use crate::guest::log::{Level, Log, LogSource, Stream};
+use crate::guest::state::State;
+use crate::guest::trap;
+use crate::versions::contract::{check_exports, check_import};
 
 #[test]
 fn imports_are_known_by_name_and_version() {

@@ -6,7 +6,7 @@ use domain::runner::Call;
 use minisign::KeyPair;
 
 use super::{Bench, claimed, guest_path, job, witness};
-use crate::signature::{Key, Policy, Signatures};
+use crate::versions::signature::{Key, Policy, Signatures};
 use crate::{PluginFile, SandboxConfig, Trial};
 
 fn file(guest: &str, plugin: &str) -> PluginFile {

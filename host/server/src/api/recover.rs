@@ -64,7 +64,7 @@ async fn clock(state: &AppState) -> Answered {
 
 /// The evidence that a clock was ahead, if there is any.
 async fn clock_trouble(state: &AppState) -> Result<Option<String>, StoreError> {
-    if let Some(ahead) = state.store.clock_ahead(state.clock.now()).await? {
+    if let Some(ahead) = state.store.clock_ahead(|| state.clock.now()).await? {
         return Ok(Some(format!("the store has times {ahead:#} in the future: a clock was ahead")));
     }
     Ok(state.store.clock_alert().await?.map(|open| open.alert.message))

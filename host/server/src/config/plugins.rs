@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::limits::MIB;
 use domain::release::{Approval, Canary, ReleaseRules};
 use sandbox::LoadLimits;
-use sandbox::signature::{Key, Policy, Signatures};
+use sandbox::versions::signature::{Key, Policy, Signatures};
 
 use super::path;
 use super::reader::Section;

@@ -89,20 +89,20 @@ async fn jitter_hides_no_place_that_is_ahead(t: T) {
 }
 
 async fn late_heartbeat_shows_a_clock_that_was_ahead(t: T) {
-    assert_eq!(t.store.clock_ahead(at(0)).await.unwrap(), None, "there is no host yet");
+    assert_eq!(t.store.clock_ahead(|| at(0)).await.unwrap(), None, "there is no host yet");
     t.host_started(1, "alpha", 0).await;
     t.store.renew(lease(1, HOUR)).await.unwrap();
     t.store.renew(lease(1, 12)).await.unwrap();
     t.host_started(1, "alpha", 13).await;
-    let ahead = t.store.clock_ahead(at(13)).await.unwrap();
+    let ahead = t.store.clock_ahead(|| at(13)).await.unwrap();
     assert_eq!(ahead, Some(SignedDuration::from_secs(HOUR - 13)), "a restart does not hide it");
-    assert_eq!(t.store.clock_ahead(at(HOUR)).await.unwrap(), None);
+    assert_eq!(t.store.clock_ahead(|| at(HOUR)).await.unwrap(), None);
     t.store.raise_clock_alert(ahead.unwrap(), at(13)).await.unwrap();
     t.store.raise_clock_alert(ahead.unwrap(), at(14)).await.unwrap();
     let open = t.store.clock_alert().await.unwrap().unwrap();
     assert_eq!((open.times, open.alert.severity), (2, Severity::Error));
     t.store.correct_times(at(100), at(13)).await.unwrap();
-    assert_eq!(t.store.clock_ahead(at(13)).await.unwrap(), None);
+    assert_eq!(t.store.clock_ahead(|| at(13)).await.unwrap(), None);
     assert_eq!(t.store.hosts(1).await.unwrap()[0].heartbeat_at, at(13));
 }
 

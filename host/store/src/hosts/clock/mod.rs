@@ -34,8 +34,13 @@ impl Store {
     }
 
     /// How far the records of this store are ahead of `now`; none if no clock was ahead.
-    pub async fn clock_ahead(&self, now: Timestamp) -> Result<Option<SignedDuration>, StoreError> {
+    pub async fn clock_ahead(
+        &self,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<Option<SignedDuration>, StoreError> {
         let latest = self.latest_heartbeat().await?;
+        // Read afterwards: a slow answer can contain a heartbeat from after the request.
+        let now = now();
         let ahead = latest.map(|latest| latest.duration_since(now));
         Ok(ahead.filter(|ahead| *ahead > AHEAD_MIN))
     }

@@ -1,0 +1,57 @@
+use domain::plugin::Statement;
+use domain::scope::{ScopeError, Value};
+
+use super::NOTHING_YET;
+use crate::guest::bindings::sql::{self, Error, Host, Rows};
+use crate::guest::convert::{rows_out, value_in};
+use crate::guest::state::{Granted, State};
+
+/// `tidemill:job/sql`: statements declared in `describe`, on the datasources granted to the job.
+impl Host for State {
+    async fn query(&mut self, statement: String, params: Vec<sql::Value>) -> Result<Rows, Error> {
+        let (granted, statement, params) = self.checked(&statement, params)?;
+        granted.scope.sql_query(statement, params).await.map(rows_out).map_err(error)
+    }
+
+    async fn execute(&mut self, statement: String, params: Vec<sql::Value>) -> Result<u64, Error> {
+        let (granted, statement, params) = self.checked(&statement, params)?;
+        granted.scope.sql_execute(statement, params).await.map_err(error)
+    }
+}
+
+impl State {
+    fn checked(
+        &self,
+        name: &str,
+        params: Vec<sql::Value>,
+    ) -> Result<(&Granted, &Statement, Vec<Value>), Error> {
+        let Some(granted) = &self.granted else {
+            return Err(Error::Denied(NOTHING_YET.to_owned()));
+        };
+        let Some(statement) = granted.describe.statements.get(name) else {
+            return Err(Error::UnknownStatement(name.to_owned()));
+        };
+        if let Some(why) = granted.job.grants.refuses_sql(&statement.datasource, statement.writes) {
+            return Err(Error::Denied(why));
+        }
+        let params: Vec<Value> = params.into_iter().map(value_in).collect();
+        statement.accepts(name, &params).map_err(Error::Database)?;
+        let bytes = params.iter().fold(0, |sum: usize, value| sum.saturating_add(value.bytes()));
+        if bytes > self.limits.sql_bytes {
+            return Err(Error::Limit(format!(
+                "the parameters have {bytes} bytes, {} are allowed",
+                self.limits.sql_bytes
+            )));
+        }
+        Ok((granted, statement, params))
+    }
+}
+
+fn error(error: ScopeError) -> Error {
+    match error {
+        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
+        ScopeError::Limit(why) => Error::Limit(why),
+        ScopeError::Database(why) => Error::Database(why),
+        ScopeError::Unavailable(why) | ScopeError::Store(why) => Error::Unavailable(why),
+    }
+}

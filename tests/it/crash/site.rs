@@ -51,7 +51,7 @@ impl Site {
              [jobs.witness.config]\ncount = {items}\n\
              [jobs.witness.grants]\nsql = {{ business = \"read-write\" }}\nevents = [\"witness\"]\nkeyvalue = true\n\
              [jobs.witness.retry]\nbase = \"1s\"\ncrashes_max = 1000\n\
-             [jobs.witness.limits]\nitems_per_page = 50\n"
+             [jobs.witness.limits]\nitems_per_page = 50\nkv_keys = {items}\n"
         );
         let job = job.replace("business =", "witness =");
         let site = Site::on(databases, "witness", &job);

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use programs::is_root;
+
 use crate::support::http;
 use crate::support::process::Process;
 use crate::support::site::{Site, eventually, items, text};
@@ -46,10 +48,6 @@ async fn a_host_with_little_address_space_takes_a_smaller_pool() {
 #[tokio::test]
 async fn a_host_with_few_open_files_works() {
     works_under("-n 48").await;
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
 }
 
 /// Root has no limit of threads: the host runs as a user of its own then, whose threads are counted alone.

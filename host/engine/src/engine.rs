@@ -33,7 +33,6 @@ pub type Jobs = Arc<[Arc<JobSpec>]>;
 /// State shared by every loop and attempt.
 pub(crate) struct Ctx {
     pub config: EngineConfig,
-    pub host: HostId,
     /// This start of the host.
     pub start: HostStart,
     pub store: Arc<Store>,
@@ -69,8 +68,12 @@ pub(crate) struct Ctx {
 }
 
 impl Ctx {
+    pub fn host(&self) -> HostId {
+        self.start.id
+    }
+
     pub fn lease(&self) -> Lease {
-        store::items::lease(self.host, self.start.incarnation, self.clock.now(), self.config.lease_ttl)
+        store::items::lease(self.host(), self.start.incarnation, self.clock.now(), self.config.lease_ttl)
     }
 
     /// The lease of an attempt claimed at `claimed_at`; it has no end for jobs that continue without a lease.
@@ -145,8 +148,7 @@ impl Engine {
         clock: Clock,
         jobs: Vec<Arc<JobSpec>>,
     ) -> Result<Engine, StoreError> {
-        let host = identity.id;
-        store.acts_as(host);
+        store.acts_as(identity.id);
         heartbeat::set_clock(&clock, &store).await?;
         let steadiness = Steadiness::at_start(&clock, &store).await?;
         let Started { start, has_waited } = identity::take(identity, &config, &store, &clock).await?;
@@ -158,7 +160,6 @@ impl Engine {
         let capacity = HostCapacity::new(&config);
         let ctx = Arc::new(Ctx {
             config,
-            host,
             start,
             store,
             runner,
@@ -183,7 +184,8 @@ impl Engine {
         });
         match has_waited {
             false => recovery::at_start(&ctx).await,
-            true => recovery::after_wait(&ctx).await,
+            // The former process may still run, and may have claimed something since.
+            true => recovery::lapsed_now(&ctx).await,
         }
         let (takers, keeper) = (TaskTracker::new(), TaskTracker::new());
         keeper.spawn(supervised(&ctx, HEARTBEAT, &ctx.ended, heartbeat::run));
@@ -215,7 +217,7 @@ impl Engine {
         }
         ctx.ended.cancel();
         self.keeper.wait().await;
-        if let Err(error) = ctx.store.host_stopped(ctx.host, ctx.start.incarnation, ctx.clock.now()).await {
+        if let Err(error) = ctx.store.host_stopped(ctx.host(), ctx.start.incarnation, ctx.clock.now()).await {
             tracing::warn!(%error, "the stop of this host could not be recorded in the store");
         }
     }
@@ -276,7 +278,7 @@ impl Engine {
     }
 
     pub fn host_id(&self) -> HostId {
-        self.ctx.host
+        self.ctx.host()
     }
 
     pub fn readiness(&self, job: &JobSpec) -> Readiness {

@@ -135,7 +135,7 @@ async fn settle(
         item,
         ending,
         effects,
-        host: ctx.host,
+        host: ctx.host(),
         failed_alert: job.failed_alert.clone(),
         digest: report.digest,
         usage: report.usage,

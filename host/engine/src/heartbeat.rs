@@ -92,7 +92,7 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     if ctx.steadiness.was_set(by) {
         ctx.clock_set.notify_one();
         // Recovery finds rows that were written in the meantime by this heartbeat.
-        ctx.store.keep_heartbeat(ctx.host, ctx.start.incarnation, shown).await?;
+        ctx.store.keep_heartbeat(ctx.host(), ctx.start.incarnation, shown).await?;
     }
     // Taken before the request is sent, because the answer may be late.
     let lease = ctx.lease();
@@ -132,10 +132,8 @@ pub async fn set_clock(clock: &Clock, store: &Store) -> Result<SignedDuration, S
 }
 
 async fn back(ctx: &Ctx) {
-    // Leases of stopped attempts may have expired: recover them without waiting for the next scan.
-    if let Err(error) = recovery::lapsed(ctx, ctx.clock.now()).await {
-        tracing::warn!(%error, "recovery failed; it is tried again");
-    }
+    // Leases of stopped attempts may have expired.
+    recovery::lapsed_now(ctx).await;
     tracing::info!("the store is back");
     ctx.feed.publish(EngineEvent::StoreBack);
 }
@@ -156,7 +154,7 @@ fn give_up_if_late(ctx: &Ctx) {
         return;
     }
     let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(&job));
-    if ctx.store.let_lapse(ctx.host, |job| !goes_on(job)) {
+    if ctx.store.let_lapse(ctx.host(), |job| !goes_on(job)) {
         tracing::warn!(
             running,
             "leases are lost: attempts are stopped, except those of jobs that continue without a lease"

@@ -91,12 +91,12 @@ pub(crate) fn give_up(ctx: &Ctx, by: &Life) {
         return;
     }
     tracing::error!(
-        host = %ctx.host,
+        host = %ctx.host(),
         name = by.name,
         incarnation = by.incarnation,
         "another process has taken over the id of this host: this process stops"
     );
-    ctx.store.let_lapse(ctx.host, |_| true);
+    ctx.store.let_lapse(ctx.host(), |_| true);
     ctx.stop.cancel();
     ctx.cut.cancel();
     ctx.displaced.cancel();

@@ -106,7 +106,7 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
             let permits = tenants.of(&due.job.name).take(&ctx.capacity, &due.job, granted);
             let claimed = claim(ctx, &due.job, permits, tenants, &mut round).await;
             let used = *claimed.as_ref().unwrap_or(&0);
-            free = (0..used).fold(free, |free, _| free.minus(Capacity::attempt(due.wish.memory)));
+            free = free.minus(Capacity { slots: used, memory: used.saturating_mul(due.wish.memory) });
             match claimed {
                 Ok(claimed) if claimed == granted => {
                     due.wish.wanted -= granted;

@@ -21,7 +21,7 @@ const ROUNDS_MAX: usize = 1_000;
 /// A failure here is logged and does not prevent the start: the loop tries again.
 pub async fn at_start(ctx: &Ctx) {
     for _ in 0..ROUNDS_MAX {
-        match recover(ctx, Some(ctx.host), ctx.clock.now()).await {
+        match recover(ctx, Some(ctx.host()), ctx.clock.now()).await {
             Ok(recovered) if recovered.is_empty() => return,
             Ok(recovered) => {
                 tracing::info!(
@@ -34,11 +34,11 @@ pub async fn at_start(ctx: &Ctx) {
     }
 }
 
-/// The same after a start that waited for the time of a lease. The previous process may still run and may have
-/// new claims, so only items whose lease has expired are put back.
-pub async fn after_wait(ctx: &Ctx) {
+/// Puts back the items whose leases have ended, without waiting for the next scan. A failure here is logged: the loop
+/// tries again.
+pub async fn lapsed_now(ctx: &Ctx) {
     if let Err(error) = lapsed(ctx, ctx.clock.now()).await {
-        tracing::warn!(%error, "recovery at the start failed; it is tried again");
+        tracing::warn!(%error, "recovery failed; it is tried again");
     }
 }
 

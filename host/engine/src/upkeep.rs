@@ -74,7 +74,7 @@ async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Resul
     }
     let before = |kept: SignedDuration| now.checked_sub(kept).unwrap_or(Timestamp::MIN);
     ctx.store.prune_alerts(before(ctx.config.alerts_kept), now).await?;
-    ctx.store.prune_hosts(ctx.host, before(ctx.config.hosts_kept), now).await?;
+    ctx.store.prune_hosts(ctx.host(), before(ctx.config.hosts_kept), now).await?;
     Ok(())
 }
 

@@ -26,10 +26,14 @@ kill $! 2>/dev/null
 "#;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Whether the tests run as root, as in a container.
+pub fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
 /// Neither Postgres nor PgBouncer runs as root: root starts them as Debian's user `postgres`.
 fn command(program: impl AsRef<Path>) -> Command {
-    let is_root = Command::new("id").arg("-u").output().unwrap().stdout.starts_with(b"0\n");
-    if !is_root {
+    if !is_root() {
         return Command::new(program.as_ref());
     }
     let mut command = Command::new("setpriv");

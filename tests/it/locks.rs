@@ -43,7 +43,7 @@ async fn work_off(host: &mut Host, jobs: &[&str]) {
         let now = host.app.clock.now();
         host.app.store.trigger(&job.parse().unwrap(), None, "ada", now).await.unwrap();
     }
-    host.app.store.wake();
+    host.app.store.feed().wake_here();
     for _ in 0..200 {
         host.advance(SignedDuration::from_secs(5)).await;
         let items = host.app.store.items(None, None, 1_000).await.unwrap();

@@ -33,6 +33,7 @@ pub mod outcome;
 pub mod run;
 
 pub mod effect;
+pub mod engine_event;
 pub mod runner;
 pub mod scope;
 

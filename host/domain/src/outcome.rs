@@ -1,6 +1,7 @@
 //! How an attempt can end, and the consequence for its item.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::item::{Claimed, Event};
 use crate::retry::RetryPolicy;
@@ -103,7 +104,8 @@ pub struct Ending {
     pub note: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     Resolved,
     Awaiting,

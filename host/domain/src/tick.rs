@@ -1,6 +1,7 @@
 //! Due instants of a schedule, and the fate of each. (job, instant) is unique over all hosts.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::schedule::Due;
 
@@ -55,7 +56,8 @@ impl Default for TickPolicy {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It started a run.
     Ran,

@@ -17,7 +17,6 @@ use store::attempts::commit::Committed;
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
 use crate::executor::{guarded, report_strain};
-use crate::feed::EngineEvent;
 use crate::heartbeat::HeldClaim;
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
@@ -28,7 +27,7 @@ static WAITS: LogThrottle = LogThrottle::new();
 /// this loop, because discoveries continue while the loop is restarted.
 pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
     loop {
-        let woken = ctx.store.woken();
+        let woken = ctx.store.feed().woken();
         let pauses = ctx.pauses().await;
         for job in ctx.jobs().iter().filter(|_| ctx.may_claim()) {
             if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
@@ -91,7 +90,7 @@ struct RunningDiscovery {
 impl Drop for RunningDiscovery {
     fn drop(&mut self) {
         self.busy.jobs().remove(&self.job.name);
-        self.ctx.store.wake();
+        self.ctx.store.feed().wake_here();
     }
 }
 
@@ -120,12 +119,10 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
     match result {
         Ok(Done::Complete) => {
             ctx.metrics.run_ended(&job.name, true);
-            ctx.feed.publish(EngineEvent::Discovered { job: job.name.clone(), run: run.id });
         }
         Ok(Done::Failed(ErrorInfo { code, message })) => {
             tracing::warn!(job = %job.name, run = %run.id, %code, %message, "discovery failed");
             ctx.metrics.run_ended(&job.name, false);
-            ctx.feed.publish(EngineEvent::DiscoveryFailed { job: job.name.clone(), run: run.id, code });
         }
         Ok(Done::Interrupted) => give_back(ctx, job, &run).await,
         Ok(Done::Stale) => tracing::warn!(job = %job.name, run = %run.id, "another host took the run"),
@@ -196,8 +193,6 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         if committed == Committed::Stale {
             return Ok(Done::Stale);
         }
-        ctx.feed.publish(EngineEvent::RunProgressed { job: job.name.clone(), run: run.id });
-        ctx.store.wake();
         cursor = page.next;
         if cursor.is_none() {
             // A page of this run may have been refused, on this host or an earlier one.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use domain::clock::Clock;
+use domain::engine_event::EngineEvent;
 use domain::id::{HostId, JobName, RunId};
 use domain::job::JobSpec;
 use domain::lease::{Hold, Trust};
@@ -10,6 +11,7 @@ use domain::runner::{Readiness, Runner};
 use jiff::Timestamp;
 use store::attempts::commit::COMMITTER;
 use store::audit::Entry;
+use store::feed::Published;
 use store::hosts::HostStart;
 use store::items::Lease;
 use store::items::recovery::Recovered;
@@ -21,7 +23,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::capacity::{HostCapacity, Tenants};
 use crate::config::EngineConfig;
-use crate::feed::{EngineEvent, Feed};
 use crate::identity::{Identity, Started};
 use crate::metrics::Metrics;
 use crate::strain::Strain;
@@ -46,7 +47,6 @@ pub(crate) struct Ctx {
     pub steadiness: Steadiness,
     /// Notified when the clock was set: the scheduler recomputes its next instant.
     pub clock_set: Notify,
-    pub feed: Feed,
     pub metrics: Metrics,
     /// Cancelled at the stop: no new work is taken.
     pub stop: CancellationToken,
@@ -169,7 +169,6 @@ impl Engine {
             jobs_changed: Notify::new(),
             steadiness,
             clock_set: Notify::new(),
-            feed: Feed::new(),
             metrics: Metrics::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -235,7 +234,7 @@ impl Engine {
         }
         *ctx.jobs.write().unwrap_or_else(PoisonError::into_inner) = jobs.into();
         ctx.jobs_changed.notify_one();
-        ctx.store.wake();
+        ctx.store.feed().wake_here();
         Ok(())
     }
 
@@ -285,8 +284,8 @@ impl Engine {
         self.ctx.runner.readiness(job)
     }
 
-    pub fn feed(&self) -> broadcast::Receiver<EngineEvent> {
-        self.ctx.feed.listen()
+    pub fn feed(&self) -> broadcast::Receiver<Published> {
+        self.ctx.store.feed().listen()
     }
 
     /// Starts a run manually; `params` is a JSON document for the plugin.
@@ -300,10 +299,7 @@ impl Engine {
         if ctx.job(job).is_none() {
             return Err(StoreError::NotFound(format!("job {:?}", job.as_str())));
         }
-        let run = ctx.store.trigger(job, params, actor, ctx.clock.now()).await?;
-        ctx.feed.publish(EngineEvent::RunStarted { job: job.clone(), run });
-        ctx.store.wake();
-        Ok(run)
+        ctx.store.trigger(job, params, actor, ctx.clock.now()).await
     }
 
     /// Scans for lost work now, and returns the items that were put back.
@@ -319,7 +315,6 @@ impl Engine {
 
     /// Notifies the loops that a plugin's versions changed.
     pub fn plugins_changed(&self) {
-        self.ctx.feed.publish(EngineEvent::Plugins);
-        self.ctx.store.wake();
+        self.ctx.store.feed().publish_here(EngineEvent::Plugins);
     }
 }

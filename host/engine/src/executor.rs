@@ -8,7 +8,7 @@ use domain::alert::{Alert, Severity};
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, Outcome, SQL_COMMIT, Verdict, decide};
+use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, Outcome, SQL_COMMIT, decide};
 use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{RACED_REST, STORE_REST};
 use crate::engine::Ctx;
-use crate::feed::EngineEvent;
 use crate::heartbeat::continues;
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
+use domain::engine_event::EngineEvent;
 
 static WAITS: LogThrottle = LogThrottle::new();
 
@@ -271,14 +271,10 @@ fn tell(ctx: &Ctx, end: &AttemptEnd) {
         );
     }
     ctx.metrics.attempt_ended(end);
-    let (job, key, verdict) = (item.job.clone(), item.key.clone(), ending.verdict);
-    if verdict != Verdict::Interrupted {
-        ctx.feed.publish(EngineEvent::AttemptEnded { job, key, verdict });
-    }
 }
 
 fn stale(ctx: &Ctx, item: &Claimed) {
     metrics::refused_as_stale(&item.job);
     tracing::warn!(job = %item.job, item = %item.key, epoch = item.epoch, "outcome refused: the item has another holder now");
-    ctx.feed.publish(EngineEvent::AttemptStale { job: item.job.clone(), key: item.key.clone() });
+    ctx.store.feed().publish_here(EngineEvent::AttemptStale { job: item.job.clone(), key: item.key.clone() });
 }

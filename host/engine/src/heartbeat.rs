@@ -13,11 +13,11 @@ use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Ctx;
-use crate::feed::EngineEvent;
 use crate::identity;
 use crate::metrics;
 use crate::recovery;
 use crate::timer::until;
+use domain::engine_event::EngineEvent;
 
 /// A connection can hang without an error: after this time, in real time, the store counts as unavailable.
 const RENEWAL_TIME_MAX: Duration = Duration::from_secs(3);
@@ -76,7 +76,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             Err(error) => {
                 if !std::mem::replace(&mut lost, true) {
                     tracing::warn!(%error, "leases could not be renewed");
-                    ctx.feed.publish(EngineEvent::StoreLost);
+                    ctx.store.feed().publish_here(EngineEvent::StoreLost);
                 }
                 give_up_if_late(&ctx);
             }
@@ -107,7 +107,7 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     }
     if was_late {
         // Nothing was claimed meanwhile.
-        ctx.store.wake();
+        ctx.store.feed().wake_here();
     }
     Ok(lease.now)
 }
@@ -135,7 +135,7 @@ async fn back(ctx: &Ctx) {
     // Leases of stopped attempts may have expired.
     recovery::lapsed_now(ctx).await;
     tracing::info!("the store is back");
-    ctx.feed.publish(EngineEvent::StoreBack);
+    ctx.store.feed().publish_here(EngineEvent::StoreBack);
 }
 
 fn retry_period(ctx: &Ctx) -> SignedDuration {

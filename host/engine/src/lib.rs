@@ -20,7 +20,6 @@ mod identity;
 mod recovery;
 
 pub mod families;
-pub mod feed;
 pub mod log_throttle;
 mod metrics;
 mod strain;

@@ -34,7 +34,7 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
     let mut tenants = tenants.lock().await;
     let (mut pauses, mut looked_at) = (ctx.pauses().await, Instant::now());
     loop {
-        let woken = ctx.store.woken();
+        let woken = ctx.store.feed().woken();
         let room = ctx.room.notified();
         let round = match ctx.may_claim() {
             true => round(&ctx, &pauses, &mut tenants).await,
@@ -209,7 +209,7 @@ async fn claim(
             drop((permit, held));
             ctx.room.notify_one();
             if job.flow.has_places() {
-                ctx.store.wake();
+                ctx.store.feed().wake();
             }
         });
     }

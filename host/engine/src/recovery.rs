@@ -10,7 +10,6 @@ use store::StoreError;
 use store::items::recovery::Recovered;
 
 use crate::engine::Ctx;
-use crate::feed::EngineEvent;
 use crate::metrics;
 use crate::timer::{in_time, until};
 use crate::watch::Watch;
@@ -87,10 +86,6 @@ async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<Ve
     for item in &recovered {
         tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
         metrics::stuck(&item.job);
-        ctx.feed.publish(EngineEvent::Recovered { job: item.job.clone(), key: item.key.clone() });
-    }
-    if !recovered.is_empty() {
-        ctx.store.wake();
     }
     Ok(recovered)
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use domain::clock::AHEAD_MIN;
-use domain::id::RunId;
 use domain::job::JobSpec;
 use domain::schedule::Schedule;
 use domain::tick::Overlap;
@@ -12,7 +11,6 @@ use store::StoreError;
 
 use crate::config::STORE_REST;
 use crate::engine::Ctx;
-use crate::feed::EngineEvent;
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
 use crate::timer::{in_time, until};
@@ -77,8 +75,6 @@ async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timesta
     {
         let name = job.name.clone();
         tracing::debug!(job = %name, at = %due.at, fate = ticked.fate.as_str(), missed = due.missed.len(), "tick");
-        ctx.feed.publish(EngineEvent::Ticked { job: name, fate: ticked.fate });
-        ticked.runs.into_iter().for_each(|run| started(ctx, job, run));
     }
     let next = job.next_after(now);
     let soon = waits.then(|| now.checked_add(BUFFER_REST).unwrap_or(Timestamp::MAX));
@@ -102,12 +98,6 @@ async fn buffered(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<bool, Stor
     if job.ticks.overlap != Overlap::BufferOne {
         return Ok(false);
     }
-    let (run, waits) = ctx.store.start_buffered(&job.name, now).await?;
-    run.into_iter().for_each(|run| started(ctx, job, run));
+    let (_, waits) = ctx.store.start_buffered(&job.name, now).await?;
     Ok(waits)
-}
-
-fn started(ctx: &Ctx, job: &JobSpec, run: RunId) {
-    ctx.feed.publish(EngineEvent::RunStarted { job: job.name.clone(), run });
-    ctx.store.wake();
 }

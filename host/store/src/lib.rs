@@ -6,12 +6,12 @@
 
 pub mod config;
 pub mod error;
+pub mod feed;
 pub mod store;
 pub mod tasks;
 
 mod db;
 pub mod opening;
-mod wake;
 
 pub mod attempts;
 pub mod events;

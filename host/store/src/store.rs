@@ -1,4 +1,4 @@
-//! The open store: connections, the committer and wake-up notifications.
+//! The open store: connections, the committer and the feed of events.
 
 use std::sync::OnceLock;
 
@@ -18,8 +18,9 @@ use crate::audit::host_actor;
 use crate::config::{
     POSTGRES_CONNECTIONS_MAX, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, StoreConfig, WAIT_MAX,
 };
-use crate::db::{Db, Guard, Refusal, Server, Session, Whole, WritePriority, Writer, agrees, text};
+use crate::db::{Db, Driver, Guard, Refusal, Server, Session, WritePriority, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
+use crate::feed::{Exchange, Feed};
 use crate::items::held_claims::HeldClaims;
 use crate::opening::schema::{self, Opening};
 use crate::opening::sql as opening_sql;
@@ -27,7 +28,6 @@ use crate::opening::sqlite_file::SqliteFile;
 use crate::opening::store_id::{self, Remembered};
 use crate::opening::{leftover, migrate};
 use crate::tasks::Tasks;
-use crate::wake::Wake;
 
 /// The first SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -41,7 +41,7 @@ pub struct Store {
     pub(crate) running: Running,
     /// The actor of audit records about this process's own actions.
     own_actor: OnceLock<String>,
-    wake: Wake,
+    exchange: Exchange,
     tasks: Tasks,
     id: String,
 }
@@ -59,7 +59,7 @@ impl Store {
         known: Option<&Remembered>,
     ) -> Result<Store, StoreError> {
         let store = Store::opened(config, opening, known).await?;
-        if let (Opening::Upgrade { .. }, Db::Sqlite { writer, .. }) = (opening, &store.db)
+        if let (Opening::Upgrade { .. }, Driver::Sqlite { writer, .. }) = (opening, &store.db.driver)
             && let Some(guard) = writer.guard()
         {
             leftover::mark(writer, guard.real()).await?;
@@ -84,7 +84,7 @@ impl Store {
         }
         let db = connect(config, opening).await?;
         check_version(&db).await?;
-        if let (Some(known), Db::Postgres(_)) = (known, &db) {
+        if let (Some(known), Driver::Postgres(_)) = (known, &db.driver) {
             store_id::check(&db, known).await?;
         }
         if let Opening::Upgrade { .. } = opening {
@@ -92,6 +92,10 @@ impl Store {
         }
         let id = store_id::settle(&db, known).await?;
         let tasks = Tasks::default();
+        let exchange = match &db.driver {
+            Driver::Postgres(server) => Exchange::start(&db.feed, server, &tasks),
+            Driver::Sqlite { .. } => Exchange::default(),
+        };
         Ok(Store {
             datasources: Datasources::new(&config.datasources, &config.url, db.file())?,
             id,
@@ -100,7 +104,7 @@ impl Store {
             quota: RowQuota::default(),
             running: Running::default(),
             own_actor: OnceLock::new(),
-            wake: Wake::start(&db, &tasks),
+            exchange,
             tasks,
             db,
         })
@@ -116,18 +120,9 @@ impl Store {
         self.own_actor.get().map_or("tidemill", String::as_str)
     }
 
-    /// Notifies waiting loops, also of other hosts, that there may be work. Within a request, the
-    /// notification follows the commit of its writes.
-    pub fn wake(&self) {
-        match Whole::current() {
-            Some(whole) => whole.wake_later(),
-            None => self.wake.wake(),
-        }
-    }
-
-    /// Resolves at the next [`Store::wake`]. Create it before polling for work, and await it afterwards.
-    pub fn woken(&self) -> tokio::sync::futures::OwnedNotified {
-        self.wake.woken()
+    /// The events of all committed changes.
+    pub fn feed(&self) -> &Feed {
+        &self.db.feed
     }
 
     /// The time of the database's clock, which all hosts share.
@@ -162,7 +157,7 @@ impl Store {
     /// Commits all queued ends, then closes the connections.
     pub async fn close(&self) {
         self.committer.stop().await;
-        self.wake.stop().await;
+        self.exchange.stop().await;
         self.datasources.close().await;
         self.db.close().await;
     }
@@ -222,7 +217,7 @@ pub(crate) async fn sqlite(url: &str) -> Result<Db, StoreError> {
     };
     write.await.map_err(|e| unusable(sqlite_hint(&e)))?;
     writer.watch(guard.await.map_err(|e| unusable(sqlite_hint(&e)))?);
-    Ok(Db::Sqlite { writer, readers })
+    Ok(Driver::Sqlite { writer, readers }.into())
 }
 
 fn sqlite_hint(error: &sqlx::Error) -> String {
@@ -249,7 +244,7 @@ async fn postgres(config: &StoreConfig, opening: Opening) -> Result<Db, StoreErr
     make_schema(&mut first).await.map_err(|e| bad_postgres(config, e))?;
     server.prepare(&mut first).await.map_err(about)?;
     first.close().await?;
-    Ok(Db::Postgres(server))
+    Ok(Driver::Postgres(server).into())
 }
 
 fn server(config: &StoreConfig) -> Result<Server, StoreError> {
@@ -320,7 +315,7 @@ async fn make_schema(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
 async fn check_version(db: &Db) -> Result<(), StoreError> {
     let rows = db.fetch(opening_sql::VERSION, &[]).await?;
     let version = rows.first().map(|row| row.text("version")).transpose()?.unwrap_or_default();
-    if let Db::Sqlite { .. } = db
+    if let Driver::Sqlite { .. } = db.driver
         && numbers(&version) < SQLITE_VERSION_MIN
     {
         let (major, minor, patch) = SQLITE_VERSION_MIN;

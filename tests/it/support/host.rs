@@ -13,7 +13,6 @@ use domain::limits::Limits;
 use domain::retry::RetryPolicy;
 use domain::schedule::Schedule;
 use engine::EngineConfig;
-use engine::feed::EngineEvent;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Bounds, Child, Compiler};
 use server::app::App;
@@ -21,6 +20,7 @@ use server::config::{Config, Environment, PluginsConfig, Source};
 use server::telemetry::LogConfig;
 use store::StoreConfig;
 use store::config::DatasourceConfig;
+use store::feed::Published;
 use store::items::ItemView;
 use tokio::sync::broadcast::Receiver;
 
@@ -44,7 +44,7 @@ pub struct Host {
     pub app: App,
     pub clock: Manual,
     pub plugins: PathBuf,
-    feed: Receiver<EngineEvent>,
+    feed: Receiver<Published>,
 }
 
 impl Host {

@@ -66,7 +66,7 @@ async fn an_attempt_keeps_its_place_when_the_queue_fails(world: World) {
     world.until_count("h1 begins", 1).await;
     world.until_seen("h1 discovered").await;
     world.script.panics.store(2, Ordering::SeqCst);
-    host.store.wake();
+    host.store.feed().wake_here();
     until(host.store.tasks(), |_| failures(&host) == 2).await;
     until(host.store.tasks(), |tasks| !tasks.is_down("queue")).await;
     gates.iter().for_each(super::fake::Gate::open);
@@ -95,7 +95,7 @@ async fn nothing_is_claimed_while_nobody_renews_leases(world: World) {
     let run = host.trigger().await;
     until(&tasks, |tasks| !tasks.is_down("heartbeat")).await;
     assert_eq!(world.seen.count("h1 discovers"), 0, "no run was claimed");
-    host.store.wake();
+    host.store.feed().wake_here();
     world.until_run(&host, run, "finished").await;
     supervised.abort();
 }

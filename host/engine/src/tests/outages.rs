@@ -97,7 +97,7 @@ async fn a_claim_that_comes_when_leases_are_lost_is_put_back() {
     let locked = database.lock_items();
     world.advance(9);
     world.script.blocked.store(false, Ordering::Relaxed);
-    host.store.wake();
+    host.store.feed().wake_here();
     database.until_waits("UPDATE item SET state = ''running''").await;
     world.advance(5);
     world.until_seen("dropped h1 a").await;

@@ -25,8 +25,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::fake::{Fake, Script, Seen, TOPIC};
-use crate::feed::EngineEvent;
 use crate::{Engine, EngineConfig, Identity};
+use domain::engine_event::EngineEvent;
 
 /// Maximum wait for any condition, in real time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -132,8 +132,10 @@ impl World {
         runtime.spawn(async move {
             loop {
                 match feed.recv().await {
-                    Ok(engine_event) => seen.note(line(name, &engine_event)),
-                    Err(RecvError::Lagged(n)) => seen.note(format!("{name}: {n} happenings were missed")),
+                    // The other host's own feed has it, too.
+                    Ok(Published { remote: true, .. }) => {}
+                    Ok(Published { event, .. }) => seen.note(line(name, &event)),
+                    Err(RecvError::Lagged(n)) => seen.note(format!("{name}: {n} engine events were missed")),
                     Err(RecvError::Closed) => return,
                 }
             }

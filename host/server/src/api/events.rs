@@ -10,10 +10,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::get;
-use engine::feed::EngineEvent;
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use serde_json::{Value, json};
+use store::feed::Published;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -53,49 +52,26 @@ async fn stream(
     let follower =
         Follower { feed: state.engine.feed(), stopping: state.stopping.clone(), _permit: streams.enter()? };
     let events = unfold(follower, |mut follower| async {
-        let engine_event = follower.next().await?;
-        let event = Event::default().event(engine_event.kind()).data(document(&engine_event).to_string());
+        let published = follower.next().await?;
+        let json = serde_json::to_string(&published).unwrap_or_default();
+        let event = Event::default().event(published.event.kind()).data(json);
         Some((Ok(event), follower))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))
 }
 
 struct Follower {
-    feed: Receiver<EngineEvent>,
+    feed: Receiver<Published>,
     stopping: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {
     /// The next event; `None` when the host stops or when events were missed.
-    async fn next(&mut self) -> Option<EngineEvent> {
+    async fn next(&mut self) -> Option<Published> {
         tokio::select! {
             () = self.stopping.cancelled() => None,
-            engine_event = self.feed.recv() => engine_event.ok(),
+            published = self.feed.recv() => published.ok(),
         }
-    }
-}
-
-fn document(engine_event: &EngineEvent) -> Value {
-    let kind = engine_event.kind();
-    match engine_event {
-        EngineEvent::Ticked { job, fate } => {
-            json!({ "kind": kind, "job": job.as_str(), "fate": fate.as_str() })
-        }
-        EngineEvent::RunStarted { job, run }
-        | EngineEvent::RunProgressed { job, run }
-        | EngineEvent::Discovered { job, run } => {
-            json!({ "kind": kind, "job": job.as_str(), "run_id": run.to_string() })
-        }
-        EngineEvent::DiscoveryFailed { job, run, code } => {
-            json!({ "kind": kind, "job": job.as_str(), "run_id": run.to_string(), "code": code })
-        }
-        EngineEvent::AttemptEnded { job, key, verdict } => {
-            json!({ "kind": kind, "job": job.as_str(), "key": key, "verdict": verdict.as_str() })
-        }
-        EngineEvent::AttemptStale { job, key } | EngineEvent::Recovered { job, key } => {
-            json!({ "kind": kind, "job": job.as_str(), "key": key })
-        }
-        EngineEvent::Plugins | EngineEvent::StoreLost | EngineEvent::StoreBack => json!({ "kind": kind }),
     }
 }

@@ -17,8 +17,8 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use engine::feed::EngineEvent;
 use serde::Deserialize;
+use store::feed::Published;
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
@@ -91,7 +91,7 @@ pub(crate) struct Pages(Arc<Mutex<Shown>>);
 
 #[derive(Default)]
 struct Shown {
-    feed: Option<Receiver<EngineEvent>>,
+    feed: Option<Receiver<Published>>,
     changed: bool,
     overview: Option<(Instant, Overview)>,
 }

@@ -132,7 +132,7 @@ impl SinkWorker {
 
     pub async fn run(self: Arc<Self>) {
         loop {
-            let woken = self.store.woken();
+            let woken = self.store.feed().woken();
             let stop = self.stop.clone();
             let late = async {
                 stop.cancelled().await;

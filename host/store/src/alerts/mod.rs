@@ -3,6 +3,7 @@
 pub(crate) mod sql;
 
 use domain::alert::{Alert, FailedItem, FailedItems, Severity};
+use domain::engine_event::EngineEvent;
 use domain::id::{AlertId, JobName};
 use domain::outcome::ErrorInfo;
 use domain::text::escape_lines;
@@ -50,7 +51,14 @@ async fn raise_as(tx: &mut Tx, job: &str, alert: &Alert, now: Timestamp) -> Resu
         alert.metadata.as_str(),
         now
     ];
-    tx.execute(alerts_sql::ALERT_RAISE, &args).await.map(|_| ())
+    tx.execute(alerts_sql::ALERT_RAISE, &args).await?;
+    note_raised(tx, job, &alert.kind, &alert.key);
+    Ok(())
+}
+
+fn note_raised(tx: &mut Tx, job: &str, kind: &str, key: &str) {
+    let text = |text: &str| text.to_owned();
+    tx.note(EngineEvent::AlertRaised { job: text(job), alert_kind: text(kind), key: text(key) });
 }
 
 /// Adds a failed item to its run's alert. All items that one run found and that failed for good share one
@@ -73,7 +81,9 @@ pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(),
     });
     let Alert { severity, message, metadata, .. } = failed.alert(job, &run, told);
     let args = args![row.text("id")?, severity.as_str(), message, metadata];
-    tx.execute(alerts_sql::ALERT_WORDS, &args).await.map(|_| ())
+    tx.execute(alerts_sql::ALERT_WORDS, &args).await?;
+    note_raised(tx, job, &told.kind, &run);
+    Ok(())
 }
 
 /// Used instead of a job name in alerts of a host about itself.

@@ -86,21 +86,19 @@ impl Store {
         let whole = Whole::new(First { sql: answers_sql::ANSWER_CLAIM, args: args.to_vec() });
         let answer = whole.run(work).await;
         let kept = match whole.refused() || !answer.is_success() {
-            true => whole.roll_back().await.map(|()| false),
+            true => whole.roll_back().await,
             false => {
                 let status = i64::from(answer.status);
                 let (location, body) = (answer.location.clone(), answer.body.clone());
                 let args = args![request.actor, request.key, status, location, body];
-                whole.commit(&self.db, answers_sql::ANSWER_PUT, &args).await.map(|()| true)
+                whole.commit(&self.db, answers_sql::ANSWER_PUT, &args).await
             }
         };
         // Checked after the commit too, because the commit opens the transaction if `work` wrote nothing.
         if whole.refused() {
             return Ok(self.answered(request, now).await?.unwrap_or(Once::Running));
         }
-        if kept? && whole.wakes() {
-            self.wake();
-        }
+        kept?;
         Ok(Once::Now(answer))
     }
 

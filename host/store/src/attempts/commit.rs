@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert};
 use domain::effect::{AuditRecord, Metric, NewItem};
+use domain::engine_event::EngineEvent;
 use domain::id::{Digest, EventId, HostId, RunId};
 use domain::item::{Claimed, Event};
 use domain::outcome::{Ending, Verdict};
@@ -25,7 +26,7 @@ use crate::db::{Db, Tx, WritePriority, args};
 use crate::error::StoreError;
 use crate::events::sql as events_sql;
 use crate::items::sql as items_sql;
-use crate::runs::sql as runs_sql;
+use crate::runs::{Ended, count_ended};
 use crate::store::Store;
 use crate::tasks::{Tasks, message};
 use crate::{alerts, audit};
@@ -89,6 +90,7 @@ impl Store {
     pub async fn end_attempt_with(&self, own: OwnTx, end: &Arc<AttemptEnd>) -> Result<Committed, StoreError> {
         let OwnTx(mut tx) = own;
         tx.among_own_tables().await?;
+        tx.publish_to(&self.db.feed);
         let committed = write_all(&mut tx, std::slice::from_ref(end)).await?;
         if committed == [Committed::Applied] {
             tx.commit().await?;
@@ -190,36 +192,30 @@ async fn commit_all(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>,
 
 async fn write_all(tx: &mut Tx, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
     let mut committed = Vec::with_capacity(ends.len());
-    let mut progress: BTreeMap<RunId, Progress> = BTreeMap::new();
+    let mut progress: BTreeMap<RunId, Ended> = BTreeMap::new();
     for end in ends {
         let written = write_end(tx, end).await?;
         if let (Written::Now, Some(run)) = (written, end.item.run_id)
             && !end.ending.verdict.is_put_back()
         {
-            progress.entry(run).or_default().count(end);
+            count(progress.entry(run).or_default(), end);
+        }
+        if written != Written::Not && end.ending.verdict != Verdict::Interrupted {
+            let (job, key) = (end.item.job.clone(), end.item.key.clone());
+            tx.note(EngineEvent::AttemptEnded { job, key, verdict: end.ending.verdict });
         }
         committed.push(if written == Written::Not { Committed::Stale } else { Committed::Applied });
     }
-    for (run, progress) in progress {
-        let args = args![run.to_string(), progress.done, progress.failed, progress.at];
-        tx.execute(runs_sql::RUN_DONE, &args).await?;
+    for (run, ended) in progress {
+        count_ended(tx, &run.to_string(), ended).await?;
     }
     Ok(committed)
 }
 
-#[derive(Default)]
-struct Progress {
-    done: i64,
-    failed: i64,
-    at: Timestamp,
-}
-
-impl Progress {
-    fn count(&mut self, end: &AttemptEnd) {
-        self.done += 1;
-        self.failed += i64::from(end.ending.error.is_some());
-        self.at = self.at.max(end.ended_at);
-    }
+fn count(ended: &mut Ended, end: &AttemptEnd) {
+    ended.attempts += 1;
+    ended.failed += i64::from(end.ending.error.is_some());
+    ended.at = ended.at.max(end.ended_at);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 
 use crate::config::{DatasourceConfig, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, WAIT_MAX};
-use crate::db::{Db, Server, Session, Tx, Writer, agrees};
+use crate::db::{Db, Driver, Server, Session, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::opening::sqlite_file::{FileId, SqliteFile};
 use crate::store::{Store, hide_password, postgres_options};
@@ -118,13 +118,13 @@ fn lazy(config: &DatasourceConfig, file: Option<&SqliteFile>) -> Result<Db, sqlx
         let writer = Writer::lazy(pool(), options.clone().pragma("cache_size", SQLITE_WRITER_CACHE));
         let options = options.pragma("cache_size", SQLITE_CACHE).read_only(true);
         let readers = pool().max_connections(SQLITE_READERS).connect_lazy_with(options);
-        return Ok(Db::Sqlite { writer, readers });
+        return Ok(Driver::Sqlite { writer, readers }.into());
     }
     let options = postgres_options(&config.url, config.password.as_ref())?.application_name("tidemill job");
     let session = Session::of_datasource(&options);
     // The job limits the time of its statements. A hung connection does not cancel slow ones on other
     // connections.
-    Ok(Db::Postgres(Server::new(options, session, CONNECTIONS_MAX, false)))
+    Ok(Driver::Postgres(Server::new(options, session, CONNECTIONS_MAX, false)).into())
 }
 
 /// Closes connections that were opened before the file was replaced. A file restored from a copy has the same
@@ -188,9 +188,9 @@ impl Store {
             },
             Ok(Ok(())) => Ok(()),
             // Unreachable for now, or until a person fixes it. Only the latter can be reported now.
-            _ => match db {
-                Db::Postgres(server) => server.refused().map_or(Ok(()), Err),
-                Db::Sqlite { .. } => Ok(()),
+            _ => match &db.driver {
+                Driver::Postgres(server) => server.refused().map_or(Ok(()), Err),
+                Driver::Sqlite { .. } => Ok(()),
             },
         }
     }

@@ -3,6 +3,7 @@
 pub mod archive;
 pub(crate) mod sql;
 
+use domain::engine_event::EngineEvent;
 use domain::id::{Digest, EventId, HostId};
 use domain::text::{escape, escape_lines};
 use jiff::Timestamp;
@@ -79,7 +80,15 @@ pub const KINDS: &[&str] = &[
 pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
     #[cfg(test)]
     assert!(KINDS.contains(&entry.action), "{} is missing in KINDS and in docs/audit.md", entry.action);
-    write_any(tx, entry, now).await
+    write_any(tx, entry, now).await?;
+    let text = |text: &str| text.to_owned();
+    tx.note(EngineEvent::Audited {
+        actor: text(entry.actor),
+        action: text(entry.action),
+        job: entry.job.map(text),
+        subject: text(entry.subject),
+    });
+    Ok(())
 }
 
 /// Writes an audit record of the host or of a plugin.

@@ -16,6 +16,7 @@ mod writer;
 use std::time::{Duration, Instant};
 
 use again::{PgTx, pause};
+use domain::engine_event::EngineEvent;
 use domain::plugin::Statement;
 use domain::scope::Value;
 use sqlx::SqlitePool;
@@ -33,6 +34,7 @@ pub use writer::{Writer, agrees};
 use crate::config::LIST_BYTES_MAX;
 use crate::db::sql::Sql;
 use crate::error::{StoreError, is_contention};
+use crate::feed::Feed;
 use crate::opening::sqlite_file::FileId;
 
 /// Grace period after the host gives up a statement with its own error; then the database cancels it.
@@ -57,8 +59,15 @@ impl Most {
     }
 }
 
+/// A database. The commits of its transactions publish their events to its feed.
 #[derive(Debug, Clone)]
-pub enum Db {
+pub struct Db {
+    pub driver: Driver,
+    pub feed: Feed,
+}
+
+#[derive(Debug, Clone)]
+pub enum Driver {
     /// SQLite allows one writer; a queue for it is fairer than SQLite's busy lock.
     Sqlite {
         writer: Writer,
@@ -79,7 +88,14 @@ pub enum WritePriority {
 }
 
 /// A transaction that rolls back when dropped.
-pub enum Tx {
+pub struct Tx {
+    scope: TxScope,
+    /// Published by the commit.
+    events: Vec<EngineEvent>,
+    feed: Feed,
+}
+
+enum TxScope {
     Own(Open),
     /// Part of the one transaction of a request; see [`Whole`].
     Part(whole::Part),
@@ -91,6 +107,12 @@ pub enum Open {
     Postgres(Box<PgTx>),
 }
 
+impl From<Driver> for Db {
+    fn from(driver: Driver) -> Db {
+        Db { driver, feed: Feed::default() }
+    }
+}
+
 impl Db {
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
@@ -98,48 +120,54 @@ impl Db {
     }
 
     pub async fn begin_as(&self, turn: WritePriority) -> Result<Tx, sqlx::Error> {
-        match Whole::current() {
-            Some(whole) => Ok(Tx::Part(whole.begin(self).await?)),
-            None => Ok(Tx::Own(self.open(turn).await?)),
-        }
+        let scope = match Whole::current() {
+            Some(whole) => TxScope::Part(whole.begin(self).await?),
+            None => TxScope::Own(self.open(turn).await?),
+        };
+        Ok(Tx { scope, events: Vec::new(), feed: self.feed.clone() })
+    }
+
+    fn own(&self, open: Open) -> Tx {
+        Tx { scope: TxScope::Own(open), events: Vec::new(), feed: self.feed.clone() }
     }
 
     async fn open(&self, turn: WritePriority) -> Result<Open, sqlx::Error> {
-        match self {
-            Db::Sqlite { writer, .. } => Ok(Open::Sqlite(writer.begin(turn).await?)),
-            Db::Postgres(server) => begun(server, "BEGIN".to_owned(), true).await,
+        match &self.driver {
+            Driver::Sqlite { writer, .. } => Ok(Open::Sqlite(writer.begin(turn).await?)),
+            Driver::Postgres(server) => begun(server, "BEGIN".to_owned(), true).await,
         }
     }
 
     /// Begins a transaction that sees one snapshot of the database and cannot write.
     pub async fn begin_read(&self) -> Result<Tx, sqlx::Error> {
-        match self {
-            Db::Sqlite { writer, readers } => {
+        let open = match &self.driver {
+            Driver::Sqlite { writer, readers } => {
                 writer.check()?;
                 let tx = readers.begin().await?;
                 writer.check()?;
-                Ok(Tx::Own(Open::Sqlite(Writing::reading(tx))))
+                Open::Sqlite(Writing::reading(tx))
             }
-            Db::Postgres(server) => {
+            Driver::Postgres(server) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                begun(server, begin.to_owned(), false).await.map(Tx::Own)
+                begun(server, begin.to_owned(), false).await?
             }
-        }
+        };
+        Ok(self.own(open))
     }
 
     /// Begins a transaction on a datasource, never as part of a request's. On Postgres, `time` limits each
     /// statement, also if the host no longer waits for it. On SQLite, use `cut_off_after`.
     pub async fn begin_declared(&self, writes: bool, time: Duration) -> Result<Tx, sqlx::Error> {
-        let Db::Postgres(server) = self else {
+        let Driver::Postgres(server) = &self.driver else {
             return match writes {
-                true => self.open(WritePriority::Request).await.map(Tx::Own),
+                true => self.open(WritePriority::Request).await.map(|open| self.own(open)),
                 false => self.begin_read().await,
             };
         };
         let mode = if writes { "" } else { " ISOLATION LEVEL REPEATABLE READ READ ONLY" };
         let millis = (time + CUT_OFF_GRACE).as_millis();
         let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}");
-        begun(server, begin, writes).await.map(Tx::Own)
+        begun(server, begin, writes).await.map(|open| self.own(open))
     }
 
     /// Fetches the rows of a reading statement. Within a request's transaction it sees the request's writes.
@@ -172,23 +200,23 @@ impl Db {
             return rows;
         }
         can_be_kept(args)?;
-        let rows = match self {
-            Db::Sqlite { writer, readers } => {
+        let rows = match &self.driver {
+            Driver::Sqlite { writer, readers } => {
                 writer.check()?;
                 let rows = sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await;
                 writer.check()?;
                 rows
             }
-            Db::Postgres(server) => read_on(server, sql, args, most).await,
+            Driver::Postgres(server) => read_on(server, sql, args, most).await,
         };
         Ok(rows?)
     }
 
     /// The reason why no connection to the database could be made recently.
     pub fn trouble(&self) -> Option<String> {
-        match self {
-            Db::Sqlite { .. } => None,
-            Db::Postgres(server) => server.trouble(),
+        match &self.driver {
+            Driver::Sqlite { .. } => None,
+            Driver::Postgres(server) => server.trouble(),
         }
     }
 
@@ -202,16 +230,20 @@ impl Db {
 
     /// Identity of the file of an SQLite store.
     pub fn file(&self) -> Option<FileId> {
-        match self {
-            Db::Sqlite { writer, .. } => writer.guard().and_then(Guard::id),
-            Db::Postgres(_) => None,
+        match &self.driver {
+            Driver::Sqlite { writer, .. } => writer.guard().and_then(Guard::id),
+            Driver::Postgres(_) => None,
         }
     }
 
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.driver, Driver::Postgres(_))
+    }
+
     pub async fn close(&self) {
-        match self {
-            Db::Sqlite { writer, readers } => writer.close(readers).await,
-            Db::Postgres(server) => server.close().await,
+        match &self.driver {
+            Driver::Sqlite { writer, readers } => writer.close(readers).await,
+            Driver::Postgres(server) => server.close().await,
         }
     }
 }
@@ -264,9 +296,9 @@ impl Open {
 
 impl Tx {
     fn open(&mut self) -> &mut Open {
-        match self {
-            Tx::Own(open) => open,
-            Tx::Part(part) => part.open(),
+        match &mut self.scope {
+            TxScope::Own(open) => open,
+            TxScope::Part(part) => part.open(),
         }
     }
 
@@ -347,20 +379,36 @@ impl Tx {
 
     /// Rolls back at once. A dropped transaction is rolled back only when its connection is used next.
     pub async fn rollback(self) -> Result<(), StoreError> {
-        match self {
-            Tx::Own(open) => Ok(open.rollback().await?),
-            Tx::Part(part) => {
+        match self.scope {
+            TxScope::Own(open) => Ok(open.rollback().await?),
+            TxScope::Part(part) => {
                 drop(part);
                 Ok(())
             }
         }
     }
 
+    /// Adds the event of a change in this transaction. The commit publishes it.
+    pub fn note(&mut self, event: EngineEvent) {
+        self.events.push(event);
+    }
+
+    /// Publishes the events to this feed, for a transaction that began on a datasource.
+    pub fn publish_to(&mut self, feed: &Feed) {
+        self.feed = feed.clone();
+    }
+
+    /// The only place that publishes events of changes. The events of a request's part are published when
+    /// the request commits.
     pub async fn commit(self) -> Result<(), StoreError> {
-        match self {
-            Tx::Own(open) => Ok(open.commit().await?),
-            Tx::Part(part) => Ok(part.commit().await?),
+        match self.scope {
+            TxScope::Own(open) => {
+                open.commit().await?;
+                self.feed.publish(self.events);
+            }
+            TxScope::Part(part) => part.commit(self.events).await?,
         }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use domain::engine_event::EngineEvent;
 use domain::scope::Value;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
@@ -33,13 +34,20 @@ pub struct Whole {
     first: Arc<First>,
     slot: Arc<Mutex<Option<Slot>>>,
     refused: Arc<AtomicBool>,
-    woken: Arc<AtomicBool>,
 }
 
 pub struct Slot {
     open: Open,
     /// The last part was not committed. It is rolled back before the next statement.
     undo: bool,
+    /// The events of the committed parts.
+    events: Vec<EngineEvent>,
+}
+
+impl From<Open> for Slot {
+    fn from(open: Open) -> Slot {
+        Slot { open, undo: false, events: Vec::new() }
+    }
 }
 
 /// The part that one function of the store begins and commits.
@@ -47,7 +55,7 @@ pub struct Part(OwnedMappedMutexGuard<Option<Slot>, Slot>);
 
 impl Whole {
     pub fn new(first: First) -> Whole {
-        Whole { first: Arc::new(first), slot: Arc::default(), refused: Arc::default(), woken: Arc::default() }
+        Whole { first: Arc::new(first), slot: Arc::default(), refused: Arc::default() }
     }
 
     /// The transaction of the current task's request, if it has one.
@@ -65,19 +73,10 @@ impl Whole {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// Requests a wake-up after the commit.
-    pub fn wake_later(&self) {
-        self.woken.store(true, Ordering::Release);
-    }
-
-    pub fn wakes(&self) -> bool {
-        self.woken.load(Ordering::Acquire)
-    }
-
     pub async fn begin(&self, db: &Db) -> Result<Part, sqlx::Error> {
         let mut slot = self.take()?;
         if slot.is_none() {
-            *slot = Some(Slot { open: self.open(db).await?, undo: false });
+            *slot = Some(self.open(db).await?.into());
         }
         let part = OwnedMutexGuard::try_map(slot, Option::as_mut);
         let mut part = Part(part.map_err(|_| sqlx::Error::WorkerCrashed)?);
@@ -106,15 +105,17 @@ impl Whole {
         }
     }
 
-    /// Commits all parts together with one last statement.
+    /// Commits all parts together with one last statement, and publishes their events.
     pub async fn commit(&self, db: &Db, last: Sql, args: &[Value]) -> Result<(), sqlx::Error> {
         let mut slot = match self.take()?.take() {
             Some(slot) => slot,
-            None => Slot { open: self.open(db).await?, undo: false },
+            None => self.open(db).await?.into(),
         };
         slot.settle().await?;
         slot.open.execute(last, args).await?;
-        slot.open.commit().await
+        slot.open.commit().await?;
+        db.feed.publish(slot.events);
+        Ok(())
     }
 
     fn take(&self) -> Result<OwnedMutexGuard<Option<Slot>>, sqlx::Error> {
@@ -163,9 +164,10 @@ impl Part {
         &mut self.0.open
     }
 
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+    pub async fn commit(mut self, events: Vec<EngineEvent>) -> Result<(), sqlx::Error> {
         self.0.open.control("RELEASE SAVEPOINT part").await?;
         self.0.undo = false;
+        self.0.events.extend(events);
         Ok(())
     }
 }

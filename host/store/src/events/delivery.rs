@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use domain::alert::{Alert, Severity};
+use domain::engine_event::EngineEvent;
 use domain::id::EventId;
 use jiff::Timestamp;
 
@@ -87,6 +88,7 @@ impl Store {
                 metadata: String::new(),
             };
             alerts::raise(&mut tx, &event.job, &alert, now).await?;
+            tx.note(EngineEvent::EventDead { topic: event.topic.clone() });
         }
         tx.commit().await
     }
@@ -133,7 +135,6 @@ impl Store {
         let entry = Entry { actor, action: "events_redriven", job: None, subject: "outbox", detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
-        self.wake();
         Ok(redriven)
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use domain::effect::NewItem;
-use domain::id::ItemId;
+use domain::engine_event::EngineEvent;
+use domain::id::{ItemId, JobName};
 use domain::limits::MIB;
 use jiff::Timestamp;
 
@@ -49,7 +50,6 @@ impl Store {
         }
         let view = item_view(row)?;
         tx.commit().await?;
-        self.wake();
         Ok((added, view))
     }
 }
@@ -77,7 +77,12 @@ pub(crate) async fn enqueue(
             (rows, bytes) = (Vec::new(), 0);
         }
     }
-    Ok(count + enqueue_rows(tx, &rows, by, now).await?)
+    count += enqueue_rows(tx, &rows, by, now).await?;
+    if count > 0 {
+        let jobs: BTreeSet<&JobName> = added.iter().map(|item| &item.job).collect();
+        jobs.into_iter().for_each(|job| tx.note(EngineEvent::ItemsAdded { job: job.clone() }));
+    }
+    Ok(count)
 }
 
 /// Id, job, key and payload.

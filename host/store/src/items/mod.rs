@@ -23,6 +23,7 @@ use crate::hosts::{self, Renewal};
 use crate::items::flow::{Allowed, pick};
 use crate::items::sql as items_sql;
 use crate::runs::sql as runs_sql;
+use crate::runs::{Ended, count_ended};
 use crate::store::Store;
 
 /// The host that claims, and the end of its lease.
@@ -145,13 +146,12 @@ impl Store {
             return Err(StoreError::Conflict(format!("item {key:?} changed meanwhile: read it again")));
         }
         if let Some(run) = before.run_id {
-            tx.execute(runs_sql::RUN_DONE, &args![run.to_string(), 1_i64, 0_i64, now]).await?;
+            count_ended(&mut tx, &run.to_string(), Ended { attempts: 1, failed: 0, at: now }).await?;
         }
         let detail = format!("{} -> {state}; {}", before.state, notes.unwrap_or("no notes"));
         let entry = Entry { actor, action: event.as_str(), job: Some(job), subject: key, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
-        self.wake();
         self.item(job, key).await?.ok_or_else(|| StoreError::NotFound(format!("item {key:?}")))
     }
 

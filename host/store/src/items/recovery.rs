@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::engine_event::EngineEvent;
 use domain::id::{HostId, JobName};
 use domain::item::{Event, State, next};
 use domain::outcome::ErrorInfo;
@@ -13,6 +14,7 @@ use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::items::sql as items_sql;
 use crate::runs::sql as runs_sql;
+use crate::runs::{Ended, count_ended};
 use crate::store::Store;
 
 /// Maximum lost items that one transaction recovers.
@@ -125,11 +127,12 @@ async fn put_back(
     tx.execute(items_sql::ATTEMPT_ADD, &args).await?;
     if let Some(run) = row.opt_text("run_id")?.filter(|_| poisoned) {
         // The item gets no further attempt in its run, so the run must not wait for one.
-        tx.execute(runs_sql::RUN_DONE, &args![run, 1_i64, 1_i64, now]).await?;
+        count_ended(tx, &run, Ended { attempts: 1, failed: 1, at: now }).await?;
     }
     let detail = format!("held by host {host} at epoch {epoch}; crash {crashes} in a row; now {state}");
     let entry =
         Entry { actor, action: event.as_str(), job: Some(job.as_str()), subject: &key, detail: &detail };
     write(tx, &entry, now).await?;
+    tx.note(EngineEvent::Recovered { job: job.clone(), key: key.clone() });
     Ok(Some(Recovered { job, key, state, crashes }))
 }

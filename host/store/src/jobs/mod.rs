@@ -4,6 +4,7 @@ pub mod edits;
 pub mod pauses;
 pub(crate) mod sql;
 
+use domain::engine_event::EngineEvent;
 use domain::id::{JobName, RunId};
 use domain::job::JobSpec;
 use domain::schedule::Due;
@@ -14,6 +15,7 @@ use crate::audit::{Entry, digest_of, write};
 use crate::db::{Tx, args};
 use crate::error::StoreError;
 use crate::jobs::sql as jobs_sql;
+use crate::runs::note_finished;
 use crate::runs::sql as runs_sql;
 use crate::store::Store;
 
@@ -79,7 +81,9 @@ impl Store {
             }
         }
         if open && !started.is_empty() && job.ticks.overlap == Overlap::CancelOther {
-            tx.execute(runs_sql::RUNS_CANCEL, &args![name, now]).await?;
+            for row in tx.fetch(runs_sql::RUNS_CANCEL, &args![name, now]).await? {
+                note_finished(&mut tx, &row)?;
+            }
             tx.execute(runs_sql::ITEMS_LEAVE_CANCELLED, &args![name]).await?;
         }
         // The oldest instant first: discoveries are claimed in this order.
@@ -91,8 +95,9 @@ impl Store {
             tx.execute(jobs_sql::TICKS_REPLACED, &args![name, due.at]).await?;
         }
         tx.execute(jobs_sql::JOB_SET_TICKED, &args![name, due.at]).await?;
-        tx.commit().await?;
         let fate = fates.first().map_or(Fate::Missed, |(_, fate)| *fate);
+        tx.note(EngineEvent::Ticked { job: job.name.clone(), fate });
+        tx.commit().await?;
         Ok(Some(Ticked { fate, runs: started.into_iter().map(|(run, _)| run).collect() }))
     }
 
@@ -188,5 +193,7 @@ async fn add_run(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let args = args![run.to_string(), job.as_str(), start.by, now, start.at, start.params];
-    tx.execute(runs_sql::RUN_ADD, &args).await.map(|_| ())
+    tx.execute(runs_sql::RUN_ADD, &args).await?;
+    tx.note(EngineEvent::RunStarted { job: job.clone(), run });
+    Ok(())
 }

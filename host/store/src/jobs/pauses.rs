@@ -102,7 +102,6 @@ impl Store {
             write(&mut tx, &Entry { actor, action, job, subject, detail: "" }, now).await?;
         }
         tx.commit().await?;
-        self.wake();
         Ok(changed == 1)
     }
 }

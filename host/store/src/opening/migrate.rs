@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
-use crate::db::Db;
+use crate::db::{Db, Driver};
 use crate::error::StoreError;
 use crate::opening::schema::Schema;
 
@@ -65,9 +65,9 @@ const POSTGRES: [Source; 21] = [
 ];
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {
-    let result = match db {
-        Db::Sqlite { writer, .. } => migrator(&SQLITE).run(writer.pool()).await,
-        Db::Postgres(server) => migrator(&POSTGRES).run(server.pool()).await,
+    let result = match &db.driver {
+        Driver::Sqlite { writer, .. } => migrator(&SQLITE).run(writer.pool()).await,
+        Driver::Postgres(server) => migrator(&POSTGRES).run(server.pool()).await,
     };
     result.map_err(explain)
 }
@@ -75,9 +75,9 @@ pub async fn run(db: &Db) -> Result<(), StoreError> {
 /// Makes the tables of an older version: those of the first `count` migrations.
 #[cfg(test)]
 pub async fn run_first(db: &Db, count: usize) {
-    match db {
-        Db::Sqlite { writer, .. } => migrator(&SQLITE[..count]).run(writer.pool()).await.unwrap(),
-        Db::Postgres(pool) => migrator(&POSTGRES[..count]).run(pool.pool()).await.unwrap(),
+    match &db.driver {
+        Driver::Sqlite { writer, .. } => migrator(&SQLITE[..count]).run(writer.pool()).await.unwrap(),
+        Driver::Postgres(pool) => migrator(&POSTGRES[..count]).run(pool.pool()).await.unwrap(),
     }
 }
 

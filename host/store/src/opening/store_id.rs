@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use uuid::Uuid;
 
 use crate::config::WAIT_MAX;
-use crate::db::{Db, Writer};
+use crate::db::{Db, Driver, Writer};
 use crate::error::StoreError;
 use crate::opening::private;
 use crate::opening::sql as opening_sql;
@@ -82,7 +82,7 @@ pub(crate) async fn check_file(url: &str, known: &Remembered) -> Result<(), Stor
     let options = SqliteConnectOptions::new().filename(real).busy_timeout(WAIT_MAX).read_only(true);
     let pool = || SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT_MAX);
     let readers = pool().connect_lazy_with(options.clone());
-    let db = Db::Sqlite { writer: Writer::lazy(pool(), options), readers };
+    let db = Db::from(Driver::Sqlite { writer: Writer::lazy(pool(), options), readers });
     let checked = check(&db, known).await;
     db.close().await;
     checked

@@ -6,6 +6,7 @@ pub(crate) mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::engine_event::EngineEvent;
 use domain::id::{AttemptId, JobName, RunId};
 use domain::job::JobSpec;
 use domain::outcome::{ErrorInfo, SQL_COMMIT};
@@ -115,6 +116,7 @@ impl Store {
         if page.next.is_none() {
             sum.absent = complete(&mut tx, job, run, now).await?;
         }
+        tx.note(EngineEvent::RunProgressed { job: job.name.clone(), run: run.id });
         tx.commit().await?;
         Ok((Committed::Applied, sum))
     }
@@ -128,8 +130,14 @@ impl Store {
     ) -> Result<Committed, StoreError> {
         let (id, attempt) = (run.id.to_string(), run.attempt_id.to_string());
         let args = args![id, run.epoch, attempt, now, error.code.as_str(), error.message.as_str()];
-        let changed = self.db.execute(runs_sql::RUN_FAILED, &args).await?;
-        Ok(if changed == 1 { Committed::Applied } else { Committed::Stale })
+        let mut tx = self.db.begin().await?;
+        if tx.execute(runs_sql::RUN_FAILED, &args).await? != 1 {
+            return Ok(Committed::Stale);
+        }
+        let (job, code) = (run.job.clone(), error.code.clone());
+        tx.note(EngineEvent::DiscoveryFailed { job, run: run.id, code });
+        tx.commit().await?;
+        Ok(Committed::Applied)
     }
 
     /// Releases a discovery at a shutdown, so that another process continues it.
@@ -157,7 +165,14 @@ async fn complete(tx: &mut Tx, job: &JobSpec, run: &ClaimedRun, now: Timestamp) 
         false => 0,
     };
     let args = args![id, run.epoch, run.attempt_id.to_string(), now, absent];
-    tx.execute(runs_sql::RUN_DISCOVERED, &args).await?;
+    for row in tx.fetch(runs_sql::RUN_DISCOVERED, &args).await? {
+        let (job, run) = (run.job.clone(), run.id);
+        tx.note(match row.opt_text("error_code")? {
+            Some(code) => EngineEvent::DiscoveryFailed { job, run, code },
+            None => EngineEvent::Discovered { job, run },
+        });
+        note_finished(tx, &row)?;
+    }
     Ok(absent)
 }
 
@@ -174,9 +189,31 @@ async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -
     }
     for (run, resolved) in waited_for {
         tx.execute(items_sql::ITEMS_LEAVE_RUN, &args![name, run.as_str()]).await?;
-        tx.execute(runs_sql::RUN_DONE, &args![run, resolved, 0_i64, now]).await?;
+        count_ended(tx, &run, Ended { attempts: resolved, failed: 0, at: now }).await?;
     }
     Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
+}
+
+/// First attempts of a run's items that ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ended {
+    pub attempts: i64,
+    pub failed: i64,
+    pub at: Timestamp,
+}
+
+/// Counts ended attempts for their run, which the last one finishes.
+pub(crate) async fn count_ended(tx: &mut Tx, run: &str, ended: Ended) -> Result<(), StoreError> {
+    let args = args![run, ended.attempts, ended.failed, ended.at];
+    tx.fetch(runs_sql::RUN_DONE, &args).await?.iter().try_for_each(|row| note_finished(tx, row))
+}
+
+/// Notes the end of a run that this transaction finished.
+pub(crate) fn note_finished(tx: &mut Tx, row: &Row) -> Result<(), StoreError> {
+    if row.int("now_finished")? == 1 {
+        tx.note(EngineEvent::RunFinished { job: row.parse("job")?, run: row.parse("id")? });
+    }
+    Ok(())
 }
 
 /// A run as it is shown to people.

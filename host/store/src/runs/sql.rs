@@ -25,7 +25,8 @@ pub const RUN_DISCOVERED: Sql = Sql::same(
             ELSE 'running' END, absent = $5, discovered_at_ms = $4,
         finished_at_ms = CASE WHEN error_code IS NOT NULL OR done >= queued THEN $4 ELSE NULL END,
         attempt_id = NULL, lease_until_ms = NULL
-    WHERE id = $1 AND state || '' = 'discovering' AND epoch = $2 AND attempt_id = $3",
+    WHERE id = $1 AND state || '' = 'discovering' AND epoch = $2 AND attempt_id = $3
+    RETURNING id, job, error_code, CASE WHEN state = 'finished' THEN 1 ELSE 0 END AS now_finished",
 );
 pub const RUN_FAILED: Sql = Sql::same(
     "UPDATE run SET state = 'failed', error_code = $5, error_message = $6, discovered_at_ms = $4,
@@ -45,7 +46,7 @@ pub const RUNS_RELEASE_HOST: Sql = Sql::same(
 pub const RUNS_CANCEL: Sql = Sql::same(
     "UPDATE run SET state = 'failed', error_code = 'cancelled', error_message = 'a newer run took its place',
         discovered_at_ms = COALESCE(discovered_at_ms, $2), finished_at_ms = $2, attempt_id = NULL, lease_until_ms = NULL
-    WHERE job = $1 AND state IN ('discovering', 'running')",
+    WHERE job = $1 AND state IN ('discovering', 'running') RETURNING id, job, 1 AS now_finished",
 );
 /// Their queued items stay due, and count for the run that finds them next.
 pub const ITEMS_LEAVE_CANCELLED: Sql = Sql::same(
@@ -57,7 +58,8 @@ pub const RUN_DONE: Sql = Sql::same(
     "UPDATE run SET done = done + $2, failed = failed + $3,
         finished_at_ms = CASE WHEN state = 'running' AND done + $2 >= queued THEN $4 ELSE finished_at_ms END,
         state = CASE WHEN state = 'running' AND done + $2 >= queued THEN 'finished' ELSE state END
-    WHERE id = $1",
+    WHERE id = $1
+    RETURNING id, job, CASE WHEN state = 'finished' AND finished_at_ms = $4 THEN 1 ELSE 0 END AS now_finished",
 );
 pub const RUN_GET: Sql = Sql::same("SELECT * FROM run WHERE id = $1");
 pub const RUNS_LIST: Sql = Sql::same(

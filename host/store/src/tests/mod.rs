@@ -12,7 +12,6 @@ mod sqlite_file;
 mod store_id;
 
 mod ticks;
-mod wake;
 
 mod runs;
 
@@ -42,6 +41,7 @@ mod commit;
 mod full;
 
 mod effects;
+mod feed;
 
 mod outbox;
 mod plans;

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, Sqlite, SqliteConnection};
 
 use super::support::{Kind, T, run};
-use crate::db::Db;
+use crate::db::Driver;
 use crate::db::sql::Sql;
 use crate::events::sql as events_sql;
 use crate::items::flow::sql as flow_sql;
@@ -173,7 +173,7 @@ fn list(values: &[Value], part: impl Fn((&'static str, String)) -> String) -> St
 
 /// Prepares the statements after `before`, so that their plans are cached; then fills the tables.
 async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
-    let Db::Postgres(server) = &t.store.db else { panic!("a case of Postgres") };
+    let Driver::Postgres(server) = &t.store.db.driver else { panic!("a case of Postgres") };
     let mut conn = server.acquire().await.unwrap();
     for table in TABLES {
         execute(&mut conn, &format!("ALTER TABLE {table} SET (autovacuum_enabled = false)")).await;

@@ -6,16 +6,16 @@ use domain::plugin::Statement;
 use sqlx::{Connection, PgConnection};
 
 use super::support::{Kind, SHOP, T, at, config, execute, failed, job, run};
-use crate::db::{Db, Session, text};
+use crate::db::{Driver, Session, text};
 use crate::{Store, StoreError};
 use programs::PgBouncer;
 
 const DROPS_OPTIONS: &str = "ignore_startup_parameters = extra_float_digits,options";
 
 fn postgres(store: &Store) -> &crate::db::Server {
-    match &store.db {
-        Db::Postgres(server) => server,
-        Db::Sqlite { .. } => panic!("a case of Postgres"),
+    match &store.db.driver {
+        Driver::Postgres(server) => server,
+        Driver::Sqlite { .. } => panic!("a case of Postgres"),
     }
 }
 
@@ -63,13 +63,13 @@ async fn works_behind(t: T, pooler: &[&str]) {
 }
 
 async fn hears(one: &Store, other: &Store) {
-    let woken = one.woken();
+    let woken = one.feed().woken();
     // Listening may begin after the first notifications.
     let calls = async {
         let mut rounds = tokio::time::interval(Duration::from_millis(100));
         loop {
             rounds.tick().await;
-            other.wake();
+            other.feed().wake();
         }
     };
     let heard = async {

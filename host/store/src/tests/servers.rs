@@ -93,7 +93,7 @@ impl Pair {
     /// The host gets notifications from other hosts on the new server.
     async fn hears(&self) {
         let start = Instant::now();
-        let woken = self.t.store.woken();
+        let woken = self.t.store.feed().woken();
         tokio::pin!(woken);
         let mut rounds = tokio::time::interval(Duration::from_millis(100));
         loop {

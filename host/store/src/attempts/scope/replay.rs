@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::end::explain_commit;
 use super::{AttemptScope, State};
 use crate::attempts::commit::Effects;
-use crate::db::{Db, Tx};
+use crate::db::{Db, Driver, Tx};
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -129,7 +129,7 @@ impl ReplayScope {
                 return Err(ScopeError::Limit(text));
             }
         }
-        let holds = *writes || matches!(self.scope.store.datasources.get(datasource), Ok(Db::Postgres(_)));
+        let holds = *writes || self.scope.store.datasources.get(datasource).is_ok_and(Db::is_postgres);
         if holds && self.scope.may_write(datasource) {
             self.opened.notify_one();
         }
@@ -149,7 +149,7 @@ pub(super) async fn briefly(
     db: &Db,
     began: impl Future<Output = Result<Tx, sqlx::Error>>,
 ) -> Result<Tx, sqlx::Error> {
-    if let Db::Sqlite { .. } = db {
+    if let Driver::Sqlite { .. } = db.driver {
         return tokio::time::timeout(WAIT_MAX, began).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
     }
     let mut tx = began.await?;

@@ -6,7 +6,7 @@ use domain::scope::{ScopeError, Value};
 
 use super::{AttemptScope, replay};
 use crate::attempts::datasource::explain;
-use crate::db::{Db, Most, Tx};
+use crate::db::{Db, Driver, Most, Tx};
 use crate::error::{is_contention, with_remedy};
 
 impl AttemptScope {
@@ -40,7 +40,7 @@ impl AttemptScope {
         // SQLite has one write lock. Reads before the attempt's first write must not hold it, or anything
         // else, because a plugin may call a slow service before it continues.
         let early = !*writes
-            && matches!(db, Db::Sqlite { .. })
+            && matches!(db.driver, Driver::Sqlite { .. })
             && self.may_write(datasource)
             && !state.open.contains_key(datasource);
         let mut tx = match state.open.remove(datasource) {

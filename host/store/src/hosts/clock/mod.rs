@@ -108,7 +108,6 @@ impl Store {
         };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
-        self.wake();
         Ok(changed)
     }
 

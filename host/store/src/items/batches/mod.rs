@@ -3,6 +3,7 @@
 pub(crate) mod sql;
 
 use domain::batch::NewBatch;
+use domain::engine_event::EngineEvent;
 use domain::id::{ItemId, JobName};
 use jiff::Timestamp;
 
@@ -41,6 +42,7 @@ impl Store {
             return Err(StoreError::Conflict(format!("there is a batch {id:?} already")));
         }
         add_items(&mut tx, batch, now).await?;
+        tx.note(EngineEvent::ItemsAdded { job: batch.job.clone() });
         let payloads: Vec<&str> = batch.items.iter().map(|item| item.payload.as_str()).collect();
         let by = match batch.created_by.as_str() {
             by if by == actor => String::new(),
@@ -51,7 +53,6 @@ impl Store {
         let entry = Entry { actor, action: "batch_added", job, subject: id, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
-        self.wake();
         Ok(())
     }
 
@@ -90,7 +91,6 @@ impl Store {
         let entry = Entry { actor, action: "batch_processed", job, subject: batch, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
-        self.wake();
         Ok(due)
     }
 }

@@ -16,6 +16,7 @@ use domain::limits::Limits;
 use domain::retry::RetryPolicy;
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
+use store::feed::Published;
 use store::hosts::Place;
 use store::items::ItemView;
 use store::runs::RunView;

@@ -2,6 +2,7 @@
 //! data, and no effect of them is kept, so the differences are caused by the versions.
 
 mod effects;
+pub mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use store::attempts::replay::Recorded;
 use store::attempts::scope::{Asked, HELD_MAX};
 use tokio::time::Instant;
 
-use crate::api::types::{
+use self::report::{
     ReplayAttempt, ReplayCost, ReplayEnd, ReplayRecorded, ReplaySummary, ReplayVersion, Replayed,
 };
 

@@ -8,16 +8,17 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::batch::{NewBatch, NewBatchItem};
 use domain::id::JobName;
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use store::items::batches::BatchView;
 use uuid::Uuid;
 
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Params, Segments, limit, text};
+use super::extract::{Body, Nothing, Params, Segments, limit, text};
 use super::filters::meant;
-use super::items::view as item;
-use super::types::{AddBatch, AddedBatch, Batch, BatchWithItems, Batches, Items, Nothing, Processed};
+use super::items::{Item, Items};
 use super::{AppState, LIMIT_MAX, waits};
 
 pub fn router() -> Router<AppState> {
@@ -39,7 +40,7 @@ async fn list(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Batches>, ApiError> {
     let batches = state.store.batches(limit(filter.limit)).await?;
-    Ok(Json(Batches { batches: batches.into_iter().map(view).collect() }))
+    Ok(Json(Batches { batches: batches.into_iter().map(Batch::from).collect() }))
 }
 
 /// Waiting, running and awaiting items of all batches, the oldest first.
@@ -48,7 +49,7 @@ async fn open(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Items>, ApiError> {
     let items = state.store.batch_items_open(limit(filter.limit)).await?;
-    Ok(Json(Items { items: items.into_iter().map(item).collect() }))
+    Ok(Json(Items { items: items.into_iter().map(Item::from).collect() }))
 }
 
 async fn add(
@@ -88,7 +89,7 @@ async fn add(
     state.store.batch_add(&batch, &actor.0, state.clock.now()).await?;
     let added = found(&state, &batch.batch).await?;
     let waits = waits::of(&state, added.job.as_str()).await?;
-    Ok((StatusCode::CREATED, Json(AddedBatch { batch: view(added), waits })))
+    Ok((StatusCode::CREATED, Json(AddedBatch { batch: added.into(), waits })))
 }
 
 fn known_job(state: &AppState, name: &str) -> Result<Arc<domain::job::JobSpec>, ApiError> {
@@ -119,10 +120,10 @@ async fn one(
     Segments(id): Segments<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<BatchWithItems>, ApiError> {
-    let batch = view(found(&state, &id).await?);
+    let batch = found(&state, &id).await?.into();
     let items =
         state.store.batch_items(&id, page.limit.unwrap_or(LIMIT_MAX).min(LIMIT_MAX), page.from.unwrap_or(0));
-    let items = items.await?.into_iter().map(item).collect();
+    let items = items.await?.into_iter().map(Item::from).collect();
     Ok(Json(BatchWithItems { batch, items }))
 }
 
@@ -139,21 +140,96 @@ async fn process(
         0 => None,
         _ => waits::of(&state, batch.job.as_str()).await?,
     };
-    Ok((StatusCode::ACCEPTED, Json(Processed { made_due, waits, batch: view(batch) })))
+    Ok((StatusCode::ACCEPTED, Json(Processed { made_due, waits, batch: batch.into() })))
 }
 
-fn view(batch: BatchView) -> Batch {
-    Batch {
-        id: batch.batch,
-        job: batch.job.to_string(),
-        created_by: batch.created_by,
-        created_at: batch.created_at,
-        total: batch.total,
-        pending: batch.pending,
-        retrying: batch.retrying,
-        running: batch.running,
-        resolved: batch.resolved,
-        manual_required: batch.manual_required,
-        abandoned: batch.abandoned,
+/// The body that submits a batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddBatch {
+    /// Generated if it is absent. A second batch with the same id is refused, so that no work is done twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    pub job: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    pub items: Vec<AddBatchItem>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddBatchItem {
+    pub operation: String,
+    /// Kept byte for byte.
+    pub payload: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+}
+
+/// The response to a submitted batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddedBatch {
+    #[serde(flatten)]
+    pub batch: Batch,
+    /// Why no attempt of its items starts now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Batches {
+    pub batches: Vec<Batch>,
+}
+
+/// A batch, counted by the states of its items.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Batch {
+    pub id: String,
+    pub job: String,
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub total: u32,
+    pub pending: u32,
+    pub retrying: u32,
+    pub running: u32,
+    pub resolved: u32,
+    pub manual_required: u32,
+    pub abandoned: u32,
+}
+
+impl From<BatchView> for Batch {
+    fn from(batch: BatchView) -> Batch {
+        Batch {
+            id: batch.batch,
+            job: batch.job.to_string(),
+            created_by: batch.created_by,
+            created_at: batch.created_at,
+            total: batch.total,
+            pending: batch.pending,
+            retrying: batch.retrying,
+            running: batch.running,
+            resolved: batch.resolved,
+            manual_required: batch.manual_required,
+            abandoned: batch.abandoned,
+        }
     }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchWithItems {
+    pub batch: Batch,
+    /// In the order of their index.
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Processed {
+    /// Items that waited and are due now.
+    pub made_due: u64,
+    /// Why no attempt of them starts now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+    pub batch: Batch,
 }

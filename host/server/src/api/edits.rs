@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::jobs::edits::Edit;
 
@@ -16,7 +17,6 @@ use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
 use super::filters::known;
-use super::types::{Edits, Setting};
 use crate::config::edits::FIXED;
 use crate::json::raw_or_text;
 
@@ -78,13 +78,7 @@ async fn edit(
 
 fn of(job: &str, edits: Vec<Edit>) -> Edits {
     let own = edits.into_iter().filter(|edit| edit.job == job);
-    let setting = |edit: Edit| Setting {
-        value: raw_or_text(&edit.value),
-        key: edit.key,
-        since: edit.since,
-        by: edit.by,
-    };
-    Edits { edits: own.map(setting).collect() }
+    Edits { edits: own.map(Setting::from).collect() }
 }
 
 /// Converts the keys to set and to clear to the form of the store.
@@ -118,4 +112,25 @@ fn changes(change: Change, job: &str, stored: &[Edit]) -> Result<Vec<(String, Op
         return Err(ApiError::bad_body(format!("nothing is set or cleared: {remedy}")));
     }
     Ok(changes.into_iter().collect())
+}
+
+/// Settings made over the API. They override the file until they are cleared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Edits {
+    pub edits: Vec<Setting>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setting {
+    /// As in the job's section of the file, like `retry.base`.
+    pub key: String,
+    pub value: Box<RawValue>,
+    pub since: Timestamp,
+    pub by: String,
+}
+
+impl From<Edit> for Setting {
+    fn from(edit: Edit) -> Setting {
+        Setting { value: raw_or_text(&edit.value), key: edit.key, since: edit.since, by: edit.by }
+    }
 }

@@ -4,9 +4,8 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use engine::log_throttle::LogThrottle;
+use serde::{Deserialize, Serialize};
 use store::StoreError;
-
-use super::types::Problem;
 
 /// Seconds after which a client may retry while the store is unavailable.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -103,4 +102,18 @@ pub async fn no_such_path(uri: Uri) -> ApiError {
 pub async fn no_such_method(method: Method, uri: Uri) -> ApiError {
     let detail = format!("{} does not answer to {method}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// Stable, for programs.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }

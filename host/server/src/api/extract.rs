@@ -115,3 +115,8 @@ pub fn text(what: &str, text: &str) -> Result<String, ApiError> {
         false => Ok(escape_lines(text).into_owned()),
     }
 }
+
+/// A body without fields: absent, or an empty object.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::types::{Health, HostProblem};
 use crate::health::{self, Effect, Problem};
 
 pub fn router() -> Router<AppState> {
@@ -31,13 +31,39 @@ pub async fn health_of(state: &AppState) -> Health {
     let problems = health::problems(state).await;
     let status = if health::is_ready(&problems) { READY } else { "not-ready" };
     let reason = health::summary(&problems);
-    Health { status: status.to_owned(), reason, problems: problems.into_iter().map(shown).collect() }
+    Health {
+        status: status.to_owned(),
+        reason,
+        problems: problems.into_iter().map(HostProblem::from).collect(),
+    }
 }
 
-fn shown(problem: Problem) -> HostProblem {
-    HostProblem {
-        name: problem.condition.name().to_owned(),
-        ready: problem.condition.effect() != Effect::NotReady,
-        text: problem.text,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Health {
+    pub status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<HostProblem>,
+}
+
+/// A problem that keeps a host from working as it should.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostProblem {
+    /// Stable, for programs.
+    pub name: String,
+    /// The host works in spite of it.
+    pub ready: bool,
+    /// For people.
+    pub text: String,
+}
+
+impl From<Problem> for HostProblem {
+    fn from(problem: Problem) -> HostProblem {
+        HostProblem {
+            name: problem.condition.name().to_owned(),
+            ready: problem.condition.effect() != Effect::NotReady,
+            text: problem.text,
+        }
     }
 }

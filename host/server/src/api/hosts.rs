@@ -3,11 +3,12 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::error::ApiError;
 use super::extract::{Most, Params};
-use super::types::{Host, Hosts};
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/hosts", get(list))
@@ -26,4 +27,22 @@ async fn list(State(state): State<AppState>, Params(most): Params<Most>) -> Resu
         stopped_at: host.stopped_at,
     });
     Ok(Json(Hosts { hosts: hosts.collect() }))
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hosts {
+    pub hosts: Vec<Host>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Host {
+    pub id: String,
+    pub name: String,
+    /// The host that answered.
+    pub this: bool,
+    /// The id of its latest start.
+    pub incarnation: Option<String>,
+    pub started_at: Timestamp,
+    pub heartbeat_at: Timestamp,
+    pub stopped_at: Option<Timestamp>,
 }

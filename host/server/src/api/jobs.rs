@@ -10,6 +10,9 @@ use domain::item::State as ItemState;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
 use domain::text::check_key;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use store::items::enqueue::Added;
 use store::items::{ItemCount, ItemView};
 use store::jobs::pauses::Pauses;
@@ -19,7 +22,7 @@ use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Segments};
 use super::filters::known;
-use super::types::{AddItem, AddedItem, Count, Job, Jobs, Mode, Pause, Start, Triggered};
+use super::items::Item;
 use super::waits;
 
 pub fn router() -> Router<AppState> {
@@ -98,8 +101,7 @@ async fn add_item(
         ItemState::Waiting => waits::of(&state, &name).await?,
         _ => None,
     };
-    let item = super::items::view(view);
-    Ok((status, Json(AddedItem { outcome: outcome.to_owned(), detail, waits, item })))
+    Ok((status, Json(AddedItem { outcome: outcome.to_owned(), detail, waits, item: view.into() })))
 }
 
 fn what_became(added: Added, item: &ItemView, sent: &str) -> (&'static str, String) {
@@ -117,4 +119,89 @@ fn what_became(added: Added, item: &ItemView, sent: &str) -> (&'static str, Stri
             ("kept", format!("{key:?} of {job} is {} already: {payload}", item.shown))
         }
     }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Jobs {
+    pub jobs: Vec<Job>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    pub name: String,
+    pub plugin: String,
+    pub schedule: String,
+    pub next_due_at: Option<Timestamp>,
+    pub paused: Option<Pause>,
+    /// The version that new attempts run on.
+    pub digest: Option<String>,
+    /// Why no attempt can start now, if so.
+    pub blocked: Option<String>,
+    pub concurrency: u32,
+    pub items_per_run_max: Option<u32>,
+    /// Items by state.
+    pub items: Vec<Count>,
+}
+
+/// When a job was paused, and by whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pause {
+    pub since: Timestamp,
+    pub by: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Count {
+    pub state: String,
+    pub items: u32,
+}
+
+/// The body that starts a run. The only mode is all due items.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Passed to the plugin's `discover` byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    All,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Triggered {
+    pub run_id: String,
+    /// Why the run does not start yet, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+}
+
+/// The body that adds an item manually.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddItem {
+    pub key: String,
+    #[serde(default)]
+    pub payload: String,
+}
+
+/// The response to an item that was added manually.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddedItem {
+    /// `added`, `reopened` (it was resolved and starts again with the new payload), or `kept` (it is open or
+    /// waits for a person: the new payload was dropped).
+    pub outcome: String,
+    /// The same for people.
+    pub detail: String,
+    /// Why no attempt of it starts now, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+    /// The item as it is now.
+    #[serde(flatten)]
+    pub item: Item,
 }

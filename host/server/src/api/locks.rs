@@ -6,14 +6,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::lock::{LOCK_TIME_MAX, check_name};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use store::attempts::locks::{Lock as Held, LockResult};
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Params, Segments, limit};
-use super::types::{Lock, Locks};
 use crate::config::text;
 
 pub fn router() -> Router<AppState> {
@@ -58,7 +57,7 @@ struct Release {
 async fn list(State(state): State<AppState>, Params(query): Params<After>) -> Result<Json<Locks>, ApiError> {
     let after = query.after.unwrap_or_default();
     let held = state.store.locks(&after, state.clock.now(), limit(query.limit)).await?;
-    Ok(Json(Locks { locks: held.into_iter().map(view).collect() }))
+    Ok(Json(Locks { locks: held.into_iter().map(Lock::from).collect() }))
 }
 
 async fn take(
@@ -94,7 +93,7 @@ async fn renew(
     let until = end(&body.ttl, now)?;
     let renewed = state.store.renew_lock(&name, body.token, until, &actor.0, now).await?;
     match state.store.lock(&name, now).await?.filter(|_| renewed) {
-        Some(lock) => Ok(Json(view(lock))),
+        Some(lock) => Ok(Json(lock.into())),
         None => Err(lost(&name, Some(body.token))),
     }
 }
@@ -137,12 +136,30 @@ fn lost(name: &str, token: Option<i64>) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "lock-lost", detail)
 }
 
-fn view(lock: Held) -> Lock {
-    Lock {
-        name: lock.name,
-        token: lock.token,
-        holder: lock.holder,
-        taken_at: lock.taken_at,
-        until: lock.until,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Locks {
+    pub locks: Vec<Lock>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lock {
+    pub name: String,
+    /// Higher than all earlier tokens of this lock.
+    pub token: i64,
+    pub holder: String,
+    pub taken_at: Timestamp,
+    /// `None` for an attempt's lock: it ends with the attempt.
+    pub until: Option<Timestamp>,
+}
+
+impl From<Held> for Lock {
+    fn from(lock: Held) -> Lock {
+        Lock {
+            name: lock.name,
+            token: lock.token,
+            holder: lock.holder,
+            taken_at: lock.taken_at,
+            until: lock.until,
+        }
     }
 }

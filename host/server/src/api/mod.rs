@@ -1,33 +1,33 @@
-//! The HTTP API: one file per resource, each with its `router()`. [`guard`] checks all requests, [`error`]
-//! defines the form of error responses, and [`types`] contains the request and response types.
+//! The HTTP API: one file per resource, each with its `router()` and the types of its requests and responses,
+//! which the command line reads, too. Times are RFC 3339 text. [`guard`] checks all requests, and [`error`]
+//! defines the form of error responses.
 
 mod actor;
-mod alerts;
-mod audit;
-mod batches;
+pub(crate) mod alerts;
+pub(crate) mod audit;
+pub(crate) mod batches;
 mod component;
-mod edits;
-mod error;
+pub(crate) mod edits;
+pub(crate) mod error;
 mod events;
 mod extract;
 mod filters;
 mod guard;
-mod health;
-mod hosts;
+pub(crate) mod health;
+pub(crate) mod hosts;
 mod idempotency;
-mod items;
-mod jobs;
-mod locks;
+pub(crate) mod items;
+pub(crate) mod jobs;
+pub(crate) mod locks;
 pub(crate) mod metrics;
-mod outbox;
+pub(crate) mod outbox;
 mod path;
-mod plugins;
-mod recover;
-mod releases;
-mod runs;
-mod schedules;
-mod trials;
-pub mod types;
+pub(crate) mod plugins;
+pub(crate) mod recover;
+pub(crate) mod releases;
+pub(crate) mod runs;
+pub(crate) mod schedules;
+pub(crate) mod trials;
 mod waits;
 
 use std::net::SocketAddr;

@@ -5,13 +5,15 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::id::EventId;
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::events::delivery;
+use store::events::outbox::EventView;
 
 use super::actor::Actor;
 use super::error::ApiError;
 use super::extract::{Body, Most, Params, limit};
 use super::filters::check_topic;
-use super::types::{DeadEvent, DeadLetters, Outbox, OutboxEvent, Redrive, Redriven, Take, Taken};
 use super::{AppState, LIMIT_MAX};
 
 pub fn router() -> Router<AppState> {
@@ -38,15 +40,7 @@ async fn list(
     if let (true, Some(topic)) = (events.is_empty(), &filter.topic) {
         check_topic(&state, topic)?;
     }
-    let events = events.into_iter().map(|event| OutboxEvent {
-        id: event.id.to_string(),
-        topic: event.topic,
-        key: event.key,
-        payload: event.payload,
-        job: event.job.to_string(),
-        created_at: event.created_at,
-    });
-    Ok(Json(Outbox { events: events.collect() }))
+    Ok(Json(Outbox { events: events.into_iter().map(OutboxEvent::from).collect() }))
 }
 
 async fn take(
@@ -74,18 +68,7 @@ async fn dead(
     Params(most): Params<Most>,
 ) -> Result<Json<DeadLetters>, ApiError> {
     let events = state.store.events_dead(most.limit()).await?;
-    let events = events.into_iter().map(|dead| DeadEvent {
-        id: dead.event.id.to_string(),
-        topic: dead.event.topic,
-        key: dead.event.key,
-        payload: dead.event.payload,
-        job: dead.event.job.to_string(),
-        created_at: dead.event.created_at,
-        tries: dead.tries,
-        dead_at: dead.dead_at,
-        error: dead.error,
-    });
-    Ok(Json(DeadLetters { events: events.collect() }))
+    Ok(Json(DeadLetters { events: events.into_iter().map(DeadEvent::from).collect() }))
 }
 
 async fn redrive(
@@ -96,4 +79,93 @@ async fn redrive(
     let ids = body.ids.as_deref().map(parse).transpose()?;
     let redriven = state.store.events_redrive(ids.as_deref(), &actor.0, state.clock.now()).await?;
     Ok(Json(Redriven { redriven }))
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outbox {
+    pub events: Vec<OutboxEvent>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OutboxEvent {
+    pub id: String,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+    pub job: String,
+    pub created_at: Timestamp,
+}
+
+impl From<EventView> for OutboxEvent {
+    fn from(event: EventView) -> OutboxEvent {
+        OutboxEvent {
+            id: event.id.to_string(),
+            topic: event.topic,
+            key: event.key,
+            payload: event.payload,
+            job: event.job.to_string(),
+            created_at: event.created_at,
+        }
+    }
+}
+
+/// Events that a consumer has safely taken over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Take {
+    pub ids: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Taken {
+    /// How many of them were not acknowledged before.
+    pub taken: u64,
+}
+
+/// Events that were given up because their sink did not accept them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadLetters {
+    pub events: Vec<DeadEvent>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadEvent {
+    pub id: String,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+    pub job: String,
+    pub created_at: Timestamp,
+    pub tries: u32,
+    pub dead_at: Timestamp,
+    pub error: String,
+}
+
+impl From<delivery::DeadEvent> for DeadEvent {
+    fn from(dead: delivery::DeadEvent) -> DeadEvent {
+        DeadEvent {
+            id: dead.event.id.to_string(),
+            topic: dead.event.topic,
+            key: dead.event.key,
+            payload: dead.event.payload,
+            job: dead.event.job.to_string(),
+            created_at: dead.event.created_at,
+            tries: dead.tries,
+            dead_at: dead.dead_at,
+            error: dead.error,
+        }
+    }
+}
+
+/// The dead events to send again; without ids, all of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redrive {
+    #[serde(default)]
+    pub ids: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Redriven {
+    pub redriven: u64,
 }

@@ -6,16 +6,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::id::{Digest, PluginName};
 use domain::plugin::PluginVersion;
-
+use jiff::Timestamp;
 use sandbox::Skipped;
-use serde::Deserialize;
-use store::plugins::KnownVersion;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::plugins::KnownVersion as StoredVersion;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Segments};
-use super::types::{self, Nothing, Plugin, PluginPin, PluginVersions, Plugins, SkippedFile};
+use super::extract::{Body, Nothing, Segments};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -27,11 +27,9 @@ pub fn router() -> Router<AppState> {
 }
 
 async fn list(State(state): State<AppState>) -> Json<Plugins> {
-    let plugins = state.sandbox.versions().into_iter().map(view).collect();
+    let plugins = state.sandbox.versions().into_iter().map(Plugin::from).collect();
     let trouble = state.sandbox.trouble();
-    let files = |files: &[Skipped]| {
-        files.iter().map(|one| SkippedFile { file: one.file.clone(), reason: one.reason.clone() }).collect()
-    };
+    let files = |files: &[Skipped]| files.iter().map(SkippedFile::from).collect();
     Json(Plugins {
         problem: trouble.problem.clone(),
         warning: trouble.warning.clone(),
@@ -40,19 +38,6 @@ async fn list(State(state): State<AppState>) -> Json<Plugins> {
         allocator: state.sandbox.allocator().to_owned(),
         plugins,
     })
-}
-
-fn view(version: PluginVersion) -> Plugin {
-    Plugin {
-        plugin: version.plugin.to_string(),
-        digest: version.digest.to_string(),
-        size_bytes: version.size_bytes,
-        version: version.version,
-        summary: version.summary,
-        state: version.state.word().to_owned(),
-        reason: version.state.reason().map(str::to_owned),
-        seen_at: version.seen_at,
-    }
 }
 
 /// Versions of one plugin that are listed, and searched for a digest.
@@ -95,12 +80,12 @@ pub async fn named_version(
     Ok((plugin, digest))
 }
 
-fn digest_of(version: &KnownVersion) -> Result<Digest, ApiError> {
+fn digest_of(version: &StoredVersion) -> Result<Digest, ApiError> {
     version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))
 }
 
 /// The version with this digest, or with a digest that starts with these digits.
-async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<KnownVersion, ApiError> {
+async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<StoredVersion, ApiError> {
     let known = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
     let digest = digest.to_ascii_lowercase();
     let mut meant = known.iter().filter(|version| version.digest.starts_with(&digest));
@@ -138,8 +123,8 @@ async fn roll_back(
 async fn before<'a>(
     state: &AppState,
     plugin: &PluginName,
-    known: &'a [KnownVersion],
-) -> Result<Option<&'a KnownVersion>, ApiError> {
+    known: &'a [StoredVersion],
+) -> Result<Option<&'a StoredVersion>, ApiError> {
     let pins = state.store.plugin_pins().await?;
     let pinned = pins.into_iter().find(|pin| pin.plugin == *plugin).map(|pin| pin.digest);
     let releases = state.store.releases().await?;
@@ -184,21 +169,119 @@ pub async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions,
         plugin: plugin.to_string(),
         pin: pin.map(|pin| PluginPin { digest: pin.digest.to_string(), by: pin.by, since: pin.since }),
         release: super::releases::of(state, plugin).await?,
-        versions: versions.into_iter().map(known_view).collect(),
+        versions: versions.into_iter().map(KnownVersion::from).collect(),
     })
 }
 
-fn known_view(version: KnownVersion) -> types::KnownVersion {
-    types::KnownVersion {
-        digest: version.digest,
-        size_bytes: version.size_bytes,
-        version: version.version,
-        summary: version.summary,
-        state: version.state,
-        reason: version.reason,
-        host: version.host,
-        seen_at: version.seen_at,
-        kept: version.kept,
-        asks: serde_json::from_str(&version.asks).ok(),
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plugins {
+    /// How the sandbox gets memory for guests.
+    pub allocator: String,
+    /// Why the plugins folder cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// What an administrator should change about the plugins folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+    /// Files of the folder that are not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+    /// Files that run although they have no trusted signature.
+    #[serde(default)]
+    pub unsigned: Vec<SkippedFile>,
+    pub plugins: Vec<Plugin>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SkippedFile {
+    pub file: String,
+    pub reason: String,
+}
+
+impl From<&Skipped> for SkippedFile {
+    fn from(skipped: &Skipped) -> SkippedFile {
+        SkippedFile { file: skipped.file.clone(), reason: skipped.reason.clone() }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plugin {
+    pub plugin: String,
+    pub digest: String,
+    pub size_bytes: u64,
+    pub version: String,
+    pub summary: String,
+    pub state: String,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    pub seen_at: Timestamp,
+}
+
+impl From<PluginVersion> for Plugin {
+    fn from(version: PluginVersion) -> Plugin {
+        Plugin {
+            plugin: version.plugin.to_string(),
+            digest: version.digest.to_string(),
+            size_bytes: version.size_bytes,
+            version: version.version,
+            summary: version.summary,
+            state: version.state.word().to_owned(),
+            reason: version.state.reason().map(str::to_owned),
+            seen_at: version.seen_at,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginVersions {
+    pub plugin: String,
+    /// The version that all hosts run, whatever their folders contain.
+    pub pin: Option<PluginPin>,
+    /// The stable version without a pin, and the candidate that may replace it.
+    pub release: Option<PluginRelease>,
+    /// The most recently changed first.
+    pub versions: Vec<KnownVersion>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginPin {
+    pub digest: String,
+    pub by: String,
+    pub since: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KnownVersion {
+    pub digest: String,
+    pub size_bytes: i64,
+    pub version: String,
+    pub summary: String,
+    pub state: String,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    /// The host that recorded this state, and when.
+    pub host: String,
+    pub seen_at: Timestamp,
+    /// Whether it can be pinned.
+    pub kept: bool,
+    /// Imports, statements, topics, capabilities and the config's schema; `None` if the version
+    /// could not describe itself.
+    pub asks: Option<Value>,
+}
+
+impl From<StoredVersion> for KnownVersion {
+    fn from(version: StoredVersion) -> KnownVersion {
+        KnownVersion {
+            digest: version.digest,
+            size_bytes: version.size_bytes,
+            version: version.version,
+            summary: version.summary,
+            state: version.state,
+            reason: version.reason,
+            host: version.host,
+            seen_at: version.seen_at,
+            kept: version.kept,
+            asks: serde_json::from_str(&version.asks).ok(),
+        }
     }
 }

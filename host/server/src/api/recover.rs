@@ -5,14 +5,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::job::JobSpec;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use store::StoreError;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::Body;
-use super::health::health_of;
-use super::types::{Answered, Doctor, Nothing, Recovered, RecoveredItem, SelfCheck};
+use super::extract::{Body, Nothing};
+use super::health::{Health, health_of};
 use crate::config::text::show_bytes;
 use crate::health::ANSWER_TIME_MAX;
 
@@ -99,4 +99,46 @@ fn self_check(job: &JobSpec, last: Result<Timestamp, StoreError>, now: Timestamp
         metrics: yes(format!("job_runs_total{{job=\"{}\"}} and others at /metrics", job.name)),
         audited_recovery: yes("each item that is put back has an audit record".to_owned()),
     }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recovered {
+    pub items: Vec<RecoveredItem>,
+}
+
+/// An item whose lease expired, and its state after the recovery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecoveredItem {
+    pub job: String,
+    pub key: String,
+    pub state: String,
+    pub crashes: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Doctor {
+    pub health: Health,
+    /// Whether no clock was ahead: the store has no times in the future, and no alert about them is open.
+    pub clock: Answered,
+    pub jobs: Vec<SelfCheck>,
+    /// The memory that the attempts of the answering host may use together, and the source of that limit.
+    #[serde(default)]
+    pub memory: String,
+}
+
+/// The checks of one job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SelfCheck {
+    pub job: String,
+    pub lock: Answered,
+    pub heartbeat: Answered,
+    pub bounded_retries: Answered,
+    pub metrics: Answered,
+    pub audited_recovery: Answered,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Answered {
+    pub yes: bool,
+    pub how: String,
 }

@@ -6,14 +6,15 @@ use axum::routing::post;
 use axum::{Json, Router};
 use domain::id::{Digest, PluginName};
 use domain::release::Tried;
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Segments, text};
+use super::extract::{Body, Nothing, Segments, text};
+use super::plugins::PluginVersions;
 use super::plugins::{Which, named, named_version, of as versions_of};
-use super::types::{Nothing, PluginCandidate, PluginRelease, PluginVersions, VersionTried};
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -97,7 +98,10 @@ pub async fn of(state: &AppState, plugin: &PluginName) -> Result<Option<PluginRe
         return Ok(None);
     };
     let tried = state.store.tried(plugin).await?;
-    let of = |digest: Option<Digest>| view(digest.and_then(|digest| tried.get(&digest)));
+    let of = |digest: Option<Digest>| {
+        let tried = digest.and_then(|digest| tried.get(&digest));
+        VersionTried::from(tried.copied().unwrap_or_default())
+    };
     let candidate = release.candidate.map(|candidate| PluginCandidate {
         digest: candidate.digest.to_string(),
         stage: candidate.stage.word().to_owned(),
@@ -110,7 +114,36 @@ pub async fn of(state: &AppState, plugin: &PluginName) -> Result<Option<PluginRe
     Ok(Some(PluginRelease { stable, since: release.since, candidate }))
 }
 
-fn view(tried: Option<&Tried>) -> VersionTried {
-    let Tried { attempts, failed, cpu_us } = tried.copied().unwrap_or_default();
-    VersionTried { attempts, failed, cpu_us }
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginRelease {
+    /// `None` if a person retired the plugin.
+    pub stable: Option<String>,
+    pub since: Timestamp,
+    pub candidate: Option<PluginCandidate>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginCandidate {
+    pub digest: String,
+    /// `waiting` for approval, or `canary`: it gets a share of the items.
+    pub stage: String,
+    pub since: Timestamp,
+    /// Requirements that the stable version does not have, one per line.
+    pub wants: Vec<String>,
+    /// Outcomes of attempts since then, on all hosts.
+    pub tried: VersionTried,
+    pub stable_tried: VersionTried,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionTried {
+    pub attempts: u64,
+    pub failed: u64,
+    pub cpu_us: u64,
+}
+
+impl From<Tried> for VersionTried {
+    fn from(Tried { attempts, failed, cpu_us }: Tried) -> VersionTried {
+        VersionTried { attempts, failed, cpu_us }
+    }
 }

@@ -4,14 +4,15 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use domain::id::RunId;
-use serde::Deserialize;
-use store::runs::RunView;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::runs::{RunView, results};
 
 use super::AppState;
 use super::error::ApiError;
 use super::extract::{Params, Segments, limit};
 use super::filters::check_job;
-use super::types::{EndedItem, Error, FailedItem, Run, RunResult, RunWithResult, Runs};
+use super::items::Error;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/runs", get(list)).route("/api/v1/runs/{id}", get(one))
@@ -29,7 +30,7 @@ async fn list(State(state): State<AppState>, Params(filter): Params<Filter>) -> 
         check_job(&state, job).await?;
     }
     let runs = state.store.runs(filter.job.as_deref(), limit(filter.limit)).await?;
-    Ok(Json(Runs { runs: runs.into_iter().map(view).collect() }))
+    Ok(Json(Runs { runs: runs.into_iter().map(Run::from).collect() }))
 }
 
 async fn one(
@@ -41,44 +42,117 @@ async fn one(
     let run = state.store.run(id).await?.ok_or_else(unknown)?;
     let result = state.store.run_result(id).await?.ok_or_else(unknown)?;
     let failures = state.store.run_failures(id).await?;
-    let failures = failures.into_iter().map(failure).collect();
-    Ok(Json(RunWithResult { run: view(run), result: result_view(result), failures }))
+    let failures = failures.into_iter().map(FailedItem::from).collect();
+    Ok(Json(RunWithResult { run: run.into(), result: result.into(), failures }))
 }
 
-fn result_view(result: store::runs::results::RunResult) -> RunResult {
-    RunResult {
-        total: result.total,
-        current: result.current(),
-        success: result.success,
-        failed: result.failed,
-        last: result.last.map(|last| EndedItem { key: last.key, success: last.success, at: last.at }),
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Runs {
+    pub runs: Vec<Run>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    pub id: String,
+    pub job: String,
+    pub started_by: String,
+    pub state: String,
+    pub found: u32,
+    pub queued: u32,
+    pub waiting: u32,
+    pub over_cap: u32,
+    pub manual: u32,
+    pub absent: u32,
+    /// Queued items that had their attempt, and those of them whose attempt failed.
+    pub done: u32,
+    pub failed: u32,
+    pub summary: String,
+    pub error: Option<Error>,
+    pub digest: Option<String>,
+    pub created_at: Timestamp,
+    pub discovered_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+impl From<RunView> for Run {
+    fn from(run: RunView) -> Run {
+        Run {
+            summary: run.summary(),
+            id: run.id.to_string(),
+            job: run.job.to_string(),
+            started_by: run.started_by,
+            state: run.state,
+            found: run.discovered.found,
+            queued: run.discovered.queued,
+            waiting: run.discovered.waiting,
+            over_cap: run.discovered.over_cap,
+            manual: run.discovered.manual,
+            absent: run.discovered.absent,
+            done: run.done,
+            failed: run.failed,
+            error: run.error.map(Into::into),
+            digest: run.digest,
+            created_at: run.created_at,
+            discovered_at: run.discovered_at,
+            finished_at: run.finished_at,
+        }
     }
 }
 
-fn failure(item: domain::alert::FailedItem) -> FailedItem {
-    let error = Error { code: item.code, message: item.message };
-    FailedItem { key: item.key, payload: item.payload, attempts: item.attempts, error }
+/// A run with its progress, which is its result once no item is open.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunWithResult {
+    #[serde(flatten)]
+    pub run: Run,
+    pub result: RunResult,
+    /// Items that failed permanently, at most 1,000.
+    pub failures: Vec<FailedItem>,
 }
 
-fn view(run: RunView) -> Run {
-    Run {
-        summary: run.summary(),
-        id: run.id.to_string(),
-        job: run.job.to_string(),
-        started_by: run.started_by,
-        state: run.state,
-        found: run.discovered.found,
-        queued: run.discovered.queued,
-        waiting: run.discovered.waiting,
-        over_cap: run.discovered.over_cap,
-        manual: run.discovered.manual,
-        absent: run.discovered.absent,
-        done: run.done,
-        failed: run.failed,
-        error: run.error.map(Into::into),
-        digest: run.digest,
-        created_at: run.created_at,
-        discovered_at: run.discovered_at,
-        finished_at: run.finished_at,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Queued items of the run, and those of them that had their attempt or need none any more: the same as
+    /// `queued` and `done` of the run. The two are equal in a finished run.
+    pub total: u32,
+    pub current: u32,
+    /// Resolved items, over all attempts so far.
+    pub success: u32,
+    /// Items that failed permanently. The remaining items are retried, or were decided without an attempt.
+    pub failed: u32,
+    /// The item that ended last.
+    pub last: Option<EndedItem>,
+}
+
+impl From<results::RunResult> for RunResult {
+    fn from(result: results::RunResult) -> RunResult {
+        RunResult {
+            total: result.total,
+            current: result.current(),
+            success: result.success,
+            failed: result.failed,
+            last: result.last.map(|last| EndedItem { key: last.key, success: last.success, at: last.at }),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EndedItem {
+    pub key: String,
+    pub success: bool,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailedItem {
+    pub key: String,
+    pub payload: String,
+    pub attempts: u32,
+    pub error: Error,
+}
+
+impl From<domain::alert::FailedItem> for FailedItem {
+    fn from(item: domain::alert::FailedItem) -> FailedItem {
+        let error = Error { code: item.code, message: item.message };
+        FailedItem { key: item.key, payload: item.payload, attempts: item.attempts, error }
     }
 }

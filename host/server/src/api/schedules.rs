@@ -6,14 +6,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::cron::OddNights;
 use domain::id::JobName;
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::jobs::TickView;
 
 use super::AppState;
 use super::actor::Actor;
 use super::error::ApiError;
-use super::extract::{Body, Most, Params, Segments};
+use super::extract::{Body, Most, Nothing, Params, Segments};
 use super::filters::known;
-use super::types::{Nothing, Paused, Preview, Tick, Ticks};
 use super::waits::all_paused;
 use crate::config::schedule::{FOLD, GAP, PREVIEW_MAX, cron, word};
 
@@ -34,12 +35,7 @@ async fn ticks(
 ) -> Result<Json<Ticks>, ApiError> {
     let job = known(&state, &name)?;
     let ticks = state.store.ticks(job.name.as_str(), most.limit()).await?;
-    let view = |tick: store::jobs::TickView| Tick {
-        at: tick.at,
-        fate: tick.fate,
-        run_id: tick.run_id.map(|run| run.to_string()),
-    };
-    Ok(Json(Ticks { ticks: ticks.into_iter().map(view).collect() }))
+    Ok(Json(Ticks { ticks: ticks.into_iter().map(Tick::from).collect() }))
 }
 
 async fn pause(
@@ -139,4 +135,42 @@ async fn preview(
 fn given<T: Copy>(key: &str, text: Option<&str>, words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
     let value = text.map(|text| word(text, words)).transpose();
     value.map_err(|why| ApiError::bad_query(format!("{key}: {why}")))
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Paused {
+    pub paused: bool,
+    /// `false` means that the state was the same before.
+    pub changed: bool,
+    /// After all jobs were resumed: jobs that remain paused because they have their own pause.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_paused: Vec<String>,
+    /// Further information for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ticks {
+    pub ticks: Vec<Tick>,
+}
+
+/// A due instant and its result: `ran`, `buffered`, `overlap`, `coalesced`, `missed`, `late` or `paused`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tick {
+    pub at: Timestamp,
+    pub fate: String,
+    pub run_id: Option<String>,
+}
+
+impl From<TickView> for Tick {
+    fn from(tick: TickView) -> Tick {
+        Tick { at: tick.at, fate: tick.fate, run_id: tick.run_id.map(|run| run.to_string()) }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Preview {
+    pub schedule: String,
+    pub instants: Vec<Timestamp>,
 }

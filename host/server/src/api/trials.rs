@@ -11,12 +11,12 @@ use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::release::Stage;
 use sandbox::{PluginFile, Trial};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use store::answers::Keyed;
 use store::audit::Entry;
 use store::plugins::KeptFile;
 use store::plugins::releases::Decision;
-use store::plugins::uploads::Uploaded;
+use store::plugins::uploads::Uploaded as UploadResult;
 
 use super::AppState;
 use super::actor::Actor;
@@ -25,8 +25,8 @@ use super::error::ApiError;
 use super::extract::{Params, Segments};
 use super::filters::known;
 use super::idempotency::{carry_out, key_of, sha256};
-use super::plugins::{named, of};
-use super::types::{self, Replay};
+use super::plugins::{PluginVersions, named, of};
+use crate::replay::report::Replay;
 use crate::replay::{Replayer, summary, version};
 
 /// Attempts of a replay: the default without `last`, and the maximum.
@@ -118,7 +118,7 @@ async fn put_version(
     plugin: &str,
     actor: &Actor,
     component: Component,
-) -> Result<Json<types::Uploaded>, ApiError> {
+) -> Result<Json<Uploaded>, ApiError> {
     let plugin: PluginName = plugin.parse().map_err(|e| {
         ApiError::new(StatusCode::BAD_REQUEST, "bad-name", format!("{plugin:?} cannot name a plugin: {e}"))
     })?;
@@ -129,40 +129,40 @@ async fn put_version(
     let uploaded = state.store.upload_plugin(&new.noted(now), kept, host, rules, &actor.0, now).await?;
     let (outcome, detail) = became(&plugin, new.digest(), uploaded)?;
     let versions = of(state, &plugin).await?;
-    Ok(Json(types::Uploaded { outcome: outcome.to_owned(), detail, versions }))
+    Ok(Json(Uploaded { outcome: outcome.to_owned(), detail, versions }))
 }
 
 /// The result of an upload: a word for programs, and a sentence for people.
 fn became(
     plugin: &PluginName,
     digest: Digest,
-    uploaded: Uploaded,
+    uploaded: UploadResult,
 ) -> Result<(&'static str, String), ApiError> {
     let (full, digest) = (digest, digest.short());
     Ok(match uploaded {
-        Uploaded::Unchanged => {
+        UploadResult::Unchanged => {
             ("unchanged", format!("version {digest} of plugin {plugin} is stable already"))
         }
-        Uploaded::Pinned(pinned) if pinned == full => {
+        UploadResult::Pinned(pinned) if pinned == full => {
             ("unchanged", format!("plugin {plugin} is pinned to version {digest} already"))
         }
-        Uploaded::Pinned(pinned) => {
+        UploadResult::Pinned(pinned) => {
             let remedy = "pin it, or unpin the plugin and promote it";
             let stays = format!("plugin {plugin} stays pinned to {}", pinned.short());
             ("kept", format!("version {digest} is kept and does not run, because {stays}: {remedy}"))
         }
-        Uploaded::Decided(Decision::Stable | Decision::Replaced) => {
+        UploadResult::Decided(Decision::Stable | Decision::Replaced) => {
             ("runs", format!("version {digest} of plugin {plugin} takes over on all hosts now"))
         }
-        Uploaded::Decided(Decision::On(Stage::Canary)) => {
+        UploadResult::Decided(Decision::On(Stage::Canary)) => {
             let remedy = "`tidemill plugins promote` ends the trial";
             ("canary", format!("version {digest} of plugin {plugin} is on trial; {remedy}"))
         }
-        Uploaded::Decided(Decision::On(Stage::Waiting)) => {
+        UploadResult::Decided(Decision::On(Stage::Waiting)) => {
             let why = "it asks for more than the stable one; `tidemill plugins show` lists that";
             ("waiting", format!("version {digest} of plugin {plugin} waits for approval: {why}"))
         }
-        Uploaded::Decided(Decision::Quarantined(why)) => {
+        UploadResult::Decided(Decision::Quarantined(why)) => {
             let remedy = "approve it first; nothing has changed";
             let detail = format!("version {digest} of plugin {plugin} is {why}: {remedy}");
             return Err(ApiError::new(StatusCode::CONFLICT, "version-quarantined", detail));
@@ -176,4 +176,15 @@ async fn tried(state: &AppState, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Res
         let detail = format!("this version of plugin {plugin} may not run: {why}; nothing has changed");
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "plugin-refused", detail)
     })
+}
+
+/// The response to an uploaded version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Uploaded {
+    /// `runs`, `canary`, `waiting`, `kept` (the plugin stays pinned to another version), or `unchanged`.
+    pub outcome: String,
+    /// The same for people.
+    pub detail: String,
+    #[serde(flatten)]
+    pub versions: PluginVersions,
 }

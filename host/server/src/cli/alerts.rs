@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Failure;
 use super::client::Remote;
 use super::output::{print, time};
-use crate::api::types::{Alert, Alerts};
+use crate::api::alerts::{Alert, Alerts};
 
 #[derive(Debug, Args)]
 pub struct AlertsArgs {

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Failure;
 use super::client::Remote;
 use super::output::{print, time};
-use crate::api::types::{Audit, AuditEntry};
+use crate::api::audit::{Audit, AuditEntry};
 
 #[derive(Debug, Args)]
 pub struct AuditArgs {

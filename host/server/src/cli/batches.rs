@@ -9,7 +9,7 @@ use super::Failure;
 use super::client::Remote;
 use super::items::{HEADER as ITEM_HEADER, row as item_row, say_waits};
 use super::output::{Output, line, print, print_json, print_table, time};
-use crate::api::types::{AddBatch, AddedBatch, Batch, BatchWithItems, Batches, Processed};
+use crate::api::batches::{AddBatch, AddedBatch, Batch, BatchWithItems, Batches, Processed};
 
 #[derive(Debug, Args)]
 pub struct BatchesArgs {

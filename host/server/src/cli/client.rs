@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::Failure;
 use super::output::Output;
 use super::trials::Component;
-use crate::api::types::Problem;
+use crate::api::error::Problem;
 use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);

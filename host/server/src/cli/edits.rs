@@ -10,7 +10,7 @@ use super::Failure;
 use super::client::Remote;
 use super::output::{print, time};
 
-use crate::api::types::{Edits, Setting};
+use crate::api::edits::{Edits, Setting};
 use crate::json::raw_or_text;
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Failure;
 use super::client::Remote;
 use super::output::{print, time, time_or_none};
-use crate::api::types::{Host, Hosts};
+use crate::api::hosts::{Host, Hosts};
 
 #[derive(Debug, Args)]
 pub struct HostsArgs {

@@ -6,9 +6,8 @@ use domain::text::escape;
 use super::Failure;
 use super::client::Remote;
 use super::output::{Output, line, print, print_json, print_table, short, time, time_or_none};
-use crate::api::types::{
-    AddItem, AddedItem, Attempt, DecidedItem, Decision, Error, Item, ItemWithAttempts, Items,
-};
+use crate::api::items::{Attempt, DecidedItem, Decision, Error, Item, ItemWithAttempts, Items};
+use crate::api::jobs::{AddItem, AddedItem};
 
 #[derive(Debug, Args)]
 pub struct ItemsArgs {

@@ -9,7 +9,8 @@ use super::Failure;
 use super::client::Remote;
 use super::edits::{self, Clear, Set, Which};
 use super::output::{Output, line, print, print_json, short, time, time_or_none};
-use crate::api::types::{Job, Jobs, Paused, Start, Tick, Ticks, Triggered};
+use crate::api::jobs::{Job, Jobs, Start, Triggered};
+use crate::api::schedules::{Paused, Tick, Ticks};
 
 #[derive(Debug, Args)]
 pub struct JobsArgs {

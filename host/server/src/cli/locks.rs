@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Failure;
 use super::client::Remote;
 use super::output::{print, time};
-use crate::api::types::{Lock, Locks};
+use crate::api::locks::{Lock, Locks};
 
 #[derive(Debug, Args)]
 pub struct LocksArgs {

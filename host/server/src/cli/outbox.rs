@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Failure;
 use super::client::Remote;
 use super::output::{Output, line, print, print_json, time};
-use crate::api::types::{DeadEvent, DeadLetters, Outbox, OutboxEvent, Redriven};
+use crate::api::outbox::{DeadEvent, DeadLetters, Outbox, OutboxEvent, Redriven};
 
 #[derive(Debug, Args)]
 pub struct OutboxArgs {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::client::Remote;
 use super::output::{Output, line, print, short, time};
 use super::{Failure, trials};
-use crate::api::types::{KnownVersion, Plugin, PluginRelease, PluginVersions, Plugins, VersionTried};
+use crate::api::plugins::{KnownVersion, Plugin, PluginVersions, Plugins};
+use crate::api::releases::{PluginRelease, VersionTried};
 use crate::config::text::show_bytes;
 
 #[derive(Debug, Args)]

@@ -6,13 +6,13 @@ use serde_json::json;
 use super::Failure;
 use super::client::Remote;
 use super::output::{Output, line, print};
-use crate::api::types::{Answered, Doctor, Recovered};
+use crate::api::recover::{Answered, Doctor, Recovered};
 
 pub fn recover(remote: &Remote) -> Result<(), Failure> {
     let recovered: Recovered = remote.post(&["recover"], &json!({}))?;
     let header = ["JOB", "KEY", "NOW", "CRASHES IN A ROW"];
     print(remote.output, &recovered, &header, |recovered| {
-        let row = |item: &crate::api::types::RecoveredItem| {
+        let row = |item: &crate::api::recover::RecoveredItem| {
             vec![item.job.clone(), item.key.clone(), item.state.clone(), item.crashes.to_string()]
         };
         recovered.items.iter().map(row).collect()
@@ -28,7 +28,7 @@ pub fn doctor(remote: &Remote) -> Result<(), Failure> {
     }
     let header = ["JOB", "LOCK", "HEARTBEAT", "BOUNDED RETRIES", "METRICS", "AUDITED RECOVERY"];
     print(remote.output, &doctor, &header, |doctor| {
-        let row = |check: &crate::api::types::SelfCheck| {
+        let row = |check: &crate::api::recover::SelfCheck| {
             vec![
                 check.job.clone(),
                 word(&check.lock),

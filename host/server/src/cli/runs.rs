@@ -6,7 +6,7 @@ use domain::text::escape;
 use super::Failure;
 use super::client::Remote;
 use super::output::{Output, line, print, print_json, print_table, short, time};
-use crate::api::types::{FailedItem, Run, RunWithResult, Runs};
+use crate::api::runs::{FailedItem, Run, RunWithResult, Runs};
 
 #[derive(Debug, Args)]
 pub struct RunsArgs {

@@ -10,8 +10,10 @@ use super::Failure;
 use super::client::Remote;
 use super::output::{Output, line, print_json, print_table, short};
 use super::plugins::show;
-use crate::api::types::{Jobs, Replay, ReplayAttempt, ReplayEnd, Uploaded};
+use crate::api::jobs::Jobs;
+use crate::api::trials::Uploaded;
 use crate::config::nearest;
+use crate::replay::report::{Replay, ReplayAttempt, ReplayEnd};
 
 const HEADER: [&str; 6] = ["ITEM", "RECORDED", "NOW", "NEW", "EFFECTS", "CPU"];
 

@@ -97,7 +97,7 @@ async fn metadata_of_alerts_is_answered_byte_for_byte() {
         assert!(alerts.contains(&format!("\"metadata\":{document},")), "{document}: {alerts}");
     }
     // The output of the command line.
-    let read: crate::api::types::Alerts = serde_json::from_str(&alerts).unwrap();
+    let read: crate::api::alerts::Alerts = serde_json::from_str(&alerts).unwrap();
     let printed = serde_json::to_string_pretty(&read).unwrap();
     assert!(DOCUMENTS.iter().all(|document| printed.contains(document)), "{printed}");
 }

@@ -1,4 +1,4 @@
-//! Response types of a replay: past attempts, repeated on the active version and on another one.
+//! The report of a replay, as the API returns it: past attempts, repeated on the active version and on another one.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

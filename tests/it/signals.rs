@@ -4,7 +4,7 @@ use crate::support::http;
 use crate::support::process::Process;
 use crate::support::site::{Site, eventually, items, text};
 
-/// Signals that a host logs and ignores: those of `server::signals`, and two real-time signals (40 is one).
+/// Signals that a host logs and ignores: those of `server::app::signals`, and two real-time signals (40 is one).
 const IGNORED: [&str; 10] = ["USR1", "USR2", "ALRM", "STKFLT", "XFSZ", "VTALRM", "PROF", "IO", "RTMIN", "40"];
 
 /// A host with one attempt that is running for `ms` milliseconds.

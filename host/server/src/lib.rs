@@ -7,19 +7,16 @@ pub mod cli;
 pub mod config;
 mod delivery;
 pub mod health;
-mod json;
+mod raw_json;
 mod replay;
 pub mod telemetry;
 mod versions;
 
 pub mod app;
-mod config_reload;
-mod host_lock;
 mod hot_reload;
 pub mod http;
 mod rollout;
-pub mod signals;
-mod threads;
+mod state;
 
 pub mod api;
 pub mod dashboard;

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::alerts::AlertView;
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Nothing, Params, Segments, limit};
-use crate::json::raw_or_text;
+use crate::http::ApiError;
+use crate::raw_json::raw_or_text;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::audit::AuditView;
 
-use super::AppState;
-use super::error::ApiError;
 use super::extract::{Most, Params};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/audit", get(list))

@@ -14,12 +14,13 @@ use serde_json::value::RawValue;
 use store::items::batches::BatchView;
 use uuid::Uuid;
 
-use super::actor::Actor;
-use super::error::ApiError;
-use super::extract::{Body, Nothing, Params, Segments, limit, text};
-use super::filters::meant;
+use super::authentication::Actor;
+use super::extract::{Body, LIMIT_MAX, Nothing, Params, Segments, limit, text};
 use super::items::{Item, Items};
-use super::{AppState, LIMIT_MAX, waits};
+use super::waits;
+use crate::config::did_you_mean;
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -98,7 +99,7 @@ fn known_job(state: &AppState, name: &str) -> Result<Arc<domain::job::JobSpec>, 
     known.ok_or_else(|| {
         let jobs = state.engine.jobs();
         let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
-        ApiError::bad_body(format!("job: there is no job {name:?}{}", meant(name, &names)))
+        ApiError::bad_body(format!("job: there is no job {name:?}{}", did_you_mean(name, &names)))
     })
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::{ApiError, COMPONENT_KIND};
+use crate::state::AppState;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -10,10 +12,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::AppState;
-use super::error::ApiError;
-
-pub const KIND: &str = "application/wasm";
 /// The text of the file `NAME.wasm.minisig`, in base64.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("tidemill-signature");
 
@@ -69,7 +67,7 @@ impl FromRequest<AppState> for Component {
 
 pub fn is_component(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.eq_ignore_ascii_case(KIND)
+    kind.eq_ignore_ascii_case(COMPONENT_KIND)
 }
 
 /// A page of another site can send other content types without a preflight request.
@@ -77,7 +75,7 @@ fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
     if is_component(headers) {
         return Ok(());
     }
-    let detail = format!("send the component's bytes, with content-type: {KIND}");
+    let detail = format!("send the component's bytes, with content-type: {COMPONENT_KIND}");
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-wasm", detail))
 }
 

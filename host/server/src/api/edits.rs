@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::jobs::edits::Edit;
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Segments};
 use super::filters::known;
 use crate::config::edits::FIXED;
-use crate::json::raw_or_text;
+use crate::http::ApiError;
+use crate::raw_json::raw_or_text;
+use crate::state::AppState;
 
 const KEY_BYTES_MAX: usize = 128;
 const KEYS_MAX: usize = 64;

@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::{ApiError, STREAMS_MAX};
+use crate::state::AppState;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,11 +19,6 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::AppState;
-use super::error::ApiError;
-
-/// Streams that are open at the same time.
-pub(crate) const STREAMS_MAX: usize = 64;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// Permits for streams: each stream holds one until it ends.

@@ -11,8 +11,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::component::length;
-use super::error::ApiError;
-use super::{LIMIT_DEFAULT, LIMIT_MAX};
+use crate::http::{ApiError, BODY_BYTES_MAX};
+
+/// Entries of a list: the default without `limit`, and the maximum.
+pub const LIMIT_DEFAULT: u32 = 50;
+pub const LIMIT_MAX: u32 = 500;
 
 /// The query; its type refuses unknown and repeated names.
 pub struct Params<T>(pub T);
@@ -57,7 +60,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         });
         let has_kind = kind.is_some();
         // Refused before the body is sent, if the client waits for `100 Continue`.
-        if length(request.headers()).is_some_and(|length| length > super::BODY_BYTES_MAX as u64) {
+        if length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX as u64) {
             return Err(ApiError::too_large());
         }
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;

@@ -7,9 +7,9 @@ use domain::job::JobSpec;
 use store::alerts::NOTICE_TOPIC;
 use store::items::Shown;
 
-use super::AppState;
-use super::error::ApiError;
-use crate::config::nearest;
+use crate::config::did_you_mean;
+use crate::http::ApiError;
+use crate::state::AppState;
 
 /// Names of the states of items. Names on one line are synonyms.
 const STATES: [(&[&str], Shown); 8] = [
@@ -29,7 +29,7 @@ pub fn state(text: &str) -> Result<Shown, ApiError> {
     let found = STATES.iter().find(|(words, _)| words.contains(&word.as_str()));
     found.map(|(_, shown)| *shown).ok_or_else(|| {
         let all: Vec<&str> = STATES.iter().flat_map(|(words, _)| words.iter().copied()).collect();
-        let near = meant(&word, &all);
+        let near = did_you_mean(&word, &all);
         let remedy = "use pending, retrying, waiting (both of them), running, awaiting, resolved, \
             manual_required (shown as \"needs a person\") or abandoned";
         ApiError::bad_query(format!("state: {text:?} is no state of an item{near}; {remedy}"))
@@ -64,15 +64,10 @@ pub fn check_topic(state: &AppState, topic: &str) -> Result<(), ApiError> {
     if known.contains(&topic) {
         return Ok(());
     }
-    let near = meant(topic, &known);
+    let near = did_you_mean(topic, &known);
     Err(ApiError::not_found(format!("there is no topic {topic:?}: no job may publish to it{near}")))
 }
 
 pub fn no_job(name: &str, known: &[&str]) -> ApiError {
-    ApiError::not_found(format!("there is no job {name:?}{}", meant(name, known)))
-}
-
-/// A suggestion for a misspelt word, as the end of a sentence; empty if no known word is similar.
-pub fn meant(word: &str, known: &[&str]) -> String {
-    nearest(word, known).map_or(String::new(), |near| format!("; did you mean {near:?}?"))
+    ApiError::not_found(format!("there is no job {name:?}{}", did_you_mean(name, known)))
 }

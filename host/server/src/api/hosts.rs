@@ -6,9 +6,9 @@ use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::AppState;
-use super::error::ApiError;
 use super::extract::{Most, Params};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/hosts", get(list))

@@ -9,11 +9,11 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use store::answers::{Answer, Keyed, Once};
 
-use super::AppState;
-use super::actor::Actor;
+use super::authentication::Actor;
 use super::component::is_component;
-use super::error::ApiError;
 use super::extract::unreadable;
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Marks a stored response.

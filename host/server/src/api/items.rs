@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use store::StoreError;
 use store::items::{AttemptView, Decided, ItemView};
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Params, Segments, limit, text};
 use super::{filters, waits};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 /// Attempts that are shown with their item.
 const ATTEMPTS_SHOWN: u32 = 100;

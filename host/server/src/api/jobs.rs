@@ -17,13 +17,13 @@ use store::items::enqueue::Added;
 use store::items::{ItemCount, ItemView};
 use store::jobs::pauses::Pauses;
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Segments};
 use super::filters::known;
 use super::items::Item;
 use super::waits;
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()

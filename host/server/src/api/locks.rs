@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::attempts::locks::{Lock as Held, LockResult};
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Params, Segments, limit};
 use crate::config::text;
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()

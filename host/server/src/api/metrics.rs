@@ -11,9 +11,9 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::AppState;
-use super::error::ApiError;
 use crate::health::{ANSWER_TIME_MAX, Condition, is_ready, problems};
+use crate::http::ApiError;
+use crate::state::AppState;
 use crate::telemetry;
 
 /// Source of the type: the exposition formats in Prometheus's documentation.

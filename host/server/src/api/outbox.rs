@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use store::events::delivery;
 use store::events::outbox::EventView;
 
-use super::actor::Actor;
-use super::error::ApiError;
-use super::extract::{Body, Most, Params, limit};
+use super::authentication::Actor;
+use super::extract::{Body, LIMIT_MAX, Most, Params, limit};
 use super::filters::check_topic;
-use super::{AppState, LIMIT_MAX};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()

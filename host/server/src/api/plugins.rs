@@ -9,13 +9,13 @@ use domain::plugin::PluginVersion;
 use jiff::Timestamp;
 use sandbox::Skipped;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use store::plugins::KnownVersion as StoredVersion;
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Nothing, Segments};
+use super::versions::{PluginVersions, VERSIONS_MAX, Which, digest_of, named, named_version, of};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -40,18 +40,6 @@ async fn list(State(state): State<AppState>) -> Json<Plugins> {
     })
 }
 
-/// Versions of one plugin that are listed, and searched for a digest.
-const VERSIONS_MAX: u32 = 100;
-/// Minimum number of digits to identify a version.
-const DIGITS_MIN: usize = 6;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Which {
-    /// The version's digest, or its first digits.
-    pub digest: String,
-}
-
 async fn versions(
     State(state): State<AppState>,
     Segments(plugin): Segments<String>,
@@ -67,38 +55,6 @@ async fn pin(
 ) -> Result<Json<PluginVersions>, ApiError> {
     let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
     pinned(&state, &plugin, digest, &actor).await
-}
-
-/// The plugin, and the version that the first digits identify.
-pub async fn named_version(
-    state: &AppState,
-    plugin: &str,
-    digits: &str,
-) -> Result<(PluginName, Digest), ApiError> {
-    let plugin = named(plugin)?;
-    let digest = digest_of(&meant(state, &plugin, digits).await?)?;
-    Ok((plugin, digest))
-}
-
-fn digest_of(version: &StoredVersion) -> Result<Digest, ApiError> {
-    version.digest.parse().map_err(|e: &str| ApiError::bad_body(e))
-}
-
-/// The version with this digest, or with a digest that starts with these digits.
-async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<StoredVersion, ApiError> {
-    let known = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
-    let digest = digest.to_ascii_lowercase();
-    let mut meant = known.iter().filter(|version| version.digest.starts_with(&digest));
-    match (meant.next(), meant.next()) {
-        _ if digest.len() < DIGITS_MIN => {
-            Err(ApiError::bad_body(format!("{digest:?} is too short: give {DIGITS_MIN} digits or more")))
-        }
-        (Some(one), None) => Ok(one.clone()),
-        (None, _) => Err(ApiError::not_found(format!("plugin {plugin} has no version {digest:?}"))),
-        (Some(_), Some(_)) => {
-            Err(ApiError::bad_body(format!("{digest:?} can mean several versions: give more digits")))
-        }
-    }
 }
 
 /// Rolls back to the version that ran before the active one.
@@ -145,10 +101,6 @@ async fn unpin(
     Ok(Json(of(&state, &plugin).await?))
 }
 
-pub fn named(plugin: &str) -> Result<PluginName, ApiError> {
-    plugin.parse().map_err(|_| ApiError::not_found(format!("there is no plugin {plugin:?}")))
-}
-
 async fn pinned(
     state: &AppState,
     plugin: &PluginName,
@@ -157,20 +109,6 @@ async fn pinned(
 ) -> Result<Json<PluginVersions>, ApiError> {
     state.store.pin_plugin(plugin, digest, &actor.0, state.clock.now()).await?;
     Ok(Json(of(state, plugin).await?))
-}
-
-pub async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions, ApiError> {
-    let versions = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
-    if versions.is_empty() {
-        return Err(ApiError::not_found(format!("there is no plugin {:?}", plugin.as_str())));
-    }
-    let pin = state.store.plugin_pins().await?.into_iter().find(|pin| pin.plugin == *plugin);
-    Ok(PluginVersions {
-        plugin: plugin.to_string(),
-        pin: pin.map(|pin| PluginPin { digest: pin.digest.to_string(), by: pin.by, since: pin.since }),
-        release: super::releases::of(state, plugin).await?,
-        versions: versions.into_iter().map(KnownVersion::from).collect(),
-    })
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -228,60 +166,6 @@ impl From<PluginVersion> for Plugin {
             state: version.state.word().to_owned(),
             reason: version.state.reason().map(str::to_owned),
             seen_at: version.seen_at,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PluginVersions {
-    pub plugin: String,
-    /// The version that all hosts run, whatever their folders contain.
-    pub pin: Option<PluginPin>,
-    /// The stable version without a pin, and the candidate that may replace it.
-    pub release: Option<PluginRelease>,
-    /// The most recently changed first.
-    pub versions: Vec<KnownVersion>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PluginPin {
-    pub digest: String,
-    pub by: String,
-    pub since: Timestamp,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KnownVersion {
-    pub digest: String,
-    pub size_bytes: i64,
-    pub version: String,
-    pub summary: String,
-    pub state: String,
-    /// Why it was rejected.
-    pub reason: Option<String>,
-    /// The host that recorded this state, and when.
-    pub host: String,
-    pub seen_at: Timestamp,
-    /// Whether it can be pinned.
-    pub kept: bool,
-    /// Imports, statements, topics, capabilities and the config's schema; `None` if the version
-    /// could not describe itself.
-    pub asks: Option<Value>,
-}
-
-impl From<StoredVersion> for KnownVersion {
-    fn from(version: StoredVersion) -> KnownVersion {
-        KnownVersion {
-            digest: version.digest,
-            size_bytes: version.size_bytes,
-            version: version.version,
-            summary: version.summary,
-            state: version.state,
-            reason: version.reason,
-            host: version.host,
-            seen_at: version.seen_at,
-            kept: version.kept,
-            asks: serde_json::from_str(&version.asks).ok(),
         }
     }
 }

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Nothing};
 use super::health::{Health, health_of};
 use crate::config::text::show_bytes;
 use crate::health::ANSWER_TIME_MAX;
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/recover", post(recover)).route("/api/v1/doctor", get(doctor))

@@ -4,17 +4,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use domain::id::{Digest, PluginName};
-use domain::release::Tried;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Nothing, Segments, text};
-use super::plugins::PluginVersions;
-use super::plugins::{Which, named, named_version, of as versions_of};
+use super::versions::{PluginVersions, Which, named, named_version, of as versions_of};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()
@@ -90,60 +86,4 @@ async fn retire(
         return Err(ApiError::not_found(format!("no version of plugin {plugin} is in use")));
     }
     Ok(Json(versions_of(&state, &plugin).await?))
-}
-
-pub async fn of(state: &AppState, plugin: &PluginName) -> Result<Option<PluginRelease>, ApiError> {
-    let releases = state.store.releases().await?;
-    let Some(release) = releases.into_iter().find(|release| release.plugin == *plugin) else {
-        return Ok(None);
-    };
-    let tried = state.store.tried(plugin).await?;
-    let of = |digest: Option<Digest>| {
-        let tried = digest.and_then(|digest| tried.get(&digest));
-        VersionTried::from(tried.copied().unwrap_or_default())
-    };
-    let candidate = release.candidate.map(|candidate| PluginCandidate {
-        digest: candidate.digest.to_string(),
-        stage: candidate.stage.word().to_owned(),
-        since: candidate.since,
-        wants: candidate.wants,
-        tried: of(Some(candidate.digest)),
-        stable_tried: of(release.stable),
-    });
-    let stable = release.stable.map(|digest| digest.to_string());
-    Ok(Some(PluginRelease { stable, since: release.since, candidate }))
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PluginRelease {
-    /// `None` if a person retired the plugin.
-    pub stable: Option<String>,
-    pub since: Timestamp,
-    pub candidate: Option<PluginCandidate>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PluginCandidate {
-    pub digest: String,
-    /// `waiting` for approval, or `canary`: it gets a share of the items.
-    pub stage: String,
-    pub since: Timestamp,
-    /// Requirements that the stable version does not have, one per line.
-    pub wants: Vec<String>,
-    /// Outcomes of attempts since then, on all hosts.
-    pub tried: VersionTried,
-    pub stable_tried: VersionTried,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VersionTried {
-    pub attempts: u64,
-    pub failed: u64,
-    pub cpu_us: u64,
-}
-
-impl From<Tried> for VersionTried {
-    fn from(Tried { attempts, failed, cpu_us }: Tried) -> VersionTried {
-        VersionTried { attempts, failed, cpu_us }
-    }
 }

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::runs::{RunView, results};
 
-use super::AppState;
-use super::error::ApiError;
 use super::extract::{Params, Segments, limit};
 use super::filters::check_job;
 use super::items::Error;
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new().route("/api/v1/runs", get(list)).route("/api/v1/runs/{id}", get(one))

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::jobs::TickView;
 
-use super::AppState;
-use super::actor::Actor;
-use super::error::ApiError;
+use super::authentication::Actor;
 use super::extract::{Body, Most, Nothing, Params, Segments};
 use super::filters::known;
 use super::waits::all_paused;
 use crate::config::schedule::{FOLD, GAP, PREVIEW_MAX, cron, word};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()

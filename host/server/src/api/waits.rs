@@ -1,11 +1,10 @@
 //! Why requested work does not start yet: a job may be paused, or have no version that can run.
 
+use crate::http::ApiError;
+use crate::state::AppState;
 use domain::job::JobSpec;
 use domain::runner::Readiness;
 use store::jobs::pauses::{Pause, Pauses};
-
-use super::AppState;
-use super::error::ApiError;
 
 /// Why no work of this job starts now, and what to do; `None` if it starts.
 pub async fn of(state: &AppState, job: &str) -> Result<Option<String>, ApiError> {

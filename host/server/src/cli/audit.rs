@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{print, time};
 use crate::api::audit::{Audit, AuditEntry};
 

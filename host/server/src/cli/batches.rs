@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::items::{HEADER as ITEM_HEADER, row as item_row, say_waits};
 use super::output::{Output, line, print, print_json, print_table, time};
 use crate::api::batches::{AddBatch, AddedBatch, Batch, BatchWithItems, Batches, Processed};

@@ -14,11 +14,12 @@ use ureq::http::{Method, Response};
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
-use super::Failure;
+use super::component::Component;
+use super::failure::Failure;
 use super::output::Output;
-use super::trials::Component;
-use crate::api::error::Problem;
-use crate::api::{BODY_BYTES_MAX, COMPONENT_KIND, COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
+use crate::api::{COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
+use crate::http::error::Problem;
+use crate::http::{BODY_BYTES_MAX, COMPONENT_KIND};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// For requests that compile and test a component.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::Failure;
+use super::failure::Failure;
 use super::output::line;
 use crate::config::{Config, ConfigError, Environment, show};
 

@@ -19,9 +19,9 @@ use store::opening::private;
 
 use super::DemoArgs;
 use crate::app::App;
+use crate::app::signals::Signals;
 use crate::config::memory::Machine;
 use crate::config::{Config, Environment, PluginsConfig, Source};
-use crate::signals::Signals;
 use crate::telemetry::{self, LogConfig, say};
 
 const WALLETS: &str = "wallet-keygen-retry";
@@ -33,7 +33,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let log =
         LogConfig { filter: "warn,engine::executor=error,sqlx=error".to_owned(), ..LogConfig::default() };
     telemetry::start(&log)?;
-    crate::threads::check()?;
+    crate::app::threads::check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(play(args))
 }

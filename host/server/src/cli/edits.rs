@@ -6,12 +6,12 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{print, time};
 
 use crate::api::edits::{Edits, Setting};
-use crate::json::raw_or_text;
+use crate::raw_json::raw_or_text;
 
 #[derive(Debug, Args)]
 pub struct Set {

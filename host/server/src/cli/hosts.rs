@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{print, time, time_or_none};
 use crate::api::hosts::{Host, Hosts};
 

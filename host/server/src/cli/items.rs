@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use domain::text::escape;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{Output, line, print, print_json, print_table, short, time, time_or_none};
 use crate::api::items::{Attempt, DecidedItem, Decision, Error, Item, ItemWithAttempts, Items};
 use crate::api::jobs::{AddItem, AddedItem};

@@ -5,9 +5,9 @@ use domain::text::escape;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::Failure;
 use super::client::Remote;
 use super::edits::{self, Clear, Set, Which};
+use super::failure::Failure;
 use super::output::{Output, line, print, print_json, short, time, time_or_none};
 use crate::api::jobs::{Job, Jobs, Start, Triggered};
 use crate::api::schedules::{Paused, Tick, Ticks};

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{print, time};
 use crate::api::locks::{Lock, Locks};
 

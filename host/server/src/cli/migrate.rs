@@ -9,11 +9,11 @@ use store::opening::store_id::Remembered;
 use store::store::hide_password;
 use store::{Store, StoreError};
 
-use super::Failure;
+use super::failure::Failure;
 use super::output::line;
 use crate::app;
+use crate::app::host_lock::HostLock;
 use crate::config::{Config, Environment};
-use crate::host_lock::HostLock;
 
 #[derive(Debug, Args)]
 pub struct MigrateArgs {

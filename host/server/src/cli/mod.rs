@@ -6,9 +6,11 @@ mod audit;
 mod batches;
 mod client;
 mod compile;
+mod component;
 mod config;
 pub mod demo;
 mod edits;
+mod failure;
 mod hosts;
 mod items;
 mod jobs;
@@ -22,7 +24,8 @@ mod runs;
 mod schedule;
 pub(crate) mod serve;
 mod token;
-mod trials;
+mod uploads;
+mod versions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +34,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use self::client::Remote;
+use self::failure::Failure;
 use crate::telemetry;
 
 /// The command was refused or failed.
@@ -128,33 +132,6 @@ fn positive(text: &str) -> Result<f64, String> {
         return Ok(number);
     }
     Err("use a number above 0".to_owned())
-}
-
-/// Why a command failed; the text contains the remedy.
-#[derive(Debug)]
-pub enum Failure {
-    Usage(String),
-    Failed(String),
-    /// All output is on stdout already.
-    Told,
-}
-
-impl Failure {
-    pub fn failed(text: impl Into<String>) -> Failure {
-        Failure::Failed(text.into())
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Failure {
-        Failure::Failed(format!("{error:#}"))
-    }
-}
-
-impl From<crate::config::ConfigError> for Failure {
-    fn from(error: crate::config::ConfigError) -> Failure {
-        Failure::Usage(error.to_string())
-    }
 }
 
 /// Runs the command and returns the process's exit code.

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{Output, line, print, print_json, time};
 use crate::api::outbox::{DeadEvent, DeadLetters, Outbox, OutboxEvent, Redriven};
 

@@ -8,7 +8,7 @@ use domain::text::{escape, escape_json, escape_lines};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::telemetry;
 
 /// Longer cells are truncated in tables; JSON contains the whole text.

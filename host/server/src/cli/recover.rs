@@ -3,8 +3,8 @@
 use domain::text::escape;
 use serde_json::json;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{Output, line, print};
 use crate::api::recover::{Answered, Doctor, Recovered};
 

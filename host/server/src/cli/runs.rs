@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use domain::text::escape;
 
-use super::Failure;
 use super::client::Remote;
+use super::failure::Failure;
 use super::output::{Output, line, print, print_json, print_table, short, time};
 use crate::api::runs::{FailedItem, Run, RunWithResult, Runs};
 

@@ -5,7 +5,7 @@ use domain::cron::{Fold, Gap, OddNights};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::Failure;
+use super::failure::Failure;
 use super::output::{Output, line, print_json, print_table};
 use crate::config::schedule::{FOLD, GAP, PREVIEW_MAX, cron, word};
 

@@ -6,9 +6,9 @@ use clap::Args;
 use domain::clock::Clock;
 use jiff::Timestamp;
 
-use super::Failure;
+use super::failure::Failure;
+use crate::app::signals::Signals;
 use crate::config::{Environment, Source};
-use crate::signals::Signals;
 use crate::{app, telemetry};
 
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub(crate) fn trial_clock(factor: f64, from: Timestamp, now: Timestamp) -> Clock
 }
 
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
-    crate::threads::check()?;
+    crate::app::threads::check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -9,7 +9,7 @@ use store::opening::schema::Opening;
 use store::opening::store_id::Remembered;
 use uuid::Uuid;
 
-use super::Failure;
+use super::failure::Failure;
 use super::output::{line, print_table, time};
 use crate::api::hash_of_token;
 use crate::config::{Config, Environment};

@@ -10,7 +10,7 @@ use domain::origin::{Methods, Origin, reach};
 use domain::secret::{PLACE, SecretHeader};
 use domain::text::check_key;
 
-use super::job::{NAME_REMEDY, name_words};
+use super::names::{NAME_REMEDY, name_words};
 use super::raw::Value;
 use super::reader::{Located, Section};
 use super::secret::Secrets;

@@ -10,7 +10,7 @@ const HOST_NAME_BYTES_MAX: usize = 64;
 
 /// The data folder and the display name of the host.
 pub fn read(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
-    let data_dir = super::path(&mut section, "data_dir", Path::new("data"), folder);
+    let data_dir = section.path("data_dir", Path::new("data"), folder);
     let name = match section.text("name") {
         Some(found) => match check_host_name(&found.value) {
             Ok(()) => found.value,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use domain::alert::FailedAlert;
-use domain::id::NameError;
 use domain::job::{JobSpec, OnStoreLoss};
 use domain::retry::{CodeRule, RetryPolicy, Then, WhenExhausted};
 use domain::schedule::Schedule;
@@ -13,13 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::flow::{self, narrow};
 use super::grants::{self, Known};
 use super::limits;
+use super::names::{NAME_REMEDY, name_words};
 use super::raw::Value;
 use super::reader::Section;
 use super::{schedule, text};
 
 const ERRORS_MAX: u64 = 1_000_000;
 const ATTEMPTS_MAX: u64 = 1_000_000;
-pub const NAME_REMEDY: &str = "use a-z, 0-9, - and _, starting with a letter, like \"wallet-2\"";
 
 /// Reads a job. Returns `None` if a required part is wrong. All mistakes are reported in either case.
 pub fn read(
@@ -91,14 +90,6 @@ fn plugin(section: &mut Section<'_>) -> Option<domain::id::PluginName> {
             section.blame_found(&found, what, "write the file's name without .wasm");
             None
         }
-    }
-}
-
-/// Describes the problem of a name; the remedy is added by the caller.
-pub fn name_words(error: &NameError) -> String {
-    match error {
-        NameError::BadCharacter(c) => format!("{c:?} is not allowed in it"),
-        other => other.to_string(),
     }
 }
 

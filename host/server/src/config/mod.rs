@@ -12,14 +12,17 @@ mod http;
 mod job;
 pub mod limits;
 pub mod memory;
-mod nearest;
+mod names;
 mod plugins;
 mod raw;
 mod reader;
+pub mod reload;
 pub mod schedule;
 mod secret;
 pub mod show;
+mod signing_key;
 mod sink;
+mod suggestion;
 pub mod text;
 mod tls;
 
@@ -41,13 +44,14 @@ use store::opening::sqlite_file::SqliteFile;
 pub use self::env::Environment;
 pub use self::error::ConfigError;
 use self::grants::Known;
-pub use self::job::NAME_REMEDY;
 use self::memory::Machine;
-pub use self::nearest::nearest;
+pub use self::names::NAME_REMEDY;
 pub use self::plugins::PluginsConfig;
 use self::reader::{Located, Mistakes, Section};
 pub use self::secret::{Named, SecretSource, Secrets};
+pub use self::signing_key::SigningKey;
 pub use self::sink::{Nats, Redis, Sink, Subject, To};
+pub use self::suggestion::did_you_mean;
 pub use self::tls::Trusted;
 use crate::archive::AuditConfig;
 use crate::http::HttpLimits;
@@ -309,7 +313,7 @@ fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
 
 /// Without a retention, no records are archived.
 fn audit(mut section: Section<'_>, folder: &Path, data_dir: &Path) -> Option<AuditConfig> {
-    let dir = path(&mut section, "archive_dir", &data_dir.join("audit-archive"), folder);
+    let dir = section.path("archive_dir", &data_dir.join("audit-archive"), folder);
     let (retention, every) = (section.duration("retention"), section.duration("every"));
     for found in [&retention, &every].into_iter().flatten().filter(|found| found.value < TIME_MIN) {
         let what = format!("{:#} is too short", found.value);
@@ -318,14 +322,6 @@ fn audit(mut section: Section<'_>, folder: &Path, data_dir: &Path) -> Option<Aud
     section.finish();
     let every = every.map_or(SignedDuration::from_hours(24), |found| found.value);
     retention.map(|found| AuditConfig { retention: found.value, dir, every })
-}
-
-fn path(section: &mut Section<'_>, key: &'static str, default: &Path, folder: &Path) -> PathBuf {
-    let found = section.text(key);
-    if let Some(found) = found.as_ref().filter(|found| found.value.trim().is_empty()) {
-        section.blame_found(found, "the path is empty", format!("name a folder, like {default:?}"));
-    }
-    text::clean(&folder.join(found.as_ref().map_or(default, |found| Path::new(&found.value))))
 }
 
 fn log(mut section: Section<'_>) -> LogConfig {
@@ -356,8 +352,8 @@ fn datasources(
     let mut datasources = BTreeMap::new();
     for (name, mut section) in section.sections() {
         if let Err(e) = name.parse::<domain::id::Name>() {
-            let what = format!("{name:?} is not a datasource's name: {}", job::name_words(&e));
-            section.blame("", what, job::NAME_REMEDY);
+            let what = format!("{name:?} is not a datasource's name: {}", names::name_words(&e));
+            section.blame("", what, NAME_REMEDY);
         }
         if !section.has("url") {
             section.blame(

@@ -8,7 +8,6 @@ use domain::release::{Approval, Canary, ReleaseRules};
 use sandbox::LoadLimits;
 use sandbox::versions::signature::{Key, Policy, Signatures};
 
-use super::path;
 use super::reader::Section;
 use super::text::show_bytes;
 
@@ -28,7 +27,7 @@ pub const POLICIES: [(&str, Policy); 3] =
 pub const APPROVALS: [(&str, Approval); 2] = [("off", Approval::Off), ("wider", Approval::Wider)];
 
 pub fn read(mut section: Section<'_>, folder: &Path) -> PluginsConfig {
-    let dir = path(&mut section, "dir", Path::new("plugins"), folder);
+    let dir = section.path("dir", Path::new("plugins"), folder);
     let signatures = signatures(&mut section);
     let shared = section.flag("shared").is_none_or(|found| found.value);
     let approval = section.word("approval", &APPROVALS).map(|found| found.value).unwrap_or_default();

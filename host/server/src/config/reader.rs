@@ -4,12 +4,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 
 use super::error::{Mistake, Place};
-use super::nearest::nearest;
 use super::raw::{self, Entry, Table, Value};
+use super::suggestion::nearest;
 use super::text;
 
 #[derive(Debug, Default)]
@@ -115,6 +116,15 @@ impl<'m> Section<'m> {
             Value::Text(text) => Some(Located { value: text, at: found.at, key: found.key }),
             _ => self.wrong_kind(&found, "text", "put it in quotes"),
         }
+    }
+
+    /// A path, which the file may give relative to `folder`.
+    pub fn path(&mut self, name: &'static str, default: &Path, folder: &Path) -> PathBuf {
+        let found = self.text(name);
+        if let Some(found) = found.as_ref().filter(|found| found.value.trim().is_empty()) {
+            self.blame_found(found, "the path is empty", format!("name a folder, like {default:?}"));
+        }
+        text::clean(&folder.join(found.as_ref().map_or(default, |found| Path::new(&found.value))))
     }
 
     /// Reads a text with `parse`; its error is reported as a mistake with `remedy`.

@@ -13,8 +13,8 @@ use ureq::http::Uri;
 use super::grants::Known;
 use super::reader::Section;
 use super::secret::{Named, Secrets};
+use super::signing_key::SigningKey;
 use super::text::{Parameter, check_parameters};
-use crate::delivery::signature::SigningKey;
 
 /// The destination of the events of some topics.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 use store::opening::sqlite_file::SqliteFile;
 use store::store::hide_password;
 
-use super::nearest::nearest;
+use super::suggestion::nearest;
 
 pub const DURATION_REMEDY: &str = "use a duration like \"500ms\", \"30s\", \"1h 30m\" or \"7d\"";
 pub const BYTES_REMEDY: &str = "use a size like \"64MiB\", \"256KiB\" or \"512B\"";

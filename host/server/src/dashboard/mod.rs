@@ -4,7 +4,7 @@
 //! security policy can be strict.
 
 pub(crate) mod bar;
-mod shown;
+mod escaper;
 mod view;
 
 use std::sync::Arc;
@@ -25,7 +25,9 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::api::{ApiError, AppState, Params, path};
+use crate::api::{Params, path};
+use crate::http::ApiError;
+use crate::state::AppState;
 
 /// How long a rendered overview is reused, even if events occur meanwhile.
 const SHOWN_AT_LEAST: Duration = Duration::from_millis(500);

@@ -21,9 +21,10 @@ use store::runs::RunView;
 use store::runs::results::RunResult;
 
 use super::bar::{Part, parts};
-use crate::api::{AppState, path};
+use crate::api::path;
 use crate::config::text::show_bytes;
 use crate::health::{self, ANSWER_TIME_MAX, Condition, Problem};
+use crate::state::AppState;
 
 const ALERTS_SHOWN: u32 = 10;
 const DEAD_SHOWN: u32 = 10;

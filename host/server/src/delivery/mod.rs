@@ -3,7 +3,6 @@
 
 mod nats;
 mod redis;
-pub mod signature;
 mod table;
 mod webhook;
 
@@ -24,10 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::nats::Nats;
 use self::redis::Redis;
-use self::signature::SigningKey;
 use self::table::Table;
 use self::webhook::Webhook;
-use crate::config::{Sink, To, Trusted};
+use crate::config::{SigningKey, Sink, To, Trusted};
 
 /// Events of a sink that are sent at the same time.
 const BATCH: u32 = 32;

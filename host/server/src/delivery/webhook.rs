@@ -9,10 +9,8 @@ use serde_json::value::RawValue;
 use store::events::delivery::DueEvent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::signature::SigningKey;
-
-use crate::config::Trusted;
-use crate::json::raw_or_text;
+use crate::config::{SigningKey, Trusted};
+use crate::raw_json::raw_or_text;
 
 /// How much of an error response is reported.
 const ANSWER_BYTES_SHOWN: u64 = 200;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use store::tasks::TaskStatus;
 use store::{Store, StoreError};
 
-use crate::api::AppState;
+use crate::state::AppState;
 use crate::telemetry;
 
 /// A hanging database does not answer: after this time it counts as unavailable.

@@ -10,7 +10,7 @@ use store::StoreError;
 use tokio::sync::Mutex;
 
 use super::{Condition, Effect, Problem, problems};
-use crate::api::AppState;
+use crate::state::AppState;
 
 /// Interval of the health checks. A failed task counts as down for longer, so no failure is missed.
 const PERIOD: Duration = Duration::from_secs(1);

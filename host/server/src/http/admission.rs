@@ -14,10 +14,10 @@ use hyper::body::{Body as _, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
-use super::body::{AnswerBody, Charged, Refusal, RequestBody};
+use super::body::{AnswerBody, COMPONENT_KIND, Charged, Refusal, RequestBody};
 use super::connections::{Connection, Connections, Phase};
-use super::limits::{HttpLimits, PROBES_MAX};
-use crate::api::{ApiError, BODY_BYTES_MAX, COMPONENT_KIND};
+use super::error::ApiError;
+use super::limits::{BODY_BYTES_MAX, HttpLimits, PROBES_MAX};
 
 /// Bodies and responses up to this size are limited only by the number of connections.
 const SMALL_BYTES: usize = 64 << 10;

@@ -12,8 +12,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::{Connection, Phase};
+use super::error::ApiError;
 use super::limits::HttpLimits;
-use crate::api::ApiError;
+
+/// Content type of a plugin's component. Its handler reads such a body itself.
+pub const COMPONENT_KIND: &str = "application/wasm";
 
 /// The number of bytes that a client has to send or receive within `stall_time`.
 pub const PROGRESS_BYTES: usize = 16 << 10;

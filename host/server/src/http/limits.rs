@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::api::STREAMS_MAX;
-
+/// Largest body of a request that is read.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Streams of events that are open at the same time.
+pub const STREAMS_MAX: usize = 64;
 /// Probes that are answered at a time.
 pub const PROBES_MAX: usize = 16;
 

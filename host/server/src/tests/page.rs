@@ -7,7 +7,7 @@ use expect_test::expect;
 use tower::ServiceExt;
 
 use super::world::{World, get, post};
-use crate::api::router;
+use crate::app::router::router;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headers_are_strict_and_nothing_is_inline() {

@@ -30,9 +30,10 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::api::{AppState, router};
+use crate::app::router::router;
+use crate::config::reload::Live;
 use crate::config::{Environment, Source};
-use crate::config_reload::Live;
+use crate::state::AppState;
 use crate::versions::SharedVersions;
 
 const BODY_BYTES_MAX: usize = 8 << 20;

@@ -1,4 +1,4 @@
-//! Suggestions for misspelt keys.
+//! Suggestions for misspelt keys and names.
 
 /// Maximum edit distance between a misspelt key and a suggestion.
 const SUGGEST_EDITS_MAX: usize = 3;
@@ -10,6 +10,11 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().min_by_key(|key| distance(key))?;
     let most = SUGGEST_EDITS_MAX.min(near.len().max(2) / 2);
     (distance(near) <= most).then_some(*near)
+}
+
+/// A suggestion as the end of a sentence; empty if no known word is similar.
+pub fn did_you_mean(word: &str, known: &[&str]) -> String {
+    nearest(word, known).map_or(String::new(), |near| format!("; did you mean {near:?}?"))
 }
 
 /// Levenshtein distance, one row at a time.

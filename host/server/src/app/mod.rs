@@ -1,5 +1,10 @@
 //! Wires store, sandbox, engine, plugins folder and HTTP. They start in this order and stop in reverse.
 
+pub(crate) mod host_lock;
+pub(crate) mod router;
+pub(crate) mod signals;
+pub(crate) mod threads;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,19 +25,20 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{AppState, router};
+use self::host_lock::{HostLock, host_id};
+use self::router::router;
+use self::signals::Signals;
 use crate::archive::Archiver;
 use crate::config::memory::Machine;
+use crate::config::reload::{ConfigReload, Effective, Live, at_start};
 use crate::config::text::show_bytes;
 use crate::config::{Config, Source};
-use crate::config_reload::{ConfigReload, Effective, Live, at_start};
 use crate::delivery::{Delivery, SinkWorker};
 use crate::health::monitor::Monitor;
-use crate::host_lock::{HostLock, host_id};
 use crate::hot_reload::HotReload;
 use crate::http::HttpLimits;
 use crate::rollout::Rollout;
-use crate::signals::Signals;
+use crate::state::AppState;
 use crate::versions::SharedVersions;
 
 /// How long requests in progress may take after the stop signal.

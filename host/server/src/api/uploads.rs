@@ -18,16 +18,16 @@ use store::plugins::KeptFile;
 use store::plugins::releases::Decision;
 use store::plugins::uploads::Uploaded as UploadResult;
 
-use super::AppState;
-use super::actor::Actor;
+use super::authentication::Actor;
 use super::component::{Component, UploadPermit};
-use super::error::ApiError;
 use super::extract::{Params, Segments};
 use super::filters::known;
 use super::idempotency::{carry_out, key_of, sha256};
-use super::plugins::{PluginVersions, named, of};
+use super::versions::{PluginVersions, named, of};
+use crate::http::ApiError;
 use crate::replay::report::Replay;
 use crate::replay::{Replayer, summary, version};
+use crate::state::AppState;
 
 /// Attempts of a replay: the default without `last`, and the maximum.
 const LAST_DEFAULT: u32 = 20;

@@ -1,14 +1,13 @@
 //! Authentication. As soon as a token exists, every request that changes data needs one.
 
+use crate::http::ApiError;
+use crate::state::AppState;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-
-use super::AppState;
-use super::error::ApiError;
 
 /// The actor of changes while there are no tokens: a user of this machine.
 const LOCAL: &str = "local";

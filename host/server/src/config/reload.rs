@@ -14,7 +14,7 @@ use store::{Store, StoreError};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError, Source, show};
+use super::{Config, ConfigError, Source, show};
 
 /// Interval of the checks for changes of the file and of the settings made over the API.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);

@@ -1,18 +1,19 @@
 //! `tidemill plugins replay` and `upload`: handles a version in a file, before it runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use domain::text::escape;
 use ureq::http::Method;
 
-use super::Failure;
 use super::client::Remote;
+use super::component::Component;
+use super::failure::Failure;
 use super::output::{Output, line, print_json, print_table, short};
-use super::plugins::show;
+use super::versions::show;
 use crate::api::jobs::Jobs;
-use crate::api::trials::Uploaded;
-use crate::config::nearest;
+use crate::api::uploads::Uploaded;
+use crate::config::did_you_mean;
 use crate::replay::report::{Replay, ReplayAttempt, ReplayEnd};
 
 const HEADER: [&str; 6] = ["ITEM", "RECORDED", "NOW", "NEW", "EFFECTS", "CPU"];
@@ -42,29 +43,6 @@ pub struct UploadArgs {
     remote: Remote,
 }
 
-/// A plugin's file, and the text of its signature file.
-pub struct Component {
-    pub bytes: Vec<u8>,
-    pub signature: Option<String>,
-}
-
-impl Component {
-    fn read(file: &Path) -> Result<Component, Failure> {
-        let unreadable =
-            |file: &Path, e: std::io::Error| Failure::Usage(format!("cannot read {}: {e}", file.display()));
-        let bytes = std::fs::read(file).map_err(|e| unreadable(file, e))?;
-        let mut beside = file.as_os_str().to_owned();
-        beside.push(".minisig");
-        let beside = PathBuf::from(beside);
-        let signature = match std::fs::read_to_string(&beside) {
-            Ok(text) => Some(text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(unreadable(&beside, e)),
-        };
-        Ok(Component { bytes, signature })
-    }
-}
-
 pub fn upload(args: &UploadArgs) -> Result<(), Failure> {
     let component = Component::read(&args.file)?;
     let stem = args.file.file_stem().unwrap_or_default().to_string_lossy();
@@ -84,8 +62,7 @@ pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let jobs: Jobs = args.remote.get(&["jobs"], &[])?;
     let Some(job) = jobs.jobs.iter().find(|job| job.name == args.job) else {
         let names: Vec<&str> = jobs.jobs.iter().map(|job| job.name.as_str()).collect();
-        let near =
-            nearest(&args.job, &names).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+        let near = did_you_mean(&args.job, &names);
         return Err(Failure::failed(format!("there is no job {:?}{near}", args.job)));
     };
     let path = ["plugins", &job.plugin, "replay"];

@@ -7,6 +7,8 @@ use engine::log_throttle::LogThrottle;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 
+use super::limits::BODY_BYTES_MAX;
+
 /// Seconds after which a client may retry while the store is unavailable.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
@@ -35,7 +37,7 @@ impl ApiError {
     }
 
     pub fn too_large() -> ApiError {
-        let detail = format!("a body has at most {} bytes", super::BODY_BYTES_MAX);
+        let detail = format!("a body has at most {} bytes", BODY_BYTES_MAX);
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     }
 

@@ -6,9 +6,9 @@ use askama::filters::{Escaper, Html};
 use domain::text::escape_lines;
 
 #[derive(Debug, Clone, Copy)]
-pub struct Shown;
+pub struct VisibleHtml;
 
-impl Escaper for Shown {
+impl Escaper for VisibleHtml {
     fn write_escaped_str<W: fmt::Write>(&self, page: W, text: &str) -> fmt::Result {
         Html.write_escaped_str(page, &escape_lines(text))
     }

@@ -21,5 +21,7 @@ mod state;
 pub mod api;
 pub mod dashboard;
 
+mod demo;
+
 #[cfg(test)]
 mod tests;

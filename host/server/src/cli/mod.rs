@@ -8,7 +8,6 @@ mod client;
 mod compile;
 mod component;
 mod config;
-pub mod demo;
 mod edits;
 mod failure;
 mod hosts;
@@ -27,15 +26,13 @@ mod token;
 mod uploads;
 mod versions;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use self::client::Remote;
 use self::failure::Failure;
-use crate::telemetry;
+use crate::{demo, telemetry};
 
 /// The command was refused or failed.
 const EXIT_FAILED: u8 = 1;
@@ -55,7 +52,7 @@ pub enum Command {
     /// Run the host
     Serve(serve::ServeArgs),
     /// Run a host with a simulated business, to try Tidemill out
-    Demo(DemoArgs),
+    Demo(demo::DemoArgs),
     /// Create or upgrade the store's tables; no host may be running
     Migrate(migrate::MigrateArgs),
     /// Check the configuration, or show the effective one
@@ -105,33 +102,6 @@ pub enum Command {
     /// Compile the component on stdin; used by the host itself
     #[command(hide = true)]
     CompilePlugin(compile::CompileArgs),
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct DemoArgs {
-    /// Folder of the plugins
-    #[arg(long, value_name = "DIR")]
-    pub plugins: Option<PathBuf>,
-    /// Folder for the demo's data (default: a new temporary folder)
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Address of the page and the API
-    #[arg(long, value_name = "ADDR", default_value = crate::config::LISTEN_DEFAULT)]
-    pub listen: SocketAddr,
-    /// Real seconds per minute of the demo
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
-    pub minute: f64,
-    /// Stop after this many real seconds (default: run until ctrl-c)
-    #[arg(long = "for", value_name = "SECONDS", value_parser = positive)]
-    pub seconds: Option<f64>,
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if number.is_finite() && number > 0.0 {
-        return Ok(number);
-    }
-    Err("use a number above 0".to_owned())
 }
 
 /// Runs the command and returns the process's exit code.

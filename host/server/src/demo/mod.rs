@@ -1,5 +1,8 @@
 //! `tidemill demo`: runs a host with a simulated business beside it, at thirty times the pace,
-//! and reports on both.
+//! and reports on both. Only the command line calls this module, and the host does not depend on it.
+
+mod report;
+mod tour;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::Args;
 use demo::mpc::{Mpc, MpcConfig};
-use demo::services::{All, Services};
+use demo::services::Services;
 use demo::time::Time;
 use demo::world::World;
 use domain::clock::Clock;
@@ -17,16 +21,43 @@ use jiff::Timestamp;
 use store::StoreConfig;
 use store::opening::private;
 
-use super::DemoArgs;
+use self::report::Report;
+use self::tour::{BATCH, tour};
 use crate::app::App;
 use crate::app::signals::Signals;
 use crate::config::memory::Machine;
-use crate::config::{Config, Environment, PluginsConfig, Source};
+use crate::config::{Config, Environment, LISTEN_DEFAULT, PluginsConfig, Source};
 use crate::telemetry::{self, LogConfig, say};
 
-const WALLETS: &str = "wallet-keygen-retry";
 /// In the data folder.
 const CLOCK_FILE: &str = "clock";
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Folder of the plugins
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// Folder for the demo's data (default: a new temporary folder)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address of the page and the API
+    #[arg(long, value_name = "ADDR", default_value = LISTEN_DEFAULT)]
+    pub listen: SocketAddr,
+    /// Real seconds per minute of the demo
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    pub minute: f64,
+    /// Stop after this many real seconds (default: run until ctrl-c)
+    #[arg(long = "for", value_name = "SECONDS", value_parser = positive)]
+    pub seconds: Option<f64>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if number.is_finite() && number > 0.0 {
+        return Ok(number);
+    }
+    Err("use a number above 0".to_owned())
+}
 
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     // A slow statement is caused by the machine and is not interesting in the demo.
@@ -64,9 +95,8 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
 
     let services_seen = services.all.clone();
     let clock_file = data.join(CLOCK_FILE);
-    let account =
-        Account { store: app.store.clone(), world, mpc, services: services_seen, clock, clock_file };
-    let account = tokio::spawn(account.tell(args.minute));
+    let report = Report { store: app.store.clone(), world, mpc, services: services_seen, clock, clock_file };
+    let report = tokio::spawn(report.print(args.minute));
     let enough = async {
         match args.seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs_f64(seconds)).await,
@@ -77,7 +107,7 @@ async fn play(args: DemoArgs) -> anyhow::Result<()> {
         _ = enough => {}
         _ = app.until_stop(&signals) => {}
     }
-    account.abort();
+    report.abort();
     say("stopping …");
     app.stop().await;
     say(&format!("stopped; the data stays in {}", data.display()));
@@ -161,109 +191,4 @@ fn greet(app: &App, data: &Path, services: SocketAddr, minute: f64) {
     say(&format!("  sandbox  {} allocator", app.sandbox.allocator()));
     say(&format!("\n{}", tour(data, services, &format!("--server http://{}", app.address))));
     say("  end      ctrl-c\n");
-}
-
-/// The guided tour: what to inspect, what to break, and what happens then.
-fn tour(data: &Path, services: SocketAddr, server: &str) -> String {
-    let (plugins, business) = (data.join("plugins"), data.join("business.db"));
-    let (plugins, business, data) = (plugins.display(), business.display(), data.display());
-    format!(
-        "A tour, from another terminal (tidemill is {binary}):
-  look   tidemill jobs {server}             eleven jobs, as {data}/tidemill.toml configures them; also: runs, audit, doctor
-         tidemill alerts {server}           what is stuck; acknowledged and raised again, it is a new alert
-         tidemill items --job finalize-retry --state awaiting {server}
-                                            orders of dune-coffee, whose account is closed: tried again, later and later
-  mend   sqlite3 {business} \"UPDATE payout_account SET state = 'open'\"
-                                            their next try finalizes them
-  add    tidemill batches add {data}/batch.json {server}
-         tidemill batches show tour {server}   one is resolved; one waits for a person, as its operation is unknown
-  edit   {data}/tidemill.toml, say the schedule of a job
-                                            in effect within a second; a mistake changes nothing: tidemill audit {server}
-  stop   curl -X PUT -d closes http://{services}/stock/mood
-                                            customers keep buying; what cannot be replenished in three tries raises
-                                            one alert a run: tidemill runs --job stock-replenish {server}
-         curl -X PUT -d well http://{services}/stock/mood
-                                            the next run fills everything; other moods: fails, refuses, rubbish, loses, hangs
-  break  echo rubbish > {plugins}/ledger-outbox.wasm
-                                            the page says rejected, and the previous version keeps running
-  kill   kill -9 {pid}, then the same command with --data {data}
-                                            interrupted items are put back, and nothing is done twice
-",
-        binary = std::env::current_exe().unwrap_or_default().display(),
-        pid = std::process::id()
-    )
-}
-
-/// A batch for the tour: one record that can be compensated for, and one that cannot.
-const BATCH: &str = r#"{ "id": "tour", "job": "batch-compensation", "created_by": "tour", "items": [
-    { "operation": "stock-return", "payload": { "campaign_id": 1, "units": 5 }, "failure_reason": "timed out at checkout" },
-    { "operation": "refund", "payload": {}, "failure_reason": "nobody knows how" } ] }
-"#;
-
-/// The demo's report, once a minute of its time.
-struct Account {
-    store: Arc<store::Store>,
-    world: World,
-    mpc: Mpc,
-    services: Arc<All>,
-    clock: Clock,
-    clock_file: PathBuf,
-}
-
-impl Account {
-    async fn tell(self, minute: f64) {
-        let began = self.clock.now();
-        let mut all_done = false;
-        for at in 0_u32.. {
-            if let Err(error) = std::fs::write(&self.clock_file, self.clock.now().to_string()) {
-                say(&format!("         the clock could not be saved: {error}"));
-            }
-            if let Err(error) = self.world.sell(i64::from(at)).await {
-                say(&format!("         nothing sold: {error:#}"));
-            }
-            match self.line().await {
-                Ok((text, incomplete)) => {
-                    say(&format!("{:>3} min  {text}", self.clock.now().duration_since(began).as_mins()));
-                    if incomplete == 0 && !all_done && at > 0 {
-                        all_done = true;
-                        say(
-                            "         every wallet is complete. The host keeps checking every minute; stop it with ctrl-c.",
-                        );
-                    }
-                }
-                Err(error) => say(&format!("         no report: {error:#}")),
-            }
-            tokio::time::sleep(Duration::from_secs_f64(minute)).await;
-        }
-    }
-
-    async fn line(&self) -> anyhow::Result<(String, i64)> {
-        let counts = self.world.counts(self.clock.now().as_millisecond()).await?;
-        let (mpc, stock) = (self.mpc.stats(), self.world.stock().await?);
-        let run = self.store.runs(Some(WALLETS), 1).await?.first().map(store::runs::RunView::summary);
-        let standing: Vec<String> =
-            counts.by_status.iter().map(|(status, n)| format!("{n} {status}")).collect();
-        let items = self.store.item_counts().await?;
-        let items: Vec<String> = items
-            .iter()
-            .filter(|count| count.job.as_str() == WALLETS)
-            .map(|count| format!("{} {}", count.items, count.state))
-            .collect();
-        let text = format!(
-            "wallets {}/{} complete ({}) | items: {} | mpc: {} asked, {} failed, {} hung | stock: {} of {} low, {} batches | ledger: {} | last run: {}",
-            counts.complete,
-            counts.users,
-            if standing.is_empty() { "none left".to_owned() } else { standing.join(", ") },
-            items.join(", "),
-            mpc.requested,
-            mpc.failed,
-            mpc.hung,
-            stock.low,
-            stock.campaigns,
-            stock.batches,
-            self.services.ledger.applied().len(),
-            run.unwrap_or_else(|| "none yet".to_owned()),
-        );
-        Ok((text, counts.incomplete))
-    }
 }

@@ -1,6 +1,5 @@
 //! A component as the body of a request, with its signature in a header.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::{ApiError, COMPONENT_KIND};
@@ -10,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The text of the file `NAME.wasm.minisig`, in base64.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("tidemill-signature");
@@ -18,27 +17,11 @@ pub const SIGNATURE: HeaderName = HeaderName::from_static("tidemill-signature");
 /// Time limit for receiving a component: other uploads wait for this one.
 const SENT_WITHIN: Duration = Duration::from_secs(30);
 
-/// Limits uploads to one at a time: components are large and are compiled.
-#[derive(Clone)]
-pub struct UploadPermit(Arc<Semaphore>);
-
-impl UploadPermit {
-    pub fn new() -> UploadPermit {
-        UploadPermit(Arc::new(Semaphore::new(1)))
-    }
-
-    fn take(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let busy = "another version is being tried on this host: ask again when that is done";
-        let taken = self.0.clone().try_acquire_owned();
-        taken.map_err(|_| ApiError::new(StatusCode::CONFLICT, "trial-running", busy))
-    }
-}
-
 pub struct Component {
     pub bytes: Vec<u8>,
     pub signature: Option<String>,
     /// Released when the request is answered.
-    pub turn: OwnedSemaphorePermit,
+    pub permit: OwnedSemaphorePermit,
 }
 
 impl FromRequest<AppState> for Component {
@@ -52,8 +35,10 @@ impl FromRequest<AppState> for Component {
         if length(request.headers()).is_some_and(|length| length > bytes_max as u64) {
             return Err(too_large(bytes_max));
         }
-        let turn =
-            request.extensions().get::<UploadPermit>().cloned().unwrap_or_else(UploadPermit::new).take()?;
+        let permit = state.uploads.clone().try_acquire_owned().map_err(|_| {
+            let busy = "another version is being tried on this host: ask again when that is done";
+            ApiError::new(StatusCode::CONFLICT, "trial-running", busy)
+        })?;
         DefaultBodyLimit::max(bytes_max).apply(&mut request);
         let read = tokio::time::timeout(SENT_WITHIN, Bytes::from_request(request, state)).await;
         let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "the plugin came too slowly");
@@ -61,7 +46,7 @@ impl FromRequest<AppState> for Component {
             StatusCode::PAYLOAD_TOO_LARGE => too_large(bytes_max),
             _ => ApiError::bad_body(rejection.body_text()),
         })?;
-        Ok(Component { bytes: bytes.into(), signature, turn })
+        Ok(Component { bytes: bytes.into(), signature, permit })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Host check of every request. The server listens on loopback and has no accounts, so the threat is other
-//! pages in the same browser: names that were rebound to loopback, and forms sent across sites.
+//! Host check of every request. The server listens on loopback, where tokens protect writes and reads are open.
+//! The threat is other pages in the same browser: names that were rebound to loopback, and forms sent across sites.
 
 use std::net::SocketAddr;
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{post, put};
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
 use domain::release::Stage;
@@ -19,7 +19,7 @@ use store::plugins::releases::Decision;
 use store::plugins::uploads::Uploaded as UploadResult;
 
 use super::authentication::Actor;
-use super::component::{Component, UploadPermit};
+use super::component::Component;
 use super::extract::{Params, Segments};
 use super::filters::known;
 use super::idempotency::{carry_out, key_of, sha256};
@@ -37,7 +37,6 @@ pub fn router() -> Router<AppState> {
     Router::new()
         .route("/api/v1/plugins/{plugin}", put(upload))
         .route("/api/v1/plugins/{plugin}/replay", post(replay))
-        .layer(Extension(UploadPermit::new()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,7 +68,7 @@ async fn replay(
             format!("no version of plugin {plugin} runs on this host, so there is nothing to compare with");
         return Err(ApiError::new(StatusCode::CONFLICT, "nothing-runs", detail));
     };
-    let Component { bytes, signature, turn: _until_the_answer } = component;
+    let Component { bytes, signature, permit: _until_the_answer } = component;
     let file = PluginFile::of(plugin.clone(), bytes, signature);
     let new = tried(&state, file, std::slice::from_ref(&job)).await?;
 
@@ -122,7 +121,7 @@ async fn put_version(
     let plugin: PluginName = plugin.parse().map_err(|e| {
         ApiError::new(StatusCode::BAD_REQUEST, "bad-name", format!("{plugin:?} cannot name a plugin: {e}"))
     })?;
-    let Component { bytes, signature, turn: _until_the_answer } = component;
+    let Component { bytes, signature, permit: _until_the_answer } = component;
     let kept = KeptFile { bytes: bytes.clone(), signature: signature.clone() };
     let new = tried(state, PluginFile::of(plugin.clone(), bytes, signature), &state.engine.jobs()).await?;
     let (now, host, rules) = (state.clock.now(), state.engine.host_id(), &state.versions.rules);

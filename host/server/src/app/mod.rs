@@ -20,7 +20,7 @@ use store::opening::schema::Opening;
 use store::opening::store_id::{self, Remembered};
 use store::tasks::Tasks;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -113,6 +113,7 @@ impl App {
             sandbox,
             versions,
             clock,
+            uploads: Arc::new(Semaphore::new(1)),
             listen: address,
             stopping,
         };

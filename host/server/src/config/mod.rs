@@ -214,6 +214,7 @@ fn server(mut section: Section<'_>) -> (Option<SocketAddr>, HttpLimits) {
     (listen, limits)
 }
 
+/// Only loopback addresses, because tokens protect writes and reads are open.
 fn listen_address(section: &Section<'_>, found: &Located<String>) -> Option<SocketAddr> {
     let Ok(listen) = found.value.parse::<SocketAddr>() else {
         let what = format!("{:?} is not an address with a port", found.value);

@@ -27,6 +27,7 @@ use store::hosts::Place;
 use store::items::lease;
 use store::{Store, StoreConfig};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -162,6 +163,7 @@ impl World {
             versions,
             store,
             clock,
+            uploads: Arc::new(Semaphore::new(1)),
             listen: "127.0.0.1:7070".parse().unwrap(),
             stopping: CancellationToken::new(),
         };

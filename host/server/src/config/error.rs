@@ -25,6 +25,9 @@ pub struct Mistake {
     pub remedy: String,
 }
 
+/// The problem of a value, and the remedy.
+pub type Mistaken = (String, String);
+
 /// All mistakes, in the order of the file.
 #[derive(Debug)]
 pub struct ConfigError {

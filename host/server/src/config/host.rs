@@ -9,8 +9,8 @@ use super::reader::Section;
 const HOST_NAME_BYTES_MAX: usize = 64;
 
 /// The data folder and the display name of the host.
-pub fn read(mut section: Section<'_>, folder: &Path) -> (PathBuf, String) {
-    let data_dir = section.path("data_dir", Path::new("data"), folder);
+pub fn read(mut section: Section<'_>) -> (PathBuf, String) {
+    let data_dir = section.path("data_dir", Path::new("data"));
     let name = match section.text("name") {
         Some(found) => match check_host_name(&found.value) {
             Ok(()) => found.value,

@@ -9,8 +9,10 @@ use domain::schedule::Schedule;
 use domain::text::check_key;
 use jiff::{SignedDuration, Timestamp};
 
-use super::flow::{self, narrow};
+use super::error::Mistaken;
+use super::flow;
 use super::grants::{self, Known};
+use super::keys::{self, Key, quoted, show_time};
 use super::limits;
 use super::names::{NAME_REMEDY, name_words};
 use super::raw::Value;
@@ -117,64 +119,66 @@ fn config(section: &mut Section<'_>) -> BTreeMap<String, String> {
 pub const ON_STORE_LOSS: [(&str, OnStoreLoss); 2] =
     [("stop", OnStoreLoss::Stop), ("continue-idempotent", OnStoreLoss::ContinueIdempotent)];
 
+pub const RETRY_KEYS: [Key<RetryPolicy>; 10] = [
+    keys::time!("base", base, |time| wait(time, "no wait between attempts")),
+    keys::number!("factor", factor, 1.0..=100.0),
+    keys::time!("cap", cap, |_| Ok(())),
+    keys::number!("jitter", jitter, 0.0..=1.0),
+    keys::count_or_unbounded!("max_attempts", max_attempts, 1..=ATTEMPTS_MAX),
+    Key {
+        name: "min_delay",
+        read: read_min_delay,
+        show: |policy| Some(quoted(show_time(policy.min_delay.unwrap_or(policy.base)))),
+    },
+    keys::count_or_unbounded!("deferrals_max", deferrals_max, 1..=ATTEMPTS_MAX),
+    keys::word!("when_exhausted", when_exhausted, WHEN_EXHAUSTED),
+    keys::count!("crashes_max", crashes_max, 1..=1_000),
+    Key {
+        name: "forget_after",
+        read: read_forget_after,
+        show: |policy| policy.forget_after.map(|time| quoted(show_time(time))),
+    },
+];
+
+const WHEN_EXHAUSTED: [(&str, WhenExhausted); 2] =
+    [("manual", WhenExhausted::Manual), ("next-run", WhenExhausted::NextRun)];
+
 fn retry(mut section: Section<'_>) -> RetryPolicy {
     let mut policy = RetryPolicy::DEFAULT;
-    let base = section.duration("base");
-    let cap = section.duration("cap");
-    if let Some(found) = &base {
-        policy.base = found.value;
-        if found.value < SignedDuration::from_millis(1) {
-            section.blame_found(found, "no wait between attempts", "use at least \"1ms\"");
-        }
-    }
-    if let Some(found) = &cap {
-        policy.cap = found.value;
-    }
+    keys::read(&RETRY_KEYS, &mut section, &mut policy);
     if policy.cap < policy.base
-        && let Some(found) = cap.as_ref().or(base.as_ref())
+        && let Some(found) = section.given("cap").or_else(|| section.given("base"))
     {
         let what = format!("the cap of {:#} is below the base of {:#}", policy.cap, policy.base);
-        section.blame_found(found, what, "raise retry.cap or lower retry.base");
-    }
-    if let Some(found) = section.number("factor", 1.0..=100.0) {
-        policy.factor = found.value;
-    }
-    if let Some(found) = section.number("jitter", 0.0..=1.0) {
-        policy.jitter = found.value;
-    }
-    if let Some(found) = section.count_or("max_attempts", 1..=ATTEMPTS_MAX, "unbounded") {
-        policy.max_attempts = found.value.map(narrow);
-    }
-    if let Some(found) = section.duration("min_delay") {
-        if found.value < SignedDuration::from_millis(1) {
-            section.blame_found(
-                &found,
-                "there is no wait after attempts that are not counted",
-                "use at least \"1ms\"",
-            );
-        }
-        policy.min_delay = Some(found.value);
-    }
-    if let Some(found) = section.count_or("deferrals_max", 1..=ATTEMPTS_MAX, "unbounded") {
-        policy.deferrals_max = found.value.map(narrow);
-    }
-    let after = [("manual", WhenExhausted::Manual), ("next-run", WhenExhausted::NextRun)];
-    if let Some(found) = section.word("when_exhausted", &after) {
-        policy.when_exhausted = found.value;
-    }
-    if let Some(found) = section.duration("forget_after") {
-        if found.value < SignedDuration::from_secs(1) {
-            let what = format!("{:#} would forget every attempt at once", found.value);
-            section.blame_found(&found, what, "use at least \"1s\", or leave it out to forget none");
-        }
-        policy.forget_after = Some(found.value);
-    }
-    if let Some(found) = section.count("crashes_max", 1..=1_000) {
-        policy.crashes_max = narrow(found.value);
+        section.blame_found(&found, what, "raise retry.cap or lower retry.base");
     }
     policy.by_code = by_code(section.section("by_code"));
     section.finish();
     policy
+}
+
+fn read_min_delay(section: &mut Section<'_>, policy: &mut RetryPolicy) {
+    let check = |time: &SignedDuration| wait(*time, "there is no wait after attempts that are not counted");
+    policy.min_delay = section.duration("min_delay").and_then(|found| section.checked(found, check));
+}
+
+fn read_forget_after(section: &mut Section<'_>, policy: &mut RetryPolicy) {
+    let check = |time: &SignedDuration| {
+        if *time < SignedDuration::from_secs(1) {
+            let what = format!("{time:#} would forget every attempt at once");
+            return Err((what, "use at least \"1s\", or leave it out to forget none".to_owned()));
+        }
+        Ok(())
+    };
+    policy.forget_after = section.duration("forget_after").and_then(|found| section.checked(found, check));
+}
+
+/// Requires a wait, so that a failing item does not occupy the host.
+fn wait(time: SignedDuration, without: &str) -> Result<(), Mistaken> {
+    if time < SignedDuration::from_millis(1) {
+        return Err((without.to_owned(), "use at least \"1ms\"".to_owned()));
+    }
+    Ok(())
 }
 
 const CODE_REMEDY: &str = "use \"retry\", \"stop\", \"throttle\", or \"throttle 5m\"";
@@ -212,23 +216,23 @@ fn then(word: &str) -> Result<Then, String> {
     }
 }
 
+pub const FAILED_ALERT_KEYS: [Key<FailedAlert>; 2] = [
+    keys::text!("kind", kind, |kind| alert_kind(kind)),
+    keys::count!("error_above", error_above, 0..=ERRORS_MAX),
+];
+
 fn failed_alert(mut section: Section<'_>) -> FailedAlert {
-    let mut told = FailedAlert::default();
-    if let Some(found) = section.text("kind") {
-        let remedy = "name it, like \"STOCK_REPLENISH_FAILED\"";
-        match check_key(&found.value) {
-            _ if found.value.is_empty() => {
-                section.blame_found(&found, "an alert's kind cannot be empty", remedy);
-            }
-            Err(why) => {
-                section.blame_found(&found, format!("{:?} is no alert's kind: {why}", found.value), remedy);
-            }
-            Ok(()) => told.kind = found.value,
-        }
-    }
-    if let Some(found) = section.count("error_above", 0..=ERRORS_MAX) {
-        told.error_above = narrow(found.value);
-    }
+    let mut alert = FailedAlert::default();
+    keys::read(&FAILED_ALERT_KEYS, &mut section, &mut alert);
     section.finish();
-    told
+    alert
+}
+
+fn alert_kind(kind: &str) -> Result<(), Mistaken> {
+    let what = match check_key(kind) {
+        _ if kind.is_empty() => "an alert's kind cannot be empty".to_owned(),
+        Err(why) => format!("{kind:?} is no alert's kind: {why}"),
+        Ok(()) => return Ok(()),
+    };
+    Err((what, "name it, like \"STOCK_REPLENISH_FAILED\"".to_owned()))
 }

@@ -1,160 +1,91 @@
-//! The limits that a job may set, as one table that is used for reading and for printing them.
+//! The limits that a job may set, each with the highest value.
 
 use std::time::Duration;
 
 use domain::limits::{CEILING, KIB, Limits, MIB};
 use jiff::SignedDuration;
 
+use super::error::Mistaken;
+use super::keys::{self, Key, Time, show_time};
 use super::reader::Section;
-use super::text;
+use super::text::show_bytes;
 
-#[derive(Clone, Copy)]
-enum Unit {
-    Bytes,
-    Millis,
-    Count,
+macro_rules! count {
+    ($name:literal, $field:ident, $ceiling:expr) => {
+        keys::count!($name, $field, 1..=$ceiling)
+    };
 }
 
-pub struct LimitKey {
-    pub key: &'static str,
-    unit: Unit,
-    ceiling: u64,
-    get: fn(&Limits) -> u64,
-    set: fn(&mut Limits, u64),
-}
-
-// Values do not exceed their ceiling, which fits the width of every field, so the casts are lossless.
-macro_rules! number {
-    ($key:literal, $unit:ident, $field:ident, $ceiling:expr) => {
-        LimitKey {
-            key: $key,
-            unit: Unit::$unit,
-            ceiling: $ceiling as u64,
-            get: |limits| limits.$field as u64,
-            set: |limits, value| limits.$field = value as _,
-        }
+macro_rules! bytes {
+    ($name:literal, $field:ident, $ceiling:expr) => {
+        keys::bytes!($name, $field, |bytes| below(bytes, $ceiling as u64, 1, show_bytes))
     };
 }
 
 macro_rules! time {
-    ($key:literal, $field:ident, $ceiling:expr) => {
-        LimitKey {
-            key: $key,
-            unit: Unit::Millis,
-            ceiling: millis($ceiling),
-            get: |limits| millis(limits.$field),
-            set: |limits, value| limits.$field = Duration::from_millis(value),
-        }
+    ($name:literal, $field:ident, $ceiling:expr) => {
+        keys::time!($name, $field, |time| below(time, $ceiling.signed(), MILLISECOND, show_time))
     };
 }
 
+const MILLISECOND: SignedDuration = SignedDuration::from_millis(1);
+
 /// Each limit with the highest value that a job may set.
-pub const LIMITS: [LimitKey; 32] = [
-    number!("memory", Bytes, memory_bytes, CEILING.memory_bytes),
+pub const KEYS: [Key<Limits>; 32] = [
+    bytes!("memory", memory_bytes, CEILING.memory_bytes),
     time!("cpu_time", cpu_time, CEILING.cpu_time),
     time!("wall_time", wall_time, CEILING.wall_time),
-    number!("hostcall", Bytes, hostcall_bytes, 64 * MIB),
-    number!("handles", Count, handles, 65_536),
-    number!("random", Bytes, random_bytes, 16 * MIB),
-    number!("items_per_page", Count, items_per_page, 10_000),
-    number!("pages_per_run", Count, pages_per_run, 100_000),
-    number!("payload", Bytes, payload_bytes, 4 * MIB),
-    number!("text", Bytes, text_bytes, 64 * KIB),
-    number!("log_lines", Count, log_lines, 16_384),
-    number!("log_line", Bytes, log_line_bytes, 64 * KIB),
-    number!("log", Bytes, log_bytes, 4 * MIB),
-    number!("sql_statements", Count, sql_statements, 10_000),
+    bytes!("hostcall", hostcall_bytes, 64 * MIB),
+    count!("handles", handles, 65_536),
+    bytes!("random", random_bytes, 16 * MIB),
+    count!("items_per_page", items_per_page, 10_000),
+    count!("pages_per_run", pages_per_run, 100_000),
+    bytes!("payload", payload_bytes, 4 * MIB),
+    bytes!("text", text_bytes, 64 * KIB),
+    count!("log_lines", log_lines, 16_384),
+    bytes!("log_line", log_line_bytes, 64 * KIB),
+    bytes!("log", log_bytes, 4 * MIB),
+    count!("sql_statements", sql_statements, 10_000),
     time!("sql_time", sql_time, Duration::from_secs(60)),
-    number!("sql_rows", Count, sql_rows, 100_000),
-    number!("sql_result", Bytes, sql_bytes, 64 * MIB),
-    number!("kv_value", Bytes, kv_value_bytes, 4 * MIB),
-    number!("kv_keys_per_page", Count, kv_keys_per_page, 10_000),
-    number!("kv_keys", Count, kv_keys, 1_000_000),
-    number!("locks", Count, locks, 256),
-    number!("events", Count, events, 4_096),
-    number!("alerts", Count, alerts, 256),
-    number!("audit_records", Count, audit_records, 4_096),
-    number!("figures", Count, metrics, 4_096),
-    number!("items", Count, items, 4_096),
-    number!("items_open", Count, items_open, 10_000_000),
-    number!("http_requests", Count, http_requests, 256),
-    number!("http_concurrent", Count, http_concurrent, 16),
+    count!("sql_rows", sql_rows, 100_000),
+    bytes!("sql_result", sql_bytes, 64 * MIB),
+    bytes!("kv_value", kv_value_bytes, 4 * MIB),
+    count!("kv_keys_per_page", kv_keys_per_page, 10_000),
+    count!("kv_keys", kv_keys, 1_000_000),
+    count!("locks", locks, 256),
+    count!("events", events, 4_096),
+    count!("alerts", alerts, 256),
+    count!("audit_records", audit_records, 4_096),
+    count!("figures", metrics, 4_096),
+    count!("items", items, 4_096),
+    count!("items_open", items_open, 10_000_000),
+    count!("http_requests", http_requests, 256),
+    count!("http_concurrent", http_concurrent, 16),
     time!("http_time", http_time, Duration::from_secs(60)),
-    number!("http_request", Bytes, http_request_bytes, 16 * MIB),
-    number!("http_response", Bytes, http_response_bytes, 64 * MIB),
+    bytes!("http_request", http_request_bytes, 16 * MIB),
+    bytes!("http_response", http_response_bytes, 64 * MIB),
 ];
 
-impl LimitKey {
-    fn show_value(&self, value: u64) -> String {
-        match self.unit {
-            Unit::Bytes => text::show_bytes(value),
-            Unit::Millis => show_millis(value),
-            Unit::Count => value.to_string(),
-        }
-    }
-
-    /// The value in `limits`, with its unit.
-    pub fn show(&self, limits: &Limits) -> String {
-        self.show_value((self.get)(limits))
-    }
-
-    /// The value as it is written in the file.
-    pub fn show_toml(&self, limits: &Limits) -> String {
-        match self.unit {
-            Unit::Count => self.show(limits),
-            Unit::Bytes | Unit::Millis => format!("{:?}", self.show(limits)),
-        }
-    }
-
-    fn read(&self, section: &mut Section<'_>, limits: &mut Limits) {
-        let found = match self.unit {
-            Unit::Count => {
-                if let Some(found) = section.count(self.key, 1..=self.ceiling) {
-                    (self.set)(limits, found.value);
-                }
-                return;
-            }
-            Unit::Bytes => section.bytes(self.key),
-            Unit::Millis => section.duration(self.key).map(|found| found_millis(&found)),
-        };
-        let Some(found) = found else { return };
-        if found.value > self.ceiling {
-            let ceiling = self.show_value(self.ceiling);
-            let what = format!("{} is above the ceiling of {ceiling}", self.show_value(found.value));
-            section.blame_found(&found, what, format!("use at most {ceiling}"));
-        } else if found.value == 0 {
-            section.blame_found(&found, "a limit of 0 lets nothing run", "use a larger value");
-        } else {
-            (self.set)(limits, found.value);
-        }
-    }
-}
-
-/// Reads the limits of a job. Keys that are not set keep their defaults.
+/// Limits of a job. Keys that are not set keep their defaults.
 pub fn read(mut section: Section<'_>) -> Limits {
     let mut limits = Limits::DEFAULT;
-    for limit in &LIMITS {
-        limit.read(&mut section, &mut limits);
-    }
+    keys::read(&KEYS, &mut section, &mut limits);
     section.finish();
     limits
 }
 
-fn found_millis(found: &super::reader::Located<SignedDuration>) -> super::reader::Located<u64> {
-    super::reader::Located {
-        value: millis(found.value.unsigned_abs()),
-        at: found.at.clone(),
-        key: found.key.clone(),
+fn below<V: Copy + PartialOrd>(
+    value: V,
+    ceiling: V,
+    least: V,
+    show: impl Fn(V) -> String,
+) -> Result<(), Mistaken> {
+    if value > ceiling {
+        let what = format!("{} is above the ceiling of {}", show(value), show(ceiling));
+        return Err((what, format!("use at most {}", show(ceiling))));
     }
-}
-
-/// Ceilings are hours at most, so a duration that does not fit exceeds all of them.
-const fn millis(time: Duration) -> u64 {
-    let millis = time.as_millis();
-    if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 }
-}
-
-fn show_millis(value: u64) -> String {
-    let millis = i64::try_from(value).unwrap_or(i64::MAX);
-    format!("{:#}", SignedDuration::from_millis(millis))
+    if value < least {
+        return Err(("a limit of 0 lets nothing run".to_owned(), "use a larger value".to_owned()));
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! here, [`job`] and [`limits`].
 
 pub mod edits;
+mod engine;
 mod env;
 pub mod error;
 mod flow;
@@ -10,6 +11,7 @@ mod grants;
 mod host;
 mod http;
 mod job;
+mod keys;
 pub mod limits;
 pub mod memory;
 mod names;
@@ -31,9 +33,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::engine::EngineConfig;
 use domain::job::JobSpec;
 use domain::secret::Secret;
-use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Child, Compiler};
 use store::StoreConfig;
@@ -43,8 +45,9 @@ use store::opening::sqlite_file::SqliteFile;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
+use self::error::Mistaken;
 use self::grants::Known;
-use self::memory::Machine;
+use self::keys::{Key, at_least};
 pub use self::names::NAME_REMEDY;
 pub use self::plugins::PluginsConfig;
 use self::reader::{Located, Mistakes, Section};
@@ -63,6 +66,22 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 const FILE_BYTES_MAX: usize = 4 << 20;
 /// Minimum of the intervals and of the retention times.
 const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
+
+const AUDIT_KEYS: [Key<AuditConfig>; 3] = [
+    keys::time!("retention", retention, |time| at_least(time, TIME_MIN)),
+    keys::folder!("archive_dir", dir),
+    keys::time!("every", every, |time| at_least(time, TIME_MIN)),
+];
+
+const LOG_KEYS: [Key<LogConfig>; 2] = [
+    keys::word!("format", format, [("text", LogFormat::Text), ("json", LogFormat::Json)]),
+    keys::text!("filter", filter, |filter| log_filter(filter)),
+];
+
+fn log_filter(filter: &str) -> Result<(), Mistaken> {
+    let remedy = "use a level like \"info\", or \"info,engine=debug\"";
+    crate::telemetry::check_filter(filter).map_err(|what| (what, remedy.to_owned()))
+}
 
 /// The complete configuration, validated.
 #[derive(Debug, Clone)]
@@ -123,11 +142,11 @@ fn load(
             remedy,
         ));
     }
-    let mistakes = Mistakes::default();
+    let (mistakes, folder) = (Mistakes::default(), folder_of(file));
     mistakes.extend(env::overlay_mapped(&mut root, environment));
     mistakes.extend(env::overlay(&mut root, environment));
     mistakes.extend(edits::overlay(&mut root, edits));
-    let config = check(Section::root(root, &mistakes), environment, &folder_of(file), now);
+    let config = check(Section::root(root, &folder, &mistakes), environment, now);
     let mistakes = mistakes.into_vec();
     match config {
         Some(config) if mistakes.is_empty() => Ok(config),
@@ -159,16 +178,16 @@ fn folder_of(file: &Path) -> PathBuf {
     text::clean(&absolute.unwrap_or_else(|_| folder.to_owned()))
 }
 
-fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: Timestamp) -> Option<Config> {
-    let secrets = secret::read(root.section("secrets"), environment, folder);
+fn check(mut root: Section<'_>, environment: &Environment, now: Timestamp) -> Option<Config> {
+    let secrets = secret::read(root.section("secrets"), environment);
     let (listen, http) = server(root.section("server"));
-    let (data_dir, host_name) = host::read(root.section("host"), folder);
-    let (url, password) = store(root.section("store"), folder, &data_dir, &secrets);
-    let plugins = plugins::read(root.section("plugins"), folder);
-    let engine = engine(root.section("engine"), &host_name);
-    let audit = audit(root.section("audit"), folder, &data_dir);
+    let (data_dir, host_name) = host::read(root.section("host"));
+    let (url, password) = store(root.section("store"), &data_dir, &secrets);
+    let plugins = plugins::read(root.section("plugins"));
+    let engine = engine::read(root.section("engine"), &host_name);
+    let audit = audit(root.section("audit"), &data_dir);
     let log = log(root.section("log"));
-    let datasources = datasources(root.section("datasources"), folder, url.as_deref(), &secrets);
+    let datasources = datasources(root.section("datasources"), url.as_deref(), &secrets);
     let names: BTreeSet<String> = datasources.keys().cloned().collect();
     let known = Known { datasources: &names, secrets: &secrets };
     let jobs: Vec<_> = root
@@ -179,7 +198,7 @@ fn check(mut root: Section<'_>, environment: &Environment, folder: &Path, now: T
         .map(Arc::new)
         .collect();
     let sinks = sink::read(root.section("sinks").sections(), &known);
-    let tls = tls::trusted(root.section("tls"), folder);
+    let tls = tls::trusted(root.section("tls"));
     root.finish();
     // The mistake of a datasource with an invalid address is reported already, so it is only skipped here.
     let datasources = datasources.into_iter().filter_map(|(name, config)| Some((name, config?)));
@@ -230,15 +249,10 @@ fn listen_address(section: &Section<'_>, found: &Located<String>) -> Option<Sock
     Some(listen)
 }
 
-fn store(
-    mut section: Section<'_>,
-    folder: &Path,
-    data_dir: &Path,
-    secrets: &Secrets,
-) -> (Option<String>, Option<Secret>) {
+fn store(mut section: Section<'_>, data_dir: &Path, secrets: &Secrets) -> (Option<String>, Option<Secret>) {
     let url = match section.text("url") {
-        Some(found) => database(&section, &found, folder),
-        None => default_store(&section, folder, data_dir),
+        Some(found) => database(&section, &found),
+        None => default_store(&section, data_dir),
     };
     let password = password(&mut section, url.as_deref(), secrets);
     section.finish();
@@ -247,8 +261,8 @@ fn store(
 
 /// The default is a file in the data folder. Earlier versions always used the folder `data` beside the
 /// configuration. An existing file there is reported as a mistake, so that it is not silently ignored.
-fn default_store(section: &Section<'_>, folder: &Path, data_dir: &Path) -> Option<String> {
-    let (file, former) = (data_dir.join("tidemill.db"), folder.join("data/tidemill.db"));
+fn default_store(section: &Section<'_>, data_dir: &Path) -> Option<String> {
+    let (file, former) = (data_dir.join("tidemill.db"), section.folder.join("data/tidemill.db"));
     if former.exists() && !file.exists() {
         let what = format!("the store is by default {}, but it lies in {}", file.display(), former.display());
         let remedy = format!(
@@ -274,77 +288,35 @@ fn password(section: &mut Section<'_>, url: Option<&str>, secrets: &Secrets) -> 
     secrets.named(section, "password").map(|named| named.secret)
 }
 
-fn database(section: &Section<'_>, found: &Located<String>, folder: &Path) -> Option<String> {
-    text::database_url(&found.value, folder)
+fn database(section: &Section<'_>, found: &Located<String>) -> Option<String> {
+    text::database_url(&found.value, section.folder)
         .map_err(|what| section.blame_found(found, what, text::STORE_REMEDY))
         .ok()
 }
 
-/// Times and memory of the engine that can be configured.
-fn engine(mut section: Section<'_>, host_name: &str) -> EngineConfig {
-    let mut config = EngineConfig::new(host_name);
-    // A host that is alive renews its leases several times in this.
-    let hosts_kept_min = config.lease_ttl * 4;
-    let times = [
-        ("recovery_every", &mut config.recovery_period, TIME_MIN),
-        ("hosts_kept", &mut config.hosts_kept, hosts_kept_min),
-        ("history_kept", &mut config.history_kept, TIME_MIN),
-        ("alerts_kept", &mut config.alerts_kept, TIME_MIN),
-    ];
-    for (key, time, least) in times {
-        let Some(found) = section.duration(key) else { continue };
-        if found.value < least {
-            let what = format!("{:#} is too short", found.value);
-            section.blame_found(&found, what, format!("use at least \"{least:#}\""));
-        }
-        *time = found.value;
-    }
-    let (bytes, from) = match section.bytes("memory") {
-        Some(found) => (found.value, None),
-        None => {
-            let machine = Machine::this();
-            (machine.for_guests(), Some(machine.source))
-        }
-    };
-    config.memory_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    config.memory_from = from;
-    section.finish();
-    config
-}
-
 /// Without a retention, no records are archived.
-fn audit(mut section: Section<'_>, folder: &Path, data_dir: &Path) -> Option<AuditConfig> {
-    let dir = section.path("archive_dir", &data_dir.join("audit-archive"), folder);
-    let (retention, every) = (section.duration("retention"), section.duration("every"));
-    for found in [&retention, &every].into_iter().flatten().filter(|found| found.value < TIME_MIN) {
-        let what = format!("{:#} is too short", found.value);
-        section.blame_found(found, what, format!("use at least \"{TIME_MIN:#}\""));
-    }
+fn audit(mut section: Section<'_>, data_dir: &Path) -> Option<AuditConfig> {
+    let is_archived = section.has("retention");
+    let mut audit = AuditConfig {
+        retention: SignedDuration::MAX,
+        dir: data_dir.join("audit-archive"),
+        every: SignedDuration::from_hours(24),
+    };
+    keys::read(&AUDIT_KEYS, &mut section, &mut audit);
     section.finish();
-    let every = every.map_or(SignedDuration::from_hours(24), |found| found.value);
-    retention.map(|found| AuditConfig { retention: found.value, dir, every })
+    is_archived.then_some(audit)
 }
 
 fn log(mut section: Section<'_>) -> LogConfig {
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let format = section.word("format", &formats).map_or(LogFormat::Text, |found| found.value);
-    let mut config = LogConfig { format, ..LogConfig::default() };
-    if let Some(found) = section.text("filter") {
-        match crate::telemetry::check_filter(&found.value) {
-            Ok(()) => config.filter = found.value,
-            Err(what) => {
-                section.blame_found(&found, what, "use a level like \"info\", or \"info,engine=debug\"");
-            }
-        }
-    }
+    let mut log = LogConfig::default();
+    keys::read(&LOG_KEYS, &mut section, &mut log);
     section.finish();
-    config
+    log
 }
 
 /// A datasource with an invalid address keeps its name, so that grants are checked against all names.
 fn datasources(
     section: Section<'_>,
-    folder: &Path,
     store_url: Option<&str>,
     secrets: &Secrets,
 ) -> BTreeMap<String, Option<DatasourceConfig>> {
@@ -364,7 +336,7 @@ fn datasources(
             );
         }
         let found = section.text("url");
-        let url = found.as_ref().and_then(|found| database(&section, found, folder));
+        let url = found.as_ref().and_then(|found| database(&section, found));
         if let (Some(found), Some(url)) = (&found, &url)
             && let (Some(own), Some(file)) = (&own_file, file(url))
             && file.is_same(own)

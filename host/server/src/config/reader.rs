@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 
-use super::error::{Mistake, Place};
+use super::error::{Mistake, Mistaken, Place};
 use super::raw::{self, Entry, Table, Value};
 use super::suggestion::nearest;
 use super::text;
@@ -25,6 +25,10 @@ impl Mistakes {
 
     pub fn extend(&self, mistakes: Vec<Mistake>) {
         self.0.borrow_mut().extend(mistakes);
+    }
+
+    fn are_about(&self, key: &str) -> bool {
+        self.0.borrow().iter().any(|mistake| mistake.key == key)
     }
 
     pub fn into_vec(self) -> Vec<Mistake> {
@@ -46,12 +50,17 @@ pub struct Section<'m> {
     pub path: String,
     entries: Table,
     asked: Vec<&'static str>,
+    /// The places of the keys that were read.
+    places: BTreeMap<&'static str, Place>,
+    /// Of the file; paths may be relative to it.
+    pub folder: &'m Path,
     mistakes: &'m Mistakes,
 }
 
 impl<'m> Section<'m> {
-    pub fn root(entries: Table, mistakes: &'m Mistakes) -> Section<'m> {
-        Section { at: Place::File, path: String::new(), entries, asked: Vec::new(), mistakes }
+    pub fn root(entries: Table, folder: &'m Path, mistakes: &'m Mistakes) -> Section<'m> {
+        let (at, path) = (Place::File, String::new());
+        Section { at, path, entries, asked: Vec::new(), places: BTreeMap::new(), folder, mistakes }
     }
 
     pub fn key(&self, name: &str) -> String {
@@ -101,7 +110,25 @@ impl<'m> Section<'m> {
     fn take(&mut self, name: &'static str) -> Option<Located<Value>> {
         self.asked(name);
         let Entry { at, value } = self.entries.remove(name)?;
+        self.places.insert(name, at.clone());
         Some(Located { value, at, key: self.key(name) })
+    }
+
+    /// The place of a key that was read without a mistake.
+    pub fn given(&self, name: &str) -> Option<Located<()>> {
+        let (at, key) = (self.places.get(name)?.clone(), self.key(name));
+        (!self.mistakes.are_about(&key)).then_some(Located { value: (), at, key })
+    }
+
+    /// The value, unless `check` reports a mistake.
+    pub fn checked<T>(&self, found: Located<T>, check: impl Fn(&T) -> Result<(), Mistaken>) -> Option<T> {
+        match check(&found.value) {
+            Ok(()) => Some(found.value),
+            Err((what, remedy)) => {
+                self.blame_found(&found, what, remedy);
+                None
+            }
+        }
     }
 
     fn wrong_kind<T>(&self, found: &Located<Value>, expected: &str, remedy: &str) -> Option<T> {
@@ -118,13 +145,13 @@ impl<'m> Section<'m> {
         }
     }
 
-    /// A path, which the file may give relative to `folder`.
-    pub fn path(&mut self, name: &'static str, default: &Path, folder: &Path) -> PathBuf {
+    /// A path, which the file may give relative to its folder.
+    pub fn path(&mut self, name: &'static str, default: &Path) -> PathBuf {
         let found = self.text(name);
         if let Some(found) = found.as_ref().filter(|found| found.value.trim().is_empty()) {
             self.blame_found(found, "the path is empty", format!("name a folder, like {default:?}"));
         }
-        text::clean(&folder.join(found.as_ref().map_or(default, |found| Path::new(&found.value))))
+        text::clean(&self.folder.join(found.as_ref().map_or(default, |found| Path::new(&found.value))))
     }
 
     /// Reads a text with `parse`; its error is reported as a mistake with `remedy`.
@@ -310,7 +337,16 @@ impl<'m> Section<'m> {
     }
 
     fn inner(&self, name: &str, at: Place, entries: Table) -> Section<'m> {
-        Section { at, path: self.key(name), entries, asked: Vec::new(), mistakes: self.mistakes }
+        let (path, folder) = (self.key(name), self.folder);
+        Section {
+            at,
+            path,
+            entries,
+            asked: Vec::new(),
+            places: BTreeMap::new(),
+            folder,
+            mistakes: self.mistakes,
+        }
     }
 
     /// Parses a list or a table from the text of a variable.

@@ -2,7 +2,7 @@
 //! or in separate files.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use domain::secret::Secret;
 
@@ -62,21 +62,17 @@ impl Secrets {
 
 const REMEDY: &str = "say where it is: { env = \"VARIABLE\" } or { file = \"path\" }";
 
-pub fn read(section: Section<'_>, environment: &Environment, folder: &Path) -> Secrets {
+pub fn read(section: Section<'_>, environment: &Environment) -> Secrets {
     let mut all = BTreeMap::new();
     for (name, section) in section.sections() {
-        if let Some((source, secret)) = one(section, environment, folder) {
+        if let Some((source, secret)) = one(section, environment) {
             all.insert(name, (source, secret));
         }
     }
     Secrets { all }
 }
 
-fn one(
-    mut section: Section<'_>,
-    environment: &Environment,
-    folder: &Path,
-) -> Option<(SecretSource, Option<Secret>)> {
+fn one(mut section: Section<'_>, environment: &Environment) -> Option<(SecretSource, Option<Secret>)> {
     let (env, file) = (section.text("env"), section.text("file"));
     let (found, source) = match (env, file) {
         (Some(found), None) => {
@@ -84,7 +80,7 @@ fn one(
             (found, source)
         }
         (None, Some(found)) => {
-            let source = SecretSource::File(text::clean(&folder.join(&found.value)));
+            let source = SecretSource::File(text::clean(&section.folder.join(&found.value)));
             (found, source)
         }
         _ => {

@@ -1,25 +1,19 @@
 //! The effective configuration, including defaults and limits, for people. Passwords are not shown.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use domain::flow::{Flow, PerPrefix};
 use domain::job::{Access, JobSpec};
 use domain::origin::{Methods, Origin};
-use domain::retry::{RetryPolicy, Then, WhenExhausted};
+use domain::retry::Then;
 use domain::secret::SecretHeader;
 use domain::tick::{CatchUp, TickPolicy};
-use jiff::SignedDuration;
 use store::store::hide_password;
 
-use super::job::ON_STORE_LOSS;
-use super::limits::LIMITS;
-use super::plugins::{APPROVALS, POLICIES, PluginsConfig};
+use super::job::{FAILED_ALERT_KEYS, ON_STORE_LOSS, RETRY_KEYS};
+use super::keys::{self, quoted, show_time, word_of};
 use super::schedule::OVERLAP;
-use super::text::show_bytes;
-use super::{Config, SecretSource, Sink, Subject, To};
-use crate::http::HttpLimits;
-use crate::telemetry::LogFormat;
+use super::{AUDIT_KEYS, Config, LOG_KEYS, SecretSource, Sink, Subject, To, engine, http, limits, plugins};
 
 /// In the order and with the keys of the file. Schedules are shown as comments, as
 /// the scheduler describes them.
@@ -29,45 +23,11 @@ pub fn effective(config: &Config) -> String {
     out
 }
 
-fn show_plugins(out: &mut String, plugins: &PluginsConfig) {
-    let PluginsConfig { dir, signatures, shared, release, load } = plugins;
-    let policy = POLICIES.iter().find(|(_, policy)| *policy == signatures.policy);
-    let approval = APPROVALS.iter().find(|(_, approval)| *approval == release.approval);
-    let keys: Vec<String> = signatures.keys.iter().map(quoted).collect();
-    let entries = [
-        ("dir", quoted(dir.display())),
-        ("signatures", quoted(policy.map_or("", |(word, _)| word))),
-        ("keys", format!("[{}]", keys.join(", "))),
-        ("shared", shared.to_string()),
-        ("approval", quoted(approval.map_or("", |(word, _)| word))),
-        ("component_size", quoted(show_bytes(load.component_size as u64))),
-        ("compile_time", quoted(show_time(load.compile_time))),
-        ("compile_memory", quoted(show_bytes(load.compile_memory))),
-        ("describe_time", quoted(show_time(load.describe_time))),
-    ];
-    section(out, "plugins", &entries);
-    if let Some(canary) = &release.canary {
-        let entries = [
-            ("share", canary.share.to_string()),
-            ("promote_attempts", canary.promote_attempts.to_string()),
-            ("promote_after", quoted(show(canary.promote_after))),
-            ("failures_margin", canary.failures_margin.to_string()),
-            ("cost_margin", canary.cost_margin.to_string()),
-            ("attempts_min", canary.attempts_min.to_string()),
-        ];
-        section(out, "plugins.canary", &entries);
-    }
-}
-
 /// All settings except the jobs.
 pub fn settings(config: &Config) -> String {
     let mut out = String::new();
-    let format = match config.log.format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    };
     section(&mut out, "server", &[("listen", quoted(config.listen))]);
-    show_http(&mut out, &config.http);
+    section(&mut out, "server.limits", &keys::show(&http::KEYS, &config.http));
     let data_dir = quoted(config.data_dir.display());
     section(&mut out, "host", &[("data_dir", data_dir), ("name", quoted(&config.host_name))]);
     section(&mut out, "store", &[("url", quoted(hide_password(&config.store.url)))]);
@@ -75,28 +35,14 @@ pub fn settings(config: &Config) -> String {
     if !secrets.is_empty() {
         section(&mut out, "secrets", &secrets);
     }
-    show_plugins(&mut out, &config.plugins);
-    section(&mut out, "log", &[("format", quoted(format)), ("filter", quoted(&config.log.filter))]);
-    let engine = &config.engine;
-    let mut memory = quoted(show_bytes(engine.memory_bytes as u64));
-    if let Some(from) = &engine.memory_from {
-        let _ = write!(memory, "  # unless given, from {from}");
+    section(&mut out, "plugins", &keys::show(&plugins::KEYS, &config.plugins));
+    if let Some(canary) = &config.plugins.release.canary {
+        section(&mut out, "plugins.canary", &keys::show(&plugins::CANARY_KEYS, canary));
     }
-    let times = [
-        ("recovery_every", quoted(show(engine.recovery_period))),
-        ("hosts_kept", quoted(show(engine.hosts_kept))),
-        ("history_kept", quoted(show(engine.history_kept))),
-        ("alerts_kept", quoted(show(engine.alerts_kept))),
-        ("memory", memory),
-    ];
-    section(&mut out, "engine", &times);
+    section(&mut out, "log", &keys::show(&LOG_KEYS, &config.log));
+    section(&mut out, "engine", &keys::show(&engine::KEYS, &config.engine));
     if let Some(audit) = &config.audit {
-        let entries = [
-            ("retention", quoted(show(audit.retention))),
-            ("archive_dir", quoted(audit.dir.display())),
-            ("every", quoted(show(audit.every))),
-        ];
-        section(&mut out, "audit", &entries);
+        section(&mut out, "audit", &keys::show(&AUDIT_KEYS, audit));
     }
     if let Some(file) = &config.tls.ca_file {
         section(&mut out, "tls", &[("ca_file", quoted(file.display()))]);
@@ -106,22 +52,6 @@ pub fn settings(config: &Config) -> String {
     }
     config.sinks.iter().for_each(|sink| show_sink(&mut out, sink));
     out
-}
-
-fn show_http(out: &mut String, http: &HttpLimits) {
-    let time = |time| quoted(show(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX)));
-    let size = |bytes: usize| quoted(show_bytes(bytes as u64));
-    let entries = [
-        ("connections", http.connections.to_string()),
-        ("connections_per_peer", http.connections_per_peer.to_string()),
-        ("requests", http.requests.to_string()),
-        ("head_time", time(http.head_time)),
-        ("body_time", time(http.body_time)),
-        ("stall_time", time(http.stall_time)),
-        ("bodies", size(http.bodies_bytes)),
-        ("answers", size(http.answers_bytes)),
-    ];
-    section(out, "server.limits", &entries);
 }
 
 fn section(out: &mut String, name: &str, entries: &[(&str, String)]) {
@@ -159,8 +89,7 @@ fn show_sink(out: &mut String, sink: &Sink) {
             entries.extend(redis.length_max.map(|length| ("stream_length_max", length.to_string())));
         }
     }
-    let timeout = SignedDuration::try_from(sink.timeout).unwrap_or(SignedDuration::MAX);
-    entries.extend([("tries_max", sink.tries_max.to_string()), ("timeout", quoted(show(timeout)))]);
+    entries.extend([("tries_max", sink.tries_max.to_string()), ("timeout", quoted(show_time(sink.timeout)))]);
     section(out, &format!("sinks.{}", sink.name), &entries);
 }
 
@@ -170,9 +99,7 @@ fn show_job(out: &mut String, job: &JobSpec) {
     entries.push(("# schedule", format!("{}; {}", job.schedule, ticks(&job.ticks))));
     entries.extend(flow(&job.flow));
     entries.push(("resolve_when_absent", job.resolve_when_absent.to_string()));
-    let word =
-        ON_STORE_LOSS.iter().find(|(_, policy)| *policy == job.on_store_loss).map_or("", |(word, _)| word);
-    entries.push(("on_store_loss", quoted(word)));
+    entries.push(("on_store_loss", quoted(word_of(&ON_STORE_LOSS, &job.on_store_loss))));
     section(out, &name, &entries);
 
     let config: Vec<_> = job.config.iter().map(|(key, value)| (quoted(key), quoted(value))).collect();
@@ -181,18 +108,16 @@ fn show_job(out: &mut String, job: &JobSpec) {
         section(out, &format!("{name}.config"), &config);
     }
     section(out, &format!("{name}.grants"), &grants(job));
-    let told = &job.failed_alert;
-    let failed = [("kind", quoted(&told.kind)), ("error_above", told.error_above.to_string())];
-    section(out, &format!("{name}.failed_alert"), &failed);
-    section(out, &format!("{name}.retry"), &retry(&job.retry));
+    let failed_alert = keys::show(&FAILED_ALERT_KEYS, &job.failed_alert);
+    section(out, &format!("{name}.failed_alert"), &failed_alert);
+    section(out, &format!("{name}.retry"), &keys::show(&RETRY_KEYS, &job.retry));
     let rules = job.retry.by_code.iter().map(|rule| (quoted(&rule.pattern), quoted(then(rule.then))));
     let rules: Vec<_> = rules.collect();
     let rules: Vec<_> = rules.iter().map(|(pattern, then)| (pattern.as_str(), then.clone())).collect();
     if !rules.is_empty() {
         section(out, &format!("{name}.retry.by_code"), &rules);
     }
-    let limits: Vec<_> = LIMITS.iter().map(|limit| (limit.key, limit.show_toml(&job.limits))).collect();
-    section(out, &format!("{name}.limits"), &limits);
+    section(out, &format!("{name}.limits"), &keys::show(&limits::KEYS, &job.limits));
 }
 
 fn flow(flow: &Flow) -> Vec<(&'static str, String)> {
@@ -208,7 +133,7 @@ fn flow(flow: &Flow) -> Vec<(&'static str, String)> {
         entries.push(("items_per_run_max", items.to_string()));
     }
     if let Some(rate) = flow.rate {
-        entries.push(("rate", quoted(format!("{}/{}", rate.attempts_max, show(rate.window)))));
+        entries.push(("rate", quoted(format!("{}/{}", rate.attempts_max, show_time(rate.window)))));
     }
     entries.push(("priority", flow.priority.to_string()));
     entries
@@ -216,7 +141,7 @@ fn flow(flow: &Flow) -> Vec<(&'static str, String)> {
 
 /// The policies for due instants, with the keys of the file.
 fn ticks(policy: &TickPolicy) -> String {
-    let overlap = OVERLAP.iter().find(|(_, overlap)| *overlap == policy.overlap).map_or("", |(word, _)| word);
+    let overlap = word_of(&OVERLAP, &policy.overlap);
     let catch_up = match policy.catch_up {
         CatchUp::None => "none".to_owned(),
         CatchUp::Last => "last".to_owned(),
@@ -225,10 +150,10 @@ fn ticks(policy: &TickPolicy) -> String {
     let mut text = format!("overlap {overlap}, catch_up {catch_up}");
     let spans = [("catch_up_window", policy.catch_up_window), ("start_deadline", policy.start_deadline)];
     for (key, span) in spans {
-        span.into_iter().for_each(|span| text.push_str(&format!(", {key} {}", show(span))));
+        span.into_iter().for_each(|span| text.push_str(&format!(", {key} {}", show_time(span))));
     }
     if !policy.jitter.is_zero() {
-        text.push_str(&format!(", jitter {}", show(policy.jitter)));
+        text.push_str(&format!(", jitter {}", show_time(policy.jitter)));
     }
     text
 }
@@ -278,48 +203,11 @@ fn secret(source: &SecretSource) -> String {
     }
 }
 
-fn retry(policy: &RetryPolicy) -> Vec<(&'static str, String)> {
-    let attempts = policy.max_attempts.map_or(quoted("unbounded"), |max| max.to_string());
-    let deferrals = policy.deferrals_max.map_or(quoted("unbounded"), |max| max.to_string());
-    let when_exhausted = match policy.when_exhausted {
-        WhenExhausted::Manual => "manual",
-        WhenExhausted::NextRun => "next-run",
-    };
-    let mut entries = vec![
-        ("base", quoted(show(policy.base))),
-        ("factor", policy.factor.to_string()),
-        ("cap", quoted(show(policy.cap))),
-        ("jitter", policy.jitter.to_string()),
-        ("max_attempts", attempts),
-        ("min_delay", quoted(show(policy.min_delay.unwrap_or(policy.base)))),
-        ("deferrals_max", deferrals),
-        ("when_exhausted", quoted(when_exhausted)),
-        ("crashes_max", policy.crashes_max.to_string()),
-    ];
-    if let Some(span) = policy.forget_after {
-        entries.push(("forget_after", quoted(show(span))));
-    }
-    entries
-}
-
 fn then(then: Then) -> String {
     match then {
         Then::Retry => "retry".to_owned(),
         Then::Stop => "stop".to_owned(),
         Then::Throttle(None) => "throttle".to_owned(),
-        Then::Throttle(Some(after)) => format!("throttle {}", show(after)),
+        Then::Throttle(Some(after)) => format!("throttle {}", show_time(after)),
     }
-}
-
-fn show(duration: SignedDuration) -> String {
-    format!("{duration:#}")
-}
-
-fn show_time(time: Duration) -> String {
-    show(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX))
-}
-
-/// A TOML text with quotes, backslashes and control characters escaped.
-fn quoted(text: impl ToString) -> String {
-    toml::Value::String(text.to_string()).to_string()
 }

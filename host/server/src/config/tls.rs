@@ -33,11 +33,11 @@ impl Trusted {
     }
 }
 
-pub fn trusted(mut section: Section<'_>, folder: &Path) -> Trusted {
+pub fn trusted(mut section: Section<'_>) -> Trusted {
     let found = section.text("ca_file");
     let mut trusted = Trusted::default();
     if let Some(found) = &found {
-        let file = text::clean(&folder.join(&found.value));
+        let file = text::clean(&section.folder.join(&found.value));
         match read(&file) {
             Ok((certificates, pem)) => {
                 trusted = Trusted { ca_file: Some(file), certificates, pem: Some(pem) };

@@ -116,3 +116,18 @@ fn the_reference_has_the_defaults() {
     }
     assert!(compared >= 80, "only {compared} defaults were compared");
 }
+
+/// The example may show a key as a comment, in an inline table, or as a section.
+#[test]
+fn the_example_has_each_key() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tidemill.example.toml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let last =
+        |text: &'_ str| text.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned);
+    let mut shown: BTreeSet<String> =
+        text.match_indices(" = ").filter_map(|(at, _)| last(&text[..at])).collect();
+    shown.extend(text.lines().filter_map(|line| last(line.strip_prefix('[')?.strip_suffix(']')?)));
+    let mut missing = accepted();
+    missing.retain(|key| !shown.contains(key.rsplit('.').next().unwrap()));
+    assert!(missing.is_empty(), "docs/tidemill.example.toml lacks {missing:?}");
+}

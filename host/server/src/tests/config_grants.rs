@@ -80,7 +80,7 @@ fn releases() {
             tidemill.toml:6: plugins.canary.promote_attempts: 0 is out of range; use a whole number from 1 to 1000000000
             tidemill.toml:7: plugins.canary.promote_after: a version needs time to prove itself; use "15m" or so
             tidemill.toml:8: plugins.canary.failures_margin: -0.1 is out of range; use a number from 0 to 1
-            tidemill.toml:9: plugins.canary.cost: there is no such key; remove it; known here: share, failures_margin, cost_margin, promote_attempts, attempts_min, promote_after"#]],
+            tidemill.toml:9: plugins.canary.cost: there is no such key; remove it; known here: share, promote_attempts, promote_after, failures_margin, cost_margin, attempts_min"#]],
     );
     let toml = "[plugins]\napproval = \"wider\"\ncanary = { share = 0.25, promote_after = \"1h\" }\n[jobs.a]\nplugin = \"a\"\n";
     let shown = show::effective(&load(toml.as_bytes(), &[]).unwrap());

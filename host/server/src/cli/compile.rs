@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use sandbox::Bounds;
 
+use super::failure::EXIT_FAILED;
+
 #[derive(Debug, Args)]
 pub struct CompileArgs {
     /// Seconds that it may take
@@ -24,7 +26,7 @@ pub fn run(args: &CompileArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             let _ = write!(std::io::stderr(), "{reason}");
-            ExitCode::from(super::EXIT_FAILED)
+            ExitCode::from(EXIT_FAILED)
         }
     }
 }

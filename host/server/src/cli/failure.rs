@@ -1,6 +1,11 @@
-//! Why a command failed.
+//! Why a command failed, and its exit code.
 
 use crate::config::ConfigError;
+
+/// The command was refused or failed.
+pub const EXIT_FAILED: u8 = 1;
+/// Wrong usage or configuration. Clap uses the same number.
+pub const EXIT_USAGE: u8 = 2;
 
 /// The text contains the remedy.
 #[derive(Debug)]

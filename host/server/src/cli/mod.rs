@@ -31,13 +31,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::client::Remote;
-use self::failure::Failure;
+use self::failure::{EXIT_FAILED, EXIT_USAGE, Failure};
 use crate::{demo, telemetry};
-
-/// The command was refused or failed.
-const EXIT_FAILED: u8 = 1;
-/// Wrong usage or configuration. Clap uses the same number.
-const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, Parser)]
 #[command(name = "tidemill", version, about = "Runs jobs that are shipped as WebAssembly components")]

@@ -4,12 +4,10 @@ use ::engine::EngineConfig;
 use jiff::SignedDuration;
 
 use super::error::Mistaken;
-use super::keys::{self, Key, at_least, quoted};
+use super::keys::{self, Key, TIME_MIN, at_least, quoted};
 use super::memory::Machine;
 use super::reader::Section;
 use super::text::show_bytes;
-
-const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
 
 pub const KEYS: [Key<EngineConfig>; 5] = [
     keys::time!("recovery_every", recovery_period, |time| at_least(time, TIME_MIN)),

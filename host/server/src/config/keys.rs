@@ -8,6 +8,9 @@ use jiff::SignedDuration;
 use super::error::Mistaken;
 use super::reader::Section;
 
+/// Minimum of intervals, retention times and time limits.
+pub const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
+
 /// A key of a section that fills a `T`.
 pub struct Key<T> {
     pub name: &'static str,

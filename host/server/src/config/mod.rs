@@ -1,7 +1,9 @@
 //! `tidemill.toml` and the environment, validated. In reading order: [`raw`] (text to tree),
-//! [`env`] (variables over it), [`reader`] (tree to values, collecting mistakes), and the sections:
-//! here, [`job`] and [`limits`].
+//! [`env`] (variables over it), [`reader`] (tree to values, collecting mistakes), [`keys`] (tables of keys), and
+//! a file for each section.
 
+mod audit;
+mod databases;
 pub mod edits;
 mod engine;
 mod env;
@@ -9,10 +11,10 @@ pub mod error;
 mod flow;
 mod grants;
 mod host;
-mod http;
 mod job;
 mod keys;
 pub mod limits;
+mod log;
 pub mod memory;
 mod names;
 mod plugins;
@@ -21,6 +23,7 @@ mod reader;
 pub mod reload;
 pub mod schedule;
 mod secret;
+mod server;
 pub mod show;
 mod signing_key;
 mod sink;
@@ -28,60 +31,37 @@ mod suggestion;
 pub mod text;
 mod tls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::engine::EngineConfig;
 use domain::job::JobSpec;
-use domain::secret::Secret;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sandbox::{Child, Compiler};
 use store::StoreConfig;
-use store::config::DatasourceConfig;
 use store::jobs::edits::Edit;
-use store::opening::sqlite_file::SqliteFile;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
-use self::error::Mistaken;
 use self::grants::Known;
-use self::keys::{Key, at_least};
 pub use self::names::NAME_REMEDY;
 pub use self::plugins::PluginsConfig;
-use self::reader::{Located, Mistakes, Section};
+use self::reader::{Mistakes, Section};
 pub use self::secret::{Named, SecretSource, Secrets};
+pub use self::server::LISTEN_DEFAULT;
 pub use self::signing_key::SigningKey;
 pub use self::sink::{Nats, Redis, Sink, Subject, To};
 pub use self::suggestion::did_you_mean;
 pub use self::tls::Trusted;
 use crate::archive::AuditConfig;
 use crate::http::HttpLimits;
-use crate::telemetry::{LogConfig, LogFormat};
+use crate::telemetry::LogConfig;
 
-pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
 /// The running program itself, even if its file was replaced since the start.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 const FILE_BYTES_MAX: usize = 4 << 20;
-/// Minimum of the intervals and of the retention times.
-const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
-
-const AUDIT_KEYS: [Key<AuditConfig>; 3] = [
-    keys::time!("retention", retention, |time| at_least(time, TIME_MIN)),
-    keys::folder!("archive_dir", dir),
-    keys::time!("every", every, |time| at_least(time, TIME_MIN)),
-];
-
-const LOG_KEYS: [Key<LogConfig>; 2] = [
-    keys::word!("format", format, [("text", LogFormat::Text), ("json", LogFormat::Json)]),
-    keys::text!("filter", filter, |filter| log_filter(filter)),
-];
-
-fn log_filter(filter: &str) -> Result<(), Mistaken> {
-    let remedy = "use a level like \"info\", or \"info,engine=debug\"";
-    crate::telemetry::check_filter(filter).map_err(|what| (what, remedy.to_owned()))
-}
 
 /// The complete configuration, validated.
 #[derive(Debug, Clone)]
@@ -180,14 +160,14 @@ fn folder_of(file: &Path) -> PathBuf {
 
 fn check(mut root: Section<'_>, environment: &Environment, now: Timestamp) -> Option<Config> {
     let secrets = secret::read(root.section("secrets"), environment);
-    let (listen, http) = server(root.section("server"));
+    let (listen, http) = server::read(root.section("server"));
     let (data_dir, host_name) = host::read(root.section("host"));
-    let (url, password) = store(root.section("store"), &data_dir, &secrets);
+    let (url, password) = databases::store(root.section("store"), &data_dir, &secrets);
     let plugins = plugins::read(root.section("plugins"));
     let engine = engine::read(root.section("engine"), &host_name);
-    let audit = audit(root.section("audit"), &data_dir);
-    let log = log(root.section("log"));
-    let datasources = datasources(root.section("datasources"), url.as_deref(), &secrets);
+    let audit = audit::read(root.section("audit"), &data_dir);
+    let log = log::read(root.section("log"));
+    let datasources = databases::datasources(root.section("datasources"), url.as_deref(), &secrets);
     let names: BTreeSet<String> = datasources.keys().cloned().collect();
     let known = Known { datasources: &names, secrets: &secrets };
     let jobs: Vec<_> = root
@@ -221,132 +201,4 @@ fn check(mut root: Section<'_>, environment: &Environment, now: Timestamp) -> Op
         audit,
         log,
     })
-}
-
-fn server(mut section: Section<'_>) -> (Option<SocketAddr>, HttpLimits) {
-    let listen = match section.text("listen") {
-        Some(found) => listen_address(&section, &found),
-        None => LISTEN_DEFAULT.parse().ok(),
-    };
-    let limits = http::read(section.section("limits"));
-    section.finish();
-    (listen, limits)
-}
-
-/// Only loopback addresses, because tokens protect writes and reads are open.
-fn listen_address(section: &Section<'_>, found: &Located<String>) -> Option<SocketAddr> {
-    let Ok(listen) = found.value.parse::<SocketAddr>() else {
-        let what = format!("{:?} is not an address with a port", found.value);
-        section.blame_found(found, what, format!("use {LISTEN_DEFAULT:?} or \"[::1]:7070\""));
-        return None;
-    };
-    if !listen.ip().is_loopback() {
-        let ip = listen.ip();
-        let what = format!("{ip} can be reached by others, and reading needs no token");
-        section.blame_found(found, what, "use 127.0.0.1 or [::1]");
-        return None;
-    }
-    Some(listen)
-}
-
-fn store(mut section: Section<'_>, data_dir: &Path, secrets: &Secrets) -> (Option<String>, Option<Secret>) {
-    let url = match section.text("url") {
-        Some(found) => database(&section, &found),
-        None => default_store(&section, data_dir),
-    };
-    let password = password(&mut section, url.as_deref(), secrets);
-    section.finish();
-    (url, password)
-}
-
-/// The default is a file in the data folder. Earlier versions always used the folder `data` beside the
-/// configuration. An existing file there is reported as a mistake, so that it is not silently ignored.
-fn default_store(section: &Section<'_>, data_dir: &Path) -> Option<String> {
-    let (file, former) = (data_dir.join("tidemill.db"), section.folder.join("data/tidemill.db"));
-    if former.exists() && !file.exists() {
-        let what = format!("the store is by default {}, but it lies in {}", file.display(), former.display());
-        let remedy = format!(
-            "set url = \"sqlite://data/tidemill.db\" to leave it there, or move the file, and the -wal and -shm beside it \
-             if there are any, to {} while no host runs",
-            data_dir.display()
-        );
-        section.blame("url", what, remedy);
-        return None;
-    }
-    let file = SqliteFile::new(&file, "");
-    file.map(|file| file.url()).map_err(|what| section.blame("url", what, text::STORE_REMEDY)).ok()
-}
-
-/// The password for Postgres, which is not part of the address.
-fn password(section: &mut Section<'_>, url: Option<&str>, secrets: &Secrets) -> Option<Secret> {
-    if url.is_some_and(|url| url.starts_with("sqlite:"))
-        && let Some(found) = section.text("password")
-    {
-        section.blame_found(&found, "an SQLite file has no password", "remove it");
-        return None;
-    }
-    secrets.named(section, "password").map(|named| named.secret)
-}
-
-fn database(section: &Section<'_>, found: &Located<String>) -> Option<String> {
-    text::database_url(&found.value, section.folder)
-        .map_err(|what| section.blame_found(found, what, text::STORE_REMEDY))
-        .ok()
-}
-
-/// Without a retention, no records are archived.
-fn audit(mut section: Section<'_>, data_dir: &Path) -> Option<AuditConfig> {
-    let is_archived = section.has("retention");
-    let mut audit = AuditConfig {
-        retention: SignedDuration::MAX,
-        dir: data_dir.join("audit-archive"),
-        every: SignedDuration::from_hours(24),
-    };
-    keys::read(&AUDIT_KEYS, &mut section, &mut audit);
-    section.finish();
-    is_archived.then_some(audit)
-}
-
-fn log(mut section: Section<'_>) -> LogConfig {
-    let mut log = LogConfig::default();
-    keys::read(&LOG_KEYS, &mut section, &mut log);
-    section.finish();
-    log
-}
-
-/// A datasource with an invalid address keeps its name, so that grants are checked against all names.
-fn datasources(
-    section: Section<'_>,
-    store_url: Option<&str>,
-    secrets: &Secrets,
-) -> BTreeMap<String, Option<DatasourceConfig>> {
-    let file = |url: &str| SqliteFile::of(url).and_then(Result::ok);
-    let own_file = store_url.and_then(file);
-    let mut datasources = BTreeMap::new();
-    for (name, mut section) in section.sections() {
-        if let Err(e) = name.parse::<domain::id::Name>() {
-            let what = format!("{name:?} is not a datasource's name: {}", names::name_words(&e));
-            section.blame("", what, NAME_REMEDY);
-        }
-        if !section.has("url") {
-            section.blame(
-                "url",
-                "the datasource has no address",
-                "add url = \"postgres://…\" or \"sqlite://…\"",
-            );
-        }
-        let found = section.text("url");
-        let url = found.as_ref().and_then(|found| database(&section, found));
-        if let (Some(found), Some(url)) = (&found, &url)
-            && let (Some(own), Some(file)) = (&own_file, file(url))
-            && file.is_same(own)
-        {
-            let what = "this is the store's own file: a plugin could change the host's records";
-            section.blame_found(found, what, "use a file of its own for business data");
-        }
-        let password = password(&mut section, url.as_deref(), secrets);
-        section.finish();
-        datasources.insert(name, url.map(|url| DatasourceConfig { url, password }));
-    }
-    datasources
 }

@@ -13,7 +13,7 @@ use store::store::hide_password;
 use super::job::{FAILED_ALERT_KEYS, ON_STORE_LOSS, RETRY_KEYS};
 use super::keys::{self, quoted, show_time, word_of};
 use super::schedule::OVERLAP;
-use super::{AUDIT_KEYS, Config, LOG_KEYS, SecretSource, Sink, Subject, To, engine, http, limits, plugins};
+use super::{Config, SecretSource, Sink, Subject, To, audit, engine, limits, log, plugins, server};
 
 /// In the order and with the keys of the file. Schedules are shown as comments, as
 /// the scheduler describes them.
@@ -27,7 +27,7 @@ pub fn effective(config: &Config) -> String {
 pub fn settings(config: &Config) -> String {
     let mut out = String::new();
     section(&mut out, "server", &[("listen", quoted(config.listen))]);
-    section(&mut out, "server.limits", &keys::show(&http::KEYS, &config.http));
+    section(&mut out, "server.limits", &keys::show(&server::LIMIT_KEYS, &config.http));
     let data_dir = quoted(config.data_dir.display());
     section(&mut out, "host", &[("data_dir", data_dir), ("name", quoted(&config.host_name))]);
     section(&mut out, "store", &[("url", quoted(hide_password(&config.store.url)))]);
@@ -39,10 +39,10 @@ pub fn settings(config: &Config) -> String {
     if let Some(canary) = &config.plugins.release.canary {
         section(&mut out, "plugins.canary", &keys::show(&plugins::CANARY_KEYS, canary));
     }
-    section(&mut out, "log", &keys::show(&LOG_KEYS, &config.log));
+    section(&mut out, "log", &keys::show(&log::KEYS, &config.log));
     section(&mut out, "engine", &keys::show(&engine::KEYS, &config.engine));
-    if let Some(audit) = &config.audit {
-        section(&mut out, "audit", &keys::show(&AUDIT_KEYS, audit));
+    if let Some(archive) = &config.audit {
+        section(&mut out, "audit", &keys::show(&audit::KEYS, archive));
     }
     if let Some(file) = &config.tls.ca_file {
         section(&mut out, "tls", &[("ca_file", quoted(file.display()))]);

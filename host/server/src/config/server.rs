@@ -1,22 +1,24 @@
-//! `[server.limits]`: the resources that clients of the page and the API may use.
+//! `[server]`: the address of the page and the API, and the resources that their clients may use.
+
+use std::net::SocketAddr;
 
 use jiff::SignedDuration;
 
 use super::error::Mistaken;
-use super::keys::{self, Key};
-use super::reader::Section;
+use super::keys::{self, Key, TIME_MIN};
+use super::reader::{Located, Section};
 use super::text::show_bytes;
 use crate::http::HttpLimits;
 
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
 const CONNECTIONS_MAX: u64 = 10_000;
 const REQUESTS_MAX: u64 = 1_000;
-const TIME_MIN: SignedDuration = SignedDuration::from_millis(100);
 const TIME_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// The smallest budget holds several JSON bodies of the maximum size.
 const BUDGET_MIN: u64 = 4 << 20;
 const BUDGET_MAX: u64 = 4 << 30;
 
-pub const KEYS: [Key<HttpLimits>; 8] = [
+pub const LIMIT_KEYS: [Key<HttpLimits>; 8] = [
     keys::count!("connections", connections, 1..=CONNECTIONS_MAX),
     keys::count!("connections_per_peer", connections_per_peer, 1..=CONNECTIONS_MAX),
     keys::count!("requests", requests, 1..=REQUESTS_MAX),
@@ -27,9 +29,35 @@ pub const KEYS: [Key<HttpLimits>; 8] = [
     keys::bytes!("answers", answers_bytes, budget),
 ];
 
-pub fn read(mut section: Section<'_>) -> HttpLimits {
+pub fn read(mut section: Section<'_>) -> (Option<SocketAddr>, HttpLimits) {
+    let listen = match section.text("listen") {
+        Some(found) => listen_address(&section, &found),
+        None => LISTEN_DEFAULT.parse().ok(),
+    };
+    let limits = limits(section.section("limits"));
+    section.finish();
+    (listen, limits)
+}
+
+/// Only loopback addresses, because tokens protect writes and reads are open.
+fn listen_address(section: &Section<'_>, found: &Located<String>) -> Option<SocketAddr> {
+    let Ok(listen) = found.value.parse::<SocketAddr>() else {
+        let what = format!("{:?} is not an address with a port", found.value);
+        section.blame_found(found, what, format!("use {LISTEN_DEFAULT:?} or \"[::1]:7070\""));
+        return None;
+    };
+    if !listen.ip().is_loopback() {
+        let ip = listen.ip();
+        let what = format!("{ip} can be reached by others, and reading needs no token");
+        section.blame_found(found, what, "use 127.0.0.1 or [::1]");
+        return None;
+    }
+    Some(listen)
+}
+
+fn limits(mut section: Section<'_>) -> HttpLimits {
     let mut limits = HttpLimits::DEFAULT;
-    keys::read(&KEYS, &mut section, &mut limits);
+    keys::read(&LIMIT_KEYS, &mut section, &mut limits);
     connections(&section, &mut limits);
     section.finish();
     limits

@@ -1,12 +1,73 @@
 //! How a new version of a plugin is introduced: immediately, as a canary for a share of the items, or after
-//! approval.
+//! approval. `plan` decides which version a host activates.
+
+mod plan;
 
 use std::fmt;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use crate::id::{Digest, JobName};
+use crate::id::{Digest, JobName, PluginName};
+
+pub use self::plan::{Change, Facts, LastScan, Load, Step, plan};
+
+/// The release state of a plugin, on all hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    pub plugin: PluginName,
+    /// `None`: a person took the plugin out of use.
+    pub stable: Option<Digest>,
+    pub since: Timestamp,
+    /// The cause of this state, for the audit trail.
+    pub cause: String,
+    pub candidate: Option<Candidate>,
+    /// The stable version or the candidate was uploaded, so it does not depend on the plugins folders.
+    pub uploaded: bool,
+}
+
+/// A version that replaces the stable one if its trial succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub digest: Digest,
+    pub stage: Stage,
+    pub since: Timestamp,
+    /// Requests that the stable version does not have.
+    pub wants: Vec<String>,
+}
+
+/// The decision about a new version. It holds for all hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Stable,
+    On(Stage),
+    /// It was active before, and was replaced.
+    Replaced,
+    Quarantined(String),
+}
+
+/// When a version appeared in the plugins folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was there when this host started, or when it was unpinned.
+    AtStart,
+    /// It was added since the last scan.
+    Fresh,
+    /// It was there at the last scan.
+    Old,
+}
+
+impl Arrival {
+    /// Whether a version that was replaced may become active again. A single host follows its folder at its
+    /// start, too. With several hosts, an old file may only be left over.
+    pub fn may_return(self, shared: bool) -> bool {
+        match self {
+            Arrival::Fresh => true,
+            Arrival::AtStart => !shared,
+            Arrival::Old => false,
+        }
+    }
+}
 
 /// The admin's settings for all plugins of a host.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -14,6 +14,7 @@ mod metrics;
 mod names;
 mod odd_nights;
 mod origin;
+mod release_plans;
 mod releases;
 mod schedules;
 mod secrets;

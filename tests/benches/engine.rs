@@ -157,7 +157,7 @@ async fn component(plugins: PathBuf, items: u64) -> Arc<dyn Runner> {
     let built = std::env::var("TIDEMILL_TEST_PLUGINS").expect("run `cargo xtask bench engine`");
     std::fs::copy(format!("{built}/fixtures/noop.wasm"), plugins.join("noop.wasm")).unwrap();
     let sandbox = Sandbox::new(SandboxConfig::new(plugins, Clock::steady()), None).unwrap();
-    let report = sandbox.rescan(&[job(items, free())], &sandbox::Decided::default()).await;
+    let report = sandbox.rescan(&[job(items, free())]).await;
     assert_eq!(report.activated.len(), 1, "{report:?}");
     eprintln!("allocator: {}", sandbox.allocator());
     sandbox

@@ -13,7 +13,7 @@ use domain::job::JobSpec;
 use domain::outcome::Failure;
 use domain::runner::{Call, PageRequest, Readiness, Report, Runner};
 use jiff::Timestamp;
-use sandbox::{Decided, Sandbox, SandboxConfig};
+use sandbox::{Sandbox, SandboxConfig};
 
 use crate::nothing::{Nothing, job_with_all};
 
@@ -106,7 +106,7 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
     for file in batch {
         std::fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
     }
-    sandbox.rescan(&jobs, &Decided::default()).await;
+    sandbox.rescan(&jobs).await;
     for (job, file) in jobs.iter().zip(batch) {
         tally.components += 1;
         if let Readiness::Blocked(why) = sandbox.readiness(job) {
@@ -124,7 +124,7 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
         }
         std::fs::remove_file(folder.join(file.file_name().unwrap())).unwrap();
     }
-    sandbox.rescan(&jobs, &Decided::default()).await;
+    sandbox.rescan(&jobs).await;
 }
 
 async fn watch<T>(file: &Path, tally: &mut Tally, call: impl Future<Output = Report<T>>) {

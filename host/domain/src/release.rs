@@ -1,7 +1,7 @@
 //! How a new version of a plugin is introduced: immediately, as a canary for a share of the items, or after
 //! approval. `plan` decides which version a host activates.
 
-mod plan;
+pub mod plan;
 
 use std::fmt;
 
@@ -9,8 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::id::{Digest, JobName, PluginName};
-
-pub use self::plan::{Change, Facts, LastScan, Load, Step, plan};
 
 /// The release state of a plugin, on all hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,27 +5,18 @@ use std::time::Duration;
 
 use domain::limits::{KIB, MIB};
 use wasmtime::component::Linker;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    CacheStore, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
+};
 
-use crate::config::SandboxConfig;
+use crate::component_limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::error::SandboxError;
 use crate::guest::address_space;
 use crate::guest::bindings;
 use crate::guest::state::State;
-use crate::sandbox::SandboxError;
-use crate::versions::compile::Functions;
 
 /// How often a computing guest is interrupted.
 pub const TICK: Duration = Duration::from_millis(10);
-
-/// Limits on the parts of one component. Python guests have 14 core modules, QuickJS ones 2 memories.
-pub const CORE_INSTANCES_MAX: u32 = 64;
-/// Memories of one component, whatever the number of instances that share them. The limiter sums their sizes.
-pub const MEMORIES_MAX: u32 = 8;
-pub const TABLES_MAX: u32 = 16;
-/// Elements of one table. The largest guests seen have 7,700.
-const TABLE_ELEMENTS_MAX: usize = 20_000;
-/// Elements of all tables of an attempt together.
-pub const TABLE_ELEMENTS_SUM_MAX: usize = 100_000;
 
 /// A host with space for fewer concurrent calls does not start.
 const CALLS_MIN: u32 = 4;
@@ -42,8 +33,8 @@ pub struct Wasm {
 }
 
 impl Wasm {
-    pub fn start(config: &SandboxConfig) -> Result<Wasm, SandboxError> {
-        let (engine, calls_max) = engine(config.attempts_max)?;
+    pub fn start(attempts_max: u32) -> Result<Wasm, SandboxError> {
+        let (engine, calls_max) = engine(attempts_max)?;
         let linker = bindings::linker(&engine).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
         tick(&engine)?;
         Ok(Wasm { engine, linker: Arc::new(linker), calls_max })
@@ -85,7 +76,7 @@ fn said(calls: u32, wanted: u32) -> u32 {
 }
 
 /// An engine that compiles for the engine above and runs nothing, so it needs no pool.
-pub fn for_compiler(functions: Arc<Functions>) -> wasmtime::Result<Engine> {
+pub fn for_compiler(functions: Arc<dyn CacheStore>) -> wasmtime::Result<Engine> {
     Engine::new(base().enable_incremental_compilation(functions)?)
 }
 

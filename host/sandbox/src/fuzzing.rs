@@ -9,6 +9,7 @@ use domain::plugin::{Describe, Statement};
 use domain::scope::Scope;
 use wasmtime::component::Resource;
 
+use crate::error::SandboxError;
 use crate::guest::bindings::alerts::{Alert, Host as _, Severity};
 use crate::guest::bindings::audit::Host as _;
 use crate::guest::bindings::config::Host as _;
@@ -25,7 +26,6 @@ use crate::guest::convert;
 use crate::guest::http::Clients;
 use crate::guest::log::LogSource;
 use crate::guest::state::{Fence, Granted, Outside, State};
-use crate::sandbox::SandboxError;
 use crate::versions::component::refused_config;
 
 /// Longest text: above the limits of keys, codes and labels.

@@ -4,8 +4,10 @@
 //! Invariant: a guest can end its own attempt, and affects nothing else. Every attempt gets a new `Store`
 //! that is dropped at its end. Every value from a guest is bounded before it is stored.
 
+mod component_limits;
 mod config;
 mod engine;
+mod error;
 mod sandbox;
 
 mod guest;
@@ -17,9 +19,11 @@ pub mod fuzzing;
 mod tests;
 
 pub use config::{LoadLimits, SandboxConfig};
-pub use sandbox::{Sandbox, SandboxError};
-pub use versions::catalog::{ScanReport, Skipped, Trial, Trouble};
+pub use error::SandboxError;
+pub use sandbox::Sandbox;
 pub use versions::compile::{Bounds, Child, Compiler, compile_stdin};
 pub use versions::component::StatementCheck;
-pub use versions::decided::{Answer, Arrival, Candidate, Decided, Proposal, Standing, Versions};
 pub use versions::folder::PluginFile;
+pub use versions::report::{ScanReport, Skipped, Trouble};
+pub use versions::scan::{Loaded, Scan};
+pub use versions::trial::Trial;

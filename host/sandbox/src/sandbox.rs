@@ -1,7 +1,6 @@
 //! The sandbox's interface for the engine: a `Runner`.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,37 +16,24 @@ use jiff::SignedDuration;
 
 use crate::config::SandboxConfig;
 use crate::engine::Wasm;
+use crate::error::SandboxError;
 use crate::guest::attempt::{CallRequest, CallResult, CallSlots};
 use crate::guest::convert;
 use crate::guest::http::Clients;
 use crate::guest::log::LogSource;
 use crate::guest::state::{Fence, Granted, Outside};
+use crate::versions::active_versions::Chosen;
 use crate::versions::canaries::Canaries;
-use crate::versions::catalog::{Catalog, Chosen, ScanReport, Trial, Trouble};
-use crate::versions::component::{Loader, StatementCheck, Version};
-use crate::versions::decided::Decided;
+use crate::versions::catalog::Catalog;
+use crate::versions::component::{Loader, StatementCheck};
 use crate::versions::folder::PluginFile;
+use crate::versions::report::{ScanReport, Trouble};
+use crate::versions::scan::Scan;
+use crate::versions::trial::Trial;
+use crate::versions::version::Version;
 
 /// Delay before the next attempt if a plugin has no active version.
 const NOT_READY_RETRY: SignedDuration = SignedDuration::from_secs(10);
-
-/// Nearly all plugins compile faster, and are activated by the scan that found them.
-const LOAD_PATIENCE: Duration = Duration::from_secs(1);
-
-#[derive(Debug, thiserror::Error)]
-pub enum SandboxError {
-    #[error("failed to set up the WebAssembly engine: {0}")]
-    Engine(String),
-    #[error(
-        "there is no address space for even {calls} calls of plugins at a time: {why}; the bound is {bound}. A call \
-         reserves about 8 GiB, most of which is never used: raise it (ulimit -v unlimited, LimitAS=infinity)"
-    )]
-    Pool { calls: u32, why: String, bound: String },
-    #[error("failed to set up TLS: {0}")]
-    Tls(#[source] rustls::Error),
-    #[error("failed to start the thread that interrupts guests")]
-    Ticker(#[source] io::Error),
-}
 
 pub struct Sandbox {
     room: Arc<CallSlots>,
@@ -57,12 +43,12 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The plugins folder may be missing: [`Sandbox::rescan`] reports its problems.
+    /// The plugins folder may be missing: a scan reports its problems.
     pub fn new(
         config: SandboxConfig,
         statements: Option<Arc<dyn StatementCheck>>,
     ) -> Result<Arc<Sandbox>, SandboxError> {
-        let Wasm { engine, linker, calls_max } = Wasm::start(&config)?;
+        let Wasm { engine, linker, calls_max } = Wasm::start(config.attempts_max)?;
         let clients = Clients::new(&config.certificates).map_err(SandboxError::Tls)?;
         let outside = Outside { clock: config.clock.clone(), clients: Arc::new(clients) };
         let room = Arc::new(CallSlots::new(engine, outside, calls_max));
@@ -71,34 +57,43 @@ impl Sandbox {
         Ok(Arc::new(Sandbox { room, catalog, canaries: Canaries::default(), calls_max }))
     }
 
-    /// Loads the plugins folder's current files, checked against these jobs.
-    pub async fn rescan(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
-        self.catalog.rescan(jobs, decided, None).await
+    /// Begins a scan of the plugins folder for these jobs, or reports why the folder cannot be read. `patience`
+    /// bounds the wait for each compilation; a longer one is taken over by a later scan. `None` waits for all.
+    pub async fn scan<'a>(
+        &'a self,
+        jobs: &'a [Arc<JobSpec>],
+        patience: Option<Duration>,
+    ) -> Result<Scan<'a>, ScanReport> {
+        Scan::open(&self.catalog, jobs, patience).await
     }
 
-    /// The same, without waiting for slow compilations: the report says that loading is in progress.
-    pub async fn look(&self, jobs: &[Arc<JobSpec>], decided: &Decided) -> ScanReport {
-        self.catalog.rescan(jobs, decided, Some(LOAD_PATIENCE)).await
+    /// Activates each usable file of the plugins folder, without the release decisions of a store: for tests
+    /// and benchmarks.
+    pub async fn rescan(&self, jobs: &[Arc<JobSpec>]) -> ScanReport {
+        match self.scan(jobs, None).await {
+            Ok(scan) => scan.activate_all().await,
+            Err(report) => report,
+        }
     }
 
-    /// Resolves when another scan can take over a finished load.
+    /// Resolves when a compilation ended that a scan did not wait for.
     pub async fn loaded(&self) {
-        self.catalog.loaded().await;
+        self.catalog.loaded.notified().await;
     }
 
     /// Cancels running compilations, so that no compiler process remains.
     pub async fn stop_loading(&self) {
-        self.catalog.stop_loading().await;
+        self.catalog.loads.lock().await.running.clear();
     }
 
     /// All known versions, most recently changed first.
     pub fn versions(&self) -> Vec<PluginVersion> {
-        self.catalog.versions()
+        self.catalog.history.versions()
     }
 
-    /// Problems of the plugins folder, as of the last rescan.
+    /// Problems of the plugins folder, as of the last scan.
     pub fn trouble(&self) -> Arc<Trouble> {
-        self.catalog.trouble()
+        self.catalog.trouble.load_full()
     }
 
     /// Results of attempts while two versions ran side by side, since the last call.
@@ -134,7 +129,7 @@ impl Sandbox {
 
     /// The largest accepted plugin file.
     pub fn component_bytes_max(&self) -> usize {
-        self.catalog.component_bytes_max()
+        self.catalog.config.load.component_size
     }
 
     /// One attempt on this version, whichever version is active.

@@ -7,15 +7,13 @@ pub mod cli;
 pub mod config;
 mod delivery;
 pub mod health;
+mod plugins;
 mod raw_json;
 mod replay;
 pub mod telemetry;
-mod versions;
 
 pub mod app;
-mod hot_reload;
 pub mod http;
-mod rollout;
 mod state;
 
 pub mod api;

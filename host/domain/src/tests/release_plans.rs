@@ -5,9 +5,8 @@ use std::fmt::Write;
 use expect_test::{Expect, expect};
 
 use crate::id::Digest;
-use crate::release::{
-    Arrival, Candidate, Change, Decision, Facts, LastScan, Load, Release, Stage, Step, plan,
-};
+use crate::release::plan::{Change, Facts, LastScan, Load, Step, plan};
+use crate::release::{Arrival, Candidate, Decision, Release, Stage};
 
 use super::at;
 

@@ -1,7 +1,7 @@
 use domain::outcome::ErrorInfo;
 use wasmtime::ResourceLimiter;
 
-use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_SUM_MAX, TABLES_MAX};
+use crate::component_limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_SUM_MAX, TABLES_MAX};
 use crate::guest::exhausted;
 
 /// Limits the sum of all memories of an attempt. wasmtime's own limits apply to each memory separately.

@@ -13,7 +13,7 @@ use super::{Bench, guest_path, job};
 use crate::versions::compile::cache::{Cache, Kept};
 use crate::versions::compile::{Child, Compiler, ComponentCompiler, Functions, make, scan};
 use crate::versions::folder::PluginFile;
-use crate::{Decided, Sandbox, SandboxConfig, engine};
+use crate::{Sandbox, SandboxConfig, engine};
 
 /// The limit of files in a cache.
 const FILES_MAX: usize = 512;
@@ -26,12 +26,17 @@ fn file(guest: &str) -> PluginFile {
 /// Can load only cached code, because its compiler does not exist.
 fn without_compiler(data_dir: &Path) -> ComponentCompiler {
     let compiler = Compiler::Child(Child::of("/no/such/compiler".into()));
-    ComponentCompiler::new(engine::for_compiler(Arc::default()).unwrap(), compiler, Some(data_dir), 1)
+    ComponentCompiler::new(
+        engine::for_compiler(Arc::<Functions>::default()).unwrap(),
+        compiler,
+        Some(data_dir),
+        1,
+    )
 }
 
 fn with_compiler(data_dir: &Path) -> ComponentCompiler {
     ComponentCompiler::new(
-        engine::for_compiler(Arc::default()).unwrap(),
+        engine::for_compiler(Arc::<Functions>::default()).unwrap(),
         Compiler::InProcess,
         Some(data_dir),
         1,
@@ -118,7 +123,7 @@ async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
     );
     fs::write(path("compiler"), script).unwrap();
     fs::set_permissions(path("compiler"), fs::Permissions::from_mode(0o755)).unwrap();
-    let engine = engine::for_compiler(Arc::default()).unwrap();
+    let engine = engine::for_compiler(Arc::<Functions>::default()).unwrap();
     let compiler = Compiler::Child(Child::of(path("compiler")));
     let component_compiler = ComponentCompiler::new(engine, compiler, Some(data.path()), 1);
 
@@ -165,7 +170,7 @@ async fn a_changed_byte_is_seen_and_compiled_anew() {
 
 /// Refused files are removed, so the file is created again for the next change.
 fn kept_or(data_dir: &Path, good: &[u8]) -> PathBuf {
-    let engine = engine::for_compiler(Arc::default()).unwrap();
+    let engine = engine::for_compiler(Arc::<Functions>::default()).unwrap();
     let cache = Cache::open(data_dir, &engine).unwrap();
     cache.put(Kept::Code(file("noop").digest), good[..good.len() - 32].to_vec()).unwrap();
     kept(data_dir)
@@ -208,7 +213,7 @@ async fn a_key_that_others_could_read_is_replaced() {
 #[test]
 fn only_so_many_are_kept_and_those_in_use_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), &engine::for_compiler(Arc::default()).unwrap()).unwrap();
+    let cache = Cache::open(dir.path(), &engine::for_compiler(Arc::<Functions>::default()).unwrap()).unwrap();
     let digest = |n: usize| Digest(Sha256::digest(n.to_string()).into());
     for n in 0..FILES_MAX + 20 {
         cache.put(Kept::Code(digest(n)), n.to_string().into_bytes()).unwrap();
@@ -262,18 +267,14 @@ async fn what_may_pass_is_tried_again_but_not_for_ever() {
     };
     let (in_time, too_late) = (sandbox(), sandbox());
     for _ in 0..4 {
-        assert_eq!(in_time.rescan(&jobs, &Decided::default()).await.activated, []);
+        assert_eq!(in_time.rescan(&jobs).await.activated, []);
     }
     for _ in 0..5 {
-        assert_eq!(too_late.rescan(&jobs, &Decided::default()).await.activated, []);
+        assert_eq!(too_late.rescan(&jobs).await.activated, []);
     }
     with_compiler(data.path()).component(file("noop")).await.unwrap();
-    assert_eq!(
-        in_time.rescan(&jobs, &Decided::default()).await.activated.len(),
-        1,
-        "the fifth time it is there"
-    );
-    assert_eq!(too_late.rescan(&jobs, &Decided::default()).await.activated, [], "it was given up");
+    assert_eq!(in_time.rescan(&jobs).await.activated.len(), 1, "the fifth time it is there");
+    assert_eq!(too_late.rescan(&jobs).await.activated, [], "it was given up");
 }
 
 #[tokio::test]
@@ -284,7 +285,7 @@ async fn a_sandbox_with_a_data_folder_starts_from_what_it_kept() {
         let config = SandboxConfig::new(plugins.path(), Clock::steady());
         let config = SandboxConfig { compiler, data_dir: Some(data.path().to_owned()), ..config };
         let sandbox = Sandbox::new(config, None).unwrap();
-        assert_eq!(sandbox.rescan(&[Arc::new(job("noop"))], &Decided::default()).await.activated.len(), 1);
+        assert_eq!(sandbox.rescan(&[Arc::new(job("noop"))]).await.activated.len(), 1);
     }
 }
 

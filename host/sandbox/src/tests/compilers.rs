@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::guest_path;
 use crate::engine;
-use crate::versions::compile::{Bounds, Child, Compiler, ComponentCompiler};
+use crate::versions::compile::{Bounds, Child, Compiler, ComponentCompiler, Functions};
 use crate::versions::folder::PluginFile;
 
 /// Why `noop` is rejected when this script is its compiler.
@@ -19,7 +19,7 @@ async fn refused_by(script: &str) -> String {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let compiler = Compiler::Child(Child { program, bounds: Bounds::DEFAULT });
     let component_compiler =
-        ComponentCompiler::new(engine::for_compiler(Arc::default()).unwrap(), compiler, None, 1);
+        ComponentCompiler::new(engine::for_compiler(Arc::<Functions>::default()).unwrap(), compiler, None, 1);
     let bytes = fs::read(guest_path("noop")).unwrap();
     let file = PluginFile::of("noop".parse().unwrap(), bytes, None);
     component_compiler.component(file).await.err().unwrap().reason

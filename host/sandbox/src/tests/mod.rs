@@ -38,7 +38,6 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use crate::Decided;
 use crate::config::SandboxConfig;
 use crate::guest::http::Clients;
 use crate::guest::state::Outside;
@@ -93,7 +92,7 @@ impl Bench {
     }
 
     async fn rescan(&self) -> crate::ScanReport {
-        self.sandbox.rescan(&self.jobs, &Decided::default()).await
+        self.sandbox.rescan(&self.jobs).await
     }
 
     fn job(&self, plugin: &str) -> Arc<JobSpec> {

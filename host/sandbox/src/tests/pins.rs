@@ -1,116 +1,77 @@
-//! Versions that a person pinned, whatever the folder contains.
+//! Versions that are not in the folder: loaded from a kept file, and activated.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::sync::{Arc, Mutex};
+use domain::id::PluginName;
+use domain::release::plan::{Change, Load};
 
-use async_trait::async_trait;
-use domain::id::{Digest, PluginName};
-use domain::outcome::Outcome;
+use super::{Bench, guest_path, job};
+use crate::{PluginFile, ScanReport};
 
-use super::{Bench, job};
-use crate::{Answer, Decided, PluginFile, Proposal, ScanReport, Standing, Versions};
-
-/// Stored versions in memory; the real store is a table.
-#[derive(Default)]
-struct Kept(Mutex<BTreeMap<Digest, PluginFile>>);
-
-#[async_trait]
-impl Versions for Kept {
-    async fn keep(&self, file: &PluginFile) {
-        self.0.lock().unwrap().insert(file.digest, file.clone());
-    }
-
-    async fn kept(&self, _plugin: &PluginName, digest: Digest) -> Result<PluginFile, String> {
-        self.0.lock().unwrap().get(&digest).cloned().ok_or_else(|| "it is not kept".to_owned())
-    }
-
-    async fn propose(&self, _: Proposal<'_>) -> Result<Answer, String> {
-        Ok(Answer::Run)
-    }
+fn plugin() -> PluginName {
+    "versioned".parse().unwrap()
 }
 
-struct Scene {
-    bench: Bench,
-    kept: Arc<Kept>,
-    wanted: BTreeMap<PluginName, Digest>,
+fn kept(guest: &str) -> PluginFile {
+    PluginFile::of(plugin(), std::fs::read(guest_path(guest)).unwrap(), None)
 }
 
-impl Scene {
-    async fn new() -> Scene {
-        let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
-        bench.drop_in("versioned-a", "versioned");
-        Scene { bench, kept: Arc::default(), wanted: BTreeMap::new() }
+/// Activates a kept version, as if it were pinned.
+async fn pin(bench: &Bench, file: PluginFile) -> ScanReport {
+    let mut scan = bench.sandbox.scan(&bench.jobs, None).await.unwrap();
+    let digest = file.digest;
+    if !scan.knows(&plugin(), digest) {
+        assert_eq!(scan.load(file).await.load, Load::Done(digest));
     }
-
-    async fn rescan(&self) -> ScanReport {
-        let pinned = |(plugin, digest): (&PluginName, &Digest)| {
-            let standing = Standing { stable: Some(*digest), pinned: true, ..Standing::default() };
-            (plugin.clone(), standing)
-        };
-        let plugins = self.wanted.iter().map(pinned).collect();
-        let decided = Decided { plugins, versions: Some(self.kept.clone()), shared: false };
-        self.bench.sandbox.rescan(&self.bench.jobs, &decided).await
-    }
-
-    fn pin(&mut self, digest: Option<Digest>) {
-        let plugin: PluginName = "versioned".parse().unwrap();
-        match digest {
-            Some(digest) => drop(self.wanted.insert(plugin, digest)),
-            None => self.wanted.clear(),
-        }
-    }
-
-    async fn runs(&self) -> String {
-        match self.bench.process("versioned", "").await.result {
-            Ok(Outcome::Resolved { note: Some(note) }) => note,
-            other => format!("{other:?}"),
-        }
-    }
+    assert_eq!(scan.check(&plugin(), digest).await, Ok(()));
+    scan.apply(&plugin(), Change::Activate(digest));
+    scan.end()
 }
 
 #[tokio::test]
 async fn a_pinned_version_runs_whatever_the_folder_holds() {
-    let mut scene = Scene::new().await;
-    let a = scene.rescan().await.activated[0].digest;
-    scene.pin(Some(a));
-    scene.bench.drop_in("versioned-b", "versioned");
-    assert_eq!(scene.rescan().await.activated, []);
-    assert_eq!(scene.runs().await, "a");
-    // Neither an empty folder nor a restart with one changes it.
-    fs::remove_file(scene.bench.path("versioned")).unwrap();
-    assert_eq!(scene.rescan().await.retired, []);
-    assert_eq!(scene.runs().await, "a");
-
-    scene.bench.drop_in("versioned-b", "versioned");
-    scene.pin(None);
-    let report = scene.rescan().await;
-    assert_eq!((report.activated[0].version.as_str(), report.retired[0].digest), ("b", a));
-    assert_eq!(scene.runs().await, "b");
-    scene.pin(Some(a));
-    scene.rescan().await;
-    assert_eq!(scene.runs().await, "a");
+    let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
+    bench.drop_in("versioned-b", "versioned");
+    let b = bench.rescan().await.activated[0].digest;
+    let a = kept("versioned-a");
+    let report = pin(&bench, a.clone()).await;
+    assert_eq!((report.activated[0].version.as_str(), report.retired[0].digest), ("a", b));
+    assert_eq!(bench.digest("versioned"), Some(a.digest));
+    let again = pin(&bench, a.clone()).await;
+    assert_eq!((again.activated.len(), again.retired.len(), again.unchanged), (0, 0, 1));
+    let report = bench.rescan().await;
+    assert_eq!((report.activated[0].version.as_str(), report.retired[0].digest), ("b", a.digest));
 }
 
 #[tokio::test]
 async fn a_host_without_the_file_runs_what_is_pinned() {
-    let scene = Scene::new().await;
-    let a = scene.rescan().await.activated[0].digest;
-    let empty = Bench::with_jobs(&[], vec![job("versioned")]).await;
-    let mut other = Scene { bench: empty, kept: scene.kept.clone(), wanted: BTreeMap::new() };
-    other.pin(Some(a));
-    assert_eq!(other.rescan().await.activated.len(), 1);
-    assert_eq!(other.runs().await, "a");
-    other.pin(None);
-    assert_eq!(other.rescan().await.retired.len(), 1);
+    let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
+    assert_eq!(pin(&bench, kept("versioned-a")).await.activated.len(), 1);
+    assert!(bench.digest("versioned").is_some());
+    assert_eq!(bench.rescan().await.retired.len(), 1);
+    assert_eq!(bench.digest("versioned"), None);
+}
+
+#[tokio::test]
+async fn a_kept_file_is_new_until_it_is_loaded() {
+    let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
+    let a = kept("versioned-a");
+    let mut scan = bench.sandbox.scan(&bench.jobs, None).await.unwrap();
+    assert!(!scan.knows(&plugin(), a.digest));
+    let new = scan.load(a.clone()).await.new.unwrap();
+    assert_eq!(new.digest, a.digest);
+    scan.apply(&plugin(), Change::Activate(a.digest));
+    scan.end();
+    let mut scan = bench.sandbox.scan(&bench.jobs, None).await.unwrap();
+    assert!(scan.knows(&plugin(), a.digest));
+    assert!(scan.load(a).await.new.is_none());
 }
 
 #[tokio::test]
 async fn what_is_not_kept_changes_nothing() {
-    let mut scene = Scene::new().await;
-    scene.rescan().await;
-    scene.pin(Some(Digest([9; 32])));
-    let report = scene.rescan().await;
-    assert_eq!(report.trouble.skipped[0].reason, "it is not kept");
-    assert_eq!(scene.runs().await, "a");
+    let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
+    bench.drop_in("versioned-a", "versioned");
+    let a = bench.rescan().await.activated[0].digest;
+    let mut scan = bench.sandbox.scan(&bench.jobs, None).await.unwrap();
+    scan.apply(&plugin(), Change::Block("it is not kept".to_owned()));
+    assert_eq!(scan.end().trouble.skipped[0].reason, "it is not kept");
+    assert_eq!(bench.digest("versioned"), Some(a));
 }

@@ -11,7 +11,7 @@ use domain::runner::{Readiness, Runner};
 
 use super::{Bench, Gate, guest_path, job, witness};
 use crate::versions::component::StatementCheck;
-use crate::{Decided, Sandbox, SandboxConfig};
+use crate::{Sandbox, SandboxConfig};
 
 const RELOADS: usize = 200;
 
@@ -190,7 +190,7 @@ async fn a_statement_that_its_database_refuses_keeps_the_version_out() {
     fs::copy(guest_path("witness"), dir.path().join("witness.wasm")).unwrap();
     let config = SandboxConfig::new(dir.path(), Clock::steady());
     let sandbox = Sandbox::new(config, Some(Arc::new(Refusing))).unwrap();
-    let report = sandbox.rescan(&[Arc::new(witness())], &Decided::default()).await;
+    let report = sandbox.rescan(&[Arc::new(witness())]).await;
     let VersionState::Rejected(reason) = &report.rejected[0].state else { panic!("{report:?}") };
     let expected = "statement \"insert\": datasource \"witness\": no such table: witness";
     assert_eq!(reason, expected);

@@ -8,7 +8,7 @@ use domain::outcome::{Failure, Outcome};
 use domain::release::Tried;
 use domain::runner::Report;
 
-use crate::versions::component::Version;
+use crate::versions::version::Version;
 
 #[derive(Default)]
 pub struct Canaries(Mutex<BTreeMap<(PluginName, Digest), Tried>>);

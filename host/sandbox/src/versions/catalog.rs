@@ -1,76 +1,36 @@
-//! The active version of each plugin. A rescan reads the whole folder and identifies files by their digest.
-//! Its decisions become visible by swapping one pointer, and running attempts keep the version they started
+//! The versions of this process: the active one of each plugin, and the results of loading files. Changes of the
+//! active versions become visible by swapping one pointer, and running attempts keep the version they started
 //! with.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use domain::id::PluginName;
 use domain::job::JobSpec;
-use domain::plugin::PluginVersion;
 use tokio::sync::Notify;
 
 use crate::config::SandboxConfig;
-use crate::versions::component::{Loader, StatementCheck, Version};
-use crate::versions::decided::Decided;
+use crate::versions::active_versions::{ActiveVersions, Chosen};
+use crate::versions::component::{Loader, StatementCheck};
+use crate::versions::folder::PluginFile;
 use crate::versions::history::History;
-
-mod active_versions;
-mod loads;
-mod round;
-mod seen;
-mod trial;
-
-use self::active_versions::ActiveVersions;
-pub use self::active_versions::Chosen;
-use self::round::{Present, Round};
-pub use self::trial::Trial;
-
-/// The changes of one rescan.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ScanReport {
-    pub activated: Vec<PluginVersion>,
-    /// Canaries, and versions that wait for approval.
-    pub on_trial: Vec<PluginVersion>,
-    /// Rejected for the first time, or for a new reason.
-    pub rejected: Vec<PluginVersion>,
-    pub retired: Vec<PluginVersion>,
-    pub unchanged: usize,
-    /// A compilation is still in progress: [`Catalog::loaded`] resolves when to scan again.
-    pub loading: bool,
-    pub trouble: Trouble,
-}
-
-/// Problems of the last rescan that do not belong to a version.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trouble {
-    /// Why the folder could not be read. In this case nothing was changed.
-    pub problem: Option<String>,
-    /// Advice to the admin about the folder. It does not affect the scan.
-    pub warning: Option<String>,
-    /// Files that were not read.
-    pub skipped: Vec<Skipped>,
-    /// Active files without a trusted signature.
-    pub unsigned: Vec<Skipped>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    pub file: String,
-    pub reason: String,
-}
+use crate::versions::loads::Loads;
+use crate::versions::report::Trouble;
+use crate::versions::signature::Policy;
+use crate::versions::trial::Trial;
+use crate::versions::version::Version;
 
 pub struct Catalog {
-    config: SandboxConfig,
-    loader: Arc<Loader>,
+    pub config: SandboxConfig,
+    pub loader: Arc<Loader>,
+    pub history: History,
+    pub trouble: ArcSwap<Trouble>,
+    /// The loads of the last scan. Locked during a scan, so scans do not overlap.
+    pub loads: tokio::sync::Mutex<Loads>,
+    /// Notified when a load ends that a scan did not wait for.
+    pub loaded: Arc<Notify>,
     statements: Option<Arc<dyn StatementCheck>>,
-    history: History,
     active_versions: ArcSwap<ActiveVersions>,
-    trouble: ArcSwap<Trouble>,
-    /// The result of the last rescan. Locked during a rescan, so rescans do not overlap.
-    present: tokio::sync::Mutex<Present>,
-    loaded: Arc<Notify>,
 }
 
 impl Catalog {
@@ -79,16 +39,16 @@ impl Catalog {
         loader: Loader,
         statements: Option<Arc<dyn StatementCheck>>,
     ) -> Catalog {
-        let history = History::new(config.versions_max, config.clock.clone());
+        let history = History::new(config.versions_max);
         Catalog {
             config,
             loader: Arc::new(loader),
-            statements,
             history,
-            active_versions: ArcSwap::default(),
             trouble: ArcSwap::default(),
-            present: tokio::sync::Mutex::default(),
+            loads: tokio::sync::Mutex::default(),
             loaded: Arc::default(),
+            statements,
+            active_versions: ArcSwap::default(),
         }
     }
 
@@ -108,45 +68,20 @@ impl Catalog {
         }
     }
 
-    pub fn versions(&self) -> Vec<PluginVersion> {
-        self.history.versions()
-    }
-
-    pub fn trouble(&self) -> Arc<Trouble> {
-        self.trouble.load_full()
-    }
-
-    /// `patience` bounds the wait for compilations; a longer one is taken over by a later rescan. `None`
-    /// waits for all.
-    pub async fn rescan(
-        &self,
-        jobs: &[Arc<JobSpec>],
-        decided: &Decided,
-        patience: Option<Duration>,
-    ) -> ScanReport {
-        let mut present = self.present.lock().await;
-        let report = Round::new(self, jobs, decided, patience, &mut present).run().await;
-        self.trouble.store(Arc::new(report.trouble.clone()));
-        report
-    }
-
-    /// Resolves when a compilation ended that a rescan did not wait for.
-    pub async fn loaded(&self) {
-        self.loaded.notified().await;
-    }
-
-    /// Cancels all compilations in progress.
-    pub async fn stop_loading(&self) {
-        self.present.lock().await.loads.clear();
-    }
-
-    fn active_versions(&self) -> Arc<ActiveVersions> {
+    pub fn active_versions(&self) -> Arc<ActiveVersions> {
         self.active_versions.load_full()
+    }
+
+    /// Called only while `loads` is locked.
+    pub fn change_active_versions(&self, change: impl FnOnce(&mut ActiveVersions)) {
+        let mut active_versions = ActiveVersions::clone(&self.active_versions.load());
+        change(&mut active_versions);
+        self.active_versions.store(Arc::new(active_versions));
     }
 
     /// Why a loaded version is rejected, if so. The databases check its statements once, before its first
     /// attempt.
-    async fn refusal(&self, version: &Version, jobs: &[Arc<JobSpec>]) -> Option<String> {
+    pub async fn refusal(&self, version: &Version, jobs: &[Arc<JobSpec>]) -> Option<String> {
         let mut users = jobs.iter().filter(|job| job.plugin == version.plugin);
         if let Some(why) = users.find_map(|job| version.refused_by(job)) {
             return Some(why);
@@ -158,10 +93,21 @@ impl Catalog {
         }
     }
 
-    /// Called only while `present` is locked.
-    fn change_shelf(&self, change: impl FnOnce(&mut ActiveVersions)) {
-        let mut active_versions = ActiveVersions::clone(&self.active_versions.load());
-        change(&mut active_versions);
-        self.active_versions.store(Arc::new(active_versions));
+    /// The version of these bytes, or why these jobs cannot use it.
+    pub async fn try_out(&self, file: PluginFile, jobs: &[Arc<JobSpec>]) -> Result<Trial, String> {
+        if file.bytes.len() > self.config.load.component_size {
+            return Err(self.config.load.too_large());
+        }
+        let signatures = &self.config.signatures;
+        if signatures.policy == Policy::Required
+            && let Some(why) = signatures.refuse(&file.bytes, file.signature.as_deref())
+        {
+            return Err(why);
+        }
+        let version = self.loader.load(file).await.map_err(|refusal| refusal.reason)?;
+        match self.refusal(&version, jobs).await {
+            Some(why) => Err(why),
+            None => Ok(Trial::of(Arc::new(version))),
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::id::{Digest, PluginName};
+use domain::id::PluginName;
 use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
 use domain::outcome::{ErrorInfo, Failure};
-use domain::plugin::{Asks, Describe, Statement};
+use domain::plugin::{Describe, Statement};
 use serde_json::{Map, Value};
 use wasmtime::component::{Component, Linker};
 
@@ -21,6 +21,7 @@ use crate::guest::state::State;
 use crate::versions::compile::{ComponentCompiler, Refusal};
 use crate::versions::contract;
 use crate::versions::folder::PluginFile;
+use crate::versions::version::Version;
 
 const COMPONENT_PREAMBLE: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 const CORE_MODULE_PREAMBLE: [u8; 8] = *b"\0asm\x01\0\0\0";
@@ -31,17 +32,6 @@ const VERSION_BYTES_MAX: usize = 128;
 #[async_trait]
 pub trait StatementCheck: Send + Sync {
     async fn check(&self, statement: &Statement) -> Result<(), String>;
-}
-
-/// One version of a plugin, ready to be called.
-pub struct Version {
-    pub plugin: PluginName,
-    pub digest: Digest,
-    pub size_bytes: u64,
-    pub describe: Arc<Describe>,
-    pub pre: PluginPre<State>,
-    imports: Vec<String>,
-    config_schema: Option<jsonschema::Validator>,
 }
 
 pub struct Loader {
@@ -108,7 +98,7 @@ impl Loader {
         let text = ran.result.map_err(|failure| {
             let why = failure.error().map_or(String::new(), |e| self.why_no_description(e));
             let reason = format!("describe() failed: {why}");
-            Refusal { reason, passing: matches!(failure, Failure::Host(_)) }
+            Refusal { reason, temporary: matches!(failure, Failure::Host(_)) }
         })?;
         let describe = Describe::parse(&text)?;
         Ok(Describe {
@@ -170,11 +160,6 @@ fn check_contract(component: &Component) -> Result<Vec<String>, String> {
 }
 
 impl Version {
-    pub fn asks(&self) -> Asks {
-        let Describe { statements, topics, capabilities, config, .. } = self.describe.as_ref().clone();
-        Asks { imports: self.imports.clone(), statements, topics, capabilities, config }
-    }
-
     /// Why this version cannot be used by `job`, and the remedy.
     pub fn refused_by(&self, job: &JobSpec) -> Option<String> {
         let name = &job.name;

@@ -9,13 +9,12 @@ use axum::routing::{post, put};
 use axum::{Json, Router};
 use domain::id::{Digest, PluginName};
 use domain::job::JobSpec;
-use domain::release::Stage;
+use domain::release::{Decision, Stage};
 use sandbox::{PluginFile, Trial};
 use serde::{Deserialize, Serialize};
 use store::answers::Keyed;
 use store::audit::Entry;
 use store::plugins::KeptFile;
-use store::plugins::releases::Decision;
 use store::plugins::uploads::Uploaded as UploadResult;
 
 use super::authentication::Actor;

@@ -6,7 +6,7 @@ pub(crate) mod signals;
 pub(crate) mod threads;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -35,11 +35,9 @@ use crate::config::text::show_bytes;
 use crate::config::{Config, Source};
 use crate::delivery::{Delivery, SinkWorker};
 use crate::health::monitor::Monitor;
-use crate::hot_reload::HotReload;
 use crate::http::HttpLimits;
-use crate::rollout::Rollout;
+use crate::plugins::{ScanLoop, SharedVersions, TrialLoop};
 use crate::state::AppState;
-use crate::versions::SharedVersions;
 
 /// How long requests in progress may take after the stop signal.
 const HTTP_GRACE: Duration = Duration::from_secs(2);
@@ -223,17 +221,25 @@ impl Background {
         for worker in workers {
             background.spawn(&format!("delivery {}", worker.sink()), worker, SinkWorker::run);
         }
-        let rollout = Rollout {
+        let trials = TrialLoop {
             versions: versions.clone(),
             sandbox: sandbox.clone(),
             engine: engine.clone(),
             nudge: nudge.clone(),
             stop: stop.clone(),
         };
-        background.spawn("rollout", rollout, Rollout::run);
-        let (dir, engine_too, plugins) = (config.plugins.dir, engine.clone(), nudge.clone());
-        let reload = HotReload { dir, sandbox, engine: engine_too, versions, nudge, stop: stop.clone() };
-        background.spawn("plugins", reload, HotReload::run);
+        background.spawn("rollout", trials, TrialLoop::run);
+        let plugins = nudge.clone();
+        let scans = ScanLoop {
+            dir: config.plugins.dir,
+            sandbox,
+            engine: engine.clone(),
+            versions,
+            nudge,
+            stop: stop.clone(),
+            last_scan: Mutex::default(),
+        };
+        background.spawn("plugins", scans, ScanLoop::run);
         let effective = Effective { config: current, seen: None }.into();
         let settings =
             ConfigReload { live: state.config.clone(), engine, store, clock, plugins, stop, effective };

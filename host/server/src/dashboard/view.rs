@@ -7,7 +7,7 @@ use domain::id::PluginName;
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::plugin::{PluginVersion, VersionState};
-use domain::release::Stage;
+use domain::release::{Release, Stage};
 use domain::runner::Readiness;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
@@ -16,7 +16,6 @@ use store::events::delivery::DeadEvent;
 use store::items::{ItemCount, ItemView};
 use store::jobs::pauses::Pauses;
 use store::plugins::KnownVersion;
-use store::plugins::releases::Release;
 use store::runs::RunView;
 use store::runs::results::RunResult;
 

@@ -34,8 +34,8 @@ use tower::ServiceExt;
 use crate::app::router::router;
 use crate::config::reload::Live;
 use crate::config::{Environment, Source};
+use crate::plugins::SharedVersions;
 use crate::state::AppState;
-use crate::versions::SharedVersions;
 
 const BODY_BYTES_MAX: usize = 8 << 20;
 

@@ -2,14 +2,14 @@
 
 use domain::id::{Digest, HostId};
 use domain::plugin::PluginVersion;
-use domain::release::ReleaseRules;
+use domain::release::{Decision, ReleaseRules};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::plugins::releases::sql as releases_sql;
-use crate::plugins::releases::{By, Decision, NewVersion, decide, locked};
+use crate::plugins::releases::{By, NewVersion, decide, locked};
 use crate::plugins::sql as plugins_sql;
 use crate::plugins::{FILES_KEPT, KeptFile, asks_of};
 use crate::store::Store;

@@ -2,11 +2,11 @@
 
 use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
-use domain::release::{Approval, Canary, ReleaseRules, Stage, Tried};
+use domain::release::{Approval, Canary, Decision, ReleaseRules, Stage, Tried};
 
 use super::support::{T, at, conformance, host};
 use crate::plugins::KeptFile;
-use crate::plugins::releases::{Decision, NewVersion};
+use crate::plugins::releases::NewVersion;
 use crate::plugins::uploads::Uploaded;
 
 conformance! {
@@ -55,7 +55,7 @@ async fn decide(t: &T, n: u8, rules: &ReleaseRules, wants: &[&str], returns: boo
 }
 
 /// `stable`, or `stable<candidate(stage)`.
-async fn standing(t: &T) -> String {
+async fn release_state(t: &T) -> String {
     let releases = t.store.releases().await.unwrap();
     let [release] = releases.as_slice() else { panic!("{releases:?}") };
     let number = |digest: Digest| digest.0[0];
@@ -76,7 +76,7 @@ async fn without_rules_a_new_version_takes_over(t: T) {
     assert_eq!(decide(&t, 1, &AT_ONCE, &["all"], true).await, Decision::Stable);
     assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], true).await, Decision::Stable);
     assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], false).await, Decision::Stable);
-    assert_eq!(standing(&t).await, "2");
+    assert_eq!(release_state(&t).await, "2");
     // The first version has no other to be tried against.
     assert_eq!(t.store.tried(&plugin()).await.unwrap().len(), 0);
 }
@@ -87,21 +87,21 @@ async fn a_version_that_wants_more_waits_for_approval(t: T) {
         decide(&t, 2, &APPROVED, &["topic \"a\"", "import b"], true).await,
         Decision::On(Stage::Waiting)
     );
-    assert_eq!(standing(&t).await, "1<2(waiting)");
+    assert_eq!(release_state(&t).await, "1<2(waiting)");
     let wants = t.store.releases().await.unwrap()[0].candidate.clone().unwrap().wants;
     assert_eq!(wants, ["topic \"a\"", "import b"]);
     // Meanwhile a host can neither promote it nor roll it back.
     assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", ""), at(3)).await.unwrap());
     assert!(!t.store.roll_back_candidate(&plugin(), digest(2), ("h", ""), &[], at(3)).await.unwrap());
     t.store.approve_version(&plugin(), digest(2), &APPROVED, "ada", at(3)).await.unwrap();
-    assert_eq!(standing(&t).await, "1<2(canary)");
+    assert_eq!(release_state(&t).await, "1<2(canary)");
     for n in [1, 2, 3] {
         let refused = t.store.approve_version(&plugin(), digest(n), &APPROVED, "ada", at(3)).await;
         assert!(refused.unwrap_err().to_string().contains("does not wait for approval"));
     }
     // A version without further requests does not wait for approval.
     assert_eq!(decide(&t, 3, &APPROVED, &[], true).await, Decision::On(Stage::Canary));
-    assert_eq!(standing(&t).await, "1<3(canary)");
+    assert_eq!(release_state(&t).await, "1<3(canary)");
     assert_eq!(actions(&t).await, "plugin_waits plugin_approved plugin_canary_began");
 }
 
@@ -116,7 +116,7 @@ async fn a_version_on_trial_takes_over_once(t: T) {
     assert_eq!(t.store.tried(&plugin()).await.unwrap().get(&digest(2)), Some(&sum));
     assert!(t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
     assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
-    assert_eq!(standing(&t).await, "2");
+    assert_eq!(release_state(&t).await, "2");
     // The next trial starts without results.
     assert_eq!(decide(&t, 3, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
     assert!(t.store.tried(&plugin()).await.unwrap().is_empty());
@@ -130,7 +130,7 @@ async fn a_version_that_was_rolled_back_stays_away_until_it_is_approved(t: T) {
     let told = ("host:1", "it fails");
     assert!(t.store.roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
     assert!(!t.store.roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
-    assert_eq!(standing(&t).await, "1");
+    assert_eq!(release_state(&t).await, "1");
     let alerts = t.store.alerts(true, 10).await.unwrap();
     let shown: Vec<_> =
         alerts.iter().map(|one| (one.job.as_str(), one.alert.kind.as_str(), one.times)).collect();
@@ -144,7 +144,7 @@ async fn a_version_that_was_rolled_back_stays_away_until_it_is_approved(t: T) {
     // Manually, too; but not the stable version.
     assert!(t.store.quarantine_version(&plugin(), digest(2), ("ada", "no"), at(5)).await.unwrap());
     assert!(!t.store.quarantine_version(&plugin(), digest(1), ("ada", "no"), at(5)).await.unwrap());
-    assert_eq!(standing(&t).await, "1");
+    assert_eq!(release_state(&t).await, "1");
     // Ordered by time; it was found twice at the same time.
     let expected =
         "plugin_canary_began plugin_canary_began plugin_rolled_back plugin_approved plugin_quarantined";
@@ -156,9 +156,9 @@ async fn what_was_replaced_returns_only_if_it_may(t: T) {
         assert_eq!(decide(&t, n, &AT_ONCE, &[], false).await, Decision::Stable, "it never ran before");
     }
     assert_eq!(decide(&t, 1, &AT_ONCE, &[], false).await, Decision::Replaced);
-    assert_eq!(standing(&t).await, "2");
+    assert_eq!(release_state(&t).await, "2");
     assert_eq!(decide(&t, 1, &AT_ONCE, &[], true).await, Decision::Stable);
-    assert_eq!(standing(&t).await, "1");
+    assert_eq!(release_state(&t).await, "1");
 }
 
 async fn a_plugin_that_is_taken_out_comes_back_by_a_new_version(t: T) {
@@ -166,7 +166,7 @@ async fn a_plugin_that_is_taken_out_comes_back_by_a_new_version(t: T) {
     decide(&t, 1, &TRIAL, &[], true).await;
     assert!(t.store.retire_plugin(&plugin(), "ada", at(1)).await.unwrap());
     assert!(!t.store.retire_plugin(&plugin(), "ada", at(1)).await.unwrap());
-    assert_eq!(standing(&t).await, "none");
+    assert_eq!(release_state(&t).await, "none");
     assert_eq!(decide(&t, 1, &TRIAL, &[], false).await, Decision::Replaced);
     assert_eq!(decide(&t, 2, &TRIAL, &[], false).await, Decision::Stable);
     assert_eq!(actions(&t).await, "plugin_taken_out");
@@ -185,7 +185,7 @@ async fn what_runs_and_what_is_tried_is_kept(t: T) {
     assert!(t.store.plugin_file(&plugin(), digest(3)).await.unwrap().is_none());
     assert!(t.store.promote_version(&plugin(), digest(3), "ada", at(50)).await.is_err());
     t.store.promote_version(&plugin(), digest(29), "ada", at(50)).await.unwrap();
-    assert_eq!(standing(&t).await, "29");
+    assert_eq!(release_state(&t).await, "29");
 }
 
 async fn upload(t: &T, n: u8, rules: &ReleaseRules, topics: &[&str]) -> Uploaded {
@@ -203,13 +203,13 @@ async fn upload_takes_the_way_of_a_file(t: T) {
     assert_eq!(upload(&t, 2, &TRIAL, &["a", "b"]).await, Uploaded::Decided(Decision::On(Stage::Canary)));
     let waits = Uploaded::Decided(Decision::On(Stage::Waiting));
     assert_eq!(upload(&t, 3, &APPROVED, &["a", "b"]).await, waits);
-    assert_eq!(standing(&t).await, "1<3(waiting)");
+    assert_eq!(release_state(&t).await, "1<3(waiting)");
     assert_eq!(t.store.releases().await.unwrap()[0].candidate.clone().unwrap().wants, ["topic \"b\""]);
     let known = t.store.plugin_versions(&plugin(), 9).await.unwrap();
     let waiting: Vec<_> = known.iter().filter(|one| one.state == "waiting").collect();
     assert_eq!((waiting.len(), waiting[0].reason.as_deref()), (1, Some("topic \"b\"")));
     assert_eq!(upload(&t, 4, &AT_ONCE, &["c"]).await, stable);
-    assert_eq!(standing(&t).await, "4");
+    assert_eq!(release_state(&t).await, "4");
     t.store.quarantine_version(&plugin(), digest(5), ("ada", "no"), at(5)).await.unwrap();
     assert_eq!(t.store.plugin_pins().await.unwrap(), []);
     let trail = t.store.audit(50).await.unwrap();
@@ -243,7 +243,7 @@ async fn upload_under_a_pin_is_kept_and_does_not_run(t: T) {
     upload(&t, 1, &AT_ONCE, &[]).await;
     t.store.pin_plugin(&plugin(), digest(1), "bob", at(1)).await.unwrap();
     assert_eq!(upload(&t, 2, &AT_ONCE, &[]).await, Uploaded::Pinned(digest(1)));
-    assert_eq!(standing(&t).await, "1");
+    assert_eq!(release_state(&t).await, "1");
     assert!(t.store.plugin_file(&plugin(), digest(2)).await.unwrap().is_some());
     t.store.pin_plugin(&plugin(), digest(2), "bob", at(3)).await.unwrap();
     assert_eq!(t.store.plugin_pins().await.unwrap()[0].digest, digest(2));

@@ -15,8 +15,9 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, setpriority_pgrp, setrli
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use super::artefact;
+use super::compiled::{Compiled, Refusal};
 use super::functions::{FUNCTIONS_BYTES_MAX, Functions};
-use super::{Compiled, Refusal, artefact};
 use crate::engine;
 use crate::guest::convert::shown;
 
@@ -112,7 +113,7 @@ impl Child {
     ) -> Result<Compiled, Refusal> {
         let started = self.command(component.len()).spawn();
         let mut process = started.map_err(|e| {
-            Refusal::passing(format!("the compiler {} cannot be started: {e}", self.program.display()))
+            Refusal::temporary(format!("the compiler {} cannot be started: {e}", self.program.display()))
         })?;
         let id = process.id();
         let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
@@ -139,9 +140,9 @@ impl Child {
             let late = format!(
                 "it could not be compiled within {patience:?}: the machine is busy ({PATIENCE} times plugins.compile_time)"
             );
-            return Err(Refusal::passing(late));
+            return Err(Refusal::temporary(late));
         };
-        let ended = ended.map_err(|e| Refusal::passing(format!("the compiler was lost: {e}")))?;
+        let ended = ended.map_err(|e| Refusal::temporary(format!("the compiler was lost: {e}")))?;
         if !ended.success() {
             return Err(self.why(plugin, ended, &complaint));
         }
@@ -196,15 +197,15 @@ impl Child {
                     address_space_bytes >> 20
                 )
             }
-            (_, Some(SIGKILL)) => return Refusal::passing("its compiler was killed".to_owned()),
+            (_, Some(SIGKILL)) => return Refusal::temporary("its compiler was killed".to_owned()),
             (Some(NO_THREADS), _) => {
-                return Refusal::passing(format!(
+                return Refusal::temporary(format!(
                     "its compiler could not start its threads: {first_line} (ulimit -u, or the cgroup's pids.max)"
                 ));
             }
             (Some(PANICKED), _) => compiler_fault(plugin, &first_line),
             (_, Some(signal)) if !FAULTS.contains(&signal) => {
-                return Refusal::passing(format!("its compiler was ended by signal {signal}"));
+                return Refusal::temporary(format!("its compiler was ended by signal {signal}"));
             }
             _ => compiler_fault(plugin, &format!("it ended with {ended}: {first_line}")),
         };

@@ -4,6 +4,7 @@
 mod artefact;
 pub mod cache;
 mod child;
+mod compiled;
 mod functions;
 pub mod scan;
 
@@ -24,6 +25,9 @@ use crate::versions::folder::PluginFile;
 pub use self::artefact::make;
 use self::child::compiler_fault;
 pub use self::child::{Bounds, Child, compile_stdin};
+use self::compiled::Compiled;
+pub use self::compiled::Refusal;
+#[cfg(test)]
 pub use self::functions::Functions;
 
 /// The process that compiles components.
@@ -32,33 +36,6 @@ pub enum Compiler {
     /// This process, without limits of time and memory: for trusted components.
     InProcess,
     Child(Child),
-}
-
-/// The output of a compiler.
-pub struct Compiled {
-    pub artefact: Vec<u8>,
-    /// Input for the compilation of the next version. Empty if this process was the compiler.
-    pub functions: Vec<u8>,
-}
-
-/// Why a component could not be compiled.
-#[derive(Debug)]
-pub struct Refusal {
-    pub reason: String,
-    /// The failure is not the component's fault, and another attempt may succeed.
-    pub passing: bool,
-}
-
-impl Refusal {
-    fn passing(reason: String) -> Refusal {
-        Refusal { reason, passing: true }
-    }
-}
-
-impl From<String> for Refusal {
-    fn from(reason: String) -> Refusal {
-        Refusal { reason, passing: false }
-    }
 }
 
 /// Compiles components, or loads them from the cache.
@@ -157,7 +134,7 @@ impl ComponentCompiler {
             Ok(component)
         };
         // It was just compiled for this engine, so the likely cause is a lack of memory on this host.
-        in_background(&name, load).await.map_err(Refusal::passing)
+        in_background(&name, load).await.map_err(Refusal::temporary)
     }
 }
 

@@ -3,7 +3,7 @@
 use domain::limits::{KIB, MIB};
 use wasmparser::{FunctionBody, ImportSectionReader, Parser, Payload, TypeRef};
 
-use crate::engine::{MEMORIES_MAX, TABLES_MAX};
+use crate::component_limits::{MEMORIES_MAX, TABLES_MAX};
 
 /// Most functions of all modules together. Python's interpreter has 15,000.
 const FUNCTIONS_MAX: u32 = 100_000;

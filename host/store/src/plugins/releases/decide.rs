@@ -2,10 +2,10 @@
 
 use domain::id::{Digest, HostId, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
-use domain::release::{Approval, ReleaseRules, Stage};
+use domain::release::{Approval, Decision, Release, ReleaseRules, Stage};
 use jiff::Timestamp;
 
-use super::{Release, locked, make_stable, put_candidate, tell};
+use super::{locked, make_stable, put_candidate, tell};
 use crate::db::{Tx, args};
 use crate::error::StoreError;
 use crate::plugins::put_version;
@@ -26,15 +26,6 @@ pub struct NewVersion<'a> {
 pub(crate) struct By<'a> {
     pub actor: &'a str,
     pub cause: &'a str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    Stable,
-    On(Stage),
-    /// It was active before, and was replaced.
-    Replaced,
-    Quarantined(String),
 }
 
 /// Decides about a version by these rules.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use domain::alert::{Alert, Severity};
 use domain::id::{Digest, JobName, PluginName};
-use domain::release::{ReleaseRules, Stage, Tried};
+use domain::release::{Candidate, Decision, Release, ReleaseRules, Stage, Tried};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, host_actor, write};
@@ -19,32 +19,9 @@ use crate::store::Store;
 
 mod decide;
 
+pub use self::decide::NewVersion;
 use self::decide::known;
 pub(crate) use self::decide::{By, decide};
-pub use self::decide::{Decision, NewVersion};
-
-/// The release state of a plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Release {
-    pub plugin: PluginName,
-    /// `None`: a person took the plugin out of use.
-    pub stable: Option<Digest>,
-    pub since: Timestamp,
-    /// The cause of this state, for the audit trail.
-    pub cause: String,
-    pub candidate: Option<Candidate>,
-    /// The stable version or the candidate was uploaded, so it does not depend on the plugins folders.
-    pub uploaded: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    pub digest: Digest,
-    pub stage: Stage,
-    pub since: Timestamp,
-    /// Requests that the stable version does not have.
-    pub wants: Vec<String>,
-}
 
 impl Store {
     pub async fn releases(&self) -> Result<Vec<Release>, StoreError> {

@@ -4,30 +4,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::id::{JobName, PluginName};
-use domain::release::{Stage, Verdict, judge};
+use domain::id::{Digest, JobName, PluginName};
+use domain::release::{Candidate, Release, Stage, Verdict, judge};
 use engine::Engine;
 use sandbox::Sandbox;
 use store::StoreError;
 use store::audit::host_actor;
-use store::plugins::releases::{Candidate, Release};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::versions::SharedVersions;
+use super::releases::SharedVersions;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-pub struct Rollout {
+pub struct TrialLoop {
     pub versions: Arc<SharedVersions>,
     pub sandbox: Arc<Sandbox>,
     pub engine: Arc<Engine>,
-    /// Requests a rescan of the plugins.
+    /// Requests a scan of the plugins folder.
     pub nudge: Arc<Notify>,
     pub stop: CancellationToken,
 }
 
-impl Rollout {
+impl TrialLoop {
     pub async fn run(self: Arc<Self>) {
         loop {
             tokio::select! {
@@ -35,13 +34,13 @@ impl Rollout {
                 _ = tokio::time::sleep(PERIOD) => {}
             }
             // Only for debugging: the next period tries again, and an unavailable store is reported elsewhere.
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.evaluate().await {
                 tracing::debug!(%error, "versions on trial could not be evaluated");
             }
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn evaluate(&self) -> Result<(), StoreError> {
         let store = &self.versions.store;
         let mut results = self.sandbox.take_tried().into_iter();
         while let Some(((plugin, digest), tried)) = results.next() {
@@ -65,7 +64,7 @@ impl Rollout {
     async fn decide(
         &self,
         plugin: &PluginName,
-        stable: domain::id::Digest,
+        stable: Digest,
         candidate: &Candidate,
     ) -> Result<(), StoreError> {
         let store = &self.versions.store;

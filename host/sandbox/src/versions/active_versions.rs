@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::id::{Digest, JobName, PluginName};
 use domain::release;
 
-use crate::versions::component::Version;
+use crate::versions::version::Version;
 
 #[derive(Clone, Default)]
 pub struct ActiveVersions {

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::reload::Live;
-use crate::versions::SharedVersions;
+use crate::plugins::SharedVersions;
 
 #[derive(Clone)]
 pub struct AppState {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use domain::failure::{ErrorInfo, Failure};
 use domain::item::Claimed;
 use domain::lease::Hold;
-use domain::outcome::{ErrorInfo, Failure, Outcome, decide};
+use domain::outcome::{Outcome, decide};
 use domain::plugin::Statement;
 use domain::runner::Usage;
 use domain::scope::{Scope, ScopeError, Value};

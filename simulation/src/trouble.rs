@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use domain::outcome::Failure;
+use domain::failure::Failure;
 
 use crate::world::{Event, World};
 

@@ -14,7 +14,7 @@ use domain::limits::Limits;
 use domain::retry::RetryPolicy;
 use domain::run::ClaimedRun;
 use domain::schedule::Schedule;
-use domain::tick::{Overlap, TickPolicy};
+use domain::schedule::tick::{Overlap, TickPolicy};
 use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use store::attempts::commit::AttemptEnd;

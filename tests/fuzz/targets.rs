@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
-use domain::cron::OddNights;
 use domain::plugin::Describe;
 use domain::schedule::Schedule;
+use domain::schedule::cron::OddNights;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::fuzzing::Attempt;
 use server::config::{Config, Environment};

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::clock::Clock;
+use domain::failure::Failure;
 use domain::id::{AttemptId, ItemId, RunId};
 use domain::item::Claimed;
 use domain::job::JobSpec;
-use domain::outcome::Failure;
 use domain::runner::{Call, PageRequest, Readiness, Report, Runner};
 use jiff::Timestamp;
 use sandbox::{Sandbox, SandboxConfig};

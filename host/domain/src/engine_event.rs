@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::{JobName, RunId};
 use crate::outcome::Verdict;
-use crate::tick::Fate;
+use crate::schedule::tick::Fate;
 
 /// Its JSON form is the same for clients of the API and for other hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

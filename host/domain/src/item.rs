@@ -9,8 +9,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 use crate::batch::InBatch;
+use crate::failure::ErrorInfo;
 use crate::id::{AttemptId, ItemId, JobName, RunId};
-use crate::outcome::ErrorInfo;
 use crate::retry::RetryPolicy;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -12,8 +12,8 @@ use crate::lock::LockPattern;
 use crate::origin::{Methods, Origin};
 use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
+use crate::schedule::tick::TickPolicy;
 use crate::secret::SecretHeader;
-use crate::tick::TickPolicy;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {

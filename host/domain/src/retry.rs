@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::outcome::Failure;
+use crate::failure::Failure;
 
 /// `min(cap, base * factor^(attempt - 1))`, less a stable share of up to `jitter`.
 #[derive(Debug, Clone, PartialEq)]

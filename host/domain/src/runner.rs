@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::failure::Failure;
 use crate::id::{Digest, RunId};
 use crate::item::Claimed;
 use crate::job::JobSpec;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Outcome;
 use crate::scope::Scope;
 
 #[async_trait]

@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use domain::failure::{ErrorInfo, Failure, HOST_PANIC};
 use domain::id::JobName;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure, HOST_PANIC};
 use domain::run::ClaimedRun;
 use domain::runner::{Call, Page, PageRequest, Report};
 use jiff::Timestamp;

@@ -5,10 +5,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use domain::alert::{Alert, Severity};
+use domain::failure::{ErrorInfo, Failure, HOST_PANIC, SQL_COMMIT};
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, Outcome, SQL_COMMIT, decide};
+use domain::outcome::{Outcome, decide};
 use domain::runner::{Call, Report, Usage};
 use futures_util::FutureExt;
 use store::StoreError;

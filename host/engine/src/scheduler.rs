@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::clock::AHEAD_MIN;
 use domain::job::JobSpec;
 use domain::schedule::Schedule;
-use domain::tick::Overlap;
+use domain::schedule::tick::Overlap;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::outcome::ErrorInfo;
+use domain::failure::ErrorInfo;
 
 use crate::log_throttle::LogThrottle;
 
@@ -105,7 +105,7 @@ impl Strain {
 
 #[cfg(test)]
 mod tests {
-    use domain::outcome::HOST_RESOURCES;
+    use domain::failure::HOST_RESOURCES;
 
     use super::*;
 

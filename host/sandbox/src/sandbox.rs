@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::failure::{ErrorInfo, Failure};
 use domain::id::{Digest, PluginName};
 use domain::item::Claimed;
 use domain::job::JobSpec;
-use domain::outcome::{ErrorInfo, Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::plugin::PluginVersion;
 use domain::release::Tried;
 use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};

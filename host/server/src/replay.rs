@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::clock::Clock;
+use domain::failure::{ErrorInfo, Failure, SQL_COMMIT};
 use domain::item::Claimed;
 use domain::job::JobSpec;
-use domain::outcome::{Ending, ErrorInfo, Failure, SQL_COMMIT, Verdict, decide};
+use domain::outcome::{Ending, Verdict, decide};
 use domain::runner::{Call, Report, Usage};
 use jiff::Timestamp;
 use sandbox::{Sandbox, Trial};

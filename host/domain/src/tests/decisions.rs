@@ -4,9 +4,10 @@ use expect_test::expect;
 use jiff::{SignedDuration, Timestamp};
 
 use super::at;
+use crate::failure::{ErrorInfo, Failure};
 use crate::id::{AttemptId, ItemId};
 use crate::item::{Claimed, Event};
-use crate::outcome::{Ending, ErrorInfo, Failure, Outcome, PUT_OFF_MAX, Verdict, decide};
+use crate::outcome::{Ending, Outcome, PUT_OFF_MAX, Verdict, decide};
 use crate::retry::{CodeRule, RetryPolicy, Then};
 
 fn now() -> Timestamp {

@@ -7,7 +7,7 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 use super::at;
-use crate::cron::{Cron, Fold, Gap, OddNights};
+use crate::schedule::cron::{Cron, Fold, Gap, OddNights};
 
 /// A text, whether it names one time of the day, and its meaning as an independent function.
 type Pattern = (&'static str, bool, fn(hour: i64, minute: i64) -> bool);

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::at;
-use crate::cron::OddNights;
+use crate::schedule::cron::OddNights;
 use crate::schedule::{MISSED_MAX, Schedule};
 
 fn cron(text: &str, zone: &str) -> Schedule {
@@ -495,7 +495,7 @@ fn texts_that_cannot_mean_what_they_say_are_refused() {
 
 #[test]
 fn zones_are_those_of_places() {
-    let line = |name: &&str| match crate::zone::zone(name) {
+    let line = |name: &&str| match crate::schedule::zone::zone(name) {
         Ok(_) => format!("{name}: fine\n"),
         Err(error) => format!("{error}\n"),
     };

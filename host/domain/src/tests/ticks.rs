@@ -4,8 +4,8 @@ use expect_test::expect;
 use jiff::SignedDuration;
 
 use super::at;
+use crate::schedule::tick::{CatchUp, Overlap, Standing, TickPolicy};
 use crate::schedule::{Due, Schedule};
-use crate::tick::{CatchUp, Overlap, Standing, TickPolicy};
 
 const IDLE: Standing = Standing { open: false, paused: false };
 const OPEN: Standing = Standing { open: true, paused: false };

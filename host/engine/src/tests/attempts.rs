@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 use store::items::Decided;
 
+use domain::failure::{ErrorInfo, Failure, HOST_RESOURCES, HOST_STORE};
 use domain::flow::Flow;
 use domain::item::{ManualDecision, State};
 use domain::job::JobSpec;
-use domain::outcome::{ErrorInfo, Failure, HOST_RESOURCES, HOST_STORE, Outcome};
+use domain::outcome::Outcome;
 use domain::retry::RetryPolicy;
 use expect_test::expect;
 use jiff::{SignedDuration, Timestamp};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use domain::failure::Failure;
 use domain::job::JobSpec;
-use domain::outcome::Failure;
 use domain::schedule::Schedule;
-use domain::tick::Overlap;
+use domain::schedule::tick::Overlap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::world::{Host, World, at, each_minute, job};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use domain::failure::{ErrorInfo, Failure};
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::limits::Limits;
-use domain::outcome::{ErrorInfo, Failure};
 
 use super::fake::{Gate, Look, page};
 use super::world::{Host, World, each_minute, job};

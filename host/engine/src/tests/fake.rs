@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use domain::failure::Failure;
 use domain::id::Digest;
 use domain::item::Claimed;
 use domain::job::JobSpec;
-use domain::outcome::{Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
 use tokio::sync::{Notify, Semaphore};
 

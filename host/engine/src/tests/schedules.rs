@@ -3,7 +3,7 @@
 use domain::flow::{Flow, Rate};
 use domain::item::State;
 use domain::job::JobSpec;
-use domain::tick::Overlap;
+use domain::schedule::tick::Overlap;
 use expect_test::expect;
 use jiff::SignedDuration;
 

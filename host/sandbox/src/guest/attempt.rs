@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use domain::failure::{ErrorInfo, Failure};
 use domain::limits::Limits;
-use domain::outcome::{ErrorInfo, Failure};
 use domain::runner::Usage;
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, Store, UpdateDeadline};

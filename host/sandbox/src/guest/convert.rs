@@ -1,10 +1,11 @@
 //! Conversions between WIT's types and the domain's. Values from a guest are bounded here, with checked
 //! arithmetic only.
 
+use domain::failure::{ErrorInfo, Failure};
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::{KIB, Limits, cut};
-use domain::outcome::{ErrorInfo, Failure, Outcome, PUT_OFF_MAX};
+use domain::outcome::{Outcome, PUT_OFF_MAX};
 use domain::runner::{Found, Page, PageRequest};
 use domain::scope::{Rows, Value};
 use domain::text::{check_key, escape};

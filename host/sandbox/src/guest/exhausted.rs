@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io;
 
-use domain::outcome::{ErrorInfo, HOST_RESOURCES};
+use domain::failure::{ErrorInfo, HOST_RESOURCES};
 use rustix::io::Errno;
 use wasmtime::OutOfMemory;
 

@@ -1,4 +1,4 @@
-use domain::outcome::ErrorInfo;
+use domain::failure::ErrorInfo;
 use wasmtime::ResourceLimiter;
 
 use crate::component_limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_SUM_MAX, TABLES_MAX};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use domain::failure::{ErrorInfo, Failure, HOST_PANIC, HOST_RESOURCES};
 use domain::limits::cut;
-use domain::outcome::{ErrorInfo, Failure, HOST_PANIC, HOST_RESOURCES};
 use domain::text::escape;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};

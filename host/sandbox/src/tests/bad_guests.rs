@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::clock::Clock;
+use domain::failure::{Failure, HOST_PANIC, HOST_STORE};
 use domain::job::JobSpec;
 use domain::limits::{KIB, Limits, MIB};
-use domain::outcome::{Failure, HOST_PANIC, HOST_STORE, Outcome};
+use domain::outcome::Outcome;
 use domain::plugin::VersionState;
 use domain::runner::Report;
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use domain::failure::{ErrorInfo, Failure};
 use domain::job::JobSpec;
 use domain::origin::reach;
-use domain::outcome::{ErrorInfo, Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::plugin::VersionState;
 use domain::runner::Report;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use domain::failure::Failure;
 use domain::job::JobSpec;
 use domain::origin::reach;
-use domain::outcome::{Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::runner::Report;
 use domain::secret::{Secret, SecretHeader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

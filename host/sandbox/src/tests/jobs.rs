@@ -1,6 +1,7 @@
 //! Good guests: their inputs, their capabilities, and how their answers arrive.
 
-use domain::outcome::{Failure, Outcome};
+use domain::failure::Failure;
+use domain::outcome::Outcome;
 use domain::plugin::VersionState;
 use jiff::SignedDuration;
 

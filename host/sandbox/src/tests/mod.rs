@@ -23,12 +23,13 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use domain::clock::Clock;
+use domain::failure::Failure;
 use domain::flow::Flow;
 use domain::id::{AttemptId, Digest, EventId, ItemId, RunId};
 use domain::item::Claimed;
 use domain::job::{Access, Grants, JobSpec};
 use domain::limits::Limits;
-use domain::outcome::{Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::plugin::Statement;
 use domain::retry::RetryPolicy;
 use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner};

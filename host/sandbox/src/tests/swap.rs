@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::clock::Clock;
+use domain::failure::Failure;
 use domain::job::Access;
-use domain::outcome::{Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::plugin::{Statement, VersionState};
 use domain::runner::{Readiness, Runner};
 

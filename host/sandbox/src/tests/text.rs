@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use domain::failure::Failure;
 use domain::id::RunId;
 use domain::limits::Limits;
-use domain::outcome::{Failure, Outcome, PUT_OFF_MAX};
+use domain::outcome::{Outcome, PUT_OFF_MAX};
 use domain::runner::PageRequest;
 use domain::text::escape;
 use jiff::Timestamp;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use domain::failure::Failure;
 use domain::id::{Digest, PluginName};
-use domain::outcome::{Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::release::Tried;
 use domain::runner::Report;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use domain::failure::{ErrorInfo, Failure};
 use domain::id::PluginName;
 use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
-use domain::outcome::{ErrorInfo, Failure};
 use domain::plugin::{Describe, Statement};
 use serde_json::{Map, Value};
 use wasmtime::component::{Component, Linker};

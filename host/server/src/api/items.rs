@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use domain::failure::ErrorInfo;
 use domain::item::ManualDecision;
-use domain::outcome::ErrorInfo;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::StoreError;

@@ -1,7 +1,7 @@
 //! `tidemill schedule preview`: the instants of a cron text.
 
 use clap::Subcommand;
-use domain::cron::{Fold, Gap, OddNights};
+use domain::schedule::cron::{Fold, Gap, OddNights};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -36,7 +36,7 @@ pub fn run(command: &ScheduleCommand) -> Result<(), Failure> {
     let now = Timestamp::now();
     let nights = OddNights { gap: *dst_gap, fold: *dst_fold };
     let schedule = cron(text, tz, nights, now).map_err(Failure::Usage)?;
-    let zone = domain::zone::zone(tz).map_err(|e| Failure::Usage(e.to_string()))?;
+    let zone = domain::schedule::zone::zone(tz).map_err(|e| Failure::Usage(e.to_string()))?;
     let rule = schedule.days_rule();
     let instants: Vec<Timestamp> = schedule.instants_after(now).take(*count as usize).collect();
     match output {

@@ -1,8 +1,9 @@
 //! `schedule = { … }` of a job: when it is due, and the policies for due instants.
 
-use domain::cron::{Fold, Gap, OddNights};
-use domain::schedule::{Schedule, ScheduleError, zone_remedy};
-use domain::tick::{CatchUp, Overlap, TickPolicy};
+use domain::schedule::cron::{Fold, Gap, OddNights};
+use domain::schedule::tick::{CatchUp, Overlap, TickPolicy};
+use domain::schedule::zone::{UnknownZone, zone_remedy};
+use domain::schedule::{Schedule, ScheduleError};
 use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 
@@ -94,10 +95,13 @@ fn at(
     zone: Option<&Located<String>>,
 ) -> Option<Schedule> {
     let zone_name = zone.map_or("UTC", |zone| zone.value.as_str());
-    let Ok(in_zone) = domain::zone::zone(zone_name) else {
-        let error = ScheduleError::UnknownZone(zone_name.to_owned());
-        zone.into_iter().for_each(|zone| blame(section, zone, &error));
-        return None;
+    let in_zone = match domain::schedule::zone::zone(zone_name) {
+        Ok(in_zone) => in_zone,
+        Err(error) => {
+            let error = error.into();
+            zone.into_iter().for_each(|zone| blame(section, zone, &error));
+            return None;
+        }
     };
     let mut parsed = Vec::with_capacity(instants.len());
     for text in instants {
@@ -209,7 +213,9 @@ fn words(error: &ScheduleError) -> (String, String) {
         ScheduleError::NeverFires(text) => {
             (format!("cron text {text:?} never fires"), "use a day that its month has".to_owned())
         }
-        ScheduleError::UnknownZone(zone) => (format!("time zone {zone:?} is not known"), zone_remedy(zone)),
+        ScheduleError::UnknownZone(UnknownZone(zone)) => {
+            (format!("time zone {zone:?} is not known"), zone_remedy(zone))
+        }
         ScheduleError::TooOften(interval) => {
             (format!("an interval of {interval} is too short"), "use at least \"1s\"".to_owned())
         }

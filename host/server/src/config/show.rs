@@ -6,8 +6,8 @@ use domain::flow::{Flow, PerPrefix};
 use domain::job::{Access, JobSpec};
 use domain::origin::{Methods, Origin};
 use domain::retry::Then;
+use domain::schedule::tick::{CatchUp, TickPolicy};
 use domain::secret::SecretHeader;
-use domain::tick::{CatchUp, TickPolicy};
 use store::store::hide_password;
 
 use super::job::{FAILED_ALERT_KEYS, ON_STORE_LOSS, RETRY_KEYS};

@@ -1,7 +1,7 @@
 //! Filters of lists: the displayed names of states, and jobs that do not exist.
 
 use axum::http::StatusCode;
-use domain::outcome::ErrorInfo;
+use domain::failure::ErrorInfo;
 use expect_test::expect;
 use serde_json::Value;
 

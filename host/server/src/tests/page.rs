@@ -2,7 +2,7 @@
 
 use axum::body::to_bytes;
 use axum::http::StatusCode;
-use domain::outcome::ErrorInfo;
+use domain::failure::ErrorInfo;
 use expect_test::expect;
 use tower::ServiceExt;
 

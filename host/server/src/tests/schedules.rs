@@ -1,6 +1,6 @@
 //! `schedule = { … }` of a job: each mistake with its whole message, and each key.
 
-use domain::tick::{CatchUp, Overlap, TickPolicy};
+use domain::schedule::tick::{CatchUp, Overlap, TickPolicy};
 use expect_test::expect;
 
 use super::config::{check, load};

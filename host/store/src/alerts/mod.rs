@@ -4,8 +4,8 @@ pub(crate) mod sql;
 
 use domain::alert::{Alert, FailedItem, FailedItems, Severity};
 use domain::engine_event::EngineEvent;
+use domain::failure::ErrorInfo;
 use domain::id::{AlertId, JobName};
-use domain::outcome::ErrorInfo;
 use domain::text::escape_lines;
 use jiff::Timestamp;
 use serde_json::json;

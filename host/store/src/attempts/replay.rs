@@ -1,8 +1,8 @@
 //! Ended attempts, in a form that can be replayed.
 
+use domain::failure::ErrorInfo;
 use domain::id::JobName;
 use domain::item::Claimed;
-use domain::outcome::ErrorInfo;
 use domain::runner::Usage;
 use jiff::Timestamp;
 

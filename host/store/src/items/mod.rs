@@ -10,10 +10,10 @@ pub(crate) mod sql;
 use std::collections::BTreeSet;
 
 use domain::batch::InBatch;
+use domain::failure::ErrorInfo;
 use domain::id::{AttemptId, HostId, Incarnation, ItemId, JobName, RunId};
 use domain::item::{Claimed, Event, ManualDecision, State, next};
 use domain::job::JobSpec;
-use domain::outcome::ErrorInfo;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::audit::{Entry, write};

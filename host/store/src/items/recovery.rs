@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use domain::engine_event::EngineEvent;
+use domain::failure::ErrorInfo;
 use domain::id::{HostId, JobName};
 use domain::item::{Event, State, next};
-use domain::outcome::ErrorInfo;
 use domain::suspect::{Blame, Lost, SUSPECT_CRASHES, judge};
 use jiff::Timestamp;
 

@@ -8,7 +8,7 @@ use domain::engine_event::EngineEvent;
 use domain::id::{JobName, RunId};
 use domain::job::JobSpec;
 use domain::schedule::Due;
-use domain::tick::{Fate, Overlap, Standing};
+use domain::schedule::tick::{Fate, Overlap, Standing};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, digest_of, write};

@@ -7,9 +7,9 @@ pub(crate) mod sql;
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::engine_event::EngineEvent;
+use domain::failure::{ErrorInfo, SQL_COMMIT};
 use domain::id::{AttemptId, JobName, RunId};
 use domain::job::JobSpec;
-use domain::outcome::{ErrorInfo, SQL_COMMIT};
 use domain::run::{ClaimedRun, Discovered};
 use domain::runner::Page;
 use jiff::Timestamp;

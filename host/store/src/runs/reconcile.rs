@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use domain::failure::ErrorInfo;
 use domain::id::{ItemId, RunId};
 use domain::item::State;
 use domain::job::JobSpec;
-use domain::outcome::ErrorInfo;
 use domain::retry::WhenExhausted;
 use domain::run::Discovered;
 use domain::runner::{Found, Page};

@@ -2,7 +2,7 @@
 
 use domain::alert::{Alert, Severity};
 use domain::schedule::Due;
-use domain::tick::{Fate, Overlap};
+use domain::schedule::tick::{Fate, Overlap};
 use jiff::SignedDuration;
 
 use super::support::{T, at, conformance, failed, job, lease, page, resolved};

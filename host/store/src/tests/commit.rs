@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use domain::failure::Failure;
 use domain::id::EventId;
 use domain::item::Claimed;
-use domain::outcome::Failure;
 use expect_test::expect;
 
 use super::support::{T, at, conformance, end, failed, host, job, lease, page, resolved};
@@ -189,7 +189,7 @@ async fn uncounted_ends_leave_the_attempts(t: T) {
     let item = t.claim_one(10).await;
     t.end(&item, Ok(Outcome::Snoozed { until: at(20) }), 11).await;
     let item = t.claim_one(21).await;
-    let error = domain::outcome::ErrorInfo::new("busy", "later");
+    let error = domain::failure::ErrorInfo::new("busy", "later");
     let retry_after = jiff::SignedDuration::from_secs(9);
     t.end(&item, Err(Failure::Throttled { retry_after, error }), 22).await;
     assert_eq!(
@@ -202,7 +202,8 @@ async fn uncounted_ends_leave_the_attempts(t: T) {
 }
 
 async fn uncounted_ends_in_a_row_are_counted(t: T) {
-    use domain::outcome::{ErrorInfo, Outcome};
+    use domain::failure::ErrorInfo;
+    use domain::outcome::Outcome;
     let snoozed = |now| Ok(Outcome::Snoozed { until: at(now) });
     let number = || t.number("SELECT deferrals AS n FROM item");
     t.attempt("a", snoozed(0), 0).await;

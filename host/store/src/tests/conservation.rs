@@ -3,9 +3,10 @@
 use crate::items::Decided;
 use std::collections::BTreeSet;
 
+use domain::failure::Failure;
 use domain::item::{Claimed, ManualDecision};
 use domain::job::JobSpec;
-use domain::outcome::{Failure, Outcome};
+use domain::outcome::Outcome;
 use domain::run::ClaimedRun;
 
 use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert, FailedItems, Severity};
 use domain::effect::{AuditRecord, Change, Metric, NewItem};
+use domain::failure::Failure;
 use domain::id::RunId;
 use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
-use domain::outcome::Failure;
 use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use domain::alert::{Alert, Severity};
 use domain::engine_event::EngineEvent;
+use domain::failure::ErrorInfo;
 use domain::item::ManualDecision;
-use domain::outcome::ErrorInfo;
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;

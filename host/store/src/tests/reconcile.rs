@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use domain::failure::{ErrorInfo, Failure, SQL_COMMIT};
 use domain::item::ManualDecision;
-use domain::outcome::{ErrorInfo, Failure, Outcome, SQL_COMMIT, decide};
+use domain::outcome::{Outcome, decide};
 use domain::retry::WhenExhausted;
 use domain::runner::{Found, Page};
 use expect_test::expect;

@@ -183,7 +183,7 @@ async fn shutdown_is_no_crash(t: T) {
     t.discover(&job(), &["a"], 0).await;
     for now in [0, 1, 2, 3, 4] {
         let item = t.claim_one(now).await;
-        t.end(&item, Err(domain::outcome::Failure::Interrupted), now).await;
+        t.end(&item, Err(domain::failure::Failure::Interrupted), now).await;
     }
     let item = t.store.item("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
@@ -191,7 +191,7 @@ async fn shutdown_is_no_crash(t: T) {
 
 async fn failure_of_the_host_is_no_crash_and_no_attempt(t: T) {
     let (run, _) = t.discover(&job(), &["a"], 0).await;
-    let failure = domain::outcome::Failure::host("host-resources", "no memory");
+    let failure = domain::failure::Failure::host("host-resources", "no memory");
     let mut now = 0;
     for _ in 0..6 {
         let item = t.claim_one(now).await;

@@ -1,8 +1,8 @@
 //! A run's discovery: held by one host and committed page by page; and the run's progress to its end.
 
+use domain::failure::ErrorInfo;
 use domain::id::RunId;
 use domain::item::ManualDecision;
-use domain::outcome::ErrorInfo;
 use domain::run::ClaimedRun;
 use expect_test::expect;
 

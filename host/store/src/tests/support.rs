@@ -5,12 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use domain::failure::Failure;
 use domain::flow::Flow;
 use domain::id::{HostId, Incarnation, RunId};
 use domain::item::Claimed;
 use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
-use domain::outcome::{Failure, Outcome, decide};
+use domain::outcome::{Outcome, decide};
 use domain::retry::RetryPolicy;
 use domain::run::{ClaimedRun, Discovered};
 use domain::runner::{Found, Page, Usage};
@@ -228,7 +229,7 @@ pub fn failed() -> Result<Outcome, Failure> {
 }
 
 pub fn permanent() -> Result<Outcome, Failure> {
-    Err(Failure::Permanent(domain::outcome::ErrorInfo::new("no-user", "the user is gone")))
+    Err(Failure::Permanent(domain::failure::ErrorInfo::new("no-user", "the user is gone")))
 }
 
 /// The end of an attempt by the rules of [`job`], without effects.

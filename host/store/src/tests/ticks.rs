@@ -2,7 +2,7 @@
 
 use domain::job::JobSpec;
 use domain::schedule::Due;
-use domain::tick::{CatchUp, Fate, Overlap};
+use domain::schedule::tick::{CatchUp, Fate, Overlap};
 use expect_test::expect;
 
 use super::support::{T, at, conformance, job, lease, page, resolved};

@@ -71,7 +71,7 @@ fn of_hyper(error: &hyper::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use domain::outcome::HOST_RESOURCES;
+    use domain::failure::HOST_RESOURCES;
     use rustix::io::Errno;
 
     use super::*;

@@ -1,16 +1,20 @@
-//! When a job is due. Cron texts, and nights in which the zone's offset changes, are in [`crate::cron`].
-//! Intervals are aligned to 1970, so all hosts compute the same instants.
+//! When a job is due. Cron texts, and nights in which the zone's offset changes, are in [`cron`]. Intervals are
+//! aligned to 1970, so all hosts compute the same instants. [`tick`] decides which due instants start a run.
+
+pub mod cron;
+mod error;
+pub mod tick;
+pub mod zone;
 
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cron::{Cron, OddNights};
+use self::cron::{Cron, OddNights};
+pub use self::error::{INSTANTS_MAX, ScheduleError};
 
 /// Shortest interval of a schedule.
 pub const EVERY_MIN: SignedDuration = SignedDuration::from_secs(1);
-/// Most instants that a schedule may list.
-pub const INSTANTS_MAX: usize = 1_000;
 /// Most instants in [`Due::missed`].
 pub const MISSED_MAX: usize = 100;
 
@@ -22,28 +26,6 @@ pub enum Schedule {
     At(Vec<Timestamp>),
     /// Started only by people and the API.
     Manual,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScheduleError {
-    #[error("cron text {text:?} is not valid: {reason} (use 5 or 6 fields like \"*/5 * * * *\", or @daily)")]
-    BadCron { text: String, reason: String },
-    #[error("cron text {0:?} never fires")]
-    NeverFires(String),
-    #[error("time zone {0:?} is not known ({remedy})", remedy = zone_remedy(.0))]
-    UnknownZone(String),
-    #[error("an interval of {0} is below the least of 1 s")]
-    TooOften(String),
-    #[error("it names no instant, or more than {INSTANTS_MAX}")]
-    BadInstants,
-}
-
-/// The suggestion for a zone that is unknown.
-pub fn zone_remedy(zone: &str) -> String {
-    match crate::zone::nearest(zone) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None => "use an IANA name like \"Europe/Berlin\"".to_owned(),
-    }
 }
 
 /// The due instants of a schedule in a span of time.

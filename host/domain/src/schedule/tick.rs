@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::Due;
+use super::Due;
 
 /// A host that handles an instant up to this late was busy, not absent.
 pub const ON_TIME: SignedDuration = SignedDuration::from_mins(1);

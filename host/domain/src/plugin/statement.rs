@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::{QUOTES, SQLITE_QUOTES, unquoted};
+use super::sql_text::{QUOTES, SQLITE_QUOTES, check_single, unquoted};
 use crate::scope::Value;
 
 /// More than any database supports.
@@ -76,8 +76,9 @@ impl Statement {
         parameters(&plain)
     }
 
-    /// Checks the parameters as far as possible without a database.
-    pub(crate) fn check_parameters(&self) -> Result<(), String> {
+    /// Checks the text and its parameters as far as possible without a database.
+    pub(super) fn check(&self) -> Result<(), String> {
+        check_single(&self.sql)?;
         let number = self.parameters()?;
         match &self.params {
             Some(params) if params.len() != number => {

@@ -3,16 +3,19 @@
 
 use jiff::tz::TimeZone;
 
-use crate::schedule::ScheduleError;
-
 /// Entries of zone databases that are not zones. `Etc/Unknown` means "no zone".
 const NO_ZONES: [&str; 4] = ["localtime", "posixrules", "factory", "etc/unknown"];
 /// Prefixes of the same zones with other rules for leap seconds.
 const OTHER_RULES: [&str; 2] = ["posix/", "right/"];
 
+/// A name that denotes no zone known to all hosts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("time zone {0:?} is not known ({remedy})", remedy = zone_remedy(.0))]
+pub struct UnknownZone(pub String);
+
 /// The zone of this name.
-pub fn zone(name: &str) -> Result<TimeZone, ScheduleError> {
-    let unknown = || ScheduleError::UnknownZone(name.to_owned());
+pub fn zone(name: &str) -> Result<TimeZone, UnknownZone> {
+    let unknown = || UnknownZone(name.to_owned());
     if !is_name(name) || !available().any(|known| known.eq_ignore_ascii_case(name)) {
         return Err(unknown());
     }
@@ -29,8 +32,16 @@ fn available() -> impl Iterator<Item = String> {
     names.filter(|name| is_name(name)).chain(["UTC".to_owned()])
 }
 
+/// The suggestion for a zone that is unknown.
+pub fn zone_remedy(name: &str) -> String {
+    match nearest(name) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "use an IANA name like \"Europe/Berlin\"".to_owned(),
+    }
+}
+
 /// The name that was probably meant: the same last part in another region, or a few letters different.
-pub fn nearest(name: &str) -> Option<String> {
+fn nearest(name: &str) -> Option<String> {
     if name.is_empty() || name.len() > 64 {
         return None;
     }

@@ -14,8 +14,8 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 use self::fields::Fields;
-use crate::schedule::ScheduleError;
-use crate::zone::zone;
+use super::error::ScheduleError;
+use super::zone::zone;
 
 /// How far to search back for a cron's last instant: 29 February falls on a given weekday every 28 years.
 const LOOK_BACK_MAX: SignedDuration = SignedDuration::from_hours(24 * 366 * 60);

@@ -71,7 +71,7 @@ pub async fn all(store: &Store) -> Result<Vec<String>> {
 
 /// Fetches the first column.
 pub async fn texts(store: &Store, question: &str) -> Result<Vec<String>> {
-    let rows = store.ask(question).await?;
+    let rows = store.query(question).await?;
     let text = |row: Vec<Value>| match row.into_iter().next() {
         Some(Value::Text(text)) => text,
         other => format!("{other:?}"),
@@ -80,7 +80,7 @@ pub async fn texts(store: &Store, question: &str) -> Result<Vec<String>> {
 }
 
 pub async fn number(store: &Store, question: &str) -> Result<i64> {
-    Ok(first_number(&store.ask(question).await?))
+    Ok(first_number(&store.query(question).await?))
 }
 
 pub fn first_number(rows: &[Vec<Value>]) -> i64 {

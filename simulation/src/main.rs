@@ -6,6 +6,7 @@
 mod attempt;
 mod checks;
 mod dice;
+mod faults;
 mod model;
 mod step;
 mod trouble;
@@ -18,8 +19,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use store::simulation::{FAULTS, put};
 
+use crate::faults::FAULTS;
 use crate::world::World;
 
 const USAGE: &str = "usage: simulate [--seeds N] [--seed S [--fault N]]";
@@ -46,6 +47,7 @@ fn run() -> Result<bool> {
     let (seeds, seed, fault) = (number("--seeds")?, number("--seed")?, number("--fault")?);
     let known = [seeds, seed, fault].iter().flatten().count() * 2;
     anyhow::ensure!(args.len() == known, "{USAGE}");
+    store::simulation::REWRITE.get_or_init(|| faults::with_fault);
     match seed {
         Some(seed) => replay(seed, fault.map(|fault| fault as usize)),
         None => all(seeds.unwrap_or(SEEDS_DEFAULT)),
@@ -144,7 +146,7 @@ struct Story {
 }
 
 fn story(seed: u64, fault: Option<usize>, trace: bool) -> Result<Story> {
-    put(fault);
+    faults::put(fault);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut world = World::new(seed, trace).await?;

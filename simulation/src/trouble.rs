@@ -54,7 +54,7 @@ impl World {
         host.seen = time;
         host.renewed_at = time;
         host.trust.renewed(now);
-        host.store.begin_anew();
+        host.store.forget_claims();
         host.register(now).await?;
         self.note(|| format!("host {number} starts"));
         self.recover(number, true).await?;

@@ -154,7 +154,10 @@ impl World {
                 ended: BTreeSet::new(),
             });
         }
-        hosts[0].store.tell(BUSINESS, "CREATE TABLE witness (item_key TEXT, epoch BIGINT)").await?;
+        hosts[0]
+            .store
+            .execute_business(BUSINESS, "CREATE TABLE witness (item_key TEXT, epoch BIGINT)")
+            .await?;
         let job = Arc::new(job(&mut dice));
         for host in &hosts {
             host.register(stamp(0)).await?;
@@ -294,7 +297,7 @@ impl World {
     /// Each business commit belongs to a resolved attempt, except those whose host died or lost the item just
     /// after it.
     async fn check_witnesses(&mut self) -> Result<()> {
-        let rows = self.store().ask_business(BUSINESS, "SELECT COUNT(*) FROM witness").await?;
+        let rows = self.store().query_business(BUSINESS, "SELECT COUNT(*) FROM witness").await?;
         let rows = crate::checks::first_number(&rows);
         let resolved = "SELECT COUNT(*) FROM attempt WHERE verdict = 'resolved'";
         let resolved = crate::checks::number(self.store(), resolved).await?;

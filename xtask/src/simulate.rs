@@ -19,7 +19,7 @@ pub struct Args {
     /// Simulate only this seed and print its trace
     #[arg(long)]
     seed: Option<u64>,
-    /// With this fault of host/store/src/simulation.rs in the statements, counted from 0
+    /// With this fault of simulation/src/faults.rs in the statements, counted from 0
     #[arg(long, requires = "seed")]
     fault: Option<u64>,
 }

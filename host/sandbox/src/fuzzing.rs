@@ -1,4 +1,5 @@
-//! Entry point for `cargo xtask fuzz`: calls host functions without a guest. No other code may use it.
+//! Entry point for `cargo xtask fuzz` (feature `fuzzing`, never enabled in shipped builds): calls host functions
+//! without a guest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ mod sandbox;
 mod guest;
 pub mod versions;
 
-#[doc(hidden)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,10 @@
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+/// Changes each statement on SQLite, once the simulator has set it.
+#[cfg(feature = "simulation")]
+pub static REWRITE: std::sync::OnceLock<fn(&'static str) -> &'static str> = std::sync::OnceLock::new();
+
 /// A statement, with its text for each database.
 #[derive(Debug, Clone, Copy)]
 pub struct Sql {
@@ -21,7 +25,7 @@ impl Sql {
 
     pub fn sqlite(self) -> &'static str {
         #[cfg(feature = "simulation")]
-        return crate::simulation::seen(self.sqlite);
+        return REWRITE.get().map_or(self.sqlite, |rewrite| rewrite(self.sqlite));
         #[cfg(not(feature = "simulation"))]
         self.sqlite
     }

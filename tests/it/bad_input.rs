@@ -8,12 +8,13 @@ mod slow_clients;
 use std::fs;
 
 use sqlx::{Connection, PgConnection, SqliteConnection};
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind, postgres_url};
 use crate::support::host::{Host, job, manual};
+use crate::support::http;
 use crate::support::process::tidemill;
 use crate::support::site::{Site, text};
-use crate::support::{http, on_both};
 
 on_both!(a_store_of_a_newer_version_is_refused_and_left_alone);
 

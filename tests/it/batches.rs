@@ -3,12 +3,13 @@
 use domain::item::State;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual};
 use crate::support::http::{self, Answer};
 use crate::support::jobs::demo_job;
-use crate::support::{on_both, plugins};
+use crate::support::plugins;
 
 const JOB: &str = "batch-compensation";
 

@@ -4,9 +4,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use programs::Postgres;
 use serde_json::Value;
 use tempfile::TempDir;
+use test_support::Postgres;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::process::Process;

@@ -1,10 +1,11 @@
 //! Edits of `tidemill.toml` while a host runs: valid ones are applied, invalid ones are reported and ignored.
 
 use serde_json::Value;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
+use crate::support::http;
 use crate::support::site::{Site, eventually};
-use crate::support::{http, on_both};
 
 on_both!(edits_are_taken_over_while_the_host_runs, what_is_set_over_the_api_wins_until_it_is_cleared);
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use programs::is_root;
+use test_support::is_root;
 
 use crate::support::http;
 use crate::support::process::Process;

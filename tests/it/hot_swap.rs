@@ -25,10 +25,11 @@ use domain::runner::Readiness;
 use engine::Engine;
 use store::Store;
 use store::items::AttemptView;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
-use crate::support::{http, on_both, plugins};
+use crate::support::{http, plugins};
 
 /// Far below the interval of periodic folder scans: a change that is found this soon was notified.
 const SOON: Duration = Duration::from_secs(10);

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde_json::json;
+use test_support::on_both;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, text};
 use crate::support::wait::until;
-use crate::support::{http, on_both, plugins};
+use crate::support::{http, plugins};
 
 on_both!(requests_to_a_host_that_is_killed_are_carried_out_once, an_upload_with_a_key_is_carried_out_once,);
 

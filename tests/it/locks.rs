@@ -5,10 +5,11 @@ use domain::item::State;
 use domain::job::{Access, Grants, JobSpec};
 use jiff::SignedDuration;
 use store::attempts::locks::LockResult;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual, start_of_time};
-use crate::support::{on_both, plugins};
+use crate::support::plugins;
 
 on_both!(under_a_lock_nothing_is_lost, a_key_that_is_swapped_loses_nothing);
 

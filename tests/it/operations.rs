@@ -4,13 +4,14 @@ use domain::alert::{Alert, Severity};
 use domain::item::State;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
 use crate::support::http;
 use crate::support::jobs::demo_job;
+use crate::support::plugins;
 use crate::support::site::{Site, eventually, text};
-use crate::support::{on_both, plugins};
 
 on_both!(
     f5_old_audit_records_move_to_archives_that_can_be_verified,

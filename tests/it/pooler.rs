@@ -1,6 +1,6 @@
 //! A host that reaches Postgres through PgBouncer.
 
-use programs::PgBouncer;
+use test_support::PgBouncer;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, eventually};

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use test_support::on_both;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::process::Process;
 use crate::support::site::{Site, eventually, items, text};
-use crate::support::{http, on_both, plugins};
+use crate::support::{http, plugins};
 
 on_both!(
     what_differs_is_told_and_nothing_is_kept,

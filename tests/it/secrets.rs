@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
-use crate::support::on_both;
 use crate::support::process::tidemill;
 use crate::support::site::{Site, eventually};
 

@@ -11,11 +11,12 @@ use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::items::ItemView;
 use store::runs::results::RunResult;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual};
 use crate::support::jobs::demo_job_with;
-use crate::support::{on_both, plugins};
+use crate::support::plugins;
 
 on_both!(
     s3_s5_every_low_campaign_three_at_a_time_in_sight,

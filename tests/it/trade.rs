@@ -7,11 +7,12 @@ use jiff::SignedDuration;
 use store::alerts::AlertView;
 use store::audit::AuditView;
 use store::items::Decided;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual, start_of_time};
 use crate::support::jobs::demo_job;
-use crate::support::{on_both, plugins};
+use crate::support::plugins;
 
 on_both!(
     f1_a_posting_is_published_once_and_a_bad_one_stops_alone,

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use minisign::KeyPair;
 use serde_json::Value;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::process::{Process, free_port};
 use crate::support::site::{Site, eventually, text};
-use crate::support::{http, on_both, plugins};
+use crate::support::{http, plugins};
 
 on_both!(
     what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing,

@@ -7,11 +7,12 @@ use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::events::outbox::EventView;
 use store::items::Decided;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual};
 use crate::support::jobs::demo_job;
-use crate::support::{on_both, plugins};
+use crate::support::plugins;
 
 const JOB: &str = "wallet-keygen-retry";
 

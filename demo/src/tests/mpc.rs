@@ -1,5 +1,6 @@
 //! The simulated MPC service.
 
+use test_support::on_both;
 use uuid::Uuid;
 
 use crate::tests::pure::assert_adds_up;

@@ -1,10 +1,10 @@
 //! Temporary databases, and the steps of a caller that requests key generations.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tempfile::TempDir;
+use test_support::{Database, Fixture, Kind};
 use uuid::Uuid;
 
 use crate::{KeygenStatus, Mpc, MpcConfig, Time, World};
@@ -13,65 +13,11 @@ use crate::{KeygenStatus, Mpc, MpcConfig, Time, World};
 pub const NOW_MS: i64 = 1_767_600_000_000;
 pub const SEED: u64 = 7;
 
-/// The location of a test's database, and how it is removed.
-pub enum Home {
-    Sqlite(TempDir),
-    Postgres { admin_url: String, name: String },
-}
-
-impl Home {
-    pub fn sqlite() -> Home {
-        Home::Sqlite(tempfile::tempdir().unwrap())
+impl Fixture for World {
+    async fn run<F: Future<Output = ()>>(kind: Kind, case: fn(World) -> F) {
+        let database = Database::fresh(kind).await;
+        case(World::create(&database.url).await.unwrap()).await;
     }
-
-    pub async fn postgres() -> Home {
-        let Ok(admin_url) = std::env::var("TIDEMILL_TEST_POSTGRES") else {
-            panic!(
-                "TIDEMILL_TEST_POSTGRES is not set; give it the url of a Postgres superuser, or run `cargo xtask test`, which starts a Postgres of its own"
-            );
-        };
-        let name = format!("demo_{}", Uuid::now_v7().simple());
-        execute(&admin_url, format!("CREATE DATABASE {name}")).await;
-        Home::Postgres { admin_url, name }
-    }
-
-    pub fn url(&self) -> String {
-        match self {
-            Home::Sqlite(folder) => {
-                format!("sqlite://{}", folder.path().join("world.db").display())
-            }
-            Home::Postgres { admin_url, name } => with_database(admin_url, name),
-        }
-    }
-
-    pub async fn create(&self) -> World {
-        World::create(&self.url()).await.unwrap()
-    }
-
-    /// If a test fails, its Postgres database remains for inspection.
-    pub async fn remove(self) {
-        if let Home::Postgres { admin_url, name } = &self {
-            execute(admin_url, format!("DROP DATABASE {name} WITH (FORCE)")).await;
-        }
-    }
-}
-
-async fn execute(url: &str, sql: String) {
-    let mut connection =
-        PgConnection::connect(url).await.expect("TIDEMILL_TEST_POSTGRES must name a Postgres that answers");
-    sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-}
-
-/// The URL with its path replaced. The part from `?` on is kept.
-fn with_database(url: &str, name: &str) -> String {
-    let (base, query) = match url.split_once('?') {
-        Some((base, query)) => (base, format!("?{query}")),
-        None => (url, String::new()),
-    };
-    let host_at = base.find("://").map_or(0, |at| at + 3);
-    let end = base[host_at..].find('/').map_or(base.len(), |at| host_at + at);
-    format!("{}/{name}{query}", &base[..end])
 }
 
 /// A clock that advances one simulated second on each read, with waits that take no time.

@@ -1,8 +1,10 @@
 //! Initial users, and counts.
 
+use test_support::{Database, Kind, execute, on_both};
+
 use crate::World;
 use crate::seed::{Case, FIRST_USER_ID, INCOMPLETE, USERS, plan};
-use crate::tests::support::{Home, NOW_MS, SEED};
+use crate::tests::support::{NOW_MS, SEED};
 
 on_both!(
     seed_has_every_state,
@@ -120,15 +122,12 @@ async fn wrong_urls_say_what_to_do() {
 
 #[tokio::test]
 async fn open_does_not_create() {
-    let home = Home::sqlite();
-    assert!(World::open(&home.url()).await.is_err());
-    home.create().await.close().await;
-    World::open(&home.url()).await.unwrap().close().await;
-    // A database of another application.
-    let other = Home::sqlite();
-    if let Home::Sqlite(folder) = &other {
-        std::fs::write(folder.path().join("world.db"), "").unwrap();
-    }
-    let error = format!("{:#}", World::open(&other.url()).await.unwrap_err());
+    let database = Database::fresh(Kind::Sqlite).await;
+    assert!(World::open(&database.url).await.is_err());
+    World::create(&database.url).await.unwrap().close().await;
+    World::open(&database.url).await.unwrap().close().await;
+    let of_another_application = Database::fresh(Kind::Sqlite).await;
+    execute(&of_another_application.url, "CREATE TABLE other (id INTEGER)").await;
+    let error = format!("{:#}", World::open(&of_another_application.url).await.unwrap_err());
     assert!(error.contains("has not the tables of the demo"), "{error}");
 }

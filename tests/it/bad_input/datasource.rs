@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use domain::item::State;
 use domain::job::{Access, Grants, JobSpec};
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
+use crate::support::plugins;
 use crate::support::proxy::Proxy;
-use crate::support::{on_both, plugins};
 
 on_both!(
     one_that_is_away_fails_its_own_items_only_until_it_is_back,

@@ -12,9 +12,8 @@ mod wallet;
 use hosts::r8_every_process_killed_every_item_done_once;
 use kills::{r2_r3_kill_nine_loses_nothing_and_repeats_nothing, the_hosts_own_postgres_commits_both_at_once};
 use stop::s1_a_stop_by_sigterm_puts_work_back_uncounted;
+use test_support::on_both;
 use wallet::w8_a_crash_between_the_two_commits_sends_one_session;
-
-use crate::support::on_both;
 
 on_both!(
     r2_r3_kill_nine_loses_nothing_and_repeats_nothing,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::json;
+use test_support::on_both;
 
 use super::{begun, dead_letter, in_turn, post, published, until_delivered};
 use crate::support::broker::{Arrived, Broker, Sort};
 use crate::support::database::{Databases, Kind};
-use crate::support::on_both;
 use crate::support::site::{Site, eventually, text};
 
 on_both!(

@@ -4,9 +4,9 @@
 mod brokers;
 
 use serde_json::{Value, json};
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
-use crate::support::on_both;
 use crate::support::site::{Site, eventually, text};
 use crate::support::webhook::{Mood, Webhook};
 use crate::support::{http, process::Process};

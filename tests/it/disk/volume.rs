@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use test_support::is_root;
 
 const BLOCK: [u8; 4_096] = [0; 4_096];
 /// `$0` is the mount point, `$1` the size; the rest is the command.
@@ -59,9 +60,4 @@ impl Volume {
     pub fn free(&self, pid: u32) {
         std::fs::remove_file(self.seen_from_outside(pid).join("filler")).unwrap();
     }
-}
-
-fn is_root() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().any(|line| line.starts_with("Uid:\t") && line.split('\t').nth(2) == Some("0"))
 }

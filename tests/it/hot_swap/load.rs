@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use domain::job::JobSpec;
+use test_support::on_both;
 
 use super::{is_active, run_to_its_end};
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
-use crate::support::{on_both, plugins};
+use crate::support::plugins;
 
 on_both!(swaps_under_load_attempt_every_item_once_on_one_of_the_versions);
 

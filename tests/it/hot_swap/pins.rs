@@ -1,10 +1,10 @@
 //! Versions are shown, pinned and rolled back on all hosts, with the command line of a real process.
 
 use serde_json::Value;
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::http;
-use crate::support::on_both;
 use crate::support::process::{Process, free_port};
 use crate::support::site::{Site, eventually, text};
 

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::http;
-use crate::support::on_both;
 use crate::support::process::{Process, free_port};
 use crate::support::site::{Site, eventually, text};
 

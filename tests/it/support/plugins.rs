@@ -2,11 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Their folder: `TIDEMILL_TEST_PLUGINS`, or the workspace's own target folder.
-pub fn built() -> PathBuf {
-    std::env::var_os("TIDEMILL_TEST_PLUGINS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"), PathBuf::from)
-}
+pub use test_support::plugins as built;
 
 /// The file of a plugin: a shipped one, or a fixture.
 pub fn file(name: &str) -> PathBuf {

@@ -7,20 +7,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+pub use test_support::binary;
 use tokio::process::{Child, Command};
 
 /// Longest wait for a process to get ready or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The binary under test: `TIDEMILL_TEST_BIN`, or the workspace's own.
-pub fn binary() -> PathBuf {
-    let file = std::env::var_os("TIDEMILL_TEST_BIN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/tidemill"),
-        PathBuf::from,
-    );
-    assert!(file.is_file(), "{} is not built: run `cargo build --workspace --bins`", file.display());
-    file
-}
 
 /// Returns a port that was free a moment ago and is outside the range of outgoing connections (above 32,767).
 /// A restarted host finds it free again.

@@ -5,20 +5,20 @@ use super::{Crate, Finding, Tree};
 /// Imports go down only: a crate, and all of our crates that it may import (in tests too).
 const FLOORS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
-    ("store", &["domain", "programs"]),
-    ("sandbox", &["domain"]),
-    ("engine", &["domain", "store"]),
+    ("store", &["domain", "test-support"]),
+    ("sandbox", &["domain", "test-support"]),
+    ("engine", &["domain", "store", "test-support"]),
     ("server", &["domain", "store", "sandbox", "engine", "demo"]),
-    ("demo", &[]),
-    ("it", &["domain", "store", "sandbox", "engine", "server", "demo", "programs"]),
-    ("programs", &[]),
+    ("demo", &["test-support"]),
+    ("it", &["domain", "store", "sandbox", "engine", "server", "demo", "test-support"]),
+    ("test-support", &[]),
     ("simulation", &["domain", "store", "engine"]),
     ("xtask", &[]),
 ];
 
 /// A crate (or all crates whose names begin with it and a dash), and the crates that may depend on it.
 const HEAVY: [(&str, &[&str]); 7] = [
-    ("sqlx", &["store", "demo", "it", "programs"]),
+    ("sqlx", &["store", "demo", "it", "test-support"]),
     ("libsqlite3-sys", &["store"]),
     ("wasmtime", &["sandbox"]),
     ("axum", &["server", "demo"]),

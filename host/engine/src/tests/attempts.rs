@@ -11,6 +11,7 @@ use domain::outcome::Outcome;
 use domain::retry::RetryPolicy;
 use expect_test::expect;
 use jiff::{SignedDuration, Timestamp};
+use test_support::on_both;
 
 use super::fake::{Act, Gate};
 use super::world::{Host, World, at, job};

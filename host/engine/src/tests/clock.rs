@@ -7,6 +7,7 @@ use domain::job::JobSpec;
 use domain::schedule::Schedule;
 use domain::schedule::tick::Overlap;
 use jiff::{SignedDuration, Timestamp};
+use test_support::on_both;
 
 use super::world::{Host, World, at, each_minute, job};
 use crate::watch::Steadiness;

@@ -5,6 +5,7 @@ use domain::item::State;
 use domain::job::JobSpec;
 use domain::retry::RetryPolicy;
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use super::fake::{Gate, Look, page};
 use super::world::{Host, World, at, job};

@@ -6,6 +6,7 @@ use domain::failure::{ErrorInfo, Failure};
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::limits::Limits;
+use test_support::on_both;
 
 use super::fake::{Gate, Look, page};
 use super::world::{Host, World, each_minute, job};

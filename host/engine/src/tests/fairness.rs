@@ -6,6 +6,7 @@ use domain::flow::Flow;
 use domain::item::State;
 use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
+use test_support::on_both;
 
 use super::fake::{Gate, Look, page};
 use super::world::{Host, World, job};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::flow::Flow;
 use domain::item::State;
 use domain::job::JobSpec;
+use test_support::{Kind, needs};
 
 use super::world::{World, each_minute};
 use crate::EngineConfig;
@@ -21,7 +22,8 @@ fn looks_often(config: EngineConfig) -> EngineConfig {
 
 #[tokio::test]
 async fn two_hosts_share_ticks_and_items() {
-    let world = World::postgres();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
     let job = JobSpec { flow: Flow { concurrency: 3, ..Flow::default() }, ..each_minute() };
     let keys: Vec<String> = (0..ITEMS).map(|number| format!("k{number:02}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -61,7 +63,8 @@ async fn two_hosts_share_ticks_and_items() {
 /// A host that frees the shared slot wakes the other host: no host polls in this test.
 #[tokio::test]
 async fn two_hosts_share_one_place() {
-    let world = World::postgres();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
     let flow = Flow { concurrency_total: Some(1), ..Flow::default() };
     let job = JobSpec { flow, ..super::world::job() };
     let keys: Vec<String> = (0..ITEMS).map(|number| format!("k{number:02}")).collect();

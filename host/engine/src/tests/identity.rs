@@ -6,6 +6,7 @@ use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::StoreError;
 use store::hosts::{HostStart, Place};
+use test_support::on_both;
 
 use super::world::{Host, World, job};
 use crate::EngineConfig;

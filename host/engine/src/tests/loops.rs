@@ -7,6 +7,7 @@ use domain::flow::Flow;
 use domain::item::State;
 use domain::job::JobSpec;
 use store::tasks::Tasks;
+use test_support::on_both;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Host, World, job};

@@ -1,9 +1,8 @@
 //! Tests of the engine with a fake runner, a manual clock and a real store, on both databases. No test waits
 //! for a duration: each waits for an event or for stored data.
 
-#[macro_use]
-mod world;
 mod fake;
+mod world;
 
 mod attempts;
 mod clock;

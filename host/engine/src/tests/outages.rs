@@ -8,10 +8,13 @@ use domain::item::State;
 use domain::job::{JobSpec, OnStoreLoss};
 use domain::outcome::Outcome;
 use jiff::SignedDuration;
+use test_support::{Kind, TableLock, needs, on_both};
 
 use super::fake::{Act, Look, page};
 use super::world::{Host, World, at, each_minute, job, job_name};
 use crate::EngineConfig;
+
+on_both! { what_the_database_refuses_fails_alone }
 
 fn fifteen_seconds(config: EngineConfig) -> EngineConfig {
     EngineConfig { lease_ttl: SignedDuration::from_secs(15), ..config }
@@ -43,7 +46,7 @@ async fn loses_its_store(world: &World, cut_off: impl AsyncFnOnce(&Host)) -> Hos
 
 #[tokio::test]
 async fn guests_end_before_their_leases_on_sqlite() {
-    let world = World::sqlite();
+    let world = World::on(Kind::Sqlite).await;
     let host = loses_its_store(&world, async |host| host.store.close().await).await;
     host.crash();
     let host = world.host_with("h2", &[job()], fifteen_seconds).await;
@@ -58,10 +61,11 @@ async fn guests_end_before_their_leases_on_sqlite() {
 /// The same host continues when the store is back.
 #[tokio::test]
 async fn guests_end_before_their_leases_on_postgres() {
-    let world = World::postgres();
-    let database = world.database().unwrap();
-    let host = loses_its_store(&world, async |_| database.cut_off()).await;
-    database.let_in();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
+    let database = &world.database;
+    let host = loses_its_store(&world, async |_| database.cut_off().await).await;
+    database.let_in().await;
     world.advance(2);
     world.until_seen("h1 recovered a").await;
     world.until_seen("h1 store-back").await;
@@ -74,7 +78,8 @@ async fn guests_end_before_their_leases_on_postgres() {
 /// A process that was suspended for longer than its leases ends its guests before it reads the store.
 #[tokio::test]
 async fn guests_end_when_their_host_slept_through_its_leases() {
-    let world = World::postgres();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
     let host = works_on_a(&world).await;
     world.advance(16);
     world.until_seen("dropped h1 a").await;
@@ -88,20 +93,21 @@ async fn guests_end_when_their_host_slept_through_its_leases() {
 /// Leases are lost during a claim: no task works on the claimed item, and it is recovered.
 #[tokio::test]
 async fn a_claim_that_comes_when_leases_are_lost_is_put_back() {
-    let world = World::postgres();
-    let database = world.database().unwrap();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
+    let database = &world.database;
     let host = works_on_a(&world).await;
     world.script.blocked.store(true, Ordering::Relaxed);
     let item = NewItem { job: job_name(), key: "b".to_owned(), payload: "{}".to_owned() };
     host.store.item_add(&item, "test", world.clock.now()).await.unwrap();
-    let locked = database.lock_items();
+    let locked = TableLock::take(&database.url, "item").await;
     world.advance(9);
     world.script.blocked.store(false, Ordering::Relaxed);
     host.store.feed().wake_here();
-    database.until_waits("UPDATE item SET state = ''running''").await;
+    database.until_waits("UPDATE item SET state = 'running'").await;
     world.advance(5);
     world.until_seen("dropped h1 a").await;
-    drop(locked);
+    locked.release().await;
     world.until_seen("h1 store-back").await;
     // No event reports a claim whose attempts do not start. If the claim is slow, time has to
     // pass after it, too.
@@ -112,19 +118,20 @@ async fn a_claim_that_comes_when_leases_are_lost_is_put_back() {
 /// An attempt that ended during an outage is committed after it, not repeated.
 #[tokio::test]
 async fn an_outcome_waits_for_the_store() {
-    let world = World::postgres();
-    let database = world.database().unwrap();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
+    let database = &world.database;
     world.script.finds(&["a"]);
     let gate = world.script.holds("a");
     let host = world.host("h1", &[job()]).await;
     host.trigger().await;
     world.until_seen("h1 begins a #1").await;
     world.until_seen("h1 discovered").await;
-    database.cut_off();
+    database.cut_off().await;
     gate.open();
     world.advance(5);
     world.until_seen("h1 store-lost").await;
-    database.let_in();
+    database.let_in().await;
     world.until_seen("h1 attempt-ended a resolved").await;
     assert_eq!(host.attempts("a").await, "#1 resolved 12:00:30Z\n");
     assert_eq!(host.events().await, ["a"]);
@@ -138,22 +145,23 @@ fn goes_on() -> JobSpec {
 /// host took the item.
 #[tokio::test]
 async fn f12_a_job_that_says_so_goes_on_without_its_store() {
-    let world = World::postgres();
-    let database = world.database().unwrap();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
+    let database = &world.database;
     world.script.finds(&["a"]);
     let gate = world.script.holds("a");
     let host = world.host_with("h1", &[goes_on()], fifteen_seconds).await;
     host.trigger().await;
     world.until_seen("h1 begins a #1").await;
     world.until_seen("h1 discovered").await;
-    database.cut_off();
+    database.cut_off().await;
     world.advance(5);
     world.until_seen("h1 store-lost").await;
     for _ in 0..6 {
         world.advance(5);
     }
     gate.open();
-    database.let_in();
+    database.let_in().await;
     world.advance(5);
     world.until_seen("h1 attempt-ended a resolved").await;
     assert!(!world.seen.has("dropped h1 a"), "it was not stopped");
@@ -164,8 +172,9 @@ async fn f12_a_job_that_says_so_goes_on_without_its_store() {
 /// The same host requests a page again after the outage if the page could not be written.
 #[tokio::test]
 async fn a_discovery_goes_on_after_an_outage() {
-    let world = World::postgres();
-    let database = world.database().unwrap();
+    needs!(Postgres);
+    let world = World::on(Kind::Postgres).await;
+    let database = &world.database;
     let gate = super::fake::Gate::new();
     world.script.look(Look::Page(page(&["a"], Some("2"))));
     world.script.look(Look::Hold(gate.clone(), page(&["b"], None)));
@@ -174,11 +183,11 @@ async fn a_discovery_goes_on_after_an_outage() {
     let run = host.trigger().await;
     world.until_seen("h1 discovers from 2").await;
     world.until_state(&host, "a", State::Resolved).await;
-    database.cut_off();
+    database.cut_off().await;
     gate.open();
     world.advance(5);
     world.until_seen("h1 store-lost").await;
-    database.let_in();
+    database.let_in().await;
     world.advance(5);
     world.until_seen("h1 store-back").await;
     let run = world.until_run(&host, run, "finished").await;
@@ -189,17 +198,7 @@ async fn a_discovery_goes_on_after_an_outage() {
 
 /// No database stores a zero byte in a text. An outcome and a page that contain one fail
 /// alone, the outcome permanently.
-#[tokio::test]
-async fn what_the_database_refuses_fails_alone() {
-    refused_alone(World::postgres()).await;
-}
-
-#[tokio::test]
-async fn what_the_database_refuses_fails_alone_on_sqlite() {
-    refused_alone(World::sqlite()).await;
-}
-
-async fn refused_alone(world: World) {
+async fn what_the_database_refuses_fails_alone(world: World) {
     world.script.finds(&["a", "b"]);
     world.script.of("a", [Act::End(Ok(Outcome::Resolved { note: Some("a\0b".to_owned()) }))]);
     let host = world.host("h1", &[job()]).await;

@@ -6,6 +6,7 @@ use domain::job::JobSpec;
 use domain::schedule::tick::Overlap;
 use expect_test::expect;
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use super::fake::{Look, page};
 use super::world::{World, each_minute, job};

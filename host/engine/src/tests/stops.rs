@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::flow::Flow;
 use domain::item::State;
 use domain::job::JobSpec;
+use test_support::on_both;
 
 use super::world::{World, each_minute, job};
 use crate::EngineConfig;

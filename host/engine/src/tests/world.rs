@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +19,7 @@ use store::hosts::Place;
 use store::items::ItemView;
 use store::runs::RunView;
 use store::{Store, StoreConfig, StoreError};
-use tempfile::TempDir;
+use test_support::{Database, Fixture, Kind};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -36,48 +34,26 @@ const LEASE: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// No test may depend on polling: a lost wake-up makes the test fail.
 const POLL: Duration = Duration::from_secs(600);
 
-/// Runs each test on both databases.
-macro_rules! on_both {
-    ($($story:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $story() {
-                super::$story($crate::tests::world::World::sqlite()).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test] async fn $story() {
-                super::$story($crate::tests::world::World::postgres()).await;
-            })*
-        }
-    };
-}
-
 pub struct World {
-    url: String,
-    database: Option<Database>,
+    pub database: Database,
     pub clock: Manual,
     pub script: Arc<Script>,
     pub seen: Arc<Seen>,
-    _folder: TempDir,
+}
+
+impl Fixture for World {
+    async fn run<F: Future<Output = ()>>(kind: Kind, case: fn(World) -> F) {
+        case(World::on(kind).await).await;
+    }
 }
 
 impl World {
-    pub fn sqlite() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/tidemill.db", folder.path().display());
-        World::new(url, None, folder)
-    }
-
-    pub fn postgres() -> World {
-        let database = Database::create();
-        World::new(database.url(), Some(database), tempfile::tempdir().unwrap())
-    }
-
-    fn new(url: String, database: Option<Database>, folder: TempDir) -> World {
+    pub async fn on(kind: Kind) -> World {
+        let database = Database::fresh(kind).await;
         let Clock::Manual(clock) = Clock::manual(at("12:00:30")) else { panic!("a manual clock") };
         let script = Arc::new(Script::default());
         let seen = script.seen.clone();
-        World { url, database, clock, script, seen, _folder: folder }
+        World { database, clock, script, seen }
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -110,7 +86,8 @@ impl World {
         let runtime = runtime.unwrap();
         let config = EngineConfig { lease_ttl: LEASE, poll_period: POLL, ..EngineConfig::new(name) };
         let config = change(config);
-        let url = StoreConfig { url: self.url.clone(), password: None, datasources: BTreeMap::new() };
+        let url =
+            StoreConfig { url: self.database.url.clone(), password: None, datasources: BTreeMap::new() };
         let runner = Arc::new(Fake { host: name, script: self.script.clone() });
         let clock = Clock::Manual(self.clock.clone());
         let jobs = jobs.iter().cloned().map(Arc::new).collect();
@@ -211,10 +188,6 @@ impl World {
             while host.store.hosts(1).await.unwrap().iter().all(|view| view.heartbeat_at < since) {}
         };
         tokio::time::timeout(PATIENCE, renewed).await.expect("the leases are renewed");
-    }
-
-    pub fn database(&self) -> Option<&Database> {
-        self.database.as_ref()
     }
 }
 
@@ -341,101 +314,5 @@ fn line(host: &str, engine_event: &EngineEvent) -> String {
         }
         EngineEvent::DiscoveryFailed { code, .. } => format!("{host} {kind} {code}"),
         _ => format!("{host} {kind}"),
-    }
-}
-
-/// A separate database on the server of `TIDEMILL_TEST_POSTGRES`, dropped at the end.
-pub struct Database {
-    server: String,
-    name: String,
-}
-
-impl Database {
-    fn create() -> Database {
-        let Ok(server) = std::env::var("TIDEMILL_TEST_POSTGRES") else {
-            panic!("set TIDEMILL_TEST_POSTGRES, or run `cargo xtask test`");
-        };
-        let name = format!("engine_{}", uuid::Uuid::now_v7().simple());
-        let database = Database { server, name };
-        database.psql(&format!("CREATE DATABASE {}", database.name));
-        database
-    }
-
-    fn url(&self) -> String {
-        let (server, _) = self.server.rsplit_once('/').expect("a URL that ends in /database");
-        format!("{server}/{}", self.name)
-    }
-
-    /// Ends every connection and refuses new ones.
-    pub fn cut_off(&self) {
-        let name = &self.name;
-        self.psql(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
-        self.psql(&format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        ));
-    }
-
-    pub fn let_in(&self) {
-        self.psql(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name));
-    }
-
-    /// Lets items be read but not written until the result is dropped.
-    pub fn lock_items(&self) -> Locked {
-        let url = self.url();
-        let mut psql = Command::new("psql");
-        psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", &url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut psql = psql.spawn().unwrap();
-        let lock = "BEGIN; LOCK TABLE tidemill.item IN EXCLUSIVE MODE; SELECT 'locked';\n";
-        psql.stdin.as_mut().unwrap().write_all(lock.as_bytes()).unwrap();
-        let mut said = String::new();
-        BufReader::new(psql.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "locked\n");
-        Locked { psql }
-    }
-
-    /// Waits until a statement with this prefix waits for a lock.
-    pub async fn until_waits(&self, statement: &str) {
-        let waits = format!(
-            "SELECT FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock' AND query LIKE '{statement}%'",
-            self.name
-        );
-        let wait = format!(
-            "DO $$ BEGIN FOR i IN 1..3000 LOOP IF EXISTS ({waits}) THEN RETURN; END IF;
-                PERFORM pg_sleep(0.01); PERFORM pg_stat_clear_snapshot(); END LOOP; RAISE 'none waits'; END $$"
-        );
-        let server = self.server.clone();
-        // Connections of the host may have been opened by this thread and need it.
-        tokio::task::spawn_blocking(move || psql(&server, &wait)).await.unwrap();
-    }
-
-    fn psql(&self, sql: &str) {
-        psql(&self.server, sql);
-    }
-}
-
-fn psql(server: &str, sql: &str) {
-    let psql = Command::new("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, server]).output();
-    let output = psql.expect("the client `psql` is needed (Debian: postgresql-client)");
-    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-pub struct Locked {
-    psql: Child,
-}
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        drop(self.psql.stdin.take());
-        self.psql.wait().unwrap();
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.psql(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        }
     }
 }

@@ -4,14 +4,15 @@ use domain::effect::NewItem;
 use jiff::SignedDuration;
 use tokio::sync::oneshot;
 
-use super::support::{Kind, T, at, config, conformance, job};
+use super::support::{T, at, config, job};
 use crate::Store;
 use crate::answers::sql as answers_sql;
 use crate::answers::{ANSWERS_KEPT, Answer, Keyed, Once};
 use crate::db::args;
 use crate::jobs::sql as jobs_sql;
+use test_support::{Kind, on_both};
 
-conformance! {
+on_both! {
     request_is_carried_out_once,
     key_of_another_request_is_refused,
     key_is_forgotten_after_its_time,

@@ -4,10 +4,11 @@ use domain::id::Digest;
 use domain::plugin::{PluginVersion, VersionState};
 use expect_test::expect;
 
-use super::support::{Kind, T, at, conformance, host, incarnation, job, lease};
+use super::support::{T, at, host, incarnation, job, lease};
 use crate::audit::Entry;
+use test_support::{Kind, on_both};
 
-conformance! {
+on_both! {
     trail_refuses_every_change,
     newest_entries_come_first,
     hosts_leave_a_row_and_a_line,

@@ -5,10 +5,11 @@ use domain::schedule::Due;
 use domain::schedule::tick::{Fate, Overlap};
 use jiff::SignedDuration;
 
-use super::support::{T, at, conformance, failed, job, lease, page, resolved};
+use super::support::{T, at, failed, job, lease, page, resolved};
 use crate::attempts::locks::LockResult;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     schedule_is_rewound_and_no_instant_runs_twice,
     schedule_that_is_not_ahead_stays,
     jitter_hides_no_place_that_is_ahead,

@@ -7,12 +7,13 @@ use domain::id::EventId;
 use domain::item::Claimed;
 use expect_test::expect;
 
-use super::support::{T, at, conformance, end, failed, host, job, lease, page, resolved};
+use super::support::{T, at, end, failed, host, job, lease, page, resolved};
 use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed, Effects, NewEvent};
 use crate::attempts::kv::KvWrite;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     effects_come_with_the_outcome,
     attempt_is_recorded,
     stale_epoch_changes_nothing,

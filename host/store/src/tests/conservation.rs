@@ -2,6 +2,7 @@
 
 use crate::items::Decided;
 use std::collections::BTreeSet;
+use test_support::on_both;
 
 use domain::failure::Failure;
 use domain::item::{Claimed, ManualDecision};
@@ -9,12 +10,12 @@ use domain::job::JobSpec;
 use domain::outcome::Outcome;
 use domain::run::ClaimedRun;
 
-use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
+use super::support::{T, at, awaiting, end, failed, job, lease, page, permanent, resolved};
 use crate::StoreError;
 use crate::attempts::commit::Committed;
 use crate::attempts::kv::KvWrite;
 
-conformance! {
+on_both! {
     items_are_conserved,
     discovered_items_are_conserved_when_the_job_resolves_absent_ones,
 }

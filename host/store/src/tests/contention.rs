@@ -6,13 +6,14 @@ use domain::job::Access;
 use domain::scope::Scope as _;
 
 use super::sql::{attempt, granted, read, write};
-use super::support::{Kind, SHOP, T, at, execute, job, page, resolved, run};
+use super::support::{SHOP, T, at, job, page, resolved};
 use crate::StoreError;
 use crate::answers::{Answer, Keyed, Once};
 use crate::attempts::commit::Committed;
 use crate::db::args;
 use crate::items::flow::sql as flow_sql;
 use crate::jobs::sql as jobs_sql;
+use test_support::{Kind, execute, run};
 
 /// A trigger that fails the first `times` changes of a table, as if another transaction conflicted with them.
 fn fails(schema: &str, table: &str, times: u32, code: &str, at_commit: bool) -> String {
@@ -29,7 +30,7 @@ fn fails(schema: &str, table: &str, times: u32, code: &str, at_commit: bool) -> 
 }
 
 async fn prepare(t: &T, table: &str, times: u32, code: &str, at_commit: bool) {
-    execute(Kind::Postgres, &t.url, &fails("tidemill", table, times, code, at_commit)).await;
+    execute(&t.url, &fails("tidemill", table, times, code, at_commit)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,8 +143,8 @@ async fn what_would_be_answered_otherwise_is_not_done_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_of_a_job_go_through() {
     async fn case(t: T) {
-        execute(Kind::Postgres, &t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY, name TEXT)").await;
-        execute(Kind::Postgres, &t.shop_url, &fails("public", "goods", 3, "40001", false)).await;
+        execute(&t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY, name TEXT)").await;
+        execute(&t.shop_url, &fails("public", "goods", 3, "40001", false)).await;
         let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
         scope.sql_query(&read("SELECT id FROM goods"), vec![]).await.unwrap();
         for id in 1..4 {
@@ -154,7 +155,7 @@ async fn statements_of_a_job_go_through() {
         assert_eq!(t.number("SELECT COUNT(*) AS n FROM public.goods").await, 3);
         assert_eq!(scope.contended().await, None);
 
-        execute(Kind::Postgres, &t.shop_url, &fails("public", "goods", u32::MAX, "40P01", false)).await;
+        execute(&t.shop_url, &fails("public", "goods", u32::MAX, "40P01", false)).await;
         let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
         let error = scope.sql_execute(&write("INSERT INTO goods (id) VALUES (9)"), vec![]).await.unwrap_err();
         assert!(matches!(error, domain::scope::ScopeError::Database(_)), "{error}");

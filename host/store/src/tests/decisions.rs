@@ -3,11 +3,12 @@
 use crate::items::Decided;
 use domain::item::{ManualDecision, State};
 use expect_test::expect;
+use test_support::on_both;
 
-use super::support::{T, at, awaiting, conformance, failed, job, permanent, resolved};
+use super::support::{T, at, awaiting, failed, job, permanent, resolved};
 use crate::StoreError;
 
-conformance! {
+on_both! {
     each_decision_in_each_state,
     decision_is_audited_with_who_and_why,
     retry_of_an_end_starts_anew,

@@ -11,13 +11,14 @@ use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
 
-use super::support::{T, at, config, conformance, end, failed, job, permanent, resolved};
+use super::support::{T, at, config, end, failed, job, permanent, resolved};
 use crate::StoreError;
 use crate::alerts::AlertView;
 use crate::attempts::commit::{AttemptEnd, Committed, Effects};
 use crate::attempts::scope::AttemptScope;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     effects_are_told_with_the_outcome,
     stale_attempt_tells_nothing,
     effects_need_their_grants,

@@ -10,13 +10,14 @@ use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
-use super::support::{Kind, T, at, config, conformance, failed, job, permanent, resolved};
+use super::support::{T, at, config, failed, job, permanent, resolved};
 use crate::Store;
 use crate::answers::{Answer, Keyed};
 use crate::feed::Published;
 use crate::items::Decided;
+use test_support::{Kind, execute, on_both};
 
-conformance! {
+on_both! {
     runs_and_attempts_are_published,
     decisions_and_settings_are_published,
     alerts_and_dead_events_are_published,
@@ -209,7 +210,7 @@ async fn unknown_notifications_mean_that_something_changed(t: T) {
     let mut feed = t.store.feed().listen();
     for payload in ["", "an id", "{\"from\":\"x\",\"events\":[{\"kind\":\"of-tomorrow\"},{\"kind\":1},7]}"] {
         let notify = format!("SELECT pg_notify('tidemill_work', '{payload}')");
-        let notify = || async { super::support::execute(t.kind, &t.url, &notify).await };
+        let notify = || async { execute(t.kind, &t.url, &notify).await };
         let missed = |published: &Published| published.event == EngineEvent::Missed;
         assert!(until(&mut feed, missed, notify).await.remote);
     }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::support::{Kind, T, at, job, lease, run};
+use super::support::{T, at, job, lease};
+use test_support::{Kind, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_go_on_after_one_that_found_no_room() {

@@ -1,8 +1,9 @@
 //! Old history is removed; open rows stay.
 
-use super::support::{T, at, conformance, job, permanent, resolved};
+use super::support::{T, at, job, permanent, resolved};
+use test_support::on_both;
 
-conformance! { what_is_old_and_over_leaves }
+on_both! { what_is_old_and_over_leaves }
 
 const DAY: i64 = 24 * 3_600;
 

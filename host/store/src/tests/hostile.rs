@@ -11,10 +11,11 @@ use domain::scope::Scope;
 use serde_json::json;
 
 use super::sql::granted;
-use super::support::{Kind, SHOP, T, config, conformance, execute, lease};
+use super::support::{SHOP, T, config, lease};
 use crate::Store;
+use test_support::{Kind, execute, on_both};
 
-conformance! {
+on_both! {
     hostile_statements_come_to_nothing,
     a_role_called_as_the_hosts_schema_does_not_lead_there,
 }
@@ -155,8 +156,8 @@ fn declared(sql: &str) -> Result<Statement, String> {
 }
 
 async fn hostile_statements_come_to_nothing(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
-    execute(t.kind, &t.shop_url, "INSERT INTO goods VALUES (1, 'one')").await;
+    execute(&t.shop_url, GOODS).await;
+    execute(&t.shop_url, "INSERT INTO goods VALUES (1, 'one')").await;
     let job = with_a_grant_to_write();
     t.discover(&job, &["a"], 0).await;
     let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);

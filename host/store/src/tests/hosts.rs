@@ -1,9 +1,10 @@
 //! The id of a host belongs to one process at a time.
 
-use super::support::{T, at, conformance, host, incarnation, job, lease, start};
+use super::support::{T, at, host, incarnation, job, lease, start};
 use crate::hosts::{HostStart, Life, Place, Renewal, Taking};
+use test_support::on_both;
 
-conformance!(
+on_both!(
     a_start_beside_a_running_host_is_refused,
     a_host_that_shows_no_life_is_followed,
     a_host_that_stopped_or_starts_again_in_its_place_is_followed,

@@ -9,11 +9,12 @@ use domain::job::JobSpec;
 use expect_test::expect;
 use jiff::SignedDuration;
 
-use super::support::{T, at, awaiting, config, conformance, failed, host, job, lease, permanent, resolved};
+use super::support::{T, at, awaiting, config, failed, host, job, lease, permanent, resolved};
 use crate::Store;
 use crate::attempts::commit::Committed;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     claim_tells_what_the_attempt_needs,
     recovered_items_go_first_then_by_due_time,
     only_due_items_are_claimed,

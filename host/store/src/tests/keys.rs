@@ -7,12 +7,13 @@ use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError, Swap};
 use jiff::SignedDuration;
 
-use super::support::{T, at, conformance, end, job, lease, resolved};
+use super::support::{T, at, end, job, lease, resolved};
 use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     a_value_ends_after_its_time,
     a_swap_sees_what_the_attempt_wrote,
     of_two_that_swap_one_is_done_again,

@@ -8,11 +8,12 @@ use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
 
-use super::support::{T, at, conformance, end, job, lease, resolved};
+use super::support::{T, at, end, job, lease, resolved};
 use crate::attempts::locks::LockResult;
 use crate::attempts::scope::AttemptScope;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     a_lock_has_one_holder_and_ends_with_the_attempt,
     what_is_claimed_together_shares_no_lock,
     a_lock_ends_when_its_item_is_taken_away,

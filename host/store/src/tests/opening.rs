@@ -6,11 +6,12 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use tempfile::TempDir;
 
-use super::support::{Kind, T, at, config, conformance, execute, failed, job, postgres_url};
+use super::support::{T, at, config, failed, job};
 use crate::store::hide_password;
 use crate::{Store, StoreConfig, StoreError};
+use test_support::{Kind, execute, needs, on_both, postgres_url};
 
-conformance! {
+on_both! {
     reopened_store_has_everything,
     many_hosts_may_open_a_new_database_at_once,
     newer_store_is_refused,
@@ -51,7 +52,7 @@ async fn many_hosts_may_open_a_new_database_at_once(t: T) {
     if t.kind == Kind::Sqlite {
         return; // An SQLite store has one host.
     }
-    execute(t.kind, &t.url, "DROP SCHEMA tidemill CASCADE").await;
+    execute(&t.url, "DROP SCHEMA tidemill CASCADE").await;
     let opening: Vec<_> = (0..6)
         .map(|_| {
             let config = config(&t.url, &t.shop_url);
@@ -194,6 +195,7 @@ async fn postgres_that_is_away_is_told() {
 
 #[tokio::test]
 async fn postgres_without_the_database_is_told() {
+    needs!(Postgres);
     let url = postgres_url().replace("/postgres?", "/nowhere?");
     let (base, _) = url.rsplit_once('/').unwrap();
     let (_, address) = base.rsplit_once('@').unwrap();

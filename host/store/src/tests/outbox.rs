@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use domain::id::EventId;
 
-use super::support::{T, at, conformance, end, job, resolved};
+use super::support::{T, at, end, job, resolved};
 use crate::attempts::commit::{AttemptEnd, Effects, NewEvent};
+use test_support::on_both;
 
-conformance! {
+on_both! {
     events_wait_in_order_until_taken,
     events_are_filtered_by_topic,
     event_is_taken_once,

@@ -8,7 +8,7 @@ use domain::scope::Value::{self, Blob, Integer, Null, Text};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, Sqlite, SqliteConnection};
 
-use super::support::{Kind, T, run};
+use super::support::T;
 use crate::db::Driver;
 use crate::db::sql::Sql;
 use crate::events::sql as events_sql;
@@ -16,6 +16,7 @@ use crate::items::flow::sql as flow_sql;
 use crate::items::sql as items_sql;
 use crate::jobs::sql as jobs_sql;
 use crate::runs::sql as runs_sql;
+use test_support::{Kind, run};
 
 /// Maximum rows that one node of a Postgres plan may visit, out of 30,000 and more.
 const VISITED_MAX: f64 = 1_000.0;

@@ -4,11 +4,12 @@ use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
 use expect_test::expect;
 
-use super::support::{T, at, conformance, host};
+use super::support::{T, at, host};
 use crate::StoreError;
 use crate::plugins::{FILES_KEPT, KeptFile};
+use test_support::on_both;
 
-conformance! {
+on_both! {
     a_version_is_kept_and_known,
     only_what_is_kept_is_pinned,
     old_files_leave_but_not_what_runs_or_is_pinned,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use domain::plugin::Statement;
 use sqlx::{Connection, PgConnection};
 
-use super::support::{Kind, SHOP, T, at, config, execute, failed, job, run};
+use super::support::{SHOP, T, at, config, failed, job};
 use crate::db::{Driver, Session, text};
 use crate::{Store, StoreError};
-use programs::PgBouncer;
+use test_support::PgBouncer;
+use test_support::{Kind, execute, needs, run};
 
 const DROPS_OPTIONS: &str = "ignore_startup_parameters = extra_float_digits,options";
 
@@ -39,9 +40,9 @@ async fn works_behind(t: T, pooler: &[&str]) {
     for setting in
         ["synchronous_commit = off", "default_transaction_isolation = serializable", "statement_timeout = 0"]
     {
-        execute(Kind::Postgres, &t.url, &format!("ALTER DATABASE {name} SET {setting}")).await;
+        execute(&t.url, &format!("ALTER DATABASE {name} SET {setting}")).await;
     }
-    execute(Kind::Postgres, &t.url, "DROP SCHEMA tidemill CASCADE").await;
+    execute(&t.url, "DROP SCHEMA tidemill CASCADE").await;
     let bouncer = PgBouncer::start(&t.url, pooler).await;
     let behind = Store::open(&config(&bouncer.url(&t.url), &t.shop_url)).await.unwrap().into();
     let behind = T { store: behind, ..t.clone() };
@@ -83,17 +84,20 @@ async fn hears(one: &Store, other: &Store) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_drop_startup_options_serve() {
+    needs!(PgBouncer);
     run(Kind::Postgres, |t| works_behind(t, &[DROPS_OPTIONS, "pool_mode = session"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_without_any_setting_of_the_pooler_serve() {
+    needs!(PgBouncer);
     run(Kind::Postgres, |t| works_behind(t, &["pool_mode = session"])).await;
 }
 
 /// A pooler that does not clean up passes on the state of other clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_others_used_serve() {
+    needs!(PgBouncer);
     async fn case(t: T) {
         let bouncer =
             PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = session", "server_reset_query ="]).await;
@@ -115,7 +119,7 @@ async fn sessions_that_others_used_serve() {
 }
 
 async fn is_refused(t: T, pooler: &[&str]) {
-    execute(Kind::Postgres, &t.url, "DROP SCHEMA tidemill CASCADE").await;
+    execute(&t.url, "DROP SCHEMA tidemill CASCADE").await;
     let bouncer = PgBouncer::start(&t.url, pooler).await;
     let url = bouncer.url(&t.url);
     // Several server connections exist already, as on a pooler in use.
@@ -139,11 +143,13 @@ const REFUSED: &str =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transaction_pooling_is_refused_by_name() {
+    needs!(PgBouncer);
     run(Kind::Postgres, |t| is_refused(t, &[DROPS_OPTIONS, "pool_mode = transaction"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transaction_pooling_in_turns_is_refused_by_name() {
+    needs!(PgBouncer);
     run(Kind::Postgres, |t| {
         is_refused(t, &[DROPS_OPTIONS, "pool_mode = transaction", "server_round_robin = 1"])
     })
@@ -152,11 +158,13 @@ async fn transaction_pooling_in_turns_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transaction_pooling_over_one_connection_is_refused_by_name() {
+    needs!(PgBouncer);
     run(Kind::Postgres, |t| is_refused_cold(t, &["pool_mode = transaction", "default_pool_size = 1"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statement_pooling_is_refused_by_name() {
+    needs!(PgBouncer);
     run(Kind::Postgres, |t| is_refused_cold(t, &[DROPS_OPTIONS, "pool_mode = statement"])).await;
 }
 
@@ -170,6 +178,7 @@ async fn is_refused_cold(t: T, pooler: &[&str]) {
 /// A setting is applied on one server connection and read from another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_setting_that_does_not_hold_is_named() {
+    needs!(PgBouncer);
     async fn case(t: T) {
         let pooler = ["pool_mode = transaction", "server_round_robin = 1"];
         let bouncer = PgBouncer::start(&t.url, &pooler).await;
@@ -194,6 +203,7 @@ async fn a_setting_that_does_not_hold_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_setting_that_the_server_refuses_is_told() {
+    needs!(PgBouncer);
     async fn case(t: T) {
         let bouncer = PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = session"]).await;
         let url = format!("{}?options[no_such_setting]=1", bouncer.url(&t.url));
@@ -207,10 +217,11 @@ async fn a_setting_that_the_server_refuses_is_told() {
 /// Behind a pooler, earlier versions created their tables there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_in_the_wrong_schema_is_not_joined_by_a_second_one() {
+    needs!(PgBouncer);
     async fn case(t: T) {
         let moves = "DO $$ DECLARE name text; BEGIN FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'tidemill'
             LOOP EXECUTE format('ALTER TABLE tidemill.%I SET SCHEMA public', name); END LOOP; END $$; DROP SCHEMA tidemill CASCADE";
-        execute(Kind::Postgres, &t.url, moves).await;
+        execute(&t.url, moves).await;
         let error = Store::open(&config(&t.url, &t.shop_url)).await.err().expect("it was opened");
         assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
         assert!(error.to_string().contains("this database has a store in the schema public"), "{error}");
@@ -224,8 +235,9 @@ fn statement(sql: &str) -> Statement {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_of_a_datasources_url_hold_behind_a_pooler() {
+    needs!(PgBouncer);
     async fn case(t: T) {
-        execute(Kind::Postgres, &t.url, "CREATE SCHEMA far; CREATE TABLE far.hidden (id INTEGER)").await;
+        execute(&t.url, "CREATE SCHEMA far; CREATE TABLE far.hidden (id INTEGER)").await;
         let bouncer = PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = session"]).await;
         let shop_url = format!("{}?options[search_path]=far", bouncer.url(&t.url));
         let store = Store::open(&config(&t.url, &shop_url)).await.unwrap();
@@ -237,6 +249,7 @@ async fn settings_of_a_datasources_url_hold_behind_a_pooler() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_datasource_behind_transaction_pooling_is_refused_by_name() {
+    needs!(PgBouncer);
     async fn case(t: T) {
         let bouncer = PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = transaction"]).await;
         let store = Store::open(&config(&t.url, &bouncer.url(&t.url))).await.unwrap();

@@ -10,11 +10,12 @@ use domain::runner::{Found, Page};
 use expect_test::expect;
 use jiff::SignedDuration;
 
-use super::support::{T, at, awaiting, conformance, end, failed, job, lease, page, permanent, resolved};
+use super::support::{T, at, awaiting, end, failed, job, lease, page, permanent, resolved};
 use crate::attempts::commit::AttemptEnd;
 use crate::items::Decided;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     each_state_is_found_again,
     key_named_twice_counts_once,
     payload_is_refreshed_and_the_backoff_kept,

@@ -4,11 +4,12 @@
 use domain::item::State;
 use expect_test::expect;
 
-use super::support::{T, at, config, conformance, failed, host, job, lease, resolved};
+use super::support::{T, at, config, failed, host, job, lease, resolved};
 use crate::Store;
 use crate::attempts::commit::Committed;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     renewed_lease_is_not_taken,
     host_renews_its_own_leases_only,
     what_nobody_works_on_is_not_renewed,

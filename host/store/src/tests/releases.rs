@@ -4,12 +4,13 @@ use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
 use domain::release::{Approval, Canary, Decision, ReleaseRules, Stage, Tried};
 
-use super::support::{T, at, conformance, host};
+use super::support::{T, at, host};
 use crate::plugins::KeptFile;
 use crate::plugins::releases::NewVersion;
 use crate::plugins::uploads::Uploaded;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     without_rules_a_new_version_takes_over,
     a_version_that_wants_more_waits_for_approval,
     a_version_on_trial_takes_over_once,

@@ -12,10 +12,11 @@ use domain::scope::Value::{Integer, Text};
 use domain::scope::{Scope, ScopeError, Swap};
 use expect_test::expect;
 
-use super::support::{Kind, SHOP, T, at, awaiting, conformance, end, execute, failed, job, lease, resolved};
+use super::support::{SHOP, T, at, awaiting, end, failed, job, lease, resolved};
 use crate::attempts::scope::{HELD_MAX, ReplayScope};
+use test_support::{Kind, execute, on_both};
 
-conformance! {
+on_both! {
     nothing_is_left_behind,
     what_is_there_today_is_seen,
     locks_of_others_are_in_nobodys_way,
@@ -52,7 +53,7 @@ fn add() -> Statement {
 
 /// A job with one ended attempt, and that attempt.
 async fn ended(t: &T) -> (Arc<JobSpec>, Claimed) {
-    execute(t.kind, &t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
+    execute(&t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
     t.attempt("a", resolved(), 0).await;
     let job = Arc::new(granted());
     let mut recorded = t.store.attempts_to_replay(&job.name, 10).await.unwrap();
@@ -211,7 +212,7 @@ async fn what_a_commit_would_refuse_is_told(t: T) {
     }
     let scope = scope(&t).await;
     let table = "CREATE TABLE numbered (id BIGSERIAL, n BIGINT UNIQUE DEFERRABLE INITIALLY DEFERRED)";
-    execute(t.kind, &t.shop_url, table).await;
+    execute(&t.shop_url, table).await;
     let add = statement("INSERT INTO numbered (n) VALUES ($1)", true);
     for _ in 0..2 {
         scope.sql_execute(&add, vec![Integer(1)]).await.unwrap();
@@ -219,7 +220,7 @@ async fn what_a_commit_would_refuse_is_told(t: T) {
     let why = scope.finish().await.1.unwrap_err().to_string();
     assert!(why.contains("refused the commit") && why.contains("duplicate key"), "{why}");
     // A sequence does not take back the numbers it gave out.
-    execute(t.kind, &t.shop_url, "INSERT INTO numbered (n) VALUES (1)").await;
+    execute(&t.shop_url, "INSERT INTO numbered (n) VALUES (1)").await;
     assert_eq!(t.rows("SELECT id AS n FROM public.numbered").await[0].int("n").unwrap(), 3);
 }
 

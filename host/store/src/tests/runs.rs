@@ -6,11 +6,12 @@ use domain::item::ManualDecision;
 use domain::run::ClaimedRun;
 use expect_test::expect;
 
-use super::support::{T, at, awaiting, conformance, failed, host, job, lease, page, permanent, resolved};
+use super::support::{T, at, awaiting, failed, host, job, lease, page, permanent, resolved};
 use crate::attempts::commit::Committed;
 use crate::items::Decided;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     discovery_has_one_holder,
     many_hosts_claim_a_discovery_once,
     renewed_discovery_stays,

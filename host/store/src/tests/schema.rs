@@ -5,18 +5,19 @@ use std::time::Duration;
 use expect_test::expect;
 use jiff::Timestamp;
 
-use super::support::{Kind, T, at, config, conformance};
+use super::support::{T, at, config};
 use crate::opening::migrate;
 use crate::opening::schema::{Opening, Schema};
 use crate::store::{hide_password, sqlite};
 use crate::{Store, StoreConfig, StoreError};
+use test_support::{Kind, execute, on_both, run};
 
 /// Number of migrations of the older version here.
 const OLDER: usize = 9;
 /// How long the heartbeats of hosts are watched here.
 const LEASE: Duration = Duration::from_secs(1);
 
-conformance! {
+on_both! {
     older_store_is_left_as_it_is,
     missing_store_is_not_made,
     store_that_is_not_of_this_version_is_refused_as_it_is,
@@ -31,7 +32,7 @@ async fn older(t: &T) -> StoreConfig {
     let db = match t.kind {
         Kind::Sqlite => sqlite(&config.url).await.unwrap(),
         Kind::Postgres => {
-            super::support::execute(t.kind, &t.url, "CREATE SCHEMA tidemill").await;
+            execute(&t.url, "CREATE SCHEMA tidemill").await;
             t.store.db.clone()
         }
     };
@@ -45,9 +46,9 @@ async fn older(t: &T) -> StoreConfig {
 /// A database without tables of the host.
 async fn empty(t: &T) -> StoreConfig {
     let url = match t.kind {
-        Kind::Sqlite => t.url.replace("tidemill.db", "other.db"),
+        Kind::Sqlite => t.url.replace("test.db", "other.db"),
         Kind::Postgres => {
-            super::support::execute(t.kind, &t.url, "DROP SCHEMA tidemill CASCADE").await;
+            execute(&t.url, "DROP SCHEMA tidemill CASCADE").await;
             t.url.clone()
         }
     };
@@ -193,7 +194,7 @@ async fn store_of_hosts_that_stopped_or_died_is_upgraded(t: T) {
 /// An SQLite store has one host, and the host's lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_of_running_hosts_is_not_upgraded() {
-    super::support::run(Kind::Postgres, host_is_running).await;
+    run(Kind::Postgres, host_is_running).await;
 }
 
 async fn host_is_running(t: T) {

@@ -10,11 +10,12 @@ use domain::scope::{Keys, Scope, ScopeError};
 use expect_test::expect;
 use jiff::SignedDuration;
 
-use super::support::{T, at, conformance, end, job, resolved};
+use super::support::{T, at, end, job, resolved};
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     attempt_reads_its_own_writes,
     writes_are_stored_with_the_outcome,
     aborted_attempt_leaves_nothing,

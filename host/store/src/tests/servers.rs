@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::scope::{Scope as _, ScopeError};
+use test_support::{Database, Kind, Postgres, Relay, execute, needs, postgres_url, try_execute};
 
 use super::sql::{attempt, granted, read, write};
-use super::support::{Kind, T, at, config, execute, job, new_database, postgres_url, try_execute};
+use super::support::{T, at, config, job};
 use crate::opening::sql as opening_sql;
 use crate::{Store, StoreError};
-use programs::{Postgres, Relay};
 
 /// Maximum time until work continues.
 const RESUMED_WITHIN: Duration = Duration::from_secs(10);
@@ -26,17 +26,11 @@ impl Pair {
     /// A store on `old`, which `new` replicates.
     async fn start() -> Pair {
         let old = Postgres::start().await;
-        execute(Kind::Postgres, &old.url(), "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
+        execute(&old.url(), "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
         let relay = Relay::to(old.port());
         let store = Arc::new(Store::open(&config(&relay.url(), &relay.url())).await.unwrap());
         let new = old.standby().await;
-        let t = T {
-            kind: Kind::Postgres,
-            store,
-            url: relay.url(),
-            shop_url: relay.url(),
-            _folder: Arc::new(tempfile::tempdir().unwrap()),
-        };
+        let t = T { kind: Kind::Postgres, store, url: relay.url(), shop_url: relay.url() };
         t.store.put_job(&job(), at(0)).await.unwrap();
         let pair = Pair { old, new, relay, t };
         pair.use_all_connections().await;
@@ -52,13 +46,13 @@ impl Pair {
     }
 
     async fn promote(&self) {
-        execute(Kind::Postgres, &self.new.url(), "SELECT pg_promote()").await;
+        execute(&self.new.url(), "SELECT pg_promote()").await;
     }
 
     /// Waits until the last write is also on the other server.
     async fn catch_up(&self) {
         let job = "SELECT 1 / COUNT(*) FROM tidemill.job";
-        while try_execute(Kind::Postgres, &self.new.url(), job).await.is_err() {
+        while try_execute(&self.new.url(), job).await.is_err() {
             tokio::task::yield_now().await;
         }
     }
@@ -87,7 +81,7 @@ impl Pair {
         }
         // The write went to the new server.
         let rows = "SELECT 1 / COUNT(*) FROM tidemill.item";
-        execute(Kind::Postgres, &self.new.url(), rows).await;
+        execute(&self.new.url(), rows).await;
     }
 
     /// The host gets notifications from other hosts on the new server.
@@ -102,7 +96,7 @@ impl Pair {
                 _ = rounds.tick() => {}
             }
             assert!(start.elapsed() < Duration::from_secs(20), "a wake-up on the new server is not heard");
-            execute(Kind::Postgres, &self.new.url(), "SELECT pg_notify('tidemill_work', 'other')").await;
+            execute(&self.new.url(), "SELECT pg_notify('tidemill_work', 'other')").await;
         }
     }
 }
@@ -110,13 +104,14 @@ impl Pair {
 /// The old server continues and refuses writes; it never closes a connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_leaves_a_server_that_became_read_only() {
+    needs!(PostgresPrograms);
     let pair = Pair::start().await;
     pair.catch_up().await;
     let (_, scope) = attempt(&pair.t, granted(domain::job::Access::ReadWrite)).await;
     scope.sql_query(&read("SELECT id FROM goods"), vec![]).await.unwrap();
     scope.abort().await;
-    execute(Kind::Postgres, &pair.old.url(), "ALTER SYSTEM SET default_transaction_read_only = on").await;
-    execute(Kind::Postgres, &pair.old.url(), "SELECT pg_reload_conf()").await;
+    execute(&pair.old.url(), "ALTER SYSTEM SET default_transaction_read_only = on").await;
+    execute(&pair.old.url(), "SELECT pg_reload_conf()").await;
     pair.promote().await;
     pair.relay.lead_to(pair.new.port());
     pair.resumes(RESUMED_WITHIN).await;
@@ -125,6 +120,7 @@ async fn work_leaves_a_server_that_became_read_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_leaves_a_server_that_shuts_down() {
+    needs!(PostgresPrograms);
     let pair = Pair::start().await;
     pair.catch_up().await;
     pair.promote().await;
@@ -137,6 +133,7 @@ async fn work_leaves_a_server_that_shuts_down() {
 /// Nothing reports that the server is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_leaves_a_server_that_says_nothing_any_more() {
+    needs!(PostgresPrograms);
     let pair = Pair::start().await;
     pair.catch_up().await;
     pair.promote().await;
@@ -153,6 +150,7 @@ async fn work_leaves_a_server_that_says_nothing_any_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_is_refused_at_a_start_and_its_promotion_is_not() {
+    needs!(PostgresPrograms);
     let old = Postgres::start().await;
     Store::open(&config(&old.url(), &old.url())).await.unwrap().close().await;
     let new = old.standby().await;
@@ -165,49 +163,50 @@ async fn a_standby_is_refused_at_a_start_and_its_promotion_is_not() {
         store: Arc::new(Store::open(&config(&old.url(), &new.url())).await.unwrap()),
         url: old.url(),
         shop_url: new.url(),
-        _folder: Arc::new(tempfile::tempdir().unwrap()),
     };
     let (_, scope) = attempt(&t, granted(domain::job::Access::Read)).await;
     scope.sql_query(&read("SELECT 1"), vec![]).await.unwrap();
     let refused = scope.sql_query(&read("CREATE TABLE nothing (id INTEGER)"), vec![]).await.unwrap_err();
     assert!(matches!(refused, ScopeError::Database(_)), "{refused}");
     t.store.close().await;
-    execute(Kind::Postgres, &new.url(), "SELECT pg_promote()").await;
+    execute(&new.url(), "SELECT pg_promote()").await;
     Store::open(&config(&new.url(), &new.url())).await.unwrap().close().await;
 }
 
-/// Creates a role, because connection limits do not apply to superusers.
-async fn limited(name: &str, limit: u32) -> (String, String) {
-    let direct = new_database().await;
-    let database = direct.rsplit('/').next().unwrap();
+/// A database, and its URL for a role with this many connections: limits do not apply to superusers.
+async fn limited(name: &str, limit: u32) -> (Database, String) {
+    let database = Database::fresh(Kind::Postgres).await;
     let role = format!("{name}_{}", std::process::id());
     let make = format!(
-        "CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT CREATE ON DATABASE {database} TO {role}"
+        "CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT CREATE ON DATABASE {} TO {role}",
+        database.name()
     );
-    execute(Kind::Postgres, &direct, &make).await;
-    (direct.replace("postgres@", &format!("{role}@")), direct)
+    execute(&database.url, &make).await;
+    let url = database.url.replace("postgres@", &format!("{role}@"));
+    (database, url)
 }
 
-async fn drop_database(direct: &str, role_url: &str) {
-    let database = direct.rsplit('/').next().unwrap();
-    let role = role_url.split("//").nth(1).and_then(|rest| rest.split('@').next()).unwrap();
-    execute(Kind::Postgres, &postgres_url(), &format!("DROP DATABASE {database} WITH (FORCE)")).await;
-    execute(Kind::Postgres, &postgres_url(), &format!("DROP ROLE {role}")).await;
+async fn drop_role(database: Database, url: &str) {
+    drop(database);
+    let role = url.split("//").nth(1).and_then(|rest| rest.split('@').next()).unwrap();
+    execute(&postgres_url(), &format!("DROP ROLE {role}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_connections_at_a_start_are_told() {
-    let (url, direct) = limited("crowded_start", 0).await;
-    let error = Store::open(&config(&url, &direct)).await.err().expect("it was opened");
+    needs!(Postgres);
+    let (database, url) = limited("crowded_start", 0).await;
+    let error = Store::open(&config(&url, &database.url)).await.err().expect("it was opened");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     assert!(error.to_string().contains("too many connections: "), "{error}");
     assert!(error.to_string().contains("raise max_connections"), "{error}");
-    drop_database(&direct, &url).await;
+    drop_role(database, &url).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_connections_while_it_works_are_told() {
-    let (url, direct) = limited("crowded", 4).await;
+    needs!(Postgres);
+    let (database, url) = limited("crowded", 4).await;
     let store = Store::open(&config(&url, &url)).await.unwrap();
     let mut open = Vec::new();
     let error = loop {
@@ -222,10 +221,9 @@ async fn too_many_connections_while_it_works_are_told() {
     // A datasource reports the same error to its jobs.
     let t = T {
         kind: Kind::Postgres,
-        store: Arc::new(Store::open(&config(&direct, &url)).await.unwrap()),
-        url: direct.clone(),
+        store: Arc::new(Store::open(&config(&database.url, &url)).await.unwrap()),
+        url: database.url.clone(),
         shop_url: url.clone(),
-        _folder: Arc::new(tempfile::tempdir().unwrap()),
     };
     let (_, scope) = attempt(&t, granted(domain::job::Access::Read)).await;
     let error = scope.sql_query(&read("SELECT 1"), vec![]).await.unwrap_err();
@@ -234,5 +232,5 @@ async fn too_many_connections_while_it_works_are_told() {
     drop(open);
     store.close().await;
     t.store.close().await;
-    drop_database(&direct, &url).await;
+    drop_role(database, &url).await;
 }

@@ -16,15 +16,14 @@ use expect_test::expect;
 use jiff::SignedDuration;
 use sqlx::{Connection, PgConnection};
 
-use super::support::{
-    Kind, SHOP, T, at, config, conformance, end, execute, host, incarnation, job, lease, resolved,
-};
+use super::support::{SHOP, T, at, config, end, host, incarnation, job, lease, resolved};
 use crate::attempts::commit::Committed;
 use crate::attempts::scope::AttemptScope;
 use crate::items::Lease;
 use crate::{Store, StoreError};
+use test_support::{Kind, execute, on_both};
 
-conformance! {
+on_both! {
     values_make_the_round_trip,
     null_may_come_first,
     parameter_may_change_its_type,
@@ -79,7 +78,7 @@ pub async fn attempt(t: &T, job: JobSpec) -> (Claimed, AttemptScope) {
 /// A host may be stopped between the last check of the lease and the commit. So the lease has to last longer
 /// than the database waits for the commit.
 async fn a_commit_needs_a_lease_that_lasts(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     let clock = Clock::manual(at(0));
     let Clock::Manual(hands) = &clock else { panic!("a manual clock") };
     let trust = Arc::new(Trust::new(clock.clone(), SignedDuration::from_secs(14)));
@@ -114,7 +113,7 @@ async fn what_is_not_committed_in_time_is_undone(t: T) {
     if t.kind == Kind::Sqlite {
         return;
     }
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     let db = t.store.datasources.get(SHOP).unwrap();
     let mut tx = db.begin_declared(true, Duration::from_secs(1)).await.unwrap();
     tx.execute_declared(ADD, &id(1)).await.unwrap();
@@ -131,7 +130,7 @@ async fn what_is_not_committed_in_time_is_undone(t: T) {
 
 /// On Postgres, the shop's tables are in the store's database: both are committed together or not at all.
 async fn the_stores_own_database_commits_with_the_outcome(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     for (stale, number) in [(false, 1), (true, 2)] {
         let (item, scope) = attempt(&t, granted(Access::ReadWrite)).await;
         scope.sql_execute(&write(ADD), id(number)).await.unwrap();
@@ -152,7 +151,7 @@ async fn the_stores_own_database_commits_with_the_outcome(t: T) {
 }
 
 async fn writer(t: &T) -> AttemptScope {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     attempt(t, granted(Access::ReadWrite)).await.1
 }
 
@@ -267,7 +266,7 @@ async fn dropped_attempt_rolls_back(t: T) {
 }
 
 async fn stale_attempt_commits_nothing(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
     scope.sql_execute(&write(ADD), id(1)).await.unwrap();
     t.store.recover(None, |_| 5, at(20)).await.unwrap();
@@ -327,7 +326,7 @@ async fn refused_statement_undoes_the_attempts_transaction(t: T) {
 }
 
 async fn grants_are_kept(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     let mut told = String::new();
     let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
     let (_, scope) = attempt(&t, job()).await;
@@ -351,7 +350,7 @@ async fn grants_are_kept(t: T) {
 
 /// The host does not trust a statement's claim that it only reads.
 async fn reading_grant_cannot_write(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     for sql in ["INSERT INTO goods (id) VALUES (1)", "DELETE FROM goods"] {
         let (_, scope) = attempt(&t, granted(Access::Read)).await;
         let error = scope.sql_query(&read(sql), vec![]).await.unwrap_err();
@@ -363,7 +362,7 @@ async fn reading_grant_cannot_write(t: T) {
 }
 
 async fn discovery_cannot_write(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     let scope = t.store.scope_of_discovery(Arc::new(granted(Access::ReadWrite)), at(0), Hold::without_end());
     assert!(scope.sql_query(&read(ALL), vec![]).await.unwrap().rows.is_empty());
     let error = scope.sql_execute(&write(ADD), id(1)).await.unwrap_err();
@@ -373,7 +372,7 @@ async fn discovery_cannot_write(t: T) {
 }
 
 async fn statements_are_counted(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     let mut job = granted(Access::Read);
     job.limits.sql_statements = 2;
     let (_, scope) = attempt(&t, job).await;
@@ -463,7 +462,7 @@ async fn datasource_that_is_away_is_told(t: T) {
 }
 
 async fn parameters_are_checked_at_load(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     let declared = |sql: &str, types: &[ParamType]| Statement { params: Some(types.to_vec()), ..read(sql) };
     let good = [
         read("SELECT id FROM goods WHERE id = $1 AND name = $2 LIMIT $3"),
@@ -498,7 +497,7 @@ async fn parameters_are_checked_at_load(t: T) {
     for _ in 0..20 {
         assert!(t.store.check_statement(&wrong).await.unwrap_err().contains("integer = text"));
     }
-    execute(t.kind, &t.shop_url, "CREATE TABLE dated (at TIMESTAMPTZ, tags TEXT[], note JSONB)").await;
+    execute(&t.shop_url, "CREATE TABLE dated (at TIMESTAMPTZ, tags TEXT[], note JSONB)").await;
     for never in ["at > $1", "tags = $1", "note = $1", "substr('a', $1) = 'b'", "'a' = ANY ($1)"] {
         let sql = format!("SELECT 1 FROM dated WHERE {never}");
         assert!(t.store.check_statement(&read(&sql)).await.is_err(), "{sql}");
@@ -514,7 +513,7 @@ async fn parameters_are_checked_at_load(t: T) {
 }
 
 async fn statements_are_checked_at_load(t: T) {
-    execute(t.kind, &t.shop_url, GOODS).await;
+    execute(&t.shop_url, GOODS).await;
     for good in [ALL, ADD] {
         assert_eq!(t.store.check_statement(&read(good)).await, Ok(()));
     }

@@ -8,10 +8,11 @@ use std::path::Path;
 use domain::address::split_file;
 use domain::scope::ScopeError;
 
-use super::support::{SHOP, config, run};
+use super::support::{SHOP, T, config};
 use crate::opening::sqlite_file::SqliteFile;
 use crate::store::hide_password;
 use crate::{Store, StoreError};
+use test_support::{Kind, run};
 
 #[test]
 fn paths_are_taken_as_they_are_written() {
@@ -103,7 +104,7 @@ async fn the_file_that_is_opened_is_the_one_that_is_named() {
 
 #[tokio::test]
 async fn the_stores_own_file_is_no_datasource_under_any_name() {
-    run(super::support::Kind::Sqlite, |t| async move {
+    run(Kind::Sqlite, |t: T| async move {
         let store = Path::new(split_file(&t.url).unwrap().0).to_owned();
         let (hard, soft) = (store.with_file_name("hard.db"), store.with_file_name("soft.db"));
         fs::hard_link(&store, &hard).unwrap();

@@ -2,12 +2,13 @@
 
 use tempfile::TempDir;
 
-use super::support::{Kind, T, config, conformance, execute};
+use super::support::{T, config};
 use crate::opening::schema::Opening;
 use crate::opening::store_id::{Remembered, remember};
 use crate::{Store, StoreError};
+use test_support::{Kind, execute, on_both};
 
-conformance! {
+on_both! {
     a_store_keeps_its_id,
     another_store_is_refused,
     a_backup_from_before_ids_takes_the_id_that_is_remembered,
@@ -51,7 +52,6 @@ async fn a_backup_from_before_ids_takes_the_id_that_is_remembered(t: T) {
         t.store.close().await;
     }
     execute(
-        t.kind,
         &t.url,
         match t.kind {
             Kind::Sqlite => "DROP TABLE store_identity; DELETE FROM _sqlx_migrations WHERE version = 19",

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::failure::Failure;
 use domain::flow::Flow;
@@ -17,8 +16,7 @@ use domain::run::{ClaimedRun, Discovered};
 use domain::runner::{Found, Page, Usage};
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
-use tempfile::TempDir;
+use test_support::{Database, Fixture, Kind, execute, try_execute};
 use uuid::Uuid;
 
 use crate::attempts::commit::{AttemptEnd, Committed, Effects};
@@ -33,58 +31,25 @@ pub const LEASE_SECONDS: i64 = 15;
 /// The business database of every case.
 pub const SHOP: &str = "shop";
 
-/// Generates the tests `sqlite::case` and `postgres::case` for each `async fn case(t: T)`.
-macro_rules! conformance {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                $crate::tests::support::run($crate::tests::support::Kind::Sqlite, super::$case).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                $crate::tests::support::run($crate::tests::support::Kind::Postgres, super::$case).await;
-            })*
-        }
-    };
-}
-pub(crate) use conformance;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Sqlite,
-    Postgres,
-}
-
-/// A fresh database with an open store.
+/// A store on a new database.
 #[derive(Clone)]
 pub struct T {
     pub kind: Kind,
     pub store: Arc<Store>,
     pub url: String,
     pub shop_url: String,
-    pub _folder: Arc<TempDir>,
 }
 
-/// Runs one case and removes its database, also when the case fails.
-pub async fn run<F: Future<Output = ()> + Send + 'static>(kind: Kind, case: fn(T) -> F) {
-    let database = TestDb::make(kind).await;
-    let config = config(&database.url, &database.shop_url);
-    let store = Arc::new(Store::open(&config).await.unwrap());
-    let t = T {
-        kind,
-        store: store.clone(),
-        url: database.url.clone(),
-        shop_url: database.shop_url.clone(),
-        _folder: database.folder.clone(),
-    };
-    let result = tokio::spawn(case(t)).await;
-    store.close().await;
-    database.remove().await;
-    if let Err(error) = result {
-        std::panic::resume_unwind(error.into_panic());
+impl Fixture for T {
+    async fn run<F: Future<Output = ()>>(kind: Kind, case: fn(T) -> F) {
+        let database = Database::fresh(kind).await;
+        let url = database.url.clone();
+        // On Postgres, the shop's tables are in the same database; the host's tables have a schema of their own.
+        let shop_url = url.replace("test.db", "shop.db");
+        execute(&shop_url, "CREATE TABLE shop_exists (id INTEGER)").await;
+        let store = Arc::new(Store::open(&config(&url, &shop_url)).await.unwrap());
+        case(T { kind, store: store.clone(), url, shop_url }).await;
+        store.close().await;
     }
 }
 
@@ -94,73 +59,6 @@ pub fn config(url: &str, shop_url: &str) -> StoreConfig {
         url: url.to_owned(),
         password: None,
         datasources: BTreeMap::from([(SHOP.to_owned(), shop)]),
-    }
-}
-
-struct TestDb {
-    kind: Kind,
-    url: String,
-    shop_url: String,
-    folder: Arc<TempDir>,
-}
-
-impl TestDb {
-    async fn make(kind: Kind) -> TestDb {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
-        let file = |name: &str| format!("sqlite://{}", folder.path().join(name).display());
-        let (url, shop_url) = match kind {
-            Kind::Sqlite => (file("tidemill.db"), file("shop.db")),
-            // The shop's tables are in the same database; the host's tables have a schema of their own.
-            Kind::Postgres => {
-                let url = new_database().await;
-                (url.clone(), url)
-            }
-        };
-        execute(kind, &shop_url, "CREATE TABLE shop_exists (id INTEGER)").await;
-        TestDb { kind, url, shop_url, folder }
-    }
-
-    async fn remove(self) {
-        if self.kind == Kind::Postgres {
-            let name = self.url.rsplit('/').next().unwrap();
-            let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-            execute(Kind::Postgres, &postgres_url(), &drop).await;
-        }
-    }
-}
-
-pub fn postgres_url() -> String {
-    std::env::var("TIDEMILL_TEST_POSTGRES")
-        .unwrap_or_else(|_| panic!("set TIDEMILL_TEST_POSTGRES, or run `cargo xtask test`"))
-}
-
-pub async fn new_database() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let server = postgres_url();
-    let name = format!("store_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    execute(Kind::Postgres, &server, &format!("CREATE DATABASE {name}")).await;
-    let (base, _) = server.rsplit_once('/').unwrap();
-    format!("{base}/{name}")
-}
-
-/// Runs SQL on a separate connection, as a person would with the database's own tool.
-pub async fn execute(kind: Kind, url: &str, sql: &str) {
-    try_execute(kind, url, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-}
-
-pub async fn try_execute(kind: Kind, url: &str, sql: &str) -> Result<(), sqlx::Error> {
-    let sql = sqlx::raw_sql(AssertSqlSafe(sql));
-    match kind {
-        Kind::Sqlite => {
-            let mut conn = SqliteConnection::connect(&format!("{url}?mode=rwc")).await?;
-            sql.execute(&mut conn).await?;
-            conn.close().await
-        }
-        Kind::Postgres => {
-            let mut conn = PgConnection::connect(url).await?;
-            sql.execute(&mut conn).await?;
-            conn.close().await
-        }
     }
 }
 
@@ -349,6 +247,6 @@ impl T {
             Kind::Sqlite => sql.to_owned(),
             Kind::Postgres => format!("SET search_path TO tidemill; {sql}"),
         };
-        try_execute(self.kind, &self.url, &sql).await
+        try_execute(&self.url, &sql).await
     }
 }

@@ -11,14 +11,15 @@ use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 
-use super::support::{T, at, conformance, end, job, lease, permanent};
+use super::support::{T, at, end, job, lease, permanent};
 use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
 use crate::audit::Entry;
 use crate::items::Decided;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     names_with_hidden_characters_are_refused_for_good,
     texts_for_people_are_kept_with_hidden_characters_shown,
     data_is_kept_as_it_is,

@@ -5,11 +5,12 @@ use domain::schedule::Due;
 use domain::schedule::tick::{CatchUp, Fate, Overlap};
 use expect_test::expect;
 
-use super::support::{T, at, conformance, job, lease, page, resolved};
+use super::support::{T, at, job, lease, page, resolved};
 use crate::attempts::commit::Committed;
 use crate::jobs::TickView;
+use test_support::on_both;
 
-conformance! {
+on_both! {
     schedule_starts_when_the_job_is_new,
     unknown_job_is_told,
     instant_fires_once,

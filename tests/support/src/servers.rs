@@ -1,11 +1,10 @@
 //! Programs between a store and its database, or in place of the database: PgBouncer, additional Postgres
-//! servers, and a relay with an exchangeable target. All end with the test.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! servers, and a relay with an exchangeable target. All end with the test process, also if it is killed.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 
-/// Runs a program until stdin closes, so that it ends even if the test is killed.
+/// Runs a program until stdin closes, so that it ends even if the test is killed, then removes its folder.
 const KEEPER: &str = r#"
-signal=$1; shift
+signal=$1; folder=$2; shift 2
 exec 3<&0
 "$@" 3<&- </dev/null &
 program=$!
-(read -r _ <&3; kill -$signal $program) &
-wait $program
-kill $! 2>/dev/null
+(read -r _ <&3; kill -$signal $program 2>/dev/null) &
+wait
+rm -rf "$folder"
 "#;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -75,8 +74,9 @@ struct Kept {
 impl Kept {
     fn start(signal: &str, program: &Path, args: &[&str], folder: Folder) -> Kept {
         let mut keeper = command("sh");
-        keeper.args(["-c", KEEPER, "keeper", signal]).arg(program).args(args).current_dir("/");
-        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        keeper.args(["-c", KEEPER, "keeper", signal]).arg(&folder.0).arg(program).args(args).current_dir("/");
+        // A separate process group, so that Ctrl-C reaches the test first and the keeper removes the folder.
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         Kept { keeper: keeper.spawn().unwrap(), folder }
     }
 }
@@ -117,8 +117,8 @@ impl PgBouncer {
         let file = folder.0.join("pgbouncer.ini");
         std::fs::write(&file, text).unwrap();
         output(Command::new("chmod").args(["-R", "a+rX"]).arg(&folder.0));
-        let kept =
-            Kept::start("KILL", Path::new("/usr/sbin/pgbouncer"), &["-q", file.to_str().unwrap()], folder);
+        let pgbouncer = program("pgbouncer").expect("only for tests that need PgBouncer");
+        let kept = Kept::start("KILL", &pgbouncer, &["-q", file.to_str().unwrap()], folder);
         let bouncer = PgBouncer { port, _kept: kept };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -160,7 +160,7 @@ impl Postgres {
     pub async fn start_with(environment: &[String]) -> Postgres {
         let folder = Folder::new();
         let data = folder.0.join("data");
-        let mut initdb = command(program("initdb"));
+        let mut initdb = postgres_command("initdb");
         initdb.args([
             "-A",
             "trust",
@@ -174,13 +174,14 @@ impl Postgres {
             "-D",
         ]);
         output(initdb.arg(&data));
+        ask_one_for_a_password(&data);
         Postgres::serve(folder, environment).await
     }
 
     /// Starts a standby that follows this server.
     pub async fn standby(&self) -> Postgres {
         let folder = Folder::new();
-        let mut backup = command(program("pg_basebackup"));
+        let mut backup = postgres_command("pg_basebackup");
         backup.args(["-d", &self.url(), "--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-D"]);
         output(backup.arg(folder.0.join("data")));
         Postgres::serve(folder, &[]).await
@@ -191,7 +192,8 @@ impl Postgres {
         let (data, port_setting) = (folder.0.join("data"), format!("port={port}"));
         let args = ["-D", data.to_str().unwrap(), "-c", &port_setting, "-c", "listen_addresses=127.0.0.1"];
         let more = ["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "log_min_messages=panic"];
-        let server = program("postgres");
+        let more = more.into_iter().chain(["-c", "max_connections=300"]);
+        let server = program("postgres").expect("only for tests that need Postgres");
         let environment = environment.iter().map(String::as_str);
         let words: Vec<&str> = environment.chain(server.to_str()).chain(args).chain(more).collect();
         let kept = Kept::start("QUIT", Path::new("/usr/bin/env"), &words, folder);
@@ -210,15 +212,32 @@ impl Postgres {
 
     /// Ends all its connections and then itself, as an operator would.
     pub fn stop_fast(&self) {
-        let mut stop = command(program("pg_ctl"));
+        let mut stop = postgres_command("pg_ctl");
         output(stop.args(["stop", "-m", "fast", "-D"]).arg(self.kept.folder.0.join("data")));
     }
 }
 
-fn program(name: &str) -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").unwrap().filter_map(Result::ok);
-    let newest = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max().unwrap();
-    format!("/usr/lib/postgresql/{newest}/bin/{name}").into()
+/// Requires a password from one user; all other users of this machine are trusted.
+fn ask_one_for_a_password(data: &Path) {
+    let rules = data.join("pg_hba.conf");
+    let trusting = std::fs::read_to_string(&rules).unwrap();
+    let asking = format!("host all asked_for_password 127.0.0.1/32 scram-sha-256\n{trusting}");
+    std::fs::write(&rules, asking).unwrap();
+}
+
+/// The file of a program: Debian's newest Postgres comes before the folders of `PATH`.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let debian = Path::new("/usr/lib/postgresql");
+    let versions = std::fs::read_dir(debian).into_iter().flatten().filter_map(Result::ok);
+    let newest = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
+    let newest = newest.map(|version| debian.join(version.to_string()).join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = newest.into_iter().chain(std::env::split_paths(&path)).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn postgres_command(name: &str) -> Command {
+    command(program(name).expect("only for tests that need Postgres"))
 }
 
 /// Relays connections to a server that can be exchanged. Existing connections keep their server.

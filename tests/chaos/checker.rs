@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use test_support::postgres_url;
 
 use crate::load::{Key, Log};
 use crate::site::Site;
-use crate::support::database::{Kind, number, postgres_url};
+
+use crate::support::database::{Kind, number};
 use crate::support::invariants::VIOLATIONS;
 
 /// Acknowledged items that are read from the API one by one; all items are checked by their counts.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::{Connection, PgConnection};
+use test_support::postgres_url;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
 use crate::site::Site;
-use crate::support::database::postgres_url;
 use crate::support::random::Random;
 use crate::support::wait::until;
 

@@ -8,9 +8,9 @@ mod slow_clients;
 use std::fs;
 
 use sqlx::{Connection, PgConnection, SqliteConnection};
-use test_support::on_both;
+use test_support::{needs, on_both, postgres_url};
 
-use crate::support::database::{Databases, Kind, postgres_url};
+use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
 use crate::support::http;
 use crate::support::process::tidemill;
@@ -36,6 +36,7 @@ async fn refused(site: &Site, parts: &[&str]) {
 
 #[tokio::test]
 async fn a_second_host_on_the_same_store_or_folder_is_refused() {
+    needs!(Product);
     let site = Site::new(NOOP);
     site.install("noop", "noop");
     let first = site.serve().await;
@@ -66,6 +67,7 @@ async fn a_second_host_on_the_same_store_or_folder_is_refused() {
 
 #[tokio::test]
 async fn a_port_in_use_is_refused() {
+    needs!(Product);
     let site = Site::new(NOOP);
     let _taken = std::net::TcpListener::bind(site.address).unwrap();
     let expected = format!(
@@ -78,6 +80,7 @@ async fn a_port_in_use_is_refused() {
 
 #[tokio::test]
 async fn a_postgres_that_is_away_is_told_without_its_password() {
+    needs!(Product, Postgres);
     let site = Site::with_store("postgres://ada:hunter2@127.0.0.1:1/tidemill", NOOP);
     let (code, said) = site.refusal(&site.path("tidemill.toml")).await;
     says(&said, &["127.0.0.1:1/tidemill", "check that it runs, the address, the user and the password"]);
@@ -96,6 +99,7 @@ async fn a_postgres_that_is_away_is_told_without_its_password() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_written_is_refused() {
+    needs!(Product);
     let site = Site::new(NOOP);
     site.serve().await.terminate().await;
     let read_only = format!("sqlite://{}?mode=ro", site.path("data/tidemill.db").display());
@@ -163,6 +167,7 @@ sql = { shop = "read" }
 
 #[tokio::test]
 async fn all_mistakes_of_a_configuration_are_told_at_once() {
+    needs!(Product);
     let site = Site::new(MISTAKES);
     let told = [
         "SITE/tidemill.toml:5: plugin: there is no such key; did you mean \"plugins\"?",
@@ -196,6 +201,7 @@ async fn all_mistakes_of_a_configuration_are_told_at_once() {
 
 #[tokio::test]
 async fn a_job_without_plugin_and_a_plugin_without_job_are_seen() {
+    needs!(Product);
     let site = Site::new(&format!("{NOOP}[jobs.lost]\nplugin = \"lost\"\n"));
     site.install("noop", "noop");
     site.install("versioned-a", "idle");
@@ -230,6 +236,7 @@ async fn a_job_without_plugin_and_a_plugin_without_job_are_seen() {
 
 #[tokio::test]
 async fn a_plugins_folder_that_is_missing_or_a_file_is_seen() {
+    needs!(Product);
     let site = Site::new(NOOP);
     fs::remove_dir(site.path("plugins")).unwrap();
     let host = site.serve().await;

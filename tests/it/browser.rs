@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use test_support::needs;
 use tokio::process::{Child, Command};
 
 use crate::support::http;
@@ -130,6 +131,7 @@ async fn ask(url: &str, body: Option<Value>) -> Result<Value, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_tabs_are_live() {
+    needs!(Product);
     let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
     site.install("noop", "noop");
     let host = site.serve().await;
@@ -175,6 +177,7 @@ async fn count(site: &Site, path: &str, list: &str) -> usize {
 /// Enter presses the first submit button of a form, so that button must be the one for the field.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn enter_in_a_field_does_what_the_field_is_for() {
+    needs!(Product);
     let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
     let host = site.serve().await;
     let browser = Browser::start().await;
@@ -212,6 +215,7 @@ async fn enter_in_a_field_does_what_the_field_is_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_token_is_said() {
+    needs!(Product);
     let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
     let host = site.serve().await;
     let reserved = site.ask_here(&["token", "add", "local"]).await;

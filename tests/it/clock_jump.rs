@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::Postgres;
+use test_support::{Postgres, needs};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::process::Process;
@@ -69,13 +69,7 @@ impl Moved {
     async fn database() -> Moved {
         let clock = MovedClock::new();
         let server = Postgres::start_with(&clock.environment()).await;
-        let databases = Databases {
-            kind: Kind::Postgres,
-            dir: tempfile::tempdir().unwrap(),
-            store_url: server.url(),
-            business_url: server.url(),
-        };
-        Moved::of(databases, clock, Some(server))
+        Moved::of(Databases::on_server(&server.url()), clock, Some(server))
     }
 
     fn of(databases: Databases, clock: MovedClock, server: Option<Postgres>) -> Moved {
@@ -158,11 +152,13 @@ async fn the_schedule_goes_on(moved: &Moved) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_is_an_hour_ahead_while_it_runs() {
+    needs!(Product);
     an_hour_ahead_and_back(Moved::hosts(Kind::Sqlite).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_is_an_hour_ahead_while_a_host_runs() {
+    needs!(Product, PostgresPrograms);
     an_hour_ahead_and_back(Moved::database().await).await;
 }
 
@@ -181,11 +177,13 @@ async fn an_hour_ahead_and_back(moved: Moved) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_is_two_days_ahead_until_it_is_killed() {
+    needs!(Product);
     two_days_ahead_with_a_restart_between(Moved::hosts(Kind::Sqlite).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_is_two_days_ahead_until_the_host_is_killed() {
+    needs!(Product, PostgresPrograms);
     two_days_ahead_with_a_restart_between(Moved::database().await).await;
 }
 
@@ -204,6 +202,7 @@ async fn two_days_ahead_with_a_restart_between(moved: Moved) {
 /// On Postgres, the database's clock is authoritative.
 #[tokio::test]
 async fn a_host_beside_postgres_is_not_moved_by_its_own_clock() {
+    needs!(Product, Postgres);
     let moved = Moved::hosts(Kind::Postgres).await;
     moved.set("+2d");
     let host = moved.serve().await;

@@ -1,8 +1,7 @@
 //! A host on a machine with fewer resources than it asks for.
 
 use std::process::Command;
-
-use test_support::is_root;
+use test_support::{is_root, needs};
 
 use crate::support::http;
 use crate::support::process::Process;
@@ -42,11 +41,13 @@ async fn works_under(limit: &str) {
 /// 100 GiB of address space allow only a few calls at a time: the default reserves more than 2 TiB.
 #[tokio::test]
 async fn a_host_with_little_address_space_takes_a_smaller_pool() {
+    needs!(Product);
     works_under("-v 100000000").await;
 }
 
 #[tokio::test]
 async fn a_host_with_few_open_files_works() {
+    needs!(Product);
     works_under("-n 48").await;
 }
 
@@ -68,6 +69,7 @@ fn with_threads(site: &Site, threads: u32) -> Vec<String> {
 
 #[tokio::test]
 async fn a_host_that_may_start_few_threads_refuses_to_start() {
+    needs!(Product);
     for threads in [1, 2, 8, 20] {
         let site = site();
         let wrapper = with_threads(&site, threads);
@@ -84,6 +86,7 @@ async fn a_host_that_may_start_few_threads_refuses_to_start() {
 
 #[tokio::test]
 async fn a_host_with_just_enough_threads_works() {
+    needs!(Product);
     if !is_root() {
         return eprintln!("not run: the threads of this user cannot be counted alone");
     }
@@ -102,6 +105,7 @@ async fn a_host_with_just_enough_threads_works() {
 
 #[tokio::test]
 async fn a_host_without_address_space_refuses_to_start() {
+    needs!(Product);
     let site = site();
     let mut host = Process::spawn_by(&bounded("-v 4000000"), &site.path("tidemill.toml"), site.address);
     let ended = eventually("the host to end", || {

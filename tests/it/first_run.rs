@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use test_support::needs;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -116,6 +117,7 @@ impl Demo {
 
 #[tokio::test]
 async fn the_demo_completes_every_wallet_and_tells_it() {
+    needs!(Product);
     let mut demo = Demo::start("300").await;
     for line in [
         "300 users, 60 of them without a complete wallet; a minute takes 0.5 s.",
@@ -155,6 +157,7 @@ async fn the_demo_completes_every_wallet_and_tells_it() {
 
 #[tokio::test]
 async fn the_demo_ends_when_it_was_told_to() {
+    needs!(Product);
     let began = Instant::now();
     let mut demo = Demo::start("3").await;
     let mode = std::fs::metadata(demo.dir.path().join("demo")).unwrap().permissions().mode() & 0o7777;
@@ -175,6 +178,7 @@ async fn http_is_closed(address: SocketAddr) -> bool {
 
 #[tokio::test]
 async fn every_list_is_there_as_a_table_and_as_json() {
+    needs!(Product);
     let demo = Demo::start("120").await;
     eventually("a few runs", || async {
         let runs = demo.get(&format!("/api/v1/runs?job={WALLETS}")).await;
@@ -206,6 +210,7 @@ async fn every_list_is_there_as_a_table_and_as_json() {
 
 #[tokio::test]
 async fn people_start_runs() {
+    needs!(Product);
     let demo = Demo::start("120").await;
     // If the plugin is still being compiled, the answer has the id and a note that the run waits.
     let started = demo.json(&["jobs", "trigger", "hello"]).await;
@@ -247,6 +252,7 @@ async fn item_at_rest(demo: &Demo) -> String {
 
 #[tokio::test]
 async fn people_decide_about_items() {
+    needs!(Product);
     let demo = Demo::start("120").await;
     let key = item_at_rest(&demo).await;
     let key = key.as_str();
@@ -282,6 +288,7 @@ async fn people_decide_about_items() {
 
 #[tokio::test]
 async fn what_happens_is_streamed() {
+    needs!(Product);
     let demo = Demo::start("120").await;
     let mut lines = http::stream(demo.address, "/api/v1/events").await;
     let mut kinds = std::collections::BTreeSet::new();
@@ -304,6 +311,7 @@ async fn what_happens_is_streamed() {
 
 #[tokio::test]
 async fn commands_end_with_0_1_or_2() {
+    needs!(Product);
     let demo = Demo::start("120").await;
     let here = Path::new(".");
     let refused = demo.complaint(&["items", "show", WALLETS, "nobody"], 1).await;
@@ -350,6 +358,7 @@ async fn commands_end_with_0_1_or_2() {
 
 #[tokio::test]
 async fn schedules_are_tried_out_without_a_host() {
+    needs!(Product);
     let here = Path::new(".");
     let preview = ["schedule", "preview", "30 2 * * *", "--tz", "Europe/Berlin", "--count", "3"];
     let table = tidemill(&preview, here).await;

@@ -25,7 +25,7 @@ use domain::runner::Readiness;
 use engine::Engine;
 use store::Store;
 use store::items::AttemptView;
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
@@ -284,6 +284,7 @@ fn is_active(version: &PluginVersion) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_file_changes_nothing_but_what_is_told() {
+    needs!(Product);
     let mut scene = versioned().await;
     let good = scene.digest();
     let whole = fs::read(plugins::file("versioned-b")).unwrap();
@@ -325,6 +326,7 @@ async fn a_bad_file_changes_nothing_but_what_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_not_read_changes_nothing_but_what_is_told() {
+    needs!(Product);
     let mut scene = versioned().await;
     let good = scene.digest();
     let outside = scene.databases.dir.path().join("outside.wasm");
@@ -378,6 +380,7 @@ async fn a_file_that_is_not_read_changes_nothing_but_what_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_still_being_written_does_not_run() {
+    needs!(Product);
     let mut scene = versioned().await;
     let good = scene.digest();
     let whole = fs::read(plugins::file("versioned-b")).unwrap();
@@ -403,6 +406,7 @@ async fn a_file_that_is_still_being_written_does_not_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_renames_in_a_row_end_on_the_last() {
+    needs!(Product);
     let mut scene = versioned().await;
     let a = scene.digest();
     for n in 0..50 {

@@ -1,6 +1,7 @@
 //! The log of the real binary when its reader stalls or is gone: work and probes continue.
 
 use std::io::{PipeReader, Read, pipe};
+use test_support::needs;
 
 use crate::support::http;
 use crate::support::process::Process;
@@ -56,6 +57,7 @@ async fn until_lines_are_dropped(site: &Site) {
 
 #[tokio::test]
 async fn a_stalled_reader_of_the_log_holds_up_nothing() {
+    needs!(Product);
     let (site, host, mut reader) = logging_to_a_pipe().await;
     // Until the pipe and the host's own queue of 1 MiB are full, and lines are dropped.
     for n in 0..40 {
@@ -77,6 +79,7 @@ async fn a_stalled_reader_of_the_log_holds_up_nothing() {
 
 #[tokio::test]
 async fn a_log_without_a_reader_fails_no_attempt() {
+    needs!(Product);
     let (site, host, reader) = logging_to_a_pipe().await;
     drop(reader);
     works(&site).await;
@@ -88,6 +91,7 @@ async fn a_log_without_a_reader_fails_no_attempt() {
 
 #[tokio::test]
 async fn a_closed_stderr_fails_no_attempt() {
+    needs!(Product);
     let site = Site::new("[jobs.hello]\nplugin = \"hello\"\n");
     site.install("hello", "hello");
     let closed = ["sh", "-c", "exec \"$0\" \"$@\" 2>&-"].map(str::to_owned);

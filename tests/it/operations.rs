@@ -4,7 +4,7 @@ use domain::alert::{Alert, Severity};
 use domain::item::State;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
@@ -292,6 +292,7 @@ async fn s9_alerts_are_shown_acknowledged_and_removed(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f9_an_error_is_logged_with_code_job_and_attempt() {
+    needs!(Product);
     let site = Site::new(
         "log.format = \"json\"\n[jobs.flaky]\nplugin = \"flaky\"\nconfig = { payload = '{\"permanent\":true}' }\n",
     );
@@ -313,6 +314,7 @@ async fn f9_an_error_is_logged_with_code_job_and_attempt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f11_five_questions_about_each_job() {
+    needs!(Product);
     let site = Site::new(
         "[jobs.hello]\nplugin = \"hello\"\nschedule = { every = \"1m\" }\nretry = { max_attempts = 3 }\n\
          [jobs.by-hand]\nplugin = \"hello\"\nretry = { max_attempts = \"unbounded\" }\n",
@@ -333,6 +335,7 @@ async fn f11_five_questions_about_each_job() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s8_a_token_starts_a_job_and_nothing_else_does() {
+    needs!(Product);
     let site = Site::new("[jobs.stock-replenish]\nplugin = \"hello\"\n");
     site.install("hello", "hello");
     let host = site.serve().await;
@@ -381,6 +384,7 @@ async fn s8_a_token_starts_a_job_and_nothing_else_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r1_a_host_keeps_its_id_over_restarts() {
+    needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = Site::with_store(&databases.store_url, "[jobs.hello]\nplugin = \"hello\"\n");
     let mut seen = Vec::new();
@@ -406,6 +410,7 @@ async fn r1_a_host_keeps_its_id_over_restarts() {
 /// Another host recovers the work of a killed host only when `recover` is called.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r5_r7_recovery_by_hand_says_what_it_moved() {
+    needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = Site::with_store(
         &databases.store_url,
@@ -443,6 +448,7 @@ async fn r5_r7_recovery_by_hand_says_what_it_moved() {
 /// A row that cannot be recovered does not prevent a start; it is recovered as soon as possible.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r6_a_recovery_that_fails_does_not_stop_the_start() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let site = Site::with_store(
         &databases.store_url,

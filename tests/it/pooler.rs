@@ -1,6 +1,6 @@
 //! A host that reaches Postgres through PgBouncer.
 
-use test_support::PgBouncer;
+use test_support::{PgBouncer, needs};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, eventually};
@@ -13,6 +13,7 @@ const RUNS: i64 = 4;
 /// One host behind a session pooler and one without a pooler work on the same tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_behind_a_pooler_shares_its_store() {
+    needs!(Product, PgBouncer);
     let databases = Databases::new(Kind::Postgres).await;
     let bouncer = PgBouncer::start(&databases.store_url, &["pool_mode = session", DROPS_OPTIONS]).await;
     let behind = Site::with_store(&bouncer.url(&databases.store_url), JOB);
@@ -41,6 +42,7 @@ async fn a_host_behind_a_pooler_shares_its_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_of_transactions_is_refused_by_name() {
+    needs!(Product, PgBouncer);
     let databases = Databases::new(Kind::Postgres).await;
     let bouncer = PgBouncer::start(&databases.store_url, &["pool_mode = transaction", DROPS_OPTIONS]).await;
     let site = Site::with_store(&bouncer.url(&databases.store_url), JOB);

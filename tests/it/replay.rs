@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use test_support::on_both;
+use test_support::{needs, on_both};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -220,6 +220,7 @@ async fn work_goes_on_beside_replays(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_outcome_is_told() {
+    needs!(Product);
     let site = Site::new("[jobs.versioned]\nplugin = \"versioned\"\n");
     site.install("versioned-a", "versioned");
     let host = site.serve().await;
@@ -246,6 +247,7 @@ async fn another_outcome_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_tried_is_refused_in_words() {
+    needs!(Product);
     let site = Site::new(
         "[jobs.versioned]\nplugin = \"versioned\"\n[jobs.other]\nplugin = \"other\"\n[jobs.absent]\nplugin = \"absent\"\n",
     );
@@ -340,6 +342,7 @@ async fn service() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_service_notices_a_replay() {
+    needs!(Product);
     let (address, asked) = service().await;
     let site = Site::new(&format!(
         "[jobs.caller]\nplugin = \"caller\"\nconfig.payload = '{{\"url\": \"http://{address}/a/b?secret=1\"}}'\n\

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::process::tidemill;
@@ -101,6 +101,7 @@ const ASKED: &str = "asked_for_password";
 
 #[tokio::test]
 async fn a_postgres_that_asks_for_a_password_is_told_it() {
+    needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let (as_asked, database) = asked(&databases.store_url);
     let role = format!(

@@ -1,5 +1,7 @@
 //! Signals to the real binary while an attempt is running.
 
+use test_support::needs;
+
 use crate::support::http;
 use crate::support::process::Process;
 use crate::support::site::{Site, eventually, items, text};
@@ -26,6 +28,7 @@ async fn until_logged(site: &Site, wanted: &str) {
 
 #[tokio::test]
 async fn ignored_signals_leave_the_host_and_its_attempt_running() {
+    needs!(Product);
     let (site, host) = busy(3_000).await;
     for signal in IGNORED {
         let ignored = || site.log().matches("signal ignored").count();
@@ -42,6 +45,7 @@ async fn ignored_signals_leave_the_host_and_its_attempt_running() {
 
 #[tokio::test]
 async fn sighup_reloads_the_configuration() {
+    needs!(Product);
     let (mut site, host) = busy(3_000).await;
     site.edit("[jobs.slow]\nplugin = \"sleeper\"\n[jobs.added]\nplugin = \"sleeper\"\n");
     host.signal("HUP").await;
@@ -73,16 +77,19 @@ async fn stops_in_order(signal: &str) {
 
 #[tokio::test]
 async fn sigint_stops_in_order() {
+    needs!(Product);
     stops_in_order("INT").await;
 }
 
 #[tokio::test]
 async fn sigquit_stops_in_order() {
+    needs!(Product);
     stops_in_order("QUIT").await;
 }
 
 #[tokio::test]
 async fn sigpwr_and_sigxcpu_stop_in_order() {
+    needs!(Product);
     stops_in_order("PWR").await;
     stops_in_order("XCPU").await;
 }

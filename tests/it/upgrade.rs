@@ -6,9 +6,9 @@ use std::process::Output;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, PgPool, SqlSafeStr, SqlitePool};
-use test_support::on_both;
+use test_support::{execute, on_both};
 
-use crate::support::database::{Databases, Kind, execute};
+use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, text};
 
 on_both! {

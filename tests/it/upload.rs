@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use minisign::KeyPair;
 use serde_json::Value;
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::process::{Process, free_port};
@@ -236,6 +236,7 @@ async fn refused(site: &Site, databases: &Databases) {
 /// If signatures are required, an upload includes its signature.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_uploaded_has_to_be_signed_where_files_have_to() {
+    needs!(Product);
     let pair = KeyPair::generate_unencrypted_keypair().unwrap();
     let key = pair.pk.to_base64();
     let site = Site::new(&format!("plugins.signatures = \"required\"\nplugins.keys = [\"{key}\"]\n{JOB}"));

@@ -7,7 +7,7 @@ use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::events::outbox::EventView;
 use store::items::Decided;
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, manual};
@@ -260,6 +260,7 @@ async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn w1_w7_f6_two_hosts_on_one_postgres_never_trigger_a_user_twice() {
+    needs!(Product, Postgres);
     let mut scene = scene(Kind::Postgres, 30).await;
     let jobs: Vec<JobSpec> = vec![demo_job(JOB)];
     let mut other = Host::start("two", &scene.databases, &scene.clock, jobs).await;

@@ -57,7 +57,7 @@ impl Host {
         let table =
             "CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)";
         for name in ["business.db", "storm.db"] {
-            database::execute(&format!("sqlite://{}", site.path(name).display()), table).await;
+            test_support::execute(&format!("sqlite://{}", site.path(name).display()), table).await;
         }
         site.install("witness", "witness");
         let process = site.serve().await;

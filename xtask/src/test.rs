@@ -45,6 +45,8 @@ pub fn run_steps(root: &Path, args: &Args, steps: &mut Steps) -> Result<()> {
     let mut tests = host::cargo(root);
     tests
         .arg("test")
+        // A test that lacks something fails instead of being skipped.
+        .env("TIDEMILL_TEST_ALL", "1")
         .env("TIDEMILL_TEST_POSTGRES", postgres.url())
         .env("TIDEMILL_TEST_PLUGINS", root.join("target/plugins"))
         .env("TIDEMILL_TEST_BIN", binary);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use demo::Mood;
 use demo::services::NAMES;
 use sqlx::{Connection, PgConnection};
+use test_support::postgres_url;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::town::Town;
-use crate::support::database::postgres_url;
 use crate::support::plugins;
 use crate::support::process::Process;
 use crate::support::random::Random;

@@ -2,6 +2,7 @@
 
 use domain::item::State;
 use std::collections::BTreeMap;
+use test_support::needs;
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
@@ -55,6 +56,7 @@ const CASES: [Case; 27] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_requests_are_refused_with_a_stable_code_and_change_nothing() {
+    needs!(Product);
     let (_databases, host) = host().await;
     let store = &host.app.store;
     let before = (
@@ -82,6 +84,7 @@ async fn wrong_requests_are_refused_with_a_stable_code_and_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_http_does_not_disturb() {
+    needs!(Product);
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (_databases, host) = host().await;
     for bytes in [
@@ -130,6 +133,7 @@ async fn conflict(host: &Host, item: &str, decision: &str, state: &str, done: &s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decisions_that_do_not_fit_the_state_are_refused_by_its_name() {
+    needs!(Product);
     let (_databases, mut host) = host().await;
     conflict(&host, "noop/n-1", "resolve", "resolved", "resolved").await;
     conflict(&host, "noop/n-1", "abandon", "resolved", "abandoned").await;
@@ -155,6 +159,7 @@ async fn start_sleeping(host: &mut Host) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decisions_about_an_item_that_waits_are_audited_and_refusals_are_not() {
+    needs!(Product);
     let (_databases, mut host) = host().await;
     // Without its plugin the item waits, so that decisions about it are possible.
     std::fs::remove_file(host.plugins.join("noop.wasm")).unwrap();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use domain::item::State;
 use domain::job::{Access, Grants, JobSpec};
 use jiff::SignedDuration;
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::host::{Host, job, manual};
@@ -184,6 +184,7 @@ async fn one_that_refuses_the_commit_leaves_no_effect(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_put_back_from_a_copy_is_found() {
+    needs!(Product);
     let mut scene = scene(Databases::new(Kind::Sqlite).await, TABLE).await;
     scene.run_both().await;
     let file = scene.databases.dir.path().join("business.db");

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use test_support::{needs, postgres_url};
 
 use super::says;
-use crate::support::database::{Databases, Kind, postgres_url};
+
+use crate::support::database::{Databases, Kind};
 use crate::support::http;
 use crate::support::proxy::{Proxy, Traffic};
 use crate::support::site::{Site, eventually, items};
@@ -90,6 +92,7 @@ fn terminate(database: &str) -> String {
 
 #[tokio::test]
 async fn connections_of_postgres_that_are_cut_cost_nothing() {
+    needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = site(&databases).await;
     let host = start(&site).await;
@@ -108,6 +111,7 @@ async fn connections_of_postgres_that_are_cut_cost_nothing() {
 
 #[tokio::test]
 async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
+    needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = site(&databases).await;
     let host = start(&site).await;
@@ -153,6 +157,7 @@ async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
 /// The line neither refuses nor answers, so only the host's own timeout detects it.
 #[tokio::test]
 async fn a_line_to_postgres_that_is_frozen_is_told_and_gone_on_from() {
+    needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let (server, database) = databases.store_url.rsplit_once('/').unwrap();
     let proxy = Proxy::to(server.rsplit_once('@').unwrap().1.to_owned()).await;
@@ -185,6 +190,7 @@ const LOCKED: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(7)];
 
 #[tokio::test]
 async fn an_sqlite_file_that_another_process_locks_is_waited_for() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let site = site(&databases).await;
     let host = start(&site).await;

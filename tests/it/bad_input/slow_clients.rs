@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
+use test_support::needs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -74,6 +75,7 @@ async fn is_closed(socket: &mut TcpStream) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_half_sent_requests_block_nobody() {
+    needs!(Product);
     let (site, host) = site("").await;
     let mut slow = Vec::new();
     for _ in 0..1_000 {
@@ -89,6 +91,7 @@ async fn a_thousand_half_sent_requests_block_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_sent_bodies_are_bounded_in_memory() {
+    needs!(Product);
     let (site, host) = site("bodies = \"8MiB\"").await;
     let before = memory(&host);
     let request = head(site.address, "POST /api/v1/batches", 1_000_000);
@@ -108,6 +111,7 @@ async fn half_sent_bodies_are_bounded_in_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_do_not_read_are_bounded_in_memory() {
+    needs!(Product);
     let (site, host) = site("answers = \"16MiB\"\nstall_time = \"500ms\"").await;
     for batch in 0..10 {
         let items: Vec<_> =
@@ -135,6 +139,7 @@ async fn clients_that_do_not_read_are_bounded_in_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_heads_and_bodies_are_cut_off() {
+    needs!(Product);
     let (site, host) = site("head_time = \"300ms\"\nbody_time = \"600ms\"\nstall_time = \"300ms\"").await;
     let mut nothing = send(site.address, b"").await;
     let mut half_a_head = send(site.address, b"GET / HTTP/1.1\r\nho").await;
@@ -150,6 +155,7 @@ async fn slow_heads_and_bodies_are_cut_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_refused_early_gets_its_answer() {
+    needs!(Product);
     let (site, host) = site("").await;
     let body = "x".repeat(8 << 20);
     let answer = http::post(site.address, "/api/v1/batches", &body).await;

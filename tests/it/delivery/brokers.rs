@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::json;
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use super::{begun, dead_letter, in_turn, post, published, until_delivered};
 use crate::support::broker::{Arrived, Broker, Sort};
@@ -176,6 +176,7 @@ async fn hangs(sort: Sort, kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_without_a_stream_says_what_to_do() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let broker = Broker::start_new(Sort::Nats).await;
     let (site, host) = published(&databases, &[(1, "acme")], &to(&broker, "tries_max = 1\n")).await;
@@ -196,6 +197,7 @@ async fn nats_without_a_stream_says_what_to_do() {
 /// NATS does not answer a publish that it refuses; only the host's log shows the server's reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_that_refuses_the_subject_is_told_of() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let rules = databases.dir.path().join("rules.conf");
     let text = "authorization { users = [{ user: all, password: all, permissions: { publish: { deny: LedgerPosting } } }] }\n\
@@ -216,6 +218,7 @@ async fn nats_that_refuses_the_subject_is_told_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_with_another_kind_of_value_says_so() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let broker = Broker::start_new(Sort::Redis).await;
     let mut redis = broker.redis_connection().await;
@@ -235,6 +238,7 @@ async fn redis_with_another_kind_of_value_says_so() {
 /// While the broker is down, dead letters name the address that was tried; a redrive needs no restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_away_is_told_of() {
+    needs!(Product);
     for sort in [Sort::Nats, Sort::Redis] {
         let databases = Databases::new(Kind::Sqlite).await;
         let mut broker = Broker::start_new(sort).await;
@@ -257,6 +261,7 @@ async fn a_broker_that_is_away_is_told_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subjects_and_streams_have_names_of_their_own() {
+    needs!(Product);
     let nats = Broker::start_new(Sort::Nats).await;
     nats.make_stream(&["events.>"]).await;
     for (more, place) in [
@@ -284,6 +289,7 @@ async fn subjects_and_streams_have_names_of_their_own() {
 /// With a wrong password, the dead letter gives the reason; with the right one, the redrive succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn brokers_ask_for_a_password_over_tls() {
+    needs!(Product);
     for (sort, scheme, refused) in [
         (Sort::Nats, "tls", "authorization violation"),
         (Sort::Redis, "rediss", "Password authentication failed"),

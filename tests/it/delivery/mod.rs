@@ -4,7 +4,7 @@
 mod brokers;
 
 use serde_json::{Value, json};
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, eventually, text};
@@ -114,6 +114,7 @@ async fn f1_events_of_a_key_arrive_in_their_order(kind: Kind) {
 /// `tls.ca_file` makes the host trust the receiver's self-signed certificate.
 #[tokio::test]
 async fn f1_events_go_over_https() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let (webhook, certificate) = Webhook::start_tls().await;
     let file = databases.dir.path().join("ca.pem");
@@ -169,6 +170,7 @@ async fn f12_dead_letters_are_listed_and_redriven(kind: Kind) {
 /// with the right one, the redrive succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_signed() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let (old, new) = ("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNk");
     let webhook = Webhook::start(&[]).await;
@@ -198,6 +200,7 @@ async fn events_are_signed() {
 /// and a stop does not wait for the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_that_hangs_holds_up_no_other() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let webhook = Webhook::start(&[Mood::Hangs, Mood::Hangs]).await;
     let sinks = format!(
@@ -232,6 +235,7 @@ async fn events_go_into_a_table_once(kind: Kind) {
 /// A dozen failing items cause one notice, and so does an alert that is raised repeatedly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s10_notices_of_alerts_do_not_flood() {
+    needs!(Product);
     let webhook = Webhook::start(&[]).await;
     let site = Site::new(&format!(
         "[jobs.witness]\nplugin = \"flaky\"\n[jobs.other]\nplugin = \"flaky\"\nconfig = {{ payload = '{{\"permanent\":true}}' }}\n\

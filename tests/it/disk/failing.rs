@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use test_support::needs;
 use tokio::time::Instant;
 
 use super::bench::{Bench, pass, says};
@@ -12,6 +13,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_sync_is_never_a_success() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store.db");
     let mut bench = Bench::start(&store, &[]).await;

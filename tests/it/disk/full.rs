@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use test_support::needs;
 use tokio::time::Instant;
 
 use super::bench::{Bench, TABLE, pass, says, witness};
@@ -22,6 +23,7 @@ const FULL_FOR: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(2),
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
+    needs!(Product);
     let volume = Volume::new(16 << 20);
     let mut bench = Bench::start(&volume.path("store.db"), &volume.wrapper()).await;
     let load = bench.client.start(4, 20);
@@ -67,6 +69,7 @@ async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
 /// The business database has no space: its items wait, all others continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_of_a_datasource_fails_those_that_need_it() {
+    needs!(Product);
     let volume = Volume::new(8 << 20);
     let databases = Databases::new(Kind::Sqlite).await;
     databases.business(TABLE).await;
@@ -115,6 +118,7 @@ async fn a_full_disk_of_a_datasource_fails_those_that_need_it() {
 /// The files that the host keeps besides its store: those of its start, and the archive of the audit trail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_data_folder_is_told() {
+    needs!(Product);
     let (volume, databases) = (Volume::new(1 << 20), Databases::new(Kind::Sqlite).await);
     let archive = format!(
         "[audit]\nretention = \"1s\"\nevery = \"1s\"\narchive_dir = \"{}\"\n[jobs.noop]\nplugin = \"noop\"\n",
@@ -141,6 +145,7 @@ async fn a_full_data_folder_is_told() {
 
 #[tokio::test]
 async fn a_start_on_a_full_disk_is_refused() {
+    needs!(Product);
     for (store, data, told) in [
         ("store.db", "", &["make room on the disk of the database"][..]),
         ("", "data", &["cannot write", "host-id", "No space left on device", "is its disk full?"]),

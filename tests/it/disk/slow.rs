@@ -1,6 +1,7 @@
 //! A disk on which each sync takes half a second.
 
 use std::time::Duration;
+use test_support::needs;
 
 use super::bench::{Bench, pass};
 use super::strace::Strace;
@@ -17,6 +18,7 @@ const JOBS: &str = "[jobs.sleeper]\nplugin = \"sleeper\"\nconcurrency = 64\n[job
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_disk_costs_no_lease() {
+    needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let strace = Strace::new();
     let site = Site::with_store(&databases.store_url, JOBS);

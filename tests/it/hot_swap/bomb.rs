@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use domain::runner::Readiness;
 use sandbox::Bounds;
+use test_support::needs;
 
 use super::{SOON, Scene};
 use crate::support::database::{Databases, Kind};
@@ -97,6 +98,7 @@ async fn defused(bounds: Bounds, bomb: &[u8], among: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_keeps_the_compiler_busy_is_stopped_while_work_goes_on() {
+    needs!(Product);
     let bounds = Bounds { time: Duration::from_secs(5), ..Bounds::DEFAULT };
     // 49 KB, and half a minute of compilation with a development build.
     defused(bounds, &bomb(200, 200, 20), "plugins.compile_time)").await;
@@ -104,12 +106,14 @@ async fn a_component_that_keeps_the_compiler_busy_is_stopped_while_work_goes_on(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_needs_too_much_memory_ends_its_compiler_while_work_goes_on() {
+    needs!(Product);
     let bounds = Bounds { address_space_bytes: 384 << 20, ..Bounds::DEFAULT };
     defused(bounds, &bomb(1_000, 100, 10), "its compilation took more than 384 MiB of memory").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_stopped_leaves_no_compiler_behind() {
+    needs!(Product);
     let bounds = Bounds { time: Duration::from_secs(29), ..Bounds::DEFAULT };
     let mut scene = scene_bounded(bounds.clone()).await;
     scene.replace(&bomb(200, 200, 20));
@@ -122,6 +126,7 @@ async fn a_host_that_is_stopped_leaves_no_compiler_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_is_hard_to_compile_holds_up_no_other() {
+    needs!(Product);
     let bounds = Bounds { time: Duration::from_secs(28), ..Bounds::DEFAULT };
     let mut scene = scene_bounded(bounds.clone()).await;
     let a = scene.digest();

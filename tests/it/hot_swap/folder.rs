@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use test_support::needs;
 
 use super::{SOON, Scene, scene, versioned};
 use crate::support::database::Kind;
@@ -24,6 +25,7 @@ async fn timed_swap(scene: &mut Scene, letter: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugins_folder_that_appears_later_is_found() {
+    needs!(Product);
     let mut scene = scene(Kind::Sqlite, "", job("versioned")).await;
     assert!(!scene.host.plugins.exists());
     assert_eq!(
@@ -42,6 +44,7 @@ async fn a_plugins_folder_that_appears_later_is_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugins_folder_that_is_replaced_is_followed() {
+    needs!(Product);
     let mut scene = versioned().await;
     let (folder, aside) = (scene.host.plugins.clone(), scene.databases.dir.path().join("aside"));
     let next = scene.databases.dir.path().join("next");
@@ -57,6 +60,7 @@ async fn a_plugins_folder_that_is_replaced_is_followed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_in_place_of_the_plugins_folder_stops_nothing() {
+    needs!(Product);
     let mut scene = versioned().await;
     let (folder, aside) = (scene.host.plugins.clone(), scene.databases.dir.path().join("aside"));
     fs::rename(&folder, &aside).unwrap();
@@ -72,6 +76,7 @@ async fn a_file_in_place_of_the_plugins_folder_stops_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mounted_volume_that_turns_its_link_is_followed() {
+    needs!(Product);
     let mut scene = scene(Kind::Sqlite, "", job("versioned")).await;
     let folder = scene.host.plugins.clone();
     plugins::install(&folder.join("..v1"), "versioned-a", "versioned");

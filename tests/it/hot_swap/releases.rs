@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use test_support::on_both;
+use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
 use crate::support::http;
@@ -213,6 +213,7 @@ async fn host_beside(site: &Site, name: &str, databases: &Databases) -> (Process
 
 #[tokio::test]
 async fn what_one_host_finds_runs_on_all() {
+    needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = Site::with_store(&databases.store_url, JOB);
     let own = site.path("own");

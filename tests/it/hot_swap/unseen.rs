@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, Instant};
+use test_support::needs;
 
 use super::{is_active, scene, versioned};
 use crate::support::database::Kind;
@@ -14,6 +15,7 @@ const UNASKED: Duration = Duration::from_secs(35);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_bytes_of_the_same_size_and_time_are_found() {
+    needs!(Product);
     let mut scene = versioned().await;
     let first = fs::metadata(scene.file()).unwrap();
     for (n, letter) in [(1, "b"), (2, "a"), (3, "b")] {
@@ -37,6 +39,7 @@ async fn other_bytes_of_the_same_size_and_time_are_found() {
 /// The target of a link changes without an event in the folder itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_event_told_of_is_found_by_looking() {
+    needs!(Product);
     let mut scene = scene(Kind::Sqlite, "", job("versioned")).await;
     let behind = scene.host.plugins.join("behind");
     plugins::install(&behind, "versioned-a", "versioned");
@@ -53,6 +56,7 @@ async fn what_no_event_told_of_is_found_by_looking() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_come_and_go_end_as_the_last_one() {
+    needs!(Product);
     let mut scene = versioned().await;
     let a = scene.digest();
     for n in 0..100 {
@@ -70,6 +74,7 @@ async fn files_that_come_and_go_end_as_the_last_one() {
 /// A hundred renames a second, for longer than the host waits for a folder to settle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_renames_costs_no_attempt_and_ends_on_the_last() {
+    needs!(Product);
     let mut scene = versioned().await;
     let a = scene.digest();
     let began = Instant::now();

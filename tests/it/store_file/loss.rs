@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::json;
+use test_support::needs;
 
 use super::{Folder, run};
 use crate::support::http;
@@ -70,6 +71,7 @@ const DAMAGES: [Damage; 8] = [
 
 #[tokio::test]
 async fn nothing_is_acknowledged_once_the_file_is_gone() {
+    needs!(Product);
     for (damage, harm) in DAMAGES {
         let dir = tempfile::tempdir().unwrap();
         let (folder, host) = host(dir.path()).await;
@@ -93,6 +95,7 @@ async fn nothing_is_acknowledged_once_the_file_is_gone() {
 
 #[tokio::test]
 async fn the_very_file_can_be_put_back() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let (folder, host) = host(dir.path()).await;
     let store = folder.path("data/tidemill.db");
@@ -119,6 +122,7 @@ async fn the_very_file_can_be_put_back() {
 /// database.
 #[tokio::test]
 async fn the_end_of_such_a_host_leaves_the_files_of_others_alone() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let (folder, host) = host(dir.path()).await;
     let store = folder.path("data/tidemill.db");

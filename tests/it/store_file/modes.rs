@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use test_support::needs;
 
 use super::{Folder, run};
 use crate::support::plugins;
@@ -43,6 +44,7 @@ fn others_may_read(folder: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn what_the_host_makes_is_for_its_user_only() {
+    needs!(Product);
     for umask in ["000", "022", "077"] {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::new(dir.path().join("site"), ARCHIVED);
@@ -68,6 +70,7 @@ async fn what_the_host_makes_is_for_its_user_only() {
 
 #[tokio::test]
 async fn what_others_could_read_is_corrected_at_the_start() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::new(dir.path().join("site"), ARCHIVED);
     let host = folder.serve().await;
@@ -97,6 +100,7 @@ async fn what_others_could_read_is_corrected_at_the_start() {
 
 #[tokio::test]
 async fn a_store_of_its_own_path_is_private_too_and_its_folder_is_left_alone() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let elsewhere = dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -113,6 +117,7 @@ async fn a_store_of_its_own_path_is_private_too_and_its_folder_is_left_alone() {
 
 #[tokio::test]
 async fn the_default_store_is_in_the_data_folder() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::new(dir.path().join("site"), &format!("host.data_dir = \"kept/here\"\n{NOOP}"));
     folder.serve().await.terminate().await;
@@ -122,6 +127,7 @@ async fn the_default_store_is_in_the_data_folder() {
 
 #[tokio::test]
 async fn a_store_at_the_default_of_earlier_versions_is_not_left_behind() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let site = dir.path().join("site");
     let folder = Folder::new(site.clone(), NOOP);

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use test_support::needs;
 
 use super::{Folder, run};
 
@@ -12,6 +13,7 @@ const NOOP: &str = "[jobs.noop]\nplugin = \"noop\"\n";
 
 #[tokio::test]
 async fn a_folder_with_signs_of_urls_in_its_name_is_that_folder() {
+    needs!(Product);
     let all = tempfile::tempdir().unwrap();
     let names = ["p%20q", "p%2Fq", "p?q", "p#q", "p@q", "%"];
     for name in names {
@@ -32,6 +34,7 @@ async fn a_folder_with_signs_of_urls_in_its_name_is_that_folder() {
 
 #[tokio::test]
 async fn a_second_host_is_refused_under_every_name_of_the_store() {
+    needs!(Product);
     let all = tempfile::tempdir().unwrap();
     let first = Folder::new(all.path().join("p%20q"), NOOP);
     let host = first.serve().await;
@@ -65,6 +68,7 @@ async fn a_second_host_is_refused_under_every_name_of_the_store() {
 
 #[tokio::test]
 async fn the_check_of_datasources_knows_every_name_of_the_store() {
+    needs!(Product);
     let all = tempfile::tempdir().unwrap();
     Folder::new(all.path().join("site"), NOOP).serve().await.terminate().await;
     let store = all.path().join("site/data/tidemill.db");
@@ -89,6 +93,7 @@ async fn the_check_of_datasources_knows_every_name_of_the_store() {
 
 #[tokio::test]
 async fn a_folder_whose_name_is_no_text_is_refused_for_sqlite() {
+    needs!(Product);
     let all = tempfile::tempdir().unwrap();
     let folder = Folder::new(all.path().join(OsStr::from_bytes(b"p\xffq")), NOOP);
     let (code, said) = run(&["config", "check"], &folder.path).await;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use test_support::needs;
 
 use super::Folder;
 use crate::support::database::{Databases, Kind};
@@ -50,6 +51,7 @@ fn beside(folder: &Folder, end: &str) -> PathBuf {
 
 #[tokio::test]
 async fn an_empty_store_is_refused_where_one_existed() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::new(dir.path().join("site"), NOOP);
     folder.serve().await.terminate().await;
@@ -78,6 +80,7 @@ async fn an_empty_store_is_refused_where_one_existed() {
 
 #[tokio::test]
 async fn a_foreign_store_is_refused() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let (one, other) =
         (Folder::new(dir.path().join("one"), NOOP), Folder::new(dir.path().join("other"), NOOP));
@@ -99,6 +102,7 @@ async fn a_foreign_store_is_refused() {
 
 #[tokio::test]
 async fn a_postgres_database_that_is_empty_or_foreign_is_refused() {
+    needs!(Product, Postgres);
     let (databases, other) = (Databases::new(Kind::Postgres).await, Databases::new(Kind::Postgres).await);
     let dir = tempfile::tempdir().unwrap();
     let at = |url: &str| Folder::new(dir.path().join("site"), &format!("store.url = \"{url}\"\n{NOOP}"));
@@ -121,6 +125,7 @@ async fn a_postgres_database_that_is_empty_or_foreign_is_refused() {
 /// A backup replaces the database, and the log of the previous database is still there.
 #[tokio::test]
 async fn a_log_of_another_database_is_refused() {
+    needs!(Product);
     type Case = (&'static str, bool, bool);
     // How the backup was made; whether it was made in the run that left the log, or in an earlier one;
     // whether it was copied over the file, or renamed.
@@ -178,6 +183,7 @@ async fn a_log_of_another_database_is_refused() {
 
 #[tokio::test]
 async fn a_log_without_a_database_is_refused() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::new(dir.path().join("site"), NOOP);
     let host = folder.serve().await;
@@ -197,6 +203,7 @@ async fn a_log_without_a_database_is_refused() {
 
 #[tokio::test]
 async fn the_databases_own_log_is_taken() {
+    needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::new(dir.path().join("site"), NOOP);
     for n in 0..3 {
@@ -224,6 +231,7 @@ async fn the_databases_own_log_is_taken() {
 /// Runs the commands of docs/install.md in a host's folder.
 #[tokio::test]
 async fn the_documented_restore_works() {
+    needs!(Product);
     let (_, steps) = MANUAL.split_once("<!-- restore -->\n```sh\n").unwrap();
     let (steps, _) = steps.split_once("```").unwrap();
     type Loss = (&'static str, fn(&Path));

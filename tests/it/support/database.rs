@@ -2,8 +2,8 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
-use test_support::{Database, TableLock};
-pub use test_support::{Kind, execute, postgres_url};
+pub use test_support::Kind;
+use test_support::{Database, TableLock, execute};
 
 pub struct Databases {
     pub kind: Kind,
@@ -26,6 +26,17 @@ impl Databases {
             }
         };
         Databases { kind, dir, store_url, business_url, _on_server: on_server }
+    }
+
+    /// Both in the only database of a server.
+    pub fn on_server(url: &str) -> Databases {
+        Databases {
+            kind: Kind::Postgres,
+            dir: tempfile::tempdir().unwrap(),
+            store_url: url.to_owned(),
+            business_url: url.to_owned(),
+            _on_server: Vec::new(),
+        }
     }
 
     /// Runs statements on the business database, as its owner would.

@@ -21,6 +21,8 @@ pub enum Need {
     Plugins,
     /// The binary `tidemill`, and the plugins.
     Product,
+    /// The components that `cargo xtask examples` builds.
+    Examples,
 }
 
 impl Need {
@@ -49,6 +51,8 @@ impl Need {
             Need::PgBouncer => Err("PgBouncer (install it)".to_owned()),
             Need::Plugins if plugins().join("fixtures").is_dir() => Ok(()),
             Need::Plugins => Err(format!("{} (run `cargo xtask plugins`)", plugins().display())),
+            Need::Examples if plugins().join("examples").is_dir() => Ok(()),
+            Need::Examples => Err("the examples (run `cargo xtask examples`)".to_owned()),
             Need::Product if binary().is_file() => Need::Plugins.check(),
             Need::Product => Err(format!("{} (run `cargo build --workspace`)", binary().display())),
         }

@@ -8,6 +8,7 @@ use domain::limits::{KIB, Limits, MIB};
 use domain::outcome::Outcome;
 use domain::plugin::VersionState;
 use domain::runner::Report;
+use test_support::needs;
 
 use super::{Bench, FakeScope, Gate, code, job, message, witness};
 use crate::{Sandbox, SandboxConfig};
@@ -29,6 +30,7 @@ async fn rejected(bench: &Bench, guest: &str) -> String {
 
 #[tokio::test]
 async fn an_endless_loop_runs_into_its_cpu_limit() {
+    needs!(Plugins);
     let bench = Bench::with(&["loop-in-process", "noop"]).await;
     let limits = Limits { cpu_time: Duration::from_millis(100), ..Limits::DEFAULT };
     let report = bench.process_as(limited("loop-in-process", limits), "").await;
@@ -39,6 +41,7 @@ async fn an_endless_loop_runs_into_its_cpu_limit() {
 
 #[tokio::test]
 async fn an_endless_loop_runs_into_its_wall_limit() {
+    needs!(Plugins);
     let bench = Bench::with(&["loop-in-process", "noop"]).await;
     let limits = Limits {
         cpu_time: Duration::from_secs(300),
@@ -52,6 +55,7 @@ async fn an_endless_loop_runs_into_its_wall_limit() {
 
 #[tokio::test]
 async fn an_endless_loop_does_not_hold_up_others() {
+    needs!(Plugins);
     let bench = Bench::with(&["loop-in-process", "noop"]).await;
     // On one thread: the loop has to yield to the other attempt.
     let (looping, _) = tokio::join!(bench.process("loop-in-process", ""), bench.still_works());
@@ -60,6 +64,7 @@ async fn an_endless_loop_does_not_hold_up_others() {
 
 #[tokio::test]
 async fn a_loop_in_describe_is_rejected() {
+    needs!(Plugins);
     let bench = Bench::with(&["loop-in-describe", "noop"]).await;
     let reason = rejected(&bench, "loop-in-describe").await;
     assert!(reason.starts_with("describe() failed: cpu-limit: it computed for more than 1s"), "{reason}");
@@ -69,6 +74,7 @@ async fn a_loop_in_describe_is_rejected() {
 
 #[tokio::test]
 async fn a_memory_eater_gets_no_more_than_its_limit() {
+    needs!(Plugins);
     let bench = Bench::with(&["memory-eater", "noop"]).await;
     let limits = Limits { memory_bytes: 8 * MIB, ..Limits::DEFAULT };
     let report = bench.process_as(limited("memory-eater", limits), "").await;
@@ -80,6 +86,7 @@ async fn a_memory_eater_gets_no_more_than_its_limit() {
 
 #[tokio::test]
 async fn a_panic_is_reported_with_its_message() {
+    needs!(Plugins);
     let bench = Bench::with(&["panics", "noop"]).await;
     let report = bench.process("panics", "").await;
     assert_eq!(code(&report), "guest-panic");
@@ -90,6 +97,7 @@ async fn a_panic_is_reported_with_its_message() {
 
 #[tokio::test]
 async fn a_huge_result_is_refused_and_a_long_note_is_cut() {
+    needs!(Plugins);
     let bench = Bench::with(&["huge-result", "noop"]).await;
     let report = bench.process("huge-result", r#"{"mib": 16}"#).await;
     assert_eq!(code(&report), "hostcall-limit");
@@ -103,6 +111,7 @@ async fn a_huge_result_is_refused_and_a_long_note_is_cut() {
 
 #[tokio::test]
 async fn a_page_with_too_many_items_is_refused() {
+    needs!(Plugins);
     let mut huge = job("huge-result");
     huge.config.insert("huge_discovery".to_owned(), "true".to_owned());
     let bench = Bench::with_jobs(&["huge-result", "noop"], vec![huge, job("noop")]).await;
@@ -130,6 +139,7 @@ async fn a_payload_above_the_limit_is_named() {
 
 #[tokio::test]
 async fn a_flood_of_logs_is_kept_small_and_harmless() {
+    needs!(Plugins);
     let bench = Bench::with(&["log-flood", "noop"]).await;
     let report = bench.process("log-flood", "").await;
     let limits = Limits::DEFAULT;
@@ -143,6 +153,7 @@ async fn a_flood_of_logs_is_kept_small_and_harmless() {
 
 #[tokio::test]
 async fn a_sleeper_is_ended_by_its_wall_limit() {
+    needs!(Plugins);
     let bench = Bench::with(&["sleeper", "noop"]).await;
     let limits = Limits { wall_time: Duration::from_millis(50), ..Limits::DEFAULT };
     let report = bench.process_as(limited("sleeper", limits), r#"{"ms": 3600000}"#).await;
@@ -152,6 +163,7 @@ async fn a_sleeper_is_ended_by_its_wall_limit() {
 
 #[tokio::test]
 async fn sleeping_costs_no_cpu_time() {
+    needs!(Plugins);
     let bench = Bench::with(&["sleeper"]).await;
     let limits = Limits { cpu_time: Duration::from_millis(500), ..Limits::DEFAULT };
     let report = bench.process_as(limited("sleeper", limits), r#"{"ms": 700}"#).await;
@@ -160,6 +172,7 @@ async fn sleeping_costs_no_cpu_time() {
 
 #[tokio::test]
 async fn a_bad_describe_a_wrong_world_and_an_over_asking_one_are_rejected() {
+    needs!(Plugins);
     let bench = Bench::with(&["bad-describe", "wrong-world", "over-asking", "noop"]).await;
     let reason = rejected(&bench, "bad-describe").await;
     assert!(reason.starts_with("describe() did not answer with a valid document"), "{reason}");
@@ -185,6 +198,7 @@ fn of_host(report: &Report<Outcome>) -> &str {
 /// The guest gets the error and fails with its own message, which is not the one reported.
 #[tokio::test]
 async fn a_store_that_is_away_is_not_the_guests_fault() {
+    needs!(Plugins);
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
     bench.scope = Arc::new(FakeScope { away: true, ..FakeScope::default() });
     let report = bench.process("witness", "").await;
@@ -195,6 +209,7 @@ async fn a_store_that_is_away_is_not_the_guests_fault() {
 
 #[tokio::test]
 async fn a_panic_of_the_host_costs_one_attempt() {
+    needs!(Plugins);
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
     bench.scope = Arc::new(FakeScope { panics: true, ..FakeScope::default() });
     let report = bench.process("witness", "").await;
@@ -206,6 +221,7 @@ async fn a_panic_of_the_host_costs_one_attempt() {
 
 #[tokio::test]
 async fn a_call_that_is_dropped_leaves_its_slot() {
+    needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::steady()) };
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
@@ -227,6 +243,7 @@ async fn a_call_that_is_dropped_leaves_its_slot() {
 /// Each alone would yield at each tick. All together they would make the short ones wait for as many ticks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_that_compute_leave_the_short_ones_their_time() {
+    needs!(Plugins);
     const LOOPS: usize = 16;
     let bench = Arc::new(Bench::with(&["loop-in-process", "sleeper"]).await);
     let limits = Limits { cpu_time: Duration::from_millis(500), ..Limits::DEFAULT };

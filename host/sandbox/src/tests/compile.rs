@@ -8,6 +8,7 @@ use std::sync::Arc;
 use domain::clock::Clock;
 use domain::id::Digest;
 use sha2::{Digest as _, Sha256};
+use test_support::needs;
 
 use super::{Bench, guest_path, job};
 use crate::versions::compile::cache::{Cache, Kept};
@@ -57,6 +58,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn what_was_compiled_once_is_not_compiled_again() {
+    needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     let none = without_compiler(dir.path()).component(file("noop")).await.err().unwrap();
     assert!(none.reason.starts_with("the compiler /no/such/compiler cannot be started: "), "{none:?}");
@@ -85,6 +87,7 @@ fn compile(guest: &str, before: &[u8]) -> (Vec<u8>, Vec<u8>, (usize, usize)) {
 
 #[test]
 fn the_functions_of_the_version_before_make_the_same_code() {
+    needs!(Plugins);
     // About a tenth of the functions always differ: they depend on the order in which wasmtime processes
     // things.
     let most = |(known, all): (usize, usize)| known * 4 > all * 3;
@@ -114,6 +117,7 @@ fn the_functions_of_the_version_before_make_the_same_code() {
 /// A compiler that only reports the number of bytes it received, and returns an earlier output.
 #[tokio::test]
 async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
+    needs!(Plugins);
     let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = |name: &str| dir.path().join(name);
     let script = format!(
@@ -148,6 +152,7 @@ async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
 
 #[tokio::test]
 async fn a_changed_byte_is_seen_and_compiled_anew() {
+    needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     with_compiler(dir.path()).component(file("noop")).await.unwrap();
     let good = fs::read(kept(dir.path())).unwrap();
@@ -178,6 +183,7 @@ fn kept_or(data_dir: &Path, good: &[u8]) -> PathBuf {
 
 #[tokio::test]
 async fn a_seal_of_another_host_or_of_another_component_opens_nothing() {
+    needs!(Plugins);
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     with_compiler(there.path()).component(file("noop")).await.unwrap();
     let theirs = fs::read(kept(there.path())).unwrap();
@@ -200,6 +206,7 @@ async fn a_seal_of_another_host_or_of_another_component_opens_nothing() {
 
 #[tokio::test]
 async fn a_key_that_others_could_read_is_replaced() {
+    needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     with_compiler(dir.path()).component(file("noop")).await.unwrap();
     let key = dir.path().join("compiled.key");
@@ -227,6 +234,7 @@ fn only_so_many_are_kept_and_those_in_use_stay() {
 
 #[tokio::test]
 async fn a_data_folder_that_cannot_be_used_costs_only_time() {
+    needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     let not_a_folder = dir.path().join("file");
     fs::write(&not_a_folder, "").unwrap();
@@ -236,6 +244,7 @@ async fn a_data_folder_that_cannot_be_used_costs_only_time() {
 /// The output of the host's own compiler, sealed or not, does not have the header of a component.
 #[tokio::test]
 async fn compiled_code_in_the_plugins_folder_is_never_loaded() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&["noop"], vec![job("noop")]).await;
     let data = tempfile::tempdir().unwrap();
     with_compiler(data.path()).component(file("noop")).await.unwrap();
@@ -256,6 +265,7 @@ async fn compiled_code_in_the_plugins_folder_is_never_loaded() {
 /// A compiler that is missing at first, as when memory or processes run out.
 #[tokio::test]
 async fn what_may_pass_is_tried_again_but_not_for_ever() {
+    needs!(Plugins);
     let (plugins, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::copy(guest_path("noop"), plugins.path().join("noop.wasm")).unwrap();
     let jobs = [Arc::new(job("noop"))];
@@ -279,6 +289,7 @@ async fn what_may_pass_is_tried_again_but_not_for_ever() {
 
 #[tokio::test]
 async fn a_sandbox_with_a_data_folder_starts_from_what_it_kept() {
+    needs!(Plugins);
     let (plugins, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::copy(guest_path("noop"), plugins.path().join("noop.wasm")).unwrap();
     for compiler in [Compiler::InProcess, Compiler::Child(Child::of("/no/such/compiler".into()))] {
@@ -335,6 +346,7 @@ fn imported_memories(count: usize) -> Vec<u8> {
 
 #[test]
 fn what_no_compiler_of_plugins_makes_is_refused_at_a_glance() {
+    needs!(Plugins);
     let nop = b"\0\x0b";
     let long = [vec![0], vec![1; (1 << 20) - 1], vec![0x0b]].concat();
     let locals = [b"\x01".as_slice(), &leb(10_241), b"\x7f\x0b"].concat();

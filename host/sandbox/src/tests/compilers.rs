@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use test_support::needs;
 
 use super::guest_path;
 use crate::engine;
@@ -27,6 +28,7 @@ async fn refused_by(script: &str) -> String {
 
 #[tokio::test]
 async fn a_compiler_that_panics_is_reported_in_one_sentence() {
+    needs!(Plugins);
     let dump = "printf 'invalid adapter module\\nstack backtrace:\\n   0: rust_begin_unwind\\n' >&2";
     let remedy = "; this is a fault of this host's compiler: build the plugin with another version of its toolchain, \
         or report the fault together with the file";
@@ -39,6 +41,7 @@ async fn a_compiler_that_panics_is_reported_in_one_sentence() {
 
 #[tokio::test]
 async fn a_compiler_without_threads_says_nothing_about_its_component() {
+    needs!(Plugins);
     let reason = refused_by("cat > /dev/null; printf 'Resource temporarily unavailable' >&2; exit 75").await;
     let expected = "its compiler could not start its threads: Resource temporarily unavailable (ulimit -u, or the cgroup's \
                     pids.max)";
@@ -47,6 +50,7 @@ async fn a_compiler_without_threads_says_nothing_about_its_component() {
 
 #[tokio::test]
 async fn a_limit_of_the_compiler_is_named_by_its_key() {
+    needs!(Plugins);
     let reason = refused_by("cat > /dev/null; kill -XCPU $$").await;
     let cores = std::thread::available_parallelism().unwrap().get().min(4);
     assert_eq!(reason, format!("its compilation took more than 60s on {cores} cores (plugins.compile_time)"));

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::clock::Clock;
 use domain::plugin::VersionState;
+use test_support::needs;
 
 use super::{Bench, guest_path, job};
 use crate::SandboxConfig;
@@ -90,6 +91,7 @@ fn a_folder_on_the_way_that_turns_opens_nothing_outside() {
 
 #[tokio::test]
 async fn what_is_not_a_file_is_not_waited_for() {
+    needs!(Plugins);
     let bench = Bench::with(&["noop"]).await;
     let dir = bench.dir.path().to_owned();
     assert!(Command::new("mkfifo").arg(dir.join("pipe.wasm")).status().unwrap().success());
@@ -114,6 +116,7 @@ async fn what_is_not_a_file_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_folder_that_everyone_may_write_to_is_told_and_read() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&["noop"], vec![job("noop")]).await;
     assert_eq!(bench.sandbox.trouble().warning, None);
     let dir = bench.dir.path();
@@ -133,6 +136,7 @@ async fn a_folder_that_everyone_may_write_to_is_told_and_read() {
 
 #[tokio::test]
 async fn a_file_above_the_limit_is_rejected_with_the_key_that_raises_it() {
+    needs!(Plugins);
     let mut config = SandboxConfig::new("", Clock::steady());
     let noop = fs::read(guest_path("noop")).unwrap();
     let reason = async |config: SandboxConfig, bytes: u64| {

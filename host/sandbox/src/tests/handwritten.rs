@@ -4,6 +4,7 @@ use std::fs;
 
 use domain::clock::Clock;
 use domain::plugin::VersionState;
+use test_support::needs;
 
 use super::{Bench, code, job, message};
 use crate::SandboxConfig;
@@ -117,6 +118,7 @@ pub fn rejected(bench: &Bench) -> String {
 
 #[tokio::test]
 async fn the_monotonic_clock_of_a_guest_never_shows_zero() {
+    needs!(Plugins);
     // Traps during instantiation if the clock shows less than an hour, as Go does if it shows 0.
     let guest = Guest {
         component: r#"(import "wasi:clocks/monotonic-clock@0.2.6" (instance $clock
@@ -162,6 +164,7 @@ const MEASURING: Guest<'_> = Guest {
 /// wasmtime connects the two with a module that has both memories.
 #[tokio::test]
 async fn a_composed_component_runs() {
+    needs!(Plugins);
     let composed = format!(
         r#"(component {TYPES} {MEASURE} {}
         (instance $guest (instantiate $guest
@@ -178,6 +181,7 @@ async fn a_composed_component_runs() {
 
 #[tokio::test]
 async fn a_module_with_several_memories_copies_between_them() {
+    needs!(Plugins);
     let module = r#"(memory $other 1)"#;
     let process = r#"(i32.store $other (i32.const 8) (i32.const 42))
         (memory.copy 0 $other (i32.const 4096) (i32.const 8) (i32.const 4))
@@ -189,6 +193,7 @@ async fn a_module_with_several_memories_copies_between_them() {
 /// Each memory stays far below the limit; only their sum is above it.
 #[tokio::test]
 async fn memories_count_together() {
+    needs!(Plugins);
     let module =
         "(memory $a 1) (memory $b 1) (memory $c 1) (memory $d 1) (memory $e 1) (memory $f 1) (memory $g 1)";
     let grow = |pages: u32| {
@@ -214,6 +219,7 @@ async fn memories_count_together() {
 /// The pool of a small machine holds the largest component that can be loaded.
 #[tokio::test]
 async fn a_pool_of_one_attempt_runs_a_component_with_all_memories_and_instances() {
+    needs!(Plugins);
     let memories = "(memory 1) ".repeat(7);
     let instances = "(core module $one)".to_owned() + &"(core instance (instantiate $one))".repeat(60);
     let guest = Guest { component: &instances, module: &memories, ..Guest::default() };
@@ -230,6 +236,7 @@ async fn a_pool_of_one_attempt_runs_a_component_with_all_memories_and_instances(
 
 #[tokio::test]
 async fn more_memories_than_a_component_may_have_are_refused_by_number() {
+    needs!(Plugins);
     let module = "(memory 1) ".repeat(8);
     let bench = Guest { module: &module, ..Guest::default() }.bench().await;
     assert_eq!(rejected(&bench), "it has 9 memories in one module; 8 are the most");
@@ -245,6 +252,7 @@ async fn more_memories_than_a_component_may_have_are_refused_by_number() {
 
 #[tokio::test]
 async fn the_cause_of_a_trap_comes_before_its_backtrace() {
+    needs!(Plugins);
     let deep = r#"(func $deep (param i32)
         (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (unreachable))))"#;
     let guest = Guest { module: deep, process: "(call $deep (i32.const 10))", ..Guest::default() };

@@ -12,6 +12,7 @@ use domain::origin::reach;
 use domain::outcome::Outcome;
 use domain::plugin::VersionState;
 use domain::runner::Report;
+use test_support::needs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -96,6 +97,7 @@ fn resolved(note: &str) -> Result<Outcome, Failure> {
 
 #[tokio::test]
 async fn an_answer_arrives_whole() {
+    needs!(Plugins);
     let echo = |mut stream: TcpStream| async move {
         let head = head(&mut stream).await.to_ascii_lowercase();
         let _ = stream.write_all(http_answer(&head).as_bytes()).await;
@@ -109,6 +111,7 @@ async fn an_answer_arrives_whole() {
 
 #[tokio::test]
 async fn only_what_is_granted_is_reached() {
+    needs!(Plugins);
     let (address, connections) = serve(|_| async {}).await;
     let other = caller(&["http://127.0.0.1:1", "https://127.0.0.1", "http://stock.example.com"]);
     for url in [
@@ -129,6 +132,7 @@ async fn only_what_is_granted_is_reached() {
 
 #[tokio::test]
 async fn a_version_that_wants_http_needs_a_grant() {
+    needs!(Plugins);
     let bench = Bench::with(&["caller"]).await;
     let VersionState::Rejected(reason) = &bench.sandbox.versions()[0].state else { panic!() };
     assert!(reason.contains("import wasi:http/outgoing-handler@0.2.12: requests are granted"), "{reason}");
@@ -137,6 +141,7 @@ async fn a_version_that_wants_http_needs_a_grant() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
+    needs!(Plugins);
     let (elsewhere, connections) = serve(|_| async {}).await;
     let moved = format!("HTTP/1.1 302 Found\r\nlocation: http://{elsewhere}/\r\ncontent-length: 0\r\n\r\n");
     let error = error(get(answering(moved).await, |_| ()).await);
@@ -145,6 +150,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_service_that_answers_rubbish_or_closes_fails_that_item() {
+    needs!(Plugins);
     let cases: [(&[u8], &str); 5] = [
         (b"this is not HTTP\r\n\r\n", "http-answer"),
         (b"", "http-answer"),
@@ -173,6 +179,7 @@ async fn a_service_that_answers_rubbish_or_closes_fails_that_item() {
 
 #[tokio::test]
 async fn a_service_that_says_when_to_come_again_is_listened_to() {
+    needs!(Plugins);
     let busy = "HTTP/1.1 429 Slow down\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
     let result = get(answering(busy).await, |_| ()).await;
     let wait = jiff::SignedDuration::from_secs(7);
@@ -181,6 +188,7 @@ async fn a_service_that_says_when_to_come_again_is_listened_to() {
 
 #[tokio::test]
 async fn a_service_that_is_not_there_is_unreachable() {
+    needs!(Plugins);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -191,6 +199,7 @@ async fn a_service_that_is_not_there_is_unreachable() {
 
 #[tokio::test]
 async fn a_service_that_hangs_is_left_when_the_time_is_over() {
+    needs!(Plugins);
     let short = |job: &mut JobSpec| job.limits.http_time = Duration::from_millis(50);
     let silent = |stream: TcpStream| async move {
         std::future::pending::<()>().await;
@@ -221,6 +230,7 @@ async fn a_service_that_hangs_is_left_when_the_time_is_over() {
 
 #[tokio::test]
 async fn answers_and_requests_have_their_size() {
+    needs!(Plugins);
     let small = |job: &mut JobSpec| job.limits.http_response_bytes = 1_000;
     let fits = answering(http_answer(&"x".repeat(1_000))).await;
     assert_eq!(get(fits, small).await, resolved(&format!("200 {}", "x".repeat(1_000))));
@@ -245,6 +255,7 @@ async fn answers_and_requests_have_their_size() {
 
 #[tokio::test]
 async fn an_attempt_has_its_number_of_requests_and_keeps_its_connection() {
+    needs!(Plugins);
     let polite = |mut stream: TcpStream| async move {
         while !head(&mut stream).await.is_empty()
             && stream.write_all(http_answer("ok").as_bytes()).await.is_ok()
@@ -263,6 +274,7 @@ async fn an_attempt_has_its_number_of_requests_and_keeps_its_connection() {
 
 #[tokio::test]
 async fn https_believes_whom_it_is_told_to() {
+    needs!(Plugins);
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let certificate = own.cert.der().clone();
     let key = own.signing_key.serialize_der().try_into().unwrap();

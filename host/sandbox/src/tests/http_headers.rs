@@ -9,6 +9,7 @@ use domain::origin::reach;
 use domain::outcome::Outcome;
 use domain::runner::Report;
 use domain::secret::{Secret, SecretHeader};
+use test_support::needs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -68,6 +69,7 @@ async fn call(job: &JobSpec, payload: serde_json::Value) -> Report<Outcome> {
 
 #[tokio::test]
 async fn a_secret_reaches_its_service_and_nobody_else() {
+    needs!(Plugins);
     let (address, heard) = parrot().await;
     let job = with_secret(caller(address, ""), &format!("http://{address}"));
     let own = serde_json::json!({"authorization": "Bearer mine", "accept-encoding": "gzip"});
@@ -83,6 +85,7 @@ async fn a_secret_reaches_its_service_and_nobody_else() {
 
 #[tokio::test]
 async fn a_secret_is_bound_to_its_place() {
+    needs!(Plugins);
     let (address, heard) = parrot().await;
     let job = with_secret(caller(address, ""), "https://stock.example.com");
     assert!(call(&job, serde_json::json!({"url": format!("http://{address}/")})).await.result.is_ok());
@@ -91,6 +94,7 @@ async fn a_secret_is_bound_to_its_place() {
 
 #[tokio::test]
 async fn requests_carry_the_epoch_and_a_key_of_their_own() {
+    needs!(Plugins);
     let (address, heard) = parrot().await;
     let own = serde_json::json!({"tidemill-epoch": "999"});
     let url = format!("http://{address}/");
@@ -113,6 +117,7 @@ async fn requests_carry_the_epoch_and_a_key_of_their_own() {
 
 #[tokio::test]
 async fn only_granted_methods_are_sent() {
+    needs!(Plugins);
     let (address, heard) = parrot().await;
     let url = format!("http://{address}/");
     let reading = caller(address, "GET,HEAD");
@@ -129,6 +134,7 @@ async fn only_granted_methods_are_sent() {
 /// A request is one request, to the granted host, whatever a plugin puts into its headers.
 #[tokio::test]
 async fn no_header_smuggles_a_request() {
+    needs!(Plugins);
     let (address, heard) = parrot().await;
     let url = format!("http://{address}/");
     let job = caller(address, "");

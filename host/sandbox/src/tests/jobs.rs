@@ -4,11 +4,13 @@ use domain::failure::Failure;
 use domain::outcome::Outcome;
 use domain::plugin::VersionState;
 use jiff::SignedDuration;
+use test_support::needs;
 
 use super::{Bench, job, witness};
 
 #[tokio::test]
 async fn a_guest_reaches_its_scope_through_every_capability() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&["witness"], vec![witness()]).await;
     let report = bench.process("witness", "").await;
     assert_eq!(report.result, Ok(Outcome::Resolved { note: Some("inserted 1".to_owned()) }));
@@ -24,6 +26,7 @@ async fn a_guest_reaches_its_scope_through_every_capability() {
 
 #[tokio::test]
 async fn a_discovery_goes_page_by_page() {
+    needs!(Plugins);
     let mut noop = job("noop");
     noop.config.insert("count".to_owned(), "3".to_owned());
     let bench = Bench::with_jobs(&["noop"], vec![noop]).await;
@@ -35,6 +38,7 @@ async fn a_discovery_goes_page_by_page() {
 
 #[tokio::test]
 async fn every_ending_of_a_guest_arrives() {
+    needs!(Plugins);
     let bench = Bench::with(&["flaky"]).await;
     let transient = bench.process("flaky", r#"{"fail_times": 1}"#).await.result;
     assert!(matches!(transient, Err(Failure::Transient(_))), "{transient:?}");
@@ -51,6 +55,7 @@ async fn every_ending_of_a_guest_arrives() {
 
 #[tokio::test]
 async fn a_config_that_the_schema_refuses_keeps_the_version_out() {
+    needs!(Plugins);
     let mut wallets = job("wallet-keygen-retry");
     let business = domain::job::Access::ReadWrite;
     wallets.grants.datasources.insert("business".to_owned(), business);

@@ -2,6 +2,7 @@
 
 use domain::id::PluginName;
 use domain::release::plan::{Change, Load};
+use test_support::needs;
 
 use super::{Bench, guest_path, job};
 use crate::{PluginFile, ScanReport};
@@ -28,6 +29,7 @@ async fn pin(bench: &Bench, file: PluginFile) -> ScanReport {
 
 #[tokio::test]
 async fn a_pinned_version_runs_whatever_the_folder_holds() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     bench.drop_in("versioned-b", "versioned");
     let b = bench.rescan().await.activated[0].digest;
@@ -43,6 +45,7 @@ async fn a_pinned_version_runs_whatever_the_folder_holds() {
 
 #[tokio::test]
 async fn a_host_without_the_file_runs_what_is_pinned() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     assert_eq!(pin(&bench, kept("versioned-a")).await.activated.len(), 1);
     assert!(bench.digest("versioned").is_some());
@@ -52,6 +55,7 @@ async fn a_host_without_the_file_runs_what_is_pinned() {
 
 #[tokio::test]
 async fn a_kept_file_is_new_until_it_is_loaded() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     let a = kept("versioned-a");
     let mut scan = bench.sandbox.scan(&bench.jobs, None).await.unwrap();
@@ -67,6 +71,7 @@ async fn a_kept_file_is_new_until_it_is_loaded() {
 
 #[tokio::test]
 async fn what_is_not_kept_changes_nothing() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     bench.drop_in("versioned-a", "versioned");
     let a = bench.rescan().await.activated[0].digest;

@@ -2,6 +2,7 @@
 
 use domain::clock::Clock;
 use domain::outcome::Outcome;
+use test_support::needs;
 
 use super::{Bench, job};
 use crate::config::SandboxConfig;
@@ -10,6 +11,7 @@ use crate::config::SandboxConfig;
 /// same plugin or another.
 #[tokio::test]
 async fn ten_thousand_attempts_find_nothing_of_each_other() {
+    needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::steady()) };
     let bench = Bench::of(dir, config, &["residue", "noop"], vec![job("residue"), job("noop")]).await;

@@ -5,6 +5,7 @@ use std::io::Cursor;
 use domain::clock::Clock;
 use domain::plugin::VersionState;
 use minisign::KeyPair;
+use test_support::needs;
 
 use super::{Bench, guest_path, job};
 use crate::SandboxConfig;
@@ -84,6 +85,7 @@ impl Bench {
 
 #[tokio::test]
 async fn what_is_required_stands_before_the_compiler() {
+    needs!(Plugins);
     let key = pair();
     let bench = bench(Policy::Required, &key).await;
     bench.drop_in("versioned-a", "versioned");
@@ -112,6 +114,7 @@ async fn what_is_required_stands_before_the_compiler() {
 
 #[tokio::test]
 async fn what_is_only_warned_of_runs() {
+    needs!(Plugins);
     let bench = bench(Policy::Warn, &pair()).await;
     bench.drop_in("versioned-a", "versioned");
     let report = bench.rescan().await;

@@ -9,6 +9,7 @@ use domain::job::Access;
 use domain::outcome::Outcome;
 use domain::plugin::{Statement, VersionState};
 use domain::runner::{Readiness, Runner};
+use test_support::needs;
 
 use super::{Bench, Gate, guest_path, job, witness};
 use crate::versions::component::StatementCheck;
@@ -33,6 +34,7 @@ async fn note(bench: &Bench) -> String {
 
 #[tokio::test]
 async fn a_changed_file_takes_over_and_an_unchanged_one_does_nothing() {
+    needs!(Plugins);
     let bench = versioned().await;
     let a = bench.digest("versioned");
     assert_eq!(note(&bench).await, "a");
@@ -51,6 +53,7 @@ async fn a_changed_file_takes_over_and_an_unchanged_one_does_nothing() {
 
 #[tokio::test]
 async fn a_running_attempt_finishes_on_its_version() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&["witness"], vec![witness()]).await;
     let old = bench.digest("witness");
     let gate = Arc::new(Gate::default());
@@ -70,6 +73,7 @@ async fn a_running_attempt_finishes_on_its_version() {
 
 #[tokio::test]
 async fn a_bad_file_changes_nothing_but_its_status() {
+    needs!(Plugins);
     let bench = versioned().await;
     let good = bench.digest("versioned");
     let whole = fs::read(guest_path("versioned-b")).unwrap();
@@ -103,6 +107,7 @@ async fn a_bad_file_changes_nothing_but_its_status() {
 
 #[tokio::test]
 async fn a_removed_file_retires_its_plugin() {
+    needs!(Plugins);
     let bench = versioned().await;
     fs::remove_file(bench.path("versioned")).unwrap();
     assert_eq!(bench.rescan().await.retired.len(), 1);
@@ -121,6 +126,7 @@ async fn a_removed_file_retires_its_plugin() {
 
 #[tokio::test]
 async fn grants_are_looked_at_again_when_the_jobs_change() {
+    needs!(Plugins);
     let mut bench = Bench::with(&["over-asking"]).await;
     assert_eq!(bench.digest("over-asking"), None);
     let mut granted = job("over-asking");
@@ -139,6 +145,7 @@ async fn grants_are_looked_at_again_when_the_jobs_change() {
 
 #[tokio::test]
 async fn only_regular_files_inside_the_folder_are_read() {
+    needs!(Plugins);
     let mut bench = Bench::with_jobs(&[], vec![]).await;
     let dir = bench.dir.path().to_owned();
     symlink(guest_path("noop"), dir.join("outside.wasm")).unwrap();
@@ -166,6 +173,7 @@ async fn only_regular_files_inside_the_folder_are_read() {
 
 #[tokio::test]
 async fn a_folder_that_goes_missing_stops_nothing() {
+    needs!(Plugins);
     let bench = versioned().await;
     let aside = bench.dir.path().with_extension("aside");
     fs::rename(bench.dir.path(), &aside).unwrap();
@@ -187,6 +195,7 @@ impl StatementCheck for Refusing {
 
 #[tokio::test]
 async fn a_statement_that_its_database_refuses_keeps_the_version_out() {
+    needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     fs::copy(guest_path("witness"), dir.path().join("witness.wasm")).unwrap();
     let config = SandboxConfig::new(dir.path(), Clock::steady());
@@ -199,6 +208,7 @@ async fn a_statement_that_its_database_refuses_keeps_the_version_out() {
 
 #[tokio::test]
 async fn it_keeps_going_over_many_reloads() {
+    needs!(Plugins);
     let bench = versioned().await;
     for n in 0..RELOADS {
         let (guest, letter) = [("versioned-b", "b"), ("versioned-a", "a")][n % 2];
@@ -211,6 +221,7 @@ async fn it_keeps_going_over_many_reloads() {
 
 #[tokio::test]
 async fn a_pool_that_does_not_fit_is_made_smaller() {
+    needs!(Plugins);
     let mut bench = Bench::with(&["noop"]).await;
     assert_eq!(bench.sandbox.calls_max(), 256);
     // More address space than the machine has.

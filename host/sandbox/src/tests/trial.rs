@@ -4,6 +4,7 @@ use domain::clock::Clock;
 use domain::outcome::Outcome;
 use domain::runner::Call;
 use minisign::KeyPair;
+use test_support::needs;
 
 use super::{Bench, claimed, guest_path, job, witness};
 use crate::versions::signature::{Key, Policy, Signatures};
@@ -26,6 +27,7 @@ async fn note(bench: &Bench, trial: &Trial) -> String {
 
 #[tokio::test]
 async fn a_trial_is_called_and_changes_nothing_else() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     assert!(bench.sandbox.running(&"versioned".parse().unwrap()).is_none());
     bench.drop_in("versioned-a", "versioned");
@@ -42,6 +44,7 @@ async fn a_trial_is_called_and_changes_nothing_else() {
 
 #[tokio::test]
 async fn what_may_not_run_cannot_be_tried() {
+    needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned"), witness()]).await;
     let why = async |file: PluginFile| match bench.sandbox.try_out(file, &bench.jobs).await {
         Ok(trial) => panic!("{:?} was taken", trial.digest()),
@@ -67,6 +70,7 @@ async fn what_may_not_run_cannot_be_tried() {
 
 #[tokio::test]
 async fn where_a_signature_is_required_a_trial_needs_one() {
+    needs!(Plugins);
     let pair = KeyPair::generate_unencrypted_keypair().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut config = SandboxConfig::new(dir.path(), Clock::steady());

@@ -2,6 +2,7 @@
 
 use domain::effect::NewItem;
 use jiff::SignedDuration;
+use test_support::{Kind, on_both};
 use tokio::sync::oneshot;
 
 use super::support::{T, at, config, job};
@@ -10,7 +11,6 @@ use crate::answers::sql as answers_sql;
 use crate::answers::{ANSWERS_KEPT, Answer, Keyed, Once};
 use crate::db::args;
 use crate::jobs::sql as jobs_sql;
-use test_support::{Kind, on_both};
 
 on_both! {
     request_is_carried_out_once,

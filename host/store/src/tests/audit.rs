@@ -3,10 +3,10 @@
 use domain::id::Digest;
 use domain::plugin::{PluginVersion, VersionState};
 use expect_test::expect;
+use test_support::{Kind, on_both};
 
 use super::support::{T, at, host, incarnation, job, lease};
 use crate::audit::Entry;
-use test_support::{Kind, on_both};
 
 on_both! {
     trail_refuses_every_change,

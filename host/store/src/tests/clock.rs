@@ -4,10 +4,10 @@ use domain::alert::{Alert, Severity};
 use domain::schedule::Due;
 use domain::schedule::tick::{Fate, Overlap};
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use super::support::{T, at, failed, job, lease, page, resolved};
 use crate::attempts::locks::LockResult;
-use test_support::on_both;
 
 on_both! {
     schedule_is_rewound_and_no_instant_runs_twice,

@@ -6,12 +6,12 @@ use domain::failure::Failure;
 use domain::id::EventId;
 use domain::item::Claimed;
 use expect_test::expect;
+use test_support::on_both;
 
 use super::support::{T, at, end, failed, host, job, lease, page, resolved};
 use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed, Effects, NewEvent};
 use crate::attempts::kv::KvWrite;
-use test_support::on_both;
 
 on_both! {
     effects_come_with_the_outcome,

@@ -1,8 +1,9 @@
 //! Random sequences of actions of hosts, people and crashes: no item is lost or duplicated.
 
+use test_support::on_both;
+
 use crate::items::Decided;
 use std::collections::BTreeSet;
-use test_support::on_both;
 
 use domain::failure::Failure;
 use domain::item::{Claimed, ManualDecision};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::job::Access;
 use domain::scope::Scope as _;
+use test_support::{Kind, execute, run};
 
 use super::sql::{attempt, granted, read, write};
 use super::support::{SHOP, T, at, job, page, resolved};
@@ -13,7 +14,6 @@ use crate::attempts::commit::Committed;
 use crate::db::args;
 use crate::items::flow::sql as flow_sql;
 use crate::jobs::sql as jobs_sql;
-use test_support::{Kind, execute, run};
 
 /// A trigger that fails the first `times` changes of a table, as if another transaction conflicted with them.
 fn fails(schema: &str, table: &str, times: u32, code: &str, at_commit: bool) -> String {

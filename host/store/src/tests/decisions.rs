@@ -1,9 +1,10 @@
 //! Manual decisions about items.
 
+use test_support::on_both;
+
 use crate::items::Decided;
 use domain::item::{ManualDecision, State};
 use expect_test::expect;
-use test_support::on_both;
 
 use super::support::{T, at, awaiting, failed, job, permanent, resolved};
 use crate::StoreError;

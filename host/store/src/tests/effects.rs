@@ -10,13 +10,13 @@ use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
+use test_support::on_both;
 
 use super::support::{T, at, config, end, failed, job, permanent, resolved};
 use crate::StoreError;
 use crate::alerts::AlertView;
 use crate::attempts::commit::{AttemptEnd, Committed, Effects};
 use crate::attempts::scope::AttemptScope;
-use test_support::on_both;
 
 on_both! {
     effects_are_told_with_the_outcome,

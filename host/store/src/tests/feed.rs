@@ -7,6 +7,7 @@ use domain::engine_event::EngineEvent;
 use domain::failure::ErrorInfo;
 use domain::item::ManualDecision;
 use serde_json::json;
+use test_support::{Kind, execute, on_both};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
@@ -15,7 +16,6 @@ use crate::Store;
 use crate::answers::{Answer, Keyed};
 use crate::feed::Published;
 use crate::items::Decided;
-use test_support::{Kind, execute, on_both};
 
 on_both! {
     runs_and_attempts_are_published,
@@ -210,7 +210,7 @@ async fn unknown_notifications_mean_that_something_changed(t: T) {
     let mut feed = t.store.feed().listen();
     for payload in ["", "an id", "{\"from\":\"x\",\"events\":[{\"kind\":\"of-tomorrow\"},{\"kind\":1},7]}"] {
         let notify = format!("SELECT pg_notify('tidemill_work', '{payload}')");
-        let notify = || async { execute(t.kind, &t.url, &notify).await };
+        let notify = || async { execute(&t.url, &notify).await };
         let missed = |published: &Published| published.event == EngineEvent::Missed;
         assert!(until(&mut feed, missed, notify).await.remote);
     }

@@ -2,9 +2,9 @@
 //! writes.
 
 use std::time::Duration;
+use test_support::{Kind, run};
 
 use super::support::{T, at, job, lease};
-use test_support::{Kind, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_go_on_after_one_that_found_no_room() {

@@ -1,7 +1,8 @@
 //! Old history is removed; open rows stay.
 
-use super::support::{T, at, job, permanent, resolved};
 use test_support::on_both;
+
+use super::support::{T, at, job, permanent, resolved};
 
 on_both! { what_is_old_and_over_leaves }
 

@@ -9,11 +9,11 @@ use domain::lease::Hold;
 use domain::plugin::{Describe, Statement};
 use domain::scope::Scope;
 use serde_json::json;
+use test_support::{Kind, execute, on_both};
 
 use super::sql::granted;
 use super::support::{SHOP, T, config, lease};
 use crate::Store;
-use test_support::{Kind, execute, on_both};
 
 on_both! {
     hostile_statements_come_to_nothing,

@@ -1,8 +1,9 @@
 //! The id of a host belongs to one process at a time.
 
+use test_support::on_both;
+
 use super::support::{T, at, host, incarnation, job, lease, start};
 use crate::hosts::{HostStart, Life, Place, Renewal, Taking};
-use test_support::on_both;
 
 on_both!(
     a_start_beside_a_running_host_is_refused,

@@ -8,11 +8,11 @@ use domain::item::{Claimed, State};
 use domain::job::JobSpec;
 use expect_test::expect;
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use super::support::{T, at, awaiting, config, failed, host, job, lease, permanent, resolved};
 use crate::Store;
 use crate::attempts::commit::Committed;
-use test_support::on_both;
 
 on_both! {
     claim_tells_what_the_attempt_needs,

@@ -6,12 +6,12 @@ use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError, Swap};
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use super::support::{T, at, end, job, lease, resolved};
 use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
-use test_support::on_both;
 
 on_both! {
     a_value_ends_after_its_time,

@@ -7,11 +7,11 @@ use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
+use test_support::on_both;
 
 use super::support::{T, at, end, job, lease, resolved};
 use crate::attempts::locks::LockResult;
 use crate::attempts::scope::AttemptScope;
-use test_support::on_both;
 
 on_both! {
     a_lock_has_one_holder_and_ends_with_the_attempt,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 use tempfile::TempDir;
+use test_support::{Kind, execute, needs, on_both, postgres_url};
 
 use super::support::{T, at, config, failed, job};
 use crate::store::hide_password;
 use crate::{Store, StoreConfig, StoreError};
-use test_support::{Kind, execute, needs, on_both, postgres_url};
 
 on_both! {
     reopened_store_has_everything,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use domain::id::EventId;
+use test_support::on_both;
 
 use super::support::{T, at, end, job, resolved};
 use crate::attempts::commit::{AttemptEnd, Effects, NewEvent};
-use test_support::on_both;
 
 on_both! {
     events_wait_in_order_until_taken,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use domain::scope::Value::{self, Blob, Integer, Null, Text};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _, Sqlite, SqliteConnection};
+use test_support::{Kind, run};
 
 use super::support::T;
 use crate::db::Driver;
@@ -16,7 +17,6 @@ use crate::items::flow::sql as flow_sql;
 use crate::items::sql as items_sql;
 use crate::jobs::sql as jobs_sql;
 use crate::runs::sql as runs_sql;
-use test_support::{Kind, run};
 
 /// Maximum rows that one node of a Postgres plan may visit, out of 30,000 and more.
 const VISITED_MAX: f64 = 1_000.0;

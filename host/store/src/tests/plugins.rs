@@ -3,11 +3,11 @@
 use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
 use expect_test::expect;
+use test_support::on_both;
 
 use super::support::{T, at, host};
 use crate::StoreError;
 use crate::plugins::{FILES_KEPT, KeptFile};
-use test_support::on_both;
 
 on_both! {
     a_version_is_kept_and_known,

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use domain::plugin::Statement;
 use sqlx::{Connection, PgConnection};
+use test_support::{Kind, PgBouncer, execute, needs, run};
 
 use super::support::{SHOP, T, at, config, failed, job};
 use crate::db::{Driver, Session, text};
 use crate::{Store, StoreError};
-use test_support::PgBouncer;
-use test_support::{Kind, execute, needs, run};
 
 const DROPS_OPTIONS: &str = "ignore_startup_parameters = extra_float_digits,options";
 

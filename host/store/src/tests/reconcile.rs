@@ -9,11 +9,11 @@ use domain::retry::WhenExhausted;
 use domain::runner::{Found, Page};
 use expect_test::expect;
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use super::support::{T, at, awaiting, end, failed, job, lease, page, permanent, resolved};
 use crate::attempts::commit::AttemptEnd;
 use crate::items::Decided;
-use test_support::on_both;
 
 on_both! {
     each_state_is_found_again,

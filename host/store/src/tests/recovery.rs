@@ -3,11 +3,11 @@
 
 use domain::item::State;
 use expect_test::expect;
+use test_support::on_both;
 
 use super::support::{T, at, config, failed, host, job, lease, resolved};
 use crate::Store;
 use crate::attempts::commit::Committed;
-use test_support::on_both;
 
 on_both! {
     renewed_lease_is_not_taken,

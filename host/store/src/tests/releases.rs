@@ -3,12 +3,12 @@
 use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
 use domain::release::{Approval, Canary, Decision, ReleaseRules, Stage, Tried};
+use test_support::on_both;
 
 use super::support::{T, at, host};
 use crate::plugins::KeptFile;
 use crate::plugins::releases::NewVersion;
 use crate::plugins::uploads::Uploaded;
-use test_support::on_both;
 
 on_both! {
     without_rules_a_new_version_takes_over,

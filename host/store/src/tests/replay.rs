@@ -11,10 +11,10 @@ use domain::plugin::Statement;
 use domain::scope::Value::{Integer, Text};
 use domain::scope::{Scope, ScopeError, Swap};
 use expect_test::expect;
+use test_support::{Kind, execute, on_both};
 
 use super::support::{SHOP, T, at, awaiting, end, failed, job, lease, resolved};
 use crate::attempts::scope::{HELD_MAX, ReplayScope};
-use test_support::{Kind, execute, on_both};
 
 on_both! {
     nothing_is_left_behind,

@@ -5,11 +5,11 @@ use domain::id::RunId;
 use domain::item::ManualDecision;
 use domain::run::ClaimedRun;
 use expect_test::expect;
+use test_support::on_both;
 
 use super::support::{T, at, awaiting, failed, host, job, lease, page, permanent, resolved};
 use crate::attempts::commit::Committed;
 use crate::items::Decided;
-use test_support::on_both;
 
 on_both! {
     discovery_has_one_holder,

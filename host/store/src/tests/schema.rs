@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use expect_test::expect;
 use jiff::Timestamp;
+use test_support::{Kind, execute, on_both, run};
 
 use super::support::{T, at, config};
 use crate::opening::migrate;
 use crate::opening::schema::{Opening, Schema};
 use crate::store::{hide_password, sqlite};
 use crate::{Store, StoreConfig, StoreError};
-use test_support::{Kind, execute, on_both, run};
 
 /// Number of migrations of the older version here.
 const OLDER: usize = 9;

@@ -9,11 +9,11 @@ use domain::lease::{Hold, Trust};
 use domain::scope::{Keys, Scope, ScopeError};
 use expect_test::expect;
 use jiff::SignedDuration;
+use test_support::on_both;
 
 use super::support::{T, at, end, job, resolved};
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
-use test_support::on_both;
 
 on_both! {
     attempt_reads_its_own_writes,

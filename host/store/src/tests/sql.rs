@@ -15,13 +15,13 @@ use domain::scope::{Rows, Scope, ScopeError, Value};
 use expect_test::expect;
 use jiff::SignedDuration;
 use sqlx::{Connection, PgConnection};
+use test_support::{Kind, execute, on_both};
 
 use super::support::{SHOP, T, at, config, end, host, incarnation, job, lease, resolved};
 use crate::attempts::commit::Committed;
 use crate::attempts::scope::AttemptScope;
 use crate::items::Lease;
 use crate::{Store, StoreError};
-use test_support::{Kind, execute, on_both};
 
 on_both! {
     values_make_the_round_trip,

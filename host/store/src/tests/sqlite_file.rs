@@ -7,12 +7,12 @@ use std::path::Path;
 
 use domain::address::split_file;
 use domain::scope::ScopeError;
+use test_support::{Kind, run};
 
 use super::support::{SHOP, T, config};
 use crate::opening::sqlite_file::SqliteFile;
 use crate::store::hide_password;
 use crate::{Store, StoreError};
-use test_support::{Kind, run};
 
 #[test]
 fn paths_are_taken_as_they_are_written() {

@@ -1,12 +1,12 @@
 //! A data folder remembers its store, and refuses a different one.
 
 use tempfile::TempDir;
+use test_support::{Kind, execute, on_both};
 
 use super::support::{T, config};
 use crate::opening::schema::Opening;
 use crate::opening::store_id::{Remembered, remember};
 use crate::{Store, StoreError};
-use test_support::{Kind, execute, on_both};
 
 on_both! {
     a_store_keeps_its_id,

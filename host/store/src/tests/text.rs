@@ -10,6 +10,7 @@ use domain::item::{Claimed, ManualDecision};
 use domain::job::{Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
+use test_support::on_both;
 
 use super::support::{T, at, end, job, lease, permanent};
 use crate::StoreError;
@@ -17,7 +18,6 @@ use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
 use crate::audit::Entry;
 use crate::items::Decided;
-use test_support::on_both;
 
 on_both! {
     names_with_hidden_characters_are_refused_for_good,

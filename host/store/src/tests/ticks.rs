@@ -4,11 +4,11 @@ use domain::job::JobSpec;
 use domain::schedule::Due;
 use domain::schedule::tick::{CatchUp, Fate, Overlap};
 use expect_test::expect;
+use test_support::on_both;
 
 use super::support::{T, at, job, lease, page, resolved};
 use crate::attempts::commit::Committed;
 use crate::jobs::TickView;
-use test_support::on_both;
 
 on_both! {
     schedule_starts_when_the_job_is_new,

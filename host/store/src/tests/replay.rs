@@ -158,9 +158,8 @@ async fn what_others_hold_is_not_waited_for(t: T) {
     let db = t.store.datasources.get(SHOP).unwrap();
     let mut working = db.begin_declared(true, Duration::from_secs(60)).await.unwrap();
     working.execute_declared("INSERT INTO goods (id) VALUES (1)", &[]).await.unwrap();
-    let began = Instant::now();
-    let refused = scope.sql_execute(&add(), vec![Integer(1)]).await;
-    assert!(refused.is_err() && began.elapsed() < Duration::from_secs(4), "{refused:?}");
+    let refused = scope.sql_execute(&add(), vec![Integer(1)]).await.unwrap_err();
+    assert!(!matches!(refused, ScopeError::Limit(_)), "not its own time limit ended the wait: {refused}");
     working.commit().await.unwrap();
     let (asked, whole) = scope.finish().await;
     whole.unwrap();
@@ -185,14 +184,15 @@ async fn what_is_held_is_held_briefly(t: T) {
         let mut working = db.begin_declared(true, Duration::from_secs(60)).await.unwrap();
         working.execute_declared("INSERT INTO goods (id) VALUES (1)", &[]).await.unwrap();
         working.commit().await.unwrap();
-        began.elapsed()
+        Instant::now()
     };
     let undone = async {
         scope.held_too_long().await;
-        scope.finish().await
+        let released_at = Instant::now();
+        (released_at, scope.finish().await)
     };
-    let (waited, (asked, _)) = tokio::join!(works, undone);
-    assert!(waited < HELD_MAX + Duration::from_secs(2), "{waited:?}");
+    let (worked_at, (released_at, (asked, _))) = tokio::join!(works, undone);
+    assert!(worked_at > released_at && released_at.duration_since(began) >= HELD_MAX);
     assert_eq!((asked.sql.len(), goods(&t).await), (1, 1));
 }
 

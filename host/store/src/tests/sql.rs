@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::clock::Clock;
 use domain::item::Claimed;
@@ -22,6 +22,9 @@ use crate::attempts::commit::Committed;
 use crate::attempts::scope::AttemptScope;
 use crate::items::Lease;
 use crate::{Store, StoreError};
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 on_both! {
     values_make_the_round_trip,
@@ -120,10 +123,8 @@ async fn what_is_not_committed_in_time_is_undone(t: T) {
     tx.commit_within(Duration::from_millis(50)).await.unwrap();
     let open = "SELECT COUNT(*) AS n FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'tidemill job'";
-    let began = Instant::now();
-    while t.number(open).await > 0 {
-        assert!(began.elapsed() < Duration::from_secs(30), "it is still open");
-    }
+    let ended = async { while t.number(open).await > 0 {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the transaction is ended");
     assert!(tx.commit().await.is_err());
     assert_eq!(stored(&t).await, []);
 }
@@ -291,12 +292,11 @@ async fn a_begin_that_nobody_waits_for_leaves_nothing_open(t: T) {
         };
         poll_fn(look).await;
         drop(begin);
-        let dropped_at = Instant::now();
         // tidy: sleep because the pool takes its connection back behind our back
         tokio::time::sleep(Duration::from_millis(50)).await;
-        while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut other).await.unwrap() > 0 {
-            assert!(dropped_at.elapsed() < Duration::from_secs(5), "a session stays in a transaction");
-        }
+        let ended =
+            async { while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut other).await.unwrap() > 0 {} };
+        tokio::time::timeout(PATIENCE, ended).await.expect("no session stays in a transaction");
     }
 }
 
@@ -429,7 +429,6 @@ async fn endless_answer_is_cut_off(t: T) {
 async fn endless_statement_is_cut_off(t: T) {
     let mut job = granted(Access::ReadWrite);
     job.limits.sql_time = Duration::from_millis(200);
-    let start = Instant::now();
     // More often than there are connections: none may stay busy.
     for _ in 0..10 {
         let (_, scope) = attempt(&t, job.clone()).await;
@@ -440,7 +439,6 @@ async fn endless_statement_is_cut_off(t: T) {
     }
     let (_, next) = attempt(&t, job).await;
     next.sql_query(&read("SELECT 1"), vec![]).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 async fn datasource_that_is_away_is_told(t: T) {

@@ -79,7 +79,7 @@ async fn a_port_in_use_is_refused() {
 }
 
 #[tokio::test]
-async fn a_postgres_that_is_away_is_told_without_its_password() {
+async fn unavailable_postgres_is_reported_without_its_password() {
     needs!(Product, Postgres);
     let site = Site::with_store("postgres://ada:hunter2@127.0.0.1:1/tidemill", NOOP);
     let (code, said) = site.refusal(&site.path("tidemill.toml")).await;
@@ -166,7 +166,7 @@ sql = { shop = "read" }
 "#;
 
 #[tokio::test]
-async fn all_mistakes_of_a_configuration_are_told_at_once() {
+async fn all_mistakes_of_a_configuration_are_reported_together() {
     needs!(Product);
     let site = Site::new(MISTAKES);
     let told = [
@@ -200,7 +200,7 @@ async fn all_mistakes_of_a_configuration_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_job_without_plugin_and_a_plugin_without_job_are_seen() {
+async fn job_without_plugin_and_plugin_without_job_are_reported() {
     needs!(Product);
     let site = Site::new(&format!("{NOOP}[jobs.lost]\nplugin = \"lost\"\n"));
     site.install("noop", "noop");
@@ -235,7 +235,7 @@ async fn a_job_without_plugin_and_a_plugin_without_job_are_seen() {
 }
 
 #[tokio::test]
-async fn a_plugins_folder_that_is_missing_or_a_file_is_seen() {
+async fn missing_plugins_folder_is_reported() {
     needs!(Product);
     let site = Site::new(NOOP);
     fs::remove_dir(site.path("plugins")).unwrap();

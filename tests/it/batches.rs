@@ -14,7 +14,7 @@ use crate::support::plugins;
 const JOB: &str = "batch-compensation";
 
 on_both!(
-    c1_c3_a_record_has_all_that_is_known_of_it,
+    c1_c3_record_has_all_fields,
     c2_a_change_on_an_old_version_is_refused,
     c3_records_are_decided_by_people_and_reasons_add_up,
     c4_processing_takes_pending_and_retrying_records,
@@ -83,7 +83,7 @@ impl Scene {
     }
 }
 
-async fn c1_c3_a_record_has_all_that_is_known_of_it(kind: Kind) {
+async fn c1_c3_record_has_all_fields(kind: Kind) {
     let mut scene = scene(kind).await;
     let unknown = json!({ "operation": "refund", "payload": [1], "max_attempts": 7 });
     let added = scene.add("night-7", &[stock_return(1), unknown]).await;

@@ -214,7 +214,7 @@ async fn enter_in_a_field_does_what_the_field_is_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_token_is_said() {
+async fn wrong_token_is_reported() {
     needs!(Product);
     let site = Site::new("[jobs.noop]\nplugin = \"noop\"\n");
     let host = site.serve().await;

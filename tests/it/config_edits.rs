@@ -7,7 +7,7 @@ use crate::support::database::{Databases, Kind};
 use crate::support::http;
 use crate::support::site::{Site, eventually};
 
-on_both!(edits_are_taken_over_while_the_host_runs, what_is_set_over_the_api_wins_until_it_is_cleared);
+on_both!(edits_are_taken_over_while_the_host_runs, setting_of_the_api_wins_until_it_is_cleared);
 
 fn noop(job: &str, count: u32, more: &str) -> String {
     format!("[jobs.{job}]\nplugin = \"noop\"\nconfig.count = \"{count}\"\n{more}\n")
@@ -75,7 +75,7 @@ async fn set(site: &Site, body: &str) -> http::Answer {
 }
 
 /// API settings win over a restart, over an edit of the file, and on a host that was not notified.
-async fn what_is_set_over_the_api_wins_until_it_is_cleared(kind: Kind) {
+async fn setting_of_the_api_wins_until_it_is_cleared(kind: Kind) {
     let databases = Databases::new(kind).await;
     let mut site = Site::with_store(&databases.store_url, &noop("one", 2, "schedule = { every = \"1h\" }"));
     site.install("noop", "noop");

@@ -116,7 +116,7 @@ impl Demo {
 }
 
 #[tokio::test]
-async fn the_demo_completes_every_wallet_and_tells_it() {
+async fn demo_completes_every_wallet_and_reports_it() {
     needs!(Product);
     let mut demo = Demo::start("300").await;
     for line in [
@@ -156,7 +156,7 @@ async fn the_demo_completes_every_wallet_and_tells_it() {
 }
 
 #[tokio::test]
-async fn the_demo_ends_when_it_was_told_to() {
+async fn demo_ends_at_the_given_time() {
     needs!(Product);
     let began = Instant::now();
     let mut demo = Demo::start("3").await;
@@ -177,7 +177,7 @@ async fn http_is_closed(address: SocketAddr) -> bool {
 }
 
 #[tokio::test]
-async fn every_list_is_there_as_a_table_and_as_json() {
+async fn every_list_is_available_as_table_and_as_json() {
     needs!(Product);
     let demo = Demo::start("120").await;
     eventually("a few runs", || async {
@@ -287,7 +287,7 @@ async fn people_decide_about_items() {
 }
 
 #[tokio::test]
-async fn what_happens_is_streamed() {
+async fn engine_events_are_streamed() {
     needs!(Product);
     let demo = Demo::start("120").await;
     let mut lines = http::stream(demo.address, "/api/v1/events").await;

@@ -35,7 +35,7 @@ use crate::support::{http, plugins};
 const SOON: Duration = Duration::from_secs(10);
 
 on_both!(
-    what_runs_ends_on_its_version_and_what_follows_takes_the_new_one,
+    running_attempts_keep_their_version_and_later_ones_use_the_new,
     without_its_file_a_job_waits_and_loses_nothing,
 );
 
@@ -187,7 +187,7 @@ impl Scene {
     }
 }
 
-async fn what_runs_ends_on_its_version_and_what_follows_takes_the_new_one(kind: Kind) {
+async fn running_attempts_keep_their_version_and_later_ones_use_the_new(kind: Kind) {
     let config = BTreeMap::from([("count".to_owned(), "4".to_owned()), ("ms".to_owned(), "4000".to_owned())]);
     let mut scene = scene(
         kind,
@@ -283,7 +283,7 @@ fn is_active(version: &PluginVersion) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_file_changes_nothing_but_what_is_told() {
+async fn bad_file_changes_only_the_reported_status() {
     needs!(Product);
     let mut scene = versioned().await;
     let good = scene.digest();
@@ -325,7 +325,7 @@ async fn a_bad_file_changes_nothing_but_what_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_not_read_changes_nothing_but_what_is_told() {
+async fn unreadable_file_changes_only_the_reported_status() {
     needs!(Product);
     let mut scene = versioned().await;
     let good = scene.digest();

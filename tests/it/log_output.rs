@@ -56,7 +56,7 @@ async fn until_lines_are_dropped(site: &Site) {
 }
 
 #[tokio::test]
-async fn a_stalled_reader_of_the_log_holds_up_nothing() {
+async fn stalled_reader_of_the_log_delays_nothing() {
     needs!(Product);
     let (site, host, mut reader) = logging_to_a_pipe().await;
     // Until the pipe and the host's own queue of 1 MiB are full, and lines are dropped.

@@ -17,10 +17,10 @@ on_both!(
     f5_old_audit_records_move_to_archives_that_can_be_verified,
     f6_a_job_that_misses_its_heartbeat_alerts,
     f8_metrics_have_their_names,
-    f10_one_stuck_order_or_all_are_recovered_by_hand,
+    f10_one_stuck_order_or_all_are_recovered_manually,
     f10_the_page_retries_acknowledges_and_runs,
     r4_hosts_that_are_gone_are_forgotten,
-    s1_a_job_that_is_switched_off_runs_by_hand_only,
+    s1_job_that_is_switched_off_runs_only_manually,
     s9_alerts_are_shown_acknowledged_and_removed,
 );
 
@@ -153,7 +153,7 @@ async fn f8_metrics_have_their_names(kind: Kind) {
     assert!(failed.contains("job_failures_total{job=\"finalize-recover\"} "), "{failed}");
 }
 
-async fn f10_one_stuck_order_or_all_are_recovered_by_hand(kind: Kind) {
+async fn f10_one_stuck_order_or_all_are_recovered_manually(kind: Kind) {
     let (databases, mut host) = host_of(kind, &["finalize-retry", "finalize-recover"]).await;
     let began = host.clock.now().as_millisecond() - 3_600_000;
     let order = |id: u32| {
@@ -224,7 +224,7 @@ async fn r4_hosts_that_are_gone_are_forgotten(kind: Kind) {
     assert_eq!(forgotten, 1);
 }
 
-async fn s1_a_job_that_is_switched_off_runs_by_hand_only(kind: Kind) {
+async fn s1_job_that_is_switched_off_runs_only_manually(kind: Kind) {
     let databases = Databases::new(kind).await;
     let site = Site::with_store(
         &databases.store_url,
@@ -409,7 +409,7 @@ async fn r1_a_host_keeps_its_id_over_restarts() {
 
 /// Another host recovers the work of a killed host only when `recover` is called.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r5_r7_recovery_by_hand_says_what_it_moved() {
+async fn r5_r7_manual_recovery_lists_the_moved_items() {
     needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = Site::with_store(

@@ -17,10 +17,10 @@ use crate::support::site::{Site, eventually, items, text};
 use crate::support::{http, plugins};
 
 on_both!(
-    what_differs_is_told_and_nothing_is_kept,
-    a_replay_waits_for_nobody_and_holds_up_nobody,
-    what_would_hold_for_long_is_cut_off,
-    work_goes_on_beside_replays,
+    differences_are_reported_and_nothing_is_kept,
+    replay_neither_waits_for_others_nor_delays_them,
+    replay_that_holds_locks_for_long_is_cut_off,
+    work_continues_beside_replays,
 );
 
 const ITEMS: u64 = 5;
@@ -88,7 +88,7 @@ async fn all(databases: &Databases) -> Vec<Vec<String>> {
     all
 }
 
-async fn what_differs_is_told_and_nothing_is_kept(kind: Kind) {
+async fn differences_are_reported_and_nothing_is_kept(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness(&databases).await;
     // So that the statement inserts a row again.
@@ -136,7 +136,7 @@ async fn what_differs_is_told_and_nothing_is_kept(kind: Kind) {
 }
 
 /// While another session holds the table, a replay that needs it soon reports that, and the host works on.
-async fn a_replay_waits_for_nobody_and_holds_up_nobody(kind: Kind) {
+async fn replay_neither_waits_for_others_nor_delays_them(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness(&databases).await;
     let before = all(&databases).await;
@@ -161,7 +161,7 @@ async fn a_replay_waits_for_nobody_and_holds_up_nobody(kind: Kind) {
 }
 
 /// The plugin writes and then waits: the replay is cut off, so that real work does not wait for that twice.
-async fn what_would_hold_for_long_is_cut_off(kind: Kind) {
+async fn replay_that_holds_locks_for_long_is_cut_off(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (site, host) = witness_with(&databases, 1, "hold_ms = 2500").await;
     let before = all(&databases).await;
@@ -183,7 +183,7 @@ async fn what_would_hold_for_long_is_cut_off(kind: Kind) {
 }
 
 /// The count would be wrong if it included a replay's increment, or if a replay prevented a real one.
-async fn work_goes_on_beside_replays(kind: Kind) {
+async fn work_continues_beside_replays(kind: Kind) {
     const COUNTS: u64 = 60;
     let databases = Databases::new(kind).await;
     databases.business("CREATE TABLE counter (n BIGINT); INSERT INTO counter (n) VALUES (0)").await;
@@ -219,7 +219,7 @@ async fn work_goes_on_beside_replays(kind: Kind) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_outcome_is_told() {
+async fn different_outcome_is_reported() {
     needs!(Product);
     let site = Site::new("[jobs.versioned]\nplugin = \"versioned\"\n");
     site.install("versioned-a", "versioned");
@@ -246,7 +246,7 @@ async fn another_outcome_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_tried_is_refused_in_words() {
+async fn impossible_replay_is_refused_with_the_reason() {
     needs!(Product);
     let site = Site::new(
         "[jobs.versioned]\nplugin = \"versioned\"\n[jobs.other]\nplugin = \"other\"\n[jobs.absent]\nplugin = \"absent\"\n",

@@ -11,7 +11,7 @@ use crate::support::database::{Databases, Kind};
 use crate::support::process::tidemill;
 use crate::support::site::{Site, eventually};
 
-on_both!(a_secret_reaches_its_service_and_stands_nowhere_else);
+on_both!(secret_reaches_its_service_and_is_stored_nowhere_else);
 
 const CANARY: &str = "canary-5b81e0c2";
 
@@ -42,7 +42,7 @@ fn repeat(mut stream: TcpStream, ear: &Mutex<String>) {
     let _ = stream.write_all(answer.as_bytes());
 }
 
-async fn a_secret_reaches_its_service_and_stands_nowhere_else(kind: Kind) {
+async fn secret_reaches_its_service_and_is_stored_nowhere_else(kind: Kind) {
     let databases = Databases::new(kind).await;
     let (service, heard) = parrot();
     let config = format!(
@@ -100,7 +100,7 @@ async fn a_secret_reaches_its_service_and_stands_nowhere_else(kind: Kind) {
 const ASKED: &str = "asked_for_password";
 
 #[tokio::test]
-async fn a_postgres_that_asks_for_a_password_is_told_it() {
+async fn postgres_that_asks_for_a_password_gets_it() {
     needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let (as_asked, database) = asked(&databases.store_url);

@@ -19,9 +19,9 @@ use crate::support::jobs::demo_job_with;
 use crate::support::plugins;
 
 on_both!(
-    s3_s5_every_low_campaign_three_at_a_time_in_sight,
+    s3_s5_every_low_campaign_is_refilled_three_at_a_time,
     s4_a_returned_failure_and_a_thrown_one_count_the_same,
-    s4_a_lost_answer_makes_nothing_twice,
+    s4_lost_answer_creates_nothing_twice,
     s6_the_result_counts_and_lists_the_failures,
     s7_one_alert_a_run_and_the_next_run_tries_again,
     services_that_misbehave_fail_their_campaign_alone,
@@ -105,7 +105,7 @@ impl Scene {
 }
 
 /// While the producer delays its answers, three requests are open and none is done; later all are done.
-async fn s3_s5_every_low_campaign_three_at_a_time_in_sight(kind: Kind) {
+async fn s3_s5_every_low_campaign_is_refilled_three_at_a_time(kind: Kind) {
     let mut scene = scene(kind, 8, |_| ()).await;
     let stock = &scene.services.all.stock;
     stock.door.set(Mood::Hangs);
@@ -159,7 +159,7 @@ async fn s4_a_returned_failure_and_a_thrown_one_count_the_same(kind: Kind) {
 }
 
 /// The producer makes the batch and its answer is lost: the next try gets the same batch.
-async fn s4_a_lost_answer_makes_nothing_twice(kind: Kind) {
+async fn s4_lost_answer_creates_nothing_twice(kind: Kind) {
     let mut scene = scene(kind, 1, |_| ()).await;
     scene.services.all.stock.set_mood_of(1, Mood::Closes);
     scene.run().await;

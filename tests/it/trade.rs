@@ -17,16 +17,16 @@ use crate::support::plugins;
 on_both!(
     f1_a_posting_is_published_once_and_a_bad_one_stops_alone,
     f1_a_batch_a_run_the_oldest_first,
-    f2_the_steps_that_are_left_are_done_and_the_ledger_step_never_again,
+    f2_remaining_steps_are_done_and_the_ledger_step_is_not_repeated,
     f2_failing_again_stores_the_error_and_ends_at_the_limit,
     f2_f7_the_wait_doubles_up_to_30_minutes,
     f3_a_stuck_order_is_reset_audited_and_counted,
     f3_an_order_that_sticks_too_often_alerts,
     f3_f2_a_recovered_order_is_finalized,
-    f4_figures_are_off_when_they_are_switched_off,
+    f4_metrics_can_be_switched_off,
     s2_leases_that_were_not_confirmed_give_their_stock_back,
     s2_monitoring_raises_one_alert_a_trouble,
-    rows_that_vanish_while_they_wait_are_told,
+    rows_that_vanish_while_they_wait_are_reported,
 );
 
 struct Scene {
@@ -144,7 +144,7 @@ async fn f1_a_batch_a_run_the_oldest_first(kind: Kind) {
     assert_eq!(scene.events("LedgerPosting").await.len(), 3);
 }
 
-async fn f2_the_steps_that_are_left_are_done_and_the_ledger_step_never_again(kind: Kind) {
+async fn f2_remaining_steps_are_done_and_the_ledger_step_is_not_repeated(kind: Kind) {
     let rows = [OPEN_ACCOUNT.to_owned(), failed_order(1, "acme", 0), failed_order(2, "acme", 1)].concat();
     let mut scene = scene(kind, &["finalize-retry"], &rows).await;
     scene.seconds(30).await;
@@ -250,7 +250,7 @@ async fn f3_f2_a_recovered_order_is_finalized(kind: Kind) {
     assert_eq!(scene.events("SplitOrderFinalized").await.len(), 1);
 }
 
-async fn f4_figures_are_off_when_they_are_switched_off(kind: Kind) {
+async fn f4_metrics_can_be_switched_off(kind: Kind) {
     let mut off = demo_job("metrics-collect");
     off.config.insert("enabled".to_owned(), "false".to_owned());
     let mut scene = scene_of(kind, vec![off], "").await;
@@ -316,7 +316,7 @@ async fn s2_monitoring_raises_one_alert_a_trouble(kind: Kind) {
     assert_eq!(all["all"].as_array().unwrap().len(), 12);
 }
 
-async fn rows_that_vanish_while_they_wait_are_told(kind: Kind) {
+async fn rows_that_vanish_while_they_wait_are_reported(kind: Kind) {
     let mut job = demo_job("ledger-outbox");
     // The rate allows one attempt in the first window, so that the row can be deleted meanwhile.
     job.flow.rate = Some(domain::flow::Rate { attempts_max: 1, window: SignedDuration::from_mins(10) });

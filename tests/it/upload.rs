@@ -13,7 +13,7 @@ use crate::support::site::{Site, eventually, text};
 use crate::support::{http, plugins};
 
 on_both!(
-    what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing,
+    uploaded_version_runs_on_all_hosts_and_invalid_upload_changes_nothing,
     an_upload_passes_trial_and_approval_and_survives_restarts,
 );
 
@@ -47,7 +47,7 @@ async fn other_host(site: &Site, databases: &Databases) -> Process {
     other
 }
 
-async fn what_is_uploaded_runs_on_all_hosts_and_rubbish_changes_nothing(kind: Kind) {
+async fn uploaded_version_runs_on_all_hosts_and_invalid_upload_changes_nothing(kind: Kind) {
     let databases = Databases::new(kind).await;
     let site = Site::with_store(&databases.store_url, JOB);
     let host = site.serve().await;
@@ -235,7 +235,7 @@ async fn refused(site: &Site, databases: &Databases) {
 
 /// If signatures are required, an upload includes its signature.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_uploaded_has_to_be_signed_where_files_have_to() {
+async fn upload_needs_a_signature_where_files_need_one() {
     needs!(Product);
     let pair = KeyPair::generate_unencrypted_keypair().unwrap();
     let key = pair.pk.to_base64();

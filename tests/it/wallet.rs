@@ -23,7 +23,7 @@ on_both!(
     w4_backs_off_1_2_4_to_60_minutes_and_never_gives_up,
     w5_keeps_the_retry_record_and_forgets_it_after_7_days,
     w6_decides_by_the_status,
-    w7_a_trigger_by_hand_does_not_trigger_twice,
+    w7_manual_trigger_does_not_trigger_twice,
     w8_status_and_event_belong_together,
     w9_an_error_with_one_user_does_not_stop_the_others,
     w9_a_user_that_is_gone_is_skipped,
@@ -237,7 +237,7 @@ async fn w6_decides_by_the_status(kind: Kind) {
     assert!(first.contains("inconsistent"), "{first:?}");
 }
 
-async fn w7_a_trigger_by_hand_does_not_trigger_twice(kind: Kind) {
+async fn w7_manual_trigger_does_not_trigger_twice(kind: Kind) {
     let mut scene = scene(kind, 5).await;
     scene.host.minute().await;
     assert_eq!(scene.requested_users().await, [1, 2, 3, 4, 5]);

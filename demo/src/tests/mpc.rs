@@ -11,14 +11,14 @@ use crate::{Mpc, MpcConfig, MpcStats, Time, World};
 
 on_both!(
     success_completes_the_wallet,
-    failure_and_hanging_and_lying,
+    failed_hanging_and_inconsistent_sessions_leave_the_wallet_incomplete,
     a_session_is_done_once,
     a_session_of_another_user_is_refused,
     an_old_session_touches_nothing,
     unknown_users_are_refused,
     the_limit_is_kept,
-    in_the_end_no_wallet_is_incomplete,
-    a_broken_database_is_told,
+    all_wallets_are_completed_eventually,
+    broken_database_is_reported,
 );
 
 async fn success_completes_the_wallet(world: World) {
@@ -38,7 +38,7 @@ async fn success_completes_the_wallet(world: World) {
     assert_eq!(mpc.stats(), expected);
 }
 
-async fn failure_and_hanging_and_lying(world: World) {
+async fn failed_hanging_and_inconsistent_sessions_leave_the_wallet_incomplete(world: World) {
     world.seed(NOW_MS, SEED).await.unwrap();
     let user = user_without_addresses(&world).await;
     let cases = [
@@ -140,7 +140,7 @@ async fn the_limit_is_kept(world: World) {
     assert_eq!(roomy.stats().requested, 1);
 }
 
-async fn in_the_end_no_wallet_is_incomplete(world: World) {
+async fn all_wallets_are_completed_eventually(world: World) {
     let mpc = seeded(&world, MpcConfig::default()).await;
     let mut rounds = 0;
     loop {
@@ -163,7 +163,7 @@ async fn in_the_end_no_wallet_is_incomplete(world: World) {
     assert_eq!((counts.complete, counts.incomplete), (300, 0));
 }
 
-async fn a_broken_database_is_told(world: World) {
+async fn broken_database_is_reported(world: World) {
     let mpc = seeded(&world, sure()).await;
     let user = user_without_addresses(&world).await;
     world.close().await;

@@ -153,7 +153,7 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn what_was_not_asked_for_is_left_out() {
+    fn fields_that_were_not_requested_are_omitted() {
         let document: Value = serde_json::from_str(&Describe::new("a", "1").into_json()).unwrap();
         assert_eq!(document, json!({ "name": "a", "version": "1" }));
     }

@@ -83,7 +83,7 @@ async fn wrong_requests_are_refused_with_a_stable_code_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_http_does_not_disturb() {
+async fn bytes_that_are_not_http_do_no_harm() {
     needs!(Product);
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (_databases, host) = host().await;

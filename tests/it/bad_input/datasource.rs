@@ -16,9 +16,9 @@ use crate::support::plugins;
 use crate::support::proxy::Proxy;
 
 on_both!(
-    one_that_is_away_fails_its_own_items_only_until_it_is_back,
-    one_that_refuses_a_row_fails_that_item_only,
-    one_that_refuses_the_commit_leaves_no_effect,
+    unavailable_datasource_fails_only_its_own_items,
+    datasource_that_refuses_a_row_fails_only_that_item,
+    datasource_that_refuses_the_commit_leaves_no_effect,
 );
 
 const COUNT: usize = 6;
@@ -114,7 +114,7 @@ impl Line {
     }
 }
 
-async fn one_that_is_away_fails_its_own_items_only_until_it_is_back(kind: Kind) {
+async fn unavailable_datasource_fails_only_its_own_items(kind: Kind) {
     let mut databases = Databases::new(kind).await;
     let line = Line::of(&mut databases).await;
     let mut scene = scene(databases, TABLE).await;
@@ -137,7 +137,7 @@ async fn one_that_is_away_fails_its_own_items_only_until_it_is_back(kind: Kind) 
     scene.host.app.stop().await;
 }
 
-async fn one_that_refuses_a_row_fails_that_item_only(kind: Kind) {
+async fn datasource_that_refuses_a_row_fails_only_that_item(kind: Kind) {
     let table = format!(
         "CREATE TABLE witness (item_key TEXT CHECK (item_key <> '{REFUSED}'), idempotency_key TEXT, attempt BIGINT, epoch BIGINT)"
     );
@@ -160,7 +160,7 @@ async fn one_that_refuses_a_row_fails_that_item_only(kind: Kind) {
     scene.host.app.stop().await;
 }
 
-async fn one_that_refuses_the_commit_leaves_no_effect(kind: Kind) {
+async fn datasource_that_refuses_the_commit_leaves_no_effect(kind: Kind) {
     let tables = "CREATE TABLE parent (item_key TEXT PRIMARY KEY);
         INSERT INTO parent VALUES ('w-0000001'), ('w-0000003'), ('w-0000004'), ('w-0000005'), ('w-0000006');
         CREATE TABLE witness (item_key TEXT REFERENCES parent (item_key) DEFERRABLE INITIALLY DEFERRED,

@@ -111,7 +111,7 @@ async fn connections_of_postgres_that_are_cut_cost_nothing() {
 }
 
 #[tokio::test]
-async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
+async fn postgres_without_connections_is_reported_and_waited_for() {
     needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = site(&databases).await;
@@ -157,7 +157,7 @@ async fn a_postgres_that_takes_no_connections_is_told_and_waited_for() {
 
 /// The line neither refuses nor answers, so only the host's own timeout detects it.
 #[tokio::test]
-async fn a_line_to_postgres_that_is_frozen_is_told_and_gone_on_from() {
+async fn frozen_connection_to_postgres_is_reported_and_survived() {
     needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let (server, database) = databases.store_url.rsplit_once('/').unwrap();

@@ -74,7 +74,7 @@ async fn is_closed(socket: &mut TcpStream) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_half_sent_requests_block_nobody() {
+async fn thousand_half_sent_requests_block_no_client() {
     needs!(Product);
     let (site, host) = site("").await;
     let mut slow = Vec::new();

@@ -48,7 +48,7 @@ async fn r8_every_process_killed_every_item_done_once_on_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_nine_comes_between_no_two_commits_on_the_hosts_own_postgres() {
+async fn kill_nine_separates_no_two_commits_on_the_hosts_own_postgres() {
     needs!(Product);
     the_hosts_own_postgres_commits_both_at_once().await;
 }

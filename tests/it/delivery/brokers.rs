@@ -196,7 +196,7 @@ async fn nats_without_a_stream_says_what_to_do() {
 
 /// NATS does not answer a publish that it refuses; only the host's log shows the server's reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nats_that_refuses_the_subject_is_told_of() {
+async fn nats_that_refuses_the_subject_is_reported() {
     needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let rules = databases.dir.path().join("rules.conf");
@@ -237,7 +237,7 @@ async fn redis_with_another_kind_of_value_says_so() {
 
 /// While the broker is down, dead letters name the address that was tried; a redrive needs no restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_away_is_told_of() {
+async fn unavailable_broker_is_reported() {
     needs!(Product);
     for sort in [Sort::Nats, Sort::Redis] {
         let databases = Databases::new(Kind::Sqlite).await;

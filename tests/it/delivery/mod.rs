@@ -199,7 +199,7 @@ async fn events_are_signed() {
 /// The receiver of one sink accepts the request and never answers. Meanwhile another sink's events arrive,
 /// and a stop does not wait for the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sink_that_hangs_holds_up_no_other() {
+async fn hanging_sink_delays_no_other() {
     needs!(Product);
     let databases = Databases::new(Kind::Sqlite).await;
     let webhook = Webhook::start(&[Mood::Hangs, Mood::Hangs]).await;

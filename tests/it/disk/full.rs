@@ -22,7 +22,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(5);
 const FULL_FOR: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(2), Duration::from_secs(16)];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
+async fn full_disk_of_the_store_is_reported_and_loses_nothing() {
     needs!(Product);
     let volume = Volume::new(16 << 20);
     let mut bench = Bench::start(&volume.path("store.db"), &volume.wrapper()).await;
@@ -68,7 +68,7 @@ async fn a_full_disk_of_the_store_is_told_and_costs_nothing() {
 
 /// The business database has no space: its items wait, all others continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_of_a_datasource_fails_those_that_need_it() {
+async fn full_disk_of_a_datasource_fails_only_its_own_items() {
     needs!(Product);
     let volume = Volume::new(8 << 20);
     let databases = Databases::new(Kind::Sqlite).await;
@@ -117,7 +117,7 @@ async fn a_full_disk_of_a_datasource_fails_those_that_need_it() {
 
 /// The files that the host keeps besides its store: those of its start, and the archive of the audit trail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_data_folder_is_told() {
+async fn full_data_folder_is_reported() {
     needs!(Product);
     let (volume, databases) = (Volume::new(1 << 20), Databases::new(Kind::Sqlite).await);
     let archive = format!(

@@ -96,7 +96,7 @@ async fn defused(bounds: Bounds, bomb: &[u8], among: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_keeps_the_compiler_busy_is_stopped_while_work_goes_on() {
+async fn endless_compilation_is_stopped_while_work_continues() {
     needs!(Product);
     let bounds = Bounds { time: Duration::from_secs(5), ..Bounds::DEFAULT };
     // 49 KB, and half a minute of compilation with a development build.
@@ -104,7 +104,7 @@ async fn a_component_that_keeps_the_compiler_busy_is_stopped_while_work_goes_on(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_needs_too_much_memory_ends_its_compiler_while_work_goes_on() {
+async fn compilation_without_memory_ends_while_work_continues() {
     needs!(Product);
     let bounds = Bounds { address_space_bytes: 384 << 20, ..Bounds::DEFAULT };
     defused(bounds, &bomb(1_000, 100, 10), "its compilation took more than 384 MiB of memory").await;
@@ -124,7 +124,7 @@ async fn a_host_that_is_stopped_leaves_no_compiler_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_that_is_hard_to_compile_holds_up_no_other() {
+async fn slow_compilation_delays_no_other_plugin() {
     needs!(Product);
     let bounds = Bounds { time: Duration::from_secs(28), ..Bounds::DEFAULT };
     let mut scene = scene_bounded(bounds.clone()).await;

@@ -75,7 +75,7 @@ async fn a_file_in_place_of_the_plugins_folder_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mounted_volume_that_turns_its_link_is_followed() {
+async fn volume_that_swaps_its_link_is_followed() {
     needs!(Product);
     let mut scene = scene(Kind::Sqlite, "", job("versioned")).await;
     let folder = scene.host.plugins.clone();

@@ -12,8 +12,8 @@ use crate::support::site::{Site, eventually, text};
 
 on_both!(
     a_version_that_fails_is_rolled_back_and_loses_nothing,
-    a_version_that_proves_itself_takes_over,
-    a_version_that_wants_more_waits_for_approval,
+    successful_version_is_promoted,
+    version_with_more_requests_waits_for_approval,
     a_start_with_a_broken_file_runs_the_version_before,
 );
 
@@ -95,7 +95,7 @@ async fn a_version_that_fails_is_rolled_back_and_loses_nothing(kind: Kind) {
     host.terminate().await;
 }
 
-async fn a_version_that_proves_itself_takes_over(kind: Kind) {
+async fn successful_version_is_promoted(kind: Kind) {
     let databases = Databases::new(kind).await;
     let site = Site::with_store(&databases.store_url, &format!("{CANARY}{JOB}"));
     site.install("versioned-a", "versioned");
@@ -128,7 +128,7 @@ async fn a_version_that_proves_itself_takes_over(kind: Kind) {
     host.terminate().await;
 }
 
-async fn a_version_that_wants_more_waits_for_approval(kind: Kind) {
+async fn version_with_more_requests_waits_for_approval(kind: Kind) {
     let databases = Databases::new(kind).await;
     databases
         .business("CREATE TABLE witness (item_key TEXT, idempotency_key TEXT, attempt BIGINT, epoch BIGINT)")
@@ -212,7 +212,7 @@ async fn host_beside(site: &Site, name: &str, databases: &Databases) -> (Process
 }
 
 #[tokio::test]
-async fn what_one_host_finds_runs_on_all() {
+async fn version_found_by_one_host_runs_on_all() {
     needs!(Product, Postgres);
     let databases = Databases::new(Kind::Postgres).await;
     let site = Site::with_store(&databases.store_url, JOB);

@@ -35,7 +35,7 @@ async fn other_bytes_of_the_same_size_and_time_are_found() {
 
 /// The target of a link changes without an event in the folder itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_event_told_of_is_found_by_looking() {
+async fn change_without_a_notification_is_found_by_the_periodic_scan() {
     needs!(Product);
     let mut scene = scene(Kind::Sqlite, "", job("versioned")).await;
     let behind = scene.host.plugins.join("behind");
@@ -69,7 +69,7 @@ async fn files_that_come_and_go_end_as_the_last_one() {
 
 /// A hundred renames a second, for longer than the host waits for a folder to settle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_of_renames_costs_no_attempt_and_ends_on_the_last() {
+async fn many_renames_cost_no_attempt_and_end_on_the_last() {
     needs!(Product);
     let mut scene = versioned().await;
     let a = scene.digest();

@@ -94,7 +94,7 @@ async fn nothing_is_acknowledged_once_the_file_is_gone() {
 }
 
 #[tokio::test]
-async fn the_very_file_can_be_put_back() {
+async fn same_file_can_be_put_back() {
     needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let (folder, host) = host(dir.path()).await;
@@ -121,7 +121,7 @@ async fn the_very_file_can_be_put_back() {
 /// When SQLite closes a database, it removes the log at the database's path. Here that log belongs to another
 /// database.
 #[tokio::test]
-async fn the_end_of_such_a_host_leaves_the_files_of_others_alone() {
+async fn host_whose_file_is_gone_leaves_files_of_others_alone() {
     needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let (folder, host) = host(dir.path()).await;

@@ -43,7 +43,7 @@ fn others_may_read(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_host_makes_is_for_its_user_only() {
+async fn files_of_the_host_are_private() {
     needs!(Product);
     for umask in ["000", "022", "077"] {
         let dir = tempfile::tempdir().unwrap();
@@ -69,7 +69,7 @@ async fn what_the_host_makes_is_for_its_user_only() {
 }
 
 #[tokio::test]
-async fn what_others_could_read_is_corrected_at_the_start() {
+async fn permissions_of_others_are_removed_at_the_start() {
     needs!(Product);
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::new(dir.path().join("site"), ARCHIVED);

@@ -101,7 +101,7 @@ fn functions_stay_small() {
 }
 
 #[test]
-fn nothing_is_left_over() {
+fn no_leftover_notes() {
     for line in
         ["todo!()", "dbg!(x)", "// FIXME: x", "#[ignore]", "#![allow(dead_code)]", "#[allow(unused_mut)]"]
     {
@@ -134,7 +134,7 @@ fn tests_do_not_sleep() {
 }
 
 #[test]
-fn no_place_of_one_machine() {
+fn no_machine_specific_paths() {
     let bad = [("a.md", "see /home/me/x"), ("b.toml", "\nurl = \"https://index.crates.io/\"")];
     assert_eq!(in_files("places", &bad), ["a.md:1", "b.toml:2"]);
     let good = [("Cargo.lock", "index.crates.io"), ("a.md", "docs/home/x and $HOME/x")];

@@ -92,7 +92,7 @@ fn addresses_without_secrets_are_shown_whole() {
 }
 
 #[test]
-fn what_repeats_an_address_is_masked() {
+fn repeated_addresses_are_masked() {
     // In these two, the password is longer than `SECRET`.
     for text in ADDRESSES.into_iter().filter(|text| !text.contains("hun@") && !text.contains("hun/")) {
         let address = Address::new(text);

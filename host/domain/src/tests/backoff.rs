@@ -94,7 +94,7 @@ fn odd_numbers_do_not_panic() {
 }
 
 #[test]
-fn attempts_run_out_at_their_bound() {
+fn attempts_are_exhausted_at_the_bound() {
     let three = RetryPolicy { max_attempts: Some(3), ..RetryPolicy::DEFAULT };
     let exhausted: Vec<bool> = (0..5).map(|attempts| three.exhausted(attempts)).collect();
     assert_eq!(exhausted, [false, false, false, true, true]);

@@ -50,7 +50,7 @@ fn a_manual_clock_wakes_each_sleeper_when_it_is_moved() {
 }
 
 #[test]
-fn a_manual_clock_stands_still_and_stops_at_the_end_of_time() {
+fn manual_clock_moves_only_when_set_and_stops_at_the_maximum() {
     let clock = Clock::manual(at("2026-11-20T12:00:00Z"));
     assert_eq!(clock.now(), clock.now());
     assert_eq!(clock.real_wait(clock.now()), None, "only a test can move it");
@@ -60,7 +60,7 @@ fn a_manual_clock_stands_still_and_stops_at_the_end_of_time() {
 }
 
 #[test]
-fn a_scaled_clock_runs_ahead() {
+fn scaled_clock_runs_faster() {
     let clock = Clock::scaled(1_000.0, Timestamp::now());
     let (began, start) = (Instant::now(), clock.now());
     while clock.now().duration_since(start) < SignedDuration::from_secs(10) {
@@ -77,7 +77,7 @@ fn a_scaled_clock_runs_ahead() {
 }
 
 #[test]
-fn a_steady_clock_is_set_for_all_who_read_it() {
+fn correction_of_a_steady_clock_applies_to_its_clones() {
     let clock = Clock::steady();
     let seen = clock.clone();
     assert!(clock.now().duration_since(Timestamp::now()).abs() < SignedDuration::from_secs(5));

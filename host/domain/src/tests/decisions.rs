@@ -175,7 +175,7 @@ fn unbounded_attempts() {
 }
 
 #[test]
-fn attempts_that_are_forgotten_after_seven_days() {
+fn attempts_are_forgotten_after_seven_days() {
     let forgetful = policy(Some(3), Some(SignedDuration::from_hours(7 * 24)));
     let one_ms_less = "2026-11-13T12:00:00.001Z";
     let text = table("last of 3, 7 days ago", &item(2, LONG_AGO), &forgetful)
@@ -219,7 +219,7 @@ fn an_item_without_an_attempt_has_nothing_to_forget() {
 }
 
 #[test]
-fn forgetting_begins_a_new_series_so_that_no_idempotency_key_comes_again() {
+fn forgotten_attempts_begin_a_new_series_with_new_idempotency_keys() {
     let forgetful = policy(None, Some(SignedDuration::from_hours(7 * 24)));
     let old = item(5, LONG_AGO);
     let anew = old.clone().remembered(&forgetful);
@@ -229,7 +229,7 @@ fn forgetting_begins_a_new_series_so_that_no_idempotency_key_comes_again() {
 }
 
 #[test]
-fn at_the_end_of_time_nothing_panics() {
+fn times_near_the_maximum_do_not_panic() {
     for (_, result) in results() {
         let ending = decide(&result, &item(1, RECENT), &policy(None, None), Timestamp::MAX);
         assert_eq!(ending.due_at, Timestamp::MAX);
@@ -237,7 +237,7 @@ fn at_the_end_of_time_nothing_panics() {
 }
 
 #[test]
-fn nothing_is_put_off_beyond_the_bound() {
+fn no_item_is_postponed_beyond_the_bound() {
     for (what, result) in results() {
         let ending = decide(&result, &item(1, RECENT), &policy(None, None), now());
         let wait = ending.due_at.duration_since(now());
@@ -339,7 +339,7 @@ fn answers_that_do_not_count_back_off_and_end() {
 }
 
 #[test]
-fn what_counts_ends_a_row_of_answers_that_do_not() {
+fn counted_answer_resets_the_number_of_deferrals() {
     let off = Claimed { deferrals: 7, ..item(1, RECENT) };
     for (what, result) in results() {
         let ending = decide(&result, &off, &policy(None, None), now());

@@ -48,7 +48,7 @@ fn a_whole_document() {
 }
 
 #[test]
-fn documents_that_are_none() {
+fn invalid_documents_are_refused() {
     let deep = "[".repeat(100_000);
     let texts = [
         "",
@@ -81,7 +81,7 @@ fn documents_that_are_none() {
 }
 
 #[test]
-fn statements_that_are_fine() {
+fn valid_statements_are_accepted() {
     let texts = [
         "SELECT 1",
         "select 1;",
@@ -115,7 +115,7 @@ fn statements_that_are_fine() {
 }
 
 #[test]
-fn statements_that_are_refused() {
+fn invalid_statements_are_refused() {
     let texts = [
         "",
         " ; ",
@@ -162,7 +162,7 @@ fn statements_that_are_refused() {
 }
 
 #[test]
-fn statements_that_reach_past_the_tables_of_a_business() {
+fn statements_beyond_the_business_tables_are_refused() {
     let texts = [
         "SELECT pg_sleep(9)",
         "SELECT \"PG_Sleep\"(9)",
@@ -205,7 +205,7 @@ fn statements_that_reach_past_the_tables_of_a_business() {
 
 /// Each of these is two statements to SQLite or to Postgres, disguised as one.
 #[test]
-fn statements_that_try_to_smuggle_another_one() {
+fn statements_that_hide_a_second_one_are_refused() {
     let texts = [
         "SELECT $$;$$",
         "SELECT $$'$$; DROP TABLE x; SELECT $$'$$",
@@ -263,7 +263,7 @@ fn wish(statements: serde_json::Value, topics: &[&str], capabilities: &[&str]) -
 }
 
 #[test]
-fn what_asks_too_much_is_named() {
+fn missing_grant_is_named() {
     let reads = json!({"find": {"datasource": "wallets", "sql": "SELECT 1"}});
     let writes = json!({"set": {"datasource": "wallets", "sql": "DELETE FROM x", "writes": true}});
     let none = json!({});

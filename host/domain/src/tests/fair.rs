@@ -33,7 +33,7 @@ fn jobs_share_equally_and_leave_what_they_do_not_want() {
 }
 
 #[test]
-fn an_attempt_of_each_idle_job_finds_room() {
+fn each_idle_job_can_start_one_attempt() {
     let idle = Capacity { slots: 3, memory: 3 * 64 };
     assert_eq!(share(HOST, HOST, idle, &[wish(0, 0)]), [13]);
     assert_eq!(share(HOST, left(&[(13, 64)]), idle, &[wish(0, 13)]), [0]);
@@ -59,7 +59,7 @@ fn memory_counts_like_slots() {
 }
 
 #[test]
-fn what_is_large_is_waited_for_below_its_fair_share() {
+fn large_attempt_is_waited_for_below_the_fair_share() {
     let large = Wish { memory: 512, ..wish(9, 0) };
     let free = left(&[(12, 64)]);
     assert_eq!(share(HOST, free, Capacity::default(), &[wish(0, 12), large.clone()]), [0, 0]);

@@ -4,7 +4,7 @@ use super::at;
 use crate::flow::{Flow, PRIORITY_STEP, PerPrefix};
 
 #[test]
-fn a_prefix_has_so_many_places() {
+fn prefix_limits_concurrency() {
     let two = PerPrefix { concurrency: 2, separator: ":".to_owned() };
     assert_eq!(["eth:1", "eth", ":x", "", "eth:1:2"].map(|key| two.of(key)), ["eth", "eth", "", "", "eth"]);
     let keys = ["eth:1", "btc:1", "eth:2", "eth:3", "ltc", "btc:2"];
@@ -16,7 +16,7 @@ fn a_prefix_has_so_many_places() {
 }
 
 #[test]
-fn who_waits_long_enough_comes_before_any_priority() {
+fn long_wait_outranks_every_priority() {
     let flow = |priority| Flow { priority, ..Flow::default() };
     let due = at("2026-11-20T12:00:00Z");
     assert!(flow(1).turn(due) < flow(2).turn(due));

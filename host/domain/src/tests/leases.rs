@@ -37,7 +37,7 @@ fn a_hold_lasts_from_its_claim_or_the_last_renewal() {
 }
 
 #[test]
-fn what_really_takes_a_time_takes_more_of_a_fast_clock() {
+fn real_duration_is_longer_on_a_fast_clock() {
     let second = SignedDuration::from_secs;
     let clock = Clock::scaled(100.0, at("2026-11-20T12:00:00Z"));
     let hold = Hold::new(Arc::new(Trust::new(clock.clone(), second(1_400))), clock.now());

@@ -3,7 +3,7 @@
 use crate::limits::{CEILING, Limits, cut};
 
 #[test]
-fn what_fits_is_left_alone() {
+fn text_within_the_bound_is_unchanged() {
     for text in ["", "abc", "钱包"] {
         assert_eq!(cut(text, text.len()), text);
         assert_eq!(cut(text, usize::MAX), text);
@@ -11,7 +11,7 @@ fn what_fits_is_left_alone() {
 }
 
 #[test]
-fn what_is_too_long_says_that_it_was_cut() {
+fn cut_text_says_so() {
     assert_eq!(cut("0123456789abcdef", 12), "012 …(cut)");
     assert_eq!(cut("钱包钱包钱包", 14), "钱 …(cut)", "in no character's middle");
 }

@@ -13,7 +13,7 @@ fn a_pattern_covers_one_name_or_all_that_begin_alike() {
 }
 
 #[test]
-fn what_names_no_lock_is_refused() {
+fn invalid_lock_names_are_refused() {
     for text in ["", "*", "a*b", "a\nb", "a**"] {
         assert!(text.parse::<LockPattern>().is_err(), "{text:?}");
     }

@@ -7,7 +7,7 @@ use super::at;
 use crate::id::{AttemptId, Digest, ItemId, NAME_BYTES_MAX, Name};
 
 #[test]
-fn names_that_are_good() {
+fn valid_names_are_accepted() {
     for text in ["a", "wallet-keygen-retry", "a_b-c9", "f7"] {
         let name: Name = text.parse().unwrap();
         assert_eq!((name.as_str(), name.to_string().as_str()), (text, text));

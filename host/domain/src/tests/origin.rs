@@ -5,7 +5,7 @@ fn shown(text: &str) -> Result<String, OriginError> {
 }
 
 #[test]
-fn origins_have_one_way_to_be_written() {
+fn origins_have_one_spelling() {
     let same = [
         ("http://127.0.0.1:7401", "http://127.0.0.1:7401"),
         ("http://Stock.Example.com:80/", "http://stock.example.com"),
@@ -20,7 +20,7 @@ fn origins_have_one_way_to_be_written() {
 }
 
 #[test]
-fn what_is_no_origin_is_refused() {
+fn invalid_origins_are_refused() {
     let cases = [
         ("stock.example.com", OriginError::Scheme),
         ("ftp://stock.example.com", OriginError::Scheme),

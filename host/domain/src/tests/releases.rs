@@ -25,7 +25,7 @@ fn verdict(before: Tried, new: Tried, lasted: SignedDuration) -> &'static str {
 }
 
 #[test]
-fn a_version_that_fails_leaves_as_soon_as_it_is_no_chance() {
+fn failing_version_is_rolled_back_once_the_difference_is_significant() {
     let good = tried(100, 0, 1);
     let ends = [1, 2, 3, 4].map(|failed| verdict(good, tried(failed, failed, 1), MINUTE));
     assert_eq!(ends, ["goes on", "goes on", "fails", "fails"]);
@@ -38,7 +38,7 @@ fn a_version_that_fails_leaves_as_soon_as_it_is_no_chance() {
 }
 
 #[test]
-fn a_version_that_costs_more_leaves_when_enough_was_measured() {
+fn slower_version_is_rolled_back_after_enough_measurements() {
     let before = tried(100, 0, 10);
     assert_eq!(verdict(before, tried(19, 0, 23), MINUTE), "goes on");
     assert_eq!(verdict(before, tried(20, 0, 22), MINUTE), "goes on");
@@ -51,7 +51,7 @@ fn a_version_that_costs_more_leaves_when_enough_was_measured() {
 }
 
 #[test]
-fn a_version_that_proves_itself_takes_over() {
+fn successful_version_is_promoted() {
     let before = tried(1_000, 10, 1);
     assert_eq!(verdict(before, tried(199, 0, 1), MINUTE), "goes on");
     assert_eq!(verdict(before, tried(200, 0, 1), MINUTE), "promoted");
@@ -84,7 +84,7 @@ fn an_item_stays_with_its_version_and_the_share_is_kept() {
 }
 
 #[test]
-fn what_a_version_wants_more_is_told() {
+fn additional_requests_of_a_version_are_listed() {
     let statement = |sql: &str, writes| Statement {
         datasource: "ledger".to_owned(),
         sql: sql.to_owned(),

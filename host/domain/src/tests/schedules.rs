@@ -225,7 +225,7 @@ fn check_both_ways(schedule: &Schedule, from: Timestamp, instant: Timestamp, wro
 
 /// Searching forward and back finds the same instants. Otherwise a tick would be lost or run twice.
 #[test]
-fn looking_back_finds_what_looking_ahead_found() {
+fn last_until_and_next_after_find_the_same_instants() {
     let texts = [
         "30 2 * * *",
         "15 2 * * *",
@@ -257,7 +257,7 @@ fn looking_back_finds_what_looking_ahead_found() {
 }
 
 #[test]
-fn what_is_due_is_due_once() {
+fn instant_is_due_once() {
     let minute = cron("* * * * *", "Europe/Berlin");
     let start = at("2026-11-20T12:00:00Z");
     assert_eq!(minute.due(start, start), None, "it was acted on");
@@ -287,7 +287,7 @@ fn after_a_long_absence_the_last_instant_is_due_and_the_missed_ones_are_bounded(
 }
 
 #[test]
-fn what_is_wrong_with_a_schedule_is_said() {
+fn schedule_errors_give_the_reason() {
     let now = at("2026-01-01T00:00:00Z");
     let texts = [
         "",
@@ -367,7 +367,7 @@ fn days(text: &str, count: usize) -> String {
 /// crontab(5) of cronie, and `find_jobs` in its cron.c: a field that begins with * sets a flag, and with a
 /// flag both fields must match.
 #[test]
-fn two_fields_for_days_go_together_as_in_cronie() {
+fn day_fields_combine_as_in_cronie() {
     assert_eq!(days("0 9 13 * fri", 5), "Fri 06, Fri 13, Fri 20, Fri 27, Fri 03");
     assert_eq!(days("0 9 1,15 * mon", 5), "Sun 01, Mon 02, Mon 09, Sun 15, Mon 16");
     assert_eq!(days("0 9 */2 * 1", 4), "Mon 09, Mon 23, Mon 13, Mon 27");
@@ -382,7 +382,7 @@ fn two_fields_for_days_go_together_as_in_cronie() {
 }
 
 #[test]
-fn what_each_field_means() {
+fn each_field_has_its_meaning() {
     let fires =
         |text: &str| cron(text, "UTC").instants_after(at("2026-03-01T00:00:00Z")).take(3).collect::<Vec<_>>();
     for (text, same) in [
@@ -446,7 +446,7 @@ const MEANINGLESS: [&str; 35] = [
 ];
 
 #[test]
-fn texts_that_cannot_mean_what_they_say_are_refused() {
+fn contradictory_cron_texts_are_refused() {
     let mut report = String::new();
     for text in MEANINGLESS {
         let result = Schedule::cron(text, "UTC", OddNights::default(), at("2026-01-01T00:00:00Z"));
@@ -494,7 +494,7 @@ fn texts_that_cannot_mean_what_they_say_are_refused() {
 }
 
 #[test]
-fn zones_are_those_of_places() {
+fn only_zones_of_places_are_accepted() {
     let line = |name: &&str| match crate::schedule::zone::zone(name) {
         Ok(_) => format!("{name}: fine\n"),
         Err(error) => format!("{error}\n"),

@@ -12,7 +12,7 @@ fn a_secret_is_never_shown() {
 }
 
 #[test]
-fn a_stream_tells_no_secret_however_it_is_cut() {
+fn stream_hides_secrets_that_are_split_between_chunks() {
     let texts = ["aab", "xaabyaab", "aaab", "aabaab", "aa", "ab", "", "token=aab&next=aa"];
     for text in texts {
         for first in 0..=text.len() {
@@ -28,7 +28,7 @@ fn a_stream_tells_no_secret_however_it_is_cut() {
 }
 
 #[test]
-fn what_cannot_be_a_secret_is_not_kept_back() {
+fn text_that_cannot_be_a_secret_is_not_held_back() {
     let mut mask = Mask::new(vec![secret("canary")]);
     assert_eq!(mask.part(b"data: 1\n"), b"data: 1\n");
     assert_eq!(mask.part(b"data: can"), b"data: ");

@@ -80,7 +80,7 @@ fn declared_types_are_one_for_each_parameter() {
 }
 
 #[test]
-fn calls_give_what_is_declared() {
+fn calls_pass_the_declared_parameters() {
     let undeclared = statement("SELECT a FROM t WHERE b = $1 AND c = $2", None);
     let declared =
         Statement { params: Some(vec![ParamType::Integer, ParamType::Blob]), ..undeclared.clone() };

@@ -106,7 +106,7 @@ fn the_map_shows_this_chart() {
 }
 
 #[test]
-fn what_is_refused_says_so() {
+fn refused_transition_names_state_and_event() {
     let refused = next(State::Running, Event::Manual(ManualDecision::Abandon)).unwrap_err();
     assert_eq!(refused.to_string(), "an item that is running cannot be abandoned_by_hand");
     let refused = next(State::Resolved, Event::Resolved).unwrap_err();

@@ -20,17 +20,17 @@ use crate::executor::HOST_FAILED;
 
 on_both![
     failures_walk_the_backoff,
-    what_does_not_count_does_not_count,
-    a_guest_does_not_set_the_pace,
-    awaited_items_are_looked_at_again,
+    uncounted_outcomes_leave_the_number_of_attempts,
+    guest_cannot_shorten_the_backoff,
+    awaited_items_are_checked_again,
     a_permanent_failure_waits_for_a_person,
     attempts_run_out,
     a_panic_stays_in_its_item,
     failures_of_the_host_do_not_count,
-    a_host_that_lacks_memory_goes_on,
+    host_without_memory_continues,
     a_job_keeps_to_its_concurrency,
     guests_keep_to_the_memory_of_their_host,
-    turns_go_by_priority_and_age,
+    priority_and_age_decide_the_order,
 ];
 
 /// Moves the clock to the due time of `key`: first to one millisecond before it, where no attempt may start.
@@ -75,7 +75,7 @@ async fn failures_walk_the_backoff(world: World) {
     assert_eq!(host.events().await, ["a"], "failed attempts leave nothing");
 }
 
-async fn what_does_not_count_does_not_count(world: World) {
+async fn uncounted_outcomes_leave_the_number_of_attempts(world: World) {
     world.script.finds(&["a"]);
     let slow = ErrorInfo::new("busy", "slow down");
     world.script.of("a", [Act::End(Ok(Outcome::Snoozed { until: at("12:10:00") }))]);
@@ -97,7 +97,7 @@ async fn what_does_not_count_does_not_count(world: World) {
     .assert_eq(&host.attempts("a").await);
 }
 
-async fn a_guest_does_not_set_the_pace(world: World) {
+async fn guest_cannot_shorten_the_backoff(world: World) {
     world.script.finds(&["a"]);
     let duration = Timestamp::from_millisecond(60_000).unwrap();
     world.script.of("a", [Act::End(Ok(Outcome::Snoozed { until: duration }))]);
@@ -125,7 +125,7 @@ async fn a_guest_does_not_set_the_pace(world: World) {
     .assert_eq(&host.attempts("a").await);
 }
 
-async fn awaited_items_are_looked_at_again(world: World) {
+async fn awaited_items_are_checked_again(world: World) {
     world.script.finds(&["a"]);
     world.script.of("a", [Act::End(Ok(Outcome::Awaiting { note: Some("begun".to_owned()) }))]);
     let host = world.host("h1", &[job()]).await;
@@ -229,7 +229,7 @@ async fn failures_of_the_host_do_not_count(world: World) {
 }
 
 /// The host fails attempts, pauses, and continues without intervention.
-async fn a_host_that_lacks_memory_goes_on(world: World) {
+async fn host_without_memory_continues(world: World) {
     let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     world.script.finds(&keys);
@@ -274,7 +274,7 @@ async fn guests_keep_to_the_memory_of_their_host(world: World) {
 
 /// Two jobs wait for the only slot of this host. The one with the higher priority is first, unless the other
 /// has waited long enough.
-async fn turns_go_by_priority_and_age(world: World) {
+async fn priority_and_age_decide_the_order(world: World) {
     let of = |name: &str, priority| JobSpec {
         name: name.parse().unwrap(),
         flow: Flow { priority, ..Flow::default() },

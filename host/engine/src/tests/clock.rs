@@ -17,7 +17,7 @@ on_both![
     a_clock_that_was_two_days_ahead_silences_no_schedule,
     a_restart_does_not_hide_that_the_clock_was_ahead,
     an_instant_that_was_late_by_a_clock_ahead_runs_in_time,
-    an_item_that_was_put_off_by_a_clock_ahead_is_due_soon,
+    item_postponed_by_a_clock_that_was_ahead_is_due_soon,
 ];
 
 /// Waits until the audit trail contains `action`. There is no notification for it, so the store is polled.
@@ -95,7 +95,7 @@ async fn an_instant_that_was_late_by_a_clock_ahead_runs_in_time(world: World) {
     assert_eq!(host.ticks().await, "12:30:00Z ran\n");
 }
 
-async fn an_item_that_was_put_off_by_a_clock_ahead_is_due_soon(world: World) {
+async fn item_postponed_by_a_clock_that_was_ahead_is_due_soon(world: World) {
     world.script.finds(&["a"]);
     world.script.fails("a", [Failure::transient("flaky", "try later")]);
     let host = world.host("h1", &[job()]).await;

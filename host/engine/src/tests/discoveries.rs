@@ -14,12 +14,12 @@ use crate::EngineConfig;
 
 on_both![
     many_pages_are_one_run,
-    a_discovery_that_fails_leaves_what_it_found,
+    failed_discovery_keeps_the_items_it_found,
     a_discovery_that_panics_fails,
     a_discovery_without_end_is_ended,
-    a_cursor_that_repeats_is_seen,
+    repeated_cursor_fails_the_discovery,
     an_interrupted_discovery_goes_on_at_its_cursor,
-    what_is_not_found_any_more_is_resolved,
+    item_that_is_no_longer_found_is_resolved,
     a_discovery_opens_no_more_than_the_job_may_have,
 ];
 
@@ -48,7 +48,7 @@ async fn failed_with(world: &World, host: &Host, code: &str) -> String {
     error.message
 }
 
-async fn a_discovery_that_fails_leaves_what_it_found(world: World) {
+async fn failed_discovery_keeps_the_items_it_found(world: World) {
     world.script.look(Look::Page(page(&["a"], Some("2"))));
     world.script.look(Look::Fail(Failure::Permanent(ErrorInfo::new("no-table", "users is gone"))));
     world.script.finds(&["b"]);
@@ -81,7 +81,7 @@ async fn a_discovery_without_end_is_ended(world: World) {
     world.until_count("h1 attempt-ended", 3).await;
 }
 
-async fn a_cursor_that_repeats_is_seen(world: World) {
+async fn repeated_cursor_fails_the_discovery(world: World) {
     world.script.look(Look::Page(page(&["a"], Some("2"))));
     world.script.look(Look::Page(page(&["b"], Some("2"))));
     let host = world.host("h1", &[job()]).await;
@@ -111,7 +111,7 @@ async fn an_interrupted_discovery_goes_on_at_its_cursor(world: World) {
     assert_eq!(host.events().await, ["a", "b"]);
 }
 
-async fn what_is_not_found_any_more_is_resolved(world: World) {
+async fn item_that_is_no_longer_found_is_resolved(world: World) {
     world.script.finds(&["a", "b"]);
     world.script.fails("a", [Failure::transient("x", "y")]);
     world.script.fails("b", [Failure::transient("x", "y")]);

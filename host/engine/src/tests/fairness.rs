@@ -13,12 +13,12 @@ use super::world::{Host, World, job};
 use crate::EngineConfig;
 
 on_both![
-    sleeping_attempts_of_one_job_leave_room_for_another,
+    sleeping_attempts_of_one_job_leave_slots_for_another,
     memory_is_left_for_each_job,
-    jobs_with_work_come_to_equal_shares,
+    jobs_with_work_get_equal_shares,
     a_job_alone_uses_the_whole_host,
     more_jobs_than_slots_take_turns,
-    a_discovery_finds_room_beside_sleeping_attempts,
+    discovery_runs_beside_sleeping_attempts,
     discoveries_wait_for_each_other,
     a_discovery_that_waits_is_given_back,
 ];
@@ -53,7 +53,7 @@ async fn until_ended(world: &World, job: &str, count: usize) {
 }
 
 /// The defaults of a host: 256 slots, and memory for 128 attempts.
-async fn sleeping_attempts_of_one_job_leave_room_for_another(world: World) {
+async fn sleeping_attempts_of_one_job_leave_slots_for_another(world: World) {
     let jobs = [named("greedy", 256), named("small", 4), named("other", 4)];
     let host = world.host("h1", &jobs).await;
     let gates = held(&world, &host, "greedy", 200).await;
@@ -82,7 +82,7 @@ async fn memory_is_left_for_each_job(world: World) {
 }
 
 /// One job has taken all slots that it could get; as its attempts end, the others catch up.
-async fn jobs_with_work_come_to_equal_shares(world: World) {
+async fn jobs_with_work_get_equal_shares(world: World) {
     let jobs = [named("one", 100), named("two", 100), named("three", 100)];
     let slots = |config| EngineConfig { attempts_max: 12, ..config };
     let host = world.host_with("h1", &jobs, slots).await;
@@ -147,7 +147,7 @@ fn order(world: &World) -> Vec<usize> {
 }
 
 /// All memory for attempts is taken, but discoveries have their own.
-async fn a_discovery_finds_room_beside_sleeping_attempts(world: World) {
+async fn discovery_runs_beside_sleeping_attempts(world: World) {
     let little = |config| EngineConfig { memory_bytes: 128 * MIB, attempts_max: 2, ..config };
     let host = world.host_with("h1", &[named("greedy", 9), named("small", 1)], little).await;
     let greedy = held(&world, &host, "greedy", 4).await;

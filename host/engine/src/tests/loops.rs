@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 on_both!(
     loops_that_panic_go_on,
     an_attempt_keeps_its_place_when_the_queue_fails,
-    nothing_is_claimed_while_nobody_renews_leases,
+    nothing_is_claimed_while_the_heartbeat_is_down,
 );
 
 /// Checks the condition after each change.
@@ -75,7 +75,7 @@ async fn an_attempt_keeps_its_place_when_the_queue_fails(world: World) {
     assert_eq!(world.script.running_max.load(Ordering::SeqCst), 1);
 }
 
-async fn nothing_is_claimed_while_nobody_renews_leases(world: World) {
+async fn nothing_is_claimed_while_the_heartbeat_is_down(world: World) {
     let host = world.host("h1", &[job()]).await;
     let stop = CancellationToken::new();
     // Simulates a failure of the heartbeat.

@@ -14,7 +14,7 @@ use super::fake::{Act, Look, page};
 use super::world::{Host, World, at, each_minute, job, job_name};
 use crate::EngineConfig;
 
-on_both! { what_the_database_refuses_fails_alone }
+on_both! { only_the_refused_item_or_page_fails }
 
 fn fifteen_seconds(config: EngineConfig) -> EngineConfig {
     EngineConfig { lease_ttl: SignedDuration::from_secs(15), ..config }
@@ -77,7 +77,7 @@ async fn guests_end_before_their_leases_on_postgres() {
 
 /// A process that was suspended for longer than its leases ends its guests before it reads the store.
 #[tokio::test]
-async fn guests_end_when_their_host_slept_through_its_leases() {
+async fn guests_end_when_their_host_was_suspended_beyond_its_leases() {
     needs!(Postgres);
     let world = World::on(Kind::Postgres).await;
     let host = works_on_a(&world).await;
@@ -92,7 +92,7 @@ async fn guests_end_when_their_host_slept_through_its_leases() {
 
 /// Leases are lost during a claim: no task works on the claimed item, and it is recovered.
 #[tokio::test]
-async fn a_claim_that_comes_when_leases_are_lost_is_put_back() {
+async fn claim_that_arrives_after_leases_are_lost_is_put_back() {
     needs!(Postgres);
     let world = World::on(Kind::Postgres).await;
     let database = &world.database;
@@ -144,7 +144,7 @@ fn goes_on() -> JobSpec {
 /// Its outcome is committed after the outage, although the lease ended long before: no other
 /// host took the item.
 #[tokio::test]
-async fn f12_a_job_that_says_so_goes_on_without_its_store() {
+async fn f12_job_with_continue_idempotent_continues_without_its_store() {
     needs!(Postgres);
     let world = World::on(Kind::Postgres).await;
     let database = &world.database;
@@ -198,7 +198,7 @@ async fn a_discovery_goes_on_after_an_outage() {
 
 /// No database stores a zero byte in a text. An outcome and a page that contain one fail
 /// alone, the outcome permanently.
-async fn what_the_database_refuses_fails_alone(world: World) {
+async fn only_the_refused_item_or_page_fails(world: World) {
     world.script.finds(&["a", "b"]);
     world.script.of("a", [Act::End(Ok(Outcome::Resolved { note: Some("a\0b".to_owned()) }))]);
     let host = world.host("h1", &[job()]).await;

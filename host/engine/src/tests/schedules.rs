@@ -18,11 +18,11 @@ on_both![
     a_run_queues_up_to_its_cap,
     attempts_keep_to_the_rate,
     a_run_waits_until_its_plugin_is_ready,
-    runs_by_hand_follow_one_another,
+    manual_runs_queue_behind_each_other,
     a_paused_job_begins_nothing,
     an_instant_waits_for_the_open_run,
     a_job_begins_at_its_own_moment,
-    other_jobs_while_work_runs,
+    jobs_can_be_replaced_while_work_runs,
 ];
 
 async fn a_tick_becomes_a_finished_run(world: World) {
@@ -142,7 +142,7 @@ async fn a_run_waits_until_its_plugin_is_ready(world: World) {
     world.until_state(&host, "a", State::Resolved).await;
 }
 
-async fn runs_by_hand_follow_one_another(world: World) {
+async fn manual_runs_queue_behind_each_other(world: World) {
     let gate = super::fake::Gate::new();
     world.script.look(Look::Hold(gate.clone(), page(&["a"], None)));
     world.script.finds(&["b"]);
@@ -208,7 +208,7 @@ async fn a_job_begins_at_its_own_moment(world: World) {
 
 /// Running work ends under the old jobs, the next due instants follow the new ones, and a
 /// removed job starts nothing.
-async fn other_jobs_while_work_runs(world: World) {
+async fn jobs_can_be_replaced_while_work_runs(world: World) {
     world.script.finds(&["a", "b"]);
     let gate = world.script.holds("a");
     let host =

@@ -10,7 +10,7 @@ use test_support::on_both;
 use super::world::{World, each_minute, job};
 use crate::EngineConfig;
 
-on_both![attempts_end_within_the_grace, attempts_that_do_not_end_are_put_back, a_stopped_host_takes_nothing];
+on_both![attempts_end_within_the_grace, attempts_that_do_not_end_are_put_back, stopped_host_claims_nothing];
 
 fn short(config: EngineConfig) -> EngineConfig {
     EngineConfig { stop_grace: Duration::from_millis(1), ..config }
@@ -59,7 +59,7 @@ async fn attempts_that_do_not_end_are_put_back(world: World) {
     assert_eq!(host.attempts("b").await, "#1 interrupted 12:00:30Z\n#1 resolved 12:00:31Z\n");
 }
 
-async fn a_stopped_host_takes_nothing(world: World) {
+async fn stopped_host_claims_nothing(world: World) {
     world.script.finds(&["a"]);
     let host = world.host("h1", &[each_minute()]).await;
     host.stop().await;

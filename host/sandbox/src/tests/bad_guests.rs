@@ -54,7 +54,7 @@ async fn an_endless_loop_runs_into_its_wall_limit() {
 }
 
 #[tokio::test]
-async fn an_endless_loop_does_not_hold_up_others() {
+async fn endless_loop_does_not_delay_other_guests() {
     needs!(Plugins);
     let bench = Bench::with(&["loop-in-process", "noop"]).await;
     // On one thread: the loop has to yield to the other attempt.
@@ -138,7 +138,7 @@ async fn a_payload_above_the_limit_is_named() {
 }
 
 #[tokio::test]
-async fn a_flood_of_logs_is_kept_small_and_harmless() {
+async fn flood_of_logs_is_bounded() {
     needs!(Plugins);
     let bench = Bench::with(&["log-flood", "noop"]).await;
     let report = bench.process("log-flood", "").await;
@@ -171,7 +171,7 @@ async fn sleeping_costs_no_cpu_time() {
 }
 
 #[tokio::test]
-async fn a_bad_describe_a_wrong_world_and_an_over_asking_one_are_rejected() {
+async fn components_with_invalid_describe_world_or_requests_are_rejected() {
     needs!(Plugins);
     let bench = Bench::with(&["bad-describe", "wrong-world", "over-asking", "noop"]).await;
     let reason = rejected(&bench, "bad-describe").await;
@@ -197,7 +197,7 @@ fn of_host(report: &Report<Outcome>) -> &str {
 
 /// The guest gets the error and fails with its own message, which is not the one reported.
 #[tokio::test]
-async fn a_store_that_is_away_is_not_the_guests_fault() {
+async fn unavailable_store_is_not_the_guests_fault() {
     needs!(Plugins);
     let mut bench = Bench::with_jobs(&["witness", "noop"], vec![witness(), job("noop")]).await;
     bench.scope = Arc::new(FakeScope { away: true, ..FakeScope::default() });
@@ -242,7 +242,7 @@ async fn a_call_that_is_dropped_leaves_its_slot() {
 
 /// Each alone would yield at each tick. All together they would make the short ones wait for as many ticks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_that_compute_leave_the_short_ones_their_time() {
+async fn computing_guests_leave_cpu_time_for_short_ones() {
     needs!(Plugins);
     const LOOPS: usize = 16;
     let bench = Arc::new(Bench::with(&["loop-in-process", "sleeper"]).await);

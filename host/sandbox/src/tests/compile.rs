@@ -57,7 +57,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn what_was_compiled_once_is_not_compiled_again() {
+async fn component_is_compiled_once() {
     needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     let none = without_compiler(dir.path()).component(file("noop")).await.err().unwrap();
@@ -86,7 +86,7 @@ fn compile(guest: &str, before: &[u8]) -> (Vec<u8>, Vec<u8>, (usize, usize)) {
 }
 
 #[test]
-fn the_functions_of_the_version_before_make_the_same_code() {
+fn cached_functions_give_the_same_code() {
     needs!(Plugins);
     // About a tenth of the functions always differ: they depend on the order in which wasmtime processes
     // things.
@@ -151,7 +151,7 @@ async fn functions_are_handed_to_the_next_compilation_of_the_same_plugin() {
 }
 
 #[tokio::test]
-async fn a_changed_byte_is_seen_and_compiled_anew() {
+async fn changed_byte_causes_a_new_compilation() {
     needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     with_compiler(dir.path()).component(file("noop")).await.unwrap();
@@ -218,7 +218,7 @@ async fn a_key_that_others_could_read_is_replaced() {
 }
 
 #[test]
-fn only_so_many_are_kept_and_those_in_use_stay() {
+fn cache_is_bounded_and_keeps_code_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), &engine::for_compiler(Arc::<Functions>::default()).unwrap()).unwrap();
     let digest = |n: usize| Digest(Sha256::digest(n.to_string()).into());
@@ -233,7 +233,7 @@ fn only_so_many_are_kept_and_those_in_use_stay() {
 }
 
 #[tokio::test]
-async fn a_data_folder_that_cannot_be_used_costs_only_time() {
+async fn unusable_data_folder_only_costs_time() {
     needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     let not_a_folder = dir.path().join("file");
@@ -264,7 +264,7 @@ async fn compiled_code_in_the_plugins_folder_is_never_loaded() {
 
 /// A compiler that is missing at first, as when memory or processes run out.
 #[tokio::test]
-async fn what_may_pass_is_tried_again_but_not_for_ever() {
+async fn temporary_failure_is_retried_a_limited_number_of_times() {
     needs!(Plugins);
     let (plugins, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::copy(guest_path("noop"), plugins.path().join("noop.wasm")).unwrap();
@@ -288,7 +288,7 @@ async fn what_may_pass_is_tried_again_but_not_for_ever() {
 }
 
 #[tokio::test]
-async fn a_sandbox_with_a_data_folder_starts_from_what_it_kept() {
+async fn sandbox_starts_from_the_compiled_code_in_its_data_folder() {
     needs!(Plugins);
     let (plugins, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::copy(guest_path("noop"), plugins.path().join("noop.wasm")).unwrap();
@@ -345,7 +345,7 @@ fn imported_memories(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_no_compiler_of_plugins_makes_is_refused_at_a_glance() {
+fn components_of_implausible_shape_are_refused_before_compilation() {
     needs!(Plugins);
     let nop = b"\0\x0b";
     let long = [vec![0], vec![1; (1 << 20) - 1], vec![0x0b]].concat();

@@ -65,7 +65,7 @@ fn check(seen: &Seen) {
 }
 
 #[test]
-fn a_link_that_turns_between_inside_and_outside_opens_nothing_outside() {
+fn swapped_link_opens_no_file_outside() {
     let (plugins, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let secret = outside.path().join("turning.wasm");
     fs::write(&secret, "outside").unwrap();
@@ -76,7 +76,7 @@ fn a_link_that_turns_between_inside_and_outside_opens_nothing_outside() {
 }
 
 #[test]
-fn a_folder_on_the_way_that_turns_opens_nothing_outside() {
+fn swapped_parent_folder_opens_no_file_outside() {
     let parent = tempfile::tempdir().unwrap();
     let plugins = parent.path().join("plugins");
     for (folder, text) in [("outside", "outside"), ("plugins/..v1", "inside")] {
@@ -90,7 +90,7 @@ fn a_folder_on_the_way_that_turns_opens_nothing_outside() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_file_is_not_waited_for() {
+async fn special_files_are_not_waited_for() {
     needs!(Plugins);
     let bench = Bench::with(&["noop"]).await;
     let dir = bench.dir.path().to_owned();
@@ -115,7 +115,7 @@ async fn what_is_not_a_file_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_folder_that_everyone_may_write_to_is_told_and_read() {
+async fn world_writable_folder_is_reported_and_read() {
     needs!(Plugins);
     let bench = Bench::with_jobs(&["noop"], vec![job("noop")]).await;
     assert_eq!(bench.sandbox.trouble().warning, None);

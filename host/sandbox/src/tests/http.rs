@@ -110,7 +110,7 @@ async fn an_answer_arrives_whole() {
 }
 
 #[tokio::test]
-async fn only_what_is_granted_is_reached() {
+async fn only_granted_origins_are_reached() {
     needs!(Plugins);
     let (address, connections) = serve(|_| async {}).await;
     let other = caller(&["http://127.0.0.1:1", "https://127.0.0.1", "http://stock.example.com"]);
@@ -131,7 +131,7 @@ async fn only_what_is_granted_is_reached() {
 }
 
 #[tokio::test]
-async fn a_version_that_wants_http_needs_a_grant() {
+async fn version_that_imports_http_needs_a_grant() {
     needs!(Plugins);
     let bench = Bench::with(&["caller"]).await;
     let VersionState::Rejected(reason) = &bench.sandbox.versions()[0].state else { panic!() };
@@ -149,7 +149,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_service_that_answers_rubbish_or_closes_fails_that_item() {
+async fn invalid_or_cut_answer_fails_that_item() {
     needs!(Plugins);
     let cases: [(&[u8], &str); 5] = [
         (b"this is not HTTP\r\n\r\n", "http-answer"),
@@ -178,7 +178,7 @@ async fn a_service_that_answers_rubbish_or_closes_fails_that_item() {
 }
 
 #[tokio::test]
-async fn a_service_that_says_when_to_come_again_is_listened_to() {
+async fn retry_after_of_a_service_is_respected() {
     needs!(Plugins);
     let busy = "HTTP/1.1 429 Slow down\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
     let result = get(answering(busy).await, |_| ()).await;
@@ -187,7 +187,7 @@ async fn a_service_that_says_when_to_come_again_is_listened_to() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_not_there_is_unreachable() {
+async fn missing_service_is_unreachable() {
     needs!(Plugins);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -198,7 +198,7 @@ async fn a_service_that_is_not_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_service_that_hangs_is_left_when_the_time_is_over() {
+async fn request_to_a_hanging_service_times_out() {
     needs!(Plugins);
     let short = |job: &mut JobSpec| job.limits.http_time = Duration::from_millis(50);
     let silent = |stream: TcpStream| async move {
@@ -273,7 +273,7 @@ async fn an_attempt_has_its_number_of_requests_and_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn https_believes_whom_it_is_told_to() {
+async fn https_trusts_the_configured_certificates() {
     needs!(Plugins);
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let certificate = own.cert.der().clone();
@@ -305,7 +305,7 @@ async fn https_believes_whom_it_is_told_to() {
 }
 
 #[test]
-fn one_address_that_is_not_allowed_spoils_the_name() {
+fn one_forbidden_address_forbids_the_name() {
     let at = |texts: &[&str]| texts.iter().map(|ip| (ip.parse::<IpAddr>().unwrap(), 0).into()).collect();
     let reached = |texts, private| resolver::checked("stock.example.com", at(texts), private);
     assert_eq!(reached(&["1.1.1.1", "2606:4700::1"], false).unwrap().len(), 2);
@@ -320,7 +320,7 @@ fn one_address_that_is_not_allowed_spoils_the_name() {
 /// A name that is resolved repeatedly, with different answers each time: addresses of both families, with a
 /// forbidden one at any position. The connection uses the checked addresses.
 #[test]
-fn a_name_that_changes_its_meaning_never_leads_inside() {
+fn changed_dns_answer_never_leads_to_a_private_address() {
     const INSIDE: [&str; 10] = [
         "127.0.0.1",
         "10.0.0.1",

@@ -68,7 +68,7 @@ async fn call(job: &JobSpec, payload: serde_json::Value) -> Report<Outcome> {
 }
 
 #[tokio::test]
-async fn a_secret_reaches_its_service_and_nobody_else() {
+async fn secret_reaches_only_its_service() {
     needs!(Plugins);
     let (address, heard) = parrot().await;
     let job = with_secret(caller(address, ""), &format!("http://{address}"));
@@ -84,7 +84,7 @@ async fn a_secret_reaches_its_service_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_secret_is_bound_to_its_place() {
+async fn secret_is_sent_only_to_its_origin() {
     needs!(Plugins);
     let (address, heard) = parrot().await;
     let job = with_secret(caller(address, ""), "https://stock.example.com");
@@ -133,7 +133,7 @@ async fn only_granted_methods_are_sent() {
 
 /// A request is one request, to the granted host, whatever a plugin puts into its headers.
 #[tokio::test]
-async fn no_header_smuggles_a_request() {
+async fn headers_cannot_smuggle_a_request() {
     needs!(Plugins);
     let (address, heard) = parrot().await;
     let url = format!("http://{address}/");

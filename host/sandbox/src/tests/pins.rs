@@ -44,7 +44,7 @@ async fn a_pinned_version_runs_whatever_the_folder_holds() {
 }
 
 #[tokio::test]
-async fn a_host_without_the_file_runs_what_is_pinned() {
+async fn host_without_the_file_runs_the_pinned_version() {
     needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     assert_eq!(pin(&bench, kept("versioned-a")).await.activated.len(), 1);
@@ -70,7 +70,7 @@ async fn a_kept_file_is_new_until_it_is_loaded() {
 }
 
 #[tokio::test]
-async fn what_is_not_kept_changes_nothing() {
+async fn pin_of_an_unknown_version_changes_nothing() {
     needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned")]).await;
     bench.drop_in("versioned-a", "versioned");

@@ -10,7 +10,7 @@ use crate::config::SandboxConfig;
 /// A pool with a single slot: each attempt reuses the memory that the previous one has just released, of the
 /// same plugin or another.
 #[tokio::test]
-async fn ten_thousand_attempts_find_nothing_of_each_other() {
+async fn attempts_find_no_data_of_earlier_attempts() {
     needs!(Plugins);
     let dir = tempfile::tempdir().unwrap();
     let config = SandboxConfig { attempts_max: 1, ..SandboxConfig::new(dir.path(), Clock::steady()) };

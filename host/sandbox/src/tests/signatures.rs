@@ -27,7 +27,7 @@ fn trusting(policy: Policy, pairs: &[&KeyPair]) -> Signatures {
 }
 
 #[test]
-fn what_a_trusted_key_signed_is_trusted() {
+fn file_signed_by_a_trusted_key_is_trusted() {
     let (first, second, stranger) = (pair(), pair(), pair());
     let trusted = trusting(Policy::Required, &[&first, &second]);
     assert_eq!(trusted.refuse(BYTES, Some(&sign(&second, BYTES))), None);
@@ -62,7 +62,7 @@ fn no_changed_byte_of_file_or_signature_passes() {
 }
 
 #[test]
-fn what_is_no_key_is_told() {
+fn invalid_key_is_reported() {
     for text in ["", "RW", "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO", "ü"] {
         assert!(Key::parse(text).is_err(), "{text:?}");
     }
@@ -84,7 +84,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn what_is_required_stands_before_the_compiler() {
+async fn required_signature_is_checked_before_compilation() {
     needs!(Plugins);
     let key = pair();
     let bench = bench(Policy::Required, &key).await;
@@ -113,7 +113,7 @@ async fn what_is_required_stands_before_the_compiler() {
 }
 
 #[tokio::test]
-async fn what_is_only_warned_of_runs() {
+async fn unsigned_file_runs_with_a_warning_if_allowed() {
     needs!(Plugins);
     let bench = bench(Policy::Warn, &pair()).await;
     bench.drop_in("versioned-a", "versioned");

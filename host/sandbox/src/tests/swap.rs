@@ -125,7 +125,7 @@ async fn a_removed_file_retires_its_plugin() {
 }
 
 #[tokio::test]
-async fn grants_are_looked_at_again_when_the_jobs_change() {
+async fn grants_are_checked_again_when_the_jobs_change() {
     needs!(Plugins);
     let mut bench = Bench::with(&["over-asking"]).await;
     assert_eq!(bench.digest("over-asking"), None);
@@ -172,7 +172,7 @@ async fn only_regular_files_inside_the_folder_are_read() {
 }
 
 #[tokio::test]
-async fn a_folder_that_goes_missing_stops_nothing() {
+async fn missing_folder_stops_nothing() {
     needs!(Plugins);
     let bench = versioned().await;
     let aside = bench.dir.path().with_extension("aside");
@@ -207,7 +207,7 @@ async fn a_statement_that_its_database_refuses_keeps_the_version_out() {
 }
 
 #[tokio::test]
-async fn it_keeps_going_over_many_reloads() {
+async fn many_reloads_do_no_harm() {
     needs!(Plugins);
     let bench = versioned().await;
     for n in 0..RELOADS {
@@ -220,7 +220,7 @@ async fn it_keeps_going_over_many_reloads() {
 }
 
 #[tokio::test]
-async fn a_pool_that_does_not_fit_is_made_smaller() {
+async fn pool_that_does_not_fit_is_reduced() {
     needs!(Plugins);
     let mut bench = Bench::with(&["noop"]).await;
     assert_eq!(bench.sandbox.calls_max(), 256);

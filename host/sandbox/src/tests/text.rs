@@ -86,7 +86,7 @@ fn texts_are_cut_after_they_are_escaped() {
 }
 
 #[test]
-fn numbers_that_no_clock_has_do_no_harm() {
+fn impossible_times_do_no_harm() {
     let limits = Limits::DEFAULT;
     let snoozed = convert::outcome(types::Outcome::Snoozed(u64::MAX), &limits);
     assert_eq!(snoozed, Ok(Outcome::Snoozed { until: Timestamp::MAX }));
@@ -162,7 +162,7 @@ fn a_trap_is_explained_by_what_the_guest_wrote_last() {
 
 /// A run's parameters reach `discover`, unless they are invalid JSON.
 #[test]
-fn a_page_request_tells_of_its_run() {
+fn page_request_has_the_data_of_its_run() {
     let at = Timestamp::from_second(1_000).unwrap();
     let request = |params: Option<&str>| PageRequest {
         run_id: RunId::new(at),

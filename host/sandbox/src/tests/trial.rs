@@ -43,7 +43,7 @@ async fn a_trial_is_called_and_changes_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_may_not_run_cannot_be_tried() {
+async fn version_that_may_not_run_cannot_be_tried() {
     needs!(Plugins);
     let bench = Bench::with_jobs(&[], vec![job("versioned"), witness()]).await;
     let why = async |file: PluginFile| match bench.sandbox.try_out(file, &bench.jobs).await {
@@ -69,7 +69,7 @@ async fn what_may_not_run_cannot_be_tried() {
 }
 
 #[tokio::test]
-async fn where_a_signature_is_required_a_trial_needs_one() {
+async fn trial_needs_a_signature_where_one_is_required() {
     needs!(Plugins);
     let pair = KeyPair::generate_unencrypted_keypair().unwrap();
     let dir = tempfile::tempdir().unwrap();

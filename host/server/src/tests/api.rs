@@ -159,7 +159,7 @@ async fn hosts_and_empty_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_by_hand() {
+async fn manual_start() {
     let world = World::new().await;
     let started = world.ask(post("/api/v1/jobs/wallet", "")).await;
     assert_eq!(started.status, StatusCode::CREATED, "{}", started.body);
@@ -236,7 +236,7 @@ async fn decisions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_away_is_told_and_is_no_crash() {
+async fn unavailable_store_is_reported_and_is_no_crash() {
     let world = World::new().await;
     let ready = world.ask(get("/readyz")).await;
     assert_eq!(ready.status, StatusCode::OK, "{}", ready.body);
@@ -259,7 +259,7 @@ async fn a_store_that_is_away_is_told_and_is_no_crash() {
 
 /// The page, `/readyz` and `doctor` name the same problem.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_that_is_down_is_told_everywhere() {
+async fn failed_task_is_reported_everywhere() {
     let world = World::new().await;
     let (tasks, stop) = (world.state.store.tasks().clone(), world.state.stopping.clone());
     let changed = tasks.changed();
@@ -291,7 +291,7 @@ async fn a_stream_of_events_ends_when_the_host_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_tells_what_happens() {
+async fn stream_sends_engine_events() {
     let world = World::new().await;
     let mut stream = world.open(get("/api/v1/events")).await;
     let started = world.ask(post("/api/v1/jobs/wallet", "")).await;

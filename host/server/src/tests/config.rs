@@ -262,7 +262,7 @@ fn files() {
 }
 
 #[test]
-fn variables_that_are_wrong() {
+fn invalid_variables_are_refused() {
     let job = "[jobs.wallet-retry]\nplugin = \"a\"\n";
     check_with(
         job,
@@ -359,7 +359,7 @@ fn wallet_retry() -> String {
 }
 
 #[test]
-fn variables_lie_over_the_file() {
+fn variables_override_the_file() {
     expect![[r#"
         [server]
         listen = "[::1]:0"
@@ -410,7 +410,7 @@ fn variables_lie_over_the_file() {
 }
 
 #[test]
-fn variables_lie_over_a_job() {
+fn variables_override_a_job() {
     expect![[r#"
         wallet-retry]
         plugin = "a"

@@ -9,7 +9,7 @@ use super::config::{check, load};
 use crate::config::show;
 
 #[test]
-fn secrets_are_named_and_stand_elsewhere() {
+fn secrets_are_referenced_by_name() {
     check(
         concat!(
             "[secrets]\ninline = \"s3cret\"\nboth = { env = \"A\", file = \"b\" }\nunset = { env = \"NOT_SET\" }\n",
@@ -113,7 +113,7 @@ fn grants_of_locks_and_methods() {
 }
 
 #[test]
-fn what_a_file_may_take_to_become_a_version() {
+fn limits_of_loading_a_file_are_read() {
     check(
         concat!(
             "[plugins]\ncomponent_size = \"257MiB\"\ncompile_time = \"10m 1s\"\ncompile_memory = \"512KiB\"\n",

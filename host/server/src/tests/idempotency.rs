@@ -39,7 +39,7 @@ async fn item_is_added_once_although_it_was_resolved_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answer_says_what_became_of_the_payload() {
+async fn answer_reports_the_outcome_of_the_payload() {
     let world = World::new().await;
     let add = async |payload: &str| {
         let body = format!(r#"{{"key":"a","payload":"{payload}"}}"#);

@@ -40,7 +40,7 @@ async fn headers_are_strict_and_nothing_is_inline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_guests_say_is_text() {
+async fn text_of_guests_is_escaped() {
     let attacks = [
         "<script>alert(1)</script>",
         "\"><img src=x onerror=alert(1)>",

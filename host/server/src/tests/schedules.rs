@@ -203,7 +203,7 @@ fn a_job_that_is_read_again_is_the_same() {
 
 /// A meaningless duration is refused, in each key of a job that has one.
 #[test]
-fn durations_that_mean_nothing() {
+fn meaningless_durations_are_refused() {
     for (keys, wrong) in [
         ("schedule = { every = \"1m\", start_deadline = \"0s\" }", "schedule.start_deadline"),
         ("schedule = { every = \"1m\", start_deadline = \"10ms\" }", "schedule.start_deadline"),

@@ -14,11 +14,11 @@ use crate::attempts::commit::{AttemptEnd, Committed, Effects, NewEvent};
 use crate::attempts::kv::KvWrite;
 
 on_both! {
-    effects_come_with_the_outcome,
+    effects_are_committed_with_the_outcome,
     attempt_is_recorded,
     stale_epoch_changes_nothing,
     stale_attempt_id_changes_nothing,
-    an_end_whose_answer_was_lost_is_known_again,
+    end_whose_answer_was_lost_is_recognized,
     same_end_many_times_at_once_counts_once,
     item_that_is_gone_from_running_is_stale,
     interrupted_attempt_is_put_back_uncounted,
@@ -26,7 +26,7 @@ on_both! {
     uncounted_ends_in_a_row_are_counted,
     bad_end_of_many_fails_alone,
     refused_text_is_no_outage,
-    failed_end_can_be_told_again,
+    failed_end_can_be_sent_again,
     close_commits_what_was_queued,
 }
 
@@ -59,7 +59,7 @@ async fn send(t: &T, end: AttemptEnd) -> Result<Committed, StoreError> {
     t.store.end_attempt(Arc::new(end)).await
 }
 
-async fn effects_come_with_the_outcome(t: T) {
+async fn effects_are_committed_with_the_outcome(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
     t.tamper(
@@ -126,7 +126,7 @@ async fn stale_attempt_id_changes_nothing(t: T) {
 }
 
 /// If the commit result was lost, the end is sent again: it is recognized, and nothing changes.
-async fn an_end_whose_answer_was_lost_is_known_again(t: T) {
+async fn end_whose_answer_was_lost_is_recognized(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
     send(&t, end_with_effects(&item, 1)).await.unwrap();
@@ -295,7 +295,7 @@ async fn refused_text_is_no_outage(t: T) {
     }
 }
 
-async fn failed_end_can_be_told_again(t: T) {
+async fn failed_end_can_be_sent_again(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
     t.tamper("ALTER TABLE attempt RENAME TO attempt_away").await.unwrap();

@@ -34,7 +34,7 @@ async fn prepare(t: &T, table: &str, times: u32, code: &str, at_commit: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_step_of_an_item_goes_through() {
+async fn every_step_of_an_item_succeeds_after_conflicts() {
     async fn case(t: T) {
         for (table, code) in
             [("run", "40001"), ("item", "40001"), ("attempt", "40P01"), ("job", "40P01"), ("host", "40001")]
@@ -63,7 +63,7 @@ async fn every_step_of_an_item_goes_through() {
 
 /// The parts of one request, which are savepoints of one transaction, are repeated too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_of_several_parts_goes_through() {
+async fn request_of_several_parts_succeeds_after_conflicts() {
     async fn case(t: T) {
         prepare(&t, "job", 2, "40001", false).await;
         prepare(&t, "answer", 2, "40P01", false).await;
@@ -84,7 +84,7 @@ async fn a_request_of_several_parts_goes_through() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_never_goes_through_is_not_told_as_an_outage() {
+async fn transaction_that_never_succeeds_is_not_an_outage() {
     async fn case(t: T) {
         prepare(&t, "job", u32::MAX, "40001", false).await;
         let error = t.store.put_job(&job(), at(0)).await.unwrap_err();
@@ -123,7 +123,7 @@ async fn a_deadlock_is_resolved_and_both_go_on() {
 
 /// The repeated statements would have other results: the error is returned, and nothing is written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_would_be_answered_otherwise_is_not_done_again() {
+async fn transaction_that_has_read_is_not_repeated() {
     async fn case(t: T) {
         t.discover(&job(), &["a"], 0).await;
         prepare(&t, "job", 1, "40001", false).await;
@@ -141,7 +141,7 @@ async fn what_would_be_answered_otherwise_is_not_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statements_of_a_job_go_through() {
+async fn statements_of_a_job_succeed_after_conflicts() {
     async fn case(t: T) {
         execute(&t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY, name TEXT)").await;
         execute(&t.shop_url, &fails("public", "goods", 3, "40001", false)).await;

@@ -12,11 +12,11 @@ use crate::StoreError;
 on_both! {
     each_decision_in_each_state,
     decision_is_audited_with_who_and_why,
-    retry_of_an_end_starts_anew,
+    retry_of_an_ended_item_starts_at_attempt_one,
     retry_of_a_waiting_item_keeps_its_attempts,
     decision_is_progress_of_the_run,
     two_people_decide_at_once,
-    unknown_item_is_told,
+    unknown_item_is_reported,
 }
 
 async fn decide(t: &T, key: &str, decision: ManualDecision, now: i64) -> Result<State, StoreError> {
@@ -87,7 +87,7 @@ async fn decision_is_audited_with_who_and_why(t: T) {
     assert_eq!(t.everything().await, before, "what is refused leaves no trace");
 }
 
-async fn retry_of_an_end_starts_anew(t: T) {
+async fn retry_of_an_ended_item_starts_at_attempt_one(t: T) {
     t.attempt("a", permanent(), 0).await;
     decide(&t, "a", ManualDecision::Retry, 9).await.unwrap();
     let item = t.claim_one(9).await;
@@ -134,7 +134,7 @@ async fn two_people_decide_at_once(t: T) {
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM audit WHERE actor = 'ada' AND subject = 'a'").await, 1);
 }
 
-async fn unknown_item_is_told(t: T) {
+async fn unknown_item_is_reported(t: T) {
     let error = decide(&t, "a", ManualDecision::Retry, 0).await.unwrap_err();
     expect![[r#"there is no item "a" of job "wallet""#]].assert_eq(&error.to_string());
 }

@@ -19,15 +19,15 @@ use crate::attempts::commit::{AttemptEnd, Committed, Effects};
 use crate::attempts::scope::AttemptScope;
 
 on_both! {
-    effects_are_told_with_the_outcome,
-    stale_attempt_tells_nothing,
+    alerts_and_records_are_written_with_the_outcome,
+    stale_attempt_raises_no_alert,
     effects_need_their_grants,
     effects_are_bounded,
     alert_is_counted_until_it_is_acknowledged,
     acknowledged_once,
     acknowledged_alerts_are_pruned,
-    one_alert_tells_of_all_that_a_run_lost,
-    failed_items_of_two_hosts_at_once_are_all_told,
+    one_alert_lists_all_failed_items_of_a_run,
+    failed_items_of_two_hosts_are_all_in_the_alert,
     item_that_may_be_retried_is_no_alert,
     items_of_an_attempt_are_added_together,
     jobs_add_items_up_to_a_bound,
@@ -78,7 +78,7 @@ async fn open(t: &T) -> Vec<AlertView> {
     t.store.alerts(true, 50).await.unwrap()
 }
 
-async fn effects_are_told_with_the_outcome(t: T) {
+async fn alerts_and_records_are_written_with_the_outcome(t: T) {
     let effects = effects_of(&t, alert("all", "10 behind"), 5).await;
     assert_eq!(effects.metrics, [metric()]);
     let found = open(&t).await.remove(0);
@@ -89,7 +89,7 @@ async fn effects_are_told_with_the_outcome(t: T) {
     assert_eq!((entry.subject.as_str(), entry.detail.as_str()), ("order 7", "was stuck"));
 }
 
-async fn stale_attempt_tells_nothing(t: T) {
+async fn stale_attempt_raises_no_alert(t: T) {
     let (item, scope) = scope_of(&t, granted(), "a", 0).await;
     scope.alert(alert("all", "x")).await.unwrap();
     scope.record(record("x")).await.unwrap();
@@ -220,7 +220,7 @@ async fn lose(t: &T, keys: &[&str], told: &FailedAlert, now: i64) -> RunId {
     run
 }
 
-async fn one_alert_tells_of_all_that_a_run_lost(t: T) {
+async fn one_alert_lists_all_failed_items_of_a_run(t: T) {
     let told = FailedAlert { kind: "STOCK_REPLENISH_FAILED".to_owned(), error_above: 10 };
     let names: Vec<String> = (1..=12).map(|n| format!("c{n:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -244,7 +244,7 @@ async fn one_alert_tells_of_all_that_a_run_lost(t: T) {
     assert_eq!((listed.items[10].key.as_str(), listed.items[10].attempts), ("d11", 1));
 }
 
-async fn failed_items_of_two_hosts_at_once_are_all_told(t: T) {
+async fn failed_items_of_two_hosts_are_all_in_the_alert(t: T) {
     let keys: Vec<String> = (0..40).map(|n| format!("k{n:02}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     t.discover(&job(), &keys, 0).await;

@@ -7,12 +7,12 @@ use test_support::{Kind, run};
 use super::support::{T, at, job, lease};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_go_on_after_one_that_found_no_room() {
+async fn writes_continue_after_one_without_disk_space() {
     run(Kind::Sqlite, after_no_room).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renewal_passes_all_that_wait() {
+async fn renewal_overtakes_waiting_writes() {
     run(Kind::Sqlite, renewal_first).await;
 }
 

@@ -4,11 +4,11 @@ use test_support::on_both;
 
 use super::support::{T, at, job, permanent, resolved};
 
-on_both! { what_is_old_and_over_leaves }
+on_both! { old_ended_rows_are_removed }
 
 const DAY: i64 = 24 * 3_600;
 
-async fn what_is_old_and_over_leaves(t: T) {
+async fn old_ended_rows_are_removed(t: T) {
     let old = job();
     t.attempt("done", resolved(), 0).await;
     t.attempt("open", permanent(), 1).await;

@@ -16,8 +16,8 @@ use super::support::{SHOP, T, config, lease};
 use crate::Store;
 
 on_both! {
-    hostile_statements_come_to_nothing,
-    a_role_called_as_the_hosts_schema_does_not_lead_there,
+    hostile_statements_have_no_effect,
+    role_named_like_the_hosts_schema_cannot_reach_it,
 }
 
 /// The time limit of a statement.
@@ -156,7 +156,7 @@ fn declared(sql: &str) -> Result<Statement, String> {
     Ok(describe.statements.remove("hostile").expect("it was declared"))
 }
 
-async fn hostile_statements_come_to_nothing(t: T) {
+async fn hostile_statements_have_no_effect(t: T) {
     execute(&t.shop_url, GOODS).await;
     execute(&t.shop_url, "INSERT INTO goods VALUES (1, 'one')").await;
     let job = with_a_grant_to_write();
@@ -189,7 +189,7 @@ async fn hostile_statements_come_to_nothing(t: T) {
 }
 
 /// As in docs/install.md: one role for the host and, here, also for a datasource in the same database.
-async fn a_role_called_as_the_hosts_schema_does_not_lead_there(t: T) {
+async fn role_named_like_the_hosts_schema_cannot_reach_it(t: T) {
     if t.kind == Kind::Sqlite {
         return; // It has neither roles nor schemas.
     }

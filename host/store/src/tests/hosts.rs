@@ -7,11 +7,11 @@ use crate::hosts::{HostStart, Life, Place, Renewal, Taking};
 
 on_both!(
     a_start_beside_a_running_host_is_refused,
-    a_host_that_shows_no_life_is_followed,
-    a_host_that_stopped_or_starts_again_in_its_place_is_followed,
+    host_without_heartbeat_is_replaced,
+    stopped_or_restarted_host_is_replaced_at_once,
     a_process_that_lost_its_id_renews_and_stops_nothing,
     a_host_without_a_row_renews_and_registers_again,
-    of_many_starts_at_once_one_takes_the_id,
+    one_of_many_simultaneous_starts_takes_the_id,
     a_row_from_before_incarnations_is_taken_after_a_lease,
 );
 
@@ -54,7 +54,7 @@ async fn a_start_beside_a_running_host_is_refused(t: T) {
     assert_eq!(taking, Taking::Occupied(second));
 }
 
-async fn a_host_that_shows_no_life_is_followed(t: T) {
+async fn host_without_heartbeat_is_replaced(t: T) {
     t.host_started(1, "alpha", 0).await;
     t.store.renew(lease(1, 5)).await.unwrap();
     let life = occupied(&t, None, 6).await;
@@ -65,7 +65,7 @@ async fn a_host_that_shows_no_life_is_followed(t: T) {
     assert!(matches!(taking, Taking::Occupied(_)), "of two that wait, one follows: {taking:?}");
 }
 
-async fn a_host_that_stopped_or_starts_again_in_its_place_is_followed(t: T) {
+async fn stopped_or_restarted_host_is_replaced_at_once(t: T) {
     t.host_started(1, "alpha", 0).await;
     let again = HostStart { incarnation: incarnation(2), ..start(1, "alpha", incarnation(1)) };
     assert_eq!(t.store.take_host(&again, None, at(1)).await.unwrap(), Taking::Taken, "the same place");
@@ -103,7 +103,7 @@ async fn a_host_without_a_row_renews_and_registers_again(t: T) {
     assert_eq!(t.store.renew(lease(1, 15)).await.unwrap(), Renewal::Renewed);
 }
 
-async fn of_many_starts_at_once_one_takes_the_id(t: T) {
+async fn one_of_many_simultaneous_starts_takes_the_id(t: T) {
     t.host_started(1, "alpha", 0).await;
     let life = occupied(&t, None, 1).await;
     let start_at_once = |number: u128| {

@@ -15,7 +15,7 @@ use crate::Store;
 use crate::attempts::commit::Committed;
 
 on_both! {
-    claim_tells_what_the_attempt_needs,
+    claim_has_the_data_of_the_attempt,
     recovered_items_go_first_then_by_due_time,
     only_due_items_are_claimed,
     other_jobs_are_left_alone,
@@ -23,14 +23,14 @@ on_both! {
     many_hosts_claim_each_item_once,
     rate_bounds_all_hosts_together,
     rate_holds_under_concurrency,
-    places_hold_over_all_hosts,
-    a_full_prefix_holds_up_no_other,
-    next_due_is_told,
-    items_are_counted_in_the_words_of_people,
+    concurrency_limits_all_hosts_together,
+    full_prefix_does_not_delay_others,
+    next_due_time_is_known,
+    items_are_counted_by_displayed_state,
     items_are_listed_by_job_and_state,
 }
 
-async fn claim_tells_what_the_attempt_needs(t: T) {
+async fn claim_has_the_data_of_the_attempt(t: T) {
     t.attempt("a", failed(), 0).await;
     let item = t.claim_one(12).await;
     let Claimed { attempts, series, epoch, .. } = item;
@@ -154,7 +154,7 @@ async fn rate_holds_under_concurrency(t: T) {
 }
 
 /// Six tasks of two hosts claim items. After each claim, the database counts the running ones.
-async fn places_hold_over_all_hosts(t: T) {
+async fn concurrency_limits_all_hosts_together(t: T) {
     let keys: Vec<String> = (0..120).map(|n| format!("{}:{n:03}", ["eth", "btc", "ltc"][n % 3])).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     t.discover(&job(), &keys, 0).await;
@@ -194,7 +194,7 @@ async fn places_hold_over_all_hosts(t: T) {
     assert!(most >= 4, "they never worked at the same time: at most {most}");
 }
 
-async fn a_full_prefix_holds_up_no_other(t: T) {
+async fn full_prefix_does_not_delay_others(t: T) {
     let keys: Vec<String> = (0..200).map(|n| format!("eth:{n:03}")).chain(["btc".to_owned()]).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     t.discover(&job(), &keys, 0).await;
@@ -210,7 +210,7 @@ async fn a_full_prefix_holds_up_no_other(t: T) {
     assert_eq!(t.store.running("wallet").await.unwrap(), 3);
 }
 
-async fn next_due_is_told(t: T) {
+async fn next_due_time_is_known(t: T) {
     assert_eq!(t.store.next_due(&job().name).await.unwrap(), None);
     t.attempt("a", failed(), 0).await;
     t.attempt("b", awaiting(), 5).await;
@@ -219,7 +219,7 @@ async fn next_due_is_told(t: T) {
     assert_eq!(t.store.next_due(&job().name).await.unwrap(), Some(at(15)));
 }
 
-async fn items_are_counted_in_the_words_of_people(t: T) {
+async fn items_are_counted_by_displayed_state(t: T) {
     t.attempt("f1", failed(), 0).await;
     t.attempt("f2", failed(), 1).await;
     t.attempt("p", permanent(), 2).await;

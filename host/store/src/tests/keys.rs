@@ -14,14 +14,14 @@ use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
 
 on_both! {
-    a_value_ends_after_its_time,
-    a_swap_sees_what_the_attempt_wrote,
-    of_two_that_swap_one_is_done_again,
-    a_key_that_ended_is_no_key,
-    what_was_swapped_by_another_is_found_before_sql_is_committed,
-    a_job_keeps_so_many_keys,
-    what_is_written_again_takes_no_room,
-    what_another_host_wrote_counts_a_minute_later,
+    value_expires,
+    compare_and_set_sees_the_attempts_own_writes,
+    one_of_two_conflicting_swaps_is_repeated,
+    expired_key_does_not_exist,
+    conflicting_swap_is_detected_before_sql_is_committed,
+    keys_of_a_job_are_bounded,
+    overwritten_key_uses_no_quota,
+    writes_of_other_hosts_count_after_a_minute,
 }
 
 fn granted() -> JobSpec {
@@ -75,7 +75,7 @@ impl Attempt {
     }
 }
 
-async fn a_value_ends_after_its_time(t: T) {
+async fn value_expires(t: T) {
     let first = attempt(&t, "a", 0).await;
     first.scope.kv_set_for("b", "k", b"v".to_vec(), SignedDuration::from_secs(10)).await.unwrap();
     assert_eq!(first.get().await.as_deref(), Some("v"));
@@ -93,7 +93,7 @@ async fn a_value_ends_after_its_time(t: T) {
     assert_eq!(attempt(&t, "d", 1_000).await.get().await.as_deref(), Some("w"));
 }
 
-async fn a_swap_sees_what_the_attempt_wrote(t: T) {
+async fn compare_and_set_sees_the_attempts_own_writes(t: T) {
     let first = attempt(&t, "a", 0).await;
     assert!(!first.swap(Some("x"), Some("1")).await, "there is nothing");
     assert!(first.swap(None, Some("1")).await);
@@ -112,7 +112,7 @@ async fn a_swap_sees_what_the_attempt_wrote(t: T) {
 }
 
 /// For each kind of compare-and-set: create, change and delete.
-async fn of_two_that_swap_one_is_done_again(t: T) {
+async fn one_of_two_conflicting_swaps_is_repeated(t: T) {
     let ways: [(Option<&str>, Option<&str>); 3] =
         [(None, Some("1")), (Some("1"), Some("2")), (Some("2"), None)];
     for (n, (expected, value)) in ways.into_iter().enumerate() {
@@ -134,7 +134,7 @@ async fn ended(attempt: Attempt) -> AttemptEnd {
     AttemptEnd { effects, ..attempt.end }
 }
 
-async fn a_key_that_ended_is_no_key(t: T) {
+async fn expired_key_does_not_exist(t: T) {
     let first = attempt(&t, "a", 0).await;
     first.scope.kv_set_for("b", "k", b"v".to_vec(), SignedDuration::from_secs(10)).await.unwrap();
     first.commit(&t).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_key_that_ended_is_no_key(t: T) {
     assert!(matches!(bad, Err(ScopeError::Limit(_))));
 }
 
-async fn what_was_swapped_by_another_is_found_before_sql_is_committed(t: T) {
+async fn conflicting_swap_is_detected_before_sql_is_committed(t: T) {
     let write = domain::plugin::Statement {
         datasource: super::support::SHOP.to_owned(),
         sql: "INSERT INTO shop_exists (id) VALUES (7)".to_owned(),
@@ -175,7 +175,7 @@ fn frugal() -> JobSpec {
     job
 }
 
-async fn a_job_keeps_so_many_keys(t: T) {
+async fn keys_of_a_job_are_bounded(t: T) {
     let full = |key: &str| format!("{key}: job wallet keeps 3 keys: delete some, or raise limits.kv_keys");
     let first = attempt_of(frugal(), &t, "a", 0).await;
     assert_eq!(first.refused(&["1", "2", "3", "4", "5"]).await, [full("4"), full("5")]);
@@ -205,7 +205,7 @@ async fn a_job_keeps_so_many_keys(t: T) {
     assert_eq!(other.refused(&["4", "5", "6"]).await, [""; 0], "others have their own");
 }
 
-async fn what_is_written_again_takes_no_room(t: T) {
+async fn overwritten_key_uses_no_quota(t: T) {
     let first = attempt_of(frugal(), &t, "a", 0).await;
     assert_eq!(first.refused(&["1", "2"]).await, [""; 0]);
     first.commit(&t).await.unwrap();
@@ -217,7 +217,7 @@ async fn what_is_written_again_takes_no_room(t: T) {
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM kv").await, 3);
 }
 
-async fn what_another_host_wrote_counts_a_minute_later(t: T) {
+async fn writes_of_other_hosts_count_after_a_minute(t: T) {
     let mut job = frugal();
     (job.limits.kv_keys, job.limits.kv_keys_per_page) = (5, 1);
     let here = attempt_of(job.clone(), &t, "a", 0).await;

@@ -15,12 +15,12 @@ use crate::attempts::scope::AttemptScope;
 
 on_both! {
     a_lock_has_one_holder_and_ends_with_the_attempt,
-    what_is_claimed_together_shares_no_lock,
+    items_of_one_claim_share_no_lock,
     a_lock_ends_when_its_item_is_taken_away,
     the_api_holds_a_lock_for_a_time,
-    one_of_many_gets_it,
-    nothing_goes_without_a_grant,
-    a_lock_that_is_forgotten_keeps_its_token,
+    one_of_many_attempts_gets_the_lock,
+    lock_needs_a_grant,
+    removed_lock_keeps_its_token,
     an_attempt_that_lost_its_item_gets_none,
 }
 
@@ -51,7 +51,7 @@ async fn a_lock_has_one_holder_and_ends_with_the_attempt(t: T) {
     assert_eq!(second.lock("ledger").await, Ok(Some(2)));
 }
 
-async fn what_is_claimed_together_shares_no_lock(t: T) {
+async fn items_of_one_claim_share_no_lock(t: T) {
     let job = Arc::new(granted("wallet"));
     t.discover(&job, &["a", "b"], 0).await;
     let items = t.store.claim(&job, lease(1, 0), 2).await.unwrap();
@@ -110,7 +110,7 @@ async fn the_api_holds_a_lock_for_a_time(t: T) {
     );
 }
 
-async fn one_of_many_gets_it(t: T) {
+async fn one_of_many_attempts_gets_the_lock(t: T) {
     for round in 0..5_i64 {
         let takers = (0..8).map(|n| {
             let store = t.store.clone();
@@ -131,7 +131,7 @@ async fn one_of_many_gets_it(t: T) {
     }
 }
 
-async fn nothing_goes_without_a_grant(t: T) {
+async fn lock_needs_a_grant(t: T) {
     let (_, scope) = attempt(&t, "wallet", "a", 0).await;
     let mut limited = granted("wallet");
     limited.limits.locks = 1;
@@ -156,7 +156,7 @@ async fn nothing_goes_without_a_grant(t: T) {
     .assert_eq(&told);
 }
 
-async fn a_lock_that_is_forgotten_keeps_its_token(t: T) {
+async fn removed_lock_keeps_its_token(t: T) {
     for second in 0..3 {
         let taken = t.store.take_lock("old", "ada", at(second + 1), at(second)).await.unwrap();
         assert_eq!(taken, LockResult::Token(second + 1));

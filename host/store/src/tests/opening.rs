@@ -187,14 +187,14 @@ async fn wrong_scheme_is_refused() {
 }
 
 #[tokio::test]
-async fn postgres_that_is_away_is_told() {
+async fn unavailable_postgres_is_reported() {
     let error = refusal("postgres://tidemill:hunter2@127.0.0.1:1/tidemill").await;
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     expect![[r#"the database is not available: Postgres at "postgres://tidemill@127.0.0.1:1/tidemill": error communicating with database: Connection refused (os error 111); check that it runs, the address, the user and the password"#]].assert_eq(&error.to_string());
 }
 
 #[tokio::test]
-async fn postgres_without_the_database_is_told() {
+async fn missing_postgres_database_is_reported() {
     needs!(Postgres);
     let url = postgres_url().replace("/postgres?", "/nowhere?");
     let (base, _) = url.rsplit_once('/').unwrap();

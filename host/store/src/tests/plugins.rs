@@ -11,8 +11,8 @@ use crate::plugins::{FILES_KEPT, KeptFile};
 
 on_both! {
     a_version_is_kept_and_known,
-    only_what_is_kept_is_pinned,
-    old_files_leave_but_not_what_runs_or_is_pinned,
+    only_stored_versions_can_be_pinned,
+    old_versions_are_removed_unless_active_or_pinned,
 }
 
 fn plugin() -> PluginName {
@@ -64,7 +64,7 @@ async fn a_version_is_kept_and_known(t: T) {
     assert_eq!(t.store.plugin_versions(&"other".parse().unwrap(), 10).await.unwrap().len(), 0);
 }
 
-async fn only_what_is_kept_is_pinned(t: T) {
+async fn only_stored_versions_can_be_pinned(t: T) {
     let missing = t.store.pin_plugin(&plugin(), digest(1), "ada", at(0)).await;
     assert!(matches!(missing, Err(StoreError::NotFound(_))));
     for n in [1, 2] {
@@ -88,7 +88,7 @@ async fn only_what_is_kept_is_pinned(t: T) {
     .assert_eq(&short.join("\n"));
 }
 
-async fn old_files_leave_but_not_what_runs_or_is_pinned(t: T) {
+async fn old_versions_are_removed_unless_active_or_pinned(t: T) {
     let last = u8::try_from(FILES_KEPT).unwrap() + 5;
     for n in 1..=last {
         t.store.keep_plugin_file(&plugin(), digest(n), file(n), at(i64::from(n))).await.unwrap();

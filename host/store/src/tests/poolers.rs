@@ -176,7 +176,7 @@ async fn is_refused_cold(t: T, pooler: &[&str]) {
 
 /// A setting is applied on one server connection and read from another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_setting_that_does_not_hold_is_named() {
+async fn lost_setting_is_named() {
     needs!(PgBouncer);
     async fn case(t: T) {
         let pooler = ["pool_mode = transaction", "server_round_robin = 1"];
@@ -201,7 +201,7 @@ async fn a_setting_that_does_not_hold_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_setting_that_the_server_refuses_is_told() {
+async fn refused_setting_is_reported() {
     needs!(PgBouncer);
     async fn case(t: T) {
         let bouncer = PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = session"]).await;

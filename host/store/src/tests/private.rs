@@ -44,7 +44,7 @@ fn files_that_are_made_are_private() {
 }
 
 #[test]
-fn only_what_others_may_do_is_taken_away() {
+fn only_permissions_of_others_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();

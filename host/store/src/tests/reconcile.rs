@@ -20,14 +20,14 @@ on_both! {
     key_named_twice_counts_once,
     payload_is_refreshed_and_the_backoff_kept,
     two_runs_find_the_same_new_item,
-    reopened_item_starts_anew,
+    reopened_item_starts_at_attempt_one,
     reopened_item_remembers_if_the_job_says_so,
-    exhausted_item_begins_anew_if_the_job_says_so,
+    exhausted_item_restarts_if_the_job_says_so,
     absent_items_are_resolved,
-    absence_needs_the_jobs_word,
-    absence_spares_what_another_discovery_sees,
+    absence_resolves_only_if_the_job_says_so,
+    item_that_another_discovery_finds_is_not_absent,
     absence_is_progress_of_the_run_that_queued,
-    absence_spares_what_may_have_committed,
+    item_that_may_have_committed_is_not_absent,
 }
 
 async fn each_state_is_found_again(t: T) {
@@ -117,7 +117,7 @@ async fn two_runs_find_the_same_new_item(t: T) {
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item").await, 50);
 }
 
-async fn reopened_item_starts_anew(t: T) {
+async fn reopened_item_starts_at_attempt_one(t: T) {
     t.attempt("a", failed(), 0).await;
     let item = t.claim_one(10).await;
     let before = item.idempotency_key();
@@ -144,7 +144,7 @@ async fn reopened_item_remembers_if_the_job_says_so(t: T) {
 
 /// Only items that ran out of attempts start again; permanent failures, and items left to a person, stay
 /// there.
-async fn exhausted_item_begins_anew_if_the_job_says_so(t: T) {
+async fn exhausted_item_restarts_if_the_job_says_so(t: T) {
     let mut renewing = job();
     renewing.retry.max_attempts = Some(1);
     renewing.retry.when_exhausted = WhenExhausted::NextRun;
@@ -189,14 +189,14 @@ async fn absent_items_are_resolved(t: T) {
     assert_eq!(t.run_view(id).await.discovered.absent, 2);
 }
 
-async fn absence_needs_the_jobs_word(t: T) {
+async fn absence_resolves_only_if_the_job_says_so(t: T) {
     t.attempt("a", failed(), 0).await;
     t.discover(&job(), &[], 5).await;
     assert_eq!(t.items().await, "a retrying attempts=1 due=10 flaky: try later\n");
 }
 
 /// Two discoveries at the same time: the faster one may have seen an item before the slower one did.
-async fn absence_spares_what_another_discovery_sees(t: T) {
+async fn item_that_another_discovery_finds_is_not_absent(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;
     t.discover(&job, &["a", "b", "gone"], 0).await;
@@ -235,7 +235,7 @@ async fn absence_is_progress_of_the_run_that_queued(t: T) {
 
 /// An order was paid out, so it is not found any more, but its event is missing: the attempt is repeated
 /// first.
-async fn absence_spares_what_may_have_committed(t: T) {
+async fn item_that_may_have_committed_is_not_absent(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;
     let unknown = || {

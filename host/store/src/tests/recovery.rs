@@ -12,12 +12,12 @@ use crate::attempts::commit::Committed;
 on_both! {
     renewed_lease_is_not_taken,
     host_renews_its_own_leases_only,
-    what_nobody_works_on_is_not_renewed,
+    abandoned_claims_are_not_renewed,
     lost_item_is_put_back,
     restarted_host_gets_its_items_back_at_once,
-    what_a_former_life_took_is_not_renewed,
+    claims_from_before_a_restart_are_not_renewed,
     many_hosts_recover_an_item_once,
-    poison_is_put_before_a_person,
+    poison_waits_for_a_person,
     poison_does_not_hold_its_run_open,
     bystanders_of_a_crash_are_no_poison,
     ending_forgets_crashes,
@@ -45,7 +45,7 @@ async fn host_renews_its_own_leases_only(t: T) {
 }
 
 /// A claim whose attempt ended without a result, beside one that continues.
-async fn what_nobody_works_on_is_not_renewed(t: T) {
+async fn abandoned_claims_are_not_renewed(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let left = t.claim_one(0).await;
     t.discover(&job(), &["b"], 0).await;
@@ -103,7 +103,7 @@ async fn restarted_host_gets_its_items_back_at_once(t: T) {
 
 /// A database session that outlives its host can commit a claim after the restart has recovered the host's
 /// claims.
-async fn what_a_former_life_took_is_not_renewed(t: T) {
+async fn claims_from_before_a_restart_are_not_renewed(t: T) {
     t.discover(&job(), &["a", "b"], 0).await;
     let own = t.store.claim(&job(), lease(1, 0), 1).await.unwrap().remove(0);
     let former = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
@@ -148,7 +148,7 @@ async fn lose(t: &T, times: i64, from: i64) {
     }
 }
 
-async fn poison_is_put_before_a_person(t: T) {
+async fn poison_waits_for_a_person(t: T) {
     t.discover(&job(), &["a"], 0).await;
     lose(&t, 2, 0).await;
     assert_eq!(t.items().await, "a pending attempts=0 due=36\n");

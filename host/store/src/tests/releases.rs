@@ -11,17 +11,17 @@ use crate::plugins::releases::NewVersion;
 use crate::plugins::uploads::Uploaded;
 
 on_both! {
-    without_rules_a_new_version_takes_over,
-    a_version_that_wants_more_waits_for_approval,
+    new_version_is_active_at_once_without_rules,
+    version_with_more_requests_waits_for_approval,
     a_version_on_trial_takes_over_once,
-    a_version_that_was_rolled_back_stays_away_until_it_is_approved,
-    what_was_replaced_returns_only_if_it_may,
-    a_plugin_that_is_taken_out_comes_back_by_a_new_version,
-    what_runs_and_what_is_tried_is_kept,
-    upload_takes_the_way_of_a_file,
+    rolled_back_version_needs_approval,
+    replaced_version_returns_only_with_permission,
+    removed_plugin_returns_with_a_new_version,
+    stable_version_and_candidate_are_kept,
+    upload_is_released_like_a_file,
     upload_stays_when_its_host_finds_an_old_file_at_its_start,
     upload_under_a_pin_is_kept_and_does_not_run,
-    what_a_version_wants_is_measured_by_the_stable_one,
+    requests_are_compared_with_the_stable_version,
 }
 
 fn plugin() -> PluginName {
@@ -73,7 +73,7 @@ async fn actions(t: &T) -> String {
     actions.join(" ")
 }
 
-async fn without_rules_a_new_version_takes_over(t: T) {
+async fn new_version_is_active_at_once_without_rules(t: T) {
     assert_eq!(decide(&t, 1, &AT_ONCE, &["all"], true).await, Decision::Stable);
     assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], true).await, Decision::Stable);
     assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], false).await, Decision::Stable);
@@ -82,7 +82,7 @@ async fn without_rules_a_new_version_takes_over(t: T) {
     assert_eq!(t.store.tried(&plugin()).await.unwrap().len(), 0);
 }
 
-async fn a_version_that_wants_more_waits_for_approval(t: T) {
+async fn version_with_more_requests_waits_for_approval(t: T) {
     assert_eq!(decide(&t, 1, &APPROVED, &[], true).await, Decision::Stable);
     assert_eq!(
         decide(&t, 2, &APPROVED, &["topic \"a\"", "import b"], true).await,
@@ -124,7 +124,7 @@ async fn a_version_on_trial_takes_over_once(t: T) {
     assert_eq!(actions(&t).await, "plugin_canary_began plugin_promoted plugin_canary_began");
 }
 
-async fn a_version_that_was_rolled_back_stays_away_until_it_is_approved(t: T) {
+async fn rolled_back_version_needs_approval(t: T) {
     decide(&t, 1, &TRIAL, &[], true).await;
     decide(&t, 2, &TRIAL, &[], true).await;
     let jobs = ["wallets".parse().unwrap(), "payouts".parse().unwrap()];
@@ -152,7 +152,7 @@ async fn a_version_that_was_rolled_back_stays_away_until_it_is_approved(t: T) {
     assert_eq!(actions(&t).await, expected);
 }
 
-async fn what_was_replaced_returns_only_if_it_may(t: T) {
+async fn replaced_version_returns_only_with_permission(t: T) {
     for n in [1, 2] {
         assert_eq!(decide(&t, n, &AT_ONCE, &[], false).await, Decision::Stable, "it never ran before");
     }
@@ -162,7 +162,7 @@ async fn what_was_replaced_returns_only_if_it_may(t: T) {
     assert_eq!(release_state(&t).await, "1");
 }
 
-async fn a_plugin_that_is_taken_out_comes_back_by_a_new_version(t: T) {
+async fn removed_plugin_returns_with_a_new_version(t: T) {
     assert!(!t.store.retire_plugin(&plugin(), "ada", at(0)).await.unwrap());
     decide(&t, 1, &TRIAL, &[], true).await;
     assert!(t.store.retire_plugin(&plugin(), "ada", at(1)).await.unwrap());
@@ -173,7 +173,7 @@ async fn a_plugin_that_is_taken_out_comes_back_by_a_new_version(t: T) {
     assert_eq!(actions(&t).await, "plugin_taken_out");
 }
 
-async fn what_runs_and_what_is_tried_is_kept(t: T) {
+async fn stable_version_and_candidate_are_kept(t: T) {
     decide(&t, 1, &TRIAL, &[], true).await;
     decide(&t, 2, &TRIAL, &[], true).await;
     for n in 1..30 {
@@ -197,7 +197,7 @@ async fn upload(t: &T, n: u8, rules: &ReleaseRules, topics: &[&str]) -> Uploaded
     t.store.upload_plugin(&version, file, host(1), rules, "ada", at(i64::from(n))).await.unwrap()
 }
 
-async fn upload_takes_the_way_of_a_file(t: T) {
+async fn upload_is_released_like_a_file(t: T) {
     let stable = Uploaded::Decided(Decision::Stable);
     assert_eq!(upload(&t, 1, &APPROVED, &["a"]).await, stable, "the first version has none before it");
     assert_eq!(upload(&t, 1, &APPROVED, &["a"]).await, Uploaded::Unchanged);
@@ -251,7 +251,7 @@ async fn upload_under_a_pin_is_kept_and_does_not_run(t: T) {
 }
 
 /// This also holds if the host that found it does not run the stable version, and so cannot compare the two.
-async fn what_a_version_wants_is_measured_by_the_stable_one(t: T) {
+async fn requests_are_compared_with_the_stable_version(t: T) {
     let asking = |n, topic: &str| {
         let asks = Asks { topics: vec![topic.to_owned()], ..Asks::default() };
         PluginVersion { asks: Some(asks), ..version(n) }

@@ -17,15 +17,15 @@ use super::support::{SHOP, T, at, awaiting, end, failed, job, lease, resolved};
 use crate::attempts::scope::{HELD_MAX, ReplayScope};
 
 on_both! {
-    nothing_is_left_behind,
-    what_is_there_today_is_seen,
-    locks_of_others_are_in_nobodys_way,
-    what_others_hold_is_not_waited_for,
-    what_is_held_is_held_briefly,
+    replay_leaves_no_data,
+    replay_reads_the_present_data,
+    locks_of_others_do_not_block_a_replay,
+    replay_does_not_wait_for_locks_of_others,
+    replay_releases_its_locks_soon,
     a_statement_that_failed_fails_the_attempt,
-    what_a_commit_would_refuse_is_told,
-    what_is_written_down_is_bounded,
-    attempts_are_as_they_were,
+    conflict_at_commit_is_reported,
+    recorded_effects_are_bounded,
+    recorded_attempts_have_their_inputs,
 }
 
 fn granted() -> JobSpec {
@@ -72,7 +72,7 @@ async fn goods(t: &T) -> i64 {
     rows[0].int("n").unwrap()
 }
 
-async fn nothing_is_left_behind(t: T) {
+async fn replay_leaves_no_data(t: T) {
     let scope = scope(&t).await;
     let (before, alerts) = (t.everything().await, t.number("SELECT COUNT(*) AS n FROM alert").await);
     assert_eq!(scope.sql_execute(&add(), vec![Integer(1)]).await, Ok(1));
@@ -120,7 +120,7 @@ async fn nothing_is_left_behind(t: T) {
     assert_eq!(late, ScopeError::Denied("the attempt has ended".to_owned()));
 }
 
-async fn what_is_there_today_is_seen(t: T) {
+async fn replay_reads_the_present_data(t: T) {
     let (job, item) = ended(&t).await;
     // Written by another attempt after the replayed one; one key has expired by now.
     t.discover(&job, &["b"], 1).await;
@@ -143,7 +143,7 @@ async fn what_is_there_today_is_seen(t: T) {
     assert_eq!(scope.finish().await.0.sql, [], "it only read");
 }
 
-async fn locks_of_others_are_in_nobodys_way(t: T) {
+async fn locks_of_others_do_not_block_a_replay(t: T) {
     let scope = scope(&t).await;
     t.store.take_lock("ledger", "ada", at(1_000), at(5)).await.unwrap();
     assert_eq!(scope.lock("ledger").await, Ok(Some(2)), "the next token");
@@ -153,7 +153,7 @@ async fn locks_of_others_are_in_nobodys_way(t: T) {
     assert_eq!((lock.token, lock.holder.as_str()), (1, "ada"));
 }
 
-async fn what_others_hold_is_not_waited_for(t: T) {
+async fn replay_does_not_wait_for_locks_of_others(t: T) {
     let scope = scope(&t).await;
     let db = t.store.datasources.get(SHOP).unwrap();
     let mut working = db.begin_declared(true, Duration::from_secs(60)).await.unwrap();
@@ -168,7 +168,7 @@ async fn what_others_hold_is_not_waited_for(t: T) {
 }
 
 /// The reverse case: a working attempt waits until the replay is dropped.
-async fn what_is_held_is_held_briefly(t: T) {
+async fn replay_releases_its_locks_soon(t: T) {
     let scope = scope(&t).await;
     let select = statement("SELECT id FROM goods", false);
     scope.sql_query(&select, vec![]).await.unwrap();
@@ -206,7 +206,7 @@ async fn a_statement_that_failed_fails_the_attempt(t: T) {
 }
 
 /// SQLite cannot check constraints before the commit.
-async fn what_a_commit_would_refuse_is_told(t: T) {
+async fn conflict_at_commit_is_reported(t: T) {
     if t.kind == Kind::Sqlite {
         return;
     }
@@ -224,7 +224,7 @@ async fn what_a_commit_would_refuse_is_told(t: T) {
     assert_eq!(t.rows("SELECT id AS n FROM public.numbered").await[0].int("n").unwrap(), 3);
 }
 
-async fn what_is_written_down_is_bounded(t: T) {
+async fn recorded_effects_are_bounded(t: T) {
     let scope = scope(&t).await;
     let none = statement("DELETE FROM goods WHERE CAST(id AS TEXT) = $1", true);
     let large = || vec![Text("x".repeat(4 << 20))];
@@ -236,7 +236,7 @@ async fn what_is_written_down_is_bounded(t: T) {
     assert_eq!(scope.finish().await.0.sql.len(), 4);
 }
 
-async fn attempts_are_as_they_were(t: T) {
+async fn recorded_attempts_have_their_inputs(t: T) {
     let job = granted();
     let (run, _) = t.discover(&job, &["a"], 0).await;
     for (seconds, result) in [(0, failed()), (100, awaiting()), (10_000, resolved())] {

@@ -16,7 +16,7 @@ on_both! {
     many_hosts_claim_a_discovery_once,
     renewed_discovery_stays,
     cursor_moves_with_its_page,
-    crash_goes_on_at_the_cursor,
+    discovery_continues_at_the_cursor_after_a_crash,
     shutdown_hands_over_at_once,
     restarted_host_gets_its_discovery_back,
     stale_holder_changes_nothing,
@@ -25,7 +25,7 @@ on_both! {
     empty_discovery_finishes_the_run,
     last_page_ends_the_discovery,
     last_first_attempt_finishes_the_run,
-    result_says_what_became_of_each_item,
+    result_lists_the_outcome_of_each_item,
     progress_is_within_its_total_whatever_happens,
     an_item_counts_for_the_run_that_queued_it,
     attempts_may_end_before_the_discovery,
@@ -77,7 +77,7 @@ async fn cursor_moves_with_its_page(t: T) {
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item").await, 2);
 }
 
-async fn crash_goes_on_at_the_cursor(t: T) {
+async fn discovery_continues_at_the_cursor_after_a_crash(t: T) {
     let job = job();
     let dead = t.run(&job, 0).await;
     t.put(&dead, &job, &page(&["a", "b"], Some("p2")), 0).await;
@@ -220,7 +220,7 @@ async fn later_attempts_do_not_count(t: T) {
 }
 
 /// Over all attempts of a run's items: a successful retry is a success, and a manually reopened item is open.
-async fn result_says_what_became_of_each_item(t: T) {
+async fn result_lists_the_outcome_of_each_item(t: T) {
     let (id, _) = t.discover(&job(), &["a", "b", "c"], 0).await;
     let result = async || {
         let result = t.store.run_result(id).await.unwrap().unwrap();

@@ -21,8 +21,8 @@ on_both! {
     aborted_attempt_leaves_nothing,
     jobs_do_not_see_each_others_keys,
     keys_come_in_pages,
-    nothing_goes_without_a_grant,
-    limits_are_told,
+    calls_need_their_grants,
+    exceeded_limits_are_reported,
     discovery_reads_and_its_writes_are_dropped,
     nothing_follows_the_end,
     nothing_is_answered_without_a_hold,
@@ -111,7 +111,7 @@ async fn keys_come_in_pages(t: T) {
     assert_eq!(all, ["a", "b", "c", "d", "e"]);
 }
 
-async fn nothing_goes_without_a_grant(t: T) {
+async fn calls_need_their_grants(t: T) {
     let (_, scope) = scope_of(&t, job(), "a").await;
     let mut told = String::new();
     let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
@@ -128,7 +128,7 @@ async fn nothing_goes_without_a_grant(t: T) {
     .assert_eq(&told);
 }
 
-async fn limits_are_told(t: T) {
+async fn exceeded_limits_are_reported(t: T) {
     let mut job = granted();
     job.limits.kv_value_bytes = 3;
     job.limits.kv_keys_per_page = 2;

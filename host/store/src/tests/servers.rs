@@ -103,7 +103,7 @@ impl Pair {
 
 /// The old server continues and refuses writes; it never closes a connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn work_leaves_a_server_that_became_read_only() {
+async fn work_moves_away_from_a_read_only_server() {
     needs!(PostgresPrograms);
     let pair = Pair::start().await;
     pair.catch_up().await;
@@ -119,7 +119,7 @@ async fn work_leaves_a_server_that_became_read_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn work_leaves_a_server_that_shuts_down() {
+async fn work_moves_away_from_a_server_that_shuts_down() {
     needs!(PostgresPrograms);
     let pair = Pair::start().await;
     pair.catch_up().await;
@@ -132,7 +132,7 @@ async fn work_leaves_a_server_that_shuts_down() {
 
 /// Nothing reports that the server is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn work_leaves_a_server_that_says_nothing_any_more() {
+async fn work_moves_away_from_a_silent_server() {
     needs!(PostgresPrograms);
     let pair = Pair::start().await;
     pair.catch_up().await;
@@ -192,7 +192,7 @@ async fn drop_role(database: Database, url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_many_connections_at_a_start_are_told() {
+async fn too_many_connections_at_the_start_are_reported() {
     needs!(Postgres);
     let (database, url) = limited("crowded_start", 0).await;
     let error = Store::open(&config(&url, &database.url)).await.err().expect("it was opened");
@@ -203,7 +203,7 @@ async fn too_many_connections_at_a_start_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_many_connections_while_it_works_are_told() {
+async fn too_many_connections_during_work_are_reported() {
     needs!(Postgres);
     let (database, url) = limited("crowded", 4).await;
     let store = Store::open(&config(&url, &url)).await.unwrap();

@@ -31,14 +31,14 @@ on_both! {
     null_may_come_first,
     parameter_may_change_its_type,
     statements_of_an_attempt_are_one_transaction,
-    reading_before_writing_holds_up_nobody,
+    reading_before_writing_delays_no_other,
     aborted_attempt_rolls_back,
     dropped_attempt_rolls_back,
     stale_attempt_commits_nothing,
     a_commit_needs_a_lease_that_lasts,
     the_stores_own_database_commits_with_the_outcome,
-    what_is_not_committed_in_time_is_undone,
-    a_begin_that_nobody_waits_for_leaves_nothing_open,
+    late_commit_is_rolled_back,
+    dropped_begin_leaves_no_open_transaction,
     refused_statement_undoes_the_attempts_transaction,
     grants_are_kept,
     reading_grant_cannot_write,
@@ -47,7 +47,7 @@ on_both! {
     answers_are_bounded,
     endless_answer_is_cut_off,
     endless_statement_is_cut_off,
-    datasource_that_is_away_is_told,
+    unavailable_datasource_is_reported,
     statements_are_checked_at_load,
     parameters_are_checked_at_load,
 }
@@ -112,7 +112,7 @@ async fn a_commit_needs_a_lease_that_lasts(t: T) {
 
 /// Simulates a host that is stopped just before its commit. An SQLite file has one host, and its transactions
 /// end with it.
-async fn what_is_not_committed_in_time_is_undone(t: T) {
+async fn late_commit_is_rolled_back(t: T) {
     if t.kind == Kind::Sqlite {
         return;
     }
@@ -234,7 +234,7 @@ async fn statements_of_an_attempt_are_one_transaction(t: T) {
 }
 
 /// An attempt may read and then wait for a service; meanwhile, others can write.
-async fn reading_before_writing_holds_up_nobody(t: T) {
+async fn reading_before_writing_delays_no_other(t: T) {
     let slow = writer(&t).await;
     slow.sql_query(&read(ALL), vec![]).await.unwrap();
     let (_, other) = attempt(&t, granted(Access::ReadWrite)).await;
@@ -275,7 +275,7 @@ async fn stale_attempt_commits_nothing(t: T) {
     assert!(stored(&t).await.is_empty());
 }
 
-async fn a_begin_that_nobody_waits_for_leaves_nothing_open(t: T) {
+async fn dropped_begin_leaves_no_open_transaction(t: T) {
     if t.kind == Kind::Sqlite {
         return; // SQLite runs in the process, so no answer can be pending.
     }
@@ -441,7 +441,7 @@ async fn endless_statement_is_cut_off(t: T) {
     next.sql_query(&read("SELECT 1"), vec![]).await.unwrap();
 }
 
-async fn datasource_that_is_away_is_told(t: T) {
+async fn unavailable_datasource_is_reported(t: T) {
     let away = match t.kind {
         Kind::Sqlite => "sqlite:///nowhere/shop.db",
         Kind::Postgres => "postgres://shop:hunter2@127.0.0.1:1/shop",

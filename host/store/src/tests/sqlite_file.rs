@@ -39,7 +39,7 @@ fn paths_are_taken_as_they_are_written() {
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn path_that_is_not_a_file_is_refused() {
     for url in [
         "sqlite:",
         "sqlite://",

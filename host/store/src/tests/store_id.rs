@@ -11,7 +11,7 @@ use crate::{Store, StoreError};
 on_both! {
     a_store_keeps_its_id,
     another_store_is_refused,
-    a_backup_from_before_ids_takes_the_id_that_is_remembered,
+    backup_without_an_id_gets_the_remembered_id,
 }
 
 fn remembered(id: &str) -> (TempDir, Remembered) {
@@ -47,7 +47,7 @@ async fn another_store_is_refused(t: T) {
     assert_eq!(t.everything().await, before);
 }
 
-async fn a_backup_from_before_ids_takes_the_id_that_is_remembered(t: T) {
+async fn backup_without_an_id_gets_the_remembered_id(t: T) {
     if t.kind == Kind::Sqlite {
         t.store.close().await;
     }

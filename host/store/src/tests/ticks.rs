@@ -12,7 +12,7 @@ use crate::jobs::TickView;
 
 on_both! {
     schedule_starts_when_the_job_is_new,
-    unknown_job_is_told,
+    unknown_job_is_reported,
     instant_fires_once,
     many_hosts_fire_an_instant_once,
     open_run_makes_an_overlap,
@@ -53,7 +53,7 @@ async fn schedule_starts_when_the_job_is_new(t: T) {
     );
 }
 
-async fn unknown_job_is_told(t: T) {
+async fn unknown_job_is_reported(t: T) {
     let error = t.store.ticked_at(&job().name).await.unwrap_err();
     expect!["there is no job wallet"].assert_eq(&error.to_string());
 }

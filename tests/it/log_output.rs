@@ -1,6 +1,8 @@
-//! The log of the real binary when its reader stalls or is gone: work and probes continue.
+//! The log of the real binary: its lines, and a reader that stalls or is gone, while work and probes continue.
 
 use std::io::{PipeReader, Read, pipe};
+
+use serde_json::{Value, json};
 use test_support::needs;
 
 use crate::support::http;
@@ -100,4 +102,26 @@ async fn a_closed_stderr_fails_no_attempt() {
     site.until_active("hello").await;
     works(&site).await;
     host.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f9_an_error_is_logged_with_code_job_and_attempt() {
+    needs!(Product);
+    let site = Site::new(
+        "log.format = \"json\"\n[jobs.flaky]\nplugin = \"flaky\"\nconfig = { payload = '{\"permanent\":true}' }\n",
+    );
+    site.install("flaky", "flaky");
+    let host = site.serve().await;
+    site.until_active("flaky").await;
+    http::post(site.address, "/api/v1/jobs/flaky", "{}").await;
+    site.until_items("manual_required", 1).await;
+    host.terminate().await;
+    let log = site.log();
+    let lines =
+        log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+    let errors: Vec<Value> = lines.filter(|line| line["message"] == "attempt failed").collect();
+    let [error] = errors.as_slice() else { panic!("{log}") };
+    let fields = error;
+    assert_eq!((&fields["job"], &fields["attempt"]), (&json!("flaky"), &json!(1)), "{error}");
+    assert!(fields["code"].as_str().is_some_and(|code| !code.is_empty()), "{error}");
 }

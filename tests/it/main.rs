@@ -5,18 +5,25 @@
 
 mod support;
 
+mod alerts;
+mod audit_archive;
 mod batches;
 mod browser;
 mod config_edits;
 mod delivery;
+mod hosts;
 mod idempotency;
+mod jobs;
 mod languages;
 mod locks;
-mod operations;
+mod metrics;
+mod page;
 mod pooler;
+mod recovery;
 mod replay;
 mod secrets;
 mod stock;
+mod tokens;
 mod trade;
 mod upgrade;
 mod upload;

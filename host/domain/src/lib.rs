@@ -3,6 +3,7 @@
 
 // Names, texts and time.
 pub mod address;
+pub mod bounds;
 pub mod clock;
 pub mod id;
 pub mod origin;
@@ -33,6 +34,7 @@ pub mod engine_event;
 pub mod lock;
 pub mod runner;
 pub mod scope;
+mod scope_error;
 
 // Plugins and their versions.
 pub mod plugin;

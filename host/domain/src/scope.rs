@@ -9,6 +9,7 @@ use crate::alert::Alert;
 use crate::effect::{AuditRecord, Metric, NewItem};
 use crate::id::EventId;
 use crate::plugin::Statement;
+pub use crate::scope_error::ScopeError;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -36,26 +37,6 @@ impl Value {
 pub struct Rows {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Value>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScopeError {
-    /// The job's grants do not allow it.
-    #[error("denied: {0}")]
-    Denied(String),
-    #[error("limit: {0}")]
-    Limit(String),
-    /// A name or a text that this host never accepts. Repeating the call fails again.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// The database refused the statement.
-    #[error("database: {0}")]
-    Database(String),
-    #[error("unavailable: {0}")]
-    Unavailable(String),
-    /// The host's own store did not answer. If the attempt fails after that, the host is to blame.
-    #[error("unavailable: {0}")]
-    Store(String),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

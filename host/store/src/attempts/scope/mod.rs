@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use domain::alert::Alert;
+use domain::bounds::{check_count, check_data, check_key, check_key_or_none, check_text};
 use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::id::EventId;
 use domain::item::Claimed;
@@ -17,7 +18,6 @@ use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::attempts::bounds::{check_count, check_data, check_key, check_key_or_none, text};
 use crate::attempts::commit::NewEvent;
 use crate::attempts::kv::{self, KvWrite, Pending, Precondition};
 use crate::attempts::locks::LockResult;
@@ -307,7 +307,7 @@ impl Scope for AttemptScope {
         let limits = &self.job.limits;
         check_key("a kind", &alert.kind)?;
         check_key_or_none("an alert's key", &alert.key)?;
-        alert.message = text("a message", alert.message, limits.text_bytes)?;
+        check_text("a message", &mut alert.message, limits.text_bytes)?;
         check_data("metadata", &alert.metadata, limits.payload_bytes)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
@@ -321,7 +321,7 @@ impl Scope for AttemptScope {
         let limits = &self.job.limits;
         check_key("an action", &record.action)?;
         check_key_or_none("a subject", &record.subject)?;
-        record.detail = text("a detail", record.detail, limits.text_bytes)?;
+        check_text("a detail", &mut record.detail, limits.text_bytes)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
         check_count("audit records", state.records.len(), limits.audit_records)?;

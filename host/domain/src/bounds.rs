@@ -1,12 +1,13 @@
 //! Limits of the data that an attempt may pass to the host. `Refused` content is refused at every retry;
 //! content beyond a `Limit` may fit another time.
 
-use domain::id::KEY_BYTES_MAX;
-use domain::scope::ScopeError;
-use domain::text::{self, escape_lines, is_hidden};
+use crate::id::KEY_BYTES_MAX;
+use crate::limits::cut;
+use crate::scope_error::ScopeError;
+use crate::text::{self, escape_lines, is_hidden};
 
 /// Checks a name for machines: one to [`KEY_BYTES_MAX`] bytes, without hidden characters.
-pub(crate) fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
+pub fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
     if key.is_empty() {
         return Err(ScopeError::Limit(format!("{what} that is empty")));
     }
@@ -15,12 +16,12 @@ pub(crate) fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
 }
 
 /// Like [`check_key`], but the name may be empty.
-pub(crate) fn check_key_or_none(what: &str, key: &str) -> Result<(), ScopeError> {
+pub fn check_key_or_none(what: &str, key: &str) -> Result<(), ScopeError> {
     if key.is_empty() { Ok(()) } else { check_key(what, key) }
 }
 
 /// Checks whether the attempt may add one more of `what`.
-pub(crate) fn check_count(what: &str, have: usize, most: usize) -> Result<(), ScopeError> {
+pub fn check_count(what: &str, have: usize, most: usize) -> Result<(), ScopeError> {
     if have >= most {
         return Err(ScopeError::Limit(format!("more than {most} {what} in an attempt")));
     }
@@ -28,7 +29,7 @@ pub(crate) fn check_count(what: &str, have: usize, most: usize) -> Result<(), Sc
 }
 
 /// Checks data for programs, which is stored unchanged. Postgres cannot store a zero byte.
-pub(crate) fn check_data(what: &str, data: &str, bytes_max: usize) -> Result<(), ScopeError> {
+pub fn check_data(what: &str, data: &str, bytes_max: usize) -> Result<(), ScopeError> {
     check_size(what, data, bytes_max)?;
     if data.contains('\0') {
         return Err(ScopeError::Refused(format!("{what} with a zero byte")));
@@ -36,13 +37,13 @@ pub(crate) fn check_data(what: &str, data: &str, bytes_max: usize) -> Result<(),
     Ok(())
 }
 
-/// Checks a text for people and returns it as it is stored, with hidden characters made visible.
-pub(crate) fn text(what: &str, text: String, bytes_max: usize) -> Result<String, ScopeError> {
-    check_data(what, &text, bytes_max)?;
-    if !text.contains(is_hidden) {
-        return Ok(text);
+/// Checks a text for people and makes its hidden characters visible.
+pub fn check_text(what: &str, text: &mut String, bytes_max: usize) -> Result<(), ScopeError> {
+    check_data(what, text, bytes_max)?;
+    if text.contains(is_hidden) {
+        *text = cut(&escape_lines(text), bytes_max);
     }
-    Ok(domain::limits::cut(&escape_lines(&text), bytes_max))
+    Ok(())
 }
 
 fn check_size(what: &str, text: &str, bytes_max: usize) -> Result<(), ScopeError> {

@@ -2,7 +2,7 @@
 //! compare-and-set.
 
 use domain::item::State;
-use domain::job::{Access, Grants, JobSpec};
+use domain::job::{Access, Capability, Grants, JobSpec};
 use jiff::SignedDuration;
 use store::attempts::locks::LockResult;
 use test_support::on_both;
@@ -20,7 +20,7 @@ fn counter(name: &str, counts_in: &str) -> JobSpec {
     job.grants = Grants {
         datasources: [("business".to_owned(), Access::ReadWrite)].into(),
         locks: ["count*".parse().unwrap()].into(),
-        keyvalue: true,
+        capabilities: [Capability::KeyValue].into(),
         ..Grants::default()
     };
     let config = [("in", counts_in), ("count", &ITEMS.to_string()), ("work_ms", "20")];

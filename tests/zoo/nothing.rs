@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::flow::Flow;
 use domain::id::EventId;
-use domain::job::{Access, Grants, JobSpec};
+use domain::job::{Access, Capability, Grants, JobSpec};
 use domain::limits::{Limits, MIB};
 use domain::origin::Methods;
 use domain::plugin::Statement;
@@ -24,10 +24,7 @@ pub fn job_with_all(name: &str) -> JobSpec {
         items: [name.parse().unwrap()].into(),
         http: BTreeMap::from([("http://127.0.0.1:9".parse().unwrap(), Methods::Any)]),
         locks: ["any*".parse().unwrap()].into(),
-        keyvalue: true,
-        alerts: true,
-        audit: true,
-        metrics: true,
+        capabilities: Capability::ALL.into(),
         ..Grants::default()
     };
     let limits = Limits {

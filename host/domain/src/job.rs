@@ -1,6 +1,7 @@
 //! A job: a plugin with all the settings of its admin, validated once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::Timestamp;
 
@@ -13,6 +14,7 @@ use crate::origin::{Methods, Origin};
 use crate::retry::RetryPolicy;
 use crate::schedule::Schedule;
 use crate::schedule::tick::TickPolicy;
+use crate::scope_error::ScopeError;
 use crate::secret::SecretHeader;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +54,18 @@ impl JobSpec {
         let seen = now.checked_sub(offset).unwrap_or(now);
         self.schedule.next_after(seen)?.checked_add(offset).ok()
     }
+
+    pub fn check_granted(&self, capability: Capability) -> Result<(), ScopeError> {
+        match self.grants.allow(capability) {
+            true => Ok(()),
+            false => Err(self.not_granted(capability)),
+        }
+    }
+
+    /// The error of a request without the grant that it needs.
+    pub fn not_granted(&self, what: impl fmt::Display) -> ScopeError {
+        ScopeError::Denied(format!("job {} is not granted {what}", self.name))
+    }
 }
 
 /// The capabilities granted to a job. The default grants nothing.
@@ -59,10 +73,7 @@ impl JobSpec {
 pub struct Grants {
     pub datasources: BTreeMap<String, Access>,
     pub topics: BTreeSet<String>,
-    pub keyvalue: bool,
-    pub alerts: bool,
-    pub audit: bool,
-    pub metrics: bool,
+    pub capabilities: BTreeSet<Capability>,
     /// Jobs to which it may add items.
     pub items: BTreeSet<JobName>,
     /// Locks that it may take.
@@ -75,6 +86,36 @@ pub struct Grants {
     pub secrets: Vec<SecretHeader>,
 }
 
+/// A capability that is granted as a whole, not for single names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    KeyValue,
+    Alerts,
+    Audit,
+    Metrics,
+}
+
+impl Capability {
+    pub const ALL: [Capability; 4] =
+        [Capability::KeyValue, Capability::Alerts, Capability::Audit, Capability::Metrics];
+
+    /// The name in `describe` and in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Capability::KeyValue => "keyvalue",
+            Capability::Alerts => "alerts",
+            Capability::Audit => "audit",
+            Capability::Metrics => "metrics",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Read,
@@ -82,15 +123,8 @@ pub enum Access {
 }
 
 impl Grants {
-    /// Whether a capability that a plugin can request by name is granted.
-    pub fn capability(&self, name: &str) -> bool {
-        match name {
-            "keyvalue" => self.keyvalue,
-            "alerts" => self.alerts,
-            "audit" => self.audit,
-            "metrics" => self.metrics,
-            _ => false,
-        }
+    pub fn allow(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
     }
 
     /// Why a statement on `datasource` is not allowed, if so.

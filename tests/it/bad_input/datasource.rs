@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use domain::item::State;
-use domain::job::{Access, Grants, JobSpec};
+use domain::job::{Access, Capability, Grants, JobSpec};
 use jiff::SignedDuration;
 use test_support::{needs, on_both};
 
@@ -28,7 +28,7 @@ fn witness() -> JobSpec {
     let grants = Grants {
         datasources: BTreeMap::from([("witness".to_owned(), Access::ReadWrite)]),
         topics: ["witness".to_owned()].into(),
-        keyvalue: true,
+        capabilities: [Capability::KeyValue].into(),
         ..Grants::default()
     };
     let config = BTreeMap::from([("count".to_owned(), COUNT.to_string())]);

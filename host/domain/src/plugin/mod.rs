@@ -53,7 +53,8 @@ impl Describe {
             Some(format!("topic {topic:?} is not granted"))
         };
         let capability = || {
-            let name = self.capabilities.iter().find(|name| !job.grants.capability(name))?;
+            let granted = |name: &String| job.grants.capabilities.iter().any(|one| one.as_str() == name);
+            let name = self.capabilities.iter().find(|name| !granted(name))?;
             Some(format!("capability {name:?} is not granted"))
         };
         sql.or_else(topic).or_else(capability)

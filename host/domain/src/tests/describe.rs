@@ -6,7 +6,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use crate::flow::Flow;
-use crate::job::{Access, Grants, JobSpec};
+use crate::job::{Access, Capability, Grants, JobSpec};
 use crate::limits::Limits;
 use crate::plugin::Describe;
 use crate::retry::RetryPolicy;
@@ -238,7 +238,7 @@ fn statements_that_hide_a_second_one_are_refused() {
     "#]].assert_eq(&verdicts(&texts));
 }
 
-fn job(grants: Grants) -> JobSpec {
+pub(super) fn job(grants: Grants) -> JobSpec {
     JobSpec {
         name: "wallet".parse().unwrap(),
         plugin: "wallet".parse().unwrap(),
@@ -272,7 +272,7 @@ fn missing_grant_is_named() {
         ..Grants::default()
     };
     let topic = Grants { topics: BTreeSet::from(["a".to_owned()]), ..Grants::default() };
-    let keyvalue = Grants { keyvalue: true, ..Grants::default() };
+    let keyvalue = Grants { capabilities: [Capability::KeyValue].into(), ..Grants::default() };
     let cases = [
         ("nothing, with nothing", wish(none.clone(), &[], &[]), Grants::default()),
         ("reads, with nothing", wish(reads.clone(), &[], &[]), Grants::default()),

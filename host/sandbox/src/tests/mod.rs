@@ -27,7 +27,7 @@ use domain::failure::Failure;
 use domain::flow::Flow;
 use domain::id::{AttemptId, Digest, EventId, ItemId, RunId};
 use domain::item::Claimed;
-use domain::job::{Access, Grants, JobSpec};
+use domain::job::{Access, Capability, Grants, JobSpec};
 use domain::limits::Limits;
 use domain::outcome::Outcome;
 use domain::plugin::Statement;
@@ -180,7 +180,7 @@ fn witness() -> JobSpec {
     let mut witness = job("witness");
     witness.grants.datasources.insert("witness".to_owned(), Access::ReadWrite);
     witness.grants.topics.insert("witness".to_owned());
-    witness.grants.keyvalue = true;
+    witness.grants.capabilities.insert(Capability::KeyValue);
     witness
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::clock::Clock;
 use domain::failure::Failure;
-use domain::job::Access;
+use domain::job::{Access, Capability};
 use domain::outcome::Outcome;
 use domain::plugin::{Statement, VersionState};
 use domain::runner::{Readiness, Runner};
@@ -131,7 +131,7 @@ async fn grants_are_checked_again_when_the_jobs_change() {
     assert_eq!(bench.digest("over-asking"), None);
     let mut granted = job("over-asking");
     granted.grants.datasources.insert("secrets-db".to_owned(), Access::ReadWrite);
-    granted.grants.keyvalue = true;
+    granted.grants.capabilities.insert(Capability::KeyValue);
     bench.jobs = vec![Arc::new(granted.clone())];
     assert_eq!(bench.rescan().await.activated.len(), 1);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::failure::{ErrorInfo, Failure};
 use domain::id::PluginName;
-use domain::job::JobSpec;
+use domain::job::{Capability, Grants, JobSpec};
 use domain::limits::{Limits, MIB};
 use domain::plugin::{Describe, Statement};
 use serde_json::{Map, Value};
@@ -41,14 +41,26 @@ pub struct Loader {
     component_compiler: ComponentCompiler,
 }
 
-/// Imports with a grant of their own.
-const NAMED: [(&str, &str); 5] = [
-    ("wasi:keyvalue/", "keyvalue"),
-    ("tidemill:job/kv@", "keyvalue"),
-    ("tidemill:job/alerts@", "alerts"),
-    ("tidemill:job/audit@", "audit"),
-    ("tidemill:job/metrics@", "metrics"),
+/// Imports that a version may have only if the job has the grant, and the reason of the refusal.
+const GRANT_OF_IMPORT: [(&str, fn(&Grants) -> bool, &str); 10] = [
+    ("tidemill:job/sql@", |grants| !grants.datasources.is_empty(), "no datasource is granted"),
+    ("tidemill:job/items@", |grants| !grants.items.is_empty(), "adding items is granted to no job"),
+    ("tidemill:job/locks@", |grants| !grants.locks.is_empty(), "no lock is granted (locks)"),
+    ("tidemill:job/events@", |grants| !grants.topics.is_empty(), "no topic is granted"),
+    (
+        "wasi:http/outgoing-handler@",
+        |grants| !grants.http.is_empty(),
+        "requests are granted to no address (http)",
+    ),
+    ("wasi:keyvalue/", |grants| grants.allow(Capability::KeyValue), "keyvalue is not granted"),
+    ("tidemill:job/kv@", |grants| grants.allow(Capability::KeyValue), "keyvalue is not granted"),
+    ("tidemill:job/alerts@", |grants| grants.allow(Capability::Alerts), "alerts is not granted"),
+    ("tidemill:job/audit@", |grants| grants.allow(Capability::Audit), "audit is not granted"),
+    ("tidemill:job/metrics@", |grants| grants.allow(Capability::Metrics), "metrics is not granted"),
 ];
+
+/// Imports whose grants `describe` names. It is then the better reason.
+const NAMED_BY_DESCRIBE: [&str; 2] = ["tidemill:job/sql@", "tidemill:job/events@"];
 
 impl Loader {
     pub fn new(config: SandboxConfig, room: Arc<CallSlots>, linker: Arc<Linker<State>>) -> Loader {
@@ -172,39 +184,12 @@ impl Version {
 
     fn lacks_grant(&self, job: &JobSpec) -> Option<String> {
         let asked = self.describe.asks_too_much(job);
-        let imports = |prefix: &str| self.imports.iter().find(|name| name.starts_with(prefix));
-        if let Some(import) = imports("tidemill:job/sql@")
-            && job.grants.datasources.is_empty()
-        {
-            let why = asked.unwrap_or_else(|| "no datasource is granted".to_owned());
-            return Some(format!("import {import}: {why}"));
-        }
-        if let Some(import) = imports("tidemill:job/items@")
-            && job.grants.items.is_empty()
-        {
-            return Some(format!("import {import}: adding items is granted to no job"));
-        }
-        if let Some(import) = imports("tidemill:job/locks@")
-            && job.grants.locks.is_empty()
-        {
-            return Some(format!("import {import}: no lock is granted (locks)"));
-        }
-        if let Some(import) = imports("tidemill:job/events@")
-            && job.grants.topics.is_empty()
-        {
-            let why = asked.unwrap_or_else(|| "no topic is granted".to_owned());
-            return Some(format!("import {import}: {why}"));
-        }
-        if let Some(import) = imports("wasi:http/outgoing-handler@")
-            && job.grants.http.is_empty()
-        {
-            return Some(format!("import {import}: requests are granted to no address (http)"));
-        }
-        let capability = NAMED.iter().find_map(|(prefix, name)| {
-            let import = imports(prefix).filter(|_| !job.grants.capability(name))?;
-            Some(format!("import {import}: {name} is not granted"))
+        let lacking = GRANT_OF_IMPORT.iter().find_map(|(prefix, is_granted, reason)| {
+            let import = self.imports.iter().find(|name| name.starts_with(prefix))?;
+            let named = asked.as_deref().filter(|_| NAMED_BY_DESCRIBE.contains(prefix));
+            (!is_granted(&job.grants)).then(|| format!("import {import}: {}", named.unwrap_or(reason)))
         });
-        capability.or(asked)
+        lacking.or(asked)
     }
 
     fn refuses_config(&self, config: &BTreeMap<String, String>) -> Option<String> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::{HeaderName, HeaderValue};
 use domain::id::JobName;
-use domain::job::{Access, Grants};
+use domain::job::{Access, Capability, Grants};
 use domain::lock::LockPattern;
 use domain::origin::{Methods, Origin, reach};
 use domain::secret::{PLACE, SecretHeader};
@@ -26,9 +26,9 @@ const ACCESS: [(&str, Access); 2] = [("read", Access::Read), ("read-write", Acce
 pub fn read(mut table: Section<'_>, known: &Known<'_>) -> Grants {
     let datasources = sql(table.section("sql"), known.datasources);
     let topics = topics(&mut table);
-    let mut flag = |key| table.flag(key).is_some_and(|found| found.value);
-    let (keyvalue, alerts) = (flag("keyvalue"), flag("alerts"));
-    let (audit, metrics) = (flag("audit"), flag("metrics"));
+    let mut is_set =
+        |capability: &Capability| table.flag(capability.as_str()).is_some_and(|found| found.value);
+    let capabilities = Capability::ALL.into_iter().filter(|capability| is_set(capability)).collect();
     let items = items(&mut table);
     let locks = locks(&mut table);
     let http = origins(&mut table);
@@ -38,19 +38,7 @@ pub fn read(mut table: Section<'_>, known: &Known<'_>) -> Grants {
         secrets.into_iter().filter_map(|(name, section)| secret(name, section, &http, known.secrets));
     let secrets = secrets.collect();
     table.finish();
-    Grants {
-        datasources,
-        topics,
-        keyvalue,
-        alerts,
-        audit,
-        metrics,
-        items,
-        locks,
-        http,
-        http_private,
-        secrets,
-    }
+    Grants { datasources, topics, capabilities, items, locks, http, http_private, secrets }
 }
 
 fn sql(sql: Section<'_>, datasources: &BTreeSet<String>) -> BTreeMap<String, Access> {

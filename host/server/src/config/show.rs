@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use domain::flow::{Flow, PerPrefix};
-use domain::job::{Access, JobSpec};
+use domain::job::{Access, Capability, JobSpec};
 use domain::origin::{Methods, Origin};
 use domain::retry::Then;
 use domain::schedule::tick::{CatchUp, TickPolicy};
@@ -173,13 +173,13 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
     let secrets: Vec<String> = job.grants.secrets.iter().map(secret_header).collect();
     let items: Vec<String> = job.grants.items.iter().map(quoted).collect();
     let events: Vec<String> = job.grants.topics.iter().map(quoted).collect();
-    vec![
+    let capability = |one: Capability| (one.as_str(), job.grants.allow(one).to_string());
+    let mut entries = vec![
         ("sql", if sql.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", sql.join(", ")) }),
         ("events", format!("[{}]", events.join(", "))),
-        ("keyvalue", job.grants.keyvalue.to_string()),
-        ("alerts", job.grants.alerts.to_string()),
-        ("audit", job.grants.audit.to_string()),
-        ("metrics", job.grants.metrics.to_string()),
+    ];
+    entries.extend(Capability::ALL.map(capability));
+    entries.extend([
         ("items", format!("[{}]", items.join(", "))),
         ("locks", format!("[{}]", locks.join(", "))),
         ("http", format!("[{}]", http.join(", "))),
@@ -188,7 +188,8 @@ fn grants(job: &JobSpec) -> Vec<(&'static str, String)> {
             "secrets",
             if secrets.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", secrets.join(", ")) },
         ),
-    ]
+    ]);
+    entries
 }
 
 fn secret_header(secret: &SecretHeader) -> String {

@@ -6,7 +6,7 @@ use domain::alert::{Alert, FailedAlert, FailedItems, Severity};
 use domain::effect::{AuditRecord, Change, Metric, NewItem};
 use domain::failure::Failure;
 use domain::id::RunId;
-use domain::job::{Grants, JobSpec};
+use domain::job::{Capability, Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 use expect_test::expect;
@@ -34,7 +34,13 @@ on_both! {
 }
 
 fn granted() -> JobSpec {
-    JobSpec { grants: Grants { alerts: true, audit: true, metrics: true, ..Grants::default() }, ..job() }
+    JobSpec {
+        grants: Grants {
+            capabilities: [Capability::Alerts, Capability::Audit, Capability::Metrics].into(),
+            ..Grants::default()
+        },
+        ..job()
+    }
 }
 
 fn alert(key: &str, message: &str) -> Alert {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::job::{Grants, JobSpec};
+use domain::job::{Capability, Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError, Swap};
 use jiff::SignedDuration;
@@ -26,7 +26,10 @@ on_both! {
 
 fn granted() -> JobSpec {
     let datasources = [(super::support::SHOP.to_owned(), domain::job::Access::ReadWrite)].into();
-    JobSpec { grants: Grants { keyvalue: true, datasources, ..Grants::default() }, ..job() }
+    JobSpec {
+        grants: Grants { capabilities: [Capability::KeyValue].into(), datasources, ..Grants::default() },
+        ..job()
+    }
 }
 
 struct Attempt {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use domain::alert::{Alert, Severity};
 use domain::effect::{AuditRecord, Change, Metric, NewItem};
 use domain::item::Claimed;
-use domain::job::{Access, Grants, JobSpec};
+use domain::job::{Access, Capability, Grants, JobSpec};
 use domain::plugin::Statement;
 use domain::scope::Value::{Integer, Text};
 use domain::scope::{Scope, ScopeError, Swap};
@@ -34,10 +34,7 @@ fn granted() -> JobSpec {
         topics: ["wallets".to_owned()].into(),
         items: ["wallet".parse().unwrap()].into(),
         locks: ["ledger".parse().unwrap()].into(),
-        keyvalue: true,
-        alerts: true,
-        audit: true,
-        metrics: true,
+        capabilities: Capability::ALL.into(),
         ..Grants::default()
     };
     JobSpec { grants, ..job() }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::clock::Clock;
 use domain::id::{EventId, KEY_BYTES_MAX};
-use domain::job::{Grants, JobSpec};
+use domain::job::{Capability, Grants, JobSpec};
 use domain::lease::{Hold, Trust};
 use domain::scope::{Keys, Scope, ScopeError};
 use expect_test::expect;
@@ -30,7 +30,11 @@ on_both! {
 }
 
 fn granted() -> JobSpec {
-    let grants = Grants { keyvalue: true, topics: ["wallets".to_owned()].into(), ..Grants::default() };
+    let grants = Grants {
+        capabilities: [Capability::KeyValue].into(),
+        topics: ["wallets".to_owned()].into(),
+        ..Grants::default()
+    };
     JobSpec { grants, ..job() }
 }
 

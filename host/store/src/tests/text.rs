@@ -7,7 +7,7 @@ use domain::alert::{Alert, Severity};
 use domain::batch::{NewBatch, NewBatchItem};
 use domain::effect::{AuditRecord, NewItem};
 use domain::item::{Claimed, ManualDecision};
-use domain::job::{Grants, JobSpec};
+use domain::job::{Capability, Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 use test_support::on_both;
@@ -32,9 +32,7 @@ const EVIL: [&str; 8] =
 
 fn granted() -> JobSpec {
     let grants = Grants {
-        alerts: true,
-        audit: true,
-        keyvalue: true,
+        capabilities: [Capability::Alerts, Capability::Audit, Capability::KeyValue].into(),
         topics: ["orders".to_owned()].into(),
         items: ["wallet".parse().unwrap()].into(),
         locks: ["a*".parse().unwrap()].into(),

@@ -1,3 +1,4 @@
+use domain::job::Capability;
 use domain::scope::{Scope, ScopeError};
 use domain::text::{BadName, check_key};
 use wasmtime::component::Resource;
@@ -93,7 +94,8 @@ impl HostBucket for State {
 
 impl State {
     fn keyvalue(&self) -> Option<&dyn Scope> {
-        let granted = self.granted.as_ref().filter(|granted| granted.job.grants.keyvalue)?;
+        let granted =
+            self.granted.as_ref().filter(|granted| granted.job.grants.allow(Capability::KeyValue))?;
         Some(&*granted.scope)
     }
 

@@ -1,3 +1,4 @@
+use domain::job::Capability;
 use domain::scope::{Scope, ScopeError, Swap};
 use domain::text::check_key;
 use jiff::SignedDuration;
@@ -35,7 +36,7 @@ impl State {
         let Some(granted) = &self.granted else {
             return Err(Error::Denied(NOTHING_YET.to_owned()));
         };
-        if !granted.job.grants.keyvalue {
+        if !granted.job.grants.allow(Capability::KeyValue) {
             return Err(Error::Denied("keyvalue is not granted".to_owned()));
         }
         check_key(bucket).map_err(bad_key!("the bucket's key", bucket))?;

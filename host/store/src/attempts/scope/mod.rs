@@ -10,7 +10,7 @@ use domain::bounds::{check_count, check_data, check_key, check_key_or_none, chec
 use domain::effect::{AuditRecord, Metric, NewItem};
 use domain::id::EventId;
 use domain::item::Claimed;
-use domain::job::JobSpec;
+use domain::job::{Capability, JobSpec};
 use domain::lease::Hold;
 use domain::lock::check_name;
 use domain::plugin::Statement;
@@ -96,13 +96,6 @@ impl AttemptScope {
         self.held()
     }
 
-    fn granted(&self, capability: &str) -> Result<(), ScopeError> {
-        if self.job.grants.capability(capability) {
-            return Ok(());
-        }
-        Err(ScopeError::Denied(format!("job {} is not granted {capability}", self.job.name)))
-    }
-
     fn now(&self) -> Timestamp {
         self.hold.now().unwrap_or(self.now)
     }
@@ -128,7 +121,7 @@ impl AttemptScope {
         key: &str,
         value: Option<&Vec<u8>>,
     ) -> Result<MutexGuard<'_, State>, ScopeError> {
-        self.granted("keyvalue")?;
+        self.job.check_granted(Capability::KeyValue)?;
         check_key("a bucket name", bucket)?;
         check_key("a key", key)?;
         let limits = &self.job.limits;
@@ -165,7 +158,7 @@ impl Scope for AttemptScope {
     }
 
     async fn kv_get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, ScopeError> {
-        self.granted("keyvalue")?;
+        self.job.check_granted(Capability::KeyValue)?;
         check_key("a bucket name", bucket)?;
         check_key("a key", key)?;
         let state = self.state.lock().await;
@@ -208,7 +201,7 @@ impl Scope for AttemptScope {
 
     /// Lists committed keys, without this attempt's own writes.
     async fn kv_keys(&self, bucket: &str, from: u64) -> Result<Keys, ScopeError> {
-        self.granted("keyvalue")?;
+        self.job.check_granted(Capability::KeyValue)?;
         check_key("a bucket name", bucket)?;
         self.check_open(&*self.state.lock().await)?;
         let page = self.job.limits.kv_keys_per_page;
@@ -254,7 +247,7 @@ impl Scope for AttemptScope {
         check_key("a lock's name", name)?;
         check_name(name).map_err(|why| ScopeError::Limit(format!("no name of a lock: {why}")))?;
         if !self.job.grants.locks.iter().any(|pattern| pattern.covers(name)) {
-            return Err(ScopeError::Denied(format!("job {} is not granted lock {name:?}", self.job.name)));
+            return Err(self.job.not_granted(format!("lock {name:?}")));
         }
         let Some(item) = &self.item else {
             return Err(ScopeError::Denied("a discovery takes no locks".to_owned()));
@@ -303,7 +296,7 @@ impl Scope for AttemptScope {
     }
 
     async fn alert(&self, mut alert: Alert) -> Result<(), ScopeError> {
-        self.granted("alerts")?;
+        self.job.check_granted(Capability::Alerts)?;
         let limits = &self.job.limits;
         check_key("a kind", &alert.kind)?;
         check_key_or_none("an alert's key", &alert.key)?;
@@ -317,7 +310,7 @@ impl Scope for AttemptScope {
     }
 
     async fn record(&self, mut record: AuditRecord) -> Result<(), ScopeError> {
-        self.granted("audit")?;
+        self.job.check_granted(Capability::Audit)?;
         let limits = &self.job.limits;
         check_key("an action", &record.action)?;
         check_key_or_none("a subject", &record.subject)?;
@@ -352,7 +345,7 @@ impl Scope for AttemptScope {
     }
 
     async fn measure(&self, metric: Metric) -> Result<(), ScopeError> {
-        self.granted("metrics")?;
+        self.job.check_granted(Capability::Metrics)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
         check_count("figures", state.metrics.len(), self.job.limits.metrics)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::effect::{AuditRecord, Metric, NewItem};
+use domain::effect::Effect;
 use domain::flow::Flow;
 use domain::id::EventId;
 use domain::job::{Access, Capability, Grants, JobSpec};
@@ -90,23 +90,8 @@ impl Scope for Nothing {
         Ok(u64::MAX)
     }
 
-    async fn alert(&self, _: domain::alert::Alert) -> Result<(), ScopeError> {
-        Ok(())
-    }
-
-    async fn record(&self, _: AuditRecord) -> Result<(), ScopeError> {
-        Ok(())
-    }
-
-    async fn enqueue(&self, _: NewItem) -> Result<(), ScopeError> {
-        Ok(())
-    }
-
-    async fn measure(&self, _: Metric) -> Result<(), ScopeError> {
-        Ok(())
-    }
-
-    async fn publish(&self, _: &str, _: &str, _: &str) -> Result<EventId, ScopeError> {
-        Ok(EventId::new(Timestamp::UNIX_EPOCH))
+    async fn add(&self, effect: Effect) -> Result<Option<EventId>, ScopeError> {
+        let is_event = matches!(effect, Effect::Event(_));
+        Ok(is_event.then(|| EventId::new(Timestamp::UNIX_EPOCH)))
     }
 }

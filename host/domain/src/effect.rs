@@ -1,8 +1,117 @@
 //! Effects that an attempt requests in addition to its answer. They take effect together with the outcome, or
 //! never.
 
-use crate::id::JobName;
+use uuid::Uuid;
+
+use crate::alert::Alert;
+use crate::bounds::{check_data, check_key, check_key_or_none, check_text};
+use crate::id::{EventId, JobName};
+use crate::job::{Capability, JobSpec};
+use crate::limits::Limits;
+use crate::scope_error::ScopeError;
 use crate::text::is_hidden;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Event(Event),
+    Alert(Alert),
+    Audit(AuditRecord),
+    Item(NewItem),
+    Metric(Metric),
+}
+
+impl Effect {
+    /// Checks whether the job may request this effect: its grants, then the effect's content. Returns the
+    /// effect as it is stored.
+    pub fn checked(mut self, job: &JobSpec) -> Result<Effect, ScopeError> {
+        self.check_grant(job)?;
+        self.check_content(&job.limits)?;
+        Ok(self)
+    }
+
+    fn check_grant(&self, job: &JobSpec) -> Result<(), ScopeError> {
+        match self {
+            Effect::Event(Event { topic, .. }) => match job.grants.topics.contains(topic) {
+                true => Ok(()),
+                false => Err(job.not_granted(format!("topic {topic:?}"))),
+            },
+            Effect::Alert(_) => job.check_granted(Capability::Alerts),
+            Effect::Audit(_) => job.check_granted(Capability::Audit),
+            Effect::Item(NewItem { job: target, .. }) => match job.grants.items.contains(target) {
+                true => Ok(()),
+                false => Err(job.not_granted(format!("to add items to job {:?}", target.as_str()))),
+            },
+            Effect::Metric(_) => job.check_granted(Capability::Metrics),
+        }
+    }
+
+    /// Also makes hidden characters of texts for people visible.
+    fn check_content(&mut self, limits: &Limits) -> Result<(), ScopeError> {
+        match self {
+            Effect::Event(Event { key, payload, .. }) => {
+                check_key("an event key", key)?;
+                check_data("a payload", payload, limits.payload_bytes)
+            }
+            Effect::Alert(Alert { kind, key, message, metadata, .. }) => {
+                check_key("a kind", kind)?;
+                check_key_or_none("an alert's key", key)?;
+                check_text("a message", message, limits.text_bytes)?;
+                check_data("metadata", metadata, limits.payload_bytes)
+            }
+            Effect::Audit(AuditRecord { action, subject, detail }) => {
+                check_key("an action", action)?;
+                check_key_or_none("a subject", subject)?;
+                check_text("a detail", detail, limits.text_bytes)
+            }
+            Effect::Item(NewItem { key, payload, .. }) => {
+                check_key("a key", key)?;
+                check_data("a payload", payload, limits.payload_bytes)
+            }
+            Effect::Metric(metric) => metric.refused().map_or(Ok(()), |why| Err(ScopeError::Refused(why))),
+        }
+    }
+
+    /// The plural noun for effects of this kind, and how many of them an attempt may request.
+    pub fn count_limit(&self, limits: &Limits) -> (&'static str, usize) {
+        match self {
+            Effect::Event(_) => ("events", limits.events),
+            Effect::Alert(_) => ("alerts", limits.alerts),
+            Effect::Audit(_) => ("audit records", limits.audit_records),
+            Effect::Item(_) => ("items", limits.items),
+            Effect::Metric(_) => ("figures", limits.metrics),
+        }
+    }
+
+    /// The size that counts as the attempt's use of the host.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Effect::Event(Event { key, payload, .. }) => key.len() + payload.len(),
+            Effect::Alert(Alert { message, metadata, .. }) => message.len() + metadata.len(),
+            Effect::Audit(AuditRecord { subject, detail, .. }) => subject.len() + detail.len(),
+            Effect::Item(NewItem { key, payload, .. }) => key.len() + payload.len(),
+            Effect::Metric(Metric { name, .. }) => name.len(),
+        }
+    }
+}
+
+/// An event for other systems.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Set by the scope that accepts the event, like `seq`.
+    pub id: EventId,
+    /// Orders the events of one host.
+    pub seq: i64,
+    pub topic: String,
+    pub key: String,
+    pub payload: String,
+}
+
+impl Event {
+    pub fn new(topic: impl Into<String>, key: impl Into<String>, payload: impl Into<String>) -> Event {
+        let id = EventId(Uuid::nil());
+        Event { id, seq: 0, topic: topic.into(), key: key.into(), payload: payload.into() }
+    }
+}
 
 /// An audit record of the guest. The job is its actor.
 #[derive(Debug, Clone, PartialEq, Eq)]

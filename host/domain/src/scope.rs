@@ -5,8 +5,7 @@
 use async_trait::async_trait;
 use jiff::SignedDuration;
 
-use crate::alert::Alert;
-use crate::effect::{AuditRecord, Metric, NewItem};
+use crate::effect::Effect;
 use crate::id::EventId;
 use crate::plugin::Statement;
 pub use crate::scope_error::ScopeError;
@@ -88,9 +87,6 @@ pub trait Scope: Send + Sync {
     /// has it.
     async fn lock(&self, name: &str) -> Result<Option<u64>, ScopeError>;
 
-    async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError>;
-    async fn alert(&self, alert: Alert) -> Result<(), ScopeError>;
-    async fn record(&self, record: AuditRecord) -> Result<(), ScopeError>;
-    async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError>;
-    async fn measure(&self, metric: Metric) -> Result<(), ScopeError>;
+    /// Requests an effect, if the job's grants and limits allow it. Returns the id of an event.
+    async fn add(&self, effect: Effect) -> Result<Option<EventId>, ScopeError>;
 }

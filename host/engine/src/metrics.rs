@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::effect::{Change, Metric};
+use domain::effect::{Change, Effect, Metric};
 use domain::id::JobName;
 use domain::outcome::Verdict;
 use domain::runner::Usage;
@@ -45,8 +45,10 @@ impl Metrics {
             };
             counter!(name, "job" => job.to_string(), "operation" => operation).increment(1);
         }
-        for metric in &end.effects.metrics {
-            self.show(job, metric);
+        for effect in &end.effects.requested {
+            if let Effect::Metric(metric) = effect {
+                self.show(job, metric);
+            }
         }
     }
 

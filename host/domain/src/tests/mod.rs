@@ -5,6 +5,7 @@ mod backoff;
 mod clocks;
 mod decisions;
 mod describe;
+mod effects;
 mod fair;
 mod flow;
 mod leases;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use domain::effect::{Effect, Event};
 use domain::failure::Failure;
 use domain::id::Digest;
 use domain::item::Claimed;
@@ -203,7 +204,8 @@ impl Runner for Fake {
         let item = &call.input;
         let mut watch = Watch::new(&self.script, format!("{} {}", self.host, item.key));
         // A test moves the clock as soon as it sees the start, so the guest's calls to its host come first.
-        call.scope.publish(TOPIC, &item.key, &item.idempotency_key()).await.unwrap();
+        let begun = Event::new(TOPIC, &item.key, item.idempotency_key());
+        call.scope.add(Effect::Event(begun)).await.unwrap();
         self.script.seen.note(format!("{} begins {} #{}", self.host, item.key, item.number()));
         let act = self.script.acts.lock().unwrap().get_mut(&item.key).and_then(VecDeque::pop_front);
         let result = match act {

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use domain::alert::Alert;
-use domain::effect::{AuditRecord, Metric, NewItem};
+use domain::effect::Effect;
 use domain::failure::{ErrorInfo, HOST_STORE};
 use domain::id::EventId;
 use domain::plugin::Statement;
@@ -141,28 +140,8 @@ impl Scope for Counted {
         self.noted(self.scope.lock(name).await)
     }
 
-    async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError> {
-        self.tally.call(key.len() + payload.len());
-        self.noted(self.scope.publish(topic, key, payload).await)
-    }
-
-    async fn alert(&self, alert: Alert) -> Result<(), ScopeError> {
-        self.tally.call(alert.message.len() + alert.metadata.len());
-        self.noted(self.scope.alert(alert).await)
-    }
-
-    async fn record(&self, record: AuditRecord) -> Result<(), ScopeError> {
-        self.tally.call(record.subject.len() + record.detail.len());
-        self.noted(self.scope.record(record).await)
-    }
-
-    async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
-        self.tally.call(item.key.len() + item.payload.len());
-        self.noted(self.scope.enqueue(item).await)
-    }
-
-    async fn measure(&self, metric: Metric) -> Result<(), ScopeError> {
-        self.tally.call(metric.name.len());
-        self.noted(self.scope.measure(metric).await)
+    async fn add(&self, effect: Effect) -> Result<Option<EventId>, ScopeError> {
+        self.tally.call(effect.bytes());
+        self.noted(self.scope.add(effect).await)
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use domain::clock::Clock;
+use domain::id::EventId;
 use domain::job::JobSpec;
 use domain::limits::Limits;
 use domain::plugin::{Describe, Statement};
+use domain::scope::ScopeError;
 use jiff::{SignedDuration, Timestamp};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
 use super::{FakeScope, job, witness};
-use crate::guest::bindings::{alerts, audit, config, events, items, keyvalue, metrics, sql};
+use crate::guest::bindings::{alerts, audit, config, events, items, keyvalue, kv, locks, metrics, sql};
 use crate::guest::clocks::{GuestMonotonicClock, GuestWallClock};
 use crate::guest::log::LogSource;
 use crate::guest::state::{Granted, State};
@@ -85,8 +87,8 @@ async fn effects_are_handed_to_the_scope() {
     items::Host::enqueue(state, "other".to_owned(), "k".to_owned(), "{}".to_owned()).await.unwrap();
     let nameless = items::Host::enqueue(state, "No Job".to_owned(), "k".to_owned(), String::new()).await;
     assert!(matches!(nameless, Err(items::Error::Denied(_))));
-    let bad = metrics::Host::set(state, "no name".to_owned(), vec![], 0.0).await;
-    assert!(matches!(bad, Err(metrics::Error::Name(why)) if why.starts_with("\"no name\" is not")));
+    let id = events::Host::publish(state, "t".to_owned(), "k".to_owned(), "{}".to_owned()).await.unwrap();
+    assert!(id.parse::<EventId>().is_ok(), "{id:?}");
     assert_eq!(
         scope.calls(),
         [
@@ -94,7 +96,8 @@ async fn effects_are_handed_to_the_scope() {
             "record reset order 7",
             "measure orders_total Add(2)",
             "measure orders Set(-0.5)",
-            "enqueue other k"
+            "enqueue other k",
+            "publish t k"
         ]
     );
 }
@@ -105,14 +108,14 @@ async fn nothing_is_granted_by_default() {
     for state in [&mut state(job("witness"), &scope), &mut describing()] {
         let sql = sql::Host::query(state, "clear".to_owned(), vec![]).await;
         assert!(matches!(sql, Err(sql::Error::Denied(_))));
-        let event = events::Host::publish(state, "t".to_owned(), "k".to_owned(), String::new());
-        assert!(matches!(event.await, Err(events::Error::Denied(_))));
         let bucket = keyvalue::Host::open(state, "b".to_owned()).await.unwrap();
         assert!(matches!(bucket, Err(keyvalue::Error::AccessDenied)));
         assert!(matches!(config::Host::get(state, "any".to_owned()), Ok(None)));
     }
     assert_eq!(scope.calls(), Vec::<String>::new());
     let state = &mut describing();
+    let published = events::Host::publish(state, "t".to_owned(), "k".to_owned(), String::new()).await;
+    assert!(matches!(published, Err(events::Error::Denied(_))));
     let raised = alerts::Host::raise(state, alert()).await;
     assert!(matches!(raised, Err(alerts::Error::Denied(_))));
     let recorded = audit::Host::record_action(state, "a".to_owned(), String::new(), String::new()).await;
@@ -124,7 +127,7 @@ async fn nothing_is_granted_by_default() {
 }
 
 #[tokio::test]
-async fn keys_and_values_have_their_limits() {
+async fn buckets_have_names_and_read_their_writes() {
     use keyvalue::{Host, HostBucket};
     use wasmtime::component::Resource;
 
@@ -141,35 +144,47 @@ async fn keys_and_values_have_their_limits() {
     let keys = HostBucket::list_keys(&mut state, own(), Some(u64::MAX)).await.unwrap().unwrap();
     assert_eq!(keys.keys, Vec::<String>::new());
 
-    let large = vec![0; Limits::DEFAULT.kv_value_bytes + 1];
-    let large = HostBucket::set(&mut state, own(), "k".to_owned(), large).await.unwrap();
-    assert!(matches!(large, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
-    let nameless = HostBucket::set(&mut state, own(), String::new(), value).await.unwrap();
+    let nameless = Host::open(&mut state, String::new()).await.unwrap();
     assert!(matches!(nameless, Err(keyvalue::Error::Other(why)) if why.starts_with("limit: ")));
-    let hidden = HostBucket::set(&mut state, own(), "k\0".to_owned(), b"v".to_vec()).await.unwrap();
+    let hidden = Host::open(&mut state, "b\0".to_owned()).await.unwrap();
     assert!(matches!(hidden, Err(keyvalue::Error::Other(why)) if why.starts_with("refused: ")));
     // An unknown handle ends the attempt, not the host.
     assert!(HostBucket::get(&mut state, Resource::new_borrow(77), "k".to_owned()).await.is_err());
 }
 
-#[tokio::test]
-async fn events_need_a_granted_topic_and_a_sound_payload() {
-    let scope = Arc::default();
-    let mut state = state(witness(), &scope);
-    let mut publish = async |topic: &str, key: &str, payload: String| {
-        events::Host::publish(&mut state, topic.to_owned(), key.to_owned(), payload).await
-    };
-    assert!(publish("witness", "k", "{}".to_owned()).await.is_ok());
-    let other = publish("other", "k", "{}".to_owned()).await;
-    assert!(matches!(other, Err(events::Error::Denied(_))));
-    let large = publish("witness", "k", "x".repeat(Limits::DEFAULT.payload_bytes + 1)).await;
-    assert!(matches!(large, Err(events::Error::Limit(_))));
-    assert!(publish("witness", "", "{}".to_owned()).await.is_err());
-    for (key, payload) in [("k\0", "{}"), ("k\u{202e}", "{}"), ("k", "\0")] {
-        let refused = publish("witness", key, payload.to_owned()).await;
-        assert!(matches!(refused, Err(events::Error::Denied(_))), "sent again, it would be refused again");
+#[test]
+fn errors_of_the_scope_are_errors_of_each_interface() {
+    type Variant = fn(String) -> ScopeError;
+    let variants: [Variant; 6] = [
+        ScopeError::Denied,
+        ScopeError::Limit,
+        ScopeError::Refused,
+        ScopeError::Database,
+        ScopeError::Unavailable,
+        ScopeError::Store,
+    ];
+    macro_rules! cases {
+        ($error:expr, $($interface:ident),*) => {
+            [$(format!("{:?}", $interface::Error::from($error.clone()))),*]
+        };
     }
-    assert_eq!(scope.calls(), ["publish witness k"]);
+    let case = |text: &String| text.trim_start_matches("Error::").split('(').next().unwrap().to_owned();
+    let row = |variant: Variant| {
+        let error = variant("why".to_owned());
+        let cases = cases!(error, events, alerts, audit, items, metrics, kv, locks, sql, keyvalue);
+        cases.iter().map(case).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        variants.map(row),
+        [
+            "Denied Denied Denied Denied Denied Denied Denied Denied AccessDenied",
+            "Limit Limit Limit Limit Limit Limit Limit Limit Other",
+            "Denied Denied Denied Denied Name Denied Denied Denied Other",
+            "Other Other Other Other Other Other Other Database Other",
+            "Other Other Other Other Other Unavailable Unavailable Unavailable Other",
+            "Other Other Other Other Other Unavailable Unavailable Unavailable Other",
+        ]
+    );
 }
 
 #[test]

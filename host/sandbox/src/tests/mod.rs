@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use domain::clock::Clock;
+use domain::effect::Effect;
 use domain::failure::Failure;
 use domain::flow::Flow;
 use domain::id::{AttemptId, Digest, EventId, ItemId, RunId};
@@ -316,28 +317,14 @@ impl Scope for FakeScope {
         Ok(1)
     }
 
-    async fn alert(&self, alert: domain::alert::Alert) -> Result<(), ScopeError> {
-        self.note(format!("alert {} {} {}", alert.kind, alert.key, alert.severity));
-        Ok(())
-    }
-
-    async fn record(&self, record: domain::effect::AuditRecord) -> Result<(), ScopeError> {
-        self.note(format!("record {} {}", record.action, record.subject));
-        Ok(())
-    }
-
-    async fn enqueue(&self, item: domain::effect::NewItem) -> Result<(), ScopeError> {
-        self.note(format!("enqueue {} {}", item.job, item.key));
-        Ok(())
-    }
-
-    async fn measure(&self, metric: domain::effect::Metric) -> Result<(), ScopeError> {
-        self.note(format!("measure {} {:?}", metric.name, metric.change));
-        Ok(())
-    }
-
-    async fn publish(&self, topic: &str, key: &str, _payload: &str) -> Result<EventId, ScopeError> {
-        self.note(format!("publish {topic} {key}"));
-        Ok(EventId::new(Timestamp::UNIX_EPOCH))
+    async fn add(&self, effect: Effect) -> Result<Option<EventId>, ScopeError> {
+        self.note(match &effect {
+            Effect::Event(event) => format!("publish {} {}", event.topic, event.key),
+            Effect::Alert(alert) => format!("alert {} {} {}", alert.kind, alert.key, alert.severity),
+            Effect::Audit(record) => format!("record {} {}", record.action, record.subject),
+            Effect::Item(item) => format!("enqueue {} {}", item.job, item.key),
+            Effect::Metric(metric) => format!("measure {} {:?}", metric.name, metric.change),
+        });
+        Ok(matches!(effect, Effect::Event(_)).then(|| EventId::new(Timestamp::UNIX_EPOCH)))
     }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use domain::effect::{AuditRecord, Change, Metric, NewItem};
+use domain::alert::Alert;
+use domain::effect::{AuditRecord, Change, Effect, Event, Metric, NewItem};
 use domain::scope;
 use sandbox::Trial;
 use serde_json::{Value, json};
@@ -23,28 +24,40 @@ pub fn of(version: &Trial, asked: Asked) -> Vec<Value> {
         let value = write.value.as_deref().map(text);
         json!({ "kind": "kv", "bucket": write.bucket, "key": write.key, "value": value, "ttl_ms": ttl_ms })
     }));
-    all.extend(effects.events.iter().map(|event| {
-        let payload = text(event.payload.as_bytes());
-        json!({ "kind": "event", "topic": event.topic, "key": event.key, "payload": payload })
-    }));
-    all.extend(effects.items.iter().map(|NewItem { job, key, payload }| {
-        json!({ "kind": "item", "job": job.as_str(), "key": key, "payload": text(payload.as_bytes()) })
-    }));
-    all.extend(effects.alerts.iter().map(|alert| {
-        json!({
-            "kind": "alert", "alert": alert.kind, "key": alert.key, "severity": alert.severity.as_str(),
-            "message": text(alert.message.as_bytes()), "metadata": text(alert.metadata.as_bytes()),
-        })
-    }));
-    all.extend(effects.records.iter().map(|AuditRecord { action, subject, detail }| {
-        json!({ "kind": "audit", "action": action, "subject": subject, "detail": text(detail.as_bytes()) })
-    }));
-    all.extend(effects.metrics.iter().map(metric));
+    let mut requested: Vec<(u8, Value)> = effects.requested.iter().map(effect).collect();
+    requested.sort_by_key(|(position, _)| *position);
+    all.extend(requested.into_iter().map(|(_, shown)| shown));
     all.extend(locks.iter().map(|name| json!({ "kind": "lock", "name": name })));
     all.extend(requests.iter().map(|request| {
         json!({ "kind": "http", "method": request.method, "place": text(request.place.as_bytes()) })
     }));
     all
+}
+
+/// The position of the effect's kind in the list, and the effect.
+fn effect(effect: &Effect) -> (u8, Value) {
+    match effect {
+        Effect::Event(Event { topic, key, payload, .. }) => {
+            (0, json!({ "kind": "event", "topic": topic, "key": key, "payload": text(payload.as_bytes()) }))
+        }
+        Effect::Item(NewItem { job, key, payload }) => {
+            let payload = text(payload.as_bytes());
+            (1, json!({ "kind": "item", "job": job.as_str(), "key": key, "payload": payload }))
+        }
+        Effect::Alert(alert) => (2, alert_raised(alert)),
+        Effect::Audit(AuditRecord { action, subject, detail }) => {
+            let detail = text(detail.as_bytes());
+            (3, json!({ "kind": "audit", "action": action, "subject": subject, "detail": detail }))
+        }
+        Effect::Metric(reported) => (4, metric(reported)),
+    }
+}
+
+fn alert_raised(alert: &Alert) -> Value {
+    json!({
+        "kind": "alert", "alert": alert.kind, "key": alert.key, "severity": alert.severity.as_str(),
+        "message": text(alert.message.as_bytes()), "metadata": text(alert.metadata.as_bytes()),
+    })
 }
 
 /// Kinds of effects that differ between the two versions, in content or in order.

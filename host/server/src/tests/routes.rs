@@ -4,11 +4,12 @@
 use axum::body::Body;
 use axum::http::Request;
 use domain::alert::{Alert, Severity};
+use domain::effect::{Effect, Event};
 use domain::id::{Digest, EventId, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
 use domain::release::{Approval, ReleaseRules};
 use serde_json::{Value, json};
-use store::attempts::commit::{Effects, NewEvent};
+use store::attempts::commit::Effects;
 use store::audit::KINDS;
 use store::plugins::KeptFile;
 use store::plugins::releases::NewVersion;
@@ -58,13 +59,7 @@ async fn release_versions(world: &World) {
 async fn effects(world: &World) -> (String, String) {
     let (store, now) = (&world.state.store, world.state.clock.now());
     world.discover(&["effects"]).await;
-    let event = NewEvent {
-        id: EventId::new(now),
-        seq: 0,
-        topic: "orders".to_owned(),
-        key: "o".to_owned(),
-        payload: PAYLOAD.to_owned(),
-    };
+    let event = Event { id: EventId::new(now), ..Event::new("orders", "o", PAYLOAD) };
     let alert = Alert {
         kind: "LATE".to_owned(),
         key: "k".to_owned(),
@@ -73,7 +68,8 @@ async fn effects(world: &World) -> (String, String) {
         metadata: json!({ "of": PAYLOAD }).to_string(),
     };
     let event_id = event.id.to_string();
-    world.resolve_one(Effects { events: vec![event], alerts: vec![alert], ..Effects::default() }).await;
+    let requested = vec![Effect::Event(event), Effect::Alert(alert)];
+    world.resolve_one(Effects { requested, ..Effects::default() }).await;
     (event_id, store.alerts(true, 1).await.unwrap()[0].id.to_string())
 }
 

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use domain::alert::{Alert, FailedAlert};
-use domain::effect::{AuditRecord, Metric, NewItem};
+use domain::alert::FailedAlert;
+use domain::effect::{self, AuditRecord, Effect};
 use domain::engine_event::EngineEvent;
-use domain::id::{Digest, EventId, HostId, RunId};
+use domain::id::{Digest, HostId, RunId};
 use domain::item::{Claimed, Event};
 use domain::outcome::{Ending, Verdict};
 use domain::runner::Usage;
@@ -50,22 +50,8 @@ pub struct AttemptEnd {
 #[derive(Debug, Default)]
 pub struct Effects {
     pub kv: Vec<KvWrite>,
-    pub events: Vec<NewEvent>,
-    pub alerts: Vec<Alert>,
-    pub records: Vec<AuditRecord>,
-    pub items: Vec<NewItem>,
-    /// Not stored: recorded as metrics once the commit is known.
-    pub metrics: Vec<Metric>,
-}
-
-#[derive(Debug)]
-pub struct NewEvent {
-    pub id: EventId,
-    /// Orders the events of one host.
-    pub seq: i64,
-    pub topic: String,
-    pub key: String,
-    pub payload: String,
+    /// In the order of the requests.
+    pub requested: Vec<Effect>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,29 +301,40 @@ async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
     for write in &end.effects.kv {
         crate::attempts::kv::write(tx, item.job.as_str(), write, end.ended_at).await?;
     }
-    for event in &end.effects.events {
-        let args = args![
-            event.id.to_string(),
-            event.seq,
-            event.topic.as_str(),
-            event.key.as_str(),
-            event.payload.as_str(),
-            item.job.as_str(),
-            item.id.to_string(),
-            item.epoch,
-            end.ended_at
-        ];
-        tx.execute(events_sql::EVENT_ADD, &args).await?;
+    let mut items = Vec::new();
+    for effect in &end.effects.requested {
+        match effect {
+            Effect::Event(event) => write_event(tx, end, event).await?,
+            Effect::Alert(alert) => alerts::raise(tx, &item.job, alert, end.ended_at).await?,
+            Effect::Audit(record) => write_record(tx, end, record).await?,
+            Effect::Item(item) => items.push(item),
+            // Not stored: the engine records metrics once the commit is known.
+            Effect::Metric(_) => {}
+        }
     }
-    for alert in &end.effects.alerts {
-        alerts::raise(tx, &item.job, alert, end.ended_at).await?;
-    }
-    crate::items::enqueue::enqueue(tx, &end.effects.items, item.job.as_str(), end.ended_at).await?;
-    for AuditRecord { action, subject, detail } in &end.effects.records {
-        let job = item.job.as_str();
-        let actor = format!("job {job}");
-        let entry = audit::Entry { actor: &actor, action, job: Some(job), subject, detail };
-        audit::write_any(tx, &entry, end.ended_at).await?;
-    }
-    Ok(())
+    crate::items::enqueue::enqueue(tx, &items, item.job.as_str(), end.ended_at).await.map(|_| ())
+}
+
+async fn write_event(tx: &mut Tx, end: &AttemptEnd, event: &effect::Event) -> Result<(), StoreError> {
+    let item = &end.item;
+    let args = args![
+        event.id.to_string(),
+        event.seq,
+        event.topic.as_str(),
+        event.key.as_str(),
+        event.payload.as_str(),
+        item.job.as_str(),
+        item.id.to_string(),
+        item.epoch,
+        end.ended_at
+    ];
+    tx.execute(events_sql::EVENT_ADD, &args).await.map(|_| ())
+}
+
+async fn write_record(tx: &mut Tx, end: &AttemptEnd, record: &AuditRecord) -> Result<(), StoreError> {
+    let AuditRecord { action, subject, detail } = record;
+    let job = end.item.job.as_str();
+    let actor = format!("job {job}");
+    let entry = audit::Entry { actor: &actor, action, job: Some(job), subject, detail };
+    audit::write_any(tx, &entry, end.ended_at).await
 }

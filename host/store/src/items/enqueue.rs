@@ -34,7 +34,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(Added, ItemView), StoreError> {
         let mut tx = self.db.begin().await?;
-        let changed = enqueue(&mut tx, std::slice::from_ref(item), actor, now).await? == 1;
+        let changed = enqueue(&mut tx, &[item], actor, now).await? == 1;
         let rows = tx.fetch(items_sql::ITEM_GET, &args![item.job.as_str(), item.key.as_str()]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {:?}", item.key)))?;
         let added = match (changed, row.int("series")?) {
@@ -62,7 +62,7 @@ const ENQUEUE_BYTES: usize = MIB;
 /// counts, as if the second was added later.
 pub(crate) async fn enqueue(
     tx: &mut Tx,
-    added: &[NewItem],
+    added: &[&NewItem],
     by: &str,
     now: Timestamp,
 ) -> Result<u64, StoreError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::effect::{Effect, Event};
 use domain::failure::Failure;
 use domain::id::EventId;
 use domain::item::Claimed;
@@ -10,7 +11,7 @@ use test_support::on_both;
 
 use super::support::{T, at, end, failed, host, job, lease, page, resolved};
 use crate::StoreError;
-use crate::attempts::commit::{AttemptEnd, Committed, Effects, NewEvent};
+use crate::attempts::commit::{AttemptEnd, Committed, Effects};
 use crate::attempts::kv::KvWrite;
 
 on_both! {
@@ -37,18 +38,9 @@ fn effects(tag: &str) -> Effects {
         value: value.map(|text| text.as_bytes().to_vec()),
         ..KvWrite::default()
     };
-    let event = NewEvent {
-        id: EventId::new(at(0)),
-        seq: 1,
-        topic: "wallets".to_owned(),
-        key: tag.to_owned(),
-        payload: "{}".to_owned(),
-    };
-    Effects {
-        kv: vec![write(tag, Some("value")), write("old", None)],
-        events: vec![event],
-        ..Effects::default()
-    }
+    let event = Event { id: EventId::new(at(0)), seq: 1, ..Event::new("wallets", tag, "{}") };
+    let kv = vec![write(tag, Some("value")), write("old", None)];
+    Effects { kv, requested: vec![Effect::Event(event)] }
 }
 
 fn end_with_effects(item: &Claimed, now: i64) -> AttemptEnd {
@@ -249,7 +241,7 @@ async fn bad_end_of_many_fails_alone(t: T) {
     let bad_key = items[BAD].key.clone();
 
     let ends: Vec<AttemptEnd> = items.iter().map(|item| end_with_effects(item, 1)).collect();
-    let bad_id = ends[BAD].effects.events[0].id;
+    let Effect::Event(Event { id: bad_id, .. }) = ends[BAD].effects.requested[0] else { panic!() };
     let taken = format!(
         "INSERT INTO event (id, seq, topic, event_key, payload, job, item_id, epoch, created_at_ms)
          VALUES ('{bad_id}', 0, 'x', 'x', 'x', 'x', 'x', 0, 0)"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::alert::{Alert, FailedAlert, FailedItems, Severity};
-use domain::effect::{AuditRecord, Change, Metric, NewItem};
+use domain::effect::{AuditRecord, Change, Effect, Metric, NewItem};
 use domain::failure::Failure;
 use domain::id::RunId;
 use domain::job::{Capability, Grants, JobSpec};
@@ -15,7 +15,7 @@ use test_support::on_both;
 use super::support::{T, at, config, end, failed, job, permanent, resolved};
 use crate::StoreError;
 use crate::alerts::AlertView;
-use crate::attempts::commit::{AttemptEnd, Committed, Effects};
+use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
 
 on_both! {
@@ -68,16 +68,16 @@ async fn scope_of(t: &T, job: JobSpec, key: &str, now: i64) -> (domain::item::Cl
 }
 
 /// Ends an attempt that raised this alert, wrote an audit record and set a metric.
-async fn effects_of(t: &T, raised: Alert, now: i64) -> Effects {
+async fn effects_of(t: &T, raised: Alert, now: i64) -> Vec<Effect> {
     let (item, scope) = scope_of(t, granted(), &format!("item of {now}"), now).await;
-    scope.alert(raised).await.unwrap();
-    scope.record(record("was stuck")).await.unwrap();
-    scope.measure(metric()).await.unwrap();
+    scope.add(Effect::Alert(raised)).await.unwrap();
+    scope.add(Effect::Audit(record("was stuck"))).await.unwrap();
+    scope.add(Effect::Metric(metric())).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
-    let metrics = Effects { metrics: effects.metrics.clone(), ..Effects::default() };
+    let requested = effects.requested.clone();
     let end = AttemptEnd { effects, ..end(&item, &resolved(), now) };
     assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
-    metrics
+    requested
 }
 
 async fn open(t: &T) -> Vec<AlertView> {
@@ -86,7 +86,7 @@ async fn open(t: &T) -> Vec<AlertView> {
 
 async fn alerts_and_records_are_written_with_the_outcome(t: T) {
     let effects = effects_of(&t, alert("all", "10 behind"), 5).await;
-    assert_eq!(effects.metrics, [metric()]);
+    assert_eq!(effects[2], Effect::Metric(metric()));
     let found = open(&t).await.remove(0);
     assert_eq!((found.job.as_str(), &found.alert), ("wallet", &alert("all", "10 behind")));
     assert_eq!((found.times, found.first_at, found.last_at), (1, at(5), at(5)));
@@ -97,8 +97,8 @@ async fn alerts_and_records_are_written_with_the_outcome(t: T) {
 
 async fn stale_attempt_raises_no_alert(t: T) {
     let (item, scope) = scope_of(&t, granted(), "a", 0).await;
-    scope.alert(alert("all", "x")).await.unwrap();
-    scope.record(record("x")).await.unwrap();
+    scope.add(Effect::Alert(alert("all", "x"))).await.unwrap();
+    scope.add(Effect::Audit(record("x"))).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     t.store.recover(Some(super::support::host(1)), |_| 5, at(1)).await.unwrap();
     let audited = t.store.audit(50).await.unwrap().len();
@@ -111,9 +111,9 @@ async fn stale_attempt_raises_no_alert(t: T) {
 async fn effects_need_their_grants(t: T) {
     let (_, scope) = scope_of(&t, job(), "a", 0).await;
     let refusals = [
-        scope.alert(alert("k", "m")).await.unwrap_err(),
-        scope.record(record("d")).await.unwrap_err(),
-        scope.measure(metric()).await.unwrap_err(),
+        scope.add(Effect::Alert(alert("k", "m"))).await.unwrap_err(),
+        scope.add(Effect::Audit(record("d"))).await.unwrap_err(),
+        scope.add(Effect::Metric(metric())).await.unwrap_err(),
     ];
     expect![[r#"
         denied: job wallet is not granted alerts
@@ -132,20 +132,20 @@ async fn effects_are_bounded(t: T) {
     (job.limits.text_bytes, job.limits.payload_bytes) = (10, 10);
     let (_, scope) = scope_of(&t, job, "a", 0).await;
     let mut refusals = vec![
-        scope.alert(Alert { kind: String::new(), ..alert("k", "m") }).await.unwrap_err(),
-        scope.alert(alert("k", "eleven byte")).await.unwrap_err(),
-        scope.alert(alert("k", "zero\0")).await.unwrap_err(),
-        scope.alert(Alert { metadata: "x".repeat(11), ..alert("k", "m") }).await.unwrap_err(),
-        scope.alert(alert(&"k".repeat(513), "m")).await.unwrap_err(),
-        scope.record(AuditRecord { action: String::new(), ..record("d") }).await.unwrap_err(),
-        scope.record(record("eleven byte")).await.unwrap_err(),
+        scope.add(Effect::Alert(Alert { kind: String::new(), ..alert("k", "m") })).await.unwrap_err(),
+        scope.add(Effect::Alert(alert("k", "eleven byte"))).await.unwrap_err(),
+        scope.add(Effect::Alert(alert("k", "zero\0"))).await.unwrap_err(),
+        scope.add(Effect::Alert(Alert { metadata: "x".repeat(11), ..alert("k", "m") })).await.unwrap_err(),
+        scope.add(Effect::Alert(alert(&"k".repeat(513), "m"))).await.unwrap_err(),
+        scope.add(Effect::Audit(AuditRecord { action: String::new(), ..record("d") })).await.unwrap_err(),
+        scope.add(Effect::Audit(record("eleven byte"))).await.unwrap_err(),
     ];
-    scope.alert(alert("k", "m")).await.unwrap();
-    scope.record(record("d")).await.unwrap();
-    scope.measure(metric()).await.unwrap();
-    refusals.push(scope.alert(alert("k", "m")).await.unwrap_err());
-    refusals.push(scope.record(record("d")).await.unwrap_err());
-    refusals.push(scope.measure(metric()).await.unwrap_err());
+    scope.add(Effect::Alert(alert("k", "m"))).await.unwrap();
+    scope.add(Effect::Audit(record("d"))).await.unwrap();
+    scope.add(Effect::Metric(metric())).await.unwrap();
+    refusals.push(scope.add(Effect::Alert(alert("k", "m"))).await.unwrap_err());
+    refusals.push(scope.add(Effect::Audit(record("d"))).await.unwrap_err());
+    refusals.push(scope.add(Effect::Metric(metric())).await.unwrap_err());
     expect![[r#"
         limit: a kind that is empty
         limit: a message of 11 bytes, at most 10
@@ -309,7 +309,7 @@ async fn items_of_an_attempt_are_added_together(t: T) {
     let (item, scope) = scope_of(&t, job, "parent", 1).await;
     for (job, key, payload) in wanted {
         let new = NewItem { job: job.parse().unwrap(), key: key.to_owned(), payload: payload.to_owned() };
-        scope.enqueue(new).await.unwrap();
+        scope.add(Effect::Item(new)).await.unwrap();
     }
     let effects = scope.end().await.unwrap().unwrap();
     let end = Arc::new(AttemptEnd { effects, ..end(&item, &resolved(), 2) });
@@ -337,8 +337,8 @@ async fn jobs_add_items_up_to_a_bound(t: T) {
     (job.limits.items_open, job.limits.items) = (3, 2);
     let add = async |scope: &AttemptScope, job: &str, key: &str| {
         let new = NewItem { job: job.parse().unwrap(), key: key.to_owned(), payload: String::new() };
-        match scope.enqueue(new).await {
-            Ok(()) => "added".to_owned(),
+        match scope.add(Effect::Item(new)).await {
+            Ok(_) => "added".to_owned(),
             Err(ScopeError::Limit(why)) => why,
             Err(other) => panic!("{other:?}"),
         }

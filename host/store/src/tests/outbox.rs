@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use domain::effect::{Effect, Event};
 use domain::id::EventId;
 use test_support::on_both;
 
 use super::support::{T, at, end, job, resolved};
-use crate::attempts::commit::{AttemptEnd, Effects, NewEvent};
+use crate::attempts::commit::{AttemptEnd, Effects};
 
 on_both! {
     events_wait_in_order_until_taken,
@@ -18,14 +19,11 @@ on_both! {
 async fn publish(t: &T, item: &str, names: &[(&str, &str)], now: i64) {
     t.discover(&job(), &[item], now).await;
     let item = t.claim_one(now).await;
-    let event = |(seq, (topic, key)): (usize, &(&str, &str))| NewEvent {
-        id: EventId::new(at(now)),
-        seq: i64::try_from(seq).unwrap(),
-        topic: (*topic).to_owned(),
-        key: (*key).to_owned(),
-        payload: "{\"n\":1}".to_owned(),
+    let event = |(seq, (topic, key)): (usize, &(&str, &str))| {
+        let (id, seq) = (EventId::new(at(now)), i64::try_from(seq).unwrap());
+        Effect::Event(Event { id, seq, ..Event::new(*topic, *key, "{\"n\":1}") })
     };
-    let effects = Effects { events: names.iter().enumerate().map(event).collect(), ..Effects::default() };
+    let effects = Effects { requested: names.iter().enumerate().map(event).collect(), ..Effects::default() };
     let end = AttemptEnd { effects, ..end(&item, &resolved(), now) };
     t.store.end_attempt(Arc::new(end)).await.unwrap();
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::alert::{Alert, Severity};
-use domain::effect::{AuditRecord, Change, Metric, NewItem};
+use domain::effect::{AuditRecord, Change, Effect, Metric, NewItem};
 use domain::item::Claimed;
 use domain::job::{Access, Capability, Grants, JobSpec};
 use domain::plugin::Statement;
@@ -13,7 +13,7 @@ use domain::scope::{Scope, ScopeError, Swap};
 use expect_test::expect;
 use test_support::{Kind, execute, on_both};
 
-use super::support::{SHOP, T, at, awaiting, end, failed, job, lease, resolved};
+use super::support::{SHOP, T, at, awaiting, end, event, failed, job, lease, resolved};
 use crate::attempts::scope::{HELD_MAX, ReplayScope};
 
 on_both! {
@@ -80,36 +80,35 @@ async fn replay_leaves_no_data(t: T) {
     assert_eq!(scope.kv_compare_and_set("b", "k", swap).await, Ok(true));
     assert_eq!(scope.lock("ledger").await, Ok(Some(1)));
     assert_eq!(scope.lock("ledger").await, Ok(Some(1)), "asked again");
-    scope.publish("wallets", "key", "{}").await.unwrap();
+    scope.add(event("wallets", "key", "{}")).await.unwrap();
     let (kind, key, message) = ("K".to_owned(), "key".to_owned(), "message".to_owned());
     let alert = Alert { kind, key: key.clone(), severity: Severity::Error, message, metadata: String::new() };
-    scope.alert(alert).await.unwrap();
+    scope.add(Effect::Alert(alert)).await.unwrap();
     let record = AuditRecord { action: "did".to_owned(), subject: key.clone(), detail: String::new() };
-    scope.record(record).await.unwrap();
+    scope.add(Effect::Audit(record)).await.unwrap();
     let item = NewItem { job: "wallet".parse().unwrap(), key, payload: "{}".to_owned() };
-    scope.enqueue(item).await.unwrap();
+    scope.add(Effect::Item(item)).await.unwrap();
     let metric = Metric { name: "n".to_owned(), labels: Vec::new(), change: Change::Add(1) };
-    scope.measure(metric).await.unwrap();
+    scope.add(Effect::Metric(metric)).await.unwrap();
     let sent = scope.may_send("POST", "http://127.0.0.1:1/path");
     assert!(matches!(sent, Err(ScopeError::Denied(_))));
 
     let (asked, whole) = scope.finish().await;
     whole.unwrap();
+    assert!(matches!(
+        asked.effects.requested[..],
+        [Effect::Event(_), Effect::Alert(_), Effect::Audit(_), Effect::Item(_), Effect::Metric(_)]
+    ));
     let told = format!(
-        "sql {} {:?} {}; kv {:?}; events {}; alerts {}; deeds {}; items {}; figures {}; locks {:?}; http {:?}",
+        "sql {} {:?} {}; kv {:?}; locks {:?}; http {:?}",
         asked.sql.len(),
         asked.sql[0].params,
         asked.sql[0].rows,
         asked.effects.kv.iter().map(|write| (&write.key, &write.value)).collect::<Vec<_>>(),
-        asked.effects.events.len(),
-        asked.effects.alerts.len(),
-        asked.effects.records.len(),
-        asked.effects.items.len(),
-        asked.effects.metrics.len(),
         asked.locks,
         asked.requests,
     );
-    expect![[r#"sql 1 [Integer(1)] 1; kv [("k", None)]; events 1; alerts 1; deeds 1; items 1; figures 1; locks ["ledger"]; http [Request { method: "POST", place: "http://127.0.0.1:1/path" }]"#]].assert_eq(&told);
+    expect![[r#"sql 1 [Integer(1)] 1; kv [("k", None)]; locks ["ledger"]; http [Request { method: "POST", place: "http://127.0.0.1:1/path" }]"#]].assert_eq(&told);
     assert_eq!(t.everything().await, before);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM alert").await, alerts);
     assert_eq!(goods(&t).await, 0);

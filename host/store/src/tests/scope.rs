@@ -11,7 +11,7 @@ use expect_test::expect;
 use jiff::SignedDuration;
 use test_support::on_both;
 
-use super::support::{T, at, end, job, resolved};
+use super::support::{T, at, end, event, job, resolved};
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
 
@@ -83,11 +83,11 @@ async fn aborted_attempt_leaves_nothing(t: T) {
     let (_, scope) = scope_of(&t, granted(), "a").await;
     let before = t.everything().await;
     scope.kv_set("b", "k", Some(b"v".to_vec())).await.unwrap();
-    scope.publish("wallets", "k", "{}").await.unwrap();
+    scope.add(event("wallets", "k", "{}")).await.unwrap();
     scope.abort().await;
     assert_eq!(t.everything().await, before);
     let effects = scope.end().await.unwrap().unwrap();
-    assert!(effects.kv.is_empty() && effects.events.is_empty());
+    assert!(effects.kv.is_empty() && effects.requested.is_empty());
 }
 
 async fn jobs_do_not_see_each_others_keys(t: T) {
@@ -122,7 +122,7 @@ async fn calls_need_their_grants(t: T) {
     tell(scope.kv_get("b", "k").await.unwrap_err());
     tell(scope.kv_set("b", "k", None).await.unwrap_err());
     tell(scope.kv_keys("b", 0).await.unwrap_err());
-    tell(scope.publish("wallets", "k", "{}").await.unwrap_err());
+    tell(scope.add(event("wallets", "k", "{}")).await.unwrap_err());
     expect![[r#"
         denied: job wallet is not granted keyvalue
         denied: job wallet is not granted keyvalue
@@ -149,10 +149,10 @@ async fn exceeded_limits_are_reported(t: T) {
     scope.kv_set("b", "2", None).await.unwrap();
     scope.kv_set("b", "1", Some(vec![1])).await.unwrap();
     tell(scope.kv_set("b", "3", None).await.unwrap_err());
-    tell(scope.publish("wallets", &long, "{}").await.unwrap_err());
-    tell(scope.publish("wallets", "k", "12345").await.unwrap_err());
-    scope.publish("wallets", "k", "1234").await.unwrap();
-    tell(scope.publish("wallets", "k", "{}").await.unwrap_err());
+    tell(scope.add(event("wallets", &long, "{}")).await.unwrap_err());
+    tell(scope.add(event("wallets", "k", "12345")).await.unwrap_err());
+    scope.add(event("wallets", "k", "1234")).await.unwrap();
+    tell(scope.add(event("wallets", "k", "{}")).await.unwrap_err());
     expect![[r#"
         limit: a value of 4 bytes, at most 3
         limit: a bucket name of 513 bytes, at most 512
@@ -171,7 +171,7 @@ async fn discovery_reads_and_its_writes_are_dropped(t: T) {
     let scope = t.store.scope_of_discovery(Arc::new(granted()), at(1), Hold::without_end());
     assert_eq!(scope.kv_get("b", "k").await.unwrap().as_deref(), Some(&b"v"[..]));
     scope.kv_set("b", "k", None).await.unwrap();
-    scope.publish("wallets", "k", "{}").await.unwrap();
+    scope.add(event("wallets", "k", "{}")).await.unwrap();
     scope.end().await.unwrap();
     assert_eq!(t.everything().await, before);
 }
@@ -183,7 +183,7 @@ async fn nothing_follows_the_end(t: T) {
     assert_eq!(scope.kv_get("b", "k").await.unwrap_err(), ended);
     assert_eq!(scope.kv_set("b", "k", None).await.unwrap_err(), ended);
     assert_eq!(scope.kv_keys("b", 0).await.unwrap_err(), ended);
-    assert_eq!(scope.publish("wallets", "k", "{}").await.unwrap_err(), ended);
+    assert_eq!(scope.add(event("wallets", "k", "{}")).await.unwrap_err(), ended);
 }
 
 /// A host was stopped for longer than its lease, and its guest continues to call.
@@ -202,7 +202,7 @@ async fn nothing_is_answered_without_a_hold(t: T) {
         scope.kv_get("b", "k").await.unwrap_err(),
         scope.kv_set("b", "k", None).await.unwrap_err(),
         scope.kv_keys("b", 0).await.unwrap_err(),
-        scope.publish("wallets", "k", "{}").await.unwrap_err(),
+        scope.add(event("wallets", "k", "{}")).await.unwrap_err(),
     ];
     for error in refused {
         assert!(matches!(&error, ScopeError::Unavailable(why) if why.contains("lease")), "{error:?}");
@@ -213,7 +213,7 @@ async fn events_keep_their_order(t: T) {
     let (item, scope) = scope_of(&t, granted(), "a").await;
     let mut published: Vec<EventId> = Vec::new();
     for n in 0..20 {
-        published.push(scope.publish("wallets", &n.to_string(), "{}").await.unwrap());
+        published.extend(scope.add(event("wallets", &n.to_string(), "{}")).await.unwrap());
     }
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &resolved(), 1) };

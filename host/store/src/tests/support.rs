@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use domain::effect::{Effect, Event};
 use domain::failure::Failure;
 use domain::flow::Flow;
 use domain::id::{HostId, Incarnation, RunId};
@@ -25,6 +26,10 @@ use crate::db::{Most, Row};
 use crate::hosts::{HostStart, Place, Taking};
 use crate::items::Lease;
 use crate::{Store, StoreConfig};
+
+pub fn event(topic: &str, key: &str, payload: &str) -> Effect {
+    Effect::Event(Event::new(topic, key, payload))
+}
 
 /// Duration of a lease in these tests.
 pub const LEASE_SECONDS: i64 = 15;

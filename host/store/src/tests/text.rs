@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use domain::alert::{Alert, Severity};
 use domain::batch::{NewBatch, NewBatchItem};
-use domain::effect::{AuditRecord, NewItem};
+use domain::effect::{AuditRecord, Effect, NewItem};
 use domain::item::{Claimed, ManualDecision};
 use domain::job::{Capability, Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
 use test_support::on_both;
 
-use super::support::{T, at, end, job, lease, permanent};
+use super::support::{T, at, end, event, job, lease, permanent};
 use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
@@ -72,12 +72,12 @@ async fn names_with_hidden_characters_are_refused_for_good(t: T) {
     };
     for evil in EVIL {
         let refused = [
-            scope.alert(alert(evil, "k", "m")).await,
-            scope.alert(alert("K", evil, "m")).await,
-            scope.record(record(evil, "s", "d")).await,
-            scope.record(record("a", evil, "d")).await,
-            scope.enqueue(new(evil, "")).await,
-            scope.publish("orders", evil, "{}").await.map(drop),
+            scope.add(Effect::Alert(alert(evil, "k", "m"))).await.map(drop),
+            scope.add(Effect::Alert(alert("K", evil, "m"))).await.map(drop),
+            scope.add(Effect::Audit(record(evil, "s", "d"))).await.map(drop),
+            scope.add(Effect::Audit(record("a", evil, "d"))).await.map(drop),
+            scope.add(Effect::Item(new(evil, ""))).await.map(drop),
+            scope.add(event("orders", evil, "{}")).await.map(drop),
             scope.kv_get("b", evil).await.map(drop),
             scope.kv_get(evil, "k").await.map(drop),
             scope.kv_set("b", evil, Some(vec![1])).await,
@@ -90,11 +90,11 @@ async fn names_with_hidden_characters_are_refused_for_good(t: T) {
         }
     }
     let zero = [
-        scope.enqueue(new("x", "\0")).await,
-        scope.publish("orders", "k", "\0").await.map(drop),
-        scope.alert(alert("K", "k", "m\0")).await,
-        scope.alert(Alert { metadata: "\0".to_owned(), ..alert("K", "k", "m") }).await,
-        scope.record(record("a", "s", "d\0")).await,
+        scope.add(Effect::Item(new("x", "\0"))).await.map(drop),
+        scope.add(event("orders", "k", "\0")).await.map(drop),
+        scope.add(Effect::Alert(alert("K", "k", "m\0"))).await.map(drop),
+        scope.add(Effect::Alert(Alert { metadata: "\0".to_owned(), ..alert("K", "k", "m") })).await.map(drop),
+        scope.add(Effect::Audit(record("a", "s", "d\0"))).await.map(drop),
     ];
     for refused in zero {
         assert!(
@@ -106,8 +106,8 @@ async fn names_with_hidden_characters_are_refused_for_good(t: T) {
 
 async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
     let (item, scope) = attempt(&t).await;
-    scope.alert(alert("K", "k", "one\ntwo\u{1b}[2J\u{202e}")).await.unwrap();
-    scope.record(record("a", "s", "one\ntwo\u{2028}")).await.unwrap();
+    scope.add(Effect::Alert(alert("K", "k", "one\ntwo\u{1b}[2J\u{202e}"))).await.unwrap();
+    scope.add(Effect::Audit(record("a", "s", "one\ntwo\u{2028}"))).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
     assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
@@ -130,11 +130,11 @@ async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
 async fn data_is_kept_as_it_is(t: T) {
     let (item, scope) = attempt(&t).await;
     let payload = "{\"a\": \"\u{202e}\\u0000\u{1b}\",\t\"a\":1e400 ,\r\n\"b\":1.0}";
-    scope.publish("orders", "k", payload).await.unwrap();
+    scope.add(event("orders", "k", payload)).await.unwrap();
     let new = NewItem { job: "wallet".parse().unwrap(), key: "new".to_owned(), payload: payload.to_owned() };
-    scope.enqueue(new).await.unwrap();
+    scope.add(Effect::Item(new)).await.unwrap();
     let metadata = Alert { metadata: payload.to_owned(), ..alert("K", "k", "m") };
-    scope.alert(metadata).await.unwrap();
+    scope.add(Effect::Alert(metadata)).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
     assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);

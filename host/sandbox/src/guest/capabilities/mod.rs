@@ -4,6 +4,7 @@
 mod alerts;
 mod audit;
 mod config;
+mod errors;
 mod events;
 pub mod http;
 mod items;
@@ -14,26 +15,19 @@ mod logging;
 mod metrics;
 mod sql;
 
-use crate::guest::bindings::types;
-use crate::guest::state::State;
+use domain::scope::ScopeError;
 
-/// Maps a bad key to the interface's error: a hidden character is `refused`, a bad length is `limit`.
-macro_rules! bad_key {
-    ($what:literal, $key:expr) => {
-        |bad| {
-            let key = $crate::guest::convert::shown($key, 128);
-            let why = format!("{} {key} is refused: {bad}", $what);
-            match bad {
-                domain::text::BadName::Hidden(_) => Error::Denied(why),
-                domain::text::BadName::Length { .. } => Error::Limit(why),
-            }
-        }
-    };
-}
-use bad_key;
+use crate::guest::bindings::types;
+use crate::guest::state::{Granted, State};
 
 /// The error of every capability during `describe`.
 const NOTHING_YET: &str = "nothing is granted while the plugin describes itself";
+
+impl State {
+    fn granted(&self) -> Result<&Granted, ScopeError> {
+        self.granted.as_ref().ok_or_else(|| ScopeError::Denied(NOTHING_YET.to_owned()))
+    }
+}
 
 /// An interface that has only types.
 impl types::Host for State {}

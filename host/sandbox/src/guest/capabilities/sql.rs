@@ -1,7 +1,6 @@
 use domain::plugin::Statement;
-use domain::scope::{ScopeError, Value};
+use domain::scope::Value;
 
-use super::NOTHING_YET;
 use crate::guest::bindings::sql::{self, Error, Host, Rows};
 use crate::guest::convert::{rows_out, value_in};
 use crate::guest::state::{Granted, State};
@@ -10,12 +9,12 @@ use crate::guest::state::{Granted, State};
 impl Host for State {
     async fn query(&mut self, statement: String, params: Vec<sql::Value>) -> Result<Rows, Error> {
         let (granted, statement, params) = self.checked(&statement, params)?;
-        granted.scope.sql_query(statement, params).await.map(rows_out).map_err(error)
+        Ok(rows_out(granted.scope.sql_query(statement, params).await?))
     }
 
     async fn execute(&mut self, statement: String, params: Vec<sql::Value>) -> Result<u64, Error> {
         let (granted, statement, params) = self.checked(&statement, params)?;
-        granted.scope.sql_execute(statement, params).await.map_err(error)
+        Ok(granted.scope.sql_execute(statement, params).await?)
     }
 }
 
@@ -25,9 +24,7 @@ impl State {
         name: &str,
         params: Vec<sql::Value>,
     ) -> Result<(&Granted, &Statement, Vec<Value>), Error> {
-        let Some(granted) = &self.granted else {
-            return Err(Error::Denied(NOTHING_YET.to_owned()));
-        };
+        let granted = self.granted()?;
         let Some(statement) = granted.describe.statements.get(name) else {
             return Err(Error::UnknownStatement(name.to_owned()));
         };
@@ -44,14 +41,5 @@ impl State {
             )));
         }
         Ok((granted, statement, params))
-    }
-}
-
-fn error(error: ScopeError) -> Error {
-    match error {
-        ScopeError::Denied(why) | ScopeError::Refused(why) => Error::Denied(why),
-        ScopeError::Limit(why) => Error::Limit(why),
-        ScopeError::Database(why) => Error::Database(why),
-        ScopeError::Unavailable(why) | ScopeError::Store(why) => Error::Unavailable(why),
     }
 }

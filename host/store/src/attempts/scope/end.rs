@@ -104,14 +104,7 @@ impl State {
     }
 
     pub(super) fn effects(&mut self) -> Effects {
-        Effects {
-            kv: self.kv.take(),
-            events: std::mem::take(&mut self.events),
-            alerts: std::mem::take(&mut self.alerts),
-            records: std::mem::take(&mut self.records),
-            items: std::mem::take(&mut self.items),
-            metrics: std::mem::take(&mut self.metrics),
-        }
+        Effects { kv: self.kv.take(), requested: std::mem::take(&mut self.requested) }
     }
 }
 

@@ -1,13 +1,13 @@
 //! The scope of one attempt: it checks grants, serves reads, buffers effects and holds SQL transactions open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
-use domain::alert::Alert;
-use domain::bounds::{check_count, check_data, check_key, check_key_or_none, check_text};
-use domain::effect::{AuditRecord, Metric, NewItem};
+use domain::bounds::{check_count, check_key};
+use domain::effect::{Effect, NewItem};
 use domain::id::EventId;
 use domain::item::Claimed;
 use domain::job::{Capability, JobSpec};
@@ -18,7 +18,6 @@ use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::attempts::commit::NewEvent;
 use crate::attempts::kv::{self, KvWrite, Pending, Precondition};
 use crate::attempts::locks::LockResult;
 use crate::db::{Tx, args};
@@ -49,11 +48,10 @@ pub struct AttemptScope {
 #[derive(Default)]
 struct State {
     kv: Pending,
-    events: Vec<NewEvent>,
-    alerts: Vec<Alert>,
-    records: Vec<AuditRecord>,
-    items: Vec<NewItem>,
-    metrics: Vec<Metric>,
+    /// In the order of the requests.
+    requested: Vec<Effect>,
+    /// The number of requested effects of each kind.
+    counts: HashMap<Discriminant<Effect>, usize>,
     locks: BTreeSet<String>,
     open: BTreeMap<String, Tx>,
     /// Datasources that were written to, and those whose transaction was undone by a failed statement.
@@ -112,6 +110,18 @@ impl AttemptScope {
     async fn has_room(&self, room: impl Future<Output = Result<bool, StoreError>>) -> bool {
         let keeps = self.item.is_some() && !self.replayed;
         !keeps || room.await.unwrap_or(true)
+    }
+
+    async fn check_room_for(&self, item: &NewItem) -> Result<(), ScopeError> {
+        let may_add = self.store.may_add(&self.job, &item.job, self.now());
+        if self.has_room(may_add).await {
+            return Ok(());
+        }
+        let (to, most) = (&item.job, self.job.limits.items_open);
+        let text = format!(
+            "job {to} has {most} open items: add more when they are done, or raise limits.items_open"
+        );
+        Err(ScopeError::Limit(text))
     }
 
     /// Checks that the value may be written to the key. Returns the locked state.
@@ -271,86 +281,27 @@ impl Scope for AttemptScope {
         }
     }
 
-    async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError> {
-        if !self.job.grants.topics.contains(topic) {
-            let text = format!("job {} is not granted topic {topic:?}", self.job.name);
-            return Err(ScopeError::Denied(text));
-        }
-        check_key_or_none("an event key", key)?;
-        let limits = &self.job.limits;
-        check_data("a payload", payload, limits.payload_bytes)?;
+    async fn add(&self, effect: Effect) -> Result<Option<EventId>, ScopeError> {
+        let mut effect = effect.checked(&self.job)?;
         let mut state = self.state.lock().await;
         self.check_open(&state)?;
-        if state.events.len() >= limits.events {
-            return Err(ScopeError::Limit(format!("more than {} events in an attempt", limits.events)));
+        let kind = discriminant(&effect);
+        let count = state.counts.get(&kind).copied().unwrap_or_default();
+        let (kind_name, most) = effect.count_limit(&self.job.limits);
+        check_count(kind_name, count, most)?;
+        let mut id = None;
+        match &mut effect {
+            Effect::Event(event) => {
+                event.id = EventId::new(self.now);
+                event.seq = SEQ.fetch_add(1, Ordering::Relaxed);
+                id = Some(event.id);
+            }
+            Effect::Item(item) => self.check_room_for(item).await?,
+            Effect::Alert(_) | Effect::Audit(_) | Effect::Metric(_) => {}
         }
-        let id = EventId::new(self.now);
-        state.events.push(NewEvent {
-            id,
-            seq: SEQ.fetch_add(1, Ordering::Relaxed),
-            topic: topic.to_owned(),
-            key: key.to_owned(),
-            payload: payload.to_owned(),
-        });
+        state.counts.insert(kind, count + 1);
+        state.requested.push(effect);
         Ok(id)
-    }
-
-    async fn alert(&self, mut alert: Alert) -> Result<(), ScopeError> {
-        self.job.check_granted(Capability::Alerts)?;
-        let limits = &self.job.limits;
-        check_key("a kind", &alert.kind)?;
-        check_key_or_none("an alert's key", &alert.key)?;
-        check_text("a message", &mut alert.message, limits.text_bytes)?;
-        check_data("metadata", &alert.metadata, limits.payload_bytes)?;
-        let mut state = self.state.lock().await;
-        self.check_open(&state)?;
-        check_count("alerts", state.alerts.len(), limits.alerts)?;
-        state.alerts.push(alert);
-        Ok(())
-    }
-
-    async fn record(&self, mut record: AuditRecord) -> Result<(), ScopeError> {
-        self.job.check_granted(Capability::Audit)?;
-        let limits = &self.job.limits;
-        check_key("an action", &record.action)?;
-        check_key_or_none("a subject", &record.subject)?;
-        check_text("a detail", &mut record.detail, limits.text_bytes)?;
-        let mut state = self.state.lock().await;
-        self.check_open(&state)?;
-        check_count("audit records", state.records.len(), limits.audit_records)?;
-        state.records.push(record);
-        Ok(())
-    }
-
-    async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
-        if !self.job.grants.items.contains(&item.job) {
-            let text =
-                format!("job {} is not granted to add items to job {:?}", self.job.name, item.job.as_str());
-            return Err(ScopeError::Denied(text));
-        }
-        check_key("a key", &item.key)?;
-        check_data("a payload", &item.payload, self.job.limits.payload_bytes)?;
-        let mut state = self.state.lock().await;
-        self.check_open(&state)?;
-        check_count("items", state.items.len(), self.job.limits.items)?;
-        if !self.has_room(self.store.may_add(&self.job, &item.job, self.now())).await {
-            let (to, most) = (&item.job, self.job.limits.items_open);
-            let text = format!(
-                "job {to} has {most} open items: add more when they are done, or raise limits.items_open"
-            );
-            return Err(ScopeError::Limit(text));
-        }
-        state.items.push(item);
-        Ok(())
-    }
-
-    async fn measure(&self, metric: Metric) -> Result<(), ScopeError> {
-        self.job.check_granted(Capability::Metrics)?;
-        let mut state = self.state.lock().await;
-        self.check_open(&state)?;
-        check_count("figures", state.metrics.len(), self.job.limits.metrics)?;
-        state.metrics.push(metric);
-        Ok(())
     }
 }
 

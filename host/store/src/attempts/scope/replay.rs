@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::alert::Alert;
-use domain::effect::{AuditRecord, Metric, NewItem};
+use domain::effect::Effect;
 use domain::id::EventId;
 use domain::item::Claimed;
 use domain::job::JobSpec;
@@ -216,23 +215,7 @@ impl Scope for ReplayScope {
         self.scope.lock(name).await
     }
 
-    async fn publish(&self, topic: &str, key: &str, payload: &str) -> Result<EventId, ScopeError> {
-        self.scope.publish(topic, key, payload).await
-    }
-
-    async fn alert(&self, alert: Alert) -> Result<(), ScopeError> {
-        self.scope.alert(alert).await
-    }
-
-    async fn record(&self, record: AuditRecord) -> Result<(), ScopeError> {
-        self.scope.record(record).await
-    }
-
-    async fn enqueue(&self, item: NewItem) -> Result<(), ScopeError> {
-        self.scope.enqueue(item).await
-    }
-
-    async fn measure(&self, metric: Metric) -> Result<(), ScopeError> {
-        self.scope.measure(metric).await
+    async fn add(&self, effect: Effect) -> Result<Option<EventId>, ScopeError> {
+        self.scope.add(effect).await
     }
 }

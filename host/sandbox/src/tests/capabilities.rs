@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::clock::Clock;
+use domain::effect::{AuditRecord, Change, Effect, Event, Metric, NewItem};
 use domain::id::EventId;
 use domain::job::JobSpec;
 use domain::limits::Limits;
@@ -78,10 +79,12 @@ fn alert() -> alerts::Alert {
 
 #[tokio::test]
 async fn effects_are_handed_to_the_scope() {
-    let scope = Arc::default();
+    let scope: Arc<FakeScope> = Arc::default();
     let state = &mut state(job("witness"), &scope);
     alerts::Host::raise(state, alert()).await.unwrap();
-    audit::Host::record_action(state, "reset".to_owned(), "order 7".to_owned(), String::new()).await.unwrap();
+    audit::Host::record_action(state, "reset".to_owned(), "order 7".to_owned(), "late".to_owned())
+        .await
+        .unwrap();
     metrics::Host::add(state, "orders_total".to_owned(), vec![], 2).await.unwrap();
     metrics::Host::set(state, "orders".to_owned(), vec![], -0.5).await.unwrap();
     items::Host::enqueue(state, "other".to_owned(), "k".to_owned(), "{}".to_owned()).await.unwrap();
@@ -89,17 +92,30 @@ async fn effects_are_handed_to_the_scope() {
     assert!(matches!(nameless, Err(items::Error::Denied(_))));
     let id = events::Host::publish(state, "t".to_owned(), "k".to_owned(), "{}".to_owned()).await.unwrap();
     assert!(id.parse::<EventId>().is_ok(), "{id:?}");
-    assert_eq!(
-        scope.calls(),
-        [
-            "alert BEHIND all critical",
-            "record reset order 7",
-            "measure orders_total Add(2)",
-            "measure orders Set(-0.5)",
-            "enqueue other k",
-            "publish t k"
-        ]
-    );
+    let metric = |name: &str, change| Metric { name: name.to_owned(), labels: vec![], change };
+    let expected = [
+        Effect::Alert(domain::alert::Alert {
+            kind: "BEHIND".to_owned(),
+            key: "all".to_owned(),
+            severity: domain::alert::Severity::Critical,
+            message: "10 behind".to_owned(),
+            metadata: String::new(),
+        }),
+        Effect::Audit(AuditRecord {
+            action: "reset".to_owned(),
+            subject: "order 7".to_owned(),
+            detail: "late".to_owned(),
+        }),
+        Effect::Metric(metric("orders_total", Change::Add(2))),
+        Effect::Metric(metric("orders", Change::Set(-0.5))),
+        Effect::Item(NewItem {
+            job: "other".parse().unwrap(),
+            key: "k".to_owned(),
+            payload: "{}".to_owned(),
+        }),
+        Effect::Event(Event::new("t", "k", "{}")),
+    ];
+    assert_eq!(*scope.effects.lock().unwrap(), expected);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Good guests: their inputs, their capabilities, and how their answers arrive.
 
+use domain::effect::Effect;
 use domain::failure::Failure;
 use domain::outcome::Outcome;
 use domain::plugin::VersionState;
@@ -15,7 +16,10 @@ async fn a_guest_reaches_its_scope_through_every_capability() {
     let report = bench.process("witness", "").await;
     assert_eq!(report.result, Ok(Outcome::Resolved { note: Some("inserted 1".to_owned()) }));
     let calls = bench.scope.calls();
-    assert_eq!(calls[..2], ["execute witness 4", "publish witness item-1"]);
+    assert_eq!(calls[..2], ["execute witness 4", "add"]);
+    let effects = bench.scope.effects.lock().unwrap().clone();
+    let [Effect::Event(event)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((event.topic.as_str(), event.key.as_str()), ("witness", "item-1"));
     assert!(calls[2].starts_with("set ") && calls[2].ends_with("/item-1"), "{calls:?}");
     assert_eq!(report.digest, bench.digest("witness"));
     let usage = report.usage;

@@ -223,6 +223,7 @@ fn message<T>(report: &Report<T>) -> &str {
 #[derive(Default)]
 struct FakeScope {
     calls: Mutex<Vec<String>>,
+    effects: Mutex<Vec<Effect>>,
     values: Mutex<BTreeMap<String, Vec<u8>>>,
     /// If set, a statement signals its arrival and waits for permission to continue.
     gate: Mutex<Option<Arc<Gate>>>,
@@ -318,13 +319,9 @@ impl Scope for FakeScope {
     }
 
     async fn add(&self, effect: Effect) -> Result<Option<EventId>, ScopeError> {
-        self.note(match &effect {
-            Effect::Event(event) => format!("publish {} {}", event.topic, event.key),
-            Effect::Alert(alert) => format!("alert {} {} {}", alert.kind, alert.key, alert.severity),
-            Effect::Audit(record) => format!("record {} {}", record.action, record.subject),
-            Effect::Item(item) => format!("enqueue {} {}", item.job, item.key),
-            Effect::Metric(metric) => format!("measure {} {:?}", metric.name, metric.change),
-        });
-        Ok(matches!(effect, Effect::Event(_)).then(|| EventId::new(Timestamp::UNIX_EPOCH)))
+        self.note("add".to_owned());
+        let is_event = matches!(effect, Effect::Event(_));
+        self.effects.lock().unwrap().push(effect);
+        Ok(is_event.then(|| EventId::new(Timestamp::UNIX_EPOCH)))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::failure::{ErrorInfo, Failure};
 use domain::id::PluginName;
-use domain::job::{Capability, Grants, JobSpec};
+use domain::job::JobSpec;
 use domain::limits::{Limits, MIB};
 use domain::plugin::{Describe, Statement};
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ use crate::guest::convert::shown;
 use crate::guest::log::LogSource;
 use crate::guest::state::State;
 use crate::versions::compile::{ComponentCompiler, Refusal};
-use crate::versions::contract;
+use crate::versions::contract::{self, GRANT_OF_INTERFACE, NAMED_BY_DESCRIBE};
 use crate::versions::folder::PluginFile;
 use crate::versions::version::Version;
 
@@ -40,27 +40,6 @@ pub struct Loader {
     linker: Arc<Linker<State>>,
     component_compiler: ComponentCompiler,
 }
-
-/// Imports that a version may have only if the job has the grant, and the reason of the refusal.
-const GRANT_OF_IMPORT: [(&str, fn(&Grants) -> bool, &str); 10] = [
-    ("tidemill:job/sql@", |grants| !grants.datasources.is_empty(), "no datasource is granted"),
-    ("tidemill:job/items@", |grants| !grants.items.is_empty(), "adding items is granted to no job"),
-    ("tidemill:job/locks@", |grants| !grants.locks.is_empty(), "no lock is granted (locks)"),
-    ("tidemill:job/events@", |grants| !grants.topics.is_empty(), "no topic is granted"),
-    (
-        "wasi:http/outgoing-handler@",
-        |grants| !grants.http.is_empty(),
-        "requests are granted to no address (http)",
-    ),
-    ("wasi:keyvalue/", |grants| grants.allow(Capability::KeyValue), "keyvalue is not granted"),
-    ("tidemill:job/kv@", |grants| grants.allow(Capability::KeyValue), "keyvalue is not granted"),
-    ("tidemill:job/alerts@", |grants| grants.allow(Capability::Alerts), "alerts is not granted"),
-    ("tidemill:job/audit@", |grants| grants.allow(Capability::Audit), "audit is not granted"),
-    ("tidemill:job/metrics@", |grants| grants.allow(Capability::Metrics), "metrics is not granted"),
-];
-
-/// Imports whose grants `describe` names. It is then the better reason.
-const NAMED_BY_DESCRIBE: [&str; 2] = ["tidemill:job/sql@", "tidemill:job/events@"];
 
 impl Loader {
     pub fn new(config: SandboxConfig, room: Arc<CallSlots>, linker: Arc<Linker<State>>) -> Loader {
@@ -184,9 +163,9 @@ impl Version {
 
     fn lacks_grant(&self, job: &JobSpec) -> Option<String> {
         let asked = self.describe.asks_too_much(job);
-        let lacking = GRANT_OF_IMPORT.iter().find_map(|(prefix, is_granted, reason)| {
-            let import = self.imports.iter().find(|name| name.starts_with(prefix))?;
-            let named = asked.as_deref().filter(|_| NAMED_BY_DESCRIBE.contains(prefix));
+        let lacking = GRANT_OF_INTERFACE.iter().find_map(|(interface, is_granted, reason)| {
+            let import = self.imports.iter().find(|import| contract::interface(import) == *interface)?;
+            let named = asked.as_deref().filter(|_| NAMED_BY_DESCRIBE.contains(interface));
             (!is_granted(&job.grants)).then(|| format!("import {import}: {}", named.unwrap_or(reason)))
         });
         lacking.or(asked)

@@ -1,8 +1,11 @@
 use domain::alert::{self as told, Severity};
 use domain::effect::Effect;
 
+use super::convert_errors;
 use crate::guest::bindings::alerts::{self, Alert, Error, Host};
 use crate::guest::state::State;
+
+convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit);
 
 /// `tidemill:job/alerts`: buffered by the scope until the attempt's outcome is committed.
 impl Host for State {

@@ -1,7 +1,10 @@
 use domain::effect::{AuditRecord, Effect};
 
+use super::convert_errors;
 use crate::guest::bindings::audit::{Error, Host};
 use crate::guest::state::State;
+
+convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit);
 
 /// `tidemill:job/audit`: buffered by the scope until the attempt's outcome is committed.
 impl Host for State {

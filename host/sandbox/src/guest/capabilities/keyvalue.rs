@@ -82,3 +82,13 @@ impl State {
         Ok(Bucket { name, scope: granted.scope.clone() })
     }
 }
+
+/// The interface has no case for calls that fail each time they are repeated.
+impl From<ScopeError> for Error {
+    fn from(error: ScopeError) -> Error {
+        match error {
+            ScopeError::Denied(_) => Error::AccessDenied,
+            other => Error::Other(other.to_string()),
+        }
+    }
+}

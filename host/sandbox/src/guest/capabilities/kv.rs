@@ -1,11 +1,14 @@
 use domain::scope::Swap;
 use jiff::SignedDuration;
 
+use super::convert_errors;
 use crate::guest::bindings::kv::{Error, Host};
 use crate::guest::state::State;
 
 /// Longest time to live of a value: 10 years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
+
+convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit, Unavailable => Unavailable, Store => Unavailable);
 
 /// `tidemill:job/kv`: buffered by the scope until the attempt's outcome is committed.
 impl Host for State {

@@ -1,5 +1,8 @@
+use super::convert_errors;
 use crate::guest::bindings::locks::{Error, Host};
 use crate::guest::state::State;
+
+convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit, Unavailable => Unavailable, Store => Unavailable);
 
 /// `tidemill:job/locks`: acquired immediately by the scope, held until the attempt ends.
 impl Host for State {

@@ -1,7 +1,10 @@
 use domain::effect::{Change, Effect, Metric};
 
+use super::convert_errors;
 use crate::guest::bindings::metrics::{Error, Host};
 use crate::guest::state::State;
+
+convert_errors!(Denied => Denied, Refused => Name, Limit => Limit);
 
 /// `tidemill:job/metrics`: buffered by the scope, published once the attempt's outcome is committed.
 impl Host for State {

@@ -4,7 +4,6 @@
 mod alerts;
 mod audit;
 mod config;
-mod errors;
 mod events;
 pub mod http;
 mod items;
@@ -19,6 +18,22 @@ use domain::scope::ScopeError;
 
 use crate::guest::bindings::types;
 use crate::guest::state::{Granted, State};
+
+/// Converts errors of the scope into those of an interface, which has its own type in contract 0.1.
+macro_rules! convert_errors {
+    ($($error:ident => $case:ident),+) => {
+        impl From<domain::scope::ScopeError> for Error {
+            fn from(error: domain::scope::ScopeError) -> Error {
+                match error {
+                    $(domain::scope::ScopeError::$error(why) => Error::$case(why),)+
+                    #[allow(unreachable_patterns, reason = "an interface may have a case for each error")]
+                    other => Error::Other(other.to_string()),
+                }
+            }
+        }
+    };
+}
+use convert_errors;
 
 /// The error of every capability during `describe`.
 const NOTHING_YET: &str = "nothing is granted while the plugin describes itself";

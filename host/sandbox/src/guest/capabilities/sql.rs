@@ -1,9 +1,12 @@
 use domain::plugin::Statement;
 use domain::scope::Value;
 
+use super::convert_errors;
 use crate::guest::bindings::sql::{self, Error, Host, Rows};
 use crate::guest::convert::{rows_out, value_in};
 use crate::guest::state::{Granted, State};
+
+convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit, Database => Database, Unavailable => Unavailable, Store => Unavailable);
 
 /// `tidemill:job/sql`: statements declared in `describe`, on the datasources granted to the job.
 impl Host for State {

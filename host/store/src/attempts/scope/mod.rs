@@ -297,7 +297,7 @@ impl Scope for AttemptScope {
                 id = Some(event.id);
             }
             Effect::Item(item) => self.check_room_for(item).await?,
-            Effect::Alert(_) | Effect::Audit(_) | Effect::Metric(_) => {}
+            _ => {}
         }
         state.counts.insert(kind, count + 1);
         state.requested.push(effect);

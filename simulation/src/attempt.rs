@@ -164,7 +164,7 @@ impl World {
 
     pub async fn write(&mut self, host: usize, end: &Arc<AttemptEnd>) -> Result<()> {
         let (key, epoch) = (end.item.key.clone(), end.item.epoch);
-        let committed = self.hosts[host].store.end_attempt(end.clone()).await?;
+        let committed = self.hosts[host].store.attempts().end(end.clone()).await?;
         self.note(|| {
             format!("the end of {key} epoch {epoch}, {}: {committed:?}", end.ending.verdict.as_str())
         });

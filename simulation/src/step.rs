@@ -45,7 +45,7 @@ impl World {
             Event::LateEnd(process, number, end) => self.late_end(process, number, end).await?,
             Event::LateRenewal(host, lease) => {
                 self.odd_at = self.time;
-                self.hosts[host].store.renew(lease).await?;
+                self.hosts[host].store.items().renew(lease).await?;
             }
             Event::Crash(host) => self.crash(host),
             Event::Stop(host) => self.stop(host).await?,
@@ -124,7 +124,7 @@ impl World {
             let wire = self.wire(host);
             if wire != Wire::Refused {
                 let lease = self.lease(host);
-                let claimed = self.hosts[host].store.claim_run(&self.job.name, lease).await?;
+                let claimed = self.hosts[host].store.runs().claim(&self.job.name, lease).await?;
                 if let Some(run) = claimed {
                     let number = self.model.run_claimed(run.id, run.epoch);
                     if wire == Wire::Answered {
@@ -133,7 +133,7 @@ impl World {
                         let wait = self.dice.below(4_000);
                         self.after(wait, Event::Page(process, run, None));
                     } else {
-                        self.hosts[host].store.let_go(run.attempt_id);
+                        self.hosts[host].store.items().let_go(run.attempt_id);
                     }
                 }
             }
@@ -146,14 +146,14 @@ impl World {
         if self.wire(host) == Wire::Refused {
             return Ok(());
         }
-        let after = store.ticked_at(&self.job.name).await?;
+        let after = store.jobs().ticked_at(&self.job.name).await?;
         let Some(due) = self.job.schedule.due(after, now) else { return Ok(()) };
         let other = self.dice.below(self.hosts.len() as u64) as usize;
-        let ticked = store.tick(&self.job, &due, now, now).await?;
+        let ticked = store.jobs().tick(&self.job, &due, now, now).await?;
         self.note(|| format!("host {host} ticks: {:?}", ticked.map(|ticked| ticked.fate.as_str())));
         if self.dice.percent(30) {
             // Another host decided at the same time.
-            self.hosts[other].store.tick(&self.job, &due, now, now).await?;
+            self.hosts[other].store.jobs().tick(&self.job, &due, now, now).await?;
         }
         Ok(())
     }
@@ -163,11 +163,11 @@ impl World {
         let running = self.hosts[host].running.len() as u32;
         let wire = self.wire(host);
         let room = self.job.flow.concurrency.saturating_sub(running);
-        let due = self.hosts[host].store.next_due(&self.job.name).await?;
+        let due = self.hosts[host].store.items().next_due(&self.job.name).await?;
         if wire == Wire::Refused || room == 0 || due.is_none_or(|due| due > self.hosts[host].hands.now()) {
             return Ok(());
         }
-        let claimed = self.hosts[host].store.claim(&self.job, self.lease(host), room).await?;
+        let claimed = self.hosts[host].store.items().claim(&self.job, self.lease(host), room).await?;
         if let Some(total) = self.job.flow.concurrency_total.filter(|_| !claimed.is_empty()) {
             let running =
                 crate::checks::number(self.store(), "SELECT COUNT(*) FROM item WHERE state = 'running'")
@@ -179,7 +179,7 @@ impl World {
         for item in claimed {
             self.model.claimed(&item);
             if wire != Wire::Answered {
-                self.hosts[host].store.let_go(item.attempt_id);
+                self.hosts[host].store.items().let_go(item.attempt_id);
                 continue;
             }
             self.note(|| format!("host {host} begins {} epoch {}", item.key, item.epoch));
@@ -210,7 +210,7 @@ impl World {
         }
         let host = &mut self.hosts[number];
         if wire == Wire::Answered || wire == Wire::Unheard {
-            host.store.renew(lease).await?;
+            host.store.items().renew(lease).await?;
         }
         if wire != Wire::Answered {
             host.lost = true;
@@ -231,7 +231,7 @@ impl World {
         if !host.trust.has_ended() || host.running.is_empty() {
             return;
         }
-        host.store.let_lapse(host.id, |_| true);
+        host.store.items().let_lapse(host.id, |_| true);
         host.running.clear();
         self.note(|| format!("host {number} gives up what it held"));
     }
@@ -255,7 +255,8 @@ impl World {
         let host = &self.hosts[number];
         let (former, now) = (own.then_some(host.id), host.hands.now());
         let holders: Vec<(String, usize)> = self.holders();
-        let recovered = self.hosts[number].store.recover(former, |_: &JobName| CRASHES_MAX, now).await?;
+        let recovered =
+            self.hosts[number].store.items().recover(former, |_: &JobName| CRASHES_MAX, now).await?;
         for item in recovered {
             self.note(|| format!("host {number} puts back {}", item.key));
             self.model.due_is_open(&item.key);
@@ -300,7 +301,7 @@ impl World {
             self.after(500, Event::PutBack(process, run));
             return Ok(());
         }
-        let (committed, _) = store.put_page(&run, &self.job, &page, None, now).await?;
+        let (committed, _) = store.runs().put_page(&run, &self.job, &page, None, now).await?;
         if committed == Committed::Applied {
             self.note(|| format!("a page of epoch {}: {}", run.epoch, keys.join(" ")));
             self.model.page_accepted(run.id, run.epoch);
@@ -322,7 +323,7 @@ impl World {
             self.after(500, Event::PutBack(process, run));
             return Ok(());
         }
-        self.hosts[process.host].store.release_run(&run).await?;
+        self.hosts[process.host].store.runs().release(&run).await?;
         self.hosts[process.host].discovering = false;
         Ok(())
     }
@@ -343,7 +344,7 @@ impl World {
             return Ok(());
         };
         let decided = Decided::new(ManualDecision::Retry, None, "ada");
-        match self.store().decide(JOB, key, decided, now).await {
+        match self.store().items().decide(JOB, key, decided, now).await {
             Ok(_) => {
                 self.note(|| format!("a person retries {key}"));
                 self.model.due_is_open(key);

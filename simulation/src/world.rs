@@ -96,7 +96,7 @@ impl Host {
         let place = Place::Folder(self.id.to_string());
         let start =
             HostStart { id: self.id, incarnation: self.incarnation(), name: "simulated".to_owned(), place };
-        let taking = self.store.take_host(&start, None, now).await?;
+        let taking = self.store.hosts().take(&start, None, now).await?;
         anyhow::ensure!(taking == Taking::Taken, "nobody else runs as {}: {taking:?}", self.id);
         Ok(())
     }
@@ -162,7 +162,7 @@ impl World {
         for host in &hosts {
             host.register(stamp(0)).await?;
         }
-        hosts[0].store.put_job(&job, stamp(0)).await?;
+        hosts[0].store.jobs().put(&job, stamp(0)).await?;
         let mut world = World {
             dice,
             time: 0,

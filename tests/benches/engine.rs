@@ -142,7 +142,7 @@ async fn start(
 /// Waits until the newest run reaches this state, and checks after every engine event.
 async fn until(engine: &Engine, store: &Store, state: &str) {
     let mut feed = engine.feed();
-    while store.runs(Some("noop"), 1).await.unwrap()[0].state != state {
+    while store.runs().list(Some("noop"), 1).await.unwrap()[0].state != state {
         for _ in 0..100 {
             let next = tokio::time::timeout(std::time::Duration::from_millis(10), feed.recv());
             if next.await.is_err() {

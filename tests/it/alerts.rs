@@ -26,7 +26,7 @@ async fn f6_a_job_that_misses_its_heartbeat_alerts(kind: Kind) {
     host.until("the plugin is gone", blocked).await;
     let mut minutes = 0;
     let alert = loop {
-        if let Some(alert) = host.app.store.alerts(true, 9).await.unwrap().pop() {
+        if let Some(alert) = host.app.store.alerts().list(true, 9).await.unwrap().pop() {
             break alert;
         }
         assert!(minutes < 60, "no alert after {minutes} minutes");
@@ -58,7 +58,7 @@ async fn s9_alerts_are_shown_acknowledged_and_removed(kind: Kind) {
         message: "2 campaigns <b>failed</b>".to_owned(),
         metadata: "no JSON".to_owned(),
     };
-    host.app.store.raise_alert(&hello, &alert, host.clock.now()).await.unwrap();
+    host.app.store.alerts().raise(&hello, &alert, host.clock.now()).await.unwrap();
     let page = http::get(host.app.address, "/").await.body;
     assert!(
         page.contains("STOCK_REPLENISH_FAILED") && page.contains("2 campaigns &#60;b&#62;failed"),
@@ -80,7 +80,7 @@ async fn s9_alerts_are_shown_acknowledged_and_removed(kind: Kind) {
 
     // Days that pass in a moment make jobs late, which raises an alert too.
     let all = async |host: &Host| {
-        let alerts = host.app.store.alerts(false, 9).await.unwrap();
+        let alerts = host.app.store.alerts().list(false, 9).await.unwrap();
         alerts.iter().filter(|found| found.alert.kind == alert.kind).count()
     };
     host.advance(SignedDuration::from_hours(29 * 24)).await;

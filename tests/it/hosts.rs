@@ -46,13 +46,13 @@ async fn r4_hosts_that_are_gone_are_forgotten(kind: Kind) {
             VALUES ('0190163d-8694-739b-aea5-966c26f8ad91', 'two', 1, 1772445600000)";
         databases.store(row).await;
     }
-    assert_eq!(host.app.store.hosts(9).await.unwrap().len(), 2);
+    assert_eq!(host.app.store.hosts().list(9).await.unwrap().len(), 2);
     host.advance(SignedDuration::from_hours(6 * 24)).await;
-    assert_eq!(host.app.store.hosts(9).await.unwrap().len(), 2, "it may come back");
+    assert_eq!(host.app.store.hosts().list(9).await.unwrap().len(), 2, "it may come back");
     let mut left = 2;
     for _ in 0..100 {
         host.advance(SignedDuration::from_hours(24)).await;
-        left = host.app.store.hosts(9).await.unwrap().len();
+        left = host.app.store.hosts().list(9).await.unwrap().len();
         if left == 1 {
             break;
         }

@@ -139,11 +139,11 @@ impl Scene {
 
     /// Newest first.
     async fn attempts(&self, key: &str) -> Vec<AttemptView> {
-        self.host.app.store.attempts(self.job.name.as_str(), key, 100).await.unwrap()
+        self.host.app.store.items().attempts(self.job.name.as_str(), key, 100).await.unwrap()
     }
 
     async fn count(&self, state: State) -> usize {
-        self.host.app.store.items(None, Some(state), 1_000).await.unwrap().len()
+        self.host.app.store.items().list(None, Some(state), 1_000).await.unwrap().len()
     }
 
     async fn until_count(&mut self, state: State, wanted: usize) {
@@ -257,7 +257,7 @@ async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
         let attempts = scene.attempts(&format!("s-{n}")).await;
         assert!(attempts.iter().all(|attempt| attempt.verdict == "resolved"), "{attempts:?}");
     }
-    let runs = scene.host.app.store.runs(None, 10).await.unwrap();
+    let runs = scene.host.app.store.runs().list(None, 10).await.unwrap();
     assert_eq!(runs.iter().map(|run| run.state.as_str()).collect::<Vec<_>>(), ["finished", "finished"]);
     scene.host.app.stop().await;
 }
@@ -267,7 +267,7 @@ async fn run_to_its_end(engine: &Engine, store: &Store, job: &JobSpec) {
     engine.trigger(&job.name, None, "test").await.unwrap();
     // An earlier run may have queued the items that this run found.
     let open = async || {
-        let runs = store.runs(Some(job.name.as_str()), 10).await.unwrap();
+        let runs = store.runs().list(Some(job.name.as_str()), 10).await.unwrap();
         runs.iter().any(|run| run.state != "finished")
     };
     let finished = async {

@@ -42,19 +42,19 @@ async fn databases(kind: Kind) -> Databases {
 async fn work_off(host: &mut Host, jobs: &[&str]) {
     for job in jobs {
         let now = host.app.clock.now();
-        host.app.store.trigger(&job.parse().unwrap(), None, "ada", now).await.unwrap();
+        host.app.store.jobs().trigger(&job.parse().unwrap(), None, "ada", now).await.unwrap();
     }
     host.app.store.feed().wake_here();
     for _ in 0..200 {
         host.advance(SignedDuration::from_secs(5)).await;
-        let items = host.app.store.items(None, None, 1_000).await.unwrap();
+        let items = host.app.store.items().list(None, None, 1_000).await.unwrap();
         if items.len() == jobs.len() * usize::try_from(ITEMS).unwrap()
             && items.iter().all(|item| item.state == State::Resolved)
         {
             return;
         }
     }
-    panic!("{:#?}", host.app.store.items(None, None, 1_000).await.unwrap());
+    panic!("{:#?}", host.app.store.items().list(None, None, 1_000).await.unwrap());
 }
 
 async fn under_a_lock_nothing_is_lost(kind: Kind) {
@@ -70,7 +70,7 @@ async fn under_a_lock_nothing_is_lost(kind: Kind) {
     // While a person holds the lock, no attempt counts.
     let store = host.app.store.clone();
     let until = start_of_time() + SignedDuration::from_secs(7);
-    let taken = store.take_lock("counter", "ada", until, start_of_time()).await.unwrap();
+    let taken = store.locks().take("counter", "ada", until, start_of_time()).await.unwrap();
     assert_eq!(taken, LockResult::Token(1));
     work_off(&mut host, &["one", "two"]).await;
     assert_eq!(databases.business_number("SELECT n FROM counter").await, 2 * ITEMS);

@@ -35,7 +35,7 @@ async fn f10_the_page_retries_acknowledges_and_runs(kind: Kind) {
         http::post(address, path, "{}").await
     };
     assert_eq!(press("alert-").await.status, 200);
-    assert!(host.app.store.alerts(true, 9).await.unwrap().is_empty());
+    assert!(host.app.store.alerts().list(true, 9).await.unwrap().is_empty());
     databases.business("UPDATE ledger_outbox SET amount_minor = 1;").await;
     assert_eq!(press("retry-").await.status, 200);
     host.settle().await;

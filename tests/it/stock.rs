@@ -60,7 +60,7 @@ async fn scene(kind: Kind, low: i64, change: impl FnOnce(&mut JobSpec)) -> Scene
 impl Scene {
     async fn trigger(&self) -> RunId {
         let (store, now) = (&self.host.app.store, self.host.app.clock.now());
-        store.trigger(&JOB.parse().unwrap(), None, "ada", now).await.unwrap()
+        store.jobs().trigger(&JOB.parse().unwrap(), None, "ada", now).await.unwrap()
     }
 
     async fn run(&mut self) -> RunId {
@@ -82,7 +82,7 @@ impl Scene {
     }
 
     async fn result(&self, run: RunId) -> RunResult {
-        self.host.app.store.run_result(run).await.unwrap().unwrap()
+        self.host.app.store.runs().result(run).await.unwrap().unwrap()
     }
 
     async fn item(&self, campaign: i64) -> ItemView {
@@ -181,7 +181,7 @@ async fn s6_the_result_counts_and_lists_the_failures(kind: Kind) {
     let run = scene.run_to_the_end().await;
     let result = scene.result(run).await;
     assert_eq!((result.total, result.success, result.failed), (5, 3, 2));
-    let mut failures = scene.host.app.store.run_failures(run).await.unwrap();
+    let mut failures = scene.host.app.store.runs().failures(run).await.unwrap();
     failures.sort_by(|a, b| a.key.cmp(&b.key));
     let listed: Vec<_> =
         failures.iter().map(|item| (item.key.as_str(), item.attempts, item.code.as_str())).collect();
@@ -198,7 +198,7 @@ async fn s7_one_alert_a_run_and_the_next_run_tries_again(kind: Kind) {
         scene.services.all.stock.set_mood_of(campaign, Mood::Fails);
     }
     let first = scene.run_to_the_end().await;
-    let open = async |scene: &Scene| scene.host.app.store.alerts(true, 50).await.unwrap();
+    let open = async |scene: &Scene| scene.host.app.store.alerts().list(true, 50).await.unwrap();
     let alerts = open(&scene).await;
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     let alert = &alerts[0].alert;

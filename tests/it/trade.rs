@@ -56,18 +56,18 @@ impl Scene {
     }
 
     async fn events(&self, topic: &str) -> Vec<serde_json::Value> {
-        let events = self.host.app.store.events_pending(Some(topic), 1_000).await.unwrap();
+        let events = self.host.app.store.outbox().pending(Some(topic), 1_000).await.unwrap();
         events.iter().map(|event| serde_json::from_str(&event.payload).unwrap()).collect()
     }
 
     async fn audited(&self, action: &str) -> Vec<AuditView> {
-        let mut entries = self.host.app.store.audit(500).await.unwrap();
+        let mut entries = self.host.app.store.audit().list(500).await.unwrap();
         entries.retain(|entry| entry.action == action);
         entries
     }
 
     async fn alerts(&self) -> Vec<AlertView> {
-        self.host.app.store.alerts(true, 50).await.unwrap()
+        self.host.app.store.alerts().list(true, 50).await.unwrap()
     }
 
     async fn seconds(&mut self, seconds: i64) {
@@ -187,6 +187,7 @@ async fn f2_failing_again_stores_the_error_and_ends_at_the_limit(kind: Kind) {
         .host
         .app
         .store
+        .items()
         .decide("finalize-retry", "1", Decided::new(by_hand, None, "ada"), now)
         .await
         .unwrap();
@@ -323,7 +324,8 @@ async fn rows_that_vanish_while_they_wait_are_reported(kind: Kind) {
     let rows = [posting("a", 1, 2), posting("b", 1, 1)].concat();
     let mut scene = scene_of(kind, vec![job], &rows).await;
     scene.seconds(10).await;
-    let left = scene.host.app.store.items(Some("ledger-outbox"), Some(State::Waiting), 9).await.unwrap();
+    let left =
+        scene.host.app.store.items().list(Some("ledger-outbox"), Some(State::Waiting), 9).await.unwrap();
     assert_eq!(left.len(), 1);
     scene.databases.business("DELETE FROM ledger_outbox").await;
     scene.seconds(600).await;

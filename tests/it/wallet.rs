@@ -58,9 +58,9 @@ impl Scene {
     /// Takes and returns the requests that were published since the last call.
     async fn requests(&self) -> Vec<serde_json::Value> {
         let store = &self.host.app.store;
-        let events = store.events_pending(Some("MpcKeygenRequested"), 1_000).await.unwrap();
+        let events = store.outbox().pending(Some("MpcKeygenRequested"), 1_000).await.unwrap();
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
-        store.events_taken(&ids, "test", self.clock.now()).await.unwrap();
+        store.outbox().taken(&ids, "test", self.clock.now()).await.unwrap();
         let payload = |event: &EventView| serde_json::from_str(&event.payload).unwrap();
         events.iter().map(payload).collect()
     }
@@ -91,11 +91,11 @@ async fn w1_runs_every_minute(kind: Kind) {
         scene.host.minute().await;
     }
     let store = &scene.host.app.store;
-    let ticks = store.ticks(JOB, 10).await.unwrap();
+    let ticks = store.jobs().ticks(JOB, 10).await.unwrap();
     let fates: Vec<_> = ticks.iter().map(|tick| (tick.at.to_string(), tick.fate.as_str())).collect();
     let at = |minute| format!("2026-03-02T10:0{minute}:00Z");
     assert_eq!(fates, [5, 4, 3, 2, 1].map(|minute| (at(minute), "ran")));
-    assert_eq!(store.runs(Some(JOB), 10).await.unwrap().len(), 5);
+    assert_eq!(store.runs().list(Some(JOB), 10).await.unwrap().len(), 5);
 }
 
 async fn w2_finds_incomplete_wallets_in_the_database_100_a_scan(kind: Kind) {
@@ -109,7 +109,7 @@ async fn w2_finds_incomplete_wallets_in_the_database_100_a_scan(kind: Kind) {
         .await;
     scene.host.minute().await;
     let store = &scene.host.app.store;
-    let run = &store.runs(Some(JOB), 1).await.unwrap()[0];
+    let run = &store.runs().list(Some(JOB), 1).await.unwrap()[0];
     assert_eq!(
         run.discovered.found, 230,
         "three scans of at most 100 find all, one with a part of its addresses too"
@@ -232,7 +232,7 @@ async fn w6_decides_by_the_status(kind: Kind) {
     }
     asked.sort_unstable();
     assert_eq!(asked, expected);
-    let attempts = scene.host.app.store.attempts(JOB, "3", 10).await.unwrap();
+    let attempts = scene.host.app.store.items().attempts(JOB, "3", 10).await.unwrap();
     let first = &attempts.last().unwrap().log;
     assert!(first.contains("inconsistent"), "{first:?}");
 }
@@ -245,6 +245,7 @@ async fn w7_manual_trigger_does_not_trigger_twice(kind: Kind) {
     for user in 1..=5 {
         let key = user.to_string();
         app.store
+            .items()
             .decide(JOB, &key, Decided::new(ManualDecision::Retry, None, "api"), scene.clock.now())
             .await
             .unwrap();
@@ -279,11 +280,11 @@ async fn w1_w7_f6_two_hosts_on_one_postgres_never_trigger_a_user_twice() {
     asked.sort_unstable();
     assert_eq!(asked, (1..=30).collect::<Vec<_>>());
     let store = &scene.host.app.store;
-    let ran = store.ticks(JOB, 100).await.unwrap();
+    let ran = store.jobs().ticks(JOB, 100).await.unwrap();
     assert_eq!(ran.len(), minutes, "one tick a minute over both hosts");
     let runs = ran.iter().filter(|tick| tick.fate == "ran").count();
-    assert_eq!(store.runs(Some(JOB), 100).await.unwrap().len(), runs);
-    assert_eq!(store.hosts(10).await.unwrap().len(), 2);
+    assert_eq!(store.runs().list(Some(JOB), 100).await.unwrap().len(), runs);
+    assert_eq!(store.hosts().list(10).await.unwrap().len(), 2);
 }
 
 async fn w8_status_and_event_belong_together(kind: Kind) {
@@ -338,6 +339,7 @@ async fn w9_a_user_that_is_gone_is_skipped(kind: Kind) {
     scene.databases.business("DELETE FROM user_account WHERE user_id = 1").await;
     let store = scene.host.app.store.clone();
     store
+        .items()
         .decide(JOB, "1", Decided::new(ManualDecision::Retry, None, "test"), scene.clock.now())
         .await
         .unwrap();
@@ -345,14 +347,14 @@ async fn w9_a_user_that_is_gone_is_skipped(kind: Kind) {
     let item = scene.host.item(JOB, "1").await;
     assert_eq!(item.state, State::Resolved);
     assert_eq!(item.note.as_deref(), Some("user no longer exists, skipped"));
-    let log = store.attempts(JOB, "1", 1).await.unwrap()[0].log.clone();
+    let log = store.items().attempts(JOB, "1", 1).await.unwrap()[0].log.clone();
     assert!(log.contains("user 1 no longer exists"), "{log:?}");
 }
 
 async fn w10_the_run_says_how_many(kind: Kind) {
     let mut scene = scene(kind, 14).await;
     scene.host.minute().await;
-    let run = &scene.host.app.store.runs(Some(JOB), 1).await.unwrap()[0];
+    let run = &scene.host.app.store.runs().list(Some(JOB), 1).await.unwrap()[0];
     assert_eq!(run.summary(), "found 14, attempted 10 of 10, skipped 4 (4 over the cap)");
     assert_eq!((run.state.as_str(), run.failed), ("finished", 0));
 }

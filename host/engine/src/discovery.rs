@@ -66,7 +66,7 @@ async fn claim(ctx: &Ctx, job: &JobSpec) -> Result<Option<ClaimedRun>, StoreErro
     // While the clock is not trusted, no lease counts as expired: only runs without a holder are claimed.
     let lapsed_before =
         if ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) { lease.now } else { Timestamp::MIN };
-    ctx.store.claim_run_lapsed(&job.name, lease, lapsed_before).await
+    ctx.store.runs().claim_lapsed(&job.name, lease, lapsed_before).await
 }
 
 /// Jobs with a discovery in progress on this host.
@@ -134,7 +134,7 @@ async fn discover(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: ClaimedRun) {
 }
 
 async fn give_back(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun) {
-    if let Err(error) = ctx.store.release_run(run).await {
+    if let Err(error) = ctx.store.runs().release(run).await {
         tracing::warn!(job = %job.name, run = %run.id, %error, "the run could not be released; it is claimed again when its lease expires");
     }
 }
@@ -150,7 +150,7 @@ async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
         if ctx.cut.is_cancelled() {
             return;
         }
-        match ctx.store.release_run(run).await {
+        match ctx.store.runs().release(run).await {
             Err(error) if error.is_passing() => {}
             _ => return,
         }
@@ -165,7 +165,7 @@ enum Done {
 }
 
 async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<Done, StoreError> {
-    let mut cursor = ctx.store.page_cursor(run.id).await?;
+    let mut cursor = ctx.store.runs().page_cursor(run.id).await?;
     for _ in 0..job.limits.pages_per_run {
         let report = page(ctx, job, run, cursor.clone()).await;
         let page = match report.result {
@@ -189,14 +189,14 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
         ctx.strain.worked();
         let digest = report.digest.map(|digest| digest.to_string());
         let now = ctx.clock.now();
-        let (committed, _) = ctx.store.put_page(run, job, &page, digest.as_deref(), now).await?;
+        let (committed, _) = ctx.store.runs().put_page(run, job, &page, digest.as_deref(), now).await?;
         if committed == Committed::Stale {
             return Ok(Done::Stale);
         }
         cursor = page.next;
         if cursor.is_none() {
             // A page of this run may have been refused, on this host or an earlier one.
-            let error = ctx.store.run(run.id).await?.and_then(|run| run.error);
+            let error = ctx.store.runs().get(run.id).await?.and_then(|run| run.error);
             return Ok(error.map_or(Done::Complete, Done::Failed));
         }
     }
@@ -227,7 +227,7 @@ async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Opti
 async fn fail(ctx: &Ctx, run: &ClaimedRun, failure: &Failure) -> Result<Done, StoreError> {
     let unknown = ErrorInfo::new("unknown", "discovery failed");
     let error = failure.error().cloned().unwrap_or(unknown);
-    match ctx.store.fail_discovery(run, &error, ctx.clock.now()).await? {
+    match ctx.store.runs().fail_discovery(run, &error, ctx.clock.now()).await? {
         Committed::Applied => Ok(Done::Failed(error)),
         Committed::Stale => Ok(Done::Stale),
     }

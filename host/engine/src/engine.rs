@@ -90,7 +90,7 @@ impl Ctx {
 
     /// The paused jobs; all jobs, if the store cannot be read.
     pub async fn pauses(&self) -> Pauses {
-        self.store.pauses().await.unwrap_or_else(|_| Pauses::everything(self.clock.now()))
+        self.store.jobs().pauses().await.unwrap_or_else(|_| Pauses::everything(self.clock.now()))
     }
 
     pub fn ready(&self, job: &JobSpec) -> bool {
@@ -154,7 +154,7 @@ impl Engine {
         let Started { start, has_waited } = identity::take(identity, &config, &store, &clock).await?;
         let now = clock.now();
         for job in &jobs {
-            store.put_job(job, now).await?;
+            store.jobs().put(job, now).await?;
         }
         let trust = Arc::new(Trust::new(clock.clone(), config.lease_ttl - config.lease_margin));
         let capacity = HostCapacity::new(&config);
@@ -216,7 +216,9 @@ impl Engine {
         }
         ctx.ended.cancel();
         self.keeper.wait().await;
-        if let Err(error) = ctx.store.host_stopped(ctx.host(), ctx.start.incarnation, ctx.clock.now()).await {
+        if let Err(error) =
+            ctx.store.hosts().stopped(ctx.host(), ctx.start.incarnation, ctx.clock.now()).await
+        {
             tracing::warn!(%error, "the stop of this host could not be recorded in the store");
         }
     }
@@ -230,7 +232,7 @@ impl Engine {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
         for job in &jobs {
-            ctx.store.put_job(job, now).await?;
+            ctx.store.jobs().put(job, now).await?;
         }
         *ctx.jobs.write().unwrap_or_else(PoisonError::into_inner) = jobs.into();
         ctx.jobs_changed.notify_one();
@@ -299,7 +301,7 @@ impl Engine {
         if ctx.job(job).is_none() {
             return Err(StoreError::NotFound(format!("job {:?}", job.as_str())));
         }
-        ctx.store.trigger(job, params, actor, ctx.clock.now()).await
+        ctx.store.jobs().trigger(job, params, actor, ctx.clock.now()).await
     }
 
     /// Scans for lost work now, and returns the items that were put back.
@@ -309,7 +311,7 @@ impl Engine {
         let detail = format!("{} items put back", recovered.len());
         let entry =
             Entry { actor, action: "recovered_by_hand", job: None, subject: "all jobs", detail: &detail };
-        self.ctx.store.audit_add(&entry, now).await?;
+        self.ctx.store.audit().add(&entry, now).await?;
         Ok(recovered)
     }
 

@@ -61,7 +61,7 @@ async fn commit_with(
 ) -> Option<Arc<AttemptEnd>> {
     let Some(own) = own else { return Some(end) };
     let committed = tokio::select! {
-        committed = ctx.store.end_attempt_with(own, &end) => committed,
+        committed = ctx.store.attempts().end_with(own, &end) => committed,
         _ = leases.cancelled() => return None,
     };
     match committed {
@@ -160,7 +160,7 @@ pub async fn report_strain(ctx: &Ctx, job: &JobSpec) {
         ),
         metadata: "{}".to_owned(),
     };
-    if let Err(error) = ctx.store.raise_alert(&job.name, &alert, ctx.clock.now()).await {
+    if let Err(error) = ctx.store.alerts().raise(&job.name, &alert, ctx.clock.now()).await {
         tracing::warn!(%error, "the alert about this host was not raised; the next failure raises it");
     }
 }
@@ -202,7 +202,7 @@ async fn commit(ctx: &Ctx, job: &JobSpec, mut end: Arc<AttemptEnd>, leases: &Can
     let mut refused = false;
     loop {
         let committed = tokio::select! {
-            committed = ctx.store.end_attempt(end.clone()) => committed,
+            committed = ctx.store.attempts().end(end.clone()) => committed,
             _ = leases.cancelled() => return,
         };
         match committed {

@@ -37,7 +37,7 @@ impl HeldClaim {
 impl Drop for HeldClaim {
     /// However the work ended: items that are still open expire and are recovered.
     fn drop(&mut self) {
-        self.ctx.store.let_go(self.attempt);
+        self.ctx.store.items().let_go(self.attempt);
     }
 }
 
@@ -92,12 +92,12 @@ async fn renew(ctx: &Ctx) -> Result<Timestamp, StoreError> {
     if ctx.steadiness.was_set(by) {
         ctx.clock_set.notify_one();
         // Recovery finds rows that were written in the meantime by this heartbeat.
-        ctx.store.keep_heartbeat(ctx.host(), ctx.start.incarnation, shown).await?;
+        ctx.store.hosts().keep_heartbeat(ctx.host(), ctx.start.incarnation, shown).await?;
     }
     // Taken before the request is sent, because the answer may be late.
     let lease = ctx.lease();
     let was_late = ctx.trust.has_ended();
-    match ctx.store.renew(lease).await? {
+    match ctx.store.items().renew(lease).await? {
         Renewal::Renewed => ctx.trust.renewed(lease.now),
         Renewal::Unregistered => {
             ctx.trust.renewed(lease.now);
@@ -154,7 +154,7 @@ fn give_up_if_late(ctx: &Ctx) {
         return;
     }
     let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(&job));
-    if ctx.store.let_lapse(ctx.host(), |job| !goes_on(job)) {
+    if ctx.store.items().let_lapse(ctx.host(), |job| !goes_on(job)) {
         tracing::warn!(
             running,
             "leases are lost: attempts are stopped, except those of jobs that continue without a lease"

@@ -44,7 +44,7 @@ pub(crate) async fn take(
     let Identity { id, place } = identity;
     let incarnation = Incarnation::new(clock.now());
     let start = HostStart { id, incarnation, name: config.host_name.clone(), place };
-    let Taking::Occupied(first) = store.take_host(&start, None, clock.now()).await? else {
+    let Taking::Occupied(first) = store.hosts().take(&start, None, clock.now()).await? else {
         return Ok(Started { start, has_waited: false });
     };
     tracing::warn!(
@@ -59,7 +59,7 @@ pub(crate) async fn take(
         let next = clock.now().checked_add(config.lease_ttl / READS).unwrap_or(Timestamp::MAX);
         until(clock, Some(next)).await;
         let has_lapsed = clock.now().duration_since(seen_at) >= config.lease_ttl;
-        match store.take_host(&start, has_lapsed.then_some(&first), clock.now()).await? {
+        match store.hosts().take(&start, has_lapsed.then_some(&first), clock.now()).await? {
             Taking::Taken => return Ok(Started { start, has_waited: true }),
             Taking::Occupied(life) if life == first => {}
             Taking::Occupied(life) => return Err(refuse(&start, &life, store, clock).await),
@@ -68,7 +68,7 @@ pub(crate) async fn take(
 }
 
 async fn refuse(start: &HostStart, running: &Life, store: &Store, clock: &Clock) -> StoreError {
-    if let Err(error) = store.refuse_host(start, running, clock.now()).await {
+    if let Err(error) = store.hosts().refuse(start, running, clock.now()).await {
         tracing::warn!(%error, "the refused start could not be recorded in the audit trail");
     }
     StoreError::Unusable(format!(
@@ -82,7 +82,7 @@ async fn refuse(start: &HostStart, running: &Life, store: &Store, clock: &Clock)
 pub(crate) async fn register_again(ctx: &Ctx) -> Result<(), StoreError> {
     tracing::warn!("the row of this host was removed: it registers again");
     // If another process was faster, the next renewal finds it.
-    ctx.store.take_host(&ctx.start, None, ctx.clock.now()).await.map(|_| ())
+    ctx.store.hosts().take(&ctx.start, None, ctx.clock.now()).await.map(|_| ())
 }
 
 /// Ends the work of this process: another one has taken over its id.
@@ -96,7 +96,7 @@ pub(crate) fn give_up(ctx: &Ctx, by: &Life) {
         incarnation = by.incarnation,
         "another process has taken over the id of this host: this process stops"
     );
-    ctx.store.let_lapse(ctx.host(), |_| true);
+    ctx.store.items().let_lapse(ctx.host(), |_| true);
     ctx.stop.cancel();
     ctx.cut.cancel();
     ctx.displaced.cancel();

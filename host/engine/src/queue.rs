@@ -139,7 +139,7 @@ async fn look(
     for job in ctx.jobs().iter().filter(|job| ctx.ready(job) && !pauses.covers(job.name.as_str())) {
         let tenant = tenants.of(&job.name);
         let (running, memory) = (tenant.running(), memory_of(job));
-        match ctx.store.next_due(&job.name).await {
+        match ctx.store.items().next_due(&job.name).await {
             Ok(Some(due)) if due <= now => {
                 let turn = job.flow.turn(tenant.since(due, now));
                 let (wanted, waits) = (tenant.wants(job), tenant.waits());
@@ -188,7 +188,7 @@ async fn claim(
     let wanted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
     // Taken before the claim: if the leases are lost meanwhile, this claim is lost, too.
     let leases = ctx.leases();
-    let claimed = ctx.store.claim(job, ctx.lease(), wanted).await?;
+    let claimed = ctx.store.items().claim(job, ctx.lease(), wanted).await?;
     tenants.of(&job.name).served(claimed.len(), now);
     let count = claimed.len();
     let Some(attempt) = claimed.first().map(|item| item.attempt_id) else {
@@ -214,7 +214,7 @@ async fn claim(
         });
     }
     if !used_up {
-        round.look_at(ctx.store.next_due(&job.name).await?);
+        round.look_at(ctx.store.items().next_due(&job.name).await?);
     }
     Ok(count)
 }

@@ -82,7 +82,7 @@ pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreEr
 async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
     let crashes_max =
         |job: &JobName| ctx.job(job).map_or(RetryPolicy::DEFAULT.crashes_max, |job| job.retry.crashes_max);
-    let recovered = in_time(ctx.store.recover(former, crashes_max, now)).await?;
+    let recovered = in_time(ctx.store.items().recover(former, crashes_max, now)).await?;
     for item in &recovered {
         tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
         metrics::stuck(&item.job);

@@ -71,7 +71,7 @@ async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timesta
     let seen = now.checked_sub(offset).unwrap_or(now);
     let after = place(ctx, job, seen, now).await?;
     if let Some(due) = job.schedule.due(after, seen)
-        && let Some(ticked) = ctx.store.tick(job, &due, seen, now).await?
+        && let Some(ticked) = ctx.store.jobs().tick(job, &due, seen, now).await?
     {
         let name = job.name.clone();
         tracing::debug!(job = %name, at = %due.at, fate = ticked.fate.as_str(), missed = due.missed.len(), "tick");
@@ -84,9 +84,9 @@ async fn tick(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timesta
 /// The instant up to which a job's schedule is decided. An instant in the future was decided while a clock
 /// was ahead: the schedule then continues from `seen`.
 async fn place(ctx: &Ctx, job: &JobSpec, seen: Timestamp, now: Timestamp) -> Result<Timestamp, StoreError> {
-    let place = ctx.store.ticked_at(&job.name).await?;
+    let place = ctx.store.jobs().ticked_at(&job.name).await?;
     let ahead = place.duration_since(seen);
-    if ahead <= AHEAD_MIN || !ctx.store.rewind_schedule(&job.name, seen, now).await? {
+    if ahead <= AHEAD_MIN || !ctx.store.hosts().rewind_schedule(&job.name, seen, now).await? {
         return Ok(place);
     }
     watch::report(ctx, ahead, now).await?;
@@ -98,6 +98,6 @@ async fn buffered(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<bool, Stor
     if job.ticks.overlap != Overlap::BufferOne {
         return Ok(false);
     }
-    let (_, waits) = ctx.store.start_buffered(&job.name, now).await?;
+    let (_, waits) = ctx.store.jobs().start_buffered(&job.name, now).await?;
     Ok(waits)
 }

@@ -47,13 +47,13 @@ pub async fn run(ctx: Arc<Ctx>) {
 async fn prune(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
     let until = now.checked_sub(ctx.config.history_kept).unwrap_or(Timestamp::MIN);
     for job in ctx.jobs().iter() {
-        let removed = ctx.store.prune_history(&job.name, until, now).await?;
+        let removed = ctx.store.history().prune(&job.name, until, now).await?;
         if removed > 0 {
             tracing::info!(job = %job.name, removed, "old rows were removed");
         }
     }
-    ctx.store.prune_locks_and_keys(until, now).await?;
-    ctx.store.prune_answers(now).await?;
+    ctx.store.locks().prune(until, now).await?;
+    ctx.store.answers().prune(now).await?;
     Ok(())
 }
 
@@ -65,7 +65,7 @@ async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Resul
             Some(_) if late.insert(job.name.clone()) => {}
             Some(since) => {
                 tracing::warn!(job = %job.name, %since, code = MISSED, attempt = 0, "the job has not run although it was due");
-                ctx.store.raise_alert(&job.name, &missed(job, since), now).await?;
+                ctx.store.alerts().raise(&job.name, &missed(job, since), now).await?;
             }
         }
     }
@@ -73,14 +73,14 @@ async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Resul
         return Ok(());
     }
     let before = |kept: SignedDuration| now.checked_sub(kept).unwrap_or(Timestamp::MIN);
-    ctx.store.prune_alerts(before(ctx.config.alerts_kept), now).await?;
-    ctx.store.prune_hosts(ctx.host(), before(ctx.config.hosts_kept), now).await?;
+    ctx.store.alerts().prune(before(ctx.config.alerts_kept), now).await?;
+    ctx.store.hosts().prune(ctx.host(), before(ctx.config.hosts_kept), now).await?;
     Ok(())
 }
 
 /// The time of the job's last run, if the job was due twice since.
 async fn missed_since(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let last = ctx.store.heartbeat(&job.name).await?;
+    let last = ctx.store.jobs().heartbeat(&job.name).await?;
     let second = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
     let limit = second.and_then(|second| second.checked_add(ctx.config.heartbeat_slack).ok());
     Ok(limit.filter(|limit| *limit < now).map(|_| last))

@@ -28,7 +28,7 @@ impl Steadiness {
     pub async fn at_start(clock: &Clock, store: &Store) -> Result<Steadiness, StoreError> {
         let steadiness = Steadiness::default();
         if let Clock::Steady(_) = clock
-            && let Some(latest) = store.latest_heartbeat().await?
+            && let Some(latest) = store.hosts().latest_heartbeat().await?
             && clock.now().duration_since(latest) > GAP_MIN
         {
             steadiness.was_set(GAP_MIN);
@@ -70,7 +70,7 @@ pub struct Watch {
 
 impl Watch {
     pub async fn look(&mut self, ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
-        let Some(ahead) = ctx.store.clock_ahead(|| ctx.clock.now()).await? else {
+        let Some(ahead) = ctx.store.hosts().clock_ahead(|| ctx.clock.now()).await? else {
             self.ahead_since = None;
             return Ok(());
         };
@@ -82,7 +82,7 @@ impl Watch {
         if now.duration_since(since) < CORRECT_AFTER {
             return Ok(());
         }
-        let rows = ctx.store.correct_times(ctx.lease().until, now).await?;
+        let rows = ctx.store.hosts().correct_times(ctx.lease().until, now).await?;
         tracing::warn!(rows, "times in the future were corrected");
         self.ahead_since = None;
         Ok(())
@@ -96,5 +96,5 @@ pub async fn report(ctx: &Ctx, ahead: SignedDuration, now: Timestamp) -> Result<
         code = store::hosts::clock::CLOCK_AHEAD,
         "the store has times in the future: a clock was ahead"
     );
-    ctx.store.raise_clock_alert(ahead, now).await
+    ctx.store.hosts().raise_clock_alert(ahead, now).await
 }

@@ -69,13 +69,13 @@ impl Archiver {
         loop {
             let now = self.clock.now();
             let cutoff = now.checked_sub(config.retention).unwrap_or(Timestamp::MIN);
-            let old = self.store.audit_old(cutoff, RECORDS_MAX).await?;
+            let old = self.store.audit().old(cutoff, RECORDS_MAX).await?;
             if old.records.is_empty() || self.stop.is_cancelled() {
                 return Ok(());
             }
             let dir = config.dir.clone();
             let (archive, path) = tokio::task::spawn_blocking(move || keep(&dir, &old)).await??;
-            if !self.store.audit_archived(&archive, now).await? {
+            if !self.store.audit().archived(&archive, now).await? {
                 tracing::info!(
                     file = archive.file,
                     "the audit trail changed meanwhile: this archive is dropped"

@@ -10,24 +10,38 @@ use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use crate::alerts::Alerts;
+use crate::answers::Answers;
 use crate::answers::Running;
+use crate::attempts::Attempts;
 use crate::attempts::commit::Committer;
 use crate::attempts::datasource::Datasources;
+use crate::attempts::locks::Locks;
 use crate::attempts::quota::RowQuota;
+use crate::audit::Audit;
 use crate::audit::host_actor;
 use crate::config::{
     POSTGRES_CONNECTIONS_MAX, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, StoreConfig, WAIT_MAX,
 };
 use crate::db::{Db, Driver, Guard, Refusal, Server, Session, WritePriority, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
+use crate::events::Outbox;
 use crate::feed::{Exchange, Feed};
+use crate::history::History;
+use crate::hosts::Hosts;
+use crate::items::Items;
+use crate::items::batches::Batches;
 use crate::items::held_claims::HeldClaims;
+use crate::jobs::Jobs;
 use crate::opening::schema::{self, Opening};
 use crate::opening::sql as opening_sql;
 use crate::opening::sqlite_file::SqliteFile;
 use crate::opening::store_id::{self, Remembered};
 use crate::opening::{leftover, migrate};
+use crate::plugins::Plugins;
+use crate::runs::Runs;
 use crate::tasks::Tasks;
+use crate::tokens::Tokens;
 
 /// The first SQLite without the WAL-reset corruption.
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -118,6 +132,62 @@ impl Store {
     /// Until the host has its id, the program's name is the actor.
     pub(crate) fn own_actor(&self) -> &str {
         self.own_actor.get().map_or("tidemill", String::as_str)
+    }
+
+    pub fn items(&self) -> Items<'_> {
+        Items { store: self }
+    }
+
+    pub fn batches(&self) -> Batches<'_> {
+        Batches { store: self }
+    }
+
+    pub fn runs(&self) -> Runs<'_> {
+        Runs { store: self }
+    }
+
+    pub fn jobs(&self) -> Jobs<'_> {
+        Jobs { store: self }
+    }
+
+    pub fn attempts(&self) -> Attempts<'_> {
+        Attempts { store: self }
+    }
+
+    pub fn locks(&self) -> Locks<'_> {
+        Locks { store: self }
+    }
+
+    pub fn outbox(&self) -> Outbox<'_> {
+        Outbox { store: self }
+    }
+
+    pub fn alerts(&self) -> Alerts<'_> {
+        Alerts { store: self }
+    }
+
+    pub fn audit(&self) -> Audit<'_> {
+        Audit { store: self }
+    }
+
+    pub fn answers(&self) -> Answers<'_> {
+        Answers { store: self }
+    }
+
+    pub fn history(&self) -> History<'_> {
+        History { store: self }
+    }
+
+    pub fn hosts(&self) -> Hosts<'_> {
+        Hosts { store: self }
+    }
+
+    pub fn plugins(&self) -> Plugins<'_> {
+        Plugins { store: self }
+    }
+
+    pub fn tokens(&self) -> Tokens<'_> {
+        Tokens { store: self }
     }
 
     /// The events of all committed changes.

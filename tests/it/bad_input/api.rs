@@ -60,8 +60,8 @@ async fn wrong_requests_are_refused_with_a_stable_code_and_change_nothing() {
     let (_databases, host) = host().await;
     let store = &host.app.store;
     let before = (
-        store.item("noop", "n-1").await.unwrap().unwrap().updated_at,
-        store.runs(None, 10).await.unwrap().len(),
+        store.items().get("noop", "n-1").await.unwrap().unwrap().updated_at,
+        store.runs().list(None, 10).await.unwrap().len(),
     );
     for (request, headers, body, status, code) in CASES {
         let answer = http::ask(host.app.address, request, headers, body).await;
@@ -75,8 +75,8 @@ async fn wrong_requests_are_refused_with_a_stable_code_and_change_nothing() {
     let answer = http::ask(host.app.address, "POST /api/v1/jobs/noop", &[JSON], &large).await;
     assert_eq!((answer.status, answer.code().as_str()), (413, "too-large"));
     let after = (
-        store.item("noop", "n-1").await.unwrap().unwrap().updated_at,
-        store.runs(None, 10).await.unwrap().len(),
+        store.items().get("noop", "n-1").await.unwrap().unwrap().updated_at,
+        store.runs().list(None, 10).await.unwrap().len(),
     );
     assert_eq!(after, before);
     host.app.stop().await;
@@ -148,8 +148,9 @@ async fn decisions_that_do_not_fit_the_state_are_refused_by_its_name() {
 async fn start_sleeping(host: &mut Host) {
     host.app.engine.trigger(&"sleeper".parse().unwrap(), None, "test").await.unwrap();
     let running = async {
-        let state =
-            async |host: &Host| host.app.store.item("sleeper", "s-1").await.unwrap().map(|item| item.state);
+        let state = async |host: &Host| {
+            host.app.store.items().get("sleeper", "s-1").await.unwrap().map(|item| item.state)
+        };
         while state(host).await != Some(State::Running) {
             host.something().await;
         }

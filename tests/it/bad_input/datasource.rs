@@ -67,7 +67,7 @@ impl Scene {
     }
 
     async fn resolved(&self, job: &str) -> usize {
-        self.host.app.store.items(Some(job), Some(State::Resolved), 100).await.unwrap().len()
+        self.host.app.store.items().list(Some(job), Some(State::Resolved), 100).await.unwrap().len()
     }
 
     /// Counts rows, events and keys: the traces of committed attempts.

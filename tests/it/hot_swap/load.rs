@@ -59,7 +59,7 @@ async fn swaps_under_load_attempt_every_item_once_on_one_of_the_versions(kind: K
 async fn check(host: &Host, jobs: &[JobSpec]) {
     let mut letters: BTreeMap<String, (String, usize)> = BTreeMap::new();
     for job in jobs {
-        let attempts = host.app.store.attempts(job.name.as_str(), "run", 1_000).await.unwrap();
+        let attempts = host.app.store.items().attempts(job.name.as_str(), "run", 1_000).await.unwrap();
         assert_eq!(attempts.len(), ROUNDS, "one attempt a round");
         for attempt in attempts {
             assert_eq!(attempt.verdict, "resolved", "{attempt:?}");

@@ -123,8 +123,8 @@ impl Host {
             }
         };
         if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            let items = self.app.store.items(None, None, 20).await;
-            let runs = self.app.store.runs(None, 5).await;
+            let items = self.app.store.items().list(None, None, 20).await;
+            let runs = self.app.store.runs().list(None, 5).await;
             panic!("not settled after {PATIENCE:?}; runs: {runs:#?}; items: {items:#?}");
         }
     }
@@ -140,18 +140,18 @@ impl Host {
 
     async fn job_quiet(&self, job: &JobSpec) -> bool {
         let (store, now) = (&self.app.store, self.clock.now());
-        let ticked_at = store.ticked_at(&job.name).await.unwrap();
+        let ticked_at = store.jobs().ticked_at(&job.name).await.unwrap();
         if job.schedule.due(ticked_at, now).is_some() {
             return false;
         }
         // In the order in which work flows, so that no work is missed between two checks.
-        let held_by_rate = store.rate_left(job, now).await.unwrap() == Some(0);
-        let runs = store.runs(Some(job.name.as_str()), 5).await.unwrap();
+        let held_by_rate = store.items().rate_left(job, now).await.unwrap() == Some(0);
+        let runs = store.runs().list(Some(job.name.as_str()), 5).await.unwrap();
         if runs.iter().any(|run| run.state == "discovering") {
             return false;
         }
         let open = runs.iter().any(|run| run.state == "running");
-        let items = store.items(Some(job.name.as_str()), None, 100_000).await.unwrap();
+        let items = store.items().list(Some(job.name.as_str()), None, 100_000).await.unwrap();
         if items.iter().any(|item| item.state == State::Running) {
             return false;
         }
@@ -170,7 +170,7 @@ impl Host {
     }
 
     pub async fn item(&self, job: &str, key: &str) -> ItemView {
-        let item = self.app.store.item(job, key).await.unwrap();
+        let item = self.app.store.items().get(job, key).await.unwrap();
         item.unwrap_or_else(|| panic!("there is no item {key} of {job}"))
     }
 }

@@ -70,7 +70,7 @@ async fn failures_walk_the_backoff(world: World) {
         #9 resolved 15:03:30Z
     "#]]
     .assert_eq(&host.attempts("a").await);
-    let run = host.store.run(run).await.unwrap().unwrap();
+    let run = host.store.runs().get(run).await.unwrap().unwrap();
     assert_eq!((run.state.as_str(), run.done, run.failed), ("finished", 1, 1), "its first attempt counts");
     assert_eq!(host.events().await, ["a"], "failed attempts leave nothing");
 }
@@ -154,6 +154,7 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
     assert_eq!(again.summary(), "found 1, attempted 0 of 0, skipped 1 (1 for a person)");
 
     host.store
+        .items()
         .decide(
             "job",
             "a",
@@ -164,7 +165,7 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
         .unwrap();
     let item = world.until_state(&host, "a", State::Resolved).await;
     assert_eq!(item.attempts, 1, "a person's retry begins anew");
-    let trail = host.store.audit(100).await.unwrap();
+    let trail = host.store.audit().list(100).await.unwrap();
     let by_anna: Vec<_> = trail.iter().filter(|entry| entry.actor == "anna").collect();
     assert_eq!(by_anna.len(), 1);
     assert_eq!((by_anna[0].action.as_str(), by_anna[0].subject.as_str()), ("retried_by_hand", "a"));
@@ -215,7 +216,11 @@ async fn failures_of_the_host_do_not_count(world: World) {
         let item = host.item("a").await.unwrap();
         assert_eq!((item.state, item.attempts, item.crashes), (State::Waiting, 0, 0));
         assert_eq!(item.error.unwrap().code, HOST_STORE);
-        assert_eq!(host.store.run(run).await.unwrap().unwrap().done, 0, "its attempt is still to come");
+        assert_eq!(
+            host.store.runs().get(run).await.unwrap().unwrap().done,
+            0,
+            "its attempt is still to come"
+        );
         assert!(host.engine.resource_trouble().unwrap().contains("no answer"));
         advance_to_due(&world, &host, "a").await;
     }
@@ -224,7 +229,7 @@ async fn failures_of_the_host_do_not_count(world: World) {
     let item = host.item("a").await.unwrap();
     assert_eq!((item.state, item.attempts, item.error), (State::Resolved, 1, None));
     assert_eq!(host.events().await, ["a"]);
-    let alerts = host.store.alerts(true, 10).await.unwrap();
+    let alerts = host.store.alerts().list(true, 10).await.unwrap();
     assert_eq!((alerts.len(), alerts[0].alert.kind.as_str()), (1, HOST_FAILED));
 }
 
@@ -291,7 +296,7 @@ async fn priority_and_age_decide_the_order(world: World) {
         for (job, key, seconds) in [("job", &busy, 0), ("last", &later, waits), ("first", &urgent, 0)] {
             world.script.finds(&[key]);
             host.engine.trigger(&job.parse().unwrap(), None, "test").await.unwrap();
-            world.until(key, || async { host.store.item(job, key).await.unwrap() }).await;
+            world.until(key, || async { host.store.items().get(job, key).await.unwrap() }).await;
             world.advance(seconds);
         }
         world.until_seen(&format!("h1 begins {busy} #1")).await;

@@ -23,7 +23,7 @@ on_both![
 /// Waits until the audit trail contains `action`. There is no notification for it, so the store is polled.
 async fn until_audited(host: &Host, action: &str) {
     let found = async {
-        while host.store.audit(100).await.unwrap().iter().all(|entry| entry.action != action) {
+        while host.store.audit().list(100).await.unwrap().iter().all(|entry| entry.action != action) {
             tokio::task::yield_now().await;
         }
     };
@@ -32,7 +32,7 @@ async fn until_audited(host: &Host, action: &str) {
 
 async fn until_alerted(host: &Host) {
     let found = async {
-        while host.store.clock_alert().await.unwrap().is_none() {
+        while host.store.hosts().clock_alert().await.unwrap().is_none() {
             tokio::task::yield_now().await;
         }
     };
@@ -40,7 +40,7 @@ async fn until_alerted(host: &Host) {
 }
 
 async fn ticks_of(host: &Host, fate: &str) -> Vec<Timestamp> {
-    let ticks = host.store.ticks("job", 1_000).await.unwrap();
+    let ticks = host.store.jobs().ticks("job", 1_000).await.unwrap();
     ticks.into_iter().filter(|tick| tick.fate == fate).map(|tick| tick.at).collect()
 }
 

@@ -49,7 +49,7 @@ async fn a_restarted_host_takes_its_work_back_at_once(world: World) {
     host.crash();
     world.until_seen("dropped h1 a").await;
     let host = world.host("h1", &[one_at_a_time()]).await;
-    let run = host.store.runs(None, 1).await.unwrap().remove(0);
+    let run = host.store.runs().list(None, 1).await.unwrap().remove(0);
     let run = world.until_run(&host, run.id, "finished").await;
     assert_eq!(run.summary(), "found 3, attempted 3 of 3, skipped 0");
     assert_eq!(begun(&world, "h1"), ["a #1", "a #1", "b #1", "c #1"], "ahead of new work, same attempt");
@@ -57,7 +57,7 @@ async fn a_restarted_host_takes_its_work_back_at_once(world: World) {
     let item = host.item("a").await.unwrap();
     assert_eq!((item.attempts, item.crashes), (1, 0), "an end makes up for the crash");
     assert_eq!(host.events().await, ["a", "b", "c"]);
-    let trail = host.store.audit(100).await.unwrap();
+    let trail = host.store.audit().list(100).await.unwrap();
     let lost: Vec<_> = trail.iter().filter(|entry| entry.action == "lost").collect();
     assert_eq!((lost.len(), lost[0].subject.as_str()), (1, "a"), "the trail tells of it, item by item");
 }
@@ -101,7 +101,7 @@ async fn an_item_that_kills_its_host_each_time_waits_for_a_person(world: World) 
         ("poison", "its host was lost 2 times in a row while it ran")
     );
     world.until_state(&host, "b", State::Resolved).await;
-    let run = host.store.runs(None, 1).await.unwrap().remove(0);
+    let run = host.store.runs().list(None, 1).await.unwrap().remove(0);
     assert_eq!((run.state.as_str(), run.done), ("finished", 2), "a run does not wait for a person");
 }
 

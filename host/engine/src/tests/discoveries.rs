@@ -98,7 +98,7 @@ async fn an_interrupted_discovery_goes_on_at_its_cursor(world: World) {
     let run = host.trigger().await;
     world.until_seen("h1 discovers from 2").await;
     host.stop().await;
-    let view = host.store.run(run).await.unwrap().unwrap();
+    let view = host.store.runs().get(run).await.unwrap().unwrap();
     assert_eq!((view.state.as_str(), view.discovered.found), ("discovering", 1));
     drop(host);
 

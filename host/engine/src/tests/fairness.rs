@@ -40,7 +40,8 @@ async fn held(world: &World, host: &Host, job: &str, count: usize) -> Vec<Gate> 
 async fn find(world: &World, host: &Host, job: &str, keys: &[&str]) {
     world.script.finds(keys);
     let run = host.engine.trigger(&job.parse().unwrap(), None, "test").await.unwrap();
-    let found = || async { host.store.run(run).await.unwrap().filter(|run| run.state != "discovering") };
+    let found =
+        || async { host.store.runs().get(run).await.unwrap().filter(|run| run.state != "discovering") };
     world.until("the discovery", found).await;
 }
 
@@ -158,7 +159,7 @@ async fn discovery_runs_beside_sleeping_attempts(world: World) {
     greedy.iter().chain(&small).for_each(Gate::open);
     world
         .until("the last item", || async {
-            let item = host.store.item("small", "small-last").await.unwrap();
+            let item = host.store.items().get("small", "small-last").await.unwrap();
             item.filter(|item| item.state == State::Resolved)
         })
         .await;
@@ -192,6 +193,7 @@ async fn a_discovery_that_waits_is_given_back(world: World) {
     gate.open();
     host.stop().await;
     let other = world.host("h2", &[named("second", 1)]).await;
-    let finished = || async { other.store.run(run).await.unwrap().filter(|run| run.state == "finished") };
+    let finished =
+        || async { other.store.runs().get(run).await.unwrap().filter(|run| run.state == "finished") };
     world.until("the second discovery", finished).await;
 }

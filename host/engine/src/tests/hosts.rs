@@ -33,7 +33,7 @@ async fn two_hosts_share_ticks_and_items() {
     world.advance(30);
     for tick in 1..=TICKS {
         let finished = || async {
-            let runs = one.store.runs(Some("job"), 100).await.unwrap();
+            let runs = one.store.runs().list(Some("job"), 100).await.unwrap();
             (runs.len() == tick && runs.iter().all(|run| run.state == "finished")).then_some(())
         };
         world.until(&format!("run {tick} to be finished"), finished).await;
@@ -49,7 +49,7 @@ async fn two_hosts_share_ticks_and_items() {
         ticks.matches("ran").count()
     );
     for key in &keys {
-        let attempts = one.store.attempts("job", key, 100).await.unwrap();
+        let attempts = one.store.items().attempts("job", key, 100).await.unwrap();
         let ended: BTreeSet<_> = attempts.iter().map(|attempt| attempt.epoch).collect();
         assert_eq!((attempts.len(), ended.len()), (TICKS, TICKS), "{key}");
         assert!(attempts.iter().all(|attempt| attempt.verdict == "resolved"), "{key}");
@@ -75,7 +75,9 @@ async fn two_hosts_share_one_place() {
     let two = world.host("h2", &[job]).await;
     let run = one.trigger().await;
     world
-        .until("k00 to begin", || async { one.item("k00").await.filter(|item| item.state == State::Running) })
+        .until("k00 to begin", || async {
+            one.item("k00").await.filter(|item| item.state == State::Running)
+        })
         .await;
     gate.open();
     world.until_run(&two, run, "finished").await;

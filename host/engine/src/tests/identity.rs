@@ -67,7 +67,7 @@ async fn a_copy_of_a_running_host_is_refused(world: World) {
     );
     let item = host.item("a").await.unwrap();
     assert_eq!((item.state, item.epoch, item.crashes), (State::Running, 1, 0), "nothing was taken back");
-    let trail = host.store.audit(100).await.unwrap();
+    let trail = host.store.audit().list(100).await.unwrap();
     assert_eq!(trail.iter().filter(|entry| entry.action == "host_refused").count(), 1);
     assert!(!host.engine.is_displaced());
 }
@@ -77,7 +77,7 @@ async fn a_host_that_was_moved_takes_its_work_back_after_its_lease(world: World)
     world.until_seen("dropped h1 a").await;
     let crashed_at = world.clock.now();
     let host = start_elsewhere(&world, None).await.unwrap();
-    let waited = host.store.hosts(1).await.unwrap()[0].started_at.duration_since(crashed_at);
+    let waited = host.store.hosts().list(1).await.unwrap()[0].started_at.duration_since(crashed_at);
     assert!(waited >= LEASE, "it started after {waited:#}");
     world.until_state(&host, "a", State::Resolved).await;
     assert_eq!(host.item("a").await.unwrap().epoch, 2);
@@ -89,14 +89,14 @@ async fn a_host_that_was_displaced_ends_its_work(world: World) {
     let incarnation = domain::id::Incarnation::new(world.clock.now());
     let start =
         HostStart { id, incarnation, name: "copy".to_owned(), place: Place::Folder("here".to_owned()) };
-    host.store.take_host(&start, None, world.clock.now()).await.unwrap();
+    host.store.hosts().take(&start, None, world.clock.now()).await.unwrap();
     world.advance(5);
     host.engine.displaced().await;
     world.until_seen("dropped h1 a").await;
     let run = host.trigger().await;
     host.stop().await;
-    assert_eq!(host.store.run(run).await.unwrap().unwrap().state, "discovering", "it claims nothing");
-    let view = host.store.hosts(1).await.unwrap().remove(0);
+    assert_eq!(host.store.runs().get(run).await.unwrap().unwrap().state, "discovering", "it claims nothing");
+    let view = host.store.hosts().list(1).await.unwrap().remove(0);
     assert_eq!((view.name.as_str(), view.incarnation, view.stopped_at), ("copy", Some(incarnation), None));
 }
 
@@ -105,10 +105,10 @@ async fn a_host_whose_row_was_removed_registers_again(world: World) {
     let now = world.clock.now();
     // As another host does whose clock is far ahead.
     let other = domain::id::HostId::new(now);
-    host.store.prune_hosts(other, now + SignedDuration::from_hours(1), now).await.unwrap();
-    assert!(host.store.hosts(9).await.unwrap().is_empty());
+    host.store.hosts().prune(other, now + SignedDuration::from_hours(1), now).await.unwrap();
+    assert!(host.store.hosts().list(9).await.unwrap().is_empty());
     world.advance(5);
     world.until_renewed(&host).await;
-    let view = host.store.hosts(9).await.unwrap().remove(0);
+    let view = host.store.hosts().list(9).await.unwrap().remove(0);
     assert_eq!((view.id, host.engine.is_displaced()), (host.engine.host_id(), false));
 }

@@ -99,7 +99,7 @@ async fn claim_that_arrives_after_leases_are_lost_is_put_back() {
     let host = works_on_a(&world).await;
     world.script.blocked.store(true, Ordering::Relaxed);
     let item = NewItem { job: job_name(), key: "b".to_owned(), payload: "{}".to_owned() };
-    host.store.item_add(&item, "test", world.clock.now()).await.unwrap();
+    host.store.items().add(&item, "test", world.clock.now()).await.unwrap();
     let locked = TableLock::take(&database.url, "item").await;
     world.advance(9);
     world.script.blocked.store(false, Ordering::Relaxed);

@@ -31,7 +31,7 @@ async fn a_tick_becomes_a_finished_run(world: World) {
     assert_eq!(host.ticks().await, "", "a new job's schedule starts now");
     world.advance(30);
     world.until_seen("h1 ticked ran").await;
-    let run = host.store.runs(Some("job"), 10).await.unwrap().remove(0);
+    let run = host.store.runs().list(Some("job"), 10).await.unwrap().remove(0);
     assert_eq!(run.started_by, "schedule");
     let run = world.until_run(&host, run.id, "finished").await;
     assert_eq!(run.summary(), "found 3, attempted 3 of 3, skipped 0");
@@ -58,7 +58,7 @@ async fn a_tick_while_a_run_is_open_is_skipped(world: World) {
     world.advance(60);
     world.until_count("h1 ticked ran", 2).await;
     assert_eq!(host.ticks().await, "12:01:00Z ran\n12:02:00Z overlap\n12:03:00Z ran\n");
-    assert_eq!(host.store.runs(Some("job"), 10).await.unwrap().len(), 2);
+    assert_eq!(host.store.runs().list(Some("job"), 10).await.unwrap().len(), 2);
 }
 
 async fn after_an_absence_one_tick_runs(world: World) {
@@ -161,12 +161,12 @@ async fn manual_runs_queue_behind_each_other(world: World) {
 async fn a_paused_job_begins_nothing(world: World) {
     world.script.finds(&["a"]);
     let host = world.host("h1", &[each_minute()]).await;
-    host.store.pause(Some(&super::world::job_name()), "ada", world.clock.now()).await.unwrap();
+    host.store.jobs().pause(Some(&super::world::job_name()), "ada", world.clock.now()).await.unwrap();
     let run = host.trigger().await;
     world.advance(30);
     world.until_seen("h1 ticked paused").await;
     assert_eq!(world.seen.count("h1 discovers"), 0);
-    host.store.resume(Some(&super::world::job_name()), "ada", world.clock.now()).await.unwrap();
+    host.store.jobs().resume(Some(&super::world::job_name()), "ada", world.clock.now()).await.unwrap();
     world.until_run(&host, run, "finished").await;
     assert_eq!(host.ticks().await, "12:01:00Z paused\n");
 }
@@ -201,7 +201,7 @@ async fn a_job_begins_at_its_own_moment(world: World) {
     world.clock.advance(offset - SignedDuration::from_secs(1));
     world.clock.advance(SignedDuration::from_secs(1));
     world.until_seen("h1 ticked ran").await;
-    let run = host.store.runs(Some("job"), 1).await.unwrap().remove(0);
+    let run = host.store.runs().list(Some("job"), 1).await.unwrap().remove(0);
     assert_eq!(run.created_at, super::world::at("12:01:00") + offset);
     assert_eq!(host.ticks().await, "12:01:00Z ran\n");
 }

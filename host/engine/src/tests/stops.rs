@@ -28,7 +28,7 @@ async fn attempts_end_within_the_grace(world: World) {
     assert_eq!((item.state, item.note.as_deref()), (State::Resolved, Some("held")));
     assert_eq!(host.item("b").await.unwrap().state, State::Waiting, "no new work after the signal");
     assert_eq!(host.events().await, ["a"]);
-    let hosts = host.store.hosts(10).await.unwrap();
+    let hosts = host.store.hosts().list(10).await.unwrap();
     assert_eq!(hosts[0].stopped_at, Some(world.clock.now()));
 }
 
@@ -47,7 +47,7 @@ async fn attempts_that_do_not_end_are_put_back(world: World) {
     assert_eq!((item.state, item.attempts, item.crashes, item.host), (State::Waiting, 0, 0, None));
     assert_eq!(host.attempts("b").await, "#1 interrupted 12:00:30Z\n");
     assert_eq!(host.events().await, ["a"]);
-    assert_eq!(host.store.run(run).await.unwrap().unwrap().state, "running", "it waits for b and c");
+    assert_eq!(host.store.runs().get(run).await.unwrap().unwrap().state, "running", "it waits for b and c");
     drop(host);
 
     let host = world.host("h1", &[one]).await;

@@ -158,7 +158,7 @@ impl World {
     }
 
     pub async fn until_run(&self, host: &Host, run: RunId, state: &str) -> RunView {
-        let look = || async { host.store.run(run).await.unwrap().filter(|run| run.state == state) };
+        let look = || async { host.store.runs().get(run).await.unwrap().filter(|run| run.state == state) };
         self.until(&format!("run {run} to be {state}"), look).await
     }
 
@@ -185,7 +185,7 @@ impl World {
     pub async fn until_renewed_lately(&self, host: &Host, ago: SignedDuration) {
         let since = self.clock.now() - ago;
         let renewed = async {
-            while host.store.hosts(1).await.unwrap().iter().all(|view| view.heartbeat_at < since) {}
+            while host.store.hosts().list(1).await.unwrap().iter().all(|view| view.heartbeat_at < since) {}
         };
         tokio::time::timeout(PATIENCE, renewed).await.expect("the leases are renewed");
     }
@@ -223,12 +223,12 @@ impl Host {
     }
 
     pub async fn item(&self, key: &str) -> Option<ItemView> {
-        self.store.item("job", key).await.unwrap()
+        self.store.items().get("job", key).await.unwrap()
     }
 
     /// The results of the attempts of `key`, oldest first: number, verdict and start.
     pub async fn attempts(&self, key: &str) -> String {
-        let mut attempts = self.store.attempts("job", key, 100).await.unwrap();
+        let mut attempts = self.store.items().attempts("job", key, 100).await.unwrap();
         attempts.reverse();
         let line = |attempt: &store::items::AttemptView| {
             let code = attempt.error.as_ref().map(|error| format!(" {}", error.code)).unwrap_or_default();
@@ -240,7 +240,7 @@ impl Host {
 
     /// Ticks of the job, oldest first.
     pub async fn ticks(&self) -> String {
-        let mut ticks = self.store.ticks("job", 1_000).await.unwrap();
+        let mut ticks = self.store.jobs().ticks("job", 1_000).await.unwrap();
         ticks.reverse();
         let line = |tick: &store::jobs::TickView| format!("{} {}\n", &tick.at.to_string()[11..], tick.fate);
         ticks.iter().map(line).collect()
@@ -248,7 +248,7 @@ impl Host {
 
     /// Keys of the committed events, in order of the keys.
     pub async fn events(&self) -> Vec<String> {
-        let events = self.store.events_pending(Some(TOPIC), 10_000).await.unwrap();
+        let events = self.store.outbox().pending(Some(TOPIC), 10_000).await.unwrap();
         let mut keys: Vec<String> = events.into_iter().map(|event| event.key).collect();
         keys.sort();
         keys

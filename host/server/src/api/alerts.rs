@@ -33,7 +33,7 @@ async fn list(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Alerts>, ApiError> {
-    let alerts = state.store.alerts(filter.open.unwrap_or(false), limit(filter.limit)).await?;
+    let alerts = state.store.alerts().list(filter.open.unwrap_or(false), limit(filter.limit)).await?;
     Ok(Json(Alerts { alerts: alerts.into_iter().map(Alert::from).collect() }))
 }
 
@@ -46,7 +46,7 @@ async fn acknowledge(
     let unknown = || ApiError::not_found(format!("there is no alert {id:?}"));
     let alert: AlertId = id.parse().map_err(|_| unknown())?;
     let now = state.clock.now();
-    let alert = state.store.acknowledge_alert(alert, &actor.0, now).await?.ok_or_else(unknown)?;
+    let alert = state.store.alerts().acknowledge(alert, &actor.0, now).await?.ok_or_else(unknown)?;
     Ok(Json(alert.into()))
 }
 

@@ -16,7 +16,7 @@ pub fn router() -> Router<AppState> {
 }
 
 async fn list(State(state): State<AppState>, Params(most): Params<Most>) -> Result<Json<Audit>, ApiError> {
-    let entries = state.store.audit(most.limit()).await?;
+    let entries = state.store.audit().list(most.limit()).await?;
     Ok(Json(Audit { audit: entries.into_iter().map(AuditEntry::from).collect() }))
 }
 

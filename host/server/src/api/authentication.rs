@@ -51,13 +51,13 @@ async fn identify(state: &AppState, headers: &HeaderMap) -> Result<Actor, ApiErr
         header.map(|value| value.split_once(' ').filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer")));
     match token {
         Some(Some((_, token))) => {
-            let holder = state.store.token_holder(&hash(token.trim())).await?;
+            let holder = state.store.tokens().holder(&hash(token.trim())).await?;
             holder
                 .map(Actor)
                 .ok_or_else(|| refused("the token is not known: add one with `tidemill token add`"))
         }
         Some(None) => Err(refused("send a token as `authorization: Bearer …`")),
-        None if state.store.tokens().await?.is_empty() => Ok(Actor::local()),
+        None if state.store.tokens().list().await?.is_empty() => Ok(Actor::local()),
         None => Err(refused(
             "a token is needed: send `authorization: Bearer …`; on the command line, set TIDEMILL_TOKEN",
         )),

@@ -40,7 +40,7 @@ async fn list(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Batches>, ApiError> {
-    let batches = state.store.batches(limit(filter.limit)).await?;
+    let batches = state.store.batches().list(limit(filter.limit)).await?;
     Ok(Json(Batches { batches: batches.into_iter().map(Batch::from).collect() }))
 }
 
@@ -49,7 +49,7 @@ async fn open(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Items>, ApiError> {
-    let items = state.store.batch_items_open(limit(filter.limit)).await?;
+    let items = state.store.batches().open_items(limit(filter.limit)).await?;
     Ok(Json(Items { items: items.into_iter().map(Item::from).collect() }))
 }
 
@@ -87,7 +87,7 @@ async fn add(
     if let Some(why) = batch.refused() {
         return Err(ApiError::bad_body(why));
     }
-    state.store.batch_add(&batch, &actor.0, state.clock.now()).await?;
+    state.store.batches().add(&batch, &actor.0, state.clock.now()).await?;
     let added = found(&state, &batch.batch).await?;
     let waits = waits::of(&state, added.job.as_str()).await?;
     Ok((StatusCode::CREATED, Json(AddedBatch { batch: added.into(), waits })))
@@ -105,7 +105,7 @@ fn known_job(state: &AppState, name: &str) -> Result<Arc<domain::job::JobSpec>, 
 
 async fn found(state: &AppState, id: &str) -> Result<BatchView, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no batch {id:?}"));
-    state.store.batch(id).await?.ok_or_else(unknown)
+    state.store.batches().get(id).await?.ok_or_else(unknown)
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,8 +122,11 @@ async fn one(
     Params(page): Params<Page>,
 ) -> Result<Json<BatchWithItems>, ApiError> {
     let batch = found(&state, &id).await?.into();
-    let items =
-        state.store.batch_items(&id, page.limit.unwrap_or(LIMIT_MAX).min(LIMIT_MAX), page.from.unwrap_or(0));
+    let items = state.store.batches().items(
+        &id,
+        page.limit.unwrap_or(LIMIT_MAX).min(LIMIT_MAX),
+        page.from.unwrap_or(0),
+    );
     let items = items.await?.into_iter().map(Item::from).collect();
     Ok(Json(BatchWithItems { batch, items }))
 }
@@ -135,7 +138,7 @@ async fn process(
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<(StatusCode, Json<Processed>), ApiError> {
     found(&state, &id).await?;
-    let made_due = state.store.batch_process(&id, &actor.0, state.clock.now()).await?;
+    let made_due = state.store.batches().process(&id, &actor.0, state.clock.now()).await?;
     let batch = found(&state, &id).await?;
     let waits = match batch.pending + batch.retrying {
         0 => None,

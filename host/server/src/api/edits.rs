@@ -43,7 +43,7 @@ async fn list(
     Segments(name): Segments<String>,
 ) -> Result<Json<Edits>, ApiError> {
     let job = known(&state, &name)?;
-    Ok(Json(of(job.name.as_str(), state.store.edits().await?)))
+    Ok(Json(of(job.name.as_str(), state.store.jobs().edits().await?)))
 }
 
 /// Checked together with the whole configuration in effect. A single mistake rejects the request.
@@ -54,7 +54,7 @@ async fn edit(
     Body(change): Body<Change>,
 ) -> Result<Json<Edits>, ApiError> {
     let job = known(&state, &name)?;
-    let stored = state.store.edits().await?;
+    let stored = state.store.jobs().edits().await?;
     let changes = changes(change, job.name.as_str(), &stored)?;
     let (now, by) = (state.clock.now(), &actor.0);
     let gone =
@@ -71,9 +71,9 @@ async fn edit(
         let detail = format!("nothing changes: {mistakes}");
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-setting", detail)
     })?;
-    state.store.edit_job(&job.name, &changes, by, now).await?;
+    state.store.jobs().edit(&job.name, &changes, by, now).await?;
     state.config.edited.notify_one();
-    Ok(Json(of(job.name.as_str(), state.store.edits().await?)))
+    Ok(Json(of(job.name.as_str(), state.store.jobs().edits().await?)))
 }
 
 fn of(job: &str, edits: Vec<Edit>) -> Edits {

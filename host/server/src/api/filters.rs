@@ -48,7 +48,7 @@ pub async fn check_job(state: &AppState, name: &str) -> Result<(), ApiError> {
     if state.engine.jobs().iter().any(|job| job.name.as_str() == name) {
         return Ok(());
     }
-    let stored = state.store.job_names().await?;
+    let stored = state.store.jobs().names().await?;
     if stored.iter().any(|job| job == name) {
         return Ok(());
     }

@@ -16,7 +16,7 @@ pub fn router() -> Router<AppState> {
 
 async fn list(State(state): State<AppState>, Params(most): Params<Most>) -> Result<Json<Hosts>, ApiError> {
     let this = state.engine.host_id();
-    let hosts = state.store.hosts(most.limit()).await?;
+    let hosts = state.store.hosts().list(most.limit()).await?;
     let hosts = hosts.into_iter().map(|host| Host {
         this: host.id == this,
         id: host.id.to_string(),

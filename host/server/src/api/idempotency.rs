@@ -69,7 +69,7 @@ pub async fn carry_out(state: &AppState, keyed: Keyed<'_>, work: impl Future<Out
         fresh = Some((parts, body));
         answer
     };
-    match state.store.once(keyed, state.clock.now(), work).await {
+    match state.store.answers().once(keyed, state.clock.now(), work).await {
         Ok(Once::Now(answer)) => match fresh {
             Some((parts, body)) => Response::from_parts(parts, Body::from(body)),
             None => replay(answer),

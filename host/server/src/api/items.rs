@@ -44,7 +44,7 @@ async fn list(
     if let Some(job) = &filter.job {
         filters::check_job(&state, job).await?;
     }
-    let items = state.store.items_shown(filter.job.as_deref(), wanted, limit(filter.limit)).await?;
+    let items = state.store.items().list_shown(filter.job.as_deref(), wanted, limit(filter.limit)).await?;
     Ok(Json(Items { items: items.into_iter().map(Item::from).collect() }))
 }
 
@@ -54,8 +54,8 @@ async fn one(
 ) -> Result<Json<ItemWithAttempts>, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no item {key:?} of job {job:?}"));
     filters::check_job(&state, &job).await?;
-    let item = state.store.item(&job, &key).await?.ok_or_else(unknown)?;
-    let attempts = state.store.attempts(&job, &key, ATTEMPTS_SHOWN).await?;
+    let item = state.store.items().get(&job, &key).await?.ok_or_else(unknown)?;
+    let attempts = state.store.items().attempts(&job, &key, ATTEMPTS_SHOWN).await?;
     let attempts = attempts.into_iter().map(Attempt::from).collect();
     Ok(Json(ItemWithAttempts { item: item.into(), attempts }))
 }
@@ -84,7 +84,7 @@ async fn decide(
     let notes = body.notes.as_deref().map(|notes| text("notes", notes)).transpose()?;
     let notes = notes.as_deref();
     let decided = Decided { version: body.version, ..Decided::new(decision, notes, &actor.0) };
-    match state.store.decide(&job, &key, decided, now).await {
+    match state.store.items().decide(&job, &key, decided, now).await {
         Ok(item) => {
             let waits = match decision {
                 ManualDecision::Retry => waits::of(&state, &job).await?,
@@ -93,7 +93,7 @@ async fn decide(
             Ok(Json(DecidedItem { item: item.into(), waits }))
         }
         Err(error @ StoreError::Conflict(_)) => {
-            let current = state.store.item(&job, &key).await?;
+            let current = state.store.items().get(&job, &key).await?;
             let error = ApiError::from(error);
             Err(match current {
                 Some(item) => error.with_state(item.state.as_str()),

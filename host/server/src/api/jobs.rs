@@ -33,8 +33,8 @@ pub fn router() -> Router<AppState> {
 }
 
 async fn list(State(state): State<AppState>) -> Result<Json<Jobs>, ApiError> {
-    let counts = state.store.item_counts().await?;
-    let pauses = state.store.pauses().await?;
+    let counts = state.store.items().counts().await?;
+    let pauses = state.store.jobs().pauses().await?;
     let jobs = state.engine.jobs();
     Ok(Json(Jobs { jobs: jobs.iter().map(|job| view(&state, job, &counts, &pauses)).collect() }))
 }
@@ -94,7 +94,7 @@ async fn add_item(
         return Err(ApiError::bad_body(format!("payload: at most {limit} bytes, without a zero byte")));
     }
     let item = NewItem { job: job.name.clone(), key, payload };
-    let (added, view) = state.store.item_add(&item, &actor.0, state.clock.now()).await?;
+    let (added, view) = state.store.items().add(&item, &actor.0, state.clock.now()).await?;
     let status = if added == Added::Kept { StatusCode::OK } else { StatusCode::CREATED };
     let (outcome, detail) = what_became(added, &view, &item.payload);
     let waits = match view.state {

@@ -56,7 +56,7 @@ struct Release {
 
 async fn list(State(state): State<AppState>, Params(query): Params<After>) -> Result<Json<Locks>, ApiError> {
     let after = query.after.unwrap_or_default();
-    let held = state.store.locks(&after, state.clock.now(), limit(query.limit)).await?;
+    let held = state.store.locks().list(&after, state.clock.now(), limit(query.limit)).await?;
     Ok(Json(Locks { locks: held.into_iter().map(Lock::from).collect() }))
 }
 
@@ -69,7 +69,7 @@ async fn take(
     check_name(&name).map_err(|why| ApiError::bad_body(format!("{name:?} is not a lock's name: {why}")))?;
     let now = state.clock.now();
     let until = end(&body.ttl, now)?;
-    match state.store.take_lock(&name, &actor.0, until, now).await? {
+    match state.store.locks().take(&name, &actor.0, until, now).await? {
         LockResult::Token(token) => {
             Ok(Json(Lock { name, token, holder: actor.0, taken_at: now, until: Some(until) }))
         }
@@ -91,8 +91,8 @@ async fn renew(
 ) -> Result<Json<Lock>, ApiError> {
     let now = state.clock.now();
     let until = end(&body.ttl, now)?;
-    let renewed = state.store.renew_lock(&name, body.token, until, &actor.0, now).await?;
-    match state.store.lock(&name, now).await?.filter(|_| renewed) {
+    let renewed = state.store.locks().renew(&name, body.token, until, &actor.0, now).await?;
+    match state.store.locks().get(&name, now).await?.filter(|_| renewed) {
         Some(lock) => Ok(Json(lock.into())),
         None => Err(lost(&name, Some(body.token))),
     }
@@ -105,10 +105,10 @@ async fn release(
     Body(body): Body<Release>,
 ) -> Result<Json<Locks>, ApiError> {
     let now = state.clock.now();
-    if state.store.release_lock(&name, body.token, &actor.0, now).await? {
+    if state.store.locks().release(&name, body.token, &actor.0, now).await? {
         return Ok(Json(Locks { locks: Vec::new() }));
     }
-    match state.store.lock(&name, now).await? {
+    match state.store.locks().get(&name, now).await? {
         Some(lock) if lock.until.is_none() => {
             let why = "it cannot be released before the attempt's work is committed";
             Err(held(format!("{} holds the lock {name:?} until that attempt ends: {why}", lock.holder)))

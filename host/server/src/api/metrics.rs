@@ -92,7 +92,7 @@ fn tasks(state: &AppState) {
 
 /// Gauges that are read from the store at each request.
 async fn gauges(state: &AppState) -> Result<(), ApiError> {
-    let counts = state.store.item_counts().await?;
+    let counts = state.store.items().counts().await?;
     for job in state.engine.jobs().iter() {
         for shown in STATES {
             // A state without items has to return to 0.

@@ -35,7 +35,7 @@ async fn list(
     State(state): State<AppState>,
     Params(filter): Params<Filter>,
 ) -> Result<Json<Outbox>, ApiError> {
-    let events = state.store.events_pending(filter.topic.as_deref(), limit(filter.limit)).await?;
+    let events = state.store.outbox().pending(filter.topic.as_deref(), limit(filter.limit)).await?;
     // Events of a topic that is no longer granted are still listed.
     if let (true, Some(topic)) = (events.is_empty(), &filter.topic) {
         check_topic(&state, topic)?;
@@ -52,7 +52,7 @@ async fn take(
         return Err(ApiError::bad_body(format!("ids: at most {LIMIT_MAX} at a time")));
     }
     let ids = parse(&body.ids)?;
-    let taken = state.store.events_taken(&ids, &actor.0, state.clock.now()).await?;
+    let taken = state.store.outbox().taken(&ids, &actor.0, state.clock.now()).await?;
     Ok(Json(Taken { taken }))
 }
 
@@ -67,7 +67,7 @@ async fn dead(
     State(state): State<AppState>,
     Params(most): Params<Most>,
 ) -> Result<Json<DeadLetters>, ApiError> {
-    let events = state.store.events_dead(most.limit()).await?;
+    let events = state.store.outbox().dead(most.limit()).await?;
     Ok(Json(DeadLetters { events: events.into_iter().map(DeadEvent::from).collect() }))
 }
 
@@ -77,7 +77,7 @@ async fn redrive(
     Body(body): Body<Redrive>,
 ) -> Result<Json<Redriven>, ApiError> {
     let ids = body.ids.as_deref().map(parse).transpose()?;
-    let redriven = state.store.events_redrive(ids.as_deref(), &actor.0, state.clock.now()).await?;
+    let redriven = state.store.outbox().redrive(ids.as_deref(), &actor.0, state.clock.now()).await?;
     Ok(Json(Redriven { redriven }))
 }
 

@@ -65,7 +65,7 @@ async fn roll_back(
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<PluginVersions>, ApiError> {
     let plugin = named(&plugin)?;
-    let known = state.store.plugin_versions(&plugin, VERSIONS_MAX).await?;
+    let known = state.store.plugins().versions(&plugin, VERSIONS_MAX).await?;
     match before(&state, &plugin, &known).await? {
         Some(before) => pinned(&state, &plugin, digest_of(before)?, &actor).await,
         None => {
@@ -81,9 +81,9 @@ async fn before<'a>(
     plugin: &PluginName,
     known: &'a [StoredVersion],
 ) -> Result<Option<&'a StoredVersion>, ApiError> {
-    let pins = state.store.plugin_pins().await?;
+    let pins = state.store.plugins().pins().await?;
     let pinned = pins.into_iter().find(|pin| pin.plugin == *plugin).map(|pin| pin.digest);
-    let releases = state.store.releases().await?;
+    let releases = state.store.plugins().releases().await?;
     let released = releases.into_iter().find(|release| release.plugin == *plugin);
     let now = pinned.or_else(|| released.and_then(|release| release.stable)).map(|digest| digest.to_string());
     let ran = known.iter().filter(|one| one.kept && Some(&one.digest) != now.as_ref());
@@ -97,7 +97,7 @@ async fn unpin(
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<PluginVersions>, ApiError> {
     let plugin = named(&plugin)?;
-    state.store.unpin_plugin(&plugin, &actor.0, state.clock.now()).await?;
+    state.store.plugins().unpin(&plugin, &actor.0, state.clock.now()).await?;
     Ok(Json(of(&state, &plugin).await?))
 }
 
@@ -107,7 +107,7 @@ async fn pinned(
     digest: Digest,
     actor: &Actor,
 ) -> Result<Json<PluginVersions>, ApiError> {
-    state.store.pin_plugin(plugin, digest, &actor.0, state.clock.now()).await?;
+    state.store.plugins().pin(plugin, digest, &actor.0, state.clock.now()).await?;
     Ok(Json(of(state, plugin).await?))
 }
 

@@ -42,7 +42,7 @@ async fn doctor(State(state): State<AppState>) -> Json<Doctor> {
     let now = state.clock.now();
     let mut jobs = Vec::new();
     for job in state.engine.jobs().iter() {
-        let asked = tokio::time::timeout(ANSWER_TIME_MAX, state.store.heartbeat(&job.name));
+        let asked = tokio::time::timeout(ANSWER_TIME_MAX, state.store.jobs().heartbeat(&job.name));
         // One late answer is enough to stop.
         let Ok(last) = asked.await else { break };
         jobs.push(self_check(job, last, now));
@@ -64,10 +64,10 @@ async fn clock(state: &AppState) -> Answered {
 
 /// The evidence that a clock was ahead, if there is any.
 async fn clock_trouble(state: &AppState) -> Result<Option<String>, StoreError> {
-    if let Some(ahead) = state.store.clock_ahead(|| state.clock.now()).await? {
+    if let Some(ahead) = state.store.hosts().clock_ahead(|| state.clock.now()).await? {
         return Ok(Some(format!("the store has times {ahead:#} in the future: a clock was ahead")));
     }
-    Ok(state.store.clock_alert().await?.map(|open| open.alert.message))
+    Ok(state.store.hosts().clock_alert().await?.map(|open| open.alert.message))
 }
 
 fn self_check(job: &JobSpec, last: Result<Timestamp, StoreError>, now: Timestamp) -> SelfCheck {

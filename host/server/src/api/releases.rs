@@ -30,7 +30,7 @@ async fn approve(
 ) -> Result<Json<PluginVersions>, ApiError> {
     let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
     let rules = &state.versions.rules;
-    state.store.approve_version(&plugin, digest, rules, &actor.0, state.clock.now()).await?;
+    state.store.plugins().approve(&plugin, digest, rules, &actor.0, state.clock.now()).await?;
     Ok(Json(versions_of(&state, &plugin).await?))
 }
 
@@ -42,7 +42,7 @@ async fn promote(
     Body(which): Body<Which>,
 ) -> Result<Json<PluginVersions>, ApiError> {
     let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
-    state.store.promote_version(&plugin, digest, &actor.0, state.clock.now()).await?;
+    state.store.plugins().promote(&plugin, digest, &actor.0, state.clock.now()).await?;
     Ok(Json(versions_of(&state, &plugin).await?))
 }
 
@@ -64,7 +64,7 @@ async fn quarantine(
     let why = text("reason", &which.reason)?;
     let why = domain::limits::cut(&why, domain::limits::Limits::DEFAULT.text_bytes);
     let told = (actor.0.as_str(), why.as_str());
-    if !state.store.quarantine_version(&plugin, digest, told, state.clock.now()).await? {
+    if !state.store.plugins().quarantine(&plugin, digest, told, state.clock.now()).await? {
         let detail = format!(
             "version {} of plugin {plugin} is the active one: promote another one first",
             digest.short()
@@ -82,7 +82,7 @@ async fn retire(
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<PluginVersions>, ApiError> {
     let plugin = named(&plugin)?;
-    if !state.store.retire_plugin(&plugin, &actor.0, state.clock.now()).await? {
+    if !state.store.plugins().retire(&plugin, &actor.0, state.clock.now()).await? {
         return Err(ApiError::not_found(format!("no version of plugin {plugin} is in use")));
     }
     Ok(Json(versions_of(&state, &plugin).await?))

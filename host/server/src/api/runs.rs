@@ -29,7 +29,7 @@ async fn list(State(state): State<AppState>, Params(filter): Params<Filter>) -> 
     if let Some(job) = &filter.job {
         check_job(&state, job).await?;
     }
-    let runs = state.store.runs(filter.job.as_deref(), limit(filter.limit)).await?;
+    let runs = state.store.runs().list(filter.job.as_deref(), limit(filter.limit)).await?;
     Ok(Json(Runs { runs: runs.into_iter().map(Run::from).collect() }))
 }
 
@@ -39,9 +39,9 @@ async fn one(
 ) -> Result<Json<RunWithResult>, ApiError> {
     let unknown = || ApiError::not_found(format!("there is no run {id:?}"));
     let id: RunId = id.parse().map_err(|_| unknown())?;
-    let run = state.store.run(id).await?.ok_or_else(unknown)?;
-    let result = state.store.run_result(id).await?.ok_or_else(unknown)?;
-    let failures = state.store.run_failures(id).await?;
+    let run = state.store.runs().get(id).await?.ok_or_else(unknown)?;
+    let result = state.store.runs().result(id).await?.ok_or_else(unknown)?;
+    let failures = state.store.runs().failures(id).await?;
     let failures = failures.into_iter().map(FailedItem::from).collect();
     Ok(Json(RunWithResult { run: run.into(), result: result.into(), failures }))
 }

@@ -34,7 +34,7 @@ async fn ticks(
     Params(most): Params<Most>,
 ) -> Result<Json<Ticks>, ApiError> {
     let job = known(&state, &name)?;
-    let ticks = state.store.ticks(job.name.as_str(), most.limit()).await?;
+    let ticks = state.store.jobs().ticks(job.name.as_str(), most.limit()).await?;
     Ok(Json(Ticks { ticks: ticks.into_iter().map(Tick::from).collect() }))
 }
 
@@ -80,11 +80,11 @@ async fn set(
 ) -> Result<Json<Paused>, ApiError> {
     let now = state.clock.now();
     let changed = match (paused, job) {
-        (true, job) => state.store.pause(job, &actor.0, now).await?,
+        (true, job) => state.store.jobs().pause(job, &actor.0, now).await?,
         (false, Some(job)) => resume_one(state, job, actor).await?,
-        (false, None) => state.store.resume(None, &actor.0, now).await?,
+        (false, None) => state.store.jobs().resume(None, &actor.0, now).await?,
     };
-    let pauses = state.store.pauses().await?;
+    let pauses = state.store.jobs().pauses().await?;
     let still_paused: Vec<String> = match (paused, job) {
         (false, None) => pauses.jobs().map(str::to_owned).collect(),
         _ => Vec::new(),
@@ -99,11 +99,11 @@ async fn set(
 
 /// Refused while all jobs are paused, because the job would remain paused.
 async fn resume_one(state: &AppState, job: &JobName, actor: &Actor) -> Result<bool, ApiError> {
-    if let Some(all) = state.store.pauses().await?.of_all() {
+    if let Some(all) = state.store.jobs().pauses().await?.of_all() {
         let detail = format!("job {job} remains paused, and nothing has changed: {}", all_paused(all));
         return Err(ApiError::new(StatusCode::CONFLICT, "all-paused", detail).with_state("paused"));
     }
-    Ok(state.store.resume(Some(job), &actor.0, state.clock.now()).await?)
+    Ok(state.store.jobs().resume(Some(job), &actor.0, state.clock.now()).await?)
 }
 
 #[derive(Debug, Deserialize)]

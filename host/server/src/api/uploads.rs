@@ -74,8 +74,8 @@ async fn replay(
     let detail = format!("{} against {}, the last {last}", new.digest(), now.digest());
     let (name, subject) = (Some(job.name.as_str()), plugin.as_str());
     let entry = Entry { actor: &actor.0, action: "plugin_replayed", job: name, subject, detail: &detail };
-    state.store.audit_add(&entry, state.clock.now()).await?;
-    let recorded = state.store.attempts_to_replay(&job.name, last).await?;
+    state.store.audit().add(&entry, state.clock.now()).await?;
+    let recorded = state.store.attempts().to_replay(&job.name, last).await?;
     let AppState { store, sandbox, clock, .. } = state;
     let replayer = Replayer { store, sandbox, clock, job, now, new };
     let (attempts, cut_short) = replayer.run(recorded).await;
@@ -124,7 +124,7 @@ async fn put_version(
     let kept = KeptFile { bytes: bytes.clone(), signature: signature.clone() };
     let new = tried(state, PluginFile::of(plugin.clone(), bytes, signature), &state.engine.jobs()).await?;
     let (now, host, rules) = (state.clock.now(), state.engine.host_id(), &state.versions.rules);
-    let uploaded = state.store.upload_plugin(&new.noted(now), kept, host, rules, &actor.0, now).await?;
+    let uploaded = state.store.plugins().upload(&new.noted(now), kept, host, rules, &actor.0, now).await?;
     let (outcome, detail) = became(&plugin, new.digest(), uploaded)?;
     let versions = of(state, &plugin).await?;
     Ok(Json(Uploaded { outcome: outcome.to_owned(), detail, versions }))

@@ -40,7 +40,7 @@ pub fn digest_of(version: &StoredVersion) -> Result<Digest, ApiError> {
 
 /// The version with this digest, or with a digest that starts with these digits.
 async fn meant(state: &AppState, plugin: &PluginName, digest: &str) -> Result<StoredVersion, ApiError> {
-    let known = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
+    let known = state.store.plugins().versions(plugin, VERSIONS_MAX).await?;
     let digest = digest.to_ascii_lowercase();
     let mut meant = known.iter().filter(|version| version.digest.starts_with(&digest));
     match (meant.next(), meant.next()) {
@@ -60,11 +60,11 @@ pub fn named(plugin: &str) -> Result<PluginName, ApiError> {
 }
 
 pub async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions, ApiError> {
-    let versions = state.store.plugin_versions(plugin, VERSIONS_MAX).await?;
+    let versions = state.store.plugins().versions(plugin, VERSIONS_MAX).await?;
     if versions.is_empty() {
         return Err(ApiError::not_found(format!("there is no plugin {:?}", plugin.as_str())));
     }
-    let pin = state.store.plugin_pins().await?.into_iter().find(|pin| pin.plugin == *plugin);
+    let pin = state.store.plugins().pins().await?.into_iter().find(|pin| pin.plugin == *plugin);
     Ok(PluginVersions {
         plugin: plugin.to_string(),
         pin: pin.map(|pin| PluginPin { digest: pin.digest.to_string(), by: pin.by, since: pin.since }),
@@ -74,11 +74,11 @@ pub async fn of(state: &AppState, plugin: &PluginName) -> Result<PluginVersions,
 }
 
 async fn release(state: &AppState, plugin: &PluginName) -> Result<Option<PluginRelease>, ApiError> {
-    let releases = state.store.releases().await?;
+    let releases = state.store.plugins().releases().await?;
     let Some(release) = releases.into_iter().find(|release| release.plugin == *plugin) else {
         return Ok(None);
     };
-    let tried = state.store.tried(plugin).await?;
+    let tried = state.store.plugins().tried(plugin).await?;
     let of = |digest: Option<Digest>| {
         let tried = digest.and_then(|digest| tried.get(&digest));
         VersionTried::from(tried.copied().unwrap_or_default())

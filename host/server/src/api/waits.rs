@@ -8,7 +8,7 @@ use store::jobs::pauses::{Pause, Pauses};
 
 /// Why no work of this job starts now, and what to do; `None` if it starts.
 pub async fn of(state: &AppState, job: &str) -> Result<Option<String>, ApiError> {
-    let pauses = state.store.pauses().await?;
+    let pauses = state.store.jobs().pauses().await?;
     if let Some(why) = paused(&pauses, job) {
         return Ok(Some(why));
     }

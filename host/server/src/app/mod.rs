@@ -299,7 +299,7 @@ struct StoreCheck(Arc<Store>);
 #[async_trait]
 impl StatementCheck for StoreCheck {
     async fn check(&self, statement: &Statement) -> Result<(), String> {
-        self.0.check_statement(statement).await
+        self.0.attempts().check_statement(statement).await
     }
 }
 

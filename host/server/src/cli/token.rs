@@ -69,15 +69,15 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
                 return Err(Failure::Usage(text));
             }
             let token = format!("tidemill_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-            store.token_add(&name, &hash_of_token(&token), now).await.map_err(failed)?;
+            store.tokens().add(&name, &hash_of_token(&token), now).await.map_err(failed)?;
             line(&token)
         }
         TokenCommand::Remove { name } => {
-            store.token_remove(&name, now).await.map_err(failed)?;
+            store.tokens().remove(&name, now).await.map_err(failed)?;
             line(&format!("removed the token {name:?}"))
         }
         TokenCommand::List => {
-            let tokens = store.tokens().await.map_err(failed)?;
+            let tokens = store.tokens().list().await.map_err(failed)?;
             let rows = tokens.iter().map(|token| vec![token.name.clone(), time(token.created_at)]);
             print_table(&["NAME", "CREATED"], rows.collect())
         }

@@ -64,7 +64,7 @@ pub async fn at_start(
     loaded: Config,
     now: Timestamp,
 ) -> Result<Config, StoreError> {
-    let edits = store.edits().await?;
+    let edits = store.jobs().edits().await?;
     let error = match source.load(&edits, now) {
         Ok(config) => return Ok(config),
         Err(error) => error,
@@ -115,7 +115,7 @@ impl ConfigReload {
 
     /// Returns `None` if the file or the settings cannot be read.
     async fn look(&self) -> Option<Look> {
-        Some((std::fs::read(&self.live.source.file).ok()?, self.store.edits().await.ok()?))
+        Some((std::fs::read(&self.live.source.file).ok()?, self.store.jobs().edits().await.ok()?))
     }
 
     fn cannot_look(&self) {
@@ -152,7 +152,7 @@ impl ConfigReload {
         let subject = self.live.source.file.display().to_string();
         let actor = host_actor(self.engine.host_id());
         let entry = Entry { actor: &actor, action, job: None, subject: &subject, detail };
-        if let Err(error) = self.store.audit_add(&entry, self.clock.now()).await {
+        if let Err(error) = self.store.audit().add(&entry, self.clock.now()).await {
             tracing::warn!(%error, "the result of a configuration change could not be recorded in the audit trail");
         }
     }

@@ -188,14 +188,14 @@ pub async fn overview(state: &AppState, version: &str) -> Overview {
 }
 
 async fn read(state: &AppState) -> Result<FromStore, StoreError> {
-    let pauses = state.store.pauses().await?;
-    let counts = state.store.item_counts().await?;
-    let alerts = state.store.alerts(true, ALERTS_SHOWN).await?;
-    let dead = state.store.events_dead(DEAD_SHOWN).await?;
+    let pauses = state.store.jobs().pauses().await?;
+    let counts = state.store.items().counts().await?;
+    let alerts = state.store.alerts().list(true, ALERTS_SHOWN).await?;
+    let dead = state.store.outbox().dead(DEAD_SHOWN).await?;
     let runs = runs(state).await?;
     let mut failures = Vec::new();
     for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
-        match state.store.items(None, Some(of), FAILURES_LOOKED_AT).await {
+        match state.store.items().list(None, Some(of), FAILURES_LOOKED_AT).await {
             // The payloads are too large here; the list of items shows them, a few at a time.
             Err(StoreError::TooLarge(_)) => {}
             items => failures.extend(items?),
@@ -210,12 +210,12 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
 
 async fn waiting(state: &AppState) -> Result<Vec<Waits>, StoreError> {
     let mut waiting = Vec::new();
-    for Release { plugin, candidate, .. } in state.store.releases().await? {
+    for Release { plugin, candidate, .. } in state.store.plugins().releases().await? {
         let Some(candidate) = candidate.filter(|candidate| candidate.stage == Stage::Waiting) else {
             continue;
         };
         let digest = candidate.digest.to_string();
-        let known = state.store.plugin_versions(&plugin, VERSIONS_LOOKED_AT).await?;
+        let known = state.store.plugins().versions(&plugin, VERSIONS_LOOKED_AT).await?;
         if let Some(version) = known.into_iter().find(|version| version.digest == digest) {
             waiting.push(Waits { plugin, version, wants: candidate.wants.join("\n") });
         }
@@ -225,14 +225,14 @@ async fn waiting(state: &AppState) -> Result<Vec<Waits>, StoreError> {
 
 /// The newest run of each job that found work. Runs without work are not interesting.
 async fn runs(state: &AppState) -> Result<Vec<(RunView, RunResult)>, StoreError> {
-    let mut runs = state.store.runs(None, RUNS_LOOKED_AT).await?;
+    let mut runs = state.store.runs().list(None, RUNS_LOOKED_AT).await?;
     runs.retain(|run| run.discovered.queued > 0 || run.error.is_some() || run.finished_at.is_none());
     let mut seen = BTreeSet::new();
     runs.retain(|run| seen.insert(run.job.clone()));
     runs.truncate(RUNS_SHOWN);
     let mut shown = Vec::with_capacity(runs.len());
     for run in runs {
-        if let Some(result) = state.store.run_result(run.id).await? {
+        if let Some(result) = state.store.runs().result(run.id).await? {
             shown.push((run, result));
         }
     }

@@ -175,7 +175,7 @@ impl SinkWorker {
         if self.sink.topics.iter().any(|topic| topic == NOTICE_TOPIC) {
             let now = self.clock.now();
             let until = now.checked_sub(NOTICE_AFTER).unwrap_or(Timestamp::MIN);
-            self.store.alert_notices(until, now).await?;
+            self.store.alerts().add_notices(until, now).await?;
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl SinkWorker {
         let claim = self.clock.shown(timeout + CLAIM_MARGIN);
         let until = now.checked_add(claim).unwrap_or(Timestamp::MAX);
         let topics: Vec<&str> = self.sink.topics.iter().map(String::as_str).collect();
-        self.store.events_claim(&topics, BATCH, until, now).await
+        self.store.outbox().claim(&topics, BATCH, until, now).await
     }
 
     /// Returns whether the sink accepted the event.
@@ -203,7 +203,7 @@ impl SinkWorker {
         };
         let now = self.clock.now();
         let told = match &sent {
-            Ok(()) => self.store.event_delivered(due.event.id, now).await,
+            Ok(()) => self.store.outbox().delivered(due.event.id, now).await,
             // The receiver determines the text, so it is escaped.
             Err(error) => self.failed(due, &escape(error), now).await,
         };
@@ -220,7 +220,7 @@ impl SinkWorker {
         let (job, sink) = (&due.event.job, &self.sink.name);
         tracing::warn!(%job, sink, %topic, %key, attempt, code, %error, "event not delivered");
         let again_at = again_at.map(|at| at.unwrap_or(Timestamp::MAX));
-        self.store.event_failed(due, error, again_at, now).await
+        self.store.outbox().failed(due, error, again_at, now).await
     }
 }
 

@@ -17,6 +17,6 @@ impl Table {
     }
 
     pub async fn send(&self, due: &DueEvent) -> Result<(), String> {
-        self.store.event_into_table(&self.datasource, &self.table, &due.event).await
+        self.store.outbox().insert_into_table(&self.datasource, &self.table, &due.event).await
     }
 }

@@ -55,10 +55,10 @@ impl Report {
     async fn line(&self) -> anyhow::Result<(String, i64)> {
         let counts = self.world.counts(self.clock.now().as_millisecond()).await?;
         let (mpc, stock) = (self.mpc.stats(), self.world.stock().await?);
-        let run = self.store.runs(Some(WALLETS), 1).await?.first().map(RunView::summary);
+        let run = self.store.runs().list(Some(WALLETS), 1).await?.first().map(RunView::summary);
         let standing: Vec<String> =
             counts.by_status.iter().map(|(status, n)| format!("{n} {status}")).collect();
-        let items = self.store.item_counts().await?;
+        let items = self.store.items().counts().await?;
         let items: Vec<String> = items
             .iter()
             .filter(|count| count.job.as_str() == WALLETS)

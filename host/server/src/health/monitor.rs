@@ -90,7 +90,7 @@ impl Monitor {
 
     async fn raise(&self, waiting: &mut Vec<Alert>) -> Result<(), StoreError> {
         while let Some(alert) = waiting.first() {
-            self.state.store.raise_host_alert(alert, self.state.clock.now()).await?;
+            self.state.store.alerts().raise_for_host(alert, self.state.clock.now()).await?;
             waiting.remove(0);
         }
         Ok(())

@@ -191,7 +191,7 @@ impl ScanLoop {
         for version in report::changed(report) {
             let (host, now) = (self.engine.host_id(), self.versions.clock.now());
             let cause = states.cause(version);
-            if let Err(error) = self.versions.store.put_plugin_version(version, host, &cause, now).await {
+            if let Err(error) = self.versions.store.plugins().put_version(version, host, &cause, now).await {
                 tracing::warn!(plugin = %version.plugin, %error, "a version could not be recorded in the plugin's history");
             }
         }

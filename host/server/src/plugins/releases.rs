@@ -64,7 +64,10 @@ impl ReleaseStates {
 
 impl SharedVersions {
     pub async fn states(&self) -> Result<ReleaseStates, StoreError> {
-        Ok(ReleaseStates { pins: self.store.plugin_pins().await?, releases: self.store.releases().await? })
+        Ok(ReleaseStates {
+            pins: self.store.plugins().pins().await?,
+            releases: self.store.plugins().releases().await?,
+        })
     }
 
     /// Also used for a trial that began under other rules.
@@ -76,7 +79,7 @@ impl SharedVersions {
     pub async fn keep(&self, file: PluginFile) {
         let PluginFile { plugin, digest, bytes, signature } = file;
         let kept = KeptFile { bytes, signature };
-        if let Err(error) = self.store.keep_plugin_file(&plugin, digest, kept, self.clock.now()).await {
+        if let Err(error) = self.store.plugins().keep_file(&plugin, digest, kept, self.clock.now()).await {
             let digest = digest.short();
             tracing::warn!(%plugin, %digest, %error, "a version could not be kept in the store: it cannot run again later");
         }
@@ -85,7 +88,7 @@ impl SharedVersions {
     /// The file of a stored version, or why there is none.
     pub async fn kept(&self, plugin: &PluginName, digest: Digest) -> Result<PluginFile, String> {
         let decided = |why: &str| format!("version {} is to run: {why}", digest.short());
-        match self.store.plugin_file(plugin, digest).await {
+        match self.store.plugins().file(plugin, digest).await {
             Ok(Some(KeptFile { bytes, signature })) => {
                 let file = PluginFile::of(plugin.clone(), bytes, signature);
                 if file.digest == digest {
@@ -109,7 +112,7 @@ impl SharedVersions {
     ) -> Result<Decision, String> {
         let (returns, at_start) = (arrival.may_return(self.shared), arrival == Arrival::AtStart);
         let found = NewVersion { version, wants, returns, at_start, host: self.host };
-        let decided = self.store.decide_version(&found, &self.rules, self.clock.now()).await;
+        let decided = self.store.plugins().decide(&found, &self.rules, self.clock.now()).await;
         decided.map_err(|error| format!("it cannot be decided now whether it runs: {error}"))
     }
 }

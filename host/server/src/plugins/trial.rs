@@ -44,12 +44,12 @@ impl TrialLoop {
         let store = &self.versions.store;
         let mut results = self.sandbox.take_tried().into_iter();
         while let Some(((plugin, digest), tried)) = results.next() {
-            if let Err(error) = store.add_tried(&plugin, digest, &tried).await {
+            if let Err(error) = store.plugins().add_tried(&plugin, digest, &tried).await {
                 self.sandbox.give_back_tried(std::iter::once(((plugin, digest), tried)).chain(results));
                 return Err(error);
             }
         }
-        for release in store.releases().await? {
+        for release in store.plugins().releases().await? {
             let Release { plugin, stable: Some(stable), candidate: Some(candidate), .. } = release else {
                 continue;
             };
@@ -68,7 +68,7 @@ impl TrialLoop {
         candidate: &Candidate,
     ) -> Result<(), StoreError> {
         let store = &self.versions.store;
-        let tried = store.tried(plugin).await?;
+        let tried = store.plugins().tried(plugin).await?;
         let of = |digest| tried.get(&digest).copied().unwrap_or_default();
         let (before, new, now) = (of(stable), of(candidate.digest), self.versions.clock.now());
         let (actor, digest) = (host_actor(self.versions.host), candidate.digest);
@@ -78,11 +78,14 @@ impl TrialLoop {
             Verdict::Promote => {
                 let why = format!("{new}; before it: {before}");
                 tracing::info!(%plugin, digest = %digest.short(), %why, "a version on trial is promoted");
-                store.promote_candidate(plugin, digest, (&actor, &why), now).await?
+                store.plugins().promote_candidate(plugin, digest, (&actor, &why), now).await?
             }
             Verdict::RollBack(why) => {
                 tracing::error!(%plugin, digest = %digest.short(), %why, "a version on trial is rolled back");
-                store.roll_back_candidate(plugin, digest, (&actor, &why), &self.jobs_of(plugin), now).await?
+                store
+                    .plugins()
+                    .roll_back_candidate(plugin, digest, (&actor, &why), &self.jobs_of(plugin), now)
+                    .await?
             }
         };
         if decided {

@@ -18,7 +18,7 @@ fn field(answer: &Answer, name: &str) -> String {
 }
 
 async fn entries(world: &World) -> usize {
-    world.state.store.audit(500).await.unwrap().len()
+    world.state.store.audit().list(500).await.unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

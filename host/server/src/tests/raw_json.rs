@@ -35,7 +35,8 @@ async fn params_of_a_run_are_stored_byte_for_byte() {
         let run = world
             .state
             .store
-            .claim_run(
+            .runs()
+            .claim(
                 world.job(),
                 lease(world.host(), Incarnation::new(now), now, SignedDuration::from_secs(15)),
             )
@@ -90,7 +91,7 @@ async fn metadata_of_alerts_is_answered_byte_for_byte() {
             message: String::new(),
             metadata: document.to_owned(),
         };
-        world.state.store.raise_alert(world.job(), &alert, world.state.clock.now()).await.unwrap();
+        world.state.store.alerts().raise(world.job(), &alert, world.state.clock.now()).await.unwrap();
     }
     let alerts = world.ask(get("/api/v1/alerts")).await.body;
     for document in DOCUMENTS.into_iter().chain(["null", "\"no JSON\""]) {

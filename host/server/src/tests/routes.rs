@@ -48,10 +48,10 @@ async fn release_versions(world: &World) {
             seen_at: now,
         };
         let file = KeptFile { bytes: vec![n], signature: None };
-        store.keep_plugin_file(&plugin(), digest(n), file, now).await.unwrap();
+        store.plugins().keep_file(&plugin(), digest(n), file, now).await.unwrap();
         let host = world.state.engine.host_id();
         let found = NewVersion { version: &version, wants: &[], returns: true, at_start: false, host };
-        store.decide_version(&found, &rules, now).await.unwrap();
+        store.plugins().decide(&found, &rules, now).await.unwrap();
     }
 }
 
@@ -70,7 +70,7 @@ async fn effects(world: &World) -> (String, String) {
     let event_id = event.id.to_string();
     let requested = vec![Effect::Event(event), Effect::Alert(alert)];
     world.resolve_one(Effects { requested, ..Effects::default() }).await;
-    (event_id, store.alerts(true, 1).await.unwrap()[0].id.to_string())
+    (event_id, store.alerts().list(true, 1).await.unwrap()[0].id.to_string())
 }
 
 async fn requests(world: &World) -> Vec<(String, String)> {
@@ -127,7 +127,7 @@ fn keyed(key: &str, path: &str, body: &str) -> Request<Body> {
 }
 
 async fn entries(world: &World) -> usize {
-    world.state.store.audit(500).await.unwrap().len()
+    world.state.store.audit().list(500).await.unwrap().len()
 }
 
 /// Sends each request twice with the same key.
@@ -152,7 +152,7 @@ async fn every_post_is_carried_out_once_and_recorded_under_its_token() {
     let world = World::new().await;
     let requests = requests(&world).await;
     let before = entries(&world).await;
-    world.state.store.token_add("ada", &hash_of_token(TOKEN), world.state.clock.now()).await.unwrap();
+    world.state.store.tokens().add("ada", &hash_of_token(TOKEN), world.state.clock.now()).await.unwrap();
     twice(&world, &requests).await;
     for route in routes() {
         let named = requests.iter().any(|(path, _)| is_of(&route, path));

@@ -237,11 +237,11 @@ impl World {
     /// Starts a run that finds these keys.
     pub async fn discover(&self, keys: &[&str]) {
         let store = &self.state.store;
-        store.trigger(&self.job.name, None, "test", self.now()).await.unwrap();
-        let run = store.claim_run(&self.job.name, self.lease()).await.unwrap().unwrap();
+        store.jobs().trigger(&self.job.name, None, "test", self.now()).await.unwrap();
+        let run = store.runs().claim(&self.job.name, self.lease()).await.unwrap().unwrap();
         let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
         let page = Page { items: keys.iter().map(found).collect(), next: None };
-        store.put_page(&run, &self.job, &page, None, self.now()).await.unwrap();
+        store.runs().put_page(&run, &self.job, &page, None, self.now()).await.unwrap();
     }
 
     /// Runs one attempt of the next due item, which fails.
@@ -256,7 +256,7 @@ impl World {
 
     async fn end_one(&self, result: Result<Outcome, Failure>, effects: Effects) {
         let store = &self.state.store;
-        let item = store.claim(&self.job, self.lease(), 1).await.unwrap().remove(0);
+        let item = store.items().claim(&self.job, self.lease(), 1).await.unwrap().remove(0);
         let end = AttemptEnd {
             ending: outcome::decide(&result, &item, &self.job.retry, self.now()),
             item,
@@ -268,7 +268,7 @@ impl World {
             log: "a line".to_owned(),
             ended_at: self.now(),
         };
-        store.end_attempt(end.into()).await.unwrap();
+        store.attempts().end(end.into()).await.unwrap();
     }
 
     fn now(&self) -> Timestamp {

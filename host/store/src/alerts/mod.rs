@@ -89,36 +89,42 @@ pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(),
 /// Used instead of a job name in alerts of a host about itself.
 pub const HOST: &str = "tidemill";
 
-impl Store {
+/// Alerts of jobs and hosts.
+#[derive(Clone, Copy)]
+pub struct Alerts<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Alerts<'_> {
     /// Raises an alert of the host about a job.
-    pub async fn raise_alert(&self, job: &JobName, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn raise(self, job: &JobName, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.db.begin().await?;
         raise(&mut tx, job, alert, now).await?;
         tx.commit().await
     }
 
     /// Raises an alert of a host about itself.
-    pub async fn raise_host_alert(&self, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn raise_for_host(self, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.db.begin().await?;
         raise_as(&mut tx, HOST, alert, now).await?;
         tx.commit().await
     }
 
     /// Lists open alerts first, then the newest first.
-    pub async fn alerts(&self, only_open: bool, limit: u32) -> Result<Vec<AlertView>, StoreError> {
+    pub async fn list(self, only_open: bool, limit: u32) -> Result<Vec<AlertView>, StoreError> {
         let args = args![i64::from(only_open), limit];
-        self.db.list(alerts_sql::ALERTS_LIST, &args).await?.iter().map(view).collect()
+        self.store.db.list(alerts_sql::ALERTS_LIST, &args).await?.iter().map(view).collect()
     }
 
     /// Acknowledges and closes an alert. If it is raised again, a new alert opens. Returns `None` if there is
     /// no such alert.
-    pub async fn acknowledge_alert(
-        &self,
+    pub async fn acknowledge(
+        self,
         id: AlertId,
         actor: &str,
         now: Timestamp,
     ) -> Result<Option<AlertView>, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let rows = tx.fetch(alerts_sql::ALERT_ACKNOWLEDGE, &args![id.to_string(), now, actor]).await?;
         for row in &rows {
             let (job, kind, key) = (row.text("job")?, row.text("kind")?, row.text("alert_key")?);
@@ -137,8 +143,8 @@ impl Store {
 
     /// Adds one outbox event for each open alert raised before `until` that has none yet. An alert gets only
     /// one event, however often it is raised before it is acknowledged. Returns the number of events.
-    pub async fn alert_notices(&self, until: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn add_notices(self, until: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let rows = tx.fetch(alerts_sql::ALERTS_NOTIFY, &args![now, until]).await?;
         for row in &rows {
             notice(&mut tx, &view(row)?, now).await?;
@@ -148,11 +154,11 @@ impl Store {
     }
 
     /// Removes alerts that were acknowledged before `until`. Returns their number.
-    pub async fn prune_alerts(&self, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn prune(self, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let removed = tx.execute(alerts_sql::ALERTS_PRUNE, &args![until]).await?;
         if removed > 0 {
-            let (actor, action) = (self.own_actor(), "alerts_removed");
+            let (actor, action) = (self.store.own_actor(), "alerts_removed");
             let detail = format!("{removed} acknowledged before {until:.0}");
             write(&mut tx, &Entry { actor, action, job: None, subject: "alerts", detail: &detail }, now)
                 .await?;

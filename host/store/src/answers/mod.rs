@@ -66,11 +66,17 @@ impl Drop for Entered {
     }
 }
 
-impl Store {
+/// Stored responses of idempotent requests.
+#[derive(Clone, Copy)]
+pub struct Answers<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Answers<'_> {
     /// Runs `work` unless the request was carried out before. Its writes are committed together with its
     /// response. If the response is a refusal, nothing is committed.
     pub async fn once(
-        &self,
+        self,
         request: Keyed<'_>,
         now: Timestamp,
         work: impl Future<Output = Answer>,
@@ -91,7 +97,7 @@ impl Store {
                 let status = i64::from(answer.status);
                 let (location, body) = (answer.location.clone(), answer.body.clone());
                 let args = args![request.actor, request.key, status, location, body];
-                whole.commit(&self.db, answers_sql::ANSWER_PUT, &args).await
+                whole.commit(&self.store.db, answers_sql::ANSWER_PUT, &args).await
             }
         };
         // Checked after the commit too, because the commit opens the transaction if `work` wrote nothing.
@@ -103,13 +109,13 @@ impl Store {
     }
 
     /// Removes responses older than [`ANSWERS_KEPT`].
-    pub async fn prune_answers(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.db.execute(answers_sql::ANSWERS_PRUNE, &args![forgotten(now)]).await
+    pub async fn prune(self, now: Timestamp) -> Result<u64, StoreError> {
+        self.store.db.execute(answers_sql::ANSWERS_PRUNE, &args![forgotten(now)]).await
     }
 
-    async fn answered(&self, request: Keyed<'_>, now: Timestamp) -> Result<Option<Once>, StoreError> {
+    async fn answered(self, request: Keyed<'_>, now: Timestamp) -> Result<Option<Once>, StoreError> {
         let args = args![request.actor, request.key, forgotten(now)];
-        let rows = self.db.fetch(answers_sql::ANSWER_GET, &args).await?;
+        let rows = self.store.db.fetch(answers_sql::ANSWER_GET, &args).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         if row.text("request_sha256")? != request.sha256 {
             return Ok(Some(Once::Other));
@@ -117,15 +123,15 @@ impl Store {
         answer(row).map(|answer| Some(Once::Before(answer)))
     }
 
-    fn enter(&self, request: Keyed<'_>) -> Result<Entered, Once> {
+    fn enter(self, request: Keyed<'_>) -> Result<Entered, Once> {
         let key = (request.actor.to_owned(), request.key.to_owned());
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.store.running.lock().unwrap_or_else(PoisonError::into_inner);
         match running.get(&key) {
             Some(sha256) if sha256 == request.sha256 => Err(Once::Running),
             Some(_) => Err(Once::Other),
             None => {
                 running.insert(key.clone(), request.sha256.to_owned());
-                Ok(Entered { running: self.running.clone(), key })
+                Ok(Entered { running: self.store.running.clone(), key })
             }
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::Attempts;
 use crate::attempts::kv::KvWrite;
 use crate::attempts::scope::OwnTx;
 use crate::config::COMMIT_BATCH_MAX;
@@ -27,7 +28,6 @@ use crate::error::StoreError;
 use crate::events::sql as events_sql;
 use crate::items::sql as items_sql;
 use crate::runs::{Ended, count_ended};
-use crate::store::Store;
 use crate::tasks::{Tasks, message};
 use crate::{alerts, audit};
 
@@ -61,22 +61,22 @@ pub enum Committed {
     Stale,
 }
 
-impl Store {
-    pub async fn end_attempt(&self, end: Arc<AttemptEnd>) -> Result<Committed, StoreError> {
+impl Attempts<'_> {
+    pub async fn end(self, end: Arc<AttemptEnd>) -> Result<Committed, StoreError> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::Unavailable("the store is closed".to_owned());
-        self.committer.queue.send((end, reply)).await.map_err(|_| gone())?;
+        self.store.committer.queue.send((end, reply)).await.map_err(|_| gone())?;
         // If the same end is sent again after it was written, its attempt id identifies it.
         answer.await.map_err(|_| StoreError::Unavailable("the committer did not answer".to_owned()))?
     }
 
     /// Commits the end in the transaction in which the attempt wrote to the store's own database: both are
     /// written or neither is. After an error, the result of the commit is unknown. Then send an end of this
-    /// attempt with [`Store::end_attempt`], which recognizes an attempt whose end was written.
-    pub async fn end_attempt_with(&self, own: OwnTx, end: &Arc<AttemptEnd>) -> Result<Committed, StoreError> {
+    /// attempt with [`Attempts::end`], which recognizes an attempt whose end was written.
+    pub async fn end_with(self, own: OwnTx, end: &Arc<AttemptEnd>) -> Result<Committed, StoreError> {
         let OwnTx(mut tx) = own;
         tx.among_own_tables().await?;
-        tx.publish_to(&self.db.feed);
+        tx.publish_to(&self.store.db.feed);
         let committed = write_all(&mut tx, std::slice::from_ref(end)).await?;
         if committed == [Committed::Applied] {
             tx.commit().await?;

@@ -10,11 +10,12 @@ use domain::scope::ScopeError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 
+use crate::attempts::Attempts;
 use crate::config::{DatasourceConfig, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, WAIT_MAX};
 use crate::db::{Db, Driver, Server, Session, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
 use crate::opening::sqlite_file::{FileId, SqliteFile};
-use crate::store::{Store, hide_password, postgres_options};
+use crate::store::{hide_password, postgres_options};
 
 /// Maximum connections of one host to one Postgres datasource.
 const CONNECTIONS_MAX: u32 = 8;
@@ -171,11 +172,11 @@ fn is_away(code: &str) -> bool {
     [5, 6, 10, 13, 14].contains(&(code & 0xff)) || code == 1_032
 }
 
-impl Store {
+impl Attempts<'_> {
     /// Checks that a declared statement can run: its datasource exists and its SQL can be prepared there.
     /// Passes if the datasource is unreachable; the items that use it then fail.
-    pub async fn check_statement(&self, statement: &Statement) -> Result<(), String> {
-        let db = self.datasources.get(&statement.datasource).map_err(|e| e.to_string())?;
+    pub async fn check_statement(self, statement: &Statement) -> Result<(), String> {
+        let db = self.store.datasources.get(&statement.datasource).map_err(|e| e.to_string())?;
         let prepare = async {
             let mut tx: Tx = db.begin_declared(false, CHECK_TIME_MAX).await?;
             tx.check_declared(statement).await

@@ -7,3 +7,11 @@ pub mod locks;
 pub(crate) mod quota;
 pub mod replay;
 pub mod scope;
+
+use crate::store::Store;
+
+/// Attempts: their ends, and those to replay.
+#[derive(Clone, Copy)]
+pub struct Attempts<'a> {
+    pub(crate) store: &'a Store,
+}

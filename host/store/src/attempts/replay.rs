@@ -6,11 +6,11 @@ use domain::item::Claimed;
 use domain::runner::Usage;
 use jiff::Timestamp;
 
+use crate::attempts::Attempts;
 use crate::db::{Row, args};
 use crate::error::StoreError;
 use crate::items::sql as items_sql;
 use crate::items::{error_of, in_batch};
-use crate::store::Store;
 
 /// An attempt as it was recorded, with its initial state as far as that is known.
 #[derive(Debug, Clone)]
@@ -26,11 +26,11 @@ pub struct Recorded {
     pub ended_at: Timestamp,
 }
 
-impl Store {
+impl Attempts<'_> {
     /// The last attempts of a job that ended on their own, the newest first. Lost and interrupted attempts
     /// are left out.
-    pub async fn attempts_to_replay(&self, job: &JobName, limit: u32) -> Result<Vec<Recorded>, StoreError> {
-        let rows = self.db.fetch(items_sql::ATTEMPTS_TO_REPLAY, &args![job.as_str(), limit]).await?;
+    pub async fn to_replay(self, job: &JobName, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        let rows = self.store.db.fetch(items_sql::ATTEMPTS_TO_REPLAY, &args![job.as_str(), limit]).await?;
         rows.iter().map(recorded).collect()
     }
 }

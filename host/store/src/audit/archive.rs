@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
+use crate::audit::Audit;
 use crate::audit::sql as audit_sql;
 use crate::audit::{AuditView, Entry, view, write};
 use crate::db::{Row, args};
 use crate::error::StoreError;
-use crate::store::Store;
 
 /// All audit records from before `until`, the oldest first.
 #[derive(Debug, Clone)]
@@ -24,25 +24,26 @@ pub struct Archive {
     pub records: u64,
 }
 
-impl Store {
+impl Audit<'_> {
     /// Reads about `limit` of the oldest records from before `cutoff`. Records of the same millisecond are
     /// never split.
-    pub async fn audit_old(&self, cutoff: Timestamp, limit: u32) -> Result<OldRecords, StoreError> {
-        let rows = self.db.fetch(audit_sql::AUDIT_OLD_LAST, &args![cutoff, limit.saturating_sub(1)]).await?;
+    pub async fn old(self, cutoff: Timestamp, limit: u32) -> Result<OldRecords, StoreError> {
+        let rows =
+            self.store.db.fetch(audit_sql::AUDIT_OLD_LAST, &args![cutoff, limit.saturating_sub(1)]).await?;
         let until = match rows.first() {
             Some(row) => row.int("at_ms")? + 1,
             None => cutoff.as_millisecond(),
         };
         let until = Timestamp::from_millisecond(until).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-        let rows = self.db.fetch(audit_sql::AUDIT_OLD, &args![until]).await?;
+        let rows = self.store.db.fetch(audit_sql::AUDIT_OLD, &args![until]).await?;
         let record = |row: &Row| Ok((row.text("id")?, view(row)?));
         Ok(OldRecords { until, records: rows.iter().map(record).collect::<Result<_, StoreError>>()? })
     }
 
     /// Removes the records that are in the archive. If the table no longer holds exactly these records
     /// (another host archived them, or a record was added late), it removes nothing and returns `false`.
-    pub async fn audit_archived(&self, archive: &Archive, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn archived(self, archive: &Archive, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let records = i64::try_from(archive.records).unwrap_or(i64::MAX);
         let (file, sha256) = (archive.file.as_str(), archive.sha256.as_str());
         tx.execute(audit_sql::ARCHIVE_ADD, &args![file, archive.until, records, sha256, now]).await?;
@@ -51,7 +52,7 @@ impl Store {
         }
         let detail = format!("{records} records; sha256 {sha256}");
         let entry = Entry {
-            actor: self.own_actor(),
+            actor: self.store.own_actor(),
             action: "audit_archived",
             job: None,
             subject: file,

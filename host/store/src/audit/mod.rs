@@ -137,17 +137,23 @@ pub struct AuditView {
     pub detail: String,
 }
 
-impl Store {
+/// The audit trail.
+#[derive(Clone, Copy)]
+pub struct Audit<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Audit<'_> {
     /// Writes an audit record of an action that changes nothing else in the store.
-    pub async fn audit_add(&self, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn add(self, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.db.begin().await?;
         write(&mut tx, entry, now).await?;
         tx.commit().await
     }
 
     /// Lists audit records, the newest first.
-    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
-        let rows = self.db.list(audit_sql::AUDIT_LIST, &args![limit]).await?;
+    pub async fn list(self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
+        let rows = self.store.db.list(audit_sql::AUDIT_LIST, &args![limit]).await?;
         rows.iter().map(view).collect()
     }
 }

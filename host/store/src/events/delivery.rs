@@ -13,9 +13,9 @@ use crate::attempts::datasource::explain;
 use crate::audit::{Entry, write};
 use crate::db::{Row, args};
 use crate::error::StoreError;
+use crate::events::Outbox;
 use crate::events::outbox;
 use crate::events::sql as events_sql;
-use crate::store::Store;
 
 /// The kind of the alert for a topic when one of its events is given up.
 const DEAD: &str = "EVENTS_DEAD";
@@ -38,39 +38,39 @@ pub struct DeadEvent {
     pub error: String,
 }
 
-impl Store {
+impl Outbox<'_> {
     /// Claims the oldest event of each key of these topics, if it is due. No other process gets it before
     /// `until`.
-    pub async fn events_claim(
-        &self,
+    pub async fn claim(
+        self,
         topics: &[&str],
         limit: u32,
         until: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<DueEvent>, StoreError> {
         let topics = serde_json::to_string(topics).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let rows = tx.fetch(events_sql::EVENTS_CLAIM, &args![topics, now, until, limit]).await?;
         tx.commit().await?;
         let due = |row: &Row| Ok(DueEvent { event: outbox::view(row)?, tries: row.count("tries")? });
         rows.iter().map(due).collect()
     }
 
-    pub async fn event_delivered(&self, id: EventId, now: Timestamp) -> Result<(), StoreError> {
-        self.db.execute(events_sql::EVENT_DELIVERED, &args![id.to_string(), now]).await.map(|_| ())
+    pub async fn delivered(self, id: EventId, now: Timestamp) -> Result<(), StoreError> {
+        self.store.db.execute(events_sql::EVENT_DELIVERED, &args![id.to_string(), now]).await.map(|_| ())
     }
 
     /// Records a failed delivery. `again_at` is the time of the next try; with `None` the event is given up
     /// and an alert raised.
-    pub async fn event_failed(
-        &self,
+    pub async fn failed(
+        self,
         due: &DueEvent,
         error: &str,
         again_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let event = &due.event;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let dead_at = again_at.is_none().then_some(now);
         let args = args![event.id.to_string(), again_at.unwrap_or(now), error, dead_at];
         tx.execute(events_sql::EVENT_FAILED, &args).await?;
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// Lists events that were given up, the newest first.
-    pub async fn events_dead(&self, limit: u32) -> Result<Vec<DeadEvent>, StoreError> {
+    pub async fn dead(self, limit: u32) -> Result<Vec<DeadEvent>, StoreError> {
         let dead = |row: &Row| {
             Ok(DeadEvent {
                 event: outbox::view(row)?,
@@ -103,18 +103,18 @@ impl Store {
                 error: row.opt_text("error")?.unwrap_or_default(),
             })
         };
-        self.db.list(events_sql::EVENTS_DEAD, &args![limit]).await?.iter().map(dead).collect()
+        self.store.db.list(events_sql::EVENTS_DEAD, &args![limit]).await?.iter().map(dead).collect()
     }
 
     /// Makes dead events due again with their tries reset: those with these ids, or all without ids. Returns
     /// their number.
-    pub async fn events_redrive(
-        &self,
+    pub async fn redrive(
+        self,
         ids: Option<&[EventId]>,
         actor: &str,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let mut redriven = 0;
         match ids {
             None => redriven += tx.execute(events_sql::EVENTS_REDRIVE, &args![None::<i64>, now]).await?,
@@ -139,13 +139,13 @@ impl Store {
     }
 
     /// Inserts an event into a table of a datasource, at most once: its id is the table's key.
-    pub async fn event_into_table(
-        &self,
+    pub async fn insert_into_table(
+        self,
         datasource: &str,
         table: &str,
         event: &outbox::EventView,
     ) -> Result<(), String> {
-        let db = self.datasources.get(datasource).map_err(|e| e.to_string())?;
+        let db = self.store.datasources.get(datasource).map_err(|e| e.to_string())?;
         let sql = format!(
             "INSERT INTO {table} (id, topic, event_key, payload, job, created_at_ms)
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING"

@@ -3,3 +3,11 @@
 pub mod delivery;
 pub mod outbox;
 pub(crate) mod sql;
+
+use crate::store::Store;
+
+/// Events of jobs until a sink accepts them.
+#[derive(Clone, Copy)]
+pub struct Outbox<'a> {
+    pub(crate) store: &'a Store,
+}

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use crate::audit::{Entry, write};
 use crate::db::{Row, args};
 use crate::error::StoreError;
+use crate::events::Outbox;
 use crate::events::sql as events_sql;
-use crate::store::Store;
 
 #[derive(Debug, Clone)]
 pub struct EventView {
@@ -19,25 +19,16 @@ pub struct EventView {
     pub created_at: Timestamp,
 }
 
-impl Store {
+impl Outbox<'_> {
     /// Lists events that were not taken yet, the oldest first. An event is returned again until it is taken.
-    pub async fn events_pending(
-        &self,
-        topic: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<EventView>, StoreError> {
-        let rows = self.db.list(events_sql::EVENTS_PENDING, &args![topic, limit]).await?;
+    pub async fn pending(self, topic: Option<&str>, limit: u32) -> Result<Vec<EventView>, StoreError> {
+        let rows = self.store.db.list(events_sql::EVENTS_PENDING, &args![topic, limit]).await?;
         rows.iter().map(view).collect()
     }
 
     /// Marks events as taken, so that sinks no longer get them. Returns how many were not taken before.
-    pub async fn events_taken(
-        &self,
-        ids: &[EventId],
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn taken(self, ids: &[EventId], actor: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let mut taken = Vec::new();
         for id in ids {
             let id = id.to_string();

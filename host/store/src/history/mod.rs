@@ -25,14 +25,15 @@ const KINDS: [(&str, Sql); 4] = [
     ("events", history_sql::EVENTS),
 ];
 
-impl Store {
+/// Ended work that retention removes.
+#[derive(Clone, Copy)]
+pub struct History<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl History<'_> {
     /// Removes history from before `until`. Returns the number of rows.
-    pub async fn prune_history(
-        &self,
-        job: &JobName,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
+    pub async fn prune(self, job: &JobName, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut all = 0;
         for _ in 0..BATCHES_MAX {
             let removed = self.prune_batch(job, until, now).await?;
@@ -44,8 +45,8 @@ impl Store {
         Ok(all)
     }
 
-    async fn prune_batch(&self, job: &JobName, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
+    async fn prune_batch(self, job: &JobName, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let (mut all, mut told) = (0, Vec::new());
         for (kind, sql) in KINDS {
             let removed = tx.execute(sql, &args![job.as_str(), until, BATCH]).await?;
@@ -57,7 +58,7 @@ impl Store {
         if all > 0 {
             let (job, detail) = (job.as_str(), format!("{} from before {until:.0}", told.join(", ")));
             let entry = Entry {
-                actor: self.own_actor(),
+                actor: self.store.own_actor(),
                 action: "history_removed",
                 job: Some(job),
                 subject: job,

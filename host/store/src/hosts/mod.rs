@@ -81,18 +81,24 @@ pub enum Taking {
     Occupied(Life),
 }
 
-impl Store {
+/// Hosts of this store, and their clocks.
+#[derive(Clone, Copy)]
+pub struct Hosts<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Hosts<'_> {
     /// Registers a start, unless another process may run under the same id. A caller that has seen the same [`Life`] for
     /// the time of a lease passes it as `lapsed`: the start is registered if the row still shows it.
-    pub async fn take_host(
-        &self,
+    pub async fn take(
+        self,
         start: &HostStart,
         lapsed: Option<&Life>,
         now: Timestamp,
     ) -> Result<Taking, StoreError> {
         let (id, incarnation) = (start.id.to_string(), start.incarnation.to_string());
         let (before, beats) = lapsed.map_or(("", -1), |life| (life.incarnation.as_str(), life.beats));
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let former = life(&mut tx, start.id).await?;
         let alone = i64::from(start.place == Place::WholeStore);
         let place = start.place.as_str();
@@ -118,12 +124,7 @@ impl Store {
     }
 
     /// Records that a start was refused because another process runs under the same id.
-    pub async fn refuse_host(
-        &self,
-        start: &HostStart,
-        running: &Life,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub async fn refuse(self, start: &HostStart, running: &Life, now: Timestamp) -> Result<(), StoreError> {
         let (name, other) = (&start.name, &running.name);
         let detail =
             format!("{name} as {}, while {other} runs as {}", start.incarnation, running.incarnation);
@@ -131,26 +132,26 @@ impl Store {
         let actor = host_actor(start.id);
         let entry =
             Entry { actor: &actor, action: "host_refused", job: None, subject: &subject, detail: &detail };
-        self.audit_add(&entry, now).await
+        self.store.audit().add(&entry, now).await
     }
 
-    pub async fn host_stopped(
-        &self,
+    pub async fn stopped(
+        self,
         id: HostId,
         incarnation: Incarnation,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let args = args![id.to_string(), now, incarnation.to_string()];
-        self.db.execute(hosts_sql::HOST_STOPPED, &args).await.map(|_| ())
+        self.store.db.execute(hosts_sql::HOST_STOPPED, &args).await.map(|_| ())
     }
 
     /// Removes the rows of hosts whose last heartbeat is from before `until`.
-    pub async fn prune_hosts(&self, own: HostId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn prune(self, own: HostId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.db.begin().await?;
         for row in tx.fetch(hosts_sql::HOSTS_PRUNE, &args![own.to_string(), until]).await? {
             let (id, name) = (row.text("id")?, row.text("name")?);
             let entry = Entry {
-                actor: self.own_actor(),
+                actor: self.store.own_actor(),
                 action: "host_forgotten",
                 job: None,
                 subject: &id,
@@ -161,7 +162,7 @@ impl Store {
         tx.commit().await
     }
 
-    pub async fn hosts(&self, limit: u32) -> Result<Vec<HostView>, StoreError> {
+    pub async fn list(self, limit: u32) -> Result<Vec<HostView>, StoreError> {
         let view = |row: &Row| {
             Ok(HostView {
                 id: row.parse("id")?,
@@ -173,7 +174,7 @@ impl Store {
                 stopped_at: row.opt_time("stopped_at_ms")?,
             })
         };
-        self.db.fetch(hosts_sql::HOSTS_LIST, &args![limit]).await?.iter().map(view).collect()
+        self.store.db.fetch(hosts_sql::HOSTS_LIST, &args![limit]).await?.iter().map(view).collect()
     }
 }
 

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use crate::audit::{Entry, fingerprint, write};
 use crate::db::{Tx, args};
 use crate::error::StoreError;
+use crate::items::Items;
 use crate::items::sql as items_sql;
 use crate::items::{ItemView, item_view};
-use crate::store::Store;
 
 /// The result of adding an item manually.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +25,15 @@ pub enum Added {
     Kept,
 }
 
-impl Store {
+impl Items<'_> {
     /// Adds an item manually. Returns the resulting item.
-    pub async fn item_add(
-        &self,
+    pub async fn add(
+        self,
         item: &NewItem,
         actor: &str,
         now: Timestamp,
     ) -> Result<(Added, ItemView), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let changed = enqueue(&mut tx, &[item], actor, now).await? == 1;
         let rows = tx.fetch(items_sql::ITEM_GET, &args![item.job.as_str(), item.key.as_str()]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {:?}", item.key)))?;

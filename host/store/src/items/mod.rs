@@ -51,10 +51,16 @@ impl<'a> Decided<'a> {
     }
 }
 
-impl Store {
+/// All items: claims, leases, decisions and views.
+#[derive(Clone, Copy)]
+pub struct Items<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Items<'_> {
     /// Claims up to `limit` due items of `job`; fewer if its limits across all hosts allow fewer now.
-    pub async fn claim(&self, job: &JobSpec, lease: Lease, limit: u32) -> Result<Vec<Claimed>, StoreError> {
-        let mut tx = self.db.begin_as(WritePriority::Work).await?;
+    pub async fn claim(self, job: &JobSpec, lease: Lease, limit: u32) -> Result<Vec<Claimed>, StoreError> {
+        let mut tx = self.store.db.begin_as(WritePriority::Work).await?;
         let allowed = Allowed::of(&mut tx, job, lease.now, limit).await?;
         let attempt = AttemptId::new(lease.now);
         let mut holder = args![attempt.to_string(), lease.host.to_string(), lease.until, lease.now].to_vec();
@@ -74,23 +80,23 @@ impl Store {
         let claimed: Vec<Claimed> = rows.iter().map(remembered).collect::<Result<_, StoreError>>()?;
         tx.commit().await?;
         if !claimed.is_empty() {
-            self.held_claims.add(lease.host, &job.name, attempt);
+            self.store.held_claims.add(lease.host, &job.name, attempt);
         }
         Ok(claimed)
     }
 
     /// When the next waiting item of `job` is due, if there is one.
-    pub async fn next_due(&self, job: &JobName) -> Result<Option<Timestamp>, StoreError> {
-        let rows = self.db.fetch(items_sql::ITEM_NEXT_DUE, &args![job.as_str()]).await?;
+    pub async fn next_due(self, job: &JobName) -> Result<Option<Timestamp>, StoreError> {
+        let rows = self.store.db.fetch(items_sql::ITEM_NEXT_DUE, &args![job.as_str()]).await?;
         rows.first().map_or(Ok(None), |row| row.opt_time("due_at_ms"))
     }
 
     /// Prolongs every lease that this process took: one statement for its items, one for its discoveries.
-    pub async fn renew(&self, lease: Lease) -> Result<Renewal, StoreError> {
-        let taken = self.held_claims.of(lease.host);
+    pub async fn renew(self, lease: Lease) -> Result<Renewal, StoreError> {
+        let taken = self.store.held_claims.of(lease.host);
         let ids = serde_json::to_string(&taken).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let args = args![lease.host.to_string(), lease.until, ids];
-        let mut tx = self.db.begin_as(WritePriority::Renewal).await?;
+        let mut tx = self.store.db.begin_as(WritePriority::Renewal).await?;
         let mut rows = tx.fetch(items_sql::ITEMS_RENEW, &args).await?;
         rows.extend(tx.fetch(runs_sql::RUNS_RENEW, &args).await?);
         // Last, as in `Store::correct_times`: transactions that lock rows in the same order do not deadlock.
@@ -101,33 +107,33 @@ impl Store {
         tx.commit().await?;
         let held: Result<BTreeSet<String>, StoreError> =
             rows.iter().map(|row| row.text("attempt_id")).collect();
-        self.held_claims.keep(&taken, &held?);
+        self.store.held_claims.keep(&taken, &held?);
         Ok(renewal)
     }
 
     /// Stops renewing the claim `attempt`, because no task works on it any more. Its lease expires, and
     /// recovery finds the items that were not ended.
-    pub fn let_go(&self, attempt: AttemptId) {
-        self.held_claims.let_go(attempt);
+    pub fn let_go(self, attempt: AttemptId) {
+        self.store.held_claims.let_go(attempt);
     }
 
     /// Stops renewing the leases of these jobs' attempts, which were stopped, so that their items are
     /// recovered. Attempts of other jobs continue, and this process does not treat them as lost. Returns
     /// whether there were any.
-    pub fn let_lapse(&self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
-        self.held_claims.let_lapse(host, jobs)
+    pub fn let_lapse(self, host: HostId, jobs: impl Fn(&JobName) -> bool) -> bool {
+        self.store.held_claims.let_lapse(host, jobs)
     }
 
     /// Applies a person's decision to one item.
     pub async fn decide(
-        &self,
+        self,
         job: &str,
         key: &str,
         decided: Decided<'_>,
         now: Timestamp,
     ) -> Result<ItemView, StoreError> {
         let Decided { decision, notes, actor, version: looked_at } = decided;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let rows = tx.fetch(items_sql::ITEM_GET, &args![job, key]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {key:?} of job {job:?}")))?;
         let before = item_view(row)?;
@@ -152,27 +158,27 @@ impl Store {
         let entry = Entry { actor, action: event.as_str(), job: Some(job), subject: key, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
-        self.item(job, key).await?.ok_or_else(|| StoreError::NotFound(format!("item {key:?}")))
+        self.get(job, key).await?.ok_or_else(|| StoreError::NotFound(format!("item {key:?}")))
     }
 
-    pub async fn item(&self, job: &str, key: &str) -> Result<Option<ItemView>, StoreError> {
-        let rows = self.db.fetch(items_sql::ITEM_GET, &args![job, key]).await?;
+    pub async fn get(self, job: &str, key: &str) -> Result<Option<ItemView>, StoreError> {
+        let rows = self.store.db.fetch(items_sql::ITEM_GET, &args![job, key]).await?;
         rows.first().map(item_view).transpose()
     }
 
     /// Lists items, the most recently changed first.
-    pub async fn items(
-        &self,
+    pub async fn list(
+        self,
         job: Option<&str>,
         state: Option<State>,
         limit: u32,
     ) -> Result<Vec<ItemView>, StoreError> {
-        self.items_shown(job, state.map(Shown::State), limit).await
+        self.list_shown(job, state.map(Shown::State), limit).await
     }
 
     /// The same for a state as it is shown to people.
-    pub async fn items_shown(
-        &self,
+    pub async fn list_shown(
+        self,
         job: Option<&str>,
         shown: Option<Shown>,
         limit: u32,
@@ -184,22 +190,22 @@ impl Store {
             Some(Shown::Retrying) => (Some(State::Waiting), Some(1)),
         };
         let args = args![job, state.map(State::as_str), limit, attempted];
-        self.db.list(items_sql::ITEMS_LIST, &args).await?.iter().map(item_view).collect()
+        self.store.db.list(items_sql::ITEMS_LIST, &args).await?.iter().map(item_view).collect()
     }
 
-    pub async fn attempts(&self, job: &str, key: &str, limit: u32) -> Result<Vec<AttemptView>, StoreError> {
-        let rows = self.db.list(items_sql::ATTEMPTS_OF_ITEM, &args![job, key, limit]).await?;
+    pub async fn attempts(self, job: &str, key: &str, limit: u32) -> Result<Vec<AttemptView>, StoreError> {
+        let rows = self.store.db.list(items_sql::ATTEMPTS_OF_ITEM, &args![job, key, limit]).await?;
         rows.iter().map(attempt_view).collect()
     }
 
-    pub async fn item_counts(&self) -> Result<Vec<ItemCount>, StoreError> {
+    pub async fn counts(self) -> Result<Vec<ItemCount>, StoreError> {
         let count = |row: &Row| {
             let state: State = row.parse("state")?;
             let job = row.parse("job")?;
             let state = shown(state, row.count("attempts_min")?);
             Ok(ItemCount { job, state, items: row.count("items")? })
         };
-        let rows = self.db.fetch(items_sql::ITEM_COUNTS, &[]).await?;
+        let rows = self.store.db.fetch(items_sql::ITEM_COUNTS, &[]).await?;
         let counts: Result<Vec<ItemCount>, StoreError> = rows.iter().map(count).collect();
         // Only waiting items differ by their number of attempts.
         let mut sums: Vec<ItemCount> = Vec::new();

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
+use crate::items::Items;
 use crate::items::sql as items_sql;
 use crate::runs::sql as runs_sql;
 use crate::runs::{Ended, count_ended};
-use crate::store::Store;
 
 /// Maximum lost items that one transaction recovers.
 const RECOVER_BATCH: u32 = 500;
@@ -29,21 +29,21 @@ pub struct Recovered {
     pub crashes: u32,
 }
 
-impl Store {
+impl Items<'_> {
     /// Recovers items whose lease expired, and items that `former` (this host before its restart) held. Each
     /// recovery is one row's compare-and-set: an item is never in two places.
     pub async fn recover(
-        &self,
+        self,
         former: Option<HostId>,
         crashes_max: impl Fn(&JobName) -> u32,
         now: Timestamp,
     ) -> Result<Vec<Recovered>, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let former = former.map(|host| host.to_string());
         if let Some(host) = &former {
             tx.execute(runs_sql::RUNS_RELEASE_HOST, &args![host.as_str()]).await?;
         }
-        let own = self.held_claims.without_lease();
+        let own = self.store.held_claims.without_lease();
         let own = serde_json::to_string(&own).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let rows = tx.fetch(items_sql::ITEMS_LOST, &args![now, former, RECOVER_BATCH, own]).await?;
         let mut recovered = Vec::with_capacity(rows.len());
@@ -56,7 +56,7 @@ impl Store {
             let suspects = tx.fetch(items_sql::SUSPECTS_OF_HOST, &args![host, SUSPECT_CRASHES]).await?;
             let suspects = suspects.first().map_or(Ok(0), |row| row.count("n"))? as usize;
             for (row, blame) in rows.into_iter().zip(judge(&lost, suspects, now)) {
-                recovered.extend(put_back(&mut tx, row, blame, self.own_actor(), now).await?);
+                recovered.extend(put_back(&mut tx, row, blame, self.store.own_actor(), now).await?);
             }
         }
         tx.commit().await?;

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use crate::audit::{Entry, digest_of, write};
 use crate::db::{Row, args};
 use crate::error::StoreError;
+use crate::jobs::Jobs;
 use crate::jobs::sql as jobs_sql;
-use crate::store::Store;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
@@ -20,9 +20,9 @@ pub struct Edit {
     pub by: String,
 }
 
-impl Store {
+impl Jobs<'_> {
     /// Lists all edits by job and key.
-    pub async fn edits(&self) -> Result<Vec<Edit>, StoreError> {
+    pub async fn edits(self) -> Result<Vec<Edit>, StoreError> {
         let edit = |row: &Row| {
             Ok(Edit {
                 job: row.text("job")?,
@@ -32,18 +32,18 @@ impl Store {
                 by: row.text("by_whom")?,
             })
         };
-        self.db.fetch(jobs_sql::EDITS_LIST, &args![]).await?.iter().map(edit).collect()
+        self.store.db.fetch(jobs_sql::EDITS_LIST, &args![]).await?.iter().map(edit).collect()
     }
 
     /// Sets keys of one job to values, or clears keys without a value; all of them or none.
-    pub async fn edit_job(
-        &self,
+    pub async fn edit(
+        self,
         job: &JobName,
         changes: &[(String, Option<String>)],
         actor: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let mut told = Vec::new();
         for (key, value) in changes {
             let name = job.as_str();

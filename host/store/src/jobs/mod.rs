@@ -34,24 +34,30 @@ pub struct TickView {
     pub run_id: Option<RunId>,
 }
 
-impl Store {
+/// Jobs: their schedules, pauses and edits.
+#[derive(Clone, Copy)]
+pub struct Jobs<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Jobs<'_> {
     /// Registers a job. Its schedule starts now if it is new or changed, and continues otherwise.
-    pub async fn put_job(&self, job: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn put(self, job: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
         let schedule = job.schedule.to_string();
         let args = args![job.name.as_str(), job.plugin.as_str(), schedule, now];
-        self.db.execute(jobs_sql::JOB_PUT, &args).await.map(|_| ())
+        self.store.db.execute(jobs_sql::JOB_PUT, &args).await.map(|_| ())
     }
 
     /// The last decided instant, or the registration time of the job.
-    pub async fn ticked_at(&self, job: &JobName) -> Result<Timestamp, StoreError> {
-        let rows = self.db.fetch(jobs_sql::JOB_TICKED_AT, &args![job.as_str()]).await?;
+    pub async fn ticked_at(self, job: &JobName) -> Result<Timestamp, StoreError> {
+        let rows = self.store.db.fetch(jobs_sql::JOB_TICKED_AT, &args![job.as_str()]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
         row.time("ticked_at_ms")
     }
 
     /// When the job's last discovery succeeded, or it was last due while paused, or it was registered.
-    pub async fn heartbeat(&self, job: &JobName) -> Result<Timestamp, StoreError> {
-        let rows = self.db.fetch(jobs_sql::JOB_HEARTBEAT, &args![job.as_str()]).await?;
+    pub async fn heartbeat(self, job: &JobName) -> Result<Timestamp, StoreError> {
+        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEAT, &args![job.as_str()]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
         row.time("at_ms")
     }
@@ -59,14 +65,14 @@ impl Store {
     /// Decides the due instants, once across all hosts. Returns `None` if another host did. `seen` is the
     /// time as the job's schedule sees it, which may lag behind `now`.
     pub async fn tick(
-        &self,
+        self,
         job: &JobSpec,
         due: &Due,
         seen: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Ticked>, StoreError> {
         let name = job.name.as_str();
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let open = !tx.fetch(runs_sql::RUN_OPEN_OF, &args![name]).await?.is_empty();
         let paused = self.pauses_of(&mut tx).await?.covers(name);
         let fates = job.ticks.fates(due, Standing { open, paused }, seen);
@@ -104,15 +110,15 @@ impl Store {
     /// Starts the run of a buffered instant if the run before it has ended. Returns the run, and whether an
     /// instant is still buffered.
     pub async fn start_buffered(
-        &self,
+        self,
         job: &JobName,
         now: Timestamp,
     ) -> Result<(Option<RunId>, bool), StoreError> {
-        let waits = self.db.fetch(jobs_sql::TICK_BUFFERED, &args![job.as_str()]).await?;
+        let waits = self.store.db.fetch(jobs_sql::TICK_BUFFERED, &args![job.as_str()]).await?;
         let Some(at) = waits.first().map(|row| row.time("at_ms")).transpose()? else {
             return Ok((None, false));
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let open = !tx.fetch(runs_sql::RUN_OPEN_OF, &args![job.as_str()]).await?.is_empty();
         if open || self.pauses_of(&mut tx).await?.covers(job.as_str()) {
             return Ok((None, true));
@@ -128,13 +134,13 @@ impl Store {
 
     /// Starts a run manually, in addition to running ones. `params` is a JSON document for the plugin.
     pub async fn trigger(
-        &self,
+        self,
         job: &JobName,
         params: Option<&str>,
         actor: &str,
         now: Timestamp,
     ) -> Result<RunId, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let run = RunId::new(now);
         add_run(&mut tx, run, job, Start { by: actor, at: None, params }, now).await?;
         let subject = run.to_string();
@@ -150,14 +156,14 @@ impl Store {
     }
 
     /// The jobs of all hosts, including those no longer configured: their items and runs still exist.
-    pub async fn job_names(&self) -> Result<Vec<String>, StoreError> {
-        let rows = self.db.fetch(jobs_sql::JOB_NAMES, &args![]).await?;
+    pub async fn names(self) -> Result<Vec<String>, StoreError> {
+        let rows = self.store.db.fetch(jobs_sql::JOB_NAMES, &args![]).await?;
         rows.iter().map(|row| row.text("name")).collect()
     }
 
     /// Lists ticks, the newest first.
-    pub async fn ticks(&self, job: &str, limit: u32) -> Result<Vec<TickView>, StoreError> {
-        let rows = self.db.fetch(jobs_sql::TICKS_LIST, &args![job, limit]).await?;
+    pub async fn ticks(self, job: &str, limit: u32) -> Result<Vec<TickView>, StoreError> {
+        let rows = self.store.db.fetch(jobs_sql::TICKS_LIST, &args![job, limit]).await?;
         let view = |row: &crate::db::Row| {
             Ok(TickView { at: row.time("at_ms")?, fate: row.text("fate")?, run_id: row.opt_parse("run_id")? })
         };

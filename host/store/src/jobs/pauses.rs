@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
+use crate::jobs::Jobs;
 use crate::jobs::sql as jobs_sql;
-use crate::store::Store;
 
 /// Used instead of a job name for all jobs, including future ones.
 const ALL: &str = "*";
@@ -53,28 +53,23 @@ impl Pauses {
     }
 }
 
-impl Store {
-    pub async fn pauses(&self) -> Result<Pauses, StoreError> {
-        read(&self.db.fetch(jobs_sql::PAUSES_LIST, &args![]).await?)
+impl Jobs<'_> {
+    pub async fn pauses(self) -> Result<Pauses, StoreError> {
+        read(&self.store.db.fetch(jobs_sql::PAUSES_LIST, &args![]).await?)
     }
 
-    pub(crate) async fn pauses_of(&self, tx: &mut Tx) -> Result<Pauses, StoreError> {
+    pub(crate) async fn pauses_of(self, tx: &mut Tx) -> Result<Pauses, StoreError> {
         read(&tx.fetch(jobs_sql::PAUSES_LIST, &args![]).await?)
     }
 
     /// Pauses a job, or all. Returns `false` if it was already paused.
-    pub async fn pause(
-        &self,
-        job: Option<&JobName>,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    pub async fn pause(self, job: Option<&JobName>, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
         self.change(job, true, actor, now).await
     }
 
     /// Resumes a job, or all. Returns `false` if it was not paused.
     pub async fn resume(
-        &self,
+        self,
         job: Option<&JobName>,
         actor: &str,
         now: Timestamp,
@@ -83,14 +78,14 @@ impl Store {
     }
 
     async fn change(
-        &self,
+        self,
         job: Option<&JobName>,
         paused: bool,
         actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let name = job.map_or(ALL, JobName::as_str);
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let changed = match paused {
             true => tx.execute(jobs_sql::PAUSE_ADD, &args![name, now, actor]).await?,
             false => tx.execute(jobs_sql::PAUSE_REMOVE, &args![name]).await?,

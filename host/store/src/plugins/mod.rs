@@ -54,16 +54,22 @@ pub struct Pin {
     pub since: Timestamp,
 }
 
-impl Store {
+/// Versions of plugins, and the decisions on them.
+#[derive(Clone, Copy)]
+pub struct Plugins<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Plugins<'_> {
     /// Records a version's state on a host since `now`, and its cause, with an audit record.
-    pub async fn put_plugin_version(
-        &self,
+    pub async fn put_version(
+        self,
         version: &PluginVersion,
         host: HostId,
         cause: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         put_version(&mut tx, version, host, now).await?;
         let actor = host_actor(host);
         let action = format!("plugin_{}", version.state.word());
@@ -76,42 +82,35 @@ impl Store {
     }
 
     /// Lists the recorded versions of a plugin, the most recently changed first.
-    pub async fn plugin_versions(
-        &self,
-        plugin: &PluginName,
-        limit: u32,
-    ) -> Result<Vec<KnownVersion>, StoreError> {
-        let rows = self.db.fetch(plugins_sql::VERSIONS, &args![plugin.as_str(), limit]).await?;
+    pub async fn versions(self, plugin: &PluginName, limit: u32) -> Result<Vec<KnownVersion>, StoreError> {
+        let rows = self.store.db.fetch(plugins_sql::VERSIONS, &args![plugin.as_str(), limit]).await?;
         rows.iter().map(known).collect()
     }
 
     /// Stores the file of a version and removes old files.
-    pub async fn keep_plugin_file(
-        &self,
+    pub async fn keep_file(
+        self,
         plugin: &PluginName,
         digest: Digest,
         file: KeptFile,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let args = args![plugin.as_str(), digest.to_string(), file.bytes, file.signature, now];
         tx.execute(plugins_sql::FILE_KEEP, &args).await?;
         tx.execute(plugins_sql::FILES_FORGET, &args![plugin.as_str(), FILES_KEPT]).await?;
         tx.commit().await
     }
 
-    pub async fn plugin_file(
-        &self,
-        plugin: &PluginName,
-        digest: Digest,
-    ) -> Result<Option<KeptFile>, StoreError> {
-        let rows = self.db.fetch(plugins_sql::FILE_GET, &args![plugin.as_str(), digest.to_string()]).await?;
+    pub async fn file(self, plugin: &PluginName, digest: Digest) -> Result<Option<KeptFile>, StoreError> {
+        let rows =
+            self.store.db.fetch(plugins_sql::FILE_GET, &args![plugin.as_str(), digest.to_string()]).await?;
         let file =
             |row: &Row| Ok(KeptFile { bytes: row.blob("bytes")?, signature: row.opt_text("signature")? });
         rows.first().map(file).transpose()
     }
 
-    pub async fn plugin_pins(&self) -> Result<Vec<Pin>, StoreError> {
+    pub async fn pins(self) -> Result<Vec<Pin>, StoreError> {
         let pin = |row: &Row| {
             Ok(Pin {
                 plugin: row.parse("plugin")?,
@@ -120,19 +119,19 @@ impl Store {
                 since: row.time("since_ms")?,
             })
         };
-        self.db.fetch(plugins_sql::PINS, &args![]).await?.iter().map(pin).collect()
+        self.store.db.fetch(plugins_sql::PINS, &args![]).await?.iter().map(pin).collect()
     }
 
     /// Makes all hosts run this version until the plugin is unpinned, regardless of their plugins folders.
-    pub async fn pin_plugin(
-        &self,
+    pub async fn pin(
+        self,
         plugin: &PluginName,
         digest: Digest,
         actor: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (name, digest) = (plugin.as_str(), digest.to_string());
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         if tx.fetch(plugins_sql::FILE_GET, &args![name, digest.as_str()]).await?.is_empty() {
             let text = format!(
                 "version {digest} of plugin {name} that is kept: it was never stored completely, or is too old"
@@ -147,14 +146,9 @@ impl Store {
     }
 
     /// Lets the plugins folders decide again. Returns `false` if the plugin was not pinned.
-    pub async fn unpin_plugin(
-        &self,
-        plugin: &PluginName,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    pub async fn unpin(self, plugin: &PluginName, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
         let name = plugin.as_str();
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let removed = tx.execute(plugins_sql::PIN_REMOVE, &args![name]).await?;
         if removed > 0 {
             let entry = Entry { actor, action: "plugin_unpinned", job: None, subject: name, detail: "" };

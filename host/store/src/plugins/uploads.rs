@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
+use crate::plugins::Plugins;
 use crate::plugins::releases::sql as releases_sql;
 use crate::plugins::releases::{By, NewVersion, decide, locked};
 use crate::plugins::sql as plugins_sql;
 use crate::plugins::{FILES_KEPT, KeptFile, asks_of};
-use crate::store::Store;
 
 /// The result of uploading a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +25,11 @@ pub enum Uploaded {
     Pinned(Digest),
 }
 
-impl Store {
+impl Plugins<'_> {
     /// Stores a version that passed every check on this host, and applies the release rules, as for a new file
     /// in a plugins folder. A quarantined version is not stored.
-    pub async fn upload_plugin(
-        &self,
+    pub async fn upload(
+        self,
         version: &PluginVersion,
         file: KeptFile,
         host: HostId,
@@ -37,7 +37,7 @@ impl Store {
         actor: &str,
         now: Timestamp,
     ) -> Result<Uploaded, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         keep(&mut tx, version, file, host, now).await?;
         let (name, digest) = (version.plugin.as_str(), version.digest.to_string());
         let entry = Entry { actor, action: "plugin_uploaded", job: None, subject: name, detail: &digest };

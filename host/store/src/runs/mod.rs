@@ -23,20 +23,26 @@ use crate::runs::reconcile::{Reconciler, known, room};
 use crate::runs::sql as runs_sql;
 use crate::store::Store;
 
-impl Store {
+/// Runs: their discovery, progress and results.
+#[derive(Clone, Copy)]
+pub struct Runs<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Runs<'_> {
     /// Claims the oldest run of `job` that waits for its discovery, or whose discovering host was lost.
-    pub async fn claim_run(&self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
-        self.claim_run_lapsed(job, lease, lease.now).await
+    pub async fn claim(self, job: &JobName, lease: Lease) -> Result<Option<ClaimedRun>, StoreError> {
+        self.claim_lapsed(job, lease, lease.now).await
     }
 
-    /// Like [`Store::claim_run`], but only a lease that ended before `lapsed_before` counts as lost.
-    pub async fn claim_run_lapsed(
-        &self,
+    /// Like [`Runs::claim`], but only a lease that ended before `lapsed_before` counts as lost.
+    pub async fn claim_lapsed(
+        self,
         job: &JobName,
         lease: Lease,
         lapsed_before: Timestamp,
     ) -> Result<Option<ClaimedRun>, StoreError> {
-        let mut tx = self.db.begin_as(WritePriority::Work).await?;
+        let mut tx = self.store.db.begin_as(WritePriority::Work).await?;
         let attempt_id = AttemptId::new(lease.now);
         let args =
             args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lapsed_before];
@@ -57,29 +63,29 @@ impl Store {
         let run = rows.first().map(claimed).transpose()?;
         tx.commit().await?;
         if run.is_some() {
-            self.held_claims.add(lease.host, job, attempt_id);
+            self.store.held_claims.add(lease.host, job, attempt_id);
         }
         Ok(run)
     }
 
     /// The cursor at which a run's discovery continues: after a crash, at the first page that was not
     /// committed.
-    pub async fn page_cursor(&self, run: RunId) -> Result<Option<String>, StoreError> {
-        let rows = self.db.fetch(runs_sql::RUN_QUEUED, &args![run.to_string()]).await?;
+    pub async fn page_cursor(self, run: RunId) -> Result<Option<String>, StoreError> {
+        let rows = self.store.db.fetch(runs_sql::RUN_QUEUED, &args![run.to_string()]).await?;
         rows.first().map_or(Ok(None), |row| row.opt_text("page_cursor"))
     }
 
     /// Reconciles one page with the known items and stores the cursor after it. The last page also ends the
     /// discovery. With two commits, a crash between them would restart the run and repeat its work.
     pub async fn put_page(
-        &self,
+        self,
         run: &ClaimedRun,
         job: &JobSpec,
         page: &Page,
         digest: Option<&str>,
         now: Timestamp,
     ) -> Result<(Committed, Discovered), StoreError> {
-        let mut tx = self.db.begin_as(WritePriority::Work).await?;
+        let mut tx = self.store.db.begin_as(WritePriority::Work).await?;
         let id = run.id.to_string();
         let rows = tx.fetch(runs_sql::RUN_QUEUED, &args![id.as_str()]).await?;
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;
@@ -123,14 +129,14 @@ impl Store {
 
     /// Ends a discovery that cannot continue. The items that its pages queued are still attempted.
     pub async fn fail_discovery(
-        &self,
+        self,
         run: &ClaimedRun,
         error: &ErrorInfo,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let (id, attempt) = (run.id.to_string(), run.attempt_id.to_string());
         let args = args![id, run.epoch, attempt, now, error.code.as_str(), error.message.as_str()];
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         if tx.execute(runs_sql::RUN_FAILED, &args).await? != 1 {
             return Ok(Committed::Stale);
         }
@@ -141,19 +147,19 @@ impl Store {
     }
 
     /// Releases a discovery at a shutdown, so that another process continues it.
-    pub async fn release_run(&self, run: &ClaimedRun) -> Result<(), StoreError> {
+    pub async fn release(self, run: &ClaimedRun) -> Result<(), StoreError> {
         let args = args![run.id.to_string(), run.epoch, run.attempt_id.to_string()];
-        self.db.execute(runs_sql::RUN_RELEASE, &args).await.map(|_| ())
+        self.store.db.execute(runs_sql::RUN_RELEASE, &args).await.map(|_| ())
     }
 
-    pub async fn run(&self, run: RunId) -> Result<Option<RunView>, StoreError> {
-        let rows = self.db.fetch(runs_sql::RUN_GET, &args![run.to_string()]).await?;
+    pub async fn get(self, run: RunId) -> Result<Option<RunView>, StoreError> {
+        let rows = self.store.db.fetch(runs_sql::RUN_GET, &args![run.to_string()]).await?;
         rows.first().map(run_view).transpose()
     }
 
     /// Lists runs, the newest first.
-    pub async fn runs(&self, job: Option<&str>, limit: u32) -> Result<Vec<RunView>, StoreError> {
-        self.db.fetch(runs_sql::RUNS_LIST, &args![job, limit]).await?.iter().map(run_view).collect()
+    pub async fn list(self, job: Option<&str>, limit: u32) -> Result<Vec<RunView>, StoreError> {
+        self.store.db.fetch(runs_sql::RUNS_LIST, &args![job, limit]).await?.iter().map(run_view).collect()
     }
 }
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::db::{Row, args};
 use crate::error::StoreError;
+use crate::runs::Runs;
 use crate::runs::sql as runs_sql;
-use crate::store::Store;
 
 /// Maximum failed items that a result lists.
 const LISTED_MAX: u32 = 1_000;
@@ -41,13 +41,13 @@ pub struct Ended {
     pub at: Timestamp,
 }
 
-impl Store {
+impl Runs<'_> {
     /// Returns `None` if there is no such run.
-    pub async fn run_result(&self, run: RunId) -> Result<Option<RunResult>, StoreError> {
+    pub async fn result(self, run: RunId) -> Result<Option<RunResult>, StoreError> {
         let id = run.to_string();
-        let counts = self.db.fetch(runs_sql::RUN_RESULT, &args![id.as_str()]).await?;
+        let counts = self.store.db.fetch(runs_sql::RUN_RESULT, &args![id.as_str()]).await?;
         let Some(counts) = counts.first() else { return Ok(None) };
-        let last = self.db.fetch(runs_sql::RUN_LAST_ENDED, &args![id]).await?;
+        let last = self.store.db.fetch(runs_sql::RUN_LAST_ENDED, &args![id]).await?;
         let (total, done) = (counts.count("queued")?, counts.count("done")?);
         // Attempts recorded by an earlier version may belong to a run that found their item without queueing
         // it.
@@ -58,8 +58,9 @@ impl Store {
 
     /// Lists the first items of a run that failed for good, by the time of failure, limited in number and
     /// size.
-    pub async fn run_failures(&self, run: RunId) -> Result<Vec<FailedItem>, StoreError> {
-        let (rows, _) = self.db.some(runs_sql::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
+    pub async fn failures(self, run: RunId) -> Result<Vec<FailedItem>, StoreError> {
+        let (rows, _) =
+            self.store.db.some(runs_sql::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
         rows.iter().map(failure).collect()
     }
 }

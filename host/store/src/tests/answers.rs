@@ -35,51 +35,51 @@ fn answer(status: u16, body: &str) -> Answer {
 /// Adds an item with a different key each time, so that a repetition is visible.
 async fn add(store: &Store, key: &str) -> Answer {
     let item = NewItem { job: job().name, key: key.to_owned(), payload: "{}".to_owned() };
-    store.item_add(&item, "ada", at(0)).await.unwrap();
+    store.items().add(&item, "ada", at(0)).await.unwrap();
     answer(201, key)
 }
 
 async fn items(t: &T) -> usize {
-    t.store.items(None, None, 99).await.unwrap().len()
+    t.store.items().list(None, None, 99).await.unwrap().len()
 }
 
 async fn request_is_carried_out_once(t: T) {
-    let first = t.store.once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
+    let first = t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
     assert_eq!(first, Once::Now(answer(201, "a")));
-    let second = t.store.once(keyed("k"), at(1), add(&t.store, "b")).await.unwrap();
+    let second = t.store.answers().once(keyed("k"), at(1), add(&t.store, "b")).await.unwrap();
     assert_eq!(second, Once::Before(answer(201, "a")));
     assert_eq!(items(&t).await, 1);
     // Each actor has its own key space.
     let other = Keyed { actor: "eve", ..keyed("k") };
-    let third = t.store.once(other, at(1), add(&t.store, "c")).await.unwrap();
+    let third = t.store.answers().once(other, at(1), add(&t.store, "c")).await.unwrap();
     assert_eq!(third, Once::Now(answer(201, "c")));
     // The response of a request that writes nothing is stored too.
     let idle = async { answer(200, "nothing to do") };
-    t.store.once(keyed("idle"), at(0), idle).await.unwrap();
-    let again = t.store.once(keyed("idle"), at(0), add(&t.store, "d")).await.unwrap();
+    t.store.answers().once(keyed("idle"), at(0), idle).await.unwrap();
+    let again = t.store.answers().once(keyed("idle"), at(0), add(&t.store, "d")).await.unwrap();
     assert_eq!(again, Once::Before(answer(200, "nothing to do")));
     assert_eq!(items(&t).await, 2);
 }
 
 async fn key_of_another_request_is_refused(t: T) {
-    t.store.once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
+    t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
     let other = Keyed { sha256: "of another one", ..keyed("k") };
-    assert_eq!(t.store.once(other, at(0), add(&t.store, "b")).await.unwrap(), Once::Other);
+    assert_eq!(t.store.answers().once(other, at(0), add(&t.store, "b")).await.unwrap(), Once::Other);
     assert_eq!(items(&t).await, 1);
 }
 
 async fn key_is_forgotten_after_its_time(t: T) {
-    t.store.once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
+    t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
     let last = at(0).checked_add(ANSWERS_KEPT).unwrap();
-    assert_eq!(t.store.prune_answers(last).await.unwrap(), 0);
-    let again = t.store.once(keyed("k"), last, add(&t.store, "b")).await.unwrap();
+    assert_eq!(t.store.answers().prune(last).await.unwrap(), 0);
+    let again = t.store.answers().once(keyed("k"), last, add(&t.store, "b")).await.unwrap();
     assert_eq!(again, Once::Before(answer(201, "a")));
     let later = last.checked_add(SignedDuration::from_secs(1)).unwrap();
-    let anew = t.store.once(keyed("k"), later, add(&t.store, "b")).await.unwrap();
+    let anew = t.store.answers().once(keyed("k"), later, add(&t.store, "b")).await.unwrap();
     assert_eq!(anew, Once::Now(answer(201, "b")));
-    assert_eq!(t.store.prune_answers(later).await.unwrap(), 0);
+    assert_eq!(t.store.answers().prune(later).await.unwrap(), 0);
     let over = later.checked_add(ANSWERS_KEPT + SignedDuration::from_secs(1)).unwrap();
-    assert_eq!(t.store.prune_answers(over).await.unwrap(), 1);
+    assert_eq!(t.store.answers().prune(over).await.unwrap(), 1);
 }
 
 async fn refused_request_leaves_nothing(t: T) {
@@ -88,10 +88,10 @@ async fn refused_request_leaves_nothing(t: T) {
         add(&t.store, "a").await;
         answer(409, "not now")
     };
-    let refused = t.store.once(keyed("k"), at(0), work).await.unwrap();
+    let refused = t.store.answers().once(keyed("k"), at(0), work).await.unwrap();
     assert_eq!(refused, Once::Now(answer(409, "not now")));
     assert_eq!(t.everything().await, before);
-    let again = t.store.once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
+    let again = t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
     assert_eq!(again, Once::Now(answer(201, "a")));
 }
 
@@ -107,10 +107,10 @@ async fn function_that_fails_takes_only_its_own_writes_back(t: T) {
         assert_eq!(items(&t).await, 1, "the request sees what it wrote");
         add(&t.store, "b").await
     };
-    let done = t.store.once(keyed("k"), at(0), work).await.unwrap();
+    let done = t.store.answers().once(keyed("k"), at(0), work).await.unwrap();
     assert_eq!(done, Once::Now(answer(201, "b")));
     assert_eq!(items(&t).await, 2);
-    assert!(!t.store.pauses().await.unwrap().covers("wallet"));
+    assert!(!t.store.jobs().pauses().await.unwrap().covers("wallet"));
 }
 
 async fn same_request_at_the_same_time_is_refused(t: T) {
@@ -123,21 +123,21 @@ async fn same_request_at_the_same_time_is_refused(t: T) {
             may_go_on.await.unwrap();
             add(&store, "a").await
         };
-        store.once(keyed("k"), at(0), work).await
+        store.answers().once(keyed("k"), at(0), work).await
     });
     has_started.await.unwrap();
-    let second = t.store.once(keyed("k"), at(0), add(&t.store, "b")).await.unwrap();
+    let second = t.store.answers().once(keyed("k"), at(0), add(&t.store, "b")).await.unwrap();
     assert_eq!(second, Once::Running);
     go_on.send(()).unwrap();
     assert_eq!(first.await.unwrap().unwrap(), Once::Now(answer(201, "a")));
-    let third = t.store.once(keyed("k"), at(0), add(&t.store, "b")).await.unwrap();
+    let third = t.store.answers().once(keyed("k"), at(0), add(&t.store, "b")).await.unwrap();
     assert_eq!(third, Once::Before(answer(201, "a")));
 }
 
 async fn another_host_answers_from_the_store(t: T) {
-    t.store.once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
+    t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
     let other = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
-    let again = other.once(keyed("k"), at(0), add(&other, "b")).await.unwrap();
+    let again = other.answers().once(keyed("k"), at(0), add(&other, "b")).await.unwrap();
     assert_eq!(again, Once::Before(answer(201, "a")));
     other.close().await;
 }
@@ -147,16 +147,16 @@ async fn two_hosts_carry_a_request_out_once(t: T) {
     let other = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
     let (looked, has_looked) = oneshot::channel();
     let (go_on, may_go_on) = oneshot::channel::<()>();
-    let late = other.once(keyed("k"), at(0), async {
+    let late = other.answers().once(keyed("k"), at(0), async {
         looked.send(()).unwrap();
         may_go_on.await.unwrap();
         let item = NewItem { job: job().name, key: "b".to_owned(), payload: String::new() };
-        other.item_add(&item, "ada", at(0)).await.unwrap_err();
+        other.items().add(&item, "ada", at(0)).await.unwrap_err();
         answer(503, "")
     });
     let first = async {
         has_looked.await.unwrap();
-        t.store.once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
+        t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
         go_on.send(()).unwrap();
     };
     let (late, ()) = tokio::join!(late, first);
@@ -176,12 +176,12 @@ async fn host_that_dies_before_the_answer_leaves_nothing(t: T) {
             added.send(()).unwrap();
             std::future::pending::<Answer>().await
         };
-        store.once(keyed("k"), at(0), work).await
+        store.answers().once(keyed("k"), at(0), work).await
     });
     has_added.await.unwrap();
     dying.abort();
     dying.await.unwrap_err();
-    let again = t.store.once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
+    let again = t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
     assert_eq!(again, Once::Now(answer(201, "a")));
     assert_ne!(t.everything().await, before);
     assert_eq!(items(&t).await, 1);

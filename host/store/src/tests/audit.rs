@@ -16,7 +16,7 @@ on_both! {
 }
 
 async fn trail_refuses_every_change(t: T) {
-    t.store.trigger(&job().name, None, "ada", at(0)).await.unwrap();
+    t.store.jobs().trigger(&job().name, None, "ada", at(0)).await.unwrap();
     let before = t.everything().await;
     let mut changes = vec!["UPDATE audit SET actor = 'eve'", "DELETE FROM audit"];
     if t.kind == Kind::Postgres {
@@ -33,9 +33,9 @@ async fn newest_entries_come_first(t: T) {
     for now in 0..5 {
         let subject = now.to_string();
         let entry = Entry { actor: "ada", action: "paused", job: None, subject: &subject, detail: "" };
-        t.store.audit_add(&entry, at(now)).await.unwrap();
+        t.store.audit().add(&entry, at(now)).await.unwrap();
     }
-    let trail = t.store.audit(3).await.unwrap();
+    let trail = t.store.audit().list(3).await.unwrap();
     let subjects: Vec<&str> = trail.iter().map(|entry| entry.subject.as_str()).collect();
     assert_eq!(subjects, ["4", "3", "2"]);
     assert_eq!((trail[0].at, trail[0].job.as_deref()), (at(4), None));
@@ -44,13 +44,13 @@ async fn newest_entries_come_first(t: T) {
 async fn hosts_leave_a_row_and_a_line(t: T) {
     t.host_started(1, "alpha", 0).await;
     t.host_started(2, "beta", 1).await;
-    t.store.renew(lease(1, 9)).await.unwrap();
-    t.store.host_stopped(host(2), incarnation(2), at(10)).await.unwrap();
-    let hosts = t.store.hosts(9).await.unwrap();
+    t.store.items().renew(lease(1, 9)).await.unwrap();
+    t.store.hosts().stopped(host(2), incarnation(2), at(10)).await.unwrap();
+    let hosts = t.store.hosts().list(9).await.unwrap();
     let seen: Vec<_> = hosts.iter().map(|h| (h.name.as_str(), h.heartbeat_at, h.stopped_at)).collect();
     assert_eq!(seen, [("beta", at(1), Some(at(10))), ("alpha", at(9), None)]);
     t.host_started(2, "beta", 20).await;
-    let again = t.store.hosts(1).await.unwrap().remove(0);
+    let again = t.store.hosts().list(1).await.unwrap().remove(0);
     assert_eq!((again.started_at, again.stopped_at), (at(20), None));
     expect![[r#"
         host:00000000-0000-0000-0000-000000000001 host_started 00000000-0000-0000-0000-000000000001: alpha as 00000000-0000-0000-0000-000000000001
@@ -76,10 +76,10 @@ async fn plugin_versions_leave_a_row_and_a_line(t: T) {
     {
         version.state = state;
         let now = at(10 + i64::try_from(now).unwrap());
-        t.store.put_plugin_version(&version, host(1), "promoted by ada", now).await.unwrap();
+        t.store.plugins().put_version(&version, host(1), "promoted by ada", now).await.unwrap();
     }
     // The time of the change, not the time when the version was first found.
-    let times: Vec<_> = t.store.audit(9).await.unwrap().iter().map(|entry| entry.at).collect();
+    let times: Vec<_> = t.store.audit().list(9).await.unwrap().iter().map(|entry| entry.at).collect();
     assert_eq!(times, [at(11), at(10)]);
     let rows = t.rows("SELECT state, reason FROM plugin_version").await;
     assert_eq!(

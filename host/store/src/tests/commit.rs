@@ -48,7 +48,7 @@ fn end_with_effects(item: &Claimed, now: i64) -> AttemptEnd {
 }
 
 async fn send(t: &T, end: AttemptEnd) -> Result<Committed, StoreError> {
-    t.store.end_attempt(Arc::new(end)).await
+    t.store.attempts().end(Arc::new(end)).await
 }
 
 async fn effects_are_committed_with_the_outcome(t: T) {
@@ -67,7 +67,7 @@ async fn effects_are_committed_with_the_outcome(t: T) {
         (kv[0].text("kv_key").unwrap(), kv[0].blob("value").unwrap()),
         ("a".to_owned(), b"value".to_vec())
     );
-    let events = t.store.events_pending(None, 9).await.unwrap();
+    let events = t.store.outbox().pending(None, 9).await.unwrap();
     assert_eq!((events.len(), events[0].key.as_str(), events[0].job.as_str()), (1, "a", "wallet"));
 }
 
@@ -76,7 +76,7 @@ async fn attempt_is_recorded(t: T) {
     let item = t.claim_one(3).await;
     let digest = domain::id::Digest([7; 32]);
     send(&t, AttemptEnd { digest: Some(digest), ..end(&item, &failed(), 5) }).await.unwrap();
-    let attempt = t.store.attempts("wallet", "a", 9).await.unwrap().remove(0);
+    let attempt = t.store.items().attempts("wallet", "a", 9).await.unwrap().remove(0);
     assert_eq!(attempt.digest, Some(digest.to_string()));
     assert_eq!((attempt.epoch, attempt.number, attempt.verdict.as_str()), (1, 1, "failed"));
     assert_eq!((attempt.started_at, attempt.ended_at, attempt.host), (at(3), at(5), host(1)));
@@ -92,8 +92,8 @@ async fn lost_item(t: &T) -> (Claimed, Claimed) {
     let other = t.claim(1, 0).await.remove(0);
     send(t, end_with_effects(&other, 1)).await.unwrap();
     let stale = t.claim_one(1).await;
-    t.store.recover(None, |_| 5, at(20)).await.unwrap();
-    let holder = t.store.claim(&job(), lease(2, 20), 1).await.unwrap().remove(0);
+    t.store.items().recover(None, |_| 5, at(20)).await.unwrap();
+    let holder = t.store.items().claim(&job(), lease(2, 20), 1).await.unwrap().remove(0);
     (stale, holder)
 }
 
@@ -190,7 +190,7 @@ async fn uncounted_ends_leave_the_attempts(t: T) {
         "a retrying attempts=1 due=42 busy: later\n",
         "the second in a row backs off"
     );
-    let item = t.store.item("wallet", "a").await.unwrap().unwrap();
+    let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
     assert_eq!(item.last_attempt_at, Some(at(0)));
 }
 
@@ -203,7 +203,7 @@ async fn uncounted_ends_in_a_row_are_counted(t: T) {
     assert_eq!(number().await, 1);
     let lost = t.claim_one(100).await;
     assert_eq!(lost.deferrals, 1);
-    t.store.recover(Some(super::support::host(1)), |_| 5, at(101)).await.unwrap();
+    t.store.items().recover(Some(super::support::host(1)), |_| 5, at(101)).await.unwrap();
     let item = t.claim_one(102).await;
     t.end(&item, Err(Failure::Interrupted), 103).await;
     let item = t.claim_one(104).await;
@@ -221,12 +221,12 @@ async fn uncounted_ends_in_a_row_are_counted(t: T) {
         error: ErrorInfo::new("busy", "no"),
     });
     t.end(&item, busy, 2_000).await;
-    let view = t.store.item("wallet", "a").await.unwrap().unwrap();
+    let view = t.store.items().get("wallet", "a").await.unwrap().unwrap();
     assert_eq!((view.state, view.attempts), (domain::item::State::ManualRequired, 1));
     assert_eq!(view.error.unwrap().code, "deferrals-exhausted");
     t.tamper("UPDATE item SET deferrals = 499").await.unwrap();
     let retry = crate::items::Decided::new(domain::item::ManualDecision::Retry, None, "ada");
-    t.store.decide("wallet", "a", retry, at(2_001)).await.unwrap();
+    t.store.items().decide("wallet", "a", retry, at(2_001)).await.unwrap();
     assert_eq!(number().await, 0, "a person begins anew");
 }
 
@@ -270,7 +270,7 @@ async fn bad_end_of_many_fails_alone(t: T) {
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM attempt").await, 999);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM kv").await, 999);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM event").await, 1_000);
-    let bad = t.store.item("wallet", &bad_key).await.unwrap().unwrap();
+    let bad = t.store.items().get("wallet", &bad_key).await.unwrap().unwrap();
     assert_eq!(bad.shown, "running", "it is still held, and recovered when its lease is over");
 }
 

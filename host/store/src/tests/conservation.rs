@@ -68,15 +68,16 @@ impl World {
         self.now += i64::try_from(self.dice.below(4)).unwrap();
         let (now, host) = (self.now, u128::from(self.dice.below(HOSTS) + 1));
         match self.dice.below(12) {
-            0 => drop(self.t.store.trigger(&self.job.name, None, "ada", at(now)).await.unwrap()),
+            0 => drop(self.t.store.jobs().trigger(&self.job.name, None, "ada", at(now)).await.unwrap()),
             1 => {
-                let run = self.t.store.claim_run(&self.job.name, lease(host, now)).await.unwrap();
+                let run = self.t.store.runs().claim(&self.job.name, lease(host, now)).await.unwrap();
                 self.discoveries.extend(run);
             }
             2 | 3 => self.page().await,
             4..=6 => {
                 let limit = u32::try_from(self.dice.below(5)).unwrap();
-                self.held.extend(self.t.store.claim(&self.job, lease(host, now), limit).await.unwrap());
+                self.held
+                    .extend(self.t.store.items().claim(&self.job, lease(host, now), limit).await.unwrap());
             }
             7..=9 => self.end().await,
             10 => self.decide().await,
@@ -95,7 +96,8 @@ impl World {
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
         let last = self.dice.below(2) == 0;
         let page = page(&names, (!last).then_some("more"));
-        let (committed, _) = self.t.store.put_page(&run, &self.job, &page, None, at(self.now)).await.unwrap();
+        let (committed, _) =
+            self.t.store.runs().put_page(&run, &self.job, &page, None, at(self.now)).await.unwrap();
         if committed == Committed::Applied {
             self.known.extend(keys);
         }
@@ -122,7 +124,7 @@ impl World {
         let mut end = end(&item, &result, self.now);
         let (key, value) = (item.attempt_id.to_string() + &item.key, Some(vec![1]));
         end.effects.kv.push(KvWrite { bucket: "b".to_owned(), key, value, ..KvWrite::default() });
-        let committed = self.t.store.end_attempt(std::sync::Arc::new(end)).await.unwrap();
+        let committed = self.t.store.attempts().end(std::sync::Arc::new(end)).await.unwrap();
         if committed == Committed::Applied {
             self.applied.insert((item.key, item.epoch));
         }
@@ -137,7 +139,13 @@ impl World {
         let decision =
             [ManualDecision::Retry, ManualDecision::Retry, ManualDecision::Resolve, ManualDecision::Abandon]
                 [usize::try_from(self.dice.below(4)).unwrap()];
-        match self.t.store.decide("wallet", &key, Decided::new(decision, None, "ada"), at(self.now)).await {
+        match self
+            .t
+            .store
+            .items()
+            .decide("wallet", &key, Decided::new(decision, None, "ada"), at(self.now))
+            .await
+        {
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
             Err(other) => panic!("{other}"),
         }
@@ -145,11 +153,16 @@ impl World {
 
     async fn crash_or_renew(&mut self, host: u128) {
         match self.dice.below(3) {
-            0 => drop(self.t.store.renew(lease(host, self.now)).await.unwrap()),
+            0 => drop(self.t.store.items().renew(lease(host, self.now)).await.unwrap()),
             1 => drop(
-                self.t.store.recover(Some(super::support::host(host)), |_| 3, at(self.now)).await.unwrap(),
+                self.t
+                    .store
+                    .items()
+                    .recover(Some(super::support::host(host)), |_| 3, at(self.now))
+                    .await
+                    .unwrap(),
             ),
-            _ => drop(self.t.store.recover(None, |_| 3, at(self.now)).await.unwrap()),
+            _ => drop(self.t.store.items().recover(None, |_| 3, at(self.now)).await.unwrap()),
         }
     }
 
@@ -165,7 +178,7 @@ impl World {
         assert_eq!(stored, self.known, "{when}");
         let applied = i64::try_from(self.applied.len()).unwrap();
         assert_eq!(self.t.number("SELECT COUNT(*) AS n FROM kv").await, applied, "{when}");
-        let counts = self.t.store.item_counts().await.unwrap();
+        let counts = self.t.store.items().counts().await.unwrap();
         assert_eq!(
             counts.iter().map(|count| count.items as usize).sum::<usize>(),
             self.known.len(),

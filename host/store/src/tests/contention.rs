@@ -44,11 +44,11 @@ async fn every_step_of_an_item_succeeds_after_conflicts() {
         for table in ["item", "attempt", "run"] {
             prepare(&t, table, 3, "40001", true).await;
         }
-        t.store.put_job(&job(), at(0)).await.unwrap();
+        t.store.jobs().put(&job(), at(0)).await.unwrap();
         t.discover(&job(), &["a", "b"], 0).await;
         let claimed = t.claim(2, 0).await;
         assert_eq!(claimed.len(), 2);
-        t.store.renew(super::support::lease(1, 1)).await.unwrap();
+        t.store.items().renew(super::support::lease(1, 1)).await.unwrap();
         let ends = claimed.iter().map(|item| t.end(item, resolved(), 1));
         let ends: Vec<_> = futures_util::future::join_all(ends).await;
         assert_eq!(ends, [Committed::Applied; 2]);
@@ -71,13 +71,13 @@ async fn request_of_several_parts_succeeds_after_conflicts() {
         let request = Keyed { actor: "ada", key: "k", sha256: "x" };
         let answer = Answer { status: 201, location: None, body: b"made".to_vec() };
         let work = async {
-            t.store.put_job(&job(), at(0)).await.unwrap();
-            t.store.trigger(&job().name, None, "ada", at(0)).await.unwrap();
+            t.store.jobs().put(&job(), at(0)).await.unwrap();
+            t.store.jobs().trigger(&job().name, None, "ada", at(0)).await.unwrap();
             answer.clone()
         };
-        assert_eq!(t.store.once(request, at(0), work).await.unwrap(), Once::Now(answer.clone()));
+        assert_eq!(t.store.answers().once(request, at(0), work).await.unwrap(), Once::Now(answer.clone()));
         let never = async { unreachable!("it is carried out twice") };
-        assert_eq!(t.store.once(request, at(1), never).await.unwrap(), Once::Before(answer));
+        assert_eq!(t.store.answers().once(request, at(1), never).await.unwrap(), Once::Before(answer));
         assert_eq!(t.number("SELECT COUNT(*) AS n FROM run").await, 1);
     }
     run(Kind::Postgres, case).await;
@@ -87,7 +87,7 @@ async fn request_of_several_parts_succeeds_after_conflicts() {
 async fn transaction_that_never_succeeds_is_not_an_outage() {
     async fn case(t: T) {
         prepare(&t, "job", u32::MAX, "40001", false).await;
-        let error = t.store.put_job(&job(), at(0)).await.unwrap_err();
+        let error = t.store.jobs().put(&job(), at(0)).await.unwrap_err();
         assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
         assert!(!error.to_string().contains("not available"), "{error}");
         assert!(t.store.ping().await.is_ok());
@@ -101,7 +101,7 @@ async fn a_deadlock_is_resolved_and_both_go_on() {
     async fn case(t: T) {
         for name in ["one", "two"] {
             let job = domain::job::JobSpec { name: name.parse().unwrap(), ..job() };
-            t.store.put_job(&job, at(0)).await.unwrap();
+            t.store.jobs().put(&job, at(0)).await.unwrap();
         }
         let barrier = Arc::new(tokio::sync::Barrier::new(2));
         let turn = |first: &'static str, second: &'static str| {

@@ -20,7 +20,7 @@ on_both! {
 }
 
 async fn decide(t: &T, key: &str, decision: ManualDecision, now: i64) -> Result<State, StoreError> {
-    let item = t.store.decide("wallet", key, Decided::new(decision, None, "ada"), at(now)).await?;
+    let item = t.store.items().decide("wallet", key, Decided::new(decision, None, "ada"), at(now)).await?;
     Ok(item.state)
 }
 
@@ -39,7 +39,7 @@ async fn each_decision_in_each_state(t: T) {
         t.discover(&job(), &[&key("running")], now).await;
         t.claim_one(now).await;
         for state in State::ALL {
-            let before = t.store.item("wallet", &key(state.as_str())).await.unwrap().unwrap();
+            let before = t.store.items().get("wallet", &key(state.as_str())).await.unwrap().unwrap();
             assert_eq!(before.state, state);
             let line = match decide(&t, &before.key, decision, now).await {
                 Ok(after) => format!("{decision:?} {state} -> {after}\n"),
@@ -76,6 +76,7 @@ async fn decision_is_audited_with_who_and_why(t: T) {
     t.attempt("a", permanent(), 0).await;
     let item = t
         .store
+        .items()
         .decide("wallet", "a", Decided::new(ManualDecision::Resolve, Some("paid by phone"), "ada"), at(9))
         .await
         .unwrap();

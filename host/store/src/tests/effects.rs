@@ -63,7 +63,7 @@ fn metric() -> Metric {
 
 async fn scope_of(t: &T, job: JobSpec, key: &str, now: i64) -> (domain::item::Claimed, AttemptScope) {
     t.discover(&job, &[key], now).await;
-    let item = t.store.claim(&job, super::support::lease(1, now), 1).await.unwrap().remove(0);
+    let item = t.store.items().claim(&job, super::support::lease(1, now), 1).await.unwrap().remove(0);
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
@@ -76,12 +76,12 @@ async fn effects_of(t: &T, raised: Alert, now: i64) -> Vec<Effect> {
     let effects = scope.end().await.unwrap().unwrap();
     let requested = effects.requested.clone();
     let end = AttemptEnd { effects, ..end(&item, &resolved(), now) };
-    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
+    assert_eq!(t.store.attempts().end(Arc::new(end)).await.unwrap(), Committed::Applied);
     requested
 }
 
 async fn open(t: &T) -> Vec<AlertView> {
-    t.store.alerts(true, 50).await.unwrap()
+    t.store.alerts().list(true, 50).await.unwrap()
 }
 
 async fn alerts_and_records_are_written_with_the_outcome(t: T) {
@@ -90,7 +90,7 @@ async fn alerts_and_records_are_written_with_the_outcome(t: T) {
     let found = open(&t).await.remove(0);
     assert_eq!((found.job.as_str(), &found.alert), ("wallet", &alert("all", "10 behind")));
     assert_eq!((found.times, found.first_at, found.last_at), (1, at(5), at(5)));
-    let entry = t.store.audit(1).await.unwrap().remove(0);
+    let entry = t.store.audit().list(1).await.unwrap().remove(0);
     assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("job wallet", "order-reset"));
     assert_eq!((entry.subject.as_str(), entry.detail.as_str()), ("order 7", "was stuck"));
 }
@@ -100,12 +100,12 @@ async fn stale_attempt_raises_no_alert(t: T) {
     scope.add(Effect::Alert(alert("all", "x"))).await.unwrap();
     scope.add(Effect::Audit(record("x"))).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
-    t.store.recover(Some(super::support::host(1)), |_| 5, at(1)).await.unwrap();
-    let audited = t.store.audit(50).await.unwrap().len();
+    t.store.items().recover(Some(super::support::host(1)), |_| 5, at(1)).await.unwrap();
+    let audited = t.store.audit().list(50).await.unwrap().len();
     let end = AttemptEnd { effects, ..end(&item, &resolved(), 2) };
-    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Stale);
+    assert_eq!(t.store.attempts().end(Arc::new(end)).await.unwrap(), Committed::Stale);
     assert!(open(&t).await.is_empty());
-    assert_eq!(t.store.audit(50).await.unwrap().len(), audited);
+    assert_eq!(t.store.audit().list(50).await.unwrap().len(), audited);
 }
 
 async fn effects_need_their_grants(t: T) {
@@ -170,25 +170,25 @@ async fn alert_is_counted_until_it_is_acknowledged(t: T) {
     assert_eq!(seen, [("other", "5 behind", 1), ("all", "20 behind", 2)]);
     assert_eq!((found[1].first_at, found[1].last_at), (at(1), at(2)));
 
-    let done = t.store.acknowledge_alert(found[1].id, "ada", at(4)).await.unwrap().unwrap();
+    let done = t.store.alerts().acknowledge(found[1].id, "ada", at(4)).await.unwrap().unwrap();
     assert_eq!((done.acknowledged_at, done.acknowledged_by.as_deref()), (Some(at(4)), Some("ada")));
-    let entry = t.store.audit(1).await.unwrap().remove(0);
+    let entry = t.store.audit().list(1).await.unwrap().remove(0);
     assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("ada", "alert_acknowledged"));
     effects_of(&t, alert("all", "30 behind"), 5).await;
     let keys: Vec<_> = open(&t).await.into_iter().map(|f| (f.alert.key, f.times)).collect();
     assert_eq!(keys, [("all".to_owned(), 1), ("other".to_owned(), 1)], "a new one");
-    assert_eq!(t.store.alerts(false, 50).await.unwrap().len(), 3);
+    assert_eq!(t.store.alerts().list(false, 50).await.unwrap().len(), 3);
 }
 
 async fn acknowledged_once(t: T) {
     effects_of(&t, alert("all", "10 behind"), 1).await;
     let id = open(&t).await[0].id;
-    t.store.acknowledge_alert(id, "ada", at(2)).await.unwrap().unwrap();
-    let again = t.store.acknowledge_alert(id, "bob", at(3)).await;
+    t.store.alerts().acknowledge(id, "ada", at(2)).await.unwrap().unwrap();
+    let again = t.store.alerts().acknowledge(id, "bob", at(3)).await;
     assert!(matches!(again, Err(StoreError::Conflict(_))), "{again:?}");
     let unknown = domain::id::AlertId::new(at(9));
-    assert!(t.store.acknowledge_alert(unknown, "bob", at(3)).await.unwrap().is_none());
-    assert_eq!(t.store.alerts(false, 1).await.unwrap()[0].acknowledged_by.as_deref(), Some("ada"));
+    assert!(t.store.alerts().acknowledge(unknown, "bob", at(3)).await.unwrap().is_none());
+    assert_eq!(t.store.alerts().list(false, 1).await.unwrap()[0].acknowledged_by.as_deref(), Some("ada"));
 }
 
 async fn acknowledged_alerts_are_pruned(t: T) {
@@ -197,19 +197,20 @@ async fn acknowledged_alerts_are_pruned(t: T) {
     }
     for found in open(&t).await.iter().filter(|found| found.alert.key != "3") {
         let key: i64 = found.alert.key.parse().unwrap();
-        t.store.acknowledge_alert(found.id, "ada", at(100 * key)).await.unwrap();
+        t.store.alerts().acknowledge(found.id, "ada", at(100 * key)).await.unwrap();
     }
-    assert_eq!(t.store.prune_alerts(at(150), at(200)).await.unwrap(), 1);
-    let left: Vec<_> = t.store.alerts(false, 9).await.unwrap().into_iter().map(|f| f.alert.key).collect();
+    assert_eq!(t.store.alerts().prune(at(150), at(200)).await.unwrap(), 1);
+    let left: Vec<_> =
+        t.store.alerts().list(false, 9).await.unwrap().into_iter().map(|f| f.alert.key).collect();
     assert_eq!(left, ["3", "2"], "open ones stay, however old");
-    let record = t.store.audit(1).await.unwrap().remove(0);
+    let record = t.store.audit().list(1).await.unwrap().remove(0);
     assert_eq!(
         (record.actor.as_str(), record.action.as_str(), record.subject.as_str(), record.detail.as_str()),
         ("tidemill", "alerts_removed", "alerts", "1 acknowledged before 2026-11-20T12:02:30Z")
     );
-    assert_eq!(t.store.prune_alerts(at(150), at(201)).await.unwrap(), 0);
+    assert_eq!(t.store.alerts().prune(at(150), at(201)).await.unwrap(), 0);
     assert_eq!(
-        t.store.audit(1).await.unwrap()[0].at,
+        t.store.audit().list(1).await.unwrap()[0].at,
         at(200),
         "nothing is recorded when nothing was removed"
     );
@@ -221,7 +222,7 @@ async fn lose(t: &T, keys: &[&str], told: &FailedAlert, now: i64) -> RunId {
     for item in t.claim(50, now).await {
         let failed_alert = told.clone();
         let end = AttemptEnd { failed_alert, ..end(&item, &permanent(), now) };
-        t.store.end_attempt(Arc::new(end)).await.unwrap();
+        t.store.attempts().end(Arc::new(end)).await.unwrap();
     }
     run
 }
@@ -261,7 +262,7 @@ async fn failed_items_of_two_hosts_are_all_in_the_alert(t: T) {
         let (t, other) = (t.clone(), other.clone());
         tokio::spawn(async move {
             let store = if n % 2 == 0 { &t.store } else { &other };
-            store.end_attempt(end).await.unwrap()
+            store.attempts().end(end).await.unwrap()
         })
     });
     for end in ends.collect::<Vec<_>>() {
@@ -278,7 +279,7 @@ async fn item_that_may_be_retried_is_no_alert(t: T) {
         t.discover(&job(), &[&format!("k{now}")], 0).await;
         let item = t.claim_one(0).await;
         let end = end(&item, result, 1);
-        t.store.end_attempt(Arc::new(end)).await.unwrap();
+        t.store.attempts().end(Arc::new(end)).await.unwrap();
         if now == 2 {
             break;
         }
@@ -313,12 +314,12 @@ async fn items_of_an_attempt_are_added_together(t: T) {
     }
     let effects = scope.end().await.unwrap().unwrap();
     let end = Arc::new(AttemptEnd { effects, ..end(&item, &resolved(), 2) });
-    assert_eq!(t.store.end_attempt(end.clone()).await.unwrap(), Committed::Applied);
+    assert_eq!(t.store.attempts().end(end.clone()).await.unwrap(), Committed::Applied);
     let before = t.everything().await;
-    assert_eq!(t.store.end_attempt(end).await.unwrap(), Committed::Applied, "it is known");
+    assert_eq!(t.store.attempts().end(end).await.unwrap(), Committed::Applied, "it is known");
     assert_eq!(t.everything().await, before);
 
-    let payload = async |job: &str, key: &str| t.store.item(job, key).await.unwrap().unwrap().payload;
+    let payload = async |job: &str, key: &str| t.store.items().get(job, key).await.unwrap().unwrap().payload;
     assert_eq!(payload("wallet", "done").await, "again");
     assert_eq!(payload("wallet", "open").await, "{}");
     assert_eq!(payload("wallet", "new").await, "first");
@@ -349,7 +350,7 @@ async fn jobs_add_items_up_to_a_bound(t: T) {
     assert_eq!(add(&first, "wallet", "a").await, "added");
     assert_eq!(add(&first, "wallet", "b").await, "added");
     let effects = first.end().await.unwrap().unwrap();
-    t.store.end_attempt(Arc::new(AttemptEnd { effects, ..end(&item, &failed(), 0) })).await.unwrap();
+    t.store.attempts().end(Arc::new(AttemptEnd { effects, ..end(&item, &failed(), 0) })).await.unwrap();
 
     let (_, second) = scope_of(&t, job.clone(), "second", 10).await;
     assert_eq!(add(&second, "wallet", "c").await, full);

@@ -76,10 +76,10 @@ fn documents(texts: &[String]) -> Vec<serde_json::Value> {
 async fn decisions_and_settings_are_published(t: T) {
     t.attempt("a", failed(), 0).await;
     let mut feed = t.store.feed().listen();
-    t.store.pause(Some(&job().name), "ada", at(1)).await.unwrap();
+    t.store.jobs().pause(Some(&job().name), "ada", at(1)).await.unwrap();
     let decided = Decided::new(ManualDecision::Resolve, None, "ada");
-    t.store.decide("wallet", "a", decided, at(2)).await.unwrap();
-    t.store.resume(Some(&job().name), "ada", at(3)).await.unwrap();
+    t.store.items().decide("wallet", "a", decided, at(2)).await.unwrap();
+    t.store.jobs().resume(Some(&job().name), "ada", at(3)).await.unwrap();
     let actions: Vec<String> =
         documents(&published(&mut feed)).iter().map(|event| event["action"].to_string()).collect();
     assert_eq!(actions, ["\"paused\"", "\"resolved_by_hand\"", "\"resumed\""]);
@@ -94,11 +94,11 @@ async fn alerts_and_dead_events_are_published(t: T) {
         message: "low".to_owned(),
         metadata: String::new(),
     };
-    t.store.raise_alert(&job().name, &alert, at(0)).await.unwrap();
+    t.store.alerts().raise(&job().name, &alert, at(0)).await.unwrap();
     let raised = json!({ "kind": "alert-raised", "job": "wallet", "alert": "LOW", "key": "stock" });
     assert_eq!(documents(&published(&mut feed)), [raised]);
-    let open = t.store.alerts(true, 10).await.unwrap();
-    t.store.acknowledge_alert(open[0].id, "ada", at(1)).await.unwrap();
+    let open = t.store.alerts().list(true, 10).await.unwrap();
+    t.store.alerts().acknowledge(open[0].id, "ada", at(1)).await.unwrap();
     assert_eq!(kinds(&mut feed), ["audited"]);
     // An item that fails for good raises an alert in the same commit.
     t.discover(&job(), &["a"], 2).await;
@@ -112,9 +112,9 @@ async fn a_failed_change_is_not_published(t: T) {
     let run = t.run(&job(), 0).await;
     let mut feed = t.store.feed().listen();
     let decided = Decided::new(ManualDecision::Resolve, None, "ada");
-    t.store.decide("wallet", "no such item", decided, at(1)).await.unwrap_err();
+    t.store.items().decide("wallet", "no such item", decided, at(1)).await.unwrap_err();
     let stale = domain::run::ClaimedRun { epoch: 99, ..run };
-    t.store.fail_discovery(&stale, &ErrorInfo::new("code", "text"), at(1)).await.unwrap();
+    t.store.runs().fail_discovery(&stale, &ErrorInfo::new("code", "text"), at(1)).await.unwrap();
     assert_eq!(kinds(&mut feed), Vec::<&str>::new());
 }
 
@@ -122,22 +122,22 @@ async fn a_request_is_published_when_it_commits(t: T) {
     let mut feed = t.store.feed().listen();
     let keyed = |key: &'static str| Keyed { actor: "ada", key, sha256: "of the request" };
     let pause = async |feed: &mut Receiver<Published>, status: u16| {
-        t.store.pause(None, "ada", at(0)).await.unwrap();
+        t.store.jobs().pause(None, "ada", at(0)).await.unwrap();
         assert_eq!(kinds(feed), Vec::<&str>::new(), "the request has not committed");
         Answer { status, location: None, body: Vec::new() }
     };
-    t.store.once(keyed("refused"), at(0), pause(&mut feed, 409)).await.unwrap();
+    t.store.answers().once(keyed("refused"), at(0), pause(&mut feed, 409)).await.unwrap();
     assert_eq!(kinds(&mut feed), Vec::<&str>::new());
-    t.store.once(keyed("done"), at(0), pause(&mut feed, 200)).await.unwrap();
+    t.store.answers().once(keyed("done"), at(0), pause(&mut feed, 200)).await.unwrap();
     assert_eq!(kinds(&mut feed), ["audited"]);
     // The stored answer of the repeated request changes nothing.
-    t.store.once(keyed("done"), at(0), pause(&mut feed, 200)).await.unwrap();
+    t.store.answers().once(keyed("done"), at(0), pause(&mut feed, 200)).await.unwrap();
     assert_eq!(kinds(&mut feed), Vec::<&str>::new());
 }
 
 async fn work_wakes_this_process(t: T) {
     let woken = t.store.feed().woken();
-    t.store.pause(None, "ada", at(0)).await.unwrap();
+    t.store.jobs().pause(None, "ada", at(0)).await.unwrap();
     tokio::time::timeout(PATIENCE, woken).await.unwrap();
 }
 
@@ -176,7 +176,7 @@ async fn other_hosts_get_the_events(t: T) {
     let mut feed = other.feed().listen();
     let woken = other.feed().woken();
     let trigger = || async {
-        t.store.trigger(&job().name, None, "ada", at(0)).await.unwrap();
+        t.store.jobs().trigger(&job().name, None, "ada", at(0)).await.unwrap();
     };
     let started = |published: &Published| matches!(published.event, EngineEvent::RunStarted { .. });
     assert!(until(&mut feed, started, trigger).await.remote);

@@ -24,7 +24,7 @@ async fn after_no_room(t: T) {
     let full = tx.execute_declared(much, &[]).await.unwrap_err();
     assert_eq!(full.as_database_error().and_then(|e| e.code()).as_deref(), Some("13"), "{full}");
     drop(tx);
-    t.store.put_job(&job(), at(0)).await.unwrap();
+    t.store.jobs().put(&job(), at(0)).await.unwrap();
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM kv").await, 0);
 }
 
@@ -42,7 +42,7 @@ async fn renewal_first(t: T) {
     }
     // The first transaction is done, so the others are waiting by now.
     line.recv().await.unwrap();
-    t.store.renew(lease(1, 1)).await.unwrap();
+    t.store.items().renew(lease(1, 1)).await.unwrap();
     let done = line.len();
     assert!(done <= 2, "{done} of 19 were before it");
 }

@@ -24,13 +24,13 @@ async fn old_ended_rows_are_removed(t: T) {
         all
     };
     assert_eq!(counts().await, [3, 3, 3, 2, 0]);
-    let removed = t.store.prune_history(&old.name, at(DAY), at(2 * DAY)).await.unwrap();
+    let removed = t.store.history().prune(&old.name, at(DAY), at(2 * DAY)).await.unwrap();
     assert_eq!(removed, 4, "two runs, an attempt and a tick");
     assert_eq!(counts().await, [3, 1, 2, 1, 0], "the open item keeps its attempt, the buffered tick waits");
     assert!(
         t.trail().await.contains("tidemill history_removed wallet: 1 ticks, 2 runs, 1 attempts from before")
     );
-    assert_eq!(t.store.prune_history(&old.name, at(DAY), at(2 * DAY)).await.unwrap(), 0);
+    assert_eq!(t.store.history().prune(&old.name, at(DAY), at(2 * DAY)).await.unwrap(), 0);
     t.discover(&old, &["done"], 2 * DAY).await;
     assert_eq!(t.claim_one(2 * DAY).await.key, "done", "what is found again goes on");
 }

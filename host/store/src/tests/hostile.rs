@@ -161,12 +161,12 @@ async fn hostile_statements_have_no_effect(t: T) {
     execute(&t.shop_url, "INSERT INTO goods VALUES (1, 'one')").await;
     let job = with_a_grant_to_write();
     t.discover(&job, &["a"], 0).await;
-    let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
+    let item = t.store.items().claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
     let before = t.everything().await;
     for sql in HOSTILE {
         let began = Instant::now();
         let Ok(statement) = declared(sql) else { continue };
-        if t.store.check_statement(&statement).await.is_ok() {
+        if t.store.attempts().check_statement(&statement).await.is_ok() {
             let scope = t.store.scope_of_attempt(Arc::new(job.clone()), item.clone(), Hold::without_end());
             let done = scope.sql_query(&statement, vec![]).await;
             assert!(done.is_err(), "{sql}: {done:?}");
@@ -199,8 +199,9 @@ async fn role_named_like_the_hosts_schema_cannot_reach_it(t: T) {
     let shop = t.url.replacen("//postgres@", "//tidemill@", 1);
     assert_ne!(shop, t.url, "the server's own role is another one");
     let store = Store::open(&config(&t.url, &shop)).await.unwrap();
-    let refused = store.check_statement(&declared("UPDATE item SET state = 'resolved'").unwrap()).await;
+    let refused =
+        store.attempts().check_statement(&declared("UPDATE item SET state = 'resolved'").unwrap()).await;
     assert_eq!(refused, Err("relation \"item\" does not exist".to_owned()));
-    assert_eq!(store.check_statement(&declared("SELECT 1").unwrap()).await, Ok(()));
+    assert_eq!(store.attempts().check_statement(&declared("SELECT 1").unwrap()).await, Ok(()));
     store.close().await;
 }

@@ -27,7 +27,7 @@ fn copy() -> HostStart {
 }
 
 async fn occupied(t: &T, lapsed: Option<&Life>, now: i64) -> Life {
-    match t.store.take_host(&copy(), lapsed, at(now)).await.unwrap() {
+    match t.store.hosts().take(&copy(), lapsed, at(now)).await.unwrap() {
         Taking::Occupied(life) => life,
         Taking::Taken => panic!("the copy took the id"),
     }
@@ -39,40 +39,40 @@ async fn a_start_beside_a_running_host_is_refused(t: T) {
     assert_eq!((first.name.as_str(), first.beats), ("alpha", 0));
     assert_eq!(first.incarnation, incarnation(1).to_string());
     assert_eq!(occupied(&t, None, 2).await, first, "a refused start changes nothing");
-    t.store.renew(lease(1, 3)).await.unwrap();
+    t.store.items().renew(lease(1, 3)).await.unwrap();
     let second = occupied(&t, Some(&first), 16).await;
     assert_eq!(second.beats, 1, "a renewal shows that the other process is alive");
-    t.store.refuse_host(&copy(), &second, at(16)).await.unwrap();
-    let trail = t.store.audit(1).await.unwrap();
+    t.store.hosts().refuse(&copy(), &second, at(16)).await.unwrap();
+    let trail = t.store.audit().list(1).await.unwrap();
     assert_eq!((trail[0].action.as_str(), trail[0].subject.clone()), ("host_refused", host(1).to_string()));
-    let hosts = t.store.hosts(9).await.unwrap();
+    let hosts = t.store.hosts().list(9).await.unwrap();
     assert_eq!((hosts.len(), hosts[0].incarnation), (1, Some(incarnation(1))));
     // An unknown place equals no other place.
     t.tamper("UPDATE host SET place = ''").await.unwrap();
     let unknown = HostStart { place: Place::Unknown, ..copy() };
-    let taking = t.store.take_host(&unknown, None, at(17)).await.unwrap();
+    let taking = t.store.hosts().take(&unknown, None, at(17)).await.unwrap();
     assert_eq!(taking, Taking::Occupied(second));
 }
 
 async fn host_without_heartbeat_is_replaced(t: T) {
     t.host_started(1, "alpha", 0).await;
-    t.store.renew(lease(1, 5)).await.unwrap();
+    t.store.items().renew(lease(1, 5)).await.unwrap();
     let life = occupied(&t, None, 6).await;
-    assert_eq!(t.store.take_host(&copy(), Some(&life), at(21)).await.unwrap(), Taking::Taken);
-    assert_eq!(t.store.hosts(1).await.unwrap()[0].incarnation, Some(incarnation(COPY)));
+    assert_eq!(t.store.hosts().take(&copy(), Some(&life), at(21)).await.unwrap(), Taking::Taken);
+    assert_eq!(t.store.hosts().list(1).await.unwrap()[0].incarnation, Some(incarnation(COPY)));
     let late = HostStart { incarnation: incarnation(10), place: folder("third"), ..copy() };
-    let taking = t.store.take_host(&late, Some(&life), at(21)).await.unwrap();
+    let taking = t.store.hosts().take(&late, Some(&life), at(21)).await.unwrap();
     assert!(matches!(taking, Taking::Occupied(_)), "of two that wait, one follows: {taking:?}");
 }
 
 async fn stopped_or_restarted_host_is_replaced_at_once(t: T) {
     t.host_started(1, "alpha", 0).await;
     let again = HostStart { incarnation: incarnation(2), ..start(1, "alpha", incarnation(1)) };
-    assert_eq!(t.store.take_host(&again, None, at(1)).await.unwrap(), Taking::Taken, "the same place");
+    assert_eq!(t.store.hosts().take(&again, None, at(1)).await.unwrap(), Taking::Taken, "the same place");
     occupied(&t, None, 2).await;
-    t.store.host_stopped(host(1), incarnation(2), at(3)).await.unwrap();
-    assert_eq!(t.store.take_host(&copy(), None, at(4)).await.unwrap(), Taking::Taken);
-    assert_eq!(t.store.hosts(1).await.unwrap()[0].stopped_at, None);
+    t.store.hosts().stopped(host(1), incarnation(2), at(3)).await.unwrap();
+    assert_eq!(t.store.hosts().take(&copy(), None, at(4)).await.unwrap(), Taking::Taken);
+    assert_eq!(t.store.hosts().list(1).await.unwrap()[0].stopped_at, None);
 }
 
 async fn a_process_that_lost_its_id_renews_and_stops_nothing(t: T) {
@@ -80,15 +80,15 @@ async fn a_process_that_lost_its_id_renews_and_stops_nothing(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let claimed = t.claim_one(0).await;
     let life = occupied(&t, None, 1).await;
-    assert_eq!(t.store.take_host(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
-    let renewal = t.store.renew(lease(1, 17)).await.unwrap();
+    assert_eq!(t.store.hosts().take(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
+    let renewal = t.store.items().renew(lease(1, 17)).await.unwrap();
     let Renewal::Displaced(other) = renewal else { panic!("another process has the id: {renewal:?}") };
     assert_eq!(other.incarnation, incarnation(COPY).to_string());
-    t.store.keep_heartbeat(host(1), incarnation(1), at(1_000)).await.unwrap();
-    t.store.host_stopped(host(1), incarnation(1), at(18)).await.unwrap();
-    let hosts = t.store.hosts(1).await.unwrap();
+    t.store.hosts().keep_heartbeat(host(1), incarnation(1), at(1_000)).await.unwrap();
+    t.store.hosts().stopped(host(1), incarnation(1), at(18)).await.unwrap();
+    let hosts = t.store.hosts().list(1).await.unwrap();
     assert_eq!((hosts[0].heartbeat_at, hosts[0].stopped_at), (at(16), None));
-    let recovered = t.store.recover(None, |_| 3, at(16)).await.unwrap();
+    let recovered = t.store.items().recover(None, |_| 3, at(16)).await.unwrap();
     assert_eq!(recovered.len(), 1, "the lease of {} was not renewed", claimed.key);
 }
 
@@ -97,10 +97,10 @@ async fn a_host_without_a_row_renews_and_registers_again(t: T) {
     t.discover(&job(), &["a"], 0).await;
     t.claim_one(0).await;
     t.tamper("DELETE FROM host").await.unwrap();
-    assert_eq!(t.store.renew(lease(1, 10)).await.unwrap(), Renewal::Unregistered);
-    assert!(t.store.recover(None, |_| 3, at(16)).await.unwrap().is_empty(), "the lease was renewed");
+    assert_eq!(t.store.items().renew(lease(1, 10)).await.unwrap(), Renewal::Unregistered);
+    assert!(t.store.items().recover(None, |_| 3, at(16)).await.unwrap().is_empty(), "the lease was renewed");
     t.host_started(1, "alpha", 10).await;
-    assert_eq!(t.store.renew(lease(1, 15)).await.unwrap(), Renewal::Renewed);
+    assert_eq!(t.store.items().renew(lease(1, 15)).await.unwrap(), Renewal::Renewed);
 }
 
 async fn one_of_many_simultaneous_starts_takes_the_id(t: T) {
@@ -110,7 +110,7 @@ async fn one_of_many_simultaneous_starts_takes_the_id(t: T) {
         let start =
             HostStart { incarnation: incarnation(number), place: folder(&number.to_string()), ..copy() };
         let (store, life) = (t.store.clone(), life.clone());
-        tokio::spawn(async move { store.take_host(&start, Some(&life), at(16)).await.unwrap() })
+        tokio::spawn(async move { store.hosts().take(&start, Some(&life), at(16)).await.unwrap() })
     };
     let starts: Vec<_> = (10..20).map(start_at_once).collect();
     let mut taken = 0;
@@ -123,11 +123,11 @@ async fn one_of_many_simultaneous_starts_takes_the_id(t: T) {
 async fn a_row_from_before_incarnations_is_taken_after_a_lease(t: T) {
     t.host_started(1, "alpha", 0).await;
     t.tamper("UPDATE host SET incarnation = '', place = '', beats = 0").await.unwrap();
-    assert_eq!(t.store.hosts(1).await.unwrap()[0].incarnation, None);
+    assert_eq!(t.store.hosts().list(1).await.unwrap()[0].incarnation, None);
     let life = occupied(&t, None, 1).await;
-    assert_eq!(t.store.take_host(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
+    assert_eq!(t.store.hosts().take(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
     // A process that has locked the whole store need not wait.
     t.tamper("UPDATE host SET incarnation = '', place = ''").await.unwrap();
     let alone = HostStart { place: Place::WholeStore, ..copy() };
-    assert_eq!(t.store.take_host(&alone, None, at(17)).await.unwrap(), Taking::Taken);
+    assert_eq!(t.store.hosts().take(&alone, None, at(17)).await.unwrap(), Taking::Taken);
 }

@@ -39,7 +39,7 @@ async fn claim_has_the_data_of_the_attempt(t: T) {
     assert_eq!((item.first_attempt_at, item.last_attempt_at), (Some(at(0)), Some(at(0))));
     assert_eq!(item.last_error.unwrap().message, "try later");
     assert_eq!(item.claimed_at, at(12));
-    let view = t.store.item("wallet", "a").await.unwrap().unwrap();
+    let view = t.store.items().get("wallet", "a").await.unwrap().unwrap();
     assert_eq!((view.state, view.host), (State::Running, Some(host(1))));
 }
 
@@ -48,7 +48,7 @@ async fn recovered_items_go_first_then_by_due_time(t: T) {
     t.claim_one(5).await;
     t.discover(&job(), &["third"], 20).await;
     t.discover(&job(), &["second"], 10).await;
-    t.store.recover(None, |_| 5, at(30)).await.unwrap();
+    t.store.items().recover(None, |_| 5, at(30)).await.unwrap();
     t.discover(&job(), &["fourth"], 30).await;
     let keys: Vec<String> = t.claim(3, 40).await.into_iter().map(|item| item.key).collect();
     assert_eq!(keys, ["lost", "second", "third"]);
@@ -67,7 +67,7 @@ async fn other_jobs_are_left_alone(t: T) {
     t.discover(&job(), &["a"], 0).await;
     t.discover(&other, &["a", "b"], 0).await;
     assert_eq!(t.claim(9, 0).await.len(), 1);
-    assert_eq!(t.store.claim(&other, lease(1, 0), 9).await.unwrap().len(), 2);
+    assert_eq!(t.store.items().claim(&other, lease(1, 0), 9).await.unwrap().len(), 2);
 }
 
 async fn epoch_only_grows(t: T) {
@@ -76,7 +76,7 @@ async fn epoch_only_grows(t: T) {
     for now in [0, 20, 40] {
         let item = t.claim_one(now).await;
         held.push(item.epoch);
-        t.store.recover(None, |_| 99, at(now + 16)).await.unwrap();
+        t.store.items().recover(None, |_| 99, at(now + 16)).await.unwrap();
     }
     let item = t.claim_one(60).await;
     t.end(&item, resolved(), 60).await;
@@ -97,7 +97,7 @@ async fn many_hosts_claim_each_item_once(t: T) {
             tokio::spawn(async move {
                 let mut mine = Vec::new();
                 loop {
-                    let more = store.claim(&job(), lease(number, 0), 7).await.unwrap();
+                    let more = store.items().claim(&job(), lease(number, 0), 7).await.unwrap();
                     if more.is_empty() {
                         return mine;
                     }
@@ -128,8 +128,9 @@ fn rated(attempts_max: u32) -> JobSpec {
 
 async fn rate_bounds_all_hosts_together(t: T) {
     t.discover(&job(), &["a", "b", "c", "d", "e", "f", "g", "h"], 0).await;
-    let claim =
-        async |number, now, limit| t.store.claim(&rated(5), lease(number, now), limit).await.unwrap().len();
+    let claim = async |number, now, limit| {
+        t.store.items().claim(&rated(5), lease(number, now), limit).await.unwrap().len()
+    };
     assert_eq!(claim(1, 0, 3).await, 3);
     assert_eq!(claim(2, 1, 3).await, 2);
     assert_eq!(claim(1, 59, 3).await, 0);
@@ -143,7 +144,9 @@ async fn rate_holds_under_concurrency(t: T) {
     let claimers: Vec<_> = (0..10)
         .map(|number| {
             let t = t.clone();
-            tokio::spawn(async move { t.store.claim(&rated(7), lease(number, 0), 3).await.unwrap().len() })
+            tokio::spawn(
+                async move { t.store.items().claim(&rated(7), lease(number, 0), 3).await.unwrap().len() },
+            )
         })
         .collect();
     let mut claimed = 0;
@@ -169,7 +172,7 @@ async fn concurrency_limits_all_hosts_together(t: T) {
             tokio::spawn(async move {
                 let (mut done, mut most) = (0, 0);
                 while t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await > 0 {
-                    let claimed = store.claim(&job, lease(number, 0), 4).await.unwrap();
+                    let claimed = store.items().claim(&job, lease(number, 0), 4).await.unwrap();
                     let running = t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await;
                     let alike = "SELECT COALESCE(MAX(n), 0) AS n FROM (SELECT COUNT(*) AS n FROM item
                         WHERE state = 'running' GROUP BY substr(item_key, 1, 3)) AS by_prefix";
@@ -201,22 +204,22 @@ async fn full_prefix_does_not_delay_others(t: T) {
     let per_prefix = Some(PerPrefix { concurrency: 2, separator: ":".to_owned() });
     let bounded = JobSpec { flow: Flow { per_prefix, ..Flow::default() }, ..job() };
     let claim = async |limit| -> Vec<String> {
-        let claimed = t.store.claim(&bounded, lease(1, 0), limit).await.unwrap();
+        let claimed = t.store.items().claim(&bounded, lease(1, 0), limit).await.unwrap();
         claimed.into_iter().map(|item| item.key).collect()
     };
     assert_eq!(claim(1).await, ["eth:000"]);
     assert_eq!(claim(8).await, ["eth:001", "btc"], "all of its 200 are due before");
     assert!(claim(8).await.is_empty());
-    assert_eq!(t.store.running("wallet").await.unwrap(), 3);
+    assert_eq!(t.store.items().running("wallet").await.unwrap(), 3);
 }
 
 async fn next_due_time_is_known(t: T) {
-    assert_eq!(t.store.next_due(&job().name).await.unwrap(), None);
+    assert_eq!(t.store.items().next_due(&job().name).await.unwrap(), None);
     t.attempt("a", failed(), 0).await;
     t.attempt("b", awaiting(), 5).await;
-    assert_eq!(t.store.next_due(&job().name).await.unwrap(), Some(at(10)));
+    assert_eq!(t.store.items().next_due(&job().name).await.unwrap(), Some(at(10)));
     t.claim_one(10).await;
-    assert_eq!(t.store.next_due(&job().name).await.unwrap(), Some(at(15)));
+    assert_eq!(t.store.items().next_due(&job().name).await.unwrap(), Some(at(15)));
 }
 
 async fn items_are_counted_by_displayed_state(t: T) {
@@ -230,7 +233,7 @@ async fn items_are_counted_by_displayed_state(t: T) {
     let item = t.claim_one(10).await;
     assert_eq!(item.key, "f1");
     t.discover(&job(), &["n1", "n2"], 10).await;
-    let counts = t.store.item_counts().await.unwrap();
+    let counts = t.store.items().counts().await.unwrap();
     let lines: String = counts.iter().map(|c| format!("{} {} {}\n", c.job, c.state, c.items)).collect();
     expect![[r#"
         wallet awaiting 1
@@ -247,12 +250,12 @@ async fn items_are_listed_by_job_and_state(t: T) {
     t.attempt("a", failed(), 0).await;
     t.attempt("b", resolved(), 1).await;
     let keys = async |job, state, limit| -> Vec<String> {
-        let items = t.store.items(job, state, limit).await.unwrap();
+        let items = t.store.items().list(job, state, limit).await.unwrap();
         items.into_iter().map(|item| item.key).collect()
     };
     assert_eq!(keys(None, None, 9).await, ["b", "a"], "what changed last comes first");
     assert_eq!(keys(None, None, 1).await, ["b"]);
     assert_eq!(keys(Some("wallet"), Some(State::Waiting), 9).await, ["a"]);
     assert!(keys(Some("other"), None, 9).await.is_empty());
-    assert!(t.store.item("wallet", "c").await.unwrap().is_none());
+    assert!(t.store.items().get("wallet", "c").await.unwrap().is_none());
 }

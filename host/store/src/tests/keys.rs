@@ -43,7 +43,7 @@ async fn attempt(t: &T, key: &str, now: i64) -> Attempt {
 
 async fn attempt_of(job: JobSpec, t: &T, key: &str, now: i64) -> Attempt {
     t.discover(&job, &[key], now).await;
-    let item = t.store.claim(&job, lease(1, now), 1).await.unwrap().remove(0);
+    let item = t.store.items().claim(&job, lease(1, now), 1).await.unwrap().remove(0);
     let end = end(&item, &resolved(), now);
     Attempt { scope: t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()), end }
 }
@@ -51,7 +51,7 @@ async fn attempt_of(job: JobSpec, t: &T, key: &str, now: i64) -> Attempt {
 impl Attempt {
     async fn commit(self, t: &T) -> Result<Committed, StoreError> {
         let effects = self.scope.end().await?.unwrap();
-        t.store.end_attempt(Arc::new(AttemptEnd { effects, ..self.end })).await
+        t.store.attempts().end(Arc::new(AttemptEnd { effects, ..self.end })).await
     }
 
     async fn swap(&self, expected: Option<&str>, value: Option<&str>) -> bool {
@@ -87,8 +87,8 @@ async fn value_expires(t: T) {
     let late = attempt(&t, "c", 10).await;
     assert_eq!(late.get().await, None);
     assert_eq!(late.scope.kv_keys("b", 0).await.unwrap().keys, Vec::<String>::new());
-    assert_eq!(t.store.prune_locks_and_keys(at(0), at(9)).await.unwrap(), 0);
-    assert_eq!(t.store.prune_locks_and_keys(at(0), at(10)).await.unwrap(), 1);
+    assert_eq!(t.store.locks().prune(at(0), at(9)).await.unwrap(), 0);
+    assert_eq!(t.store.locks().prune(at(0), at(10)).await.unwrap(), 1);
     // A key that is written without a time to live stays.
     late.scope.kv_set_for("b", "k", b"v".to_vec(), SignedDuration::from_secs(10)).await.unwrap();
     late.scope.kv_set("b", "k", Some(b"w".to_vec())).await.unwrap();
@@ -124,9 +124,9 @@ async fn one_of_two_conflicting_swaps_is_repeated(t: T) {
             (attempt(&t, &format!("one-{n}"), now).await, attempt(&t, &format!("two-{n}"), now).await);
         assert!(one.swap(expected, value).await && two.swap(expected, value).await);
         let (one, two) = (Arc::new(ended(one).await), Arc::new(ended(two).await));
-        assert_eq!(t.store.end_attempt(one).await.unwrap(), Committed::Applied);
+        assert_eq!(t.store.attempts().end(one).await.unwrap(), Committed::Applied);
         let before = t.everything().await;
-        let error = t.store.end_attempt(two).await.unwrap_err();
+        let error = t.store.attempts().end(two).await.unwrap_err();
         assert!(matches!(&error, StoreError::Raced(why) if why.contains("\"k\" was changed")), "{error:?}");
         assert_eq!(t.everything().await, before);
     }
@@ -197,7 +197,7 @@ async fn keys_of_a_job_are_bounded(t: T) {
     third.commit(&t).await.unwrap();
     let fourth = attempt_of(frugal(), &t, "d", 20).await;
     assert_eq!(fourth.refused(&["5"]).await, [full("5")], "one has ended, and is not removed yet");
-    t.store.prune_locks_and_keys(at(0), at(20)).await.unwrap();
+    t.store.locks().prune(at(0), at(20)).await.unwrap();
     let fifth = attempt_of(frugal(), &t, "e", 22).await;
     assert_eq!(fifth.refused(&["5", "6"]).await, [full("6")]);
     fifth.commit(&t).await.unwrap();

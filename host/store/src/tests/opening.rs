@@ -36,7 +36,7 @@ async fn unusable(url: &str, folder: &TempDir, expected: Expect) {
 }
 
 async fn reopened_store_has_everything(t: T) {
-    t.store.put_job(&job(), at(0)).await.unwrap();
+    t.store.jobs().put(&job(), at(0)).await.unwrap();
     t.attempt("a", failed(), 0).await;
     t.discover(&job(), &["b"], 1).await;
     t.claim_one(1).await;

@@ -25,11 +25,11 @@ async fn publish(t: &T, item: &str, names: &[(&str, &str)], now: i64) {
     };
     let effects = Effects { requested: names.iter().enumerate().map(event).collect(), ..Effects::default() };
     let end = AttemptEnd { effects, ..end(&item, &resolved(), now) };
-    t.store.end_attempt(Arc::new(end)).await.unwrap();
+    t.store.attempts().end(Arc::new(end)).await.unwrap();
 }
 
 async fn pending(t: &T, topic: Option<&str>, limit: u32) -> Vec<String> {
-    let events = t.store.events_pending(topic, limit).await.unwrap();
+    let events = t.store.outbox().pending(topic, limit).await.unwrap();
     events.into_iter().map(|event| event.key).collect()
 }
 
@@ -39,10 +39,10 @@ async fn events_wait_in_order_until_taken(t: T) {
     assert_eq!(pending(&t, None, 9).await, ["1", "2", "3", "4"]);
     assert_eq!(pending(&t, None, 3).await, ["1", "2", "3"]);
     assert_eq!(pending(&t, None, 9).await.len(), 4, "looking takes nothing");
-    let events = t.store.events_pending(None, 2).await.unwrap();
+    let events = t.store.outbox().pending(None, 2).await.unwrap();
     assert_eq!((events[0].payload.as_str(), events[0].created_at), ("{\"n\":1}", at(5)));
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-    assert_eq!(t.store.events_taken(&ids, "ada", at(20)).await.unwrap(), 2);
+    assert_eq!(t.store.outbox().taken(&ids, "ada", at(20)).await.unwrap(), 2);
     assert_eq!(pending(&t, None, 9).await, ["3", "4"]);
 }
 
@@ -55,11 +55,11 @@ async fn events_are_filtered_by_topic(t: T) {
 
 async fn event_is_taken_once(t: T) {
     publish(&t, "x", &[("w", "1")], 0).await;
-    let id = t.store.events_pending(None, 1).await.unwrap()[0].id;
+    let id = t.store.outbox().pending(None, 1).await.unwrap()[0].id;
     let takers: Vec<_> = (0..8)
         .map(|_| {
             let t = t.clone();
-            tokio::spawn(async move { t.store.events_taken(&[id], "ada", at(1)).await.unwrap() })
+            tokio::spawn(async move { t.store.outbox().taken(&[id], "ada", at(1)).await.unwrap() })
         })
         .collect();
     let mut taken = 0;
@@ -67,5 +67,5 @@ async fn event_is_taken_once(t: T) {
         taken += taker.await.unwrap();
     }
     assert_eq!(taken, 1);
-    assert_eq!(t.store.events_taken(&[id, EventId::new(at(0))], "ada", at(2)).await.unwrap(), 0);
+    assert_eq!(t.store.outbox().taken(&[id, EventId::new(at(0))], "ada", at(2)).await.unwrap(), 0);
 }

@@ -38,19 +38,19 @@ async fn seen(t: &T, n: u8, state: VersionState, now: i64) {
         state,
         seen_at: at(now),
     };
-    t.store.put_plugin_version(&version, host(1), "found", at(now)).await.unwrap();
+    t.store.plugins().put_version(&version, host(1), "found", at(now)).await.unwrap();
 }
 
 async fn a_version_is_kept_and_known(t: T) {
-    t.store.keep_plugin_file(&plugin(), digest(1), file(1), at(0)).await.unwrap();
-    t.store.keep_plugin_file(&plugin(), digest(1), file(1), at(1)).await.unwrap();
-    assert_eq!(t.store.plugin_file(&plugin(), digest(1)).await.unwrap(), Some(file(1)));
-    assert_eq!(t.store.plugin_file(&plugin(), digest(2)).await.unwrap(), None);
-    assert_eq!(t.store.plugin_file(&"other".parse().unwrap(), digest(1)).await.unwrap(), None);
+    t.store.plugins().keep_file(&plugin(), digest(1), file(1), at(0)).await.unwrap();
+    t.store.plugins().keep_file(&plugin(), digest(1), file(1), at(1)).await.unwrap();
+    assert_eq!(t.store.plugins().file(&plugin(), digest(1)).await.unwrap(), Some(file(1)));
+    assert_eq!(t.store.plugins().file(&plugin(), digest(2)).await.unwrap(), None);
+    assert_eq!(t.store.plugins().file(&"other".parse().unwrap(), digest(1)).await.unwrap(), None);
     seen(&t, 1, VersionState::Active, 0).await;
     seen(&t, 2, VersionState::Rejected("no".to_owned()), 1).await;
     seen(&t, 1, VersionState::Retired, 2).await;
-    let known = t.store.plugin_versions(&plugin(), 10).await.unwrap();
+    let known = t.store.plugins().versions(&plugin(), 10).await.unwrap();
     let lines: Vec<String> = known
         .iter()
         .map(|one| {
@@ -61,24 +61,24 @@ async fn a_version_is_kept_and_known(t: T) {
         1.0 retired kept=true asks="{\"imports\":[],\"statements\":{},\"topics\":[],\"capabilities\":[],\"config\":null}" None
         2.0 rejected kept=false asks="" Some("no")"#]]
     .assert_eq(&lines.join("\n"));
-    assert_eq!(t.store.plugin_versions(&"other".parse().unwrap(), 10).await.unwrap().len(), 0);
+    assert_eq!(t.store.plugins().versions(&"other".parse().unwrap(), 10).await.unwrap().len(), 0);
 }
 
 async fn only_stored_versions_can_be_pinned(t: T) {
-    let missing = t.store.pin_plugin(&plugin(), digest(1), "ada", at(0)).await;
+    let missing = t.store.plugins().pin(&plugin(), digest(1), "ada", at(0)).await;
     assert!(matches!(missing, Err(StoreError::NotFound(_))));
     for n in [1, 2] {
-        t.store.keep_plugin_file(&plugin(), digest(n), file(n), at(0)).await.unwrap();
-        t.store.pin_plugin(&plugin(), digest(n), "ada", at(i64::from(n))).await.unwrap();
+        t.store.plugins().keep_file(&plugin(), digest(n), file(n), at(0)).await.unwrap();
+        t.store.plugins().pin(&plugin(), digest(n), "ada", at(i64::from(n))).await.unwrap();
     }
-    let pins = t.store.plugin_pins().await.unwrap();
+    let pins = t.store.plugins().pins().await.unwrap();
     assert_eq!(
         (pins.len(), pins[0].digest, pins[0].since, pins[0].by.as_str()),
         (1, digest(2), at(2), "ada")
     );
-    assert!(t.store.unpin_plugin(&plugin(), "bob", at(3)).await.unwrap());
-    assert!(!t.store.unpin_plugin(&plugin(), "bob", at(4)).await.unwrap());
-    assert_eq!(t.store.plugin_pins().await.unwrap(), []);
+    assert!(t.store.plugins().unpin(&plugin(), "bob", at(3)).await.unwrap());
+    assert!(!t.store.plugins().unpin(&plugin(), "bob", at(4)).await.unwrap());
+    assert_eq!(t.store.plugins().pins().await.unwrap(), []);
     let trail = t.trail().await;
     let short: Vec<String> = trail.lines().map(|line| line.chars().take(40).collect()).collect();
     expect![[r#"
@@ -91,16 +91,16 @@ async fn only_stored_versions_can_be_pinned(t: T) {
 async fn old_versions_are_removed_unless_active_or_pinned(t: T) {
     let last = u8::try_from(FILES_KEPT).unwrap() + 5;
     for n in 1..=last {
-        t.store.keep_plugin_file(&plugin(), digest(n), file(n), at(i64::from(n))).await.unwrap();
+        t.store.plugins().keep_file(&plugin(), digest(n), file(n), at(i64::from(n))).await.unwrap();
         match n {
-            1 => t.store.pin_plugin(&plugin(), digest(1), "ada", at(1)).await.unwrap(),
+            1 => t.store.plugins().pin(&plugin(), digest(1), "ada", at(1)).await.unwrap(),
             2 => seen(&t, 2, VersionState::Active, 2).await,
             _ => {}
         }
     }
     let mut kept = Vec::new();
     for n in 1..=last {
-        if t.store.plugin_file(&plugin(), digest(n)).await.unwrap().is_some() {
+        if t.store.plugins().file(&plugin(), digest(n)).await.unwrap().is_some() {
             kept.push(n);
         }
     }

@@ -48,14 +48,14 @@ async fn works_behind(t: T, pooler: &[&str]) {
     let settings = settings_of_each_connection(&behind.store).await;
     assert_eq!(settings, ["tidemill on 20s read committed off"; 8]);
 
-    behind.store.put_job(&job(), at(0)).await.unwrap();
+    behind.store.jobs().put(&job(), at(0)).await.unwrap();
     behind.attempt("a", failed(), 0).await;
     let strays =
         "SELECT COUNT(*) AS n FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'shop_exists'";
     assert_eq!(behind.number(strays).await, 0);
     // A host that connects directly works on the same store, and each host gets the other's notifications.
     let direct = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
-    assert_eq!(direct.items(None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(direct.items().list(None, None, 10).await.unwrap().len(), 1);
     hears(&behind.store, &direct).await;
     hears(&direct, &behind.store).await;
     direct.close().await;
@@ -240,7 +240,7 @@ async fn settings_of_a_datasources_url_hold_behind_a_pooler() {
         let bouncer = PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = session"]).await;
         let shop_url = format!("{}?options[search_path]=far", bouncer.url(&t.url));
         let store = Store::open(&config(&t.url, &shop_url)).await.unwrap();
-        assert_eq!(store.check_statement(&statement("SELECT id FROM hidden")).await, Ok(()));
+        assert_eq!(store.attempts().check_statement(&statement("SELECT id FROM hidden")).await, Ok(()));
         store.close().await;
     }
     run(Kind::Postgres, case).await;
@@ -252,7 +252,8 @@ async fn a_datasource_behind_transaction_pooling_is_refused_by_name() {
     async fn case(t: T) {
         let bouncer = PgBouncer::start(&t.url, &[DROPS_OPTIONS, "pool_mode = transaction"]).await;
         let store = Store::open(&config(&t.url, &bouncer.url(&t.url))).await.unwrap();
-        let error = store.check_statement(&statement("SELECT id FROM shop_exists")).await.unwrap_err();
+        let error =
+            store.attempts().check_statement(&statement("SELECT id FROM shop_exists")).await.unwrap_err();
         assert!(error.contains(REFUSED), "{error}");
         store.close().await;
     }

@@ -37,6 +37,7 @@ async fn each_state_is_found_again(t: T) {
     t.attempt("stuck", permanent(), 3).await;
     t.attempt("given-up", permanent(), 4).await;
     t.store
+        .items()
         .decide("wallet", "given-up", Decided::new(ManualDecision::Abandon, None, "ada"), at(4))
         .await
         .unwrap();
@@ -87,7 +88,7 @@ async fn payload_is_refreshed_and_the_backoff_kept(t: T) {
     let found = Found { key: "a".to_owned(), payload: "{\"step\":2}".to_owned() };
     let sum = t.put(&run, &job(), &Page { items: vec![found], next: None }, 5).await;
     assert_eq!((sum.queued, sum.waiting), (0, 1));
-    let item = t.store.item("wallet", "a").await.unwrap().unwrap();
+    let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.payload.as_str(), item.due_at, item.attempts), ("{\"step\":2}", at(10), 1));
 }
 
@@ -153,10 +154,10 @@ async fn exhausted_item_restarts_if_the_job_says_so(t: T) {
     for item in t.claim(3, 0).await {
         let result = if item.key == "permanent" { permanent() } else { failed() };
         let ending = decide(&result, &item, &renewing.retry, at(1));
-        t.store.end_attempt(Arc::new(AttemptEnd { ending, ..end(&item, &result, 1) })).await.unwrap();
+        t.store.attempts().end(Arc::new(AttemptEnd { ending, ..end(&item, &result, 1) })).await.unwrap();
     }
     let left = Decided::new(ManualDecision::Manual, Some("not again"), "ada");
-    t.store.decide("wallet", "left", left, at(2)).await.unwrap();
+    t.store.items().decide("wallet", "left", left, at(2)).await.unwrap();
     let (_, sum) = t.discover(&job(), &keys, 3).await;
     assert_eq!((sum.queued, sum.manual), (0, 3), "a job that does not say so");
     let (_, sum) = t.discover(&renewing, &keys, 4).await;
@@ -184,7 +185,7 @@ async fn absent_items_are_resolved(t: T) {
         waits resolved attempts=1 due=11 flaky: try later
     "#]]
     .assert_eq(&t.items().await);
-    let item = t.store.item("wallet", "waits").await.unwrap().unwrap();
+    let item = t.store.items().get("wallet", "waits").await.unwrap().unwrap();
     assert_eq!(item.note.as_deref(), Some("no longer found"));
     assert_eq!(t.run_view(id).await.discovered.absent, 2);
 }
@@ -200,10 +201,10 @@ async fn item_that_another_discovery_finds_is_not_absent(t: T) {
     let mut job = job();
     job.resolve_when_absent = true;
     t.discover(&job, &["a", "b", "gone"], 0).await;
-    t.store.trigger(&job.name, None, "ada", at(10)).await.unwrap();
-    let first = t.store.claim_run(&job.name, lease(1, 10)).await.unwrap().unwrap();
-    t.store.trigger(&job.name, None, "ada", at(11)).await.unwrap();
-    let second = t.store.claim_run(&job.name, lease(2, 11)).await.unwrap().unwrap();
+    t.store.jobs().trigger(&job.name, None, "ada", at(10)).await.unwrap();
+    let first = t.store.runs().claim(&job.name, lease(1, 10)).await.unwrap().unwrap();
+    t.store.jobs().trigger(&job.name, None, "ada", at(11)).await.unwrap();
+    let second = t.store.runs().claim(&job.name, lease(2, 11)).await.unwrap().unwrap();
     t.put(&first, &job, &page(&["a", "b"], Some("p2")), 12).await;
     t.put(&second, &job, &page(&["a", "b"], Some("p2")), 13).await;
     t.complete(&first, &job, 14).await;
@@ -247,8 +248,8 @@ async fn item_that_may_have_committed_is_not_absent(t: T) {
     t.discover(&job, &["unknown", "refused", "left", "lost"], 1).await;
     let [left, _lost] = t.claim(2, 1).await.try_into().unwrap();
     let stopped = end(&left, &Err(Failure::Interrupted), 2);
-    t.store.end_attempt(Arc::new(stopped)).await.unwrap();
-    assert_eq!(t.store.recover(None, |_| 5, at(30)).await.unwrap().len(), 1);
+    t.store.attempts().end(Arc::new(stopped)).await.unwrap();
+    assert_eq!(t.store.items().recover(None, |_| 5, at(30)).await.unwrap().len(), 1);
     t.discover(&job, &[], 31).await;
     expect![[r#"
         left pending attempts=0 due=2

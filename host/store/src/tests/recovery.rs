@@ -29,9 +29,9 @@ on_both! {
 async fn renewed_lease_is_not_taken(t: T) {
     t.discover(&job(), &["a"], 0).await;
     let item = t.claim_one(0).await;
-    t.store.renew(lease(1, 10)).await.unwrap();
-    t.store.renew(lease(2, 500)).await.unwrap();
-    assert!(t.store.recover(None, |_| 5, at(25)).await.unwrap().is_empty());
+    t.store.items().renew(lease(1, 10)).await.unwrap();
+    t.store.items().renew(lease(2, 500)).await.unwrap();
+    assert!(t.store.items().recover(None, |_| 5, at(25)).await.unwrap().is_empty());
     assert_eq!(t.end(&item, resolved(), 25).await, Committed::Applied);
 }
 
@@ -39,9 +39,9 @@ async fn host_renews_its_own_leases_only(t: T) {
     t.discover(&job(), &["a"], 0).await;
     t.claim_one(0).await;
     t.run(&job(), 0).await;
-    t.store.renew(lease(2, 10)).await.unwrap();
-    assert_eq!(t.store.recover(None, |_| 5, at(20)).await.unwrap().len(), 1);
-    assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_some());
+    t.store.items().renew(lease(2, 10)).await.unwrap();
+    assert_eq!(t.store.items().recover(None, |_| 5, at(20)).await.unwrap().len(), 1);
+    assert!(t.store.runs().claim(&job().name, lease(2, 20)).await.unwrap().is_some());
 }
 
 /// A claim whose attempt ended without a result, beside one that continues.
@@ -50,9 +50,9 @@ async fn abandoned_claims_are_not_renewed(t: T) {
     let left = t.claim_one(0).await;
     t.discover(&job(), &["b"], 0).await;
     t.claim_one(0).await;
-    t.store.let_go(left.attempt_id);
-    t.store.renew(lease(1, 10)).await.unwrap();
-    let recovered = t.store.recover(None, |_| 5, at(20)).await.unwrap();
+    t.store.items().let_go(left.attempt_id);
+    t.store.items().renew(lease(1, 10)).await.unwrap();
+    let recovered = t.store.items().recover(None, |_| 5, at(20)).await.unwrap();
     assert_eq!(recovered.iter().map(|item| item.key.as_str()).collect::<Vec<_>>(), ["a"]);
 }
 
@@ -60,10 +60,10 @@ async fn lost_item_is_put_back(t: T) {
     t.attempt("a", failed(), 0).await;
     let lost = t.claim_one(10).await;
     assert!(
-        t.store.recover(None, |_| 5, at(25)).await.unwrap().is_empty(),
+        t.store.items().recover(None, |_| 5, at(25)).await.unwrap().is_empty(),
         "the lease is not over at its end"
     );
-    let recovered = t.store.recover(None, |_| 5, at(26)).await.unwrap();
+    let recovered = t.store.items().recover(None, |_| 5, at(26)).await.unwrap();
     assert_eq!(recovered.len(), 1);
     assert_eq!(
         (recovered[0].key.as_str(), recovered[0].state, recovered[0].crashes),
@@ -71,7 +71,7 @@ async fn lost_item_is_put_back(t: T) {
     );
 
     assert_eq!(t.items().await, "a retrying attempts=1 due=26 flaky: try later\n");
-    let attempts = t.store.attempts("wallet", "a", 9).await.unwrap();
+    let attempts = t.store.items().attempts("wallet", "a", 9).await.unwrap();
     let lines: String =
         attempts.iter().map(|a| format!("epoch {} number {} {}\n", a.epoch, a.number, a.verdict)).collect();
     expect![[r#"
@@ -95,8 +95,8 @@ async fn lost_item_is_put_back(t: T) {
 async fn restarted_host_gets_its_items_back_at_once(t: T) {
     t.discover(&job(), &["a", "b"], 0).await;
     t.claim(1, 0).await;
-    t.store.claim(&job(), lease(2, 0), 1).await.unwrap();
-    let recovered = t.store.recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
+    t.store.items().claim(&job(), lease(2, 0), 1).await.unwrap();
+    let recovered = t.store.items().recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
     assert_eq!(recovered.len(), 1);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await, 1, "host 2 lives");
 }
@@ -105,18 +105,18 @@ async fn restarted_host_gets_its_items_back_at_once(t: T) {
 /// claims.
 async fn claims_from_before_a_restart_are_not_renewed(t: T) {
     t.discover(&job(), &["a", "b"], 0).await;
-    let own = t.store.claim(&job(), lease(1, 0), 1).await.unwrap().remove(0);
+    let own = t.store.items().claim(&job(), lease(1, 0), 1).await.unwrap().remove(0);
     let former = Store::open(&config(&t.url, &t.shop_url)).await.unwrap();
-    former.claim(&job(), lease(1, 0), 1).await.unwrap();
-    former.trigger(&job().name, None, "test", at(0)).await.unwrap();
-    former.claim_run(&job().name, lease(1, 0)).await.unwrap().unwrap();
+    former.items().claim(&job(), lease(1, 0), 1).await.unwrap();
+    former.jobs().trigger(&job().name, None, "test", at(0)).await.unwrap();
+    former.runs().claim(&job().name, lease(1, 0)).await.unwrap().unwrap();
     former.close().await;
 
-    t.store.renew(lease(1, 10)).await.unwrap();
-    let recovered = t.store.recover(None, |_| 5, at(20)).await.unwrap();
+    t.store.items().renew(lease(1, 10)).await.unwrap();
+    let recovered = t.store.items().recover(None, |_| 5, at(20)).await.unwrap();
     assert_eq!(recovered.len(), 1);
     assert_ne!(recovered[0].key, own.key);
-    assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_some());
+    assert!(t.store.runs().claim(&job().name, lease(2, 20)).await.unwrap().is_some());
     assert_eq!(t.end(&own, resolved(), 21).await, Committed::Applied);
 }
 
@@ -128,7 +128,7 @@ async fn many_hosts_recover_an_item_once(t: T) {
     let hosts: Vec<_> = (0..8)
         .map(|_| {
             let t = t.clone();
-            tokio::spawn(async move { t.store.recover(None, |_| 5, at(20)).await.unwrap().len() })
+            tokio::spawn(async move { t.store.items().recover(None, |_| 5, at(20)).await.unwrap().len() })
         })
         .collect();
     let mut recovered = 0;
@@ -144,7 +144,7 @@ async fn many_hosts_recover_an_item_once(t: T) {
 async fn lose(t: &T, times: i64, from: i64) {
     for n in 0..times {
         t.claim_one(from + 20 * n).await;
-        t.store.recover(None, |_| 3, at(from + 20 * n + 16)).await.unwrap();
+        t.store.items().recover(None, |_| 3, at(from + 20 * n + 16)).await.unwrap();
     }
 }
 
@@ -186,7 +186,7 @@ async fn shutdown_is_no_crash(t: T) {
         let item = t.claim_one(now).await;
         t.end(&item, Err(domain::failure::Failure::Interrupted), now).await;
     }
-    let item = t.store.item("wallet", "a").await.unwrap().unwrap();
+    let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
 }
 
@@ -200,7 +200,7 @@ async fn failure_of_the_host_is_no_crash_and_no_attempt(t: T) {
         assert!(t.claim(9, now).await.is_empty(), "not at once");
         now += 600;
     }
-    let item = t.store.item("wallet", "a").await.unwrap().unwrap();
+    let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
     assert_eq!(item.error.unwrap().code, "host-resources");
     assert_eq!(t.run_view(run).await.done, 0, "its attempt is still to come");
@@ -216,10 +216,10 @@ async fn bystanders_of_a_crash_are_no_poison(t: T) {
     t.discover(&job(), &["a", "b", "killer", "c", "d"], 0).await;
     let mut life = 0;
     for now in 0..60 {
-        let claimed = t.store.claim(&job(), lease(1, now), 9).await.unwrap();
+        let claimed = t.store.items().claim(&job(), lease(1, now), 9).await.unwrap();
         if claimed.iter().any(|item| item.key == "killer") {
             life += 1;
-            t.store.recover(Some(host(1)), |_| 3, at(now)).await.unwrap();
+            t.store.items().recover(Some(host(1)), |_| 3, at(now)).await.unwrap();
             continue;
         }
         for item in claimed {
@@ -240,9 +240,9 @@ async fn bystanders_of_a_crash_are_no_poison(t: T) {
 async fn running_attempt_is_not_shown_as_a_crash(t: T) {
     t.discover(&job(), &["a"], 0).await;
     t.claim_one(0).await;
-    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 0);
-    t.store.recover(None, |_| 5, at(60)).await.unwrap();
-    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 1);
+    assert_eq!(t.store.items().get("wallet", "a").await.unwrap().unwrap().crashes, 0);
+    t.store.items().recover(None, |_| 5, at(60)).await.unwrap();
+    assert_eq!(t.store.items().get("wallet", "a").await.unwrap().unwrap().crashes, 1);
     t.claim_one(60).await;
-    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().crashes, 1);
+    assert_eq!(t.store.items().get("wallet", "a").await.unwrap().unwrap().crashes, 1);
 }

@@ -52,12 +52,12 @@ const APPROVED: ReleaseRules = ReleaseRules { approval: Approval::Wider, canary:
 async fn decide(t: &T, n: u8, rules: &ReleaseRules, wants: &[&str], returns: bool) -> Decision {
     let wants: Vec<String> = wants.iter().map(|want| (*want).to_owned()).collect();
     let found = NewVersion { version: &version(n), wants: &wants, returns, at_start: false, host: host(1) };
-    t.store.decide_version(&found, rules, at(i64::from(n))).await.unwrap()
+    t.store.plugins().decide(&found, rules, at(i64::from(n))).await.unwrap()
 }
 
 /// `stable`, or `stable<candidate(stage)`.
 async fn release_state(t: &T) -> String {
-    let releases = t.store.releases().await.unwrap();
+    let releases = t.store.plugins().releases().await.unwrap();
     let [release] = releases.as_slice() else { panic!("{releases:?}") };
     let number = |digest: Digest| digest.0[0];
     let stable = release.stable.map_or("none".to_owned(), |digest| number(digest).to_string());
@@ -68,7 +68,7 @@ async fn release_state(t: &T) -> String {
 }
 
 async fn actions(t: &T) -> String {
-    let trail = t.store.audit(20).await.unwrap();
+    let trail = t.store.audit().list(20).await.unwrap();
     let actions: Vec<_> = trail.iter().rev().map(|entry| entry.action.clone()).collect();
     actions.join(" ")
 }
@@ -79,7 +79,7 @@ async fn new_version_is_active_at_once_without_rules(t: T) {
     assert_eq!(decide(&t, 2, &AT_ONCE, &["more"], false).await, Decision::Stable);
     assert_eq!(release_state(&t).await, "2");
     // The first version has no other to be tried against.
-    assert_eq!(t.store.tried(&plugin()).await.unwrap().len(), 0);
+    assert_eq!(t.store.plugins().tried(&plugin()).await.unwrap().len(), 0);
 }
 
 async fn version_with_more_requests_waits_for_approval(t: T) {
@@ -89,15 +89,17 @@ async fn version_with_more_requests_waits_for_approval(t: T) {
         Decision::On(Stage::Waiting)
     );
     assert_eq!(release_state(&t).await, "1<2(waiting)");
-    let wants = t.store.releases().await.unwrap()[0].candidate.clone().unwrap().wants;
+    let wants = t.store.plugins().releases().await.unwrap()[0].candidate.clone().unwrap().wants;
     assert_eq!(wants, ["topic \"a\"", "import b"]);
     // Meanwhile a host can neither promote it nor roll it back.
-    assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", ""), at(3)).await.unwrap());
-    assert!(!t.store.roll_back_candidate(&plugin(), digest(2), ("h", ""), &[], at(3)).await.unwrap());
-    t.store.approve_version(&plugin(), digest(2), &APPROVED, "ada", at(3)).await.unwrap();
+    assert!(!t.store.plugins().promote_candidate(&plugin(), digest(2), ("h", ""), at(3)).await.unwrap());
+    assert!(
+        !t.store.plugins().roll_back_candidate(&plugin(), digest(2), ("h", ""), &[], at(3)).await.unwrap()
+    );
+    t.store.plugins().approve(&plugin(), digest(2), &APPROVED, "ada", at(3)).await.unwrap();
     assert_eq!(release_state(&t).await, "1<2(canary)");
     for n in [1, 2, 3] {
-        let refused = t.store.approve_version(&plugin(), digest(n), &APPROVED, "ada", at(3)).await;
+        let refused = t.store.plugins().approve(&plugin(), digest(n), &APPROVED, "ada", at(3)).await;
         assert!(refused.unwrap_err().to_string().contains("does not wait for approval"));
     }
     // A version without further requests does not wait for approval.
@@ -111,16 +113,16 @@ async fn a_version_on_trial_takes_over_once(t: T) {
     assert_eq!(decide(&t, 2, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
     let tried = Tried { attempts: 3, failed: 1, cpu_us: 30 };
     for _ in 0..2 {
-        t.store.add_tried(&plugin(), digest(2), &tried).await.unwrap();
+        t.store.plugins().add_tried(&plugin(), digest(2), &tried).await.unwrap();
     }
     let sum = Tried { attempts: 6, failed: 2, cpu_us: 60 };
-    assert_eq!(t.store.tried(&plugin()).await.unwrap().get(&digest(2)), Some(&sum));
-    assert!(t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
-    assert!(!t.store.promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
+    assert_eq!(t.store.plugins().tried(&plugin()).await.unwrap().get(&digest(2)), Some(&sum));
+    assert!(t.store.plugins().promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
+    assert!(!t.store.plugins().promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
     assert_eq!(release_state(&t).await, "2");
     // The next trial starts without results.
     assert_eq!(decide(&t, 3, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
-    assert!(t.store.tried(&plugin()).await.unwrap().is_empty());
+    assert!(t.store.plugins().tried(&plugin()).await.unwrap().is_empty());
     assert_eq!(actions(&t).await, "plugin_canary_began plugin_promoted plugin_canary_began");
 }
 
@@ -129,10 +131,10 @@ async fn rolled_back_version_needs_approval(t: T) {
     decide(&t, 2, &TRIAL, &[], true).await;
     let jobs = ["wallets".parse().unwrap(), "payouts".parse().unwrap()];
     let told = ("host:1", "it fails");
-    assert!(t.store.roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
-    assert!(!t.store.roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
+    assert!(t.store.plugins().roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
+    assert!(!t.store.plugins().roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
     assert_eq!(release_state(&t).await, "1");
-    let alerts = t.store.alerts(true, 10).await.unwrap();
+    let alerts = t.store.alerts().list(true, 10).await.unwrap();
     let shown: Vec<_> =
         alerts.iter().map(|one| (one.job.as_str(), one.alert.kind.as_str(), one.times)).collect();
     assert_eq!(shown.len(), 2, "{shown:?}");
@@ -140,11 +142,11 @@ async fn rolled_back_version_needs_approval(t: T) {
     let Decision::Quarantined(why) = decide(&t, 2, &TRIAL, &[], true).await else { panic!() };
     assert!(why.starts_with("in quarantine since 2026-11-20 12:00:03Z: it fails"), "{why}");
 
-    t.store.approve_version(&plugin(), digest(2), &TRIAL, "ada", at(4)).await.unwrap();
+    t.store.plugins().approve(&plugin(), digest(2), &TRIAL, "ada", at(4)).await.unwrap();
     assert_eq!(decide(&t, 2, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
     // Manually, too; but not the stable version.
-    assert!(t.store.quarantine_version(&plugin(), digest(2), ("ada", "no"), at(5)).await.unwrap());
-    assert!(!t.store.quarantine_version(&plugin(), digest(1), ("ada", "no"), at(5)).await.unwrap());
+    assert!(t.store.plugins().quarantine(&plugin(), digest(2), ("ada", "no"), at(5)).await.unwrap());
+    assert!(!t.store.plugins().quarantine(&plugin(), digest(1), ("ada", "no"), at(5)).await.unwrap());
     assert_eq!(release_state(&t).await, "1");
     // Ordered by time; it was found twice at the same time.
     let expected =
@@ -163,10 +165,10 @@ async fn replaced_version_returns_only_with_permission(t: T) {
 }
 
 async fn removed_plugin_returns_with_a_new_version(t: T) {
-    assert!(!t.store.retire_plugin(&plugin(), "ada", at(0)).await.unwrap());
+    assert!(!t.store.plugins().retire(&plugin(), "ada", at(0)).await.unwrap());
     decide(&t, 1, &TRIAL, &[], true).await;
-    assert!(t.store.retire_plugin(&plugin(), "ada", at(1)).await.unwrap());
-    assert!(!t.store.retire_plugin(&plugin(), "ada", at(1)).await.unwrap());
+    assert!(t.store.plugins().retire(&plugin(), "ada", at(1)).await.unwrap());
+    assert!(!t.store.plugins().retire(&plugin(), "ada", at(1)).await.unwrap());
     assert_eq!(release_state(&t).await, "none");
     assert_eq!(decide(&t, 1, &TRIAL, &[], false).await, Decision::Replaced);
     assert_eq!(decide(&t, 2, &TRIAL, &[], false).await, Decision::Stable);
@@ -178,14 +180,14 @@ async fn stable_version_and_candidate_are_kept(t: T) {
     decide(&t, 2, &TRIAL, &[], true).await;
     for n in 1..30 {
         let file = KeptFile { bytes: vec![n], signature: None };
-        t.store.keep_plugin_file(&plugin(), digest(n), file, at(i64::from(n))).await.unwrap();
+        t.store.plugins().keep_file(&plugin(), digest(n), file, at(i64::from(n))).await.unwrap();
     }
     for n in [1, 2] {
-        assert!(t.store.plugin_file(&plugin(), digest(n)).await.unwrap().is_some(), "{n}");
+        assert!(t.store.plugins().file(&plugin(), digest(n)).await.unwrap().is_some(), "{n}");
     }
-    assert!(t.store.plugin_file(&plugin(), digest(3)).await.unwrap().is_none());
-    assert!(t.store.promote_version(&plugin(), digest(3), "ada", at(50)).await.is_err());
-    t.store.promote_version(&plugin(), digest(29), "ada", at(50)).await.unwrap();
+    assert!(t.store.plugins().file(&plugin(), digest(3)).await.unwrap().is_none());
+    assert!(t.store.plugins().promote(&plugin(), digest(3), "ada", at(50)).await.is_err());
+    t.store.plugins().promote(&plugin(), digest(29), "ada", at(50)).await.unwrap();
     assert_eq!(release_state(&t).await, "29");
 }
 
@@ -194,7 +196,7 @@ async fn upload(t: &T, n: u8, rules: &ReleaseRules, topics: &[&str]) -> Uploaded
     let asks = Some(Asks { topics, ..Asks::default() });
     let version = PluginVersion { asks, state: VersionState::Retired, ..version(n) };
     let file = KeptFile { bytes: vec![n], signature: None };
-    t.store.upload_plugin(&version, file, host(1), rules, "ada", at(i64::from(n))).await.unwrap()
+    t.store.plugins().upload(&version, file, host(1), rules, "ada", at(i64::from(n))).await.unwrap()
 }
 
 async fn upload_is_released_like_a_file(t: T) {
@@ -205,15 +207,18 @@ async fn upload_is_released_like_a_file(t: T) {
     let waits = Uploaded::Decided(Decision::On(Stage::Waiting));
     assert_eq!(upload(&t, 3, &APPROVED, &["a", "b"]).await, waits);
     assert_eq!(release_state(&t).await, "1<3(waiting)");
-    assert_eq!(t.store.releases().await.unwrap()[0].candidate.clone().unwrap().wants, ["topic \"b\""]);
-    let known = t.store.plugin_versions(&plugin(), 9).await.unwrap();
+    assert_eq!(
+        t.store.plugins().releases().await.unwrap()[0].candidate.clone().unwrap().wants,
+        ["topic \"b\""]
+    );
+    let known = t.store.plugins().versions(&plugin(), 9).await.unwrap();
     let waiting: Vec<_> = known.iter().filter(|one| one.state == "waiting").collect();
     assert_eq!((waiting.len(), waiting[0].reason.as_deref()), (1, Some("topic \"b\"")));
     assert_eq!(upload(&t, 4, &AT_ONCE, &["c"]).await, stable);
     assert_eq!(release_state(&t).await, "4");
-    t.store.quarantine_version(&plugin(), digest(5), ("ada", "no"), at(5)).await.unwrap();
-    assert_eq!(t.store.plugin_pins().await.unwrap(), []);
-    let trail = t.store.audit(50).await.unwrap();
+    t.store.plugins().quarantine(&plugin(), digest(5), ("ada", "no"), at(5)).await.unwrap();
+    assert_eq!(t.store.plugins().pins().await.unwrap(), []);
+    let trail = t.store.audit().list(50).await.unwrap();
     assert!(trail.iter().all(|entry| entry.actor == "ada" && entry.action != "plugin_pinned"));
     let began = trail.iter().find(|entry| entry.action == "plugin_canary_began").unwrap();
     assert!(began.detail.ends_with("uploaded by ada"), "{}", began.detail);
@@ -224,30 +229,30 @@ async fn upload_stays_when_its_host_finds_an_old_file_at_its_start(t: T) {
     let at_start = async |n| {
         let found =
             NewVersion { version: &version(n), wants: &[], returns: true, at_start: true, host: host(1) };
-        t.store.decide_version(&found, &AT_ONCE, at(20)).await.unwrap()
+        t.store.plugins().decide(&found, &AT_ONCE, at(20)).await.unwrap()
     };
     decide(&t, 1, &AT_ONCE, &[], true).await;
-    assert!(!t.store.releases().await.unwrap()[0].uploaded);
+    assert!(!t.store.plugins().releases().await.unwrap()[0].uploaded);
     upload(&t, 2, &AT_ONCE, &[]).await;
     assert_eq!(at_start(1).await, Decision::Replaced);
-    let release = t.store.releases().await.unwrap().remove(0);
+    let release = t.store.plugins().releases().await.unwrap().remove(0);
     assert_eq!((release.stable, release.uploaded), (Some(digest(2)), true));
     assert_eq!(release.cause, "uploaded by ada");
     // A file that was never active is new; so is one that is added while the host runs.
     assert_eq!(at_start(3).await, Decision::Stable);
-    assert!(!t.store.releases().await.unwrap()[0].uploaded);
+    assert!(!t.store.plugins().releases().await.unwrap()[0].uploaded);
     upload(&t, 4, &AT_ONCE, &[]).await;
     assert_eq!(decide(&t, 1, &AT_ONCE, &[], true).await, Decision::Stable);
 }
 
 async fn upload_under_a_pin_is_kept_and_does_not_run(t: T) {
     upload(&t, 1, &AT_ONCE, &[]).await;
-    t.store.pin_plugin(&plugin(), digest(1), "bob", at(1)).await.unwrap();
+    t.store.plugins().pin(&plugin(), digest(1), "bob", at(1)).await.unwrap();
     assert_eq!(upload(&t, 2, &AT_ONCE, &[]).await, Uploaded::Pinned(digest(1)));
     assert_eq!(release_state(&t).await, "1");
-    assert!(t.store.plugin_file(&plugin(), digest(2)).await.unwrap().is_some());
-    t.store.pin_plugin(&plugin(), digest(2), "bob", at(3)).await.unwrap();
-    assert_eq!(t.store.plugin_pins().await.unwrap()[0].digest, digest(2));
+    assert!(t.store.plugins().file(&plugin(), digest(2)).await.unwrap().is_some());
+    t.store.plugins().pin(&plugin(), digest(2), "bob", at(3)).await.unwrap();
+    assert_eq!(t.store.plugins().pins().await.unwrap()[0].digest, digest(2));
 }
 
 /// This also holds if the host that found it does not run the stable version, and so cannot compare the two.
@@ -264,6 +269,6 @@ async fn requests_are_compared_with_the_stable_version(t: T) {
         let version = asking(n, topic);
         let found =
             NewVersion { version: &version, wants: &[], returns: true, at_start: false, host: host(1) };
-        assert_eq!(t.store.decide_version(&found, &APPROVED, at(i64::from(n))).await.unwrap(), expected);
+        assert_eq!(t.store.plugins().decide(&found, &APPROVED, at(i64::from(n))).await.unwrap(), expected);
     }
 }

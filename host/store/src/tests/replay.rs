@@ -53,7 +53,7 @@ async fn ended(t: &T) -> (Arc<JobSpec>, Claimed) {
     execute(&t.shop_url, "CREATE TABLE goods (id INTEGER PRIMARY KEY)").await;
     t.attempt("a", resolved(), 0).await;
     let job = Arc::new(granted());
-    let mut recorded = t.store.attempts_to_replay(&job.name, 10).await.unwrap();
+    let mut recorded = t.store.attempts().to_replay(&job.name, 10).await.unwrap();
     assert_eq!(recorded.len(), 1);
     (job, recorded.remove(0).item)
 }
@@ -120,7 +120,7 @@ async fn replay_reads_the_present_data(t: T) {
     let (job, item) = ended(&t).await;
     // Written by another attempt after the replayed one; one key has expired by now.
     t.discover(&job, &["b"], 1).await;
-    let other = t.store.claim(&job, lease(1, 1), 1).await.unwrap().remove(0);
+    let other = t.store.items().claim(&job, lease(1, 1), 1).await.unwrap().remove(0);
     let writer = t.store.scope_of_attempt(job.clone(), other.clone(), domain::lease::Hold::without_end());
     writer.kv_set("b", "stays", Some(b"v".to_vec())).await.unwrap();
     let briefly = jiff::SignedDuration::from_secs(1);
@@ -128,7 +128,7 @@ async fn replay_reads_the_present_data(t: T) {
     writer.sql_execute(&add(), vec![Integer(7)]).await.unwrap();
     let effects = writer.end().await.unwrap().unwrap();
     let end = crate::attempts::commit::AttemptEnd { effects, ..end(&other, &resolved(), 1) };
-    t.store.end_attempt(Arc::new(end)).await.unwrap();
+    t.store.attempts().end(Arc::new(end)).await.unwrap();
 
     let scope = t.store.scope_of_replay(job, item, at(5));
     assert_eq!(scope.kv_get("b", "stays").await, Ok(Some(b"v".to_vec())));
@@ -141,11 +141,11 @@ async fn replay_reads_the_present_data(t: T) {
 
 async fn locks_of_others_do_not_block_a_replay(t: T) {
     let scope = scope(&t).await;
-    t.store.take_lock("ledger", "ada", at(1_000), at(5)).await.unwrap();
+    t.store.locks().take("ledger", "ada", at(1_000), at(5)).await.unwrap();
     assert_eq!(scope.lock("ledger").await, Ok(Some(2)), "the next token");
     assert!(matches!(scope.lock("other").await, Err(ScopeError::Denied(_))));
     scope.finish().await.1.unwrap();
-    let lock = t.store.lock("ledger", at(6)).await.unwrap().unwrap();
+    let lock = t.store.locks().get("ledger", at(6)).await.unwrap().unwrap();
     assert_eq!((lock.token, lock.holder.as_str()), (1, "ada"));
 }
 
@@ -242,9 +242,9 @@ async fn recorded_attempts_have_their_inputs(t: T) {
     // Lost and interrupted attempts are useless for a replay.
     t.discover(&job, &["b"], 10_001).await;
     t.claim_one(10_001).await;
-    t.store.recover(None, |_| 5, at(20_000)).await.unwrap();
+    t.store.items().recover(None, |_| 5, at(20_000)).await.unwrap();
 
-    let recorded = t.store.attempts_to_replay(&job.name, 10).await.unwrap();
+    let recorded = t.store.attempts().to_replay(&job.name, 10).await.unwrap();
     let line = |one: &crate::attempts::replay::Recorded| {
         let Claimed { key, attempts, series, epoch, .. } = &one.item;
         let since = |time: Option<jiff::Timestamp>| time.map(|time| time.duration_since(at(0)).as_secs());
@@ -267,6 +267,6 @@ async fn recorded_attempts_have_their_inputs(t: T) {
         a at 100 attempts=1 series=1 epoch=2 first=Some(0) last=Some(0) last_error=Some("flaky") queued=false: awaiting None None cpu=700
         a at 0 attempts=0 series=1 epoch=1 first=None last=None last_error=None queued=true: failed Some("flaky") None cpu=700
     "#]].assert_eq(&recorded.iter().map(line).collect::<String>());
-    assert_eq!(t.store.attempts_to_replay(&job.name, 2).await.unwrap().len(), 2);
-    assert_eq!(t.store.attempts_to_replay(&"other".parse().unwrap(), 2).await.unwrap().len(), 0);
+    assert_eq!(t.store.attempts().to_replay(&job.name, 2).await.unwrap().len(), 2);
+    assert_eq!(t.store.attempts().to_replay(&"other".parse().unwrap(), 2).await.unwrap().len(), 0);
 }

@@ -39,20 +39,20 @@ on_both! {
 async fn discovery_has_one_holder(t: T) {
     let run = t.run(&job(), 0).await;
     assert_eq!((run.epoch, run.trigger.as_str()), (1, "ada"));
-    assert!(t.store.claim_run(&job().name, lease(2, 14)).await.unwrap().is_none());
+    assert!(t.store.runs().claim(&job().name, lease(2, 14)).await.unwrap().is_none());
     let other = "other".parse().unwrap();
-    assert!(t.store.claim_run(&other, lease(2, 99)).await.unwrap().is_none());
-    let again = t.store.claim_run(&job().name, lease(2, 16)).await.unwrap().unwrap();
+    assert!(t.store.runs().claim(&other, lease(2, 99)).await.unwrap().is_none());
+    let again = t.store.runs().claim(&job().name, lease(2, 16)).await.unwrap().unwrap();
     assert_eq!((again.id, again.epoch), (run.id, 2));
     assert_ne!(again.attempt_id, run.attempt_id);
 }
 
 async fn many_hosts_claim_a_discovery_once(t: T) {
-    t.store.trigger(&job().name, None, "ada", at(0)).await.unwrap();
+    t.store.jobs().trigger(&job().name, None, "ada", at(0)).await.unwrap();
     let claims: Vec<_> = (0..16)
         .map(|number| {
             let t = t.clone();
-            tokio::spawn(async move { t.store.claim_run(&job().name, lease(number, 0)).await.unwrap() })
+            tokio::spawn(async move { t.store.runs().claim(&job().name, lease(number, 0)).await.unwrap() })
         })
         .collect();
     let mut held = 0;
@@ -64,16 +64,16 @@ async fn many_hosts_claim_a_discovery_once(t: T) {
 
 async fn renewed_discovery_stays(t: T) {
     let run = t.run(&job(), 0).await;
-    t.store.renew(lease(1, 10)).await.unwrap();
-    assert!(t.store.claim_run(&job().name, lease(2, 20)).await.unwrap().is_none());
+    t.store.items().renew(lease(1, 10)).await.unwrap();
+    assert!(t.store.runs().claim(&job().name, lease(2, 20)).await.unwrap().is_none());
     t.complete(&run, &job(), 20).await;
 }
 
 async fn cursor_moves_with_its_page(t: T) {
     let run = t.run(&job(), 0).await;
-    assert_eq!(t.store.page_cursor(run.id).await.unwrap(), None);
+    assert_eq!(t.store.runs().page_cursor(run.id).await.unwrap(), None);
     t.put(&run, &job(), &page(&["a", "b"], Some("after b")), 0).await;
-    assert_eq!(t.store.page_cursor(run.id).await.unwrap().as_deref(), Some("after b"));
+    assert_eq!(t.store.runs().page_cursor(run.id).await.unwrap().as_deref(), Some("after b"));
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item").await, 2);
 }
 
@@ -82,8 +82,8 @@ async fn discovery_continues_at_the_cursor_after_a_crash(t: T) {
     let dead = t.run(&job, 0).await;
     t.put(&dead, &job, &page(&["a", "b"], Some("p2")), 0).await;
 
-    let next = t.store.claim_run(&job.name, lease(2, 20)).await.unwrap().unwrap();
-    assert_eq!(t.store.page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
+    let next = t.store.runs().claim(&job.name, lease(2, 20)).await.unwrap().unwrap();
+    assert_eq!(t.store.runs().page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
     // The page that the dead host was working on comes again, with one more item.
     t.put(&next, &job, &page(&["b", "c"], None), 21).await;
     let run = t.run_view(next.id).await;
@@ -94,18 +94,18 @@ async fn discovery_continues_at_the_cursor_after_a_crash(t: T) {
 async fn shutdown_hands_over_at_once(t: T) {
     let run = t.run(&job(), 0).await;
     t.put(&run, &job(), &page(&["a"], Some("p2")), 0).await;
-    t.store.release_run(&run).await.unwrap();
-    let next = t.store.claim_run(&job().name, lease(2, 1)).await.unwrap().unwrap();
+    t.store.runs().release(&run).await.unwrap();
+    let next = t.store.runs().claim(&job().name, lease(2, 1)).await.unwrap().unwrap();
     assert_eq!((next.id, next.epoch), (run.id, 2));
-    assert_eq!(t.store.page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
+    assert_eq!(t.store.runs().page_cursor(next.id).await.unwrap().as_deref(), Some("p2"));
 }
 
 async fn restarted_host_gets_its_discovery_back(t: T) {
     let run = t.run(&job(), 0).await;
-    t.store.recover(Some(host(2)), |_| 5, at(1)).await.unwrap();
-    assert!(t.store.claim_run(&job().name, lease(2, 1)).await.unwrap().is_none(), "host 1 lives");
-    t.store.recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
-    let next = t.store.claim_run(&job().name, lease(1, 1)).await.unwrap().unwrap();
+    t.store.items().recover(Some(host(2)), |_| 5, at(1)).await.unwrap();
+    assert!(t.store.runs().claim(&job().name, lease(2, 1)).await.unwrap().is_none(), "host 1 lives");
+    t.store.items().recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
+    let next = t.store.runs().claim(&job().name, lease(1, 1)).await.unwrap().unwrap();
     assert_eq!(next.id, run.id);
 }
 
@@ -115,7 +115,7 @@ async fn stale_holder_changes_nothing(t: T) {
     t.attempt("old", failed(), 0).await;
     let stale = t.run(&job, 100).await;
     t.put(&stale, &job, &page(&["a"], Some("p2")), 100).await;
-    let holder = t.store.claim_run(&job.name, lease(2, 200)).await.unwrap().unwrap();
+    let holder = t.store.runs().claim(&job.name, lease(2, 200)).await.unwrap().unwrap();
     assert_eq!(holder.id, stale.id);
 
     let before = t.everything().await;
@@ -123,15 +123,15 @@ async fn stale_holder_changes_nothing(t: T) {
     let guessed = ClaimedRun { attempt_id: holder.attempt_id, ..stale.clone() };
     for run in [&stale, &forged, &guessed] {
         let (committed, sum) =
-            t.store.put_page(run, &job, &page(&["a", "b"], None), None, at(201)).await.unwrap();
+            t.store.runs().put_page(run, &job, &page(&["a", "b"], None), None, at(201)).await.unwrap();
         assert_eq!((committed, sum), (Committed::Stale, Default::default()));
         let gone = ErrorInfo::new("x", "y");
-        assert_eq!(t.store.fail_discovery(run, &gone, at(201)).await.unwrap(), Committed::Stale);
-        t.store.release_run(run).await.unwrap();
+        assert_eq!(t.store.runs().fail_discovery(run, &gone, at(201)).await.unwrap(), Committed::Stale);
+        t.store.runs().release(run).await.unwrap();
     }
     assert_eq!(t.everything().await, before);
     t.complete(&holder, &job, 202).await;
-    let (again, _) = t.store.put_page(&holder, &job, &page(&[], None), None, at(203)).await.unwrap();
+    let (again, _) = t.store.runs().put_page(&holder, &job, &page(&[], None), None, at(203)).await.unwrap();
     assert_eq!(again, Committed::Stale);
 }
 
@@ -177,8 +177,8 @@ async fn last_page_ends_the_discovery(t: T) {
     t.put(&run, &job(), &page(&["a"], None), 0).await;
     let item = t.claim_one(0).await;
     t.end(&item, resolved(), 1).await;
-    t.store.release_run(&run).await.unwrap();
-    assert!(t.store.claim_run(&job().name, lease(2, 999)).await.unwrap().is_none());
+    t.store.runs().release(&run).await.unwrap();
+    assert!(t.store.runs().claim(&job().name, lease(2, 999)).await.unwrap().is_none());
     assert_eq!(t.run_view(run.id).await.state, "finished");
 }
 
@@ -223,7 +223,7 @@ async fn later_attempts_do_not_count(t: T) {
 async fn result_lists_the_outcome_of_each_item(t: T) {
     let (id, _) = t.discover(&job(), &["a", "b", "c"], 0).await;
     let result = async || {
-        let result = t.store.run_result(id).await.unwrap().unwrap();
+        let result = t.store.runs().result(id).await.unwrap().unwrap();
         let last = result.last.as_ref().map(|last| format!("{} {}", last.key, last.success));
         format!(
             "{} of {}: {} + {}, {}",
@@ -240,7 +240,7 @@ async fn result_lists_the_outcome_of_each_item(t: T) {
     t.end(&items[1], resolved(), 2).await;
     t.end(&items[2], permanent(), 3).await;
     assert_eq!(result().await, "3 of 3: 1 + 1, c false", "a is tried again");
-    let failures = t.store.run_failures(id).await.unwrap();
+    let failures = t.store.runs().failures(id).await.unwrap();
     let failures: Vec<_> =
         failures.iter().map(|item| (item.key.as_str(), item.attempts, item.code.as_str())).collect();
     assert_eq!(failures, [("c", 1, "no-user")]);
@@ -248,20 +248,20 @@ async fn result_lists_the_outcome_of_each_item(t: T) {
     t.end(&again, resolved(), 21).await;
     assert_eq!(result().await, "3 of 3: 2 + 1, a true");
     let decided = Decided::new(ManualDecision::Retry, None, "ada");
-    t.store.decide(job().name.as_str(), "c", decided, at(30)).await.unwrap();
+    t.store.items().decide(job().name.as_str(), "c", decided, at(30)).await.unwrap();
     let again = t.claim_one(31).await;
     t.end(&again, failed(), 32).await;
     assert_eq!(result().await, "3 of 3: 2 + 0, a true");
-    assert!(t.store.run_failures(id).await.unwrap().is_empty());
+    assert!(t.store.runs().failures(id).await.unwrap().is_empty());
     let decided = Decided::new(ManualDecision::Resolve, None, "ada");
-    t.store.decide(job().name.as_str(), "c", decided, at(40)).await.unwrap();
+    t.store.items().decide(job().name.as_str(), "c", decided, at(40)).await.unwrap();
     assert_eq!(result().await, "3 of 3: 3 + 0, c true", "a person's word counts");
-    assert_eq!(t.store.run_result(RunId::new(at(0))).await.unwrap(), None);
+    assert_eq!(t.store.runs().result(RunId::new(at(0))).await.unwrap(), None);
 }
 
 /// Progress of a run as shown by the page, the API and the command line: done, total, successes and failures.
 async fn progress(t: &T, id: RunId) -> (u32, u32, u32, u32) {
-    let (view, result) = (t.run_view(id).await, t.store.run_result(id).await.unwrap().unwrap());
+    let (view, result) = (t.run_view(id).await, t.store.runs().result(id).await.unwrap().unwrap());
     assert_eq!((view.done, view.discovered.queued), (result.current(), result.total));
     assert!(result.current() <= result.total, "{result:?}");
     assert!(result.success + result.failed <= result.total, "{result:?}");
@@ -298,14 +298,16 @@ async fn progress_is_within_its_total_whatever_happens(t: T) {
     assert_eq!(progress(&t, first).await.0, 5);
     assert_eq!(progress(&t, second).await, (2, 2, 2, 0));
     let decided = Decided::new(ManualDecision::Retry, None, "ada");
-    t.store.decide(job.name.as_str(), "x", decided, at(70)).await.unwrap();
+    t.store.items().decide(job.name.as_str(), "x", decided, at(70)).await.unwrap();
     assert_eq!(progress(&t, second).await.0, 2);
     let (third, _) = t.discover(&job, &["a", "b", "c", "d", "e", "x"], 80).await;
     t.store
+        .items()
         .decide(job.name.as_str(), "a", Decided::new(ManualDecision::Resolve, None, "ada"), at(81))
         .await
         .unwrap();
     t.store
+        .items()
         .decide(job.name.as_str(), "a", Decided::new(ManualDecision::Retry, None, "ada"), at(82))
         .await
         .unwrap();
@@ -340,7 +342,7 @@ async fn failed_discovery_keeps_what_it_queued(t: T) {
     let run = t.run(&job, 100).await;
     t.put(&run, &job, &page(&["a"], Some("p2")), 100).await;
     let away = ErrorInfo::new("no-database", "shop is away");
-    assert_eq!(t.store.fail_discovery(&run, &away, at(101)).await.unwrap(), Committed::Applied);
+    assert_eq!(t.store.runs().fail_discovery(&run, &away, at(101)).await.unwrap(), Committed::Applied);
     let view = t.run_view(run.id).await;
     assert_eq!((view.state.as_str(), view.finished_at), ("failed", Some(at(101))));
     assert_eq!(view.error, Some(ErrorInfo::new("no-database", "shop is away")));
@@ -382,7 +384,7 @@ async fn discovery_opens_up_to_a_bound(t: T) {
     let sum = t.put(&run, &job, &last, 3).await;
     assert_eq!((sum.found, sum.queued, sum.over_cap), (2, 0, 1));
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await, 3);
-    assert_eq!(t.store.item("wallet", "a").await.unwrap().unwrap().payload, "{\"new\":1}");
+    assert_eq!(t.store.items().get("wallet", "a").await.unwrap().unwrap().payload, "{\"new\":1}");
     let view = t.run_view(run.id).await;
     assert_eq!((view.state.as_str(), view.finished_at), ("failed", Some(at(3))));
     let error = view.error.unwrap();
@@ -401,7 +403,7 @@ async fn refused_page_is_known_after_a_crash(t: T) {
     job.limits.items_open = 1;
     let run = t.run(&job, 0).await;
     t.put(&run, &job, &page(&["a", "b"], Some("2")), 0).await;
-    let run = t.store.claim_run(&job.name, lease(2, 100)).await.unwrap().unwrap();
+    let run = t.store.runs().claim(&job.name, lease(2, 100)).await.unwrap().unwrap();
     t.put(&run, &job, &page(&["a"], None), 101).await;
     let view = t.run_view(run.id).await;
     assert_eq!((view.state.as_str(), view.error.unwrap().code.as_str()), ("failed", "too-many-open-items"));

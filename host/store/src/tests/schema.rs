@@ -154,7 +154,7 @@ async fn store_of_this_version_is_opened_as_it_is(t: T) {
     let config = config(&t.url, &t.shop_url);
     let before = tables(&t, &config).await;
     let store = Store::open_as(&config, Opening::AsIs).await.unwrap();
-    store.token_add("ada", "hash", at(0)).await.unwrap();
+    store.tokens().add("ada", "hash", at(0)).await.unwrap();
     store.close().await;
     assert_eq!(tables(&t, &config).await, before);
 }

@@ -40,7 +40,7 @@ fn granted() -> JobSpec {
 
 async fn scope_of(t: &T, job: JobSpec, key: &str) -> (domain::item::Claimed, AttemptScope) {
     t.discover(&job, &[key], 0).await;
-    let item = t.store.claim(&job, super::support::lease(1, 0), 1).await.unwrap().remove(0);
+    let item = t.store.items().claim(&job, super::support::lease(1, 0), 1).await.unwrap().remove(0);
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
@@ -50,7 +50,7 @@ async fn write(t: &T, job: JobSpec, key: &str, value: Option<&[u8]>) {
     scope.kv_set("b", key, value.map(<[u8]>::to_vec)).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &resolved(), 0) };
-    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
+    assert_eq!(t.store.attempts().end(Arc::new(end)).await.unwrap(), Committed::Applied);
 }
 
 async fn attempt_reads_its_own_writes(t: T) {
@@ -189,7 +189,7 @@ async fn nothing_follows_the_end(t: T) {
 /// A host was stopped for longer than its lease, and its guest continues to call.
 async fn nothing_is_answered_without_a_hold(t: T) {
     t.discover(&granted(), &["a"], 0).await;
-    let item = t.store.claim(&granted(), super::support::lease(1, 0), 1).await.unwrap().remove(0);
+    let item = t.store.items().claim(&granted(), super::support::lease(1, 0), 1).await.unwrap().remove(0);
     let clock = Clock::manual(at(0));
     let Clock::Manual(hands) = &clock else { panic!("a manual clock") };
     let trust = Arc::new(Trust::new(clock.clone(), SignedDuration::from_secs(14)));
@@ -217,7 +217,7 @@ async fn events_keep_their_order(t: T) {
     }
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &resolved(), 1) };
-    t.store.end_attempt(Arc::new(end)).await.unwrap();
-    let pending = t.store.events_pending(Some("wallets"), 99).await.unwrap();
+    t.store.attempts().end(Arc::new(end)).await.unwrap();
+    let pending = t.store.outbox().pending(Some("wallets"), 99).await.unwrap();
     assert_eq!(pending.iter().map(|event| event.id).collect::<Vec<_>>(), published);
 }

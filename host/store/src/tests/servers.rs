@@ -31,7 +31,7 @@ impl Pair {
         let store = Arc::new(Store::open(&config(&relay.url(), &relay.url())).await.unwrap());
         let new = old.standby().await;
         let t = T { kind: Kind::Postgres, store, url: relay.url(), shop_url: relay.url() };
-        t.store.put_job(&job(), at(0)).await.unwrap();
+        t.store.jobs().put(&job(), at(0)).await.unwrap();
         let pair = Pair { old, new, relay, t };
         pair.use_all_connections().await;
         pair
@@ -63,7 +63,7 @@ impl Pair {
         let mut seconds = 1;
         loop {
             seconds += 1;
-            let written = self.t.store.put_job(&job(), at(seconds)).await;
+            let written = self.t.store.jobs().put(&job(), at(seconds)).await;
             let told = written.as_ref().err().map(ToString::to_string);
             assert!(start.elapsed() < PATIENCE, "{told:?}");
             if written.is_ok() {

@@ -74,7 +74,7 @@ pub fn granted(access: Access) -> JobSpec {
 pub async fn attempt(t: &T, job: JobSpec) -> (Claimed, AttemptScope) {
     let key = format!("item {}", t.number("SELECT COUNT(*) AS n FROM item").await);
     t.discover(&job, &[&key], 0).await;
-    let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
+    let item = t.store.items().claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
@@ -96,7 +96,7 @@ async fn a_commit_needs_a_lease_that_lasts(t: T) {
             now: begin,
             until: begin + SignedDuration::from_secs(15),
         };
-        let item = t.store.claim(&job, lease, 1).await.unwrap().remove(0);
+        let item = t.store.items().claim(&job, lease, 1).await.unwrap().remove(0);
         let hold = Hold::new(trust.clone(), item.claimed_at);
         let scope = t.store.scope_of_attempt(Arc::new(job), item, hold);
         scope.sql_execute(&write(ADD), id(i64::from(late))).await.unwrap();
@@ -142,11 +142,11 @@ async fn the_stores_own_database_commits_with_the_outcome(t: T) {
         };
         assert_eq!(stored(&t).await, [Integer(1)][..usize::from(stale)], "not yet");
         if stale {
-            t.store.recover(Some(host(1)), |_| 9, at(1)).await.unwrap();
+            t.store.items().recover(Some(host(1)), |_| 9, at(1)).await.unwrap();
         }
         let end = Arc::new(end(&item, &resolved(), 1));
         let expected = if stale { Committed::Stale } else { Committed::Applied };
-        assert_eq!(t.store.end_attempt_with(own, &end).await.unwrap(), expected);
+        assert_eq!(t.store.attempts().end_with(own, &end).await.unwrap(), expected);
         assert_eq!(stored(&t).await, [Integer(1)]);
     }
 }
@@ -270,7 +270,7 @@ async fn stale_attempt_commits_nothing(t: T) {
     execute(&t.shop_url, GOODS).await;
     let (_, scope) = attempt(&t, granted(Access::ReadWrite)).await;
     scope.sql_execute(&write(ADD), id(1)).await.unwrap();
-    t.store.recover(None, |_| 5, at(20)).await.unwrap();
+    t.store.items().recover(None, |_| 5, at(20)).await.unwrap();
     assert!(scope.end().await.unwrap().is_none());
     assert!(stored(&t).await.is_empty());
 }
@@ -454,7 +454,7 @@ async fn unavailable_datasource_is_reported(t: T) {
     let text = error.to_string();
     assert!(text.starts_with("unavailable: datasource \"shop\": "), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
-    assert_eq!(store.check_statement(&read("SELECT 1")).await, Ok(()), "its items will tell");
+    assert_eq!(store.attempts().check_statement(&read("SELECT 1")).await, Ok(()), "its items will tell");
     assert!(scope.end().await.unwrap().is_some(), "the attempt itself can end");
     store.close().await;
 }
@@ -470,7 +470,7 @@ async fn parameters_are_checked_at_load(t: T) {
         read(ADD),
     ];
     for statement in good {
-        assert_eq!(t.store.check_statement(&statement).await, Ok(()), "{}", statement.sql);
+        assert_eq!(t.store.attempts().check_statement(&statement).await, Ok(()), "{}", statement.sql);
     }
     // Syntax that one of the databases treats as a parameter, or as none.
     let bad: &[&str] = match t.kind {
@@ -484,7 +484,7 @@ async fn parameters_are_checked_at_load(t: T) {
         Kind::Postgres => &["SELECT id FROM goods WHERE id = ?", "SELECT id FROM goods WHERE id = :id"],
     };
     for sql in bad {
-        assert!(t.store.check_statement(&read(sql)).await.is_err(), "{sql}");
+        assert!(t.store.attempts().check_statement(&read(sql)).await.is_err(), "{sql}");
     }
     if t.kind == Kind::Sqlite {
         return; // Its parameters have no types; the declared types are checked at each call.
@@ -493,12 +493,12 @@ async fn parameters_are_checked_at_load(t: T) {
         declared("SELECT id FROM goods WHERE id = $1 AND name = $2", &[ParamType::Text, ParamType::Text]);
     // Also on connections that have checked the same text with other types.
     for _ in 0..20 {
-        assert!(t.store.check_statement(&wrong).await.unwrap_err().contains("integer = text"));
+        assert!(t.store.attempts().check_statement(&wrong).await.unwrap_err().contains("integer = text"));
     }
     execute(&t.shop_url, "CREATE TABLE dated (at TIMESTAMPTZ, tags TEXT[], note JSONB)").await;
     for never in ["at > $1", "tags = $1", "note = $1", "substr('a', $1) = 'b'", "'a' = ANY ($1)"] {
         let sql = format!("SELECT 1 FROM dated WHERE {never}");
-        assert!(t.store.check_statement(&read(&sql)).await.is_err(), "{sql}");
+        assert!(t.store.attempts().check_statement(&read(&sql)).await.is_err(), "{sql}");
     }
     for cast in [
         "at > CAST($1 AS TIMESTAMPTZ)",
@@ -506,21 +506,21 @@ async fn parameters_are_checked_at_load(t: T) {
         "'a' = ANY (CAST($1 AS TEXT[]))",
     ] {
         let sql = format!("SELECT 1 FROM dated WHERE {cast}");
-        assert_eq!(t.store.check_statement(&read(&sql)).await, Ok(()), "{sql}");
+        assert_eq!(t.store.attempts().check_statement(&read(&sql)).await, Ok(()), "{sql}");
     }
 }
 
 async fn statements_are_checked_at_load(t: T) {
     execute(&t.shop_url, GOODS).await;
     for good in [ALL, ADD] {
-        assert_eq!(t.store.check_statement(&read(good)).await, Ok(()));
+        assert_eq!(t.store.attempts().check_statement(&read(good)).await, Ok(()));
     }
-    let error = t.store.check_statement(&read("SELECT nothing FROM goods")).await.unwrap_err();
+    let error = t.store.attempts().check_statement(&read("SELECT nothing FROM goods")).await.unwrap_err();
     assert!(error.contains("nothing"), "{error}");
-    let error = t.store.check_statement(&read("SELEC 1")).await.unwrap_err();
+    let error = t.store.attempts().check_statement(&read("SELEC 1")).await.unwrap_err();
     assert!(error.contains("SELEC"), "{error}");
     let moon = Statement { datasource: "moon".to_owned(), ..read(ALL) };
     expect![[r#"denied: there is no datasource "moon" in the configuration"#]]
-        .assert_eq(&t.store.check_statement(&moon).await.unwrap_err());
+        .assert_eq(&t.store.attempts().check_statement(&moon).await.unwrap_err());
     assert!(stored(&t).await.is_empty(), "a check runs nothing");
 }

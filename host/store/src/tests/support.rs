@@ -153,17 +153,17 @@ pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> Attem
 impl T {
     pub async fn host_started(&self, number: u128, name: &str, now: i64) {
         let start = start(number, name, incarnation(number));
-        assert_eq!(self.store.take_host(&start, None, at(now)).await.unwrap(), Taking::Taken);
+        assert_eq!(self.store.hosts().take(&start, None, at(now)).await.unwrap(), Taking::Taken);
     }
 
     /// A manually started run whose discovery host 1 holds.
     pub async fn run(&self, job: &JobSpec, now: i64) -> ClaimedRun {
-        self.store.trigger(&job.name, None, "ada", at(now)).await.unwrap();
-        self.store.claim_run(&job.name, lease(1, now)).await.unwrap().unwrap()
+        self.store.jobs().trigger(&job.name, None, "ada", at(now)).await.unwrap();
+        self.store.runs().claim(&job.name, lease(1, now)).await.unwrap().unwrap()
     }
 
     pub async fn put(&self, run: &ClaimedRun, job: &JobSpec, page: &Page, now: i64) -> Discovered {
-        let (committed, sum) = self.store.put_page(run, job, page, None, at(now)).await.unwrap();
+        let (committed, sum) = self.store.runs().put_page(run, job, page, None, at(now)).await.unwrap();
         assert_eq!(committed, Committed::Applied);
         sum
     }
@@ -182,7 +182,7 @@ impl T {
 
     /// Claims due items of [`job`] for host 1.
     pub async fn claim(&self, limit: u32, now: i64) -> Vec<Claimed> {
-        self.store.claim(&job(), lease(1, now), limit).await.unwrap()
+        self.store.items().claim(&job(), lease(1, now), limit).await.unwrap()
     }
 
     /// Claims the only due item.
@@ -193,7 +193,7 @@ impl T {
     }
 
     pub async fn end(&self, item: &Claimed, result: Result<Outcome, Failure>, now: i64) -> Committed {
-        self.store.end_attempt(Arc::new(end(item, &result, now))).await.unwrap()
+        self.store.attempts().end(Arc::new(end(item, &result, now))).await.unwrap()
     }
 
     /// Discovers one item, claims it and ends its attempt.
@@ -205,7 +205,7 @@ impl T {
 
     /// One line per item, by key, with the most useful fields.
     pub async fn items(&self) -> String {
-        let mut items = self.store.items(None, None, 1_000).await.unwrap();
+        let mut items = self.store.items().list(None, None, 1_000).await.unwrap();
         items.sort_by(|a, b| a.key.cmp(&b.key));
         let line = |item: &crate::items::ItemView| {
             let due = item.due_at.duration_since(at(0)).as_secs();
@@ -216,7 +216,7 @@ impl T {
     }
 
     pub async fn trail(&self) -> String {
-        let trail = self.store.audit(100).await.unwrap();
+        let trail = self.store.audit().list(100).await.unwrap();
         let line = |entry: &crate::audit::AuditView| {
             format!("{} {} {}: {}\n", entry.actor, entry.action, entry.subject, entry.detail)
         };
@@ -233,7 +233,7 @@ impl T {
     }
 
     pub async fn run_view(&self, run: RunId) -> crate::runs::RunView {
-        self.store.run(run).await.unwrap().unwrap()
+        self.store.runs().get(run).await.unwrap().unwrap()
     }
 
     /// All stored rows, to check that nothing changed.

@@ -44,7 +44,7 @@ fn granted() -> JobSpec {
 async fn attempt(t: &T) -> (Claimed, AttemptScope) {
     let job = granted();
     t.discover(&job, &["k"], 0).await;
-    let item = t.store.claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
+    let item = t.store.items().claim(&job, lease(1, 0), 1).await.unwrap().remove(0);
     (item.clone(), t.store.scope_of_attempt(Arc::new(job), item, Hold::without_end()))
 }
 
@@ -110,19 +110,19 @@ async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
     scope.add(Effect::Audit(record("a", "s", "one\ntwo\u{2028}"))).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
-    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
-    let alerts = t.store.alerts(true, 10).await.unwrap();
+    assert_eq!(t.store.attempts().end(Arc::new(end)).await.unwrap(), Committed::Applied);
+    let alerts = t.store.alerts().list(true, 10).await.unwrap();
     let told = alerts.iter().find(|found| found.alert.kind == "K").unwrap();
     assert_eq!(told.alert.message, "one\ntwo\\u{1b}[2J\\u{202e}");
-    let audit = t.store.audit(10).await.unwrap();
+    let audit = t.store.audit().list(10).await.unwrap();
     let written = audit.iter().find(|entry| entry.action == "a").unwrap();
     assert_eq!(written.detail, "one\ntwo\\u{2028}");
 
     // The host's own texts may quote those of a service, or a file name.
-    t.store.raise_host_alert(&alert("HOST", "", "a\0b"), at(2)).await.unwrap();
+    t.store.alerts().raise_for_host(&alert("HOST", "", "a\0b"), at(2)).await.unwrap();
     let entry = Entry { actor: "host", action: "lost", job: None, subject: "x\n\0", detail: "y\0" };
-    t.store.audit_add(&entry, at(2)).await.unwrap();
-    let audit = t.store.audit(10).await.unwrap();
+    t.store.audit().add(&entry, at(2)).await.unwrap();
+    let audit = t.store.audit().list(10).await.unwrap();
     let written = audit.iter().find(|entry| entry.action == "lost").unwrap();
     assert_eq!((written.subject.as_str(), written.detail.as_str()), ("x\\n\\u{0}", "y\\u{0}"));
 }
@@ -137,22 +137,23 @@ async fn data_is_kept_as_it_is(t: T) {
     scope.add(Effect::Alert(metadata)).await.unwrap();
     let effects = scope.end().await.unwrap().unwrap();
     let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
-    assert_eq!(t.store.end_attempt(Arc::new(end)).await.unwrap(), Committed::Applied);
-    assert_eq!(t.store.item("wallet", "new").await.unwrap().unwrap().payload, payload);
-    assert_eq!(t.store.events_pending(None, 10).await.unwrap()[0].payload, payload);
-    let alerts = t.store.alerts(true, 10).await.unwrap();
+    assert_eq!(t.store.attempts().end(Arc::new(end)).await.unwrap(), Committed::Applied);
+    assert_eq!(t.store.items().get("wallet", "new").await.unwrap().unwrap().payload, payload);
+    assert_eq!(t.store.outbox().pending(None, 10).await.unwrap()[0].payload, payload);
+    let alerts = t.store.alerts().list(true, 10).await.unwrap();
     assert_eq!(alerts.iter().find(|found| found.alert.kind == "K").unwrap().alert.metadata, payload);
 }
 
 async fn zero_bytes_are_refused_by_both_databases(t: T) {
     t.discover(&job(), &["k"], 0).await;
     let refused = [
-        t.store.item("wallet", "k\0").await.map(drop),
-        t.store.items(Some("wal\0let"), None, 1).await.map(drop),
-        t.store.batch("b\0").await.map(drop),
-        t.store.lock("l\0", at(0)).await.map(drop),
-        t.store.token_add("t\0", "hash", at(0)).await,
+        t.store.items().get("wallet", "k\0").await.map(drop),
+        t.store.items().list(Some("wal\0let"), None, 1).await.map(drop),
+        t.store.batches().get("b\0").await.map(drop),
+        t.store.locks().get("l\0", at(0)).await.map(drop),
+        t.store.tokens().add("t\0", "hash", at(0)).await,
         t.store
+            .items()
             .decide("wallet", "k", Decided::new(ManualDecision::Retry, Some("why\0"), "ada"), at(1))
             .await
             .map(drop),
@@ -160,7 +161,7 @@ async fn zero_bytes_are_refused_by_both_databases(t: T) {
     for (at, refused) in refused.into_iter().enumerate() {
         assert!(matches!(&refused, Err(StoreError::Refused(_))), "{at}: {refused:?}");
     }
-    assert!(t.store.item("wallet", "k").await.unwrap().is_some(), "the connection is still good");
+    assert!(t.store.items().get("wallet", "k").await.unwrap().is_some(), "the connection is still good");
 }
 
 /// Each contains something that a JSON parser or a column of another type would rewrite.
@@ -189,26 +190,27 @@ async fn json_documents_keep_their_bytes(t: T) {
         created_by: "ada".to_owned(),
         items: DOCUMENTS.iter().map(item).collect(),
     };
-    t.store.put_job(&job(), at(0)).await.unwrap();
-    t.store.batch_add(&batch, "ada", at(0)).await.unwrap();
-    let items = t.store.batch_items("b", 100, 0).await.unwrap();
+    t.store.jobs().put(&job(), at(0)).await.unwrap();
+    t.store.batches().add(&batch, "ada", at(0)).await.unwrap();
+    let items = t.store.batches().items("b", 100, 0).await.unwrap();
     let kept: Vec<&str> = items.iter().map(|item| item.payload.as_str()).collect();
     assert_eq!(kept, DOCUMENTS);
-    let claimed = t.store.claim(&job(), lease(1, 1), 100).await.unwrap();
+    let claimed = t.store.items().claim(&job(), lease(1, 1), 100).await.unwrap();
     assert_eq!(claimed.len(), DOCUMENTS.len());
     assert!(claimed.iter().all(|item| DOCUMENTS.contains(&item.payload.as_str())));
     for document in DOCUMENTS {
-        t.store.trigger(&job().name, Some(document), "ada", at(2)).await.unwrap();
-        let run = t.store.claim_run(&job().name, lease(1, 2)).await.unwrap().unwrap();
+        t.store.jobs().trigger(&job().name, Some(document), "ada", at(2)).await.unwrap();
+        let run = t.store.runs().claim(&job().name, lease(1, 2)).await.unwrap().unwrap();
         assert_eq!(run.params.as_deref(), Some(document));
         let key = "retry.base".to_owned();
         let edit = [(key, Some(document.to_owned()))];
-        t.store.edit_job(&job().name, &edit, "ada", at(2)).await.unwrap();
-        assert_eq!(t.store.edits().await.unwrap()[0].value, document);
+        t.store.jobs().edit(&job().name, &edit, "ada", at(2)).await.unwrap();
+        assert_eq!(t.store.jobs().edits().await.unwrap()[0].value, document);
         t.store
-            .raise_alert(&job().name, &Alert { metadata: document.to_owned(), ..alert("K", "", "m") }, at(2))
+            .alerts()
+            .raise(&job().name, &Alert { metadata: document.to_owned(), ..alert("K", "", "m") }, at(2))
             .await
             .unwrap();
-        assert_eq!(t.store.alerts(true, 1).await.unwrap()[0].alert.metadata, document);
+        assert_eq!(t.store.alerts().list(true, 1).await.unwrap()[0].alert.metadata, document);
     }
 }

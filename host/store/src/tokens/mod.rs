@@ -16,9 +16,15 @@ pub struct TokenView {
     pub created_at: Timestamp,
 }
 
-impl Store {
-    pub async fn token_add(&self, name: &str, hash: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+/// Access tokens of people and programs.
+#[derive(Clone, Copy)]
+pub struct Tokens<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Tokens<'_> {
+    pub async fn add(self, name: &str, hash: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.db.begin().await?;
         if tx.execute(tokens_sql::TOKEN_ADD, &args![name, hash, now]).await? != 1 {
             return Err(StoreError::Conflict(format!("there is a token {name:?} already: remove it first")));
         }
@@ -27,8 +33,8 @@ impl Store {
         tx.commit().await
     }
 
-    pub async fn token_remove(&self, name: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn remove(self, name: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.db.begin().await?;
         if tx.execute(tokens_sql::TOKEN_REMOVE, &args![name]).await? != 1 {
             return Err(StoreError::NotFound(format!("token {name:?}")));
         }
@@ -37,15 +43,15 @@ impl Store {
         tx.commit().await
     }
 
-    pub async fn tokens(&self) -> Result<Vec<TokenView>, StoreError> {
+    pub async fn list(self) -> Result<Vec<TokenView>, StoreError> {
         let view =
             |row: &Row| Ok(TokenView { name: row.text("name")?, created_at: row.time("created_at_ms")? });
-        self.db.fetch(tokens_sql::TOKENS_LIST, &[]).await?.iter().map(view).collect()
+        self.store.db.fetch(tokens_sql::TOKENS_LIST, &[]).await?.iter().map(view).collect()
     }
 
     /// The name of the token with this hash.
-    pub async fn token_holder(&self, hash: &str) -> Result<Option<String>, StoreError> {
-        let rows = self.db.fetch(tokens_sql::TOKEN_HOLDER, &args![hash]).await?;
+    pub async fn holder(self, hash: &str) -> Result<Option<String>, StoreError> {
+        let rows = self.store.db.fetch(tokens_sql::TOKEN_HOLDER, &args![hash]).await?;
         rows.first().map(|row| row.text("name")).transpose()
     }
 }

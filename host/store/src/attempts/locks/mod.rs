@@ -37,16 +37,22 @@ pub enum LockResult {
     Held(Lock),
 }
 
-impl Store {
+/// Named locks of jobs and people.
+#[derive(Clone, Copy)]
+pub struct Locks<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Locks<'_> {
     /// Takes a lock for an attempt, for as long as it holds its item. Returns `None` if it no longer does.
-    pub async fn take_lock_for(
-        &self,
+    pub async fn take_for(
+        self,
         item: &Claimed,
         name: &str,
         now: Timestamp,
     ) -> Result<Option<LockResult>, StoreError> {
         let (id, attempt) = (item.id.to_string(), item.attempt_id.to_string());
-        let mut tx = open(self, name, now).await?;
+        let mut tx = open(self.store, name, now).await?;
         let held = args![id.clone(), item.epoch, attempt.clone()];
         if tx.fetch(items_sql::ITEM_HELD, &held).await?.is_empty() {
             return Ok(None);
@@ -66,20 +72,20 @@ impl Store {
     }
 
     /// The token that the next holder of the lock would get.
-    pub(crate) async fn next_lock_token(&self, name: &str) -> Result<u64, StoreError> {
-        let rows = self.db.fetch(locks_sql::LOCK_NEXT, &args![name]).await?;
+    pub(crate) async fn next_token(self, name: &str) -> Result<u64, StoreError> {
+        let rows = self.store.db.fetch(locks_sql::LOCK_NEXT, &args![name]).await?;
         Ok(token(&rows)?.and_then(|token| u64::try_from(token).ok()).unwrap_or_default())
     }
 
     /// Takes a lock for an external holder, until a given time.
-    pub async fn take_lock(
-        &self,
+    pub async fn take(
+        self,
         name: &str,
         holder: &str,
         until: Timestamp,
         now: Timestamp,
     ) -> Result<LockResult, StoreError> {
-        let mut tx = open(self, name, now).await?;
+        let mut tx = open(self.store, name, now).await?;
         let nobody = Option::<String>::None;
         let args = args![name, now, nobody.clone(), Option::<i64>::None, nobody, until, holder];
         let Some(token) = token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? else {
@@ -92,15 +98,15 @@ impl Store {
     }
 
     /// Renews a lock of an external holder. Returns whether it was still held under this token.
-    pub async fn renew_lock(
-        &self,
+    pub async fn renew(
+        self,
         name: &str,
         token: i64,
         until: Timestamp,
         actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let renewed = !tx.fetch(locks_sql::LOCK_RENEW, &args![name, now, token, until]).await?.is_empty();
         if renewed {
             let detail = format!("token {token}, until {until:.0}");
@@ -112,14 +118,14 @@ impl Store {
 
     /// Releases a lock of an external holder; without a token, of any such holder. An attempt's lock ends
     /// only with the attempt, because its work under the lock is not committed before.
-    pub async fn release_lock(
-        &self,
+    pub async fn release(
+        self,
         name: &str,
         held_under: Option<i64>,
         actor: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let freed = token(&tx.fetch(locks_sql::LOCK_FREE, &args![name, now, held_under]).await?)?;
         if let Some(token) = freed {
             told(&mut tx, actor, "lock_released", name, &format!("token {token}"), now).await?;
@@ -129,18 +135,24 @@ impl Store {
     }
 
     /// The lock, if it is held now.
-    pub async fn lock(&self, name: &str, now: Timestamp) -> Result<Option<Lock>, StoreError> {
-        self.db.fetch(locks_sql::LOCK_SEE, &args![name, now]).await?.first().map(lock).transpose()
+    pub async fn get(self, name: &str, now: Timestamp) -> Result<Option<Lock>, StoreError> {
+        self.store.db.fetch(locks_sql::LOCK_SEE, &args![name, now]).await?.first().map(lock).transpose()
     }
 
     /// Lists held locks by name, after a given name.
-    pub async fn locks(&self, after: &str, now: Timestamp, limit: u32) -> Result<Vec<Lock>, StoreError> {
-        self.db.fetch(locks_sql::LOCKS_HELD, &args![after, now, limit]).await?.iter().map(lock).collect()
+    pub async fn list(self, after: &str, now: Timestamp, limit: u32) -> Result<Vec<Lock>, StoreError> {
+        self.store
+            .db
+            .fetch(locks_sql::LOCKS_HELD, &args![after, now, limit])
+            .await?
+            .iter()
+            .map(lock)
+            .collect()
     }
 
     /// Removes locks that were not taken for a long time, and expired keys. Returns the number of rows.
-    pub async fn prune_locks_and_keys(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn prune(self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         tx.execute(locks_sql::LOCKS_FLOOR, &args![before, now]).await?;
         let forgotten = tx.execute(locks_sql::LOCKS_FORGET, &args![before, now]).await?;
         let expired = tx.execute(events_sql::KV_EXPIRED, &args![now]).await?;

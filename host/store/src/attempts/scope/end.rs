@@ -38,7 +38,7 @@ impl AttemptScope {
     }
 
     /// The same, except for writes to the store's own database: their transaction stays open, so that the
-    /// item's new state is committed with it ([`Store::end_attempt_with`]).
+    /// item's new state is committed with it ([`Attempts::end_with`]).
     pub async fn end_but_own(&self) -> Result<Option<Ended>, StoreError> {
         let mut state = self.state.lock().await;
         state.ended = true;

@@ -269,9 +269,9 @@ impl Scope for AttemptScope {
         }
         if self.replayed {
             state.locks.insert(name.to_owned());
-            return self.store.next_lock_token(name).await.map(Some).map_err(unavailable);
+            return self.store.locks().next_token(name).await.map(Some).map_err(unavailable);
         }
-        match self.store.take_lock_for(item, name, self.now()).await.map_err(unavailable)? {
+        match self.store.locks().take_for(item, name, self.now()).await.map_err(unavailable)? {
             Some(LockResult::Token(token)) => {
                 state.locks.insert(name.to_owned());
                 Ok(Some(u64::try_from(token).unwrap_or_default()))

@@ -13,9 +13,9 @@ use crate::alerts::{AlertView, raise};
 use crate::audit::{Entry, write};
 use crate::db::args;
 use crate::error::StoreError;
+use crate::hosts::Hosts;
 use crate::hosts::clock::sql as clock_sql;
 use crate::hosts::sql as hosts_sql;
-use crate::store::Store;
 
 /// The kind of the alert that reports a clock jump.
 pub const CLOCK_AHEAD: &str = "CLOCK_WAS_AHEAD";
@@ -26,16 +26,16 @@ const EVENT_WAIT_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// Maximum number of open alerts to search for one kind.
 const ALERTS_MAX: u32 = 1_000;
 
-impl Store {
+impl Hosts<'_> {
     /// The latest heartbeat of any host; none before the first host started.
-    pub async fn latest_heartbeat(&self) -> Result<Option<Timestamp>, StoreError> {
-        let rows = self.db.fetch(clock_sql::LATEST_HEARTBEAT, &[]).await?;
+    pub async fn latest_heartbeat(self) -> Result<Option<Timestamp>, StoreError> {
+        let rows = self.store.db.fetch(clock_sql::LATEST_HEARTBEAT, &[]).await?;
         rows.first().map_or(Ok(None), |row| row.opt_time("latest_ms"))
     }
 
     /// How far the records of this store are ahead of `now`; none if no clock was ahead.
     pub async fn clock_ahead(
-        &self,
+        self,
         now: impl FnOnce() -> Timestamp,
     ) -> Result<Option<SignedDuration>, StoreError> {
         let latest = self.latest_heartbeat().await?;
@@ -47,25 +47,25 @@ impl Store {
 
     /// Records a heartbeat time that this host used before its clock was set back.
     pub async fn keep_heartbeat(
-        &self,
+        self,
         host: HostId,
         incarnation: Incarnation,
         shown: Timestamp,
     ) -> Result<(), StoreError> {
         let args = args![host.to_string(), shown, incarnation.to_string()];
-        self.db.execute(hosts_sql::HOST_BEAT, &args).await.map(|_| ())
+        self.store.db.execute(hosts_sql::HOST_BEAT, &args).await.map(|_| ())
     }
 
     /// Moves a job's position in its schedule back to `seen`, the current time of its schedule, if the
     /// position is ahead of it. Instants after `seen` that did not run can be decided again; those that ran
     /// do not run again.
     pub async fn rewind_schedule(
-        &self,
+        self,
         job: &JobName,
         seen: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let name = job.as_str();
         let args = args![name, seen, later(seen, AHEAD_MIN), later(now, AHEAD_MIN)];
         if tx.execute(clock_sql::JOB_REWIND, &args).await? == 0 {
@@ -75,7 +75,7 @@ impl Store {
         let detail = format!("its position in the schedule was in the future; it continues from {seen:.0}");
         let action = "schedule_rewound";
         let entry =
-            Entry { actor: self.own_actor(), action, job: Some(name), subject: name, detail: &detail };
+            Entry { actor: self.store.own_actor(), action, job: Some(name), subject: name, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await?;
         Ok(true)
@@ -83,8 +83,8 @@ impl Store {
 
     /// Moves times after `now` back to `now`. Returns the number of changed rows. A lease is shortened to
     /// `lease_until`, not ended: a host that holds it renews it before that.
-    pub async fn correct_times(&self, lease_until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn correct_times(self, lease_until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let bounds = [
             (clock_sql::ITEMS_BOUND, lease_until),
             (clock_sql::RUNS_BOUND, lease_until),
@@ -100,7 +100,7 @@ impl Store {
         }
         let detail = format!("{changed} rows had times after {now:.0}");
         let entry = Entry {
-            actor: self.own_actor(),
+            actor: self.store.own_actor(),
             action: "times_corrected",
             job: None,
             subject: "the store",
@@ -112,7 +112,7 @@ impl Store {
     }
 
     /// Raises the alert that reports a clock jump.
-    pub async fn raise_clock_alert(&self, ahead: SignedDuration, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn raise_clock_alert(self, ahead: SignedDuration, now: Timestamp) -> Result<(), StoreError> {
         let job: JobName =
             HOST_ALERTS.parse().map_err(|e| StoreError::Corrupt(format!("{HOST_ALERTS:?}: {e}")))?;
         let alert = Alert {
@@ -126,14 +126,14 @@ impl Store {
             ),
             metadata: format!("{{\"ahead_ms\":{}}}", ahead.as_millis()),
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         raise(&mut tx, &job, &alert, now).await?;
         tx.commit().await
     }
 
     /// The open alert that reports a clock jump, if there is one.
-    pub async fn clock_alert(&self) -> Result<Option<AlertView>, StoreError> {
-        let open = self.alerts(true, ALERTS_MAX).await?;
+    pub async fn clock_alert(self) -> Result<Option<AlertView>, StoreError> {
+        let open = self.store.alerts().list(true, ALERTS_MAX).await?;
         Ok(open.into_iter().find(|open| open.alert.kind == CLOCK_AHEAD))
     }
 }

@@ -33,10 +33,16 @@ pub struct BatchView {
     pub abandoned: u32,
 }
 
-impl Store {
+/// Items that were submitted together.
+#[derive(Clone, Copy)]
+pub struct Batches<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Batches<'_> {
     /// Adds all items of a batch, or none. Fails if a batch with this id exists.
-    pub async fn batch_add(&self, batch: &NewBatch, actor: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn add(self, batch: &NewBatch, actor: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let id = batch.batch.as_str();
         if !tx.fetch(batches_sql::BATCH_EXISTS, &args![id]).await?.is_empty() {
             return Err(StoreError::Conflict(format!("there is a batch {id:?} already")));
@@ -57,18 +63,25 @@ impl Store {
     }
 
     /// Lists batches, the newest first.
-    pub async fn batches(&self, limit: u32) -> Result<Vec<BatchView>, StoreError> {
-        self.db.fetch(batches_sql::BATCHES_LIST, &args![None::<i64>, limit]).await?.iter().map(view).collect()
+    pub async fn list(self, limit: u32) -> Result<Vec<BatchView>, StoreError> {
+        self.store
+            .db
+            .fetch(batches_sql::BATCHES_LIST, &args![None::<i64>, limit])
+            .await?
+            .iter()
+            .map(view)
+            .collect()
     }
 
-    pub async fn batch(&self, batch: &str) -> Result<Option<BatchView>, StoreError> {
-        let rows = self.db.fetch(batches_sql::BATCHES_LIST, &args![batch, 1_i64]).await?;
+    pub async fn get(self, batch: &str) -> Result<Option<BatchView>, StoreError> {
+        let rows = self.store.db.fetch(batches_sql::BATCHES_LIST, &args![batch, 1_i64]).await?;
         rows.first().map(view).transpose()
     }
 
     /// Lists the items of a batch by their index.
-    pub async fn batch_items(&self, batch: &str, limit: u32, from: u32) -> Result<Vec<ItemView>, StoreError> {
-        self.db
+    pub async fn items(self, batch: &str, limit: u32, from: u32) -> Result<Vec<ItemView>, StoreError> {
+        self.store
+            .db
             .list(batches_sql::BATCH_ITEMS, &args![batch, limit, from])
             .await?
             .iter()
@@ -77,13 +90,19 @@ impl Store {
     }
 
     /// Lists the open items of all batches, the oldest first.
-    pub async fn batch_items_open(&self, limit: u32) -> Result<Vec<ItemView>, StoreError> {
-        self.db.list(batches_sql::BATCH_ITEMS_OPEN, &args![limit]).await?.iter().map(item_view).collect()
+    pub async fn open_items(self, limit: u32) -> Result<Vec<ItemView>, StoreError> {
+        self.store
+            .db
+            .list(batches_sql::BATCH_ITEMS_OPEN, &args![limit])
+            .await?
+            .iter()
+            .map(item_view)
+            .collect()
     }
 
     /// Makes all waiting items of a batch due now. Returns their number.
-    pub async fn batch_process(&self, batch: &str, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn process(self, batch: &str, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let due = tx.execute(batches_sql::BATCH_DUE, &args![batch, now]).await?;
         let found = tx.fetch(batches_sql::BATCH_EXISTS, &args![batch]).await?;
         let job = found.first().map(|row| row.text("job")).transpose()?;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
+use crate::items::Items;
 use crate::items::flow::sql as flow_sql;
-use crate::store::Store;
 
 /// Number of due items to read for each wanted one, because several may have the same prefix.
 const LOOKED_AT: u32 = 4;
@@ -97,11 +97,11 @@ fn id_and_key(row: &Row) -> Result<(String, String), StoreError> {
     Ok((row.text("id")?, row.text("item_key")?))
 }
 
-impl Store {
+impl Items<'_> {
     /// Attempts that the job's rate still allows in the current window; `None` if it has no rate.
-    pub async fn rate_left(&self, job: &JobSpec, now: Timestamp) -> Result<Option<u32>, StoreError> {
+    pub async fn rate_left(self, job: &JobSpec, now: Timestamp) -> Result<Option<u32>, StoreError> {
         let Some(rate) = job.flow.rate else { return Ok(None) };
-        let rows = self.db.fetch(flow_sql::RATE_GET, &args![job.name.as_str()]).await?;
+        let rows = self.store.db.fetch(flow_sql::RATE_GET, &args![job.name.as_str()]).await?;
         let used = match rows.first() {
             Some(row) if row.int("window_start_ms")? == rate.window_start(now) => row.int("used")?,
             _ => 0,
@@ -110,8 +110,8 @@ impl Store {
     }
 
     /// Number of running attempts of a job, on all hosts.
-    pub async fn running(&self, job: &str) -> Result<u32, StoreError> {
-        let rows = self.db.fetch(flow_sql::RUNNING_COUNT, &args![job]).await?;
+    pub async fn running(self, job: &str) -> Result<u32, StoreError> {
+        let rows = self.store.db.fetch(flow_sql::RUNNING_COUNT, &args![job]).await?;
         rows.first().map_or(Ok(0), |row| row.count("n"))
     }
 }

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use crate::audit::{Entry, host_actor, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
+use crate::plugins::Plugins;
 use crate::plugins::releases::sql as releases_sql;
 use crate::plugins::sql as plugins_sql;
-use crate::store::Store;
 
 mod decide;
 
@@ -23,21 +23,21 @@ pub use self::decide::NewVersion;
 use self::decide::known;
 pub(crate) use self::decide::{By, decide};
 
-impl Store {
-    pub async fn releases(&self) -> Result<Vec<Release>, StoreError> {
-        self.db.fetch(releases_sql::ALL, &args![]).await?.iter().map(release).collect()
+impl Plugins<'_> {
+    pub async fn releases(self) -> Result<Vec<Release>, StoreError> {
+        self.store.db.fetch(releases_sql::ALL, &args![]).await?.iter().map(release).collect()
     }
 
     /// Decides about a version that a host found, by these rules. The decision holds for all hosts.
-    pub async fn decide_version(
-        &self,
+    pub async fn decide(
+        self,
         found: &NewVersion<'_>,
         rules: &ReleaseRules,
         now: Timestamp,
     ) -> Result<Decision, StoreError> {
         let actor = host_actor(found.host);
         let cause = format!("found in the plugins folder of {actor}");
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let decision = decide(&mut tx, found, rules, &By { actor: &actor, cause: &cause }, now).await?;
         tx.commit().await?;
         Ok(decision)
@@ -45,7 +45,7 @@ impl Store {
 
     /// Adds the results of attempts on one host.
     pub async fn add_tried(
-        &self,
+        self,
         plugin: &PluginName,
         digest: Digest,
         tried: &Tried,
@@ -53,28 +53,28 @@ impl Store {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let (attempts, failed) = (number(tried.attempts), number(tried.failed));
         let args = args![plugin.as_str(), digest.to_string(), attempts, failed, number(tried.cpu_us)];
-        self.db.execute(releases_sql::TRIED_ADD, &args).await.map(|_| ())
+        self.store.db.execute(releases_sql::TRIED_ADD, &args).await.map(|_| ())
     }
 
     /// The results of attempts on all hosts since the trial began.
-    pub async fn tried(&self, plugin: &PluginName) -> Result<BTreeMap<Digest, Tried>, StoreError> {
+    pub async fn tried(self, plugin: &PluginName) -> Result<BTreeMap<Digest, Tried>, StoreError> {
         let one = |row: &Row| {
             let number = |column| row.int(column).map(|n| u64::try_from(n).unwrap_or_default());
             let (attempts, failed) = (number("attempts")?, number("failed")?);
             Ok((row.parse("digest")?, Tried { attempts, failed, cpu_us: number("cpu_us")? }))
         };
-        self.db.fetch(releases_sql::TRIED, &args![plugin.as_str()]).await?.iter().map(one).collect()
+        self.store.db.fetch(releases_sql::TRIED, &args![plugin.as_str()]).await?.iter().map(one).collect()
     }
 
     /// Makes the candidate stable. Returns `false` if it is no longer the candidate.
     pub async fn promote_candidate(
-        &self,
+        self,
         plugin: &PluginName,
         digest: Digest,
         told: (&str, &str),
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         if !is_candidate(&mut tx, plugin, digest, Stage::Canary).await? {
             return Ok(false);
         }
@@ -88,14 +88,14 @@ impl Store {
     /// Removes the candidate and quarantines it, and raises an alert for each job. Returns `false` if it is
     /// no longer the candidate.
     pub async fn roll_back_candidate(
-        &self,
+        self,
         plugin: &PluginName,
         digest: Digest,
         (actor, why): (&str, &str),
         jobs: &[JobName],
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         if !is_candidate(&mut tx, plugin, digest, Stage::Canary).await? {
             return Ok(false);
         }
@@ -118,15 +118,15 @@ impl Store {
 
     /// Approves a version manually: a waiting candidate continues, and a quarantined version may be found
     /// again.
-    pub async fn approve_version(
-        &self,
+    pub async fn approve(
+        self,
         plugin: &PluginName,
         digest: Digest,
         rules: &ReleaseRules,
         actor: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let waits = is_candidate(&mut tx, plugin, digest, Stage::Waiting).await?;
         if !waits && known(&mut tx, plugin, digest).await?.quarantine.is_none() {
             let what = format!("version {} of plugin {plugin} does not wait for approval", digest.short());
@@ -146,14 +146,14 @@ impl Store {
     }
 
     /// Makes a kept version stable manually, whatever its stage.
-    pub async fn promote_version(
-        &self,
+    pub async fn promote(
+        self,
         plugin: &PluginName,
         digest: Digest,
         actor: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let name = plugin.as_str();
         if tx.fetch(plugins_sql::FILE_GET, &args![name, digest.to_string()]).await?.is_empty() {
             return Err(StoreError::NotFound(format!("version {digest} of plugin {plugin} that is kept")));
@@ -166,14 +166,14 @@ impl Store {
     }
 
     /// Quarantines a version manually. Returns `false` if it is the stable version.
-    pub async fn quarantine_version(
-        &self,
+    pub async fn quarantine(
+        self,
         plugin: &PluginName,
         digest: Digest,
         (actor, why): (&str, &str),
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.store.db.begin().await?;
         let release = locked(&mut tx, plugin).await?;
         if release.is_some_and(|release| release.stable == Some(digest)) {
             return Ok(false);
@@ -185,13 +185,8 @@ impl Store {
     }
 
     /// Takes a plugin out of use manually, on all hosts. Returns `false` if it is not in use.
-    pub async fn retire_plugin(
-        &self,
-        plugin: &PluginName,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.db.begin().await?;
+    pub async fn retire(self, plugin: &PluginName, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.store.db.begin().await?;
         let cause = format!("taken out of use by {actor}");
         let retired = tx.execute(releases_sql::RETIRE, &args![plugin.as_str(), now, cause]).await?;
         if retired > 0 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use test_support::needs;
 
 use crate::support::site::{Site, eventually};
 use crate::support::{http, plugins};
@@ -28,6 +29,7 @@ macro_rules! languages {
     ($($name:ident: $calls:literal, $mistakes:expr;)+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
+            needs!(Product, Examples);
             let name = stringify!($name);
             check(&Language { name, calls: $calls, mistakes: &$mistakes }).await;
         })+

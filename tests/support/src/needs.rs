@@ -34,8 +34,9 @@ impl Need {
         let mut reported = REPORTED.lock().unwrap();
         if !reported.contains(&self) {
             reported.push(self);
-            // The harness would capture the output of `eprintln!`.
-            let _ = writeln!(std::io::stderr(), "skipped: all tests that need {missing}");
+            // The harness would capture the output of `eprintln!`. One write is not mixed with its lines.
+            let line = format!("skipped: all tests that need {missing}\n");
+            let _ = std::io::stderr().write_all(line.as_bytes());
         }
         false
     }
@@ -101,5 +102,6 @@ pub fn binary() -> PathBuf {
 }
 
 fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    // This crate is in tests/support.
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }

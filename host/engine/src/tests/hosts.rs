@@ -75,9 +75,7 @@ async fn two_hosts_share_one_place() {
     let two = world.host("h2", &[job]).await;
     let run = one.trigger().await;
     world
-        .until("k00 to begin", || async {
-            one.item("k00").await.filter(|item| item.state == State::Running)
-        })
+        .until("k00 to begin", || async { one.item("k00").await.filter(|item| item.state == State::Running) })
         .await;
     gate.open();
     world.until_run(&two, run, "finished").await;

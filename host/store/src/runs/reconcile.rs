@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use domain::failure::ErrorInfo;
 use domain::id::{ItemId, RunId};
-use domain::item::State;
+use domain::item::{Event, State, next};
 use domain::job::JobSpec;
 use domain::retry::WhenExhausted;
 use domain::run::Discovered;
@@ -96,19 +96,16 @@ impl Reconciler<'_> {
         let Some(known) = known else {
             return self.add(found, sum).await;
         };
-        match known.state {
-            State::Waiting | State::Running | State::Awaiting => self.refresh(found, known, sum).await,
-            State::Resolved => self.reopen(found, known, sum).await,
-            State::ManualRequired if self.begins_anew(known) => self.reopen(found, known, sum).await,
-            State::ManualRequired | State::Abandoned => {
+        let restarts = known.exhausted && self.job.retry.when_exhausted == WhenExhausted::NextRun;
+        let event = if restarts { Event::FoundAnew } else { Event::Found };
+        match next(known.state, event) {
+            _ if !known.state.is_end() => self.refresh(found, known, sum).await,
+            Ok(State::Waiting) => self.reopen(found, known, sum).await,
+            _ => {
                 sum.manual += 1;
                 Ok(())
             }
         }
-    }
-
-    fn begins_anew(&self, known: &Known) -> bool {
-        known.exhausted && self.job.retry.when_exhausted == WhenExhausted::NextRun
     }
 
     fn full(&self) -> bool {

@@ -12,6 +12,7 @@ mod sqlite_file;
 mod store_id;
 
 mod ticks;
+mod transitions;
 
 mod runs;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use domain::effect::{Effect, Event};
+use domain::effect::{self, Effect};
 use domain::failure::{ErrorInfo, Failure};
 use domain::item::Claimed;
 use domain::lease::Hold;
@@ -101,7 +101,7 @@ impl World {
             params: None,
         };
         scope.sql_execute(&insert, vec![Value::Text(item.key.clone()), Value::Integer(item.epoch)]).await?;
-        scope.add(Effect::Event(Event::new(JOB, &item.key, "{}"))).await?;
+        scope.add(Effect::Event(effect::Event::new(JOB, &item.key, "{}"))).await?;
         if self.odd_at < self.time - 60_000 {
             self.model.answered(&item.key, item.epoch);
         }

@@ -261,7 +261,7 @@ async fn people_decide_about_items() {
         assert!(table.contains(key) && table.contains(shown), "{table}");
     }
     let refused = demo.complaint(&["items", "abandon", WALLETS, key], 1).await;
-    assert_eq!(refused, "tidemill: an item that is resolved cannot be abandoned_by_hand\n");
+    assert_eq!(refused, "tidemill: an item that is resolved cannot be abandoned_manually\n");
     let shown = demo.table(&["items", "show", WALLETS, key]).await;
     for words in
         [&format!("key               {key}\n"), "state             resolved\n", "EPOCH", " awaiting "]
@@ -274,16 +274,16 @@ async fn people_decide_about_items() {
 
     let audit = demo.json(&["audit", "--limit", "500"]).await;
     let entries = audit["audit"].as_array().unwrap().iter();
-    let by_hand: Vec<_> = entries
+    let manual: Vec<_> = entries
         .filter(|entry| entry["subject"] == key && entry["actor"] == "local")
         .map(|entry| (entry["action"].as_str().unwrap(), entry["detail"].as_str().unwrap()))
         .collect();
     let expected = [
-        ("resolved_by_hand", "waiting -> resolved; seen by a test"),
-        ("retried_by_hand", "abandoned -> waiting; seen by a test"),
-        ("abandoned_by_hand", "awaiting -> abandoned; seen by a test"),
+        ("resolved_manually", "waiting -> resolved; seen by a test"),
+        ("retried_manually", "abandoned -> waiting; seen by a test"),
+        ("abandoned_manually", "awaiting -> abandoned; seen by a test"),
     ];
-    assert_eq!(by_hand, expected);
+    assert_eq!(manual, expected);
 }
 
 #[tokio::test]

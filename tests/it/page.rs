@@ -42,7 +42,7 @@ async fn f10_the_page_retries_acknowledges_and_runs(kind: Kind) {
     assert_eq!(host.item("ledger-outbox", "a/b?c").await.state, State::Resolved);
     let recovered = page().await;
     assert!(recovered.contains("data-post=\"/api/v1/recover\""), "{recovered}");
-    let actions = ["alert_acknowledged", "retried_by_hand"];
+    let actions = ["alert_acknowledged", "retried_manually"];
     for action in actions {
         let found = format!("SELECT COUNT(*) FROM audit WHERE action = '{action}' AND actor = 'local'");
         assert_eq!(databases.store_number(&found).await, 1, "{action}");

@@ -51,9 +51,9 @@ async fn f10_one_stuck_order_or_all_are_recovered_manually(kind: Kind) {
     }
     let actions = "SELECT COUNT(*) FROM audit WHERE action = 'split-order-finalize-stuck-recovered'";
     assert_eq!(databases.store_number(actions).await, 3);
-    let by_hand =
+    let recovered =
         "SELECT COUNT(*) FROM audit WHERE action = 'item_added' AND actor = 'local' AND subject = '2'";
-    assert_eq!(databases.store_number(by_hand).await, 1);
+    assert_eq!(databases.store_number(recovered).await, 1);
 }
 
 /// Another host recovers the work of a killed host only when `recover` is called.
@@ -88,7 +88,7 @@ async fn r5_r7_manual_recovery_lists_the_moved_items() {
     assert_eq!(keys, ["s-1", "s-2", "s-3"]);
     assert_eq!((&items[0]["state"], &items[0]["crashes"]), (&json!("waiting"), &json!(1)));
     let audited =
-        "SELECT COUNT(*) FROM audit WHERE action = 'recovered_by_hand' AND detail = '3 items put back'";
+        "SELECT COUNT(*) FROM audit WHERE action = 'recovered_manually' AND detail = '3 items put back'";
     assert_eq!(databases.store_number(audited).await, 1);
     site.until_items("running", 3).await;
     other.kill9().await;

@@ -181,14 +181,14 @@ async fn f2_failing_again_stores_the_error_and_ends_at_the_limit(kind: Kind) {
 
     // A person opens the account and retries: the order is finalized.
     scene.databases.business("UPDATE payout_account SET state = 'open'").await;
-    let by_hand = domain::item::ManualDecision::Retry;
+    let manual = domain::item::ManualDecision::Retry;
     let now = scene.host.clock.now();
     scene
         .host
         .app
         .store
         .items()
-        .decide("finalize-retry", "1", Decided::new(by_hand, None, "ada"), now)
+        .decide("finalize-retry", "1", Decided::new(manual, None, "ada"), now)
         .await
         .unwrap();
     scene.seconds(30).await;

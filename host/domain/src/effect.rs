@@ -78,7 +78,7 @@ impl Effect {
             Effect::Alert(_) => ("alerts", limits.alerts),
             Effect::Audit(_) => ("audit records", limits.audit_records),
             Effect::Item(_) => ("items", limits.items),
-            Effect::Metric(_) => ("figures", limits.metrics),
+            Effect::Metric(_) => ("metrics", limits.metrics),
         }
     }
 
@@ -146,9 +146,9 @@ pub enum Change {
 }
 
 /// Longest name of a metric or a label, and longest value of a label, in bytes.
-pub const FIGURE_NAME_BYTES_MAX: usize = 128;
+pub const METRIC_NAME_BYTES_MAX: usize = 128;
 /// Most labels of one metric.
-pub const FIGURE_LABELS_MAX: usize = 8;
+pub const METRIC_LABELS_MAX: usize = 8;
 /// Prefixes of the host's own metrics: a guest must not pass its metrics off as the host's.
 const RESERVED: [&str; 3] = ["tidemill_", "job_runs_", "job_duration_"];
 const RESERVED_NAMES: [&str; 1] = ["job_failures_total"];
@@ -179,8 +179,8 @@ impl Metric {
         if matches!(change, Change::Set(value) if !value.is_finite()) {
             return Some(format!("{name:?} is set to a value that is no number"));
         }
-        if labels.len() > FIGURE_LABELS_MAX {
-            return Some(format!("{} labels, at most {FIGURE_LABELS_MAX}", labels.len()));
+        if labels.len() > METRIC_LABELS_MAX {
+            return Some(format!("{} labels, at most {METRIC_LABELS_MAX}", labels.len()));
         }
         labels.iter().enumerate().find_map(|(at, (label, value))| {
             let again = labels.iter().take(at).any(|(earlier, _)| earlier == label);
@@ -193,8 +193,8 @@ impl Metric {
                     Some(format!("{label:?} is not a label's name: use letters, digits and _"))
                 }
                 _ if again => Some(format!("the label {label:?} is given twice")),
-                _ if value.len() > FIGURE_NAME_BYTES_MAX => {
-                    Some(format!("the value of label {label:?} has more than {FIGURE_NAME_BYTES_MAX} bytes"))
+                _ if value.len() > METRIC_NAME_BYTES_MAX => {
+                    Some(format!("the value of label {label:?} has more than {METRIC_NAME_BYTES_MAX} bytes"))
                 }
                 _ if value.contains(is_hidden) => {
                     Some(format!("the value of label {label:?} holds a control or invisible character"))
@@ -231,5 +231,5 @@ impl Metric {
 fn well_formed(name: &str) -> bool {
     let start = |c: char| c.is_ascii_alphabetic() || c == '_';
     let first = name.chars().next().is_some_and(start) && !name.starts_with("__");
-    first && name.len() <= FIGURE_NAME_BYTES_MAX && name.chars().all(|c| start(c) || c.is_ascii_digit())
+    first && name.len() <= METRIC_NAME_BYTES_MAX && name.chars().all(|c| start(c) || c.is_ascii_digit())
 }

@@ -134,10 +134,10 @@ impl Event {
             Event::GiveUp => "give_up",
             Event::Lost => "lost",
             Event::Interrupted => "interrupted",
-            Event::Manual(ManualDecision::Retry) => "retried_by_hand",
-            Event::Manual(ManualDecision::Resolve) => "resolved_by_hand",
+            Event::Manual(ManualDecision::Retry) => "retried_manually",
+            Event::Manual(ManualDecision::Resolve) => "resolved_manually",
             Event::Manual(ManualDecision::Manual) => "left_to_a_person",
-            Event::Manual(ManualDecision::Abandon) => "abandoned_by_hand",
+            Event::Manual(ManualDecision::Abandon) => "abandoned_manually",
         }
     }
 }

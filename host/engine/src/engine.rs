@@ -310,7 +310,7 @@ impl Engine {
         let recovered = recovery::lapsed(&self.ctx, now).await?;
         let detail = format!("{} items put back", recovered.len());
         let entry =
-            Entry { actor, action: "recovered_by_hand", job: None, subject: "all jobs", detail: &detail };
+            Entry { actor, action: "recovered_manually", job: None, subject: "all jobs", detail: &detail };
         self.ctx.store.audit().add(&entry, now).await?;
         Ok(recovered)
     }

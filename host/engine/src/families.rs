@@ -28,7 +28,7 @@ const OWN: [(&str, Kind, &str); 17] = [
     ("tidemill_items", Gauge, "Items now, by state."),
     ("tidemill_stale_refused_total", Counter, "Outcomes that were refused: their item had another holder."),
     ("tidemill_task_last_success_timestamp_seconds", Gauge, "Time of the last completed round of a loop."),
-    ("tidemill_figures_dropped_total", Counter, "Metrics of plugins that are not shown, by reason."),
+    ("tidemill_metrics_dropped_total", Counter, "Metrics of plugins that are not shown, by reason."),
     ("tidemill_guest_cpu_seconds", Histogram, "Time of the guest's own code in one call."),
     ("tidemill_host_calls_total", Counter, "Calls of guests that reached a database or a service."),
     ("tidemill_host_bytes_total", Counter, "Bytes that guests sent to or got from databases and services."),

@@ -94,7 +94,7 @@ static DROPPED: LogThrottle = LogThrottle::new();
 
 /// Counts and logs a plugin's metric that is not shown.
 fn dropped(job: &JobName, reason: &'static str, why: &str) {
-    counter!("tidemill_figures_dropped_total", "job" => job.to_string(), "reason" => reason).increment(1);
+    counter!("tidemill_metrics_dropped_total", "job" => job.to_string(), "reason" => reason).increment(1);
     if let Some(unsaid) = DROPPED.may() {
         tracing::warn!(%job, reason, why, unsaid, "a metric of a plugin is not shown");
     }

@@ -23,7 +23,7 @@ struct MetricsCollect;
 
 impl Job for MetricsCollect {
     fn describe() -> Describe {
-        describe!("Sets figures of the business.")
+        describe!("Sets metrics of the business.")
             .config_schema(json!({
                 "type": "object",
                 "properties": { "enabled": { "type": "boolean", "default": true } },

@@ -45,7 +45,7 @@ pub async fn run(hours: f64) -> bool {
     };
     customers.leave().await;
     eprintln!("{swaps} files swapped; the last customer has gone at {}", town.clock.now());
-    let by_hand = settling::settle(&town).await;
+    let manual = settling::settle(&town).await;
 
     let open = crate::checker::sessions_open().await;
     let ended_at = town.clock.now();
@@ -54,7 +54,7 @@ pub async fn run(hours: f64) -> bool {
     let mut checks = checker::check(&town, ended_at).await;
     checks.push(checker::Check::new("hosts leave no transaction open", 0, open));
     let report = Report { hours, fired, checks, figures: checker::figures(&town).await };
-    eprintln!("{by_hand} items were tried again by hand");
+    eprintln!("{manual} items were tried again manually");
     report.print();
     let failures = report.failures();
     failures.iter().for_each(|failure| eprintln!("seed {seed}: {failure}"));

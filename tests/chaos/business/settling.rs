@@ -39,7 +39,7 @@ pub async fn open(town: &Town) -> Vec<String> {
 /// Returns the number of items that were retried manually.
 pub async fn settle(town: &Town) -> usize {
     town.databases.business("UPDATE payout_account SET state = 'open'").await;
-    let (began, mut by_hand) = (Instant::now(), 0);
+    let (began, mut manual) = (Instant::now(), 0);
     for look in 1_u32.. {
         let left = open(town).await;
         if left.is_empty() || began.elapsed() > TIME_MAX {
@@ -47,13 +47,13 @@ pub async fn settle(town: &Town) -> usize {
         }
         if look % LOOKS_BY_HAND == 0 {
             eprintln!("{} are open, say {}", left.len(), left[0]);
-            by_hand += lend_a_hand(town).await;
+            manual += lend_a_hand(town).await;
         }
         // tidy: sleep because another process gives no signal of its progress
         sleep(LOOK).await;
     }
     eprintln!("settled {:.1} s after the last fault", began.elapsed().as_secs_f64());
-    by_hand
+    manual
 }
 
 /// Acts as the person: the causes are gone, so every item left for a person is retried.

@@ -128,7 +128,7 @@ async fn conflict(host: &Host, item: &str, decision: &str, state: &str, done: &s
         (status, problem["code"].as_str(), problem["state"].as_str()),
         (409, Some("conflict"), Some(state))
     );
-    assert_eq!(problem["detail"], format!("an item that is {state} cannot be {done}_by_hand"));
+    assert_eq!(problem["detail"], format!("an item that is {state} cannot be {done}_manually"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,10 +180,10 @@ async fn decisions_about_an_item_that_waits_are_audited_and_refusals_are_not() {
     let trail: Vec<_> =
         of_item.map(|entry| format!("{} {}", entry["action"], entry["detail"]).replace('"', "")).collect();
     let expected = [
-        "resolved_by_hand waiting -> resolved; tested",
-        "retried_by_hand abandoned -> waiting; tested",
-        "abandoned_by_hand waiting -> abandoned; tested",
-        "retried_by_hand resolved -> waiting; tested",
+        "resolved_manually waiting -> resolved; tested",
+        "retried_manually abandoned -> waiting; tested",
+        "abandoned_manually waiting -> abandoned; tested",
+        "retried_manually resolved -> waiting; tested",
     ];
     assert_eq!(trail, expected, "each decision, the newest first, and no refusal");
     host.app.stop().await;

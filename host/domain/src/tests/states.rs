@@ -56,10 +56,10 @@ fn every_pair_of_state_and_event() {
         give_up           -               manual_required -               -               -               -
         lost              -               waiting         -               -               -               -
         interrupted       -               waiting         -               -               -               -
-        retried_by_hand   waiting         -               waiting         waiting         waiting         waiting
-        resolved_by_hand  resolved        -               resolved        -               resolved        -
+        retried_manually   waiting         -               waiting         waiting         waiting         waiting
+        resolved_manually  resolved        -               resolved        -               resolved        -
         left_to_a_person  manual_required -               manual_required -               manual_required -
-        abandoned_by_hand abandoned       -               abandoned       -               abandoned       -
+        abandoned_manually abandoned       -               abandoned       -               abandoned       -
     "#]].assert_eq(&table());
 }
 
@@ -68,26 +68,26 @@ fn the_chart_of_the_same() {
     expect![[r#"
         stateDiagram-v2
             [*] --> waiting: found
-            waiting --> waiting: retried_by_hand
+            waiting --> waiting: retried_manually
             waiting --> running: claimed
-            waiting --> resolved: absent, resolved_by_hand
+            waiting --> resolved: absent, resolved_manually
             waiting --> manual_required: left_to_a_person
-            waiting --> abandoned: abandoned_by_hand
+            waiting --> abandoned: abandoned_manually
             running --> waiting: retry, lost, interrupted
             running --> awaiting: await
             running --> resolved: resolved
             running --> manual_required: give_up
-            awaiting --> waiting: retried_by_hand
+            awaiting --> waiting: retried_manually
             awaiting --> running: claimed
-            awaiting --> resolved: absent, resolved_by_hand
+            awaiting --> resolved: absent, resolved_manually
             awaiting --> manual_required: left_to_a_person
-            awaiting --> abandoned: abandoned_by_hand
-            resolved --> waiting: found, retried_by_hand
-            manual_required --> waiting: found_anew, retried_by_hand
-            manual_required --> resolved: resolved_by_hand
+            awaiting --> abandoned: abandoned_manually
+            resolved --> waiting: found, retried_manually
+            manual_required --> waiting: found_anew, retried_manually
+            manual_required --> resolved: resolved_manually
             manual_required --> manual_required: left_to_a_person
-            manual_required --> abandoned: abandoned_by_hand
-            abandoned --> waiting: retried_by_hand
+            manual_required --> abandoned: abandoned_manually
+            abandoned --> waiting: retried_manually
     "#]]
     .assert_eq(&chart());
 }
@@ -108,7 +108,7 @@ fn the_map_shows_this_chart() {
 #[test]
 fn refused_transition_names_state_and_event() {
     let refused = next(State::Running, Event::Manual(ManualDecision::Abandon)).unwrap_err();
-    assert_eq!(refused.to_string(), "an item that is running cannot be abandoned_by_hand");
+    assert_eq!(refused.to_string(), "an item that is running cannot be abandoned_manually");
     let refused = next(State::Resolved, Event::Resolved).unwrap_err();
     assert_eq!(refused.to_string(), "an item that is resolved cannot be resolved");
 }

@@ -135,8 +135,8 @@ fn promtool_accepts_whatever_plugins_report() {
         twice_total counter
     "#]]
     .assert_eq(&families_of(&text));
-    let dropped = text.lines().filter(|line| line.starts_with("tidemill_figures_dropped_total{"));
-    expect![[r#"tidemill_figures_dropped_total{job="a",reason="name"} 10"#]]
+    let dropped = text.lines().filter(|line| line.starts_with("tidemill_metrics_dropped_total{"));
+    expect![[r#"tidemill_metrics_dropped_total{job="a",reason="name"} 10"#]]
         .assert_eq(&dropped.collect::<Vec<_>>().join("\n"));
 }
 

@@ -29,7 +29,7 @@ pub struct ItemsArgs {
 enum ItemsCommand {
     /// One item with its attempts
     Show(ItemArgs),
-    /// Add one by hand, as if a discovery had found it
+    /// Add one manually, as if a discovery had found it
     Add {
         job: String,
         key: String,

@@ -56,7 +56,7 @@ pub const KEYS: [Key<Limits>; 32] = [
     count!("events", events, 4_096),
     count!("alerts", alerts, 256),
     count!("audit_records", audit_records, 4_096),
-    count!("figures", metrics, 4_096),
+    count!("metrics", metrics, 4_096),
     count!("items", items, 4_096),
     count!("items_open", items_open, 10_000_000),
     count!("http_requests", http_requests, 256),

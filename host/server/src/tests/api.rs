@@ -191,7 +191,7 @@ async fn decisions() {
     expect![[r#"
         {
           "code": "conflict",
-          "detail": "an item that is resolved cannot be resolved_by_hand",
+          "detail": "an item that is resolved cannot be resolved_manually",
           "state": "resolved",
           "status": 409,
           "title": "Conflict",
@@ -215,7 +215,7 @@ async fn decisions() {
         {
           "audit": [
             {
-              "action": "retried_by_hand",
+              "action": "retried_manually",
               "actor": "local",
               "at": "2026-11-20T12:00:30.2Z",
               "detail": "resolved -> waiting; no notes",
@@ -223,7 +223,7 @@ async fn decisions() {
               "subject": "k"
             },
             {
-              "action": "resolved_by_hand",
+              "action": "resolved_manually",
               "actor": "local",
               "at": "2026-11-20T12:00:30.1Z",
               "detail": "waiting -> resolved; paid by hand",

@@ -26,7 +26,7 @@ pub struct Entry<'a> {
 /// The actions of all audit records that the host writes. Records of plugins have actions of their own, and
 /// their job as the actor.
 pub const KINDS: &[&str] = &[
-    "abandoned_by_hand",
+    "abandoned_manually",
     "alert_acknowledged",
     "alerts_removed",
     "audit_archived",
@@ -65,10 +65,10 @@ pub const KINDS: &[&str] = &[
     "plugin_uploaded",
     "plugin_waiting",
     "plugin_waits",
-    "recovered_by_hand",
-    "resolved_by_hand",
+    "recovered_manually",
+    "resolved_manually",
     "resumed",
-    "retried_by_hand",
+    "retried_manually",
     "schedule_rewound",
     "times_corrected",
     "token_added",

@@ -148,7 +148,7 @@ impl Items<'_> {
         }
         let id = before.id.to_string();
         let args = args![id.as_str(), version, state.as_str(), now, notes, anew, actor];
-        if tx.execute(items_sql::ITEM_BY_HAND, &args).await? != 1 {
+        if tx.execute(items_sql::ITEM_DECIDE, &args).await? != 1 {
             return Err(StoreError::Conflict(format!("item {key:?} changed meanwhile: read it again")));
         }
         if let Some(run) = before.run_id {

@@ -131,7 +131,7 @@ pub const ITEMS_LEAVE_RUN: Sql =
 
 /// A person's decision, as compare-and-set on the version that the person saw. The reason why an item is left
 /// to a person is appended to its error.
-pub const ITEM_BY_HAND: Sql = Sql::same(
+pub const ITEM_DECIDE: Sql = Sql::same(
     "UPDATE item SET state = $3, due_at_ms = $4, run_id = NULL, crashes = 0, exhausted = 0,
         note = CASE WHEN $3 = 'manual_required' THEN note ELSE COALESCE($5, note) END,
         error_code = CASE WHEN $3 = 'manual_required' THEN COALESCE(error_code, 'left-to-a-person') ELSE error_code END,

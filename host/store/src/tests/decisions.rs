@@ -51,23 +51,23 @@ async fn each_decision_in_each_state(t: T) {
     }
     expect![[r#"
         Retry waiting -> waiting
-        Retry running: an item that is running cannot be retried_by_hand
+        Retry running: an item that is running cannot be retried_manually
         Retry awaiting -> waiting
         Retry resolved -> waiting
         Retry manual_required -> waiting
         Retry abandoned -> waiting
         Resolve waiting -> resolved
-        Resolve running: an item that is running cannot be resolved_by_hand
+        Resolve running: an item that is running cannot be resolved_manually
         Resolve awaiting -> resolved
-        Resolve resolved: an item that is resolved cannot be resolved_by_hand
+        Resolve resolved: an item that is resolved cannot be resolved_manually
         Resolve manual_required -> resolved
-        Resolve abandoned: an item that is abandoned cannot be resolved_by_hand
+        Resolve abandoned: an item that is abandoned cannot be resolved_manually
         Abandon waiting -> abandoned
-        Abandon running: an item that is running cannot be abandoned_by_hand
+        Abandon running: an item that is running cannot be abandoned_manually
         Abandon awaiting -> abandoned
-        Abandon resolved: an item that is resolved cannot be abandoned_by_hand
+        Abandon resolved: an item that is resolved cannot be abandoned_manually
         Abandon manual_required -> abandoned
-        Abandon abandoned: an item that is abandoned cannot be abandoned_by_hand
+        Abandon abandoned: an item that is abandoned cannot be abandoned_manually
     "#]]
     .assert_eq(&lines);
 }
@@ -81,7 +81,7 @@ async fn decision_is_audited_with_who_and_why(t: T) {
         .await
         .unwrap();
     assert_eq!((item.note.as_deref(), item.updated_at), (Some("paid by phone"), at(9)));
-    expect!["ada resolved_by_hand a: manual_required -> resolved; paid by phone"]
+    expect!["ada resolved_manually a: manual_required -> resolved; paid by phone"]
         .assert_eq(t.trail().await.lines().last().unwrap());
     let before = t.everything().await;
     decide(&t, "a", ManualDecision::Abandon, 10).await.unwrap_err();

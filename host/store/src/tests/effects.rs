@@ -156,7 +156,7 @@ async fn effects_are_bounded(t: T) {
         limit: a detail of 11 bytes, at most 10
         limit: more than 1 alerts in an attempt
         limit: more than 1 audit records in an attempt
-        limit: more than 1 figures in an attempt"#]]
+        limit: more than 1 metrics in an attempt"#]]
     .assert_eq(&lines(&refusals));
 }
 

@@ -82,7 +82,7 @@ async fn decisions_and_settings_are_published(t: T) {
     t.store.jobs().resume(Some(&job().name), "ada", at(3)).await.unwrap();
     let actions: Vec<String> =
         documents(&published(&mut feed)).iter().map(|event| event["action"].to_string()).collect();
-    assert_eq!(actions, ["\"paused\"", "\"resolved_by_hand\"", "\"resumed\""]);
+    assert_eq!(actions, ["\"paused\"", "\"resolved_manually\"", "\"resumed\""]);
 }
 
 async fn alerts_and_dead_events_are_published(t: T) {

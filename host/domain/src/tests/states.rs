@@ -9,12 +9,12 @@ use crate::item::{Event, ManualDecision, State, next};
 
 /// One row per event and one column per state: the resulting state, or `-` if the event is illegal.
 fn table() -> String {
-    let mut text = format!("{:<18}", "");
+    let mut text = format!("{:<19}", "");
     for state in State::ALL {
         text.push_str(&format!("{:<16}", state.as_str()));
     }
     for event in Event::ALL {
-        text = format!("{}\n{:<18}", text.trim_end(), event.as_str());
+        text = format!("{}\n{:<19}", text.trim_end(), event.as_str());
         for state in State::ALL {
             let after = next(state, event).map_or("-", State::as_str);
             text.push_str(&format!("{after:<16}"));
@@ -45,20 +45,20 @@ fn chart() -> String {
 #[test]
 fn every_pair_of_state_and_event() {
     expect![[r#"
-                          waiting         running         awaiting        resolved        manual_required abandoned
-        found             waiting         running         awaiting        waiting         manual_required abandoned
-        found_anew        -               -               -               -               waiting         -
-        absent            resolved        -               resolved        -               -               -
-        claimed           running         -               running         -               -               -
-        resolved          -               resolved        -               -               -               -
-        retry             -               waiting         -               -               -               -
-        await             -               awaiting        -               -               -               -
-        give_up           -               manual_required -               -               -               -
-        lost              -               waiting         -               -               -               -
-        interrupted       -               waiting         -               -               -               -
+                           waiting         running         awaiting        resolved        manual_required abandoned
+        found              waiting         running         awaiting        waiting         manual_required abandoned
+        found_anew         -               -               -               -               waiting         -
+        absent             resolved        -               resolved        -               -               -
+        claimed            running         -               running         -               -               -
+        resolved           -               resolved        -               -               -               -
+        retry              -               waiting         -               -               -               -
+        await              -               awaiting        -               -               -               -
+        give_up            -               manual_required -               -               -               -
+        lost               -               waiting         -               -               -               -
+        interrupted        -               waiting         -               -               -               -
         retried_manually   waiting         -               waiting         waiting         waiting         waiting
         resolved_manually  resolved        -               resolved        -               resolved        -
-        left_to_a_person  manual_required -               manual_required -               manual_required -
+        left_to_a_person   manual_required -               manual_required -               manual_required -
         abandoned_manually abandoned       -               abandoned       -               abandoned       -
     "#]].assert_eq(&table());
 }

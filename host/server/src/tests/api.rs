@@ -299,7 +299,7 @@ async fn stream_sends_engine_events() {
     let told = stream.next().await.unwrap();
     expect![[r#"
         event: run-started
-        data: {"job":"wallet","kind":"run-started","run_id":"<id>"}
+        data: {"kind":"run-started","job":"wallet","run_id":"<id>"}
 
     "#]]
     .assert_eq(&world.mask(&told));

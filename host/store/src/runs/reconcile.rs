@@ -96,7 +96,8 @@ impl Reconciler<'_> {
         let Some(known) = known else {
             return self.add(found, sum).await;
         };
-        let restarts = known.exhausted && self.job.retry.when_exhausted == WhenExhausted::NextRun;
+        let exhausted = known.state == State::ManualRequired && known.exhausted;
+        let restarts = exhausted && self.job.retry.when_exhausted == WhenExhausted::NextRun;
         let event = if restarts { Event::FoundAnew } else { Event::Found };
         match next(known.state, event) {
             _ if !known.state.is_end() => self.refresh(found, known, sum).await,

@@ -12,6 +12,7 @@ mod kv;
 mod locks;
 mod logging;
 mod metrics;
+mod notes;
 mod sql;
 
 use domain::scope::ScopeError;

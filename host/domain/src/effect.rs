@@ -18,12 +18,7 @@ pub enum Effect {
     Audit(AuditRecord),
     Item(NewItem),
     Metric(Metric),
-    /// A line that is added to the attempt's log.
-    Note(String),
 }
-
-/// Most notes of an attempt.
-const NOTES_MAX: usize = 16;
 
 impl Effect {
     /// Checks whether the job may request this effect: its grants, then the effect's content. Returns the
@@ -47,7 +42,6 @@ impl Effect {
                 false => Err(job.not_granted(format!("to add items to job {:?}", target.as_str()))),
             },
             Effect::Metric(_) => job.check_granted(Capability::Metrics),
-            Effect::Note(_) => job.check_granted(Capability::Notes),
         }
     }
 
@@ -74,7 +68,6 @@ impl Effect {
                 check_data("a payload", payload, limits.payload_bytes)
             }
             Effect::Metric(metric) => metric.refused().map_or(Ok(()), |why| Err(ScopeError::Refused(why))),
-            Effect::Note(text) => check_text("a note", text, limits.text_bytes),
         }
     }
 
@@ -86,7 +79,6 @@ impl Effect {
             Effect::Audit(_) => ("audit records", limits.audit_records),
             Effect::Item(_) => ("items", limits.items),
             Effect::Metric(_) => ("metrics", limits.metrics),
-            Effect::Note(_) => ("notes", NOTES_MAX),
         }
     }
 
@@ -98,7 +90,6 @@ impl Effect {
             Effect::Audit(AuditRecord { subject, detail, .. }) => subject.len() + detail.len(),
             Effect::Item(NewItem { key, payload, .. }) => key.len() + payload.len(),
             Effect::Metric(Metric { name, .. }) => name.len(),
-            Effect::Note(text) => text.len(),
         }
     }
 }

@@ -93,12 +93,11 @@ pub enum Capability {
     Alerts,
     Audit,
     Metrics,
-    Notes,
 }
 
 impl Capability {
-    pub const ALL: [Capability; 5] =
-        [Capability::KeyValue, Capability::Alerts, Capability::Audit, Capability::Metrics, Capability::Notes];
+    pub const ALL: [Capability; 4] =
+        [Capability::KeyValue, Capability::Alerts, Capability::Audit, Capability::Metrics];
 
     /// The name in `describe` and in the configuration.
     pub fn as_str(self) -> &'static str {
@@ -107,7 +106,6 @@ impl Capability {
             Capability::Alerts => "alerts",
             Capability::Audit => "audit",
             Capability::Metrics => "metrics",
-            Capability::Notes => "notes",
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A job is a type with the trait [`Job`], exported by [`export_job!`]. Each capability has a module here:
 //! [`log`], [`config`], [`clock`], [`kv`], [`sql`], [`events`], [`alerts`], [`audit`], [`metrics`],
-//! [`notes`], [`items`], [`locks`], [`http`]. A module that a job does not use is not imported by its component, so the
+//! [`items`], [`locks`], [`http`]. A module that a job does not use is not imported by its component, so the
 //! host need not grant it.
 
 #[doc(hidden)]
@@ -23,7 +23,6 @@ pub mod kv;
 pub mod locks;
 pub mod log;
 pub mod metrics;
-pub mod notes;
 pub mod sql;
 
 pub use bindings::tidemill::job::types::{Error, Failure, Found, Item, Outcome, Page, PageRequest, Throttle};

@@ -15,7 +15,6 @@ mod generated {
             "tidemill:job/alerts": async,
             "tidemill:job/audit": async,
             "tidemill:job/metrics": async,
-            "tidemill:job/notes": async,
             "tidemill:job/items": async,
             "tidemill:job/locks": async,
             "tidemill:job/kv": async,
@@ -31,7 +30,7 @@ mod generated {
     });
 }
 
-pub use generated::tidemill::job::{alerts, audit, events, items, kv, locks, metrics, notes, sql, types};
+pub use generated::tidemill::job::{alerts, audit, events, items, kv, locks, metrics, sql, types};
 pub use generated::wasi::config::store as config;
 pub use generated::wasi::keyvalue::store as keyvalue;
 pub use generated::wasi::logging::logging;
@@ -49,6 +48,6 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
             $interface::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         )* };
     }
-    add!(types, sql, events, alerts, audit, metrics, notes, items, locks, kv, config, keyvalue, logging);
+    add!(types, sql, events, alerts, audit, metrics, items, locks, kv, config, keyvalue, logging);
     Ok(linker)
 }

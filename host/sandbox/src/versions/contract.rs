@@ -7,7 +7,7 @@ type IsGranted = fn(&Grants) -> bool;
 
 /// Interfaces that a version may import only if the job has the grant, and the reason of the refusal. Each
 /// interface of `tidemill:job` with functions is in this list; the host does not have any other.
-pub const GRANT_OF_INTERFACE: [(&str, IsGranted, &str); 11] = [
+pub const GRANT_OF_INTERFACE: [(&str, IsGranted, &str); 10] = [
     ("tidemill:job/sql", |grants| !grants.datasources.is_empty(), "no datasource is granted"),
     ("tidemill:job/items", |grants| !grants.items.is_empty(), "adding items is granted to no job"),
     ("tidemill:job/locks", |grants| !grants.locks.is_empty(), "no lock is granted (locks)"),
@@ -22,7 +22,6 @@ pub const GRANT_OF_INTERFACE: [(&str, IsGranted, &str); 11] = [
     ("tidemill:job/alerts", |grants| grants.allow(Capability::Alerts), "alerts is not granted"),
     ("tidemill:job/audit", |grants| grants.allow(Capability::Audit), "audit is not granted"),
     ("tidemill:job/metrics", |grants| grants.allow(Capability::Metrics), "metrics is not granted"),
-    ("tidemill:job/notes", |grants| grants.allow(Capability::Notes), "notes is not granted"),
 ];
 
 /// Interfaces of which `describe` names the missing grant. That is the better reason.

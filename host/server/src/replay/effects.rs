@@ -50,7 +50,6 @@ fn effect(effect: &Effect) -> (u8, Value) {
             (3, json!({ "kind": "audit", "action": action, "subject": subject, "detail": detail }))
         }
         Effect::Metric(reported) => (4, metric(reported)),
-        Effect::Note(note) => (5, json!({ "kind": "note", "text": text(note.as_bytes()) })),
     }
 }
 

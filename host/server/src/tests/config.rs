@@ -430,7 +430,6 @@ fn variables_override_a_job() {
         alerts = false
         audit = false
         metrics = false
-        notes = false
         items = []
         locks = []
         http = []

@@ -13,7 +13,6 @@ use domain::id::{Digest, HostId, RunId};
 use domain::item::{Claimed, Event};
 use domain::outcome::{Ending, Verdict};
 use domain::runner::Usage;
-use domain::text::escape;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -282,7 +281,7 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         code,
         message,
         ending.note.as_deref(),
-        log_with_notes(end),
+        end.log.as_str(),
         end.host.to_string(),
         end.digest.map(|digest| digest.to_string()),
         item.claimed_at,
@@ -295,15 +294,6 @@ async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
         used(host_bytes),
     ];
     tx.execute(items_sql::ATTEMPT_ADD, &args).await.map(|_| ())
-}
-
-/// The attempt's log, followed by its notes, one line each.
-fn log_with_notes(end: &AttemptEnd) -> String {
-    let notes = end.effects.requested.iter().filter_map(|effect| match effect {
-        Effect::Note(text) => Some(format!("NOTE {}\n", escape(text))),
-        _ => None,
-    });
-    std::iter::once(end.log.clone()).chain(notes).collect()
 }
 
 async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
@@ -320,8 +310,6 @@ async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> 
             Effect::Item(item) => items.push(item),
             // Not stored: the engine records metrics once the commit is known.
             Effect::Metric(_) => {}
-            // Written with the attempt.
-            Effect::Note(_) => {}
         }
     }
     crate::items::enqueue::enqueue(tx, &items, item.job.as_str(), end.ended_at).await.map(|_| ())

@@ -20,7 +20,6 @@ use crate::attempts::scope::AttemptScope;
 
 on_both! {
     alerts_and_records_are_written_with_the_outcome,
-    notes_are_added_to_the_log,
     stale_attempt_raises_no_alert,
     effects_need_their_grants,
     effects_are_bounded,
@@ -94,26 +93,6 @@ async fn alerts_and_records_are_written_with_the_outcome(t: T) {
     let entry = t.store.audit().list(1).await.unwrap().remove(0);
     assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("job wallet", "order-reset"));
     assert_eq!((entry.subject.as_str(), entry.detail.as_str()), ("order 7", "was stuck"));
-}
-
-async fn notes_are_added_to_the_log(t: T) {
-    let mut job = granted();
-    let note = |text: &str| Effect::Note(text.to_owned());
-    let (_, scope) = scope_of(&t, job.clone(), "a", 0).await;
-    let denied = ScopeError::Denied("job wallet is not granted notes".to_owned());
-    assert_eq!(scope.add(note("x")).await, Err(denied));
-    job.grants.capabilities.insert(Capability::Notes);
-    let (item, scope) = scope_of(&t, job, "b", 0).await;
-    for n in 0..16 {
-        scope.add(note(&format!("note {n}\nERROR"))).await.unwrap();
-    }
-    let limit = ScopeError::Limit("more than 16 notes in an attempt".to_owned());
-    assert_eq!(scope.add(note("x")).await, Err(limit));
-    let effects = scope.end().await.unwrap().unwrap();
-    let end = AttemptEnd { effects, log: "INFO done\n".to_owned(), ..end(&item, &resolved(), 1) };
-    assert_eq!(t.store.attempts().end(Arc::new(end)).await.unwrap(), Committed::Applied);
-    let log = &t.store.items().attempts("wallet", "b", 1).await.unwrap()[0].log;
-    assert!(log.starts_with("INFO done\nNOTE note 0\\nERROR\nNOTE note 1\\nERROR\n"), "{log}");
 }
 
 async fn stale_attempt_raises_no_alert(t: T) {

@@ -12,7 +12,6 @@ mod kv;
 mod locks;
 mod logging;
 mod metrics;
-mod notes;
 mod sql;
 
 use domain::scope::ScopeError;

@@ -48,6 +48,11 @@ pub enum OnStoreLoss {
 }
 
 impl JobSpec {
+    /// Whether attempts of this job continue without a lease.
+    pub fn survives_store_loss(&self) -> bool {
+        self.on_store_loss == OnStoreLoss::ContinueIdempotent
+    }
+
     /// The next start after `now`: the schedule's instant plus the job's share of the jitter.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         let offset = self.ticks.offset(self.name.as_str());

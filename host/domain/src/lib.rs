@@ -35,6 +35,7 @@ pub mod lock;
 pub mod runner;
 pub mod scope;
 mod scope_error;
+mod value;
 
 // Plugins and their versions.
 pub mod plugin;

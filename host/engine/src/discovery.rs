@@ -15,7 +15,7 @@ use store::StoreError;
 use store::attempts::commit::Committed;
 
 use crate::config::STORE_REST;
-use crate::engine::Ctx;
+use crate::ctx::Ctx;
 use crate::executor::{guarded, report_strain};
 use crate::heartbeat::HeldClaim;
 use crate::log_throttle::LogThrottle;

@@ -18,8 +18,7 @@ use store::attempts::scope::{AttemptScope, OwnTx};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{RACED_REST, STORE_REST};
-use crate::engine::Ctx;
-use crate::heartbeat::continues;
+use crate::ctx::Ctx;
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
 use domain::engine_event::EngineEvent;
@@ -31,7 +30,7 @@ pub const HOST_FAILED: &str = "HOST_FAILED";
 
 pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
     let never = CancellationToken::new();
-    let leases = if continues(&job) { &never } else { leases };
+    let leases = if job.survives_store_loss() { &never } else { leases };
     let hold = ctx.hold(&job, item.claimed_at);
     let scope = Arc::new(ctx.store.scope_of_attempt(job.clone(), item.clone(), hold));
     let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone() };

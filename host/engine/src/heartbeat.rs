@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use domain::clock::{Clock, SLACK};
 use domain::id::{AttemptId, JobName};
-use domain::job::{JobSpec, OnStoreLoss};
 use jiff::{SignedDuration, Timestamp};
 use store::hosts::Renewal;
 use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Ctx;
+use crate::ctx::Ctx;
 use crate::identity;
 use crate::metrics;
 use crate::recovery;
@@ -153,7 +152,7 @@ fn give_up_if_late(ctx: &Ctx) {
     if running == 0 || leases.is_cancelled() {
         return;
     }
-    let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| continues(&job));
+    let goes_on = |job: &JobName| ctx.job(job).is_some_and(|job| job.survives_store_loss());
     if ctx.store.items().let_lapse(ctx.host(), |job| !goes_on(job)) {
         tracing::warn!(
             running,
@@ -161,9 +160,4 @@ fn give_up_if_late(ctx: &Ctx) {
         );
     }
     std::mem::replace(&mut *leases, CancellationToken::new()).cancel();
-}
-
-/// Whether attempts of a job continue without a lease.
-pub fn continues(job: &JobSpec) -> bool {
-    job.on_store_loss == OnStoreLoss::ContinueIdempotent
 }

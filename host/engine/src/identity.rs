@@ -14,7 +14,7 @@ use store::hosts::{HostStart, Life, Place, Taking};
 use store::{Store, StoreError};
 
 use crate::config::EngineConfig;
-use crate::engine::Ctx;
+use crate::ctx::Ctx;
 use crate::timer::until;
 
 /// A waiting start reads the row this many times during one lease.

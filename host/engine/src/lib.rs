@@ -19,13 +19,15 @@ mod heartbeat;
 mod identity;
 mod recovery;
 
+mod clock_watch;
+mod ctx;
 pub mod families;
 pub mod log_throttle;
 mod metrics;
+mod steadiness;
 mod strain;
 mod timer;
 mod upkeep;
-mod watch;
 
 pub use config::EngineConfig;
 pub use engine::Engine;

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::capacity::{Permit, Tenants, memory_of};
 use crate::config::STORE_REST;
-use crate::engine::Ctx;
+use crate::ctx::Ctx;
 use crate::executor::execute;
 use crate::heartbeat::HeldClaim;
 use crate::log_throttle::LogThrottle;

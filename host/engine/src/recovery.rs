@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use store::StoreError;
 use store::items::recovery::Recovered;
 
-use crate::engine::Ctx;
+use crate::clock_watch::Watch;
+use crate::ctx::Ctx;
 use crate::metrics;
 use crate::timer::{in_time, until};
-use crate::watch::Watch;
 
 /// Maximum of consecutive batches. Each puts back a bounded number of items.
 const ROUNDS_MAX: usize = 1_000;

@@ -9,12 +9,12 @@ use domain::schedule::tick::Overlap;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 
+use crate::clock_watch;
 use crate::config::STORE_REST;
-use crate::engine::Ctx;
+use crate::ctx::Ctx;
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
 use crate::timer::{in_time, until};
-use crate::watch;
 
 static WAITS: LogThrottle = LogThrottle::new();
 
@@ -89,7 +89,7 @@ async fn place(ctx: &Ctx, job: &JobSpec, seen: Timestamp, now: Timestamp) -> Res
     if ahead <= AHEAD_MIN || !ctx.store.hosts().rewind_schedule(&job.name, seen, now).await? {
         return Ok(place);
     }
-    watch::report(ctx, ahead, now).await?;
+    clock_watch::report(ctx, ahead, now).await?;
     Ok(seen)
 }
 

@@ -9,7 +9,7 @@ use domain::job::JobSpec;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 
-use crate::engine::Ctx;
+use crate::ctx::Ctx;
 use crate::metrics;
 use crate::timer::{in_time, until};
 

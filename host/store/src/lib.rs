@@ -11,6 +11,7 @@ pub mod store;
 pub mod tasks;
 
 mod db;
+mod host_feed;
 pub mod opening;
 
 pub mod attempts;

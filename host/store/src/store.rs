@@ -26,8 +26,9 @@ use crate::config::{
 use crate::db::{Db, Driver, Guard, Refusal, Server, Session, WritePriority, Writer, agrees, text};
 use crate::error::{StoreError, with_remedy};
 use crate::events::Outbox;
-use crate::feed::{Exchange, Feed};
+use crate::feed::Feed;
 use crate::history::History;
+use crate::host_feed::Exchange;
 use crate::hosts::Hosts;
 use crate::items::Items;
 use crate::items::batches::Batches;

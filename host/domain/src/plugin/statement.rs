@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::sql_text::{QUOTES, SQLITE_QUOTES, check_single, unquoted};
-use crate::scope::Value;
+use crate::value::Value;
 
 /// More than any database supports.
 const PARAMETERS_MAX: usize = 32_766;

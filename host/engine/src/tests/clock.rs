@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use test_support::on_both;
 
 use super::world::{Host, World, at, each_minute, job};
-use crate::watch::Steadiness;
+use crate::steadiness::Steadiness;
 
 on_both![
     a_clock_that_was_an_hour_ahead_silences_no_schedule,

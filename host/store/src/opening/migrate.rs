@@ -9,65 +9,62 @@ use crate::db::{Db, Driver};
 use crate::error::StoreError;
 use crate::opening::schema::Schema;
 
+/// One migration. Most have the same SQL for both databases.
+struct Source {
+    number: i64,
+    name: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
 macro_rules! migration {
-    ($number:literal, $name:literal, $path:literal) => {
-        ($number, $name, include_str!(concat!("../../../../migrations/", $path)))
+    ($number:literal, $name:literal, $both:literal) => {
+        migration!($number, $name, $both, $both)
+    };
+    ($number:literal, $name:literal, $sqlite:literal, $postgres:literal) => {
+        Source {
+            number: $number,
+            name: $name,
+            sqlite: include_str!(concat!("../../../../migrations/", $sqlite)),
+            postgres: include_str!(concat!("../../../../migrations/", $postgres)),
+        }
     };
 }
 
-type Source = (i64, &'static str, &'static str);
+const MIGRATIONS: [Source; 21] = [
+    migration!(1, "init", "common/0001_init.sql"),
+    migration!(2, "append only", "sqlite/0002_append_only.sql", "postgres/0002_append_only.sql"),
+    migration!(3, "alerts", "common/0003_alerts.sql"),
+    migration!(4, "batches", "common/0004_batches.sql"),
+    migration!(5, "tokens", "common/0005_tokens.sql"),
+    migration!(6, "delivery", "common/0006_delivery.sql"),
+    migration!(7, "audit archive", "sqlite/0007_audit_archive.sql", "postgres/0007_audit_archive.sql"),
+    migration!(8, "notices", "common/0008_notices.sql"),
+    migration!(9, "run results", "common/0009_run_results.sql"),
+    migration!(10, "schedules", "common/0010_schedules.sql"),
+    migration!(11, "job edits", "common/0011_job_edits.sql"),
+    migration!(12, "history", "common/0012_history.sql"),
+    migration!(13, "locks", "common/0013_locks.sql"),
+    migration!(14, "usage", "common/0014_usage.sql"),
+    migration!(15, "plugin files", "common/0015_plugin_files.sql"),
+    migration!(16, "releases", "common/0016_releases.sql"),
+    migration!(17, "deferrals", "common/0017_deferrals.sql"),
+    migration!(18, "answers", "common/0018_answers.sql"),
+    migration!(19, "store identity", "common/0019_store_identity.sql"),
+    migration!(20, "release causes", "common/0020_release_causes.sql"),
+    migration!(21, "incarnations", "common/0021_incarnations.sql"),
+];
 
-const SQLITE: [Source; 21] = [
-    migration!(1, "init", "common/0001_init.sql"),
-    migration!(2, "append only", "sqlite/0002_append_only.sql"),
-    migration!(3, "alerts", "common/0003_alerts.sql"),
-    migration!(4, "batches", "common/0004_batches.sql"),
-    migration!(5, "tokens", "common/0005_tokens.sql"),
-    migration!(6, "delivery", "common/0006_delivery.sql"),
-    migration!(7, "audit archive", "sqlite/0007_audit_archive.sql"),
-    migration!(8, "notices", "common/0008_notices.sql"),
-    migration!(9, "run results", "common/0009_run_results.sql"),
-    migration!(10, "schedules", "common/0010_schedules.sql"),
-    migration!(11, "job edits", "common/0011_job_edits.sql"),
-    migration!(12, "history", "common/0012_history.sql"),
-    migration!(13, "locks", "common/0013_locks.sql"),
-    migration!(14, "usage", "common/0014_usage.sql"),
-    migration!(15, "plugin files", "common/0015_plugin_files.sql"),
-    migration!(16, "releases", "common/0016_releases.sql"),
-    migration!(17, "deferrals", "common/0017_deferrals.sql"),
-    migration!(18, "answers", "common/0018_answers.sql"),
-    migration!(19, "store identity", "common/0019_store_identity.sql"),
-    migration!(20, "release causes", "common/0020_release_causes.sql"),
-    migration!(21, "incarnations", "common/0021_incarnations.sql"),
-];
-const POSTGRES: [Source; 21] = [
-    migration!(1, "init", "common/0001_init.sql"),
-    migration!(2, "append only", "postgres/0002_append_only.sql"),
-    migration!(3, "alerts", "common/0003_alerts.sql"),
-    migration!(4, "batches", "common/0004_batches.sql"),
-    migration!(5, "tokens", "common/0005_tokens.sql"),
-    migration!(6, "delivery", "common/0006_delivery.sql"),
-    migration!(7, "audit archive", "postgres/0007_audit_archive.sql"),
-    migration!(8, "notices", "common/0008_notices.sql"),
-    migration!(9, "run results", "common/0009_run_results.sql"),
-    migration!(10, "schedules", "common/0010_schedules.sql"),
-    migration!(11, "job edits", "common/0011_job_edits.sql"),
-    migration!(12, "history", "common/0012_history.sql"),
-    migration!(13, "locks", "common/0013_locks.sql"),
-    migration!(14, "usage", "common/0014_usage.sql"),
-    migration!(15, "plugin files", "common/0015_plugin_files.sql"),
-    migration!(16, "releases", "common/0016_releases.sql"),
-    migration!(17, "deferrals", "common/0017_deferrals.sql"),
-    migration!(18, "answers", "common/0018_answers.sql"),
-    migration!(19, "store identity", "common/0019_store_identity.sql"),
-    migration!(20, "release causes", "common/0020_release_causes.sql"),
-    migration!(21, "incarnations", "common/0021_incarnations.sql"),
-];
+#[derive(Clone, Copy)]
+enum Dialect {
+    Sqlite,
+    Postgres,
+}
 
 pub async fn run(db: &Db) -> Result<(), StoreError> {
     let result = match &db.driver {
-        Driver::Sqlite { writer, .. } => migrator(&SQLITE).run(writer.pool()).await,
-        Driver::Postgres(server) => migrator(&POSTGRES).run(server.pool()).await,
+        Driver::Sqlite { writer, .. } => migrator(&MIGRATIONS, Dialect::Sqlite).run(writer.pool()).await,
+        Driver::Postgres(server) => migrator(&MIGRATIONS, Dialect::Postgres).run(server.pool()).await,
     };
     result.map_err(explain)
 }
@@ -76,15 +73,23 @@ pub async fn run(db: &Db) -> Result<(), StoreError> {
 #[cfg(test)]
 pub async fn run_first(db: &Db, count: usize) {
     match &db.driver {
-        Driver::Sqlite { writer, .. } => migrator(&SQLITE[..count]).run(writer.pool()).await.unwrap(),
-        Driver::Postgres(pool) => migrator(&POSTGRES[..count]).run(pool.pool()).await.unwrap(),
+        Driver::Sqlite { writer, .. } => {
+            migrator(&MIGRATIONS[..count], Dialect::Sqlite).run(writer.pool()).await.unwrap()
+        }
+        Driver::Postgres(pool) => {
+            migrator(&MIGRATIONS[..count], Dialect::Postgres).run(pool.pool()).await.unwrap()
+        }
     }
 }
 
-fn migrator(sources: &[Source]) -> Migrator {
-    let migrations = sources.iter().map(|(number, name, sql)| {
-        let kind = MigrationType::Simple;
-        Migration::new(*number, Cow::Borrowed(*name), kind, (*sql).into_sql_str(), false)
+fn migrator(sources: &[Source], dialect: Dialect) -> Migrator {
+    let migrations = sources.iter().map(|source| {
+        let sql = match dialect {
+            Dialect::Sqlite => source.sqlite,
+            Dialect::Postgres => source.postgres,
+        };
+        let (name, kind) = (Cow::Borrowed(source.name), MigrationType::Simple);
+        Migration::new(source.number, name, kind, sql.into_sql_str(), false)
     });
     Migrator::with_migrations(migrations.collect())
 }
@@ -93,11 +98,11 @@ fn migrator(sources: &[Source]) -> Migrator {
 pub type Applied = (i64, bool, Vec<u8>);
 
 pub fn compare_sqlite(applied: Vec<Applied>) -> Result<Schema, StoreError> {
-    compare(&applied, &migrator(&SQLITE))
+    compare(&applied, &migrator(&MIGRATIONS, Dialect::Sqlite))
 }
 
 pub fn compare_postgres(applied: Vec<Applied>) -> Result<Schema, StoreError> {
-    compare(&applied, &migrator(&POSTGRES))
+    compare(&applied, &migrator(&MIGRATIONS, Dialect::Postgres))
 }
 
 fn compare(applied: &[Applied], ours: &Migrator) -> Result<Schema, StoreError> {
@@ -112,16 +117,16 @@ fn compare(applied: &[Applied], ours: &Migrator) -> Result<Schema, StoreError> {
             Some(_) => {}
         }
     }
-    let is_pending = |source: &&Source| applied.iter().all(|(number, ..)| *number != source.0);
+    let is_pending = |source: &&Source| applied.iter().all(|(number, ..)| *number != source.number);
     Ok(Schema {
         present: applied.iter().map(|(number, ..)| *number).max(),
         latest: LATEST,
-        pending: SQLITE.iter().filter(is_pending).map(|(number, name, _)| (*number, *name)).collect(),
+        pending: MIGRATIONS.iter().filter(is_pending).map(|source| (source.number, source.name)).collect(),
     })
 }
 
-/// The number of the last migration. Both databases have the same numbers and names.
-pub const LATEST: i64 = SQLITE[SQLITE.len() - 1].0;
+/// The number of the last migration.
+pub const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].number;
 
 fn explain(error: MigrateError) -> StoreError {
     match error {

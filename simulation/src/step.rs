@@ -4,11 +4,11 @@ use anyhow::Result;
 use domain::id::JobName;
 use domain::item::ManualDecision;
 use domain::run::ClaimedRun;
-use domain::runner::{Found, Page};
+use domain::runner::{FoundItem, Page};
 use jiff::SignedDuration;
 use store::StoreError;
 use store::attempts::commit::Committed;
-use store::items::{Decided, Lease, lease};
+use store::items::{DecisionRequest, Lease, lease};
 
 use crate::world::{Event, JOB, Process, World, stamp};
 
@@ -293,7 +293,7 @@ impl World {
             self.model.open.iter().filter(|key| **key > after).take(PAGE).cloned().collect();
         let next = if keys.len() == PAGE { keys.last().cloned() } else { None };
         self.model.offered.extend(keys.iter().cloned());
-        let items = keys.iter().map(|key| Found { key: key.clone(), payload: "{}".to_owned() }).collect();
+        let items = keys.iter().map(|key| FoundItem { key: key.clone(), payload: "{}".to_owned() }).collect();
         let page = Page { items, next: next.clone() };
         let wire = self.wire(process.host);
         let (store, now) = (self.hosts[process.host].store.clone(), self.hosts[process.host].hands.now());
@@ -343,7 +343,7 @@ impl World {
         let (Some(key), now) = (keys.get(pick).filter(|key| !key.starts_with("poison")), self.now()) else {
             return Ok(());
         };
-        let decided = Decided::new(ManualDecision::Retry, None, "ada");
+        let decided = DecisionRequest::new(ManualDecision::Retry, None, "ada");
         match self.store().items().decide(JOB, key, decided, now).await {
             Ok(_) => {
                 self.note(|| format!("a person retries {key}"));

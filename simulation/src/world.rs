@@ -19,7 +19,7 @@ use engine::EngineConfig;
 use jiff::{SignedDuration, Timestamp};
 use store::attempts::commit::AttemptEnd;
 use store::config::DatasourceConfig;
-use store::hosts::{HostStart, Place, Taking};
+use store::hosts::{HostLocation, HostStart, Taking};
 use store::items::Lease;
 use store::{Store, StoreConfig};
 use tempfile::TempDir;
@@ -93,7 +93,7 @@ impl Host {
 
     /// Registers this start. Each host has its own place, and restarts there.
     pub async fn register(&self, now: Timestamp) -> Result<()> {
-        let place = Place::Folder(self.id.to_string());
+        let place = HostLocation::Folder(self.id.to_string());
         let start =
             HostStart { id: self.id, incarnation: self.incarnation(), name: "simulated".to_owned(), place };
         let taking = self.store.hosts().take(&start, None, now).await?;

@@ -19,7 +19,7 @@ use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
 use domain::outcome::Outcome;
 use domain::retry::RetryPolicy;
-use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
+use domain::runner::{Call, CallReport, FoundItem, Page, PageRequest, Readiness, Runner, Usage};
 use domain::schedule::Schedule;
 use engine::{Engine, EngineConfig, Identity};
 use jiff::Timestamp;
@@ -39,21 +39,21 @@ impl Runner for Native {
         Readiness::Ready(Digest([0; 32]))
     }
 
-    async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
+    async fn discover(&self, call: Call<PageRequest>) -> CallReport<Page> {
         let done: u64 = call.input.cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
         let last = self.0.min(done + u64::from(call.input.limit));
-        let found = |n| Found { key: format!("{}:{n}", n % 100), payload: String::new() };
+        let found = |n| FoundItem { key: format!("{}:{n}", n % 100), payload: String::new() };
         let items = (done + 1..=last).map(found).collect();
         report(Page { items, next: (last < self.0).then(|| last.to_string()) })
     }
 
-    async fn process(&self, _call: Call<Claimed>) -> Report<Outcome> {
+    async fn process(&self, _call: Call<Claimed>) -> CallReport<Outcome> {
         report(Outcome::Resolved { note: None })
     }
 }
 
-fn report<T>(answer: T) -> Report<T> {
-    Report { result: Ok(answer), digest: None, usage: Usage::default(), log: String::new() }
+fn report<T>(answer: T) -> CallReport<T> {
+    CallReport { result: Ok(answer), digest: None, usage: Usage::default(), log: String::new() }
 }
 
 fn job(items: u64, flow: Flow) -> Arc<JobSpec> {
@@ -133,7 +133,7 @@ async fn start(
 ) -> (Engine, Arc<Store>) {
     let store = Arc::new(Store::open(config).await.unwrap());
     let settings = EngineConfig::new("bench");
-    let identity = Identity { id: host, place: store::hosts::Place::WholeStore };
+    let identity = Identity { id: host, place: store::hosts::HostLocation::WholeStore };
     let engine =
         Engine::start(settings, identity, store.clone(), runner, Clock::steady(), vec![job]).await.unwrap();
     (engine, store)

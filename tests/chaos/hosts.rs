@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
-use crate::site::{Place, Site};
+use crate::site::{HostLocation, Site};
 use crate::support::database::Kind;
 use crate::support::process::Process;
 use crate::support::random::Random;
@@ -192,7 +192,7 @@ impl Hosts {
         sleep(time).await;
     }
 
-    fn place(&self, which: usize) -> &Place {
+    fn place(&self, which: usize) -> &HostLocation {
         &self.site.places[which]
     }
 

@@ -37,11 +37,11 @@ const START_REST: Duration = Duration::from_secs(1);
 
 pub struct Site {
     pub databases: Databases,
-    pub places: Vec<Place>,
+    pub places: Vec<HostLocation>,
 }
 
 /// One host's configuration and address. Its processes are started and killed.
-pub struct Place {
+pub struct HostLocation {
     pub name: String,
     pub port: u16,
     /// None on SQLite.
@@ -61,7 +61,7 @@ impl Site {
         let names: &[&str] = if kind == Kind::Postgres { &["one", "two", "three"] } else { &["one"] };
         let mut places = Vec::new();
         for name in names {
-            places.push(Place::new(name, &databases).await);
+            places.push(HostLocation::new(name, &databases).await);
         }
         Site { databases, places }
     }
@@ -86,8 +86,8 @@ impl Drop for Site {
     }
 }
 
-impl Place {
-    async fn new(name: &str, databases: &Databases) -> Place {
+impl HostLocation {
+    async fn new(name: &str, databases: &Databases) -> HostLocation {
         let (folder, port) = (databases.dir.path(), free_port());
         let (store, business) = (&databases.store_url, &databases.business_url);
         let wire = match databases.kind {
@@ -107,7 +107,7 @@ impl Place {
         );
         let config = folder.join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        Place { name: name.to_owned(), port, wire, config, data: folder.join(format!("data-{name}")) }
+        HostLocation { name: name.to_owned(), port, wire, config, data: folder.join(format!("data-{name}")) }
     }
 
     /// Acts as a supervisor: restarts a host that ended because its database was unavailable.

@@ -6,7 +6,7 @@ use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::alerts::AlertView;
 use store::audit::AuditView;
-use store::items::Decided;
+use store::items::DecisionRequest;
 use test_support::on_both;
 
 use crate::support::database::{Databases, Kind};
@@ -188,7 +188,7 @@ async fn f2_failing_again_stores_the_error_and_ends_at_the_limit(kind: Kind) {
         .app
         .store
         .items()
-        .decide("finalize-retry", "1", Decided::new(manual, None, "ada"), now)
+        .decide("finalize-retry", "1", DecisionRequest::new(manual, None, "ada"), now)
         .await
         .unwrap();
     scene.seconds(30).await;

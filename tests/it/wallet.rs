@@ -6,7 +6,7 @@ use domain::item::{ManualDecision, State};
 use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::events::outbox::EventView;
-use store::items::Decided;
+use store::items::DecisionRequest;
 use test_support::{needs, on_both};
 
 use crate::support::database::{Databases, Kind};
@@ -246,7 +246,7 @@ async fn w7_manual_trigger_does_not_trigger_twice(kind: Kind) {
         let key = user.to_string();
         app.store
             .items()
-            .decide(JOB, &key, Decided::new(ManualDecision::Retry, None, "api"), scene.clock.now())
+            .decide(JOB, &key, DecisionRequest::new(ManualDecision::Retry, None, "api"), scene.clock.now())
             .await
             .unwrap();
     }
@@ -340,7 +340,7 @@ async fn w9_a_user_that_is_gone_is_skipped(kind: Kind) {
     let store = scene.host.app.store.clone();
     store
         .items()
-        .decide(JOB, "1", Decided::new(ManualDecision::Retry, None, "test"), scene.clock.now())
+        .decide(JOB, "1", DecisionRequest::new(ManualDecision::Retry, None, "test"), scene.clock.now())
         .await
         .unwrap();
     scene.host.settle().await;

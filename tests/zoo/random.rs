@@ -11,7 +11,7 @@ use domain::failure::Failure;
 use domain::id::{AttemptId, ItemId, RunId};
 use domain::item::Claimed;
 use domain::job::JobSpec;
-use domain::runner::{Call, PageRequest, Readiness, Report, Runner};
+use domain::runner::{Call, CallReport, PageRequest, Readiness, Runner};
 use jiff::Timestamp;
 use sandbox::{Sandbox, SandboxConfig};
 
@@ -127,7 +127,7 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
     sandbox.rescan(&jobs).await;
 }
 
-async fn watch<T>(file: &Path, tally: &mut Tally, call: impl Future<Output = Report<T>>) {
+async fn watch<T>(file: &Path, tally: &mut Tally, call: impl Future<Output = CallReport<T>>) {
     let (began, panics) = (Instant::now(), PANICS.load(Ordering::Relaxed));
     let report = call.await;
     tally.calls += 1;

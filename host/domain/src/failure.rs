@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-/// A guest's answer when it failed, or the host's own verdict (trap, timeout, limit).
+/// The failure that a guest returned, or that the host found (trap, timeout, limit).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     Transient(ErrorInfo),

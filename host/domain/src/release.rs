@@ -141,16 +141,16 @@ impl std::str::FromStr for Stage {
     }
 }
 
-/// The results of one version's attempts while two versions run. Attempts that a service postponed
-/// (`throttled`) are not included.
+/// The results of one version's attempts while two versions run. Attempts that ended throttled, postponed,
+/// interrupted or by a failure of the host are not included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tried {
+pub struct TrialResults {
     pub attempts: u64,
     pub failed: u64,
     pub cpu_us: u64,
 }
 
-impl Tried {
+impl TrialResults {
     pub fn add(&mut self, failed: bool, cpu_us: u64) {
         self.attempts += 1;
         self.failed += u64::from(failed);
@@ -158,7 +158,7 @@ impl Tried {
     }
 
     /// Adds the results of other attempts.
-    pub fn merge(&mut self, other: &Tried) {
+    pub fn merge(&mut self, other: &TrialResults) {
         self.attempts += other.attempts;
         self.failed += other.failed;
         self.cpu_us = self.cpu_us.saturating_add(other.cpu_us);
@@ -169,7 +169,7 @@ impl Tried {
     }
 
     /// The 95% confidence interval of the failure rate: Wilson's score interval (E. B. Wilson, 1927).
-    fn failure_rates(&self) -> (f64, f64) {
+    fn failure_rate_interval(&self) -> (f64, f64) {
         const Z: f64 = 1.96;
         if self.attempts == 0 {
             return (0.0, 0.0);
@@ -183,9 +183,9 @@ impl Tried {
     /// The least amount by which its failure rate exceeds another's: the lower end of the interval for a
     /// difference of two rates (R. G. Newcombe, 1998, method 10). Five failures of five weigh more than one
     /// of one.
-    fn fails_more_by(&self, other: &Tried) -> f64 {
+    fn fails_more_by(&self, other: &TrialResults) -> f64 {
         let (own, others) = (self.failure_rate(), other.failure_rate());
-        let (low, high) = (self.failure_rates().0, other.failure_rates().1);
+        let (low, high) = (self.failure_rate_interval().0, other.failure_rate_interval().1);
         own - others - ((own - low).powi(2) + (high - others).powi(2)).sqrt()
     }
 
@@ -194,53 +194,59 @@ impl Tried {
     }
 }
 
-impl fmt::Display for Tried {
+impl fmt::Display for TrialResults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tried { attempts, failed, .. } = self;
+        let TrialResults { attempts, failed, .. } = self;
         write!(f, "{failed} of {attempts} attempts failed, {:.0} µs of CPU time each", self.mean_cpu_us())
     }
 }
 
 /// The decision on a canary.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CanaryDecision {
     GoOn,
     Promote,
     /// The reason.
     RollBack(String),
 }
 
-/// A busy machine can add this much CPU time to an attempt, in microseconds: caches are cold, and calls are interrupted.
+/// A busy machine can add this much CPU time to an attempt, in microseconds: caches are cold, and calls are
+/// interrupted.
 const COST_NOISE_US: f64 = 2_000.0;
 /// One or two failures may be chance.
 const FAILURES_MIN: u64 = 3;
 
 /// `lasted` is how long both versions have run side by side.
-pub fn judge(canary: &Canary, before: &Tried, new: &Tried, lasted: SignedDuration) -> Verdict {
-    let bearable = before.failure_rate() + canary.failures_margin;
-    let fails_more = || Verdict::RollBack(format!("it fails more often: {new}; before it: {before}"));
+pub fn decide_canary(
+    canary: &Canary,
+    before: &TrialResults,
+    new: &TrialResults,
+    lasted: SignedDuration,
+) -> CanaryDecision {
+    let failure_rate_max = before.failure_rate() + canary.failures_margin;
+    let fails_more = || CanaryDecision::RollBack(format!("it fails more often: {new}; before it: {before}"));
     if new.failed >= FAILURES_MIN && new.fails_more_by(before) > canary.failures_margin {
         return fails_more();
     }
     let measured = new.attempts.min(before.attempts) >= canary.attempts_min.max(1);
-    let bearable_cost = before.mean_cpu_us() * (1.0 + canary.cost_margin) + COST_NOISE_US;
-    if measured && new.mean_cpu_us() > bearable_cost {
-        return Verdict::RollBack(format!("it costs more: {new}; before it: {before}"));
+    let cpu_us_max = before.mean_cpu_us() * (1.0 + canary.cost_margin) + COST_NOISE_US;
+    if measured && new.mean_cpu_us() > cpu_us_max {
+        return CanaryDecision::RollBack(format!("it costs more: {new}; before it: {before}"));
     }
     let enough = new.attempts.saturating_sub(new.failed) >= canary.promote_attempts;
-    if lasted >= canary.promote_after && new.failure_rate() > bearable {
+    if lasted >= canary.promote_after && new.failure_rate() > failure_rate_max {
         return fails_more();
     }
     // A higher failure rate that may be chance is tolerated until it is significant or the time is over.
-    if lasted >= canary.promote_after || (enough && new.failure_rate() <= bearable) {
-        return Verdict::Promote;
+    if lasted >= canary.promote_after || (enough && new.failure_rate() <= failure_rate_max) {
+        return CanaryDecision::Promote;
     }
-    Verdict::GoOn
+    CanaryDecision::GoOn
 }
 
 /// Whether an item is assigned to the canary. The result is the same on each host as long as the version is
 /// the same.
-pub fn goes_to(version: Digest, share: f64, job: &JobName, key: &str) -> bool {
+pub fn goes_to_canary(version: Digest, share: f64, job: &JobName, key: &str) -> bool {
     let mut hash = Sha256::new();
     hash.update(version.0);
     hash.update(job.as_str());

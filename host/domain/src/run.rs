@@ -53,7 +53,7 @@ pub struct Discovered {
     pub waiting: u32,
     /// Items above the limit of one run. The next run finds them again.
     pub over_cap: u32,
-    /// Items left alone because a person has to decide, or has decided.
+    /// Items left unchanged, because a person has to decide about them or decided so.
     pub manual: u32,
     /// Items resolved because a complete discovery no longer found them.
     pub absent: u32,

@@ -18,9 +18,9 @@ pub trait Runner: Send + Sync {
     /// Whether attempts of `job` can start now.
     fn readiness(&self, job: &JobSpec) -> Readiness;
 
-    async fn discover(&self, call: Call<PageRequest>) -> Report<Page>;
+    async fn discover(&self, call: Call<PageRequest>) -> CallReport<Page>;
 
-    async fn process(&self, call: Call<Claimed>) -> Report<Outcome>;
+    async fn process(&self, call: Call<Claimed>) -> CallReport<Outcome>;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,18 +52,18 @@ pub struct PageRequest {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    pub items: Vec<Found>,
+    pub items: Vec<FoundItem>,
     pub next: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundItem {
     pub key: String,
     pub payload: String,
 }
 
 #[derive(Debug, Clone)]
-pub struct Report<T> {
+pub struct CallReport<T> {
     pub result: Result<T, Failure>,
     /// The version that was called. `None` if there was no version to call.
     pub digest: Option<Digest>,

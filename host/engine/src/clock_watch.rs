@@ -16,7 +16,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub async fn look(&mut self, ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn check_times(&mut self, ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
         let Some(ahead) = ctx.store.hosts().clock_ahead(|| ctx.clock.now()).await? else {
             self.ahead_since = None;
             return Ok(());

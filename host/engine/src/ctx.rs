@@ -17,11 +17,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backpressure::Backpressure;
 use crate::capacity::HostCapacity;
 use crate::config::EngineConfig;
 use crate::metrics::Metrics;
 use crate::steadiness::Steadiness;
-use crate::strain::Strain;
 
 /// The name of the loop that renews leases.
 pub(crate) const HEARTBEAT: &str = "heartbeat";
@@ -59,7 +59,7 @@ pub(crate) struct Ctx {
     pub trouble: Mutex<Option<String>>,
     pub attempts: TaskTracker,
     pub capacity: HostCapacity,
-    pub strain: Strain,
+    pub backpressure: Backpressure,
     /// Notified when an attempt ended and its slot is free.
     pub room: Notify,
 }

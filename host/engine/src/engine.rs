@@ -16,13 +16,13 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backpressure::Backpressure;
 use crate::capacity::{HostCapacity, Tenants};
 use crate::config::EngineConfig;
 use crate::ctx::{Ctx, HEARTBEAT, Jobs};
 use crate::identity::{Identity, Started};
 use crate::metrics::Metrics;
 use crate::steadiness::Steadiness;
-use crate::strain::Strain;
 use crate::{discovery, heartbeat, identity, queue, recovery, scheduler, upkeep};
 
 pub struct Engine {
@@ -85,7 +85,7 @@ impl Engine {
             trouble: Mutex::default(),
             attempts: TaskTracker::new(),
             capacity,
-            strain: Strain::default(),
+            backpressure: Backpressure::default(),
             room: Notify::new(),
         });
         match has_waited {
@@ -154,7 +154,7 @@ impl Engine {
 
     /// The resource that this machine lacks, if attempts failed for that reason within the last minute.
     pub fn resource_trouble(&self) -> Option<String> {
-        self.ctx.strain.trouble()
+        self.ctx.backpressure.trouble()
     }
 
     /// Attempts of items that this host runs at the same time.

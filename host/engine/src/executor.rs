@@ -10,7 +10,7 @@ use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::cut;
 use domain::outcome::{Outcome, decide};
-use domain::runner::{Call, Report, Usage};
+use domain::runner::{Call, CallReport, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
 use store::attempts::commit::{AttemptEnd, Committed, Effects};
@@ -76,9 +76,13 @@ async fn commit_with(
 }
 
 /// Runs a call so that the stop signal can cut it off and a panic of the host ends only this attempt.
-pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = Report<T>>) -> Report<T> {
-    let ended =
-        |failure| Report { result: Err(failure), digest: None, usage: Usage::default(), log: String::new() };
+pub async fn guarded<T>(ctx: &Ctx, call: impl Future<Output = CallReport<T>>) -> CallReport<T> {
+    let ended = |failure| CallReport {
+        result: Err(failure),
+        digest: None,
+        usage: Usage::default(),
+        log: String::new(),
+    };
     tokio::select! {
         caught = AssertUnwindSafe(call).catch_unwind() => caught.unwrap_or_else(|panic| {
             let why = store::tasks::message(panic.as_ref());
@@ -97,7 +101,7 @@ async fn settle(
     job: &JobSpec,
     item: Claimed,
     scope: &AttemptScope,
-    report: Report<Outcome>,
+    report: CallReport<Outcome>,
 ) -> Option<(AttemptEnd, Option<OwnTx>)> {
     let mut own = None;
     let answer = report.result.and_then(|outcome| outcome.checked(item.claimed_at));
@@ -125,9 +129,9 @@ async fn settle(
     };
     match &result {
         Err(Failure::Host(error)) if error.code == HOST_PANIC => {}
-        Err(Failure::Host(error)) => ctx.strain.failed(error, ctx.capacity.used()),
+        Err(Failure::Host(error)) => ctx.backpressure.failed(error, ctx.capacity.used()),
         Err(Failure::Interrupted) => {}
-        _ => ctx.strain.worked(),
+        _ => ctx.backpressure.worked(),
     }
     let ended_at = ctx.clock.now();
     let ending = decide(&result, &item, &job.retry, ended_at);
@@ -147,7 +151,7 @@ async fn settle(
 
 /// Raises one alert for each new resource failure of this machine.
 pub async fn report_strain(ctx: &Ctx, job: &JobSpec) {
-    let Some(what) = ctx.strain.take_new() else { return };
+    let Some(what) = ctx.backpressure.take_new() else { return };
     let host = &ctx.config.host_name;
     let alert = Alert {
         kind: HOST_FAILED.to_owned(),

@@ -10,7 +10,7 @@
 use domain::clock::Clock;
 use domain::id::{HostId, Incarnation};
 use jiff::Timestamp;
-use store::hosts::{HostStart, Life, Place, Taking};
+use store::hosts::{HostLocation, HostStart, Life, Taking};
 use store::{Store, StoreError};
 
 use crate::config::EngineConfig;
@@ -24,7 +24,7 @@ const READS: i32 = 10;
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub id: HostId,
-    pub place: Place,
+    pub place: HostLocation,
 }
 
 /// A start that is registered.

@@ -19,13 +19,13 @@ mod heartbeat;
 mod identity;
 mod recovery;
 
+mod backpressure;
 mod clock_watch;
 mod ctx;
 pub mod families;
 pub mod log_throttle;
 mod metrics;
 mod steadiness;
-mod strain;
 mod timer;
 mod upkeep;
 

@@ -43,7 +43,7 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
         if round.failed {
             tokio::time::sleep(STORE_REST).await;
         }
-        let strained = ctx.strain.rest().filter(|_| round.full);
+        let strained = ctx.backpressure.rest().filter(|_| round.full);
         let rest = if round.held { HELD_REST } else { strained.unwrap_or(ctx.config.poll_period) };
         // The order matters: under load slots are freed all the time, and a wake-up must not be missed.
         let woken = tokio::select! {
@@ -90,11 +90,11 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
     // Read before the running attempts are counted: the slot of an attempt that ends meanwhile stays with its job, and is
     // shared in the next pass.
     let mut free = ctx.capacity.free();
-    let (mut due, idle) = look(ctx, pauses, tenants, &mut round).await;
+    let (mut due, idle) = due_jobs(ctx, pauses, tenants, &mut round).await;
     due.sort_by_key(|due| due.wish.turn);
     loop {
         let wishes: Vec<Wish> = due.iter().map(|due| due.wish.clone()).collect();
-        let slots = free.slots.min(ctx.strain.room(ctx.capacity.used()));
+        let slots = free.slots.min(ctx.backpressure.room(ctx.capacity.used()));
         let granted = share(ctx.capacity.all(), Capacity { slots, ..free }, idle, &wishes);
         let mut left = Vec::new();
         let mut is_over = true;
@@ -128,7 +128,7 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
 
 /// Returns the jobs with due items, and the total of one attempt for each job that runs nothing
 /// and has nothing due.
-async fn look(
+async fn due_jobs(
     ctx: &Arc<Ctx>,
     pauses: &Pauses,
     tenants: &mut Tenants,

@@ -51,7 +51,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = until(&ctx.clock, Some(next)) => {}
         }
         looked_at = ctx.clock.now();
-        if let Err(error) = in_time(watch.look(&ctx, looked_at)).await {
+        if let Err(error) = in_time(watch.check_times(&ctx, looked_at)).await {
             tracing::warn!(%error, "times in the future could not be corrected; it is tried again");
         }
         match lapsed(&ctx, looked_at).await {

@@ -13,7 +13,7 @@ use crate::component_limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_M
 use crate::error::SandboxError;
 use crate::guest::address_space;
 use crate::guest::bindings;
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 /// How often a computing guest is interrupted.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -27,7 +27,7 @@ const ASYNC_STACK_BYTES: usize = 2 * MIB;
 
 pub struct Wasm {
     pub engine: Engine,
-    pub linker: Arc<Linker<State>>,
+    pub linker: Arc<Linker<GuestState>>,
     /// Number of concurrent calls that the pool supports.
     pub calls_max: u32,
 }

@@ -26,7 +26,7 @@ use crate::guest::bindings::types;
 use crate::guest::convert;
 use crate::guest::http::Clients;
 use crate::guest::log::LogSource;
-use crate::guest::state::{Fence, Granted, Outside, State};
+use crate::guest::state::{AttemptContext, AttemptTag, GuestState, SharedResources};
 use crate::versions::component::refused_config;
 
 /// Longest text: above the limits of keys, codes and labels.
@@ -58,20 +58,20 @@ pub fn config(schema: &serde_json::Value, config: &BTreeMap<String, String>) -> 
 }
 
 /// An attempt without a guest.
-pub struct Attempt(State);
+pub struct Attempt(GuestState);
 
 impl Attempt {
     pub fn new(job: Arc<JobSpec>, scope: Arc<dyn Scope>) -> Result<Attempt, SandboxError> {
         let clients = Clients::new(&[]).map_err(SandboxError::Tls)?;
-        let outside = Outside { clock: Clock::steady(), clients: Arc::new(clients) };
+        let outside = SharedResources { clock: Clock::steady(), clients: Arc::new(clients) };
         let sql = "SELECT 1".to_owned();
         let statement = Statement { datasource: "any".to_owned(), sql, writes: false, params: None };
         let statements = BTreeMap::from([("a".to_owned(), statement)]);
         let describe = Arc::new(Describe { statements, ..Describe::default() });
         let limits = job.limits.clone();
-        let fence = Some(Fence { epoch: 1, idempotency_key: "any".to_owned() });
-        let granted = Granted { job, describe, scope, fence };
-        Ok(Attempt(State::new(Some(granted), &limits, &outside, LogSource::default())))
+        let fence = Some(AttemptTag { epoch: 1, idempotency_key: "any".to_owned() });
+        let granted = AttemptContext { job, describe, scope, fence };
+        Ok(Attempt(GuestState::new(Some(granted), &limits, &outside, LogSource::default())))
     }
 
     /// Calls host functions with values derived from these bytes, until the bytes are used up.
@@ -117,14 +117,14 @@ impl Attempt {
     }
 }
 
-async fn compare_and_set(state: &mut State, draw: &mut Draw<'_>) {
+async fn compare_and_set(state: &mut GuestState, draw: &mut Draw<'_>) {
     let (bucket, key) = (draw.text(), draw.text());
     let (expected, value) = (draw.option().map(String::into_bytes), draw.option().map(String::into_bytes));
     let ttl = draw.byte().is_multiple_of(2).then(|| draw.number());
     drop(crate::guest::bindings::kv::Host::compare_and_set(state, bucket, key, expected, value, ttl).await);
 }
 
-async fn bucket(state: &mut State, draw: &mut Draw<'_>) {
+async fn bucket(state: &mut GuestState, draw: &mut Draw<'_>) {
     let opened = state.open(draw.text()).await;
     let handle = opened.ok().and_then(Result::ok).map_or(7, |bucket| bucket.rep());
     let bucket = || Resource::new_own(handle);

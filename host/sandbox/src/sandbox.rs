@@ -11,8 +11,8 @@ use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::outcome::Outcome;
 use domain::plugin::PluginVersion;
-use domain::release::Tried;
-use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner, Usage};
+use domain::release::TrialResults;
+use domain::runner::{Call, CallReport, Page, PageRequest, Readiness, Runner, Usage};
 use jiff::SignedDuration;
 
 use crate::config::SandboxConfig;
@@ -22,7 +22,7 @@ use crate::guest::attempt::{CallRequest, CallResult, CallSlots};
 use crate::guest::convert;
 use crate::guest::http::Clients;
 use crate::guest::log::LogSource;
-use crate::guest::state::{Fence, Granted, Outside};
+use crate::guest::state::{AttemptContext, AttemptTag, SharedResources};
 use crate::versions::active_versions::Chosen;
 use crate::versions::canaries::Canaries;
 use crate::versions::catalog::Catalog;
@@ -51,7 +51,7 @@ impl Sandbox {
     ) -> Result<Arc<Sandbox>, SandboxError> {
         let Wasm { engine, linker, calls_max } = Wasm::start(config.attempts_max)?;
         let clients = Clients::new(&config.certificates).map_err(SandboxError::Tls)?;
-        let outside = Outside { clock: config.clock.clone(), clients: Arc::new(clients) };
+        let outside = SharedResources { clock: config.clock.clone(), clients: Arc::new(clients) };
         let room = Arc::new(CallSlots::new(engine, outside, calls_max));
         let loader = Loader::new(config.clone(), room.clone(), linker);
         let catalog = Catalog::new(config, loader, statements);
@@ -98,12 +98,12 @@ impl Sandbox {
     }
 
     /// Results of attempts while two versions ran side by side, since the last call.
-    pub fn take_tried(&self) -> BTreeMap<(PluginName, Digest), Tried> {
+    pub fn take_tried(&self) -> BTreeMap<(PluginName, Digest), TrialResults> {
         self.canaries.take()
     }
 
     /// Returns results that could not be stored.
-    pub fn give_back_tried(&self, results: impl IntoIterator<Item = ((PluginName, Digest), Tried)>) {
+    pub fn give_back_tried(&self, results: impl IntoIterator<Item = ((PluginName, Digest), TrialResults)>) {
         self.canaries.give_back(results);
     }
 
@@ -134,14 +134,19 @@ impl Sandbox {
     }
 
     /// One attempt on this version, whichever version is active.
-    pub async fn replay(&self, trial: &Trial, call: Call<Claimed>) -> Report<Outcome> {
+    pub async fn replay(&self, trial: &Trial, call: Call<Claimed>) -> CallReport<Outcome> {
         let subject = format!("replay of {}", call.input.key);
         self.process_on(trial.version(), subject, call).await
     }
 
-    async fn process_on(&self, version: &Version, subject: String, call: Call<Claimed>) -> Report<Outcome> {
+    async fn process_on(
+        &self,
+        version: &Version,
+        subject: String,
+        call: Call<Claimed>,
+    ) -> CallReport<Outcome> {
         let item = convert::item(&call.job, &call.input);
-        let fence = Fence { epoch: call.input.epoch, idempotency_key: call.input.idempotency_key() };
+        let fence = AttemptTag { epoch: call.input.epoch, idempotency_key: call.input.idempotency_key() };
         let visit = Sandbox::visit(version, &call, subject, Some(fence));
         let ran = self
             .room
@@ -160,17 +165,17 @@ impl Sandbox {
         version: &'a Version,
         call: &'a Call<T>,
         subject: String,
-        fence: Option<Fence>,
+        fence: Option<AttemptTag>,
     ) -> CallRequest<'a> {
         let log_source = LogSource { job: call.job.name.to_string(), subject };
         let (job, describe, scope) = (call.job.clone(), version.describe.clone(), call.scope.clone());
-        let granted = Granted { job, describe, scope, fence };
+        let granted = AttemptContext { job, describe, scope, fence };
         CallRequest { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), log_source }
     }
 
-    fn not_ready<T>(&self, job: &JobSpec) -> Report<T> {
+    fn not_ready<T>(&self, job: &JobSpec) -> CallReport<T> {
         let error = ErrorInfo::new("plugin-not-ready", self.catalog.why_blocked(&job.plugin));
-        Report {
+        CallReport {
             // The guest was not called, so this is neither counted nor limited.
             result: Err(Failure::Postponed { retry_after: NOT_READY_RETRY, error }),
             digest: None,
@@ -189,7 +194,7 @@ impl Runner for Sandbox {
         }
     }
 
-    async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
+    async fn discover(&self, call: Call<PageRequest>) -> CallReport<Page> {
         let Some(version) = self.catalog.active(&call.job.plugin) else {
             return self.not_ready(&call.job);
         };
@@ -208,7 +213,7 @@ impl Runner for Sandbox {
         })
     }
 
-    async fn process(&self, call: Call<Claimed>) -> Report<Outcome> {
+    async fn process(&self, call: Call<Claimed>) -> CallReport<Outcome> {
         let Some(Chosen { version, counts }) = self.catalog.choose(&call.job, &call.input.key) else {
             return self.not_ready(&call.job);
         };
@@ -224,7 +229,7 @@ fn report<W, T>(
     version: &Version,
     ran: CallResult<W>,
     convert: impl FnOnce(W) -> Result<T, Failure>,
-) -> Report<T> {
+) -> CallReport<T> {
     let result = match (ran.result.and_then(convert), ran.host_failure) {
         // A guest's failure after a failure of its host is not its fault.
         (Err(failure), Some(error)) if !matches!(failure, Failure::Interrupted | Failure::Host(_)) => {
@@ -232,5 +237,5 @@ fn report<W, T>(
         }
         (result, _) => result,
     };
-    Report { result, digest: Some(version.digest), usage: ran.usage, log: ran.log }
+    CallReport { result, digest: Some(version.digest), usage: ran.usage, log: ran.log }
 }

@@ -12,7 +12,7 @@ use domain::failure::{ErrorInfo, Failure, SQL_COMMIT};
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::outcome::{Ending, Verdict, decide};
-use domain::runner::{Call, Report, Usage};
+use domain::runner::{Call, CallReport, Usage};
 use jiff::Timestamp;
 use sandbox::{Sandbox, Trial};
 use serde_json::Value;
@@ -113,11 +113,11 @@ impl Made {
     }
 }
 
-fn held_too_long<T>() -> Report<T> {
+fn held_too_long<T>() -> CallReport<T> {
     let text = format!(
         "a replay may hold its database writes for at most {HELD_MAX:?}, because running attempts may wait for them"
     );
-    Report {
+    CallReport {
         result: Err(Failure::transient("replay-cut-off", text)),
         digest: None,
         usage: Usage::default(),
@@ -129,18 +129,18 @@ fn end(ending: Ending, began: Timestamp) -> ReplayEnd {
     let put_off = matches!(ending.verdict, Verdict::Snoozed | Verdict::Throttled);
     let millis = || i64::try_from(ending.due_at.duration_since(began).as_millis()).unwrap_or(i64::MAX);
     let put_off_ms = put_off.then(millis);
-    let (code, message) = told(ending.error);
+    let (code, message) = code_and_message(ending.error);
     ReplayEnd { outcome: ending.verdict.as_str().to_owned(), code, message, note: ending.note, put_off_ms }
 }
 
 fn known(recorded: Recorded) -> ReplayRecorded {
     let Recorded { verdict, error, note, digest, usage, .. } = recorded;
-    let (code, message) = told(error);
+    let (code, message) = code_and_message(error);
     let end = ReplayEnd { outcome: verdict, code, message, note, put_off_ms: None };
     ReplayRecorded { end, digest, cost: cost(usage) }
 }
 
-fn told(error: Option<ErrorInfo>) -> (Option<String>, Option<String>) {
+fn code_and_message(error: Option<ErrorInfo>) -> (Option<String>, Option<String>) {
     error.map(|error| (error.code, error.message)).unzip()
 }
 

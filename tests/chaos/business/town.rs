@@ -27,7 +27,7 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Town {
     pub databases: Databases,
     pub services: Services,
-    pub places: Vec<Place>,
+    pub places: Vec<HostLocation>,
     pub clock: Clock,
     /// Simulated seconds per real second.
     pub speed: f64,
@@ -36,7 +36,7 @@ pub struct Town {
 }
 
 /// One host's configuration and address. Its processes are started and killed.
-pub struct Place {
+pub struct HostLocation {
     pub name: &'static str,
     pub port: u16,
     /// The line to both databases.
@@ -67,7 +67,7 @@ impl Town {
         let arguments = ["--clock-speed", &speed.to_string(), "--clock-from", &from.to_string()];
         let mut places = Vec::new();
         for name in HOSTS {
-            places.push(Place::new(name, &databases, &jobs, &arguments).await);
+            places.push(HostLocation::new(name, &databases, &jobs, &arguments).await);
         }
         Town { databases, services, places, clock, speed, began }
     }
@@ -114,8 +114,8 @@ impl Drop for Town {
     }
 }
 
-impl Place {
-    async fn new(name: &'static str, databases: &Databases, jobs: &str, arguments: &[&str]) -> Place {
+impl HostLocation {
+    async fn new(name: &'static str, databases: &Databases, jobs: &str, arguments: &[&str]) -> HostLocation {
         let (store, business) = (&databases.store_url, &databases.business_url);
         let (port, wire) = (free_port(), Wire::lay(store, business).await);
         assert!(jobs.contains(SQLITE), "the demo's business is not at {SQLITE}");
@@ -127,7 +127,13 @@ impl Place {
         );
         let config = databases.dir.path().join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        Place { name, port, wire, config, arguments: arguments.iter().map(|&word| word.to_owned()).collect() }
+        HostLocation {
+            name,
+            port,
+            wire,
+            config,
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+        }
     }
 
     /// Acts as a supervisor: restarts a host that ended because its database was unavailable.

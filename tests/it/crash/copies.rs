@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::checks::all_done_once;
-use super::site::{Place, Site};
+use super::site::{HostLocation, Site};
 use crate::support::database::Kind;
 use crate::support::process::Process;
 use crate::support::wait::until;
@@ -13,7 +13,7 @@ const REFUSED: &str = "another process runs as host";
 const WAITS: &str = "another process may run under this host's id";
 
 /// A working host, and the place of its copy.
-async fn at_work() -> (Site, Place, Process) {
+async fn at_work() -> (Site, HostLocation, Process) {
     let site = Site::witness(Kind::Postgres, ITEMS).await;
     let place = site.place("one");
     let host = place.start().await;
@@ -22,7 +22,7 @@ async fn at_work() -> (Site, Place, Process) {
     (site, place, host)
 }
 
-fn copy(site: &Site, from: &Place) -> Place {
+fn copy(site: &Site, from: &HostLocation) -> HostLocation {
     let copy = site.place("copy");
     let copied = Command::new("cp").arg("-r").args([&from.data, &copy.data]).status().unwrap();
     assert!(copied.success(), "cp: {copied}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::checks::{all_done_once, conserved};
-use super::site::{Place, Site, pace};
+use super::site::{HostLocation, Site, pace};
 use crate::support::database::Kind;
 use crate::support::process::Process;
 use crate::support::random::Random;
@@ -18,7 +18,7 @@ const TAKEN_OVER_AFTER_MAX: i64 = 20_000 + 2_000;
 
 struct Pair {
     site: Site,
-    places: [Place; 2],
+    places: [HostLocation; 2],
     random: Random,
     kills: u32,
 }

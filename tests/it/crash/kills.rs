@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::checks::{Tally, all_done_once, conserved};
-use super::site::{Place, Site, pace};
+use super::site::{HostLocation, Site, pace};
 use crate::support::database::Kind;
 use crate::support::random::Random;
 use crate::support::wait::until;
@@ -62,7 +62,7 @@ async fn killed_again_and_again(site: Site, items: u32) -> Tally {
 }
 
 /// Triggers the run and kills the host between two pages, or in the middle of one.
-async fn kill_in_discovery(site: &Site, place: &Place, random: &mut Random) {
+async fn kill_in_discovery(site: &Site, place: &HostLocation, random: &mut Random) {
     let host = place.start().await;
     host.post("/api/v1/jobs/witness").await.unwrap();
     let page = "SELECT COUNT(*) FROM run WHERE page_cursor IS NOT NULL";

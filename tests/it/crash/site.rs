@@ -15,7 +15,7 @@ pub struct Site {
 }
 
 /// One host's configuration and address. Its processes are started and killed.
-pub struct Place {
+pub struct HostLocation {
     pub config: PathBuf,
     pub data: PathBuf,
     port: u16,
@@ -65,7 +65,7 @@ impl Site {
         site
     }
 
-    pub fn place(&self, name: &str) -> Place {
+    pub fn place(&self, name: &str) -> HostLocation {
         let (folder, port) = (self.databases.dir.path(), free_port());
         let Databases { store_url, business_url, .. } = &self.databases;
         let text = format!(
@@ -76,7 +76,7 @@ impl Site {
         );
         let config = folder.join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        Place { config, data: folder.join(format!("data-{name}")), port }
+        HostLocation { config, data: folder.join(format!("data-{name}")), port }
     }
 
     /// Waits until a dead host's sessions in the business database have ended. Otherwise a COMMIT may still
@@ -123,7 +123,7 @@ impl Site {
     }
 }
 
-impl Place {
+impl HostLocation {
     pub async fn start(&self) -> Process {
         let mut process = self.spawn();
         process.ready().await;

@@ -94,7 +94,7 @@ impl Fate {
 
 /// The state of a job when its instants are decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct JobStatus {
     /// The job has a run that has not ended.
     pub open: bool,
     pub paused: bool,
@@ -102,12 +102,12 @@ pub struct Standing {
 
 impl TickPolicy {
     /// The fate of each due instant, newest first.
-    pub fn fates(&self, due: &Due, standing: Standing, now: Timestamp) -> Vec<(Timestamp, Fate)> {
+    pub fn fates(&self, due: &Due, status: JobStatus, now: Timestamp) -> Vec<(Timestamp, Fate)> {
         let mut runs = 0_u32;
         let all = std::iter::once(&due.at).chain(&due.missed);
         all.enumerate()
             .map(|(age, at)| {
-                let fate = self.fate(*at, age, runs, standing, now);
+                let fate = self.fate(*at, age, runs, status, now);
                 runs += u32::from(matches!(fate, Fate::Ran | Fate::Buffered | Fate::Overlap));
                 (*at, fate)
             })
@@ -115,9 +115,9 @@ impl TickPolicy {
     }
 
     /// `age` is the number of later due instants, `runs` the number of those that took its place.
-    fn fate(&self, at: Timestamp, age: usize, runs: u32, standing: Standing, now: Timestamp) -> Fate {
+    fn fate(&self, at: Timestamp, age: usize, runs: u32, status: JobStatus, now: Timestamp) -> Fate {
         let late = now.duration_since(at);
-        if standing.paused {
+        if status.paused {
             return Fate::Paused;
         }
         if self.start_deadline.is_some_and(|deadline| late > deadline) {
@@ -135,7 +135,7 @@ impl TickPolicy {
             (false, 0) => Fate::Missed,
             (false, _) if self.catch_up == CatchUp::Last => Fate::Coalesced,
             (false, _) => Fate::Missed,
-            (true, _) if !standing.open => Fate::Ran,
+            (true, _) if !status.open => Fate::Ran,
             (true, _) => match self.overlap {
                 Overlap::Skip => Fate::Overlap,
                 Overlap::BufferOne if age == 0 => Fate::Buffered,

@@ -6,21 +6,21 @@ use jiff::SignedDuration;
 
 use crate::id::Digest;
 use crate::plugin::{Asks, Statement};
-use crate::release::{Canary, Tried, Verdict, goes_to, judge};
+use crate::release::{Canary, CanaryDecision, TrialResults, decide_canary, goes_to_canary};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-fn tried(attempts: u64, failed: u64, cpu_ms_each: u64) -> Tried {
-    Tried { attempts, failed, cpu_us: attempts * cpu_ms_each * 1_000 }
+fn tried(attempts: u64, failed: u64, cpu_ms_each: u64) -> TrialResults {
+    TrialResults { attempts, failed, cpu_us: attempts * cpu_ms_each * 1_000 }
 }
 
-fn verdict(before: Tried, new: Tried, lasted: SignedDuration) -> &'static str {
-    match judge(&Canary::DEFAULT, &before, &new, lasted) {
-        Verdict::GoOn => "goes on",
-        Verdict::Promote => "promoted",
-        Verdict::RollBack(why) if why.starts_with("it fails") => "fails",
-        Verdict::RollBack(why) if why.starts_with("it costs") => "costs",
-        Verdict::RollBack(why) => panic!("{why}"),
+fn verdict(before: TrialResults, new: TrialResults, lasted: SignedDuration) -> &'static str {
+    match decide_canary(&Canary::DEFAULT, &before, &new, lasted) {
+        CanaryDecision::GoOn => "goes on",
+        CanaryDecision::Promote => "promoted",
+        CanaryDecision::RollBack(why) if why.starts_with("it fails") => "fails",
+        CanaryDecision::RollBack(why) if why.starts_with("it costs") => "costs",
+        CanaryDecision::RollBack(why) => panic!("{why}"),
     }
 }
 
@@ -70,8 +70,9 @@ fn an_item_stays_with_its_version_and_the_share_is_kept() {
     let (a, b) = (Digest([1; 32]), Digest([2; 32]));
     let job = "wallets".parse().unwrap();
     let keys: Vec<String> = (0..10_000).map(|n| format!("user-{n}")).collect();
-    let of =
-        |version, share| keys.iter().filter(|key| goes_to(version, share, &job, key)).collect::<Vec<_>>();
+    let of = |version, share| {
+        keys.iter().filter(|key| goes_to_canary(version, share, &job, key)).collect::<Vec<_>>()
+    };
     assert_eq!((of(a, 0.0).len(), of(a, 1.0).len()), (0, 10_000));
     let tenth = of(a, 0.1);
     assert!((900..1_100).contains(&tenth.len()), "{}", tenth.len());

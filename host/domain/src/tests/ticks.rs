@@ -4,11 +4,11 @@ use expect_test::expect;
 use jiff::SignedDuration;
 
 use super::at;
-use crate::schedule::tick::{CatchUp, Overlap, Standing, TickPolicy};
+use crate::schedule::tick::{CatchUp, JobStatus, Overlap, TickPolicy};
 use crate::schedule::{Due, Schedule};
 
-const IDLE: Standing = Standing { open: false, paused: false };
-const OPEN: Standing = Standing { open: true, paused: false };
+const IDLE: JobStatus = JobStatus { open: false, paused: false };
+const OPEN: JobStatus = JobStatus { open: true, paused: false };
 
 /// Every ten minutes: the instants due after 12:00, evaluated at this time.
 fn due(now: &str) -> Due {
@@ -16,9 +16,9 @@ fn due(now: &str) -> Due {
     ten.due(at("2026-11-20T12:00:00Z"), at(now)).unwrap()
 }
 
-fn line(what: &str, policy: &TickPolicy, standing: Standing, time: &str) -> String {
+fn line(what: &str, policy: &TickPolicy, status: JobStatus, time: &str) -> String {
     let now = format!("2026-11-20T{time}Z");
-    let fates = policy.fates(&due(&now), standing, at(&now));
+    let fates = policy.fates(&due(&now), status, at(&now));
     let fates: Vec<String> =
         fates.iter().map(|(at, fate)| format!("{} {}", &at.to_string()[11..16], fate.as_str())).collect();
     format!("{what:<34} {time}  {}\n", fates.join(", "))
@@ -108,7 +108,7 @@ fn catch_up() {
 #[test]
 fn deadlines_and_pauses() {
     let strict = with(|policy| policy.start_deadline = Some(SignedDuration::from_secs(30)));
-    let paused = Standing { paused: true, open: true };
+    let paused = JobStatus { paused: true, open: true };
     let text = line("30 s", &strict, IDLE, "12:10:30")
         + &line("30 s", &strict, IDLE, "12:10:31")
         + &line("30 s", &strict, IDLE, "12:30:00")

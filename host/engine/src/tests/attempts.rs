@@ -1,7 +1,7 @@
 //! How attempts end, and what follows.
 
 use std::sync::atomic::Ordering;
-use store::items::Decided;
+use store::items::DecisionRequest;
 
 use domain::failure::{ErrorInfo, Failure, HOST_RESOURCES, HOST_STORE};
 use domain::flow::Flow;
@@ -158,7 +158,7 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
         .decide(
             "job",
             "a",
-            Decided::new(ManualDecision::Retry, Some("user is back"), "anna"),
+            DecisionRequest::new(ManualDecision::Retry, Some("user is back"), "anna"),
             world.clock.now(),
         )
         .await

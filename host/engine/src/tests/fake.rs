@@ -11,7 +11,7 @@ use domain::id::Digest;
 use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::outcome::Outcome;
-use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
+use domain::runner::{Call, CallReport, FoundItem, Page, PageRequest, Readiness, Runner, Usage};
 use tokio::sync::{Notify, Semaphore};
 
 /// Topic of the event that each attempt publishes. The event exists if and only if the attempt was resolved.
@@ -128,7 +128,7 @@ impl Script {
 }
 
 pub fn page(keys: &[&str], next: Option<&str>) -> Page {
-    let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+    let found = |key: &&str| FoundItem { key: (*key).to_owned(), payload: "{}".to_owned() };
     Page { items: keys.iter().map(found).collect(), next: next.map(str::to_owned) }
 }
 
@@ -181,7 +181,7 @@ impl Runner for Fake {
         Readiness::Ready(Digest([7; 32]))
     }
 
-    async fn discover(&self, call: Call<PageRequest>) -> Report<Page> {
+    async fn discover(&self, call: Call<PageRequest>) -> CallReport<Page> {
         let cursor = call.input.cursor.as_deref().unwrap_or("start");
         self.script.seen.note(format!("{} discovers from {cursor}", self.host));
         let discovering = self.script.discovering.fetch_add(1, Ordering::SeqCst) + 1;
@@ -200,7 +200,7 @@ impl Runner for Fake {
         })
     }
 
-    async fn process(&self, call: Call<Claimed>) -> Report<Outcome> {
+    async fn process(&self, call: Call<Claimed>) -> CallReport<Outcome> {
         let item = &call.input;
         let mut watch = Watch::new(&self.script, format!("{} {}", self.host, item.key));
         // A test moves the clock as soon as it sees the start, so the guest's calls to its host come first.
@@ -225,7 +225,7 @@ impl Runner for Fake {
     }
 }
 
-fn report<T>(result: Result<T, Failure>) -> Report<T> {
+fn report<T>(result: Result<T, Failure>) -> CallReport<T> {
     let usage = Usage { wall_us: 1, memory_bytes_max: 2, ..Usage::default() };
-    Report { result, digest: Some(Digest([7; 32])), usage, log: String::new() }
+    CallReport { result, digest: Some(Digest([7; 32])), usage, log: String::new() }
 }

@@ -5,7 +5,7 @@ use domain::item::State;
 use domain::job::JobSpec;
 use jiff::SignedDuration;
 use store::StoreError;
-use store::hosts::{HostStart, Place};
+use store::hosts::{HostLocation, HostStart};
 use test_support::on_both;
 
 use super::world::{Host, World, job};
@@ -87,8 +87,12 @@ async fn a_host_that_was_displaced_ends_its_work(world: World) {
     let host = holds_a(&world).await;
     let id = host.engine.host_id();
     let incarnation = domain::id::Incarnation::new(world.clock.now());
-    let start =
-        HostStart { id, incarnation, name: "copy".to_owned(), place: Place::Folder("here".to_owned()) };
+    let start = HostStart {
+        id,
+        incarnation,
+        name: "copy".to_owned(),
+        place: HostLocation::Folder("here".to_owned()),
+    };
     host.store.hosts().take(&start, None, world.clock.now()).await.unwrap();
     world.advance(5);
     host.engine.displaced().await;

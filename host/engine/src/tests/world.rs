@@ -15,7 +15,7 @@ use domain::retry::RetryPolicy;
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 use store::feed::Published;
-use store::hosts::Place;
+use store::hosts::HostLocation;
 use store::items::ItemView;
 use store::runs::RunView;
 use store::{Store, StoreConfig, StoreError};
@@ -93,7 +93,7 @@ impl World {
         let jobs = jobs.iter().cloned().map(Arc::new).collect();
         let started = runtime.spawn(async move {
             let store = Arc::new(Store::open(&url).await.unwrap());
-            let identity = Identity { id: host_id(name), place: Place::Folder(place.to_owned()) };
+            let identity = Identity { id: host_id(name), place: HostLocation::Folder(place.to_owned()) };
             let engine = Engine::start(config, identity, store.clone(), runner, clock, jobs).await?;
             Ok((store, Arc::new(engine)))
         });

@@ -14,13 +14,13 @@ use crate::guest::bindings::{Plugin, PluginPre};
 use crate::guest::cpu_permits::{CpuPermits, FREE};
 use crate::guest::log::LogSource;
 use crate::guest::meter::{CpuMeter, Metered};
-use crate::guest::state::{Granted, Outside, State};
+use crate::guest::state::{AttemptContext, GuestState, SharedResources};
 use crate::guest::trap::{self, CpuLimit};
 
 /// Runs calls of plugins in a bounded number of slots.
 pub struct CallSlots {
     engine: Engine,
-    outside: Outside,
+    outside: SharedResources,
     /// One permit per slot of the pool. Later calls wait here; the wait does not count against their wall
     /// time.
     slots: Semaphore,
@@ -29,9 +29,9 @@ pub struct CallSlots {
 
 /// One call: the plugin to call, and the job and log source it is called for.
 pub struct CallRequest<'a> {
-    pub plugin: &'a PluginPre<State>,
+    pub plugin: &'a PluginPre<GuestState>,
     pub limits: &'a Limits,
-    pub granted: Option<Granted>,
+    pub granted: Option<AttemptContext>,
     pub log_source: LogSource,
 }
 
@@ -46,7 +46,7 @@ pub struct CallResult<T> {
 type Called<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
 impl CallSlots {
-    pub fn new(engine: Engine, outside: Outside, attempts_max: u32) -> CallSlots {
+    pub fn new(engine: Engine, outside: SharedResources, attempts_max: u32) -> CallSlots {
         CallSlots {
             engine,
             outside,
@@ -62,7 +62,7 @@ impl CallSlots {
     pub async fn call<T>(
         &self,
         visit: CallRequest<'_>,
-        call: impl for<'a> FnOnce(&'a Plugin, &'a mut Store<State>) -> Called<'a, T> + Send,
+        call: impl for<'a> FnOnce(&'a Plugin, &'a mut Store<GuestState>) -> Called<'a, T> + Send,
     ) -> CallResult<T> {
         // The semaphore is never closed, so `acquire` always succeeds.
         let _slot = self.slots.acquire().await;
@@ -98,8 +98,13 @@ impl CallSlots {
         CallResult { result, host_failure: state.tally.host_failure(), usage, log }
     }
 
-    fn store(&self, limits: &Limits, granted: Option<Granted>, log_source: LogSource) -> Store<State> {
-        let state = State::new(granted, limits, &self.outside, log_source);
+    fn store(
+        &self,
+        limits: &Limits,
+        granted: Option<AttemptContext>,
+        log_source: LogSource,
+    ) -> Store<GuestState> {
+        let state = GuestState::new(granted, limits, &self.outside, log_source);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.hostcall_bytes);
@@ -127,6 +132,6 @@ async fn step_aside(cpu_permits: CpuPermits, meter: CpuMeter) {
     }
 }
 
-fn over(state: &State, cpu_time: Duration) -> bool {
+fn over(state: &GuestState, cpu_time: Duration) -> bool {
     state.meter.used() > cpu_time
 }

@@ -3,7 +3,7 @@
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 mod generated {
     wasmtime::component::bindgen!({
@@ -37,15 +37,15 @@ pub use generated::wasi::logging::logging;
 pub use generated::{Plugin, PluginPre};
 
 /// A linker with everything that a guest can import. Missing grants are refused when a version is checked.
-pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    // Our interfaces are added one by one: `Plugin::add_to_linker` would require `State` to implement WASI's
+    // Our interfaces are added one by one: `Plugin::add_to_linker` would require `GuestState` to implement WASI's
     // interfaces too.
     macro_rules! add {
         ($($interface:ident),*) => { $(
-            $interface::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            $interface::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |state| state)?;
         )* };
     }
     add!(types, sql, events, alerts, audit, metrics, items, locks, kv, config, keyvalue, logging);

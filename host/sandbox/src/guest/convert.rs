@@ -6,7 +6,7 @@ use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::{KIB, Limits, cut};
 use domain::outcome::{Outcome, PUT_OFF_MAX};
-use domain::runner::{Found, Page, PageRequest};
+use domain::runner::{FoundItem, Page, PageRequest};
 use domain::scope::{Rows, Value};
 use domain::text::{check_key, escape};
 use jiff::{SignedDuration, Timestamp};
@@ -132,7 +132,7 @@ pub fn page(page: types::Page, limit: u32, limits: &Limits) -> Result<Page, Fail
     Ok(Page { items, next: page.next })
 }
 
-fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
+fn found(item: types::Found, limits: &Limits) -> Result<FoundItem, Failure> {
     let types::Found { key, payload } = item;
     if let Err(why) = check_key(&key) {
         let key = shown(&key, CODE_BYTES_MAX);
@@ -150,7 +150,7 @@ fn found(item: types::Found, limits: &Limits) -> Result<Found, Failure> {
         let message = format!("the payload of item {key:?} holds a zero byte");
         return Err(Failure::transient("bad-payload", message));
     }
-    Ok(Found { key, payload })
+    Ok(FoundItem { key, payload })
 }
 
 /// A guest's text for people: escaped to one line and cut.

@@ -15,5 +15,5 @@ pub(crate) mod log;
 pub(crate) mod meter;
 pub(crate) mod output;
 pub(crate) mod state;
-pub(crate) mod tally;
 pub(crate) mod trap;
+pub(crate) mod usage;

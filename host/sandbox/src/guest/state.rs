@@ -17,45 +17,50 @@ use crate::guest::limiter::Limiter;
 use crate::guest::log::{Log, LogSource, Stream};
 use crate::guest::meter::CpuMeter;
 use crate::guest::output::{GuestOutput, SharedLog};
-use crate::guest::tally::{Counted, Tally};
+use crate::guest::usage::{Counted, UsageCounter};
 
 /// The capabilities of an attempt. Absent during `describe`.
-pub struct Granted {
+pub struct AttemptContext {
     pub job: Arc<JobSpec>,
     pub describe: Arc<Describe>,
     pub scope: Arc<dyn Scope>,
     /// `None` for a discovery.
-    pub fence: Option<Fence>,
+    pub fence: Option<AttemptTag>,
 }
 
 /// Identifies this attempt to the services that it calls.
 #[derive(Clone)]
-pub struct Fence {
+pub struct AttemptTag {
     pub epoch: i64,
     pub idempotency_key: String,
 }
 
 /// Shared resources outside of any guest.
-pub struct Outside {
+pub struct SharedResources {
     pub clock: Clock,
     pub clients: Arc<Clients>,
 }
 
-pub struct State {
-    pub granted: Option<Granted>,
+pub struct GuestState {
+    pub granted: Option<AttemptContext>,
     pub limits: Limits,
     pub table: ResourceTable,
     pub limiter: Limiter,
     pub meter: CpuMeter,
-    pub tally: Tally,
+    pub tally: UsageCounter,
     pub http: Http,
     log: SharedLog,
     outputs: [GuestOutput; 2],
     wasi: WasiCtx,
 }
 
-impl State {
-    pub fn new(granted: Option<Granted>, limits: &Limits, outside: &Outside, log_source: LogSource) -> State {
+impl GuestState {
+    pub fn new(
+        granted: Option<AttemptContext>,
+        limits: &Limits,
+        outside: &SharedResources,
+        log_source: LogSource,
+    ) -> GuestState {
         let log = SharedLog::new(Log::new(log_source, limits).into());
         let stdout = GuestOutput::new(Stream::Stdout, log.clone());
         let stderr = GuestOutput::new(Stream::Stderr, log.clone());
@@ -69,13 +74,13 @@ impl State {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let tally = Tally::default();
-        let granted = granted.map(|granted| Granted {
+        let tally = UsageCounter::default();
+        let granted = granted.map(|granted| AttemptContext {
             scope: Arc::new(Counted::new(granted.scope, tally.clone())),
             ..granted
         });
         let who = granted.as_ref().map(|granted| Caller::of(granted, tally.clone()));
-        State {
+        GuestState {
             http: Http::new(outside.clients.clone(), who, limits, log.clone()),
             granted,
             limits: limits.clone(),
@@ -99,7 +104,7 @@ impl State {
     }
 }
 
-impl WasiView for State {
+impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }

@@ -10,7 +10,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::guest::exhausted;
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 /// wasmtime does not export the type of this error.
 const HOSTCALL_FUEL: &str = "fuel allocated for hostcalls";
@@ -21,7 +21,7 @@ const OWN_HANDLES: &str = "store handle limit exceeded";
 #[error("the guest computed for more than {0:?}")]
 pub struct CpuLimit(pub Duration);
 
-pub fn failure(error: &wasmtime::Error, state: &State) -> Failure {
+pub fn failure(error: &wasmtime::Error, state: &GuestState) -> Failure {
     if let Some(error) = of_host(error, state) {
         return Failure::Host(error);
     }
@@ -30,7 +30,7 @@ pub fn failure(error: &wasmtime::Error, state: &State) -> Failure {
 }
 
 /// The host failure that ended the call, if any. A guest that was refused memory aborts with its own message.
-fn of_host(error: &wasmtime::Error, state: &State) -> Option<ErrorInfo> {
+fn of_host(error: &wasmtime::Error, state: &GuestState) -> Option<ErrorInfo> {
     if error.is::<PoolConcurrencyLimitError>() {
         let text = format!("the host has no room for another attempt: {error:#}");
         return Some(ErrorInfo::new(HOST_RESOURCES, text));
@@ -38,7 +38,7 @@ fn of_host(error: &wasmtime::Error, state: &State) -> Option<ErrorInfo> {
     exhausted::of(error.chain()).or_else(|| state.limiter.host_failure().cloned())
 }
 
-fn code_and_message(error: &wasmtime::Error, state: &State) -> (&'static str, String) {
+fn code_and_message(error: &wasmtime::Error, state: &GuestState) -> (&'static str, String) {
     let limits = &state.limits;
     let whole = format!("{error:#}");
     if let Some(limit) = error.downcast_ref::<CpuLimit>() {

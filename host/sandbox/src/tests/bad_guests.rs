@@ -7,7 +7,7 @@ use domain::job::JobSpec;
 use domain::limits::{KIB, Limits, MIB};
 use domain::outcome::Outcome;
 use domain::plugin::VersionState;
-use domain::runner::Report;
+use domain::runner::CallReport;
 use test_support::needs;
 
 use super::{Bench, FakeScope, Gate, code, job, message, witness};
@@ -188,7 +188,7 @@ async fn components_with_invalid_describe_world_or_requests_are_rejected() {
 }
 
 /// The code of a failure of the host.
-fn of_host(report: &Report<Outcome>) -> &str {
+fn of_host(report: &CallReport<Outcome>) -> &str {
     match &report.result {
         Err(Failure::Host(error)) => &error.code,
         other => panic!("expected a failure of the host, got {other:?}"),

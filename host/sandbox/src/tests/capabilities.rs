@@ -16,9 +16,9 @@ use super::{FakeScope, job, witness};
 use crate::guest::bindings::{alerts, audit, config, events, items, keyvalue, kv, locks, metrics, sql};
 use crate::guest::clocks::{GuestMonotonicClock, GuestWallClock};
 use crate::guest::log::LogSource;
-use crate::guest::state::{Granted, State};
+use crate::guest::state::{AttemptContext, GuestState};
 
-fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
+fn state(job: JobSpec, scope: &Arc<FakeScope>) -> GuestState {
     let statement = Statement {
         datasource: "witness".to_owned(),
         sql: "DELETE FROM witness WHERE weight = $1".to_owned(),
@@ -28,12 +28,12 @@ fn state(job: JobSpec, scope: &Arc<FakeScope>) -> State {
     let statements = [("clear".to_owned(), statement)].into();
     let describe = Arc::new(Describe { statements, ..Describe::default() });
     let limits = job.limits.clone();
-    let granted = Granted { job: Arc::new(job), describe, scope: scope.clone(), fence: None };
-    State::new(Some(granted), &limits, &super::outside(), LogSource::default())
+    let granted = AttemptContext { job: Arc::new(job), describe, scope: scope.clone(), fence: None };
+    GuestState::new(Some(granted), &limits, &super::outside(), LogSource::default())
 }
 
-fn describing() -> State {
-    State::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default())
+fn describing() -> GuestState {
+    GuestState::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default())
 }
 
 #[tokio::test]

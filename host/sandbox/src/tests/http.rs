@@ -11,7 +11,7 @@ use domain::job::JobSpec;
 use domain::origin::reach;
 use domain::outcome::Outcome;
 use domain::plugin::VersionState;
-use domain::runner::Report;
+use domain::runner::CallReport;
 use test_support::needs;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,7 +73,7 @@ fn caller(origins: &[&str]) -> JobSpec {
     caller
 }
 
-async fn call(job: &JobSpec, payload: &str) -> Report<Outcome> {
+async fn call(job: &JobSpec, payload: &str) -> CallReport<Outcome> {
     let bench = Bench::with_jobs(&["caller", "noop"], vec![job.clone(), super::job("noop")]).await;
     let report = bench.process("caller", payload).await;
     bench.still_works().await;

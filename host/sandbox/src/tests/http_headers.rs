@@ -7,7 +7,7 @@ use domain::failure::Failure;
 use domain::job::JobSpec;
 use domain::origin::reach;
 use domain::outcome::Outcome;
-use domain::runner::Report;
+use domain::runner::CallReport;
 use domain::secret::{Secret, SecretHeader};
 use test_support::needs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,7 +62,7 @@ fn with_secret(mut job: JobSpec, to: &str) -> JobSpec {
     job
 }
 
-async fn call(job: &JobSpec, payload: serde_json::Value) -> Report<Outcome> {
+async fn call(job: &JobSpec, payload: serde_json::Value) -> CallReport<Outcome> {
     let bench = Bench::with_jobs(&["caller"], vec![job.clone()]).await;
     bench.process("caller", &payload.to_string()).await
 }

@@ -33,7 +33,7 @@ use domain::limits::Limits;
 use domain::outcome::Outcome;
 use domain::plugin::Statement;
 use domain::retry::RetryPolicy;
-use domain::runner::{Call, Page, PageRequest, Readiness, Report, Runner};
+use domain::runner::{Call, CallReport, Page, PageRequest, Readiness, Runner};
 use domain::schedule::Schedule;
 use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::{SignedDuration, Timestamp};
@@ -42,7 +42,7 @@ use tempfile::TempDir;
 
 use crate::config::SandboxConfig;
 use crate::guest::http::Clients;
-use crate::guest::state::Outside;
+use crate::guest::state::SharedResources;
 use crate::sandbox::Sandbox;
 
 /// A plugins folder with copies of real guests, and a sandbox on it.
@@ -108,16 +108,16 @@ impl Bench {
         }
     }
 
-    async fn process(&self, plugin: &str, payload: &str) -> Report<Outcome> {
+    async fn process(&self, plugin: &str, payload: &str) -> CallReport<Outcome> {
         self.process_as(self.job(plugin), payload).await
     }
 
-    async fn process_as(&self, job: Arc<JobSpec>, payload: &str) -> Report<Outcome> {
+    async fn process_as(&self, job: Arc<JobSpec>, payload: &str) -> CallReport<Outcome> {
         let input = claimed(&job, payload);
         self.sandbox.process(Call { job, input, scope: self.scope.clone() }).await
     }
 
-    async fn discover(&self, plugin: &str, cursor: Option<&str>, limit: u32) -> Report<Page> {
+    async fn discover(&self, plugin: &str, cursor: Option<&str>, limit: u32) -> CallReport<Page> {
         let now = Timestamp::now();
         let input = PageRequest {
             run_id: RunId::new(now),
@@ -155,8 +155,8 @@ fn guest_path(guest: &str) -> PathBuf {
     }
 }
 
-fn outside() -> Outside {
-    Outside { clock: Clock::steady(), clients: Arc::new(Clients::new(&[]).unwrap()) }
+fn outside() -> SharedResources {
+    SharedResources { clock: Clock::steady(), clients: Arc::new(Clients::new(&[]).unwrap()) }
 }
 
 fn job(plugin: &str) -> JobSpec {
@@ -207,14 +207,14 @@ fn claimed(job: &JobSpec, payload: &str) -> Claimed {
     }
 }
 
-fn code<T: std::fmt::Debug>(report: &Report<T>) -> &str {
+fn code<T: std::fmt::Debug>(report: &CallReport<T>) -> &str {
     match &report.result {
         Err(Failure::Transient(error)) => &error.code,
         other => panic!("expected a transient failure, got {other:?}"),
     }
 }
 
-fn message<T>(report: &Report<T>) -> &str {
+fn message<T>(report: &CallReport<T>) -> &str {
     let error = report.result.as_ref().err().and_then(Failure::error);
     error.map_or("", |error| &error.message)
 }

@@ -14,7 +14,7 @@ use wasmtime::component::ResourceTableError;
 use crate::guest::bindings::types;
 use crate::guest::convert;
 use crate::guest::log::{Level, Log, LogSource, Stream};
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 use crate::guest::trap;
 use crate::versions::contract::{check_exports, check_import};
 
@@ -119,7 +119,7 @@ fn bad_keys_and_cursors_are_refused() {
 
 #[test]
 fn errors_of_the_engine_have_codes() {
-    let state = State::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default());
+    let state = GuestState::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default());
     let cases: [(wasmtime::Error, &str, &str); 4] = [
         (wasmtime::Trap::StackOverflow.into(), "trap", "call stack exhausted"),
         (wasmtime_wasi::I32Exit(3).into(), "exited", "exit code 3"),
@@ -137,7 +137,7 @@ fn errors_of_the_engine_have_codes() {
 #[test]
 fn a_trap_is_explained_by_what_the_guest_wrote_last() {
     let explained = |error: wasmtime::Error, lines: &[&str]| {
-        let state = State::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default());
+        let state = GuestState::new(None, &Limits::DEFAULT, &super::outside(), LogSource::default());
         lines.iter().for_each(|line| state.log().push_output(Stream::Stderr, line));
         let failure = trap::failure(&error, &state);
         let error = failure.error().unwrap();

@@ -35,7 +35,7 @@ impl ActiveVersions {
         let Some(canary) = self.canaries.get(plugin) else {
             return Some(Chosen { version: active.clone(), counts: false });
         };
-        let tries = release::goes_to(canary.version.digest, canary.share, job, key);
+        let tries = release::goes_to_canary(canary.version.digest, canary.share, job, key);
         let version = if tries { &canary.version } else { active };
         Some(Chosen { version: version.clone(), counts: true })
     }

@@ -6,16 +6,16 @@ use std::sync::{Mutex, PoisonError};
 use domain::failure::Failure;
 use domain::id::{Digest, PluginName};
 use domain::outcome::Outcome;
-use domain::release::Tried;
-use domain::runner::Report;
+use domain::release::TrialResults;
+use domain::runner::CallReport;
 
 use crate::versions::version::Version;
 
 #[derive(Default)]
-pub struct Canaries(Mutex<BTreeMap<(PluginName, Digest), Tried>>);
+pub struct Canaries(Mutex<BTreeMap<(PluginName, Digest), TrialResults>>);
 
 impl Canaries {
-    pub fn note(&self, version: &Version, report: &Report<Outcome>) {
+    pub fn note(&self, version: &Version, report: &CallReport<Outcome>) {
         // Not the version's fault, and often the host's own.
         let left_out = |failure: &Failure| {
             matches!(
@@ -35,14 +35,14 @@ impl Canaries {
     }
 
     /// Returns results that [`Canaries::take`] gave and that could not be stored.
-    pub fn give_back(&self, results: impl IntoIterator<Item = ((PluginName, Digest), Tried)>) {
+    pub fn give_back(&self, results: impl IntoIterator<Item = ((PluginName, Digest), TrialResults)>) {
         let mut trials = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (version, tried) in results {
             trials.entry(version).or_default().merge(&tried);
         }
     }
 
-    pub fn take(&self) -> BTreeMap<(PluginName, Digest), Tried> {
+    pub fn take(&self) -> BTreeMap<(PluginName, Digest), TrialResults> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn results_that_are_given_back_are_added_to_later_ones() {
         let (canaries, version) = (Canaries::default(), ("plugin".parse().unwrap(), Digest([1; 32])));
-        let tried = |attempts, failed| Tried { attempts, failed, cpu_us: 5 * attempts };
+        let tried = |attempts, failed| TrialResults { attempts, failed, cpu_us: 5 * attempts };
         canaries.give_back([(version.clone(), tried(2, 1))]);
         let taken = canaries.take();
         assert!(canaries.take().is_empty());

@@ -17,7 +17,7 @@ use crate::guest::attempt::{CallRequest, CallSlots};
 use crate::guest::bindings::PluginPre;
 use crate::guest::convert::shown;
 use crate::guest::log::LogSource;
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 use crate::versions::compile::{ComponentCompiler, Refusal};
 use crate::versions::contract::{self, GRANT_OF_INTERFACE, NAMED_BY_DESCRIBE};
 use crate::versions::folder::PluginFile;
@@ -37,12 +37,12 @@ pub trait StatementCheck: Send + Sync {
 pub struct Loader {
     config: SandboxConfig,
     room: Arc<CallSlots>,
-    linker: Arc<Linker<State>>,
+    linker: Arc<Linker<GuestState>>,
     component_compiler: ComponentCompiler,
 }
 
 impl Loader {
-    pub fn new(config: SandboxConfig, room: Arc<CallSlots>, linker: Arc<Linker<State>>) -> Loader {
+    pub fn new(config: SandboxConfig, room: Arc<CallSlots>, linker: Arc<Linker<GuestState>>) -> Loader {
         let (engine, compiler) = (room.engine().clone(), config.compiler.clone());
         let component_compiler =
             ComponentCompiler::new(engine, compiler, config.data_dir.as_deref(), config.compiles_max);
@@ -71,7 +71,7 @@ impl Loader {
     }
 
     /// Calls `describe` without any grant.
-    async fn describe(&self, plugin: &PluginName, pre: &PluginPre<State>) -> Result<Describe, Refusal> {
+    async fn describe(&self, plugin: &PluginName, pre: &PluginPre<GuestState>) -> Result<Describe, Refusal> {
         let limits = Limits {
             cpu_time: self.config.load.describe_time,
             wall_time: self.config.load.describe_wall_time(),

@@ -7,7 +7,7 @@ use domain::plugin::{Asks, Describe, PluginVersion, VersionState};
 use jiff::Timestamp;
 
 use crate::guest::bindings::PluginPre;
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 /// One version of a plugin, ready to be called.
 pub struct Version {
@@ -15,7 +15,7 @@ pub struct Version {
     pub digest: Digest,
     pub size_bytes: u64,
     pub describe: Arc<Describe>,
-    pub pre: PluginPre<State>,
+    pub pre: PluginPre<GuestState>,
     /// The names of its imports.
     pub imports: Vec<String>,
     pub config_schema: Option<jsonschema::Validator>,

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use store::answers::{Answer, Keyed, Once};
+use store::answers::{Keyed, Once, StoredResponse};
 
 use super::authentication::Actor;
 use super::component::is_component;
@@ -61,7 +61,7 @@ pub async fn carry_out(state: &AppState, keyed: Keyed<'_>, work: impl Future<Out
             }
         };
         let location = parts.headers.get(header::LOCATION);
-        let answer = Answer {
+        let answer = StoredResponse {
             status: parts.status.as_u16(),
             location: location.and_then(|value| value.to_str().ok()).map(str::to_owned),
             body: body.to_vec(),
@@ -88,7 +88,7 @@ pub async fn carry_out(state: &AppState, keyed: Keyed<'_>, work: impl Future<Out
     }
 }
 
-fn replay(answer: Answer) -> Response {
+fn replay(answer: StoredResponse) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let headers = [(header::CONTENT_TYPE, "application/json"), (REPLAYED, "true")];
     let mut response = (status, headers, answer.body).into_response();

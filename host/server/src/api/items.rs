@@ -8,7 +8,7 @@ use domain::item::ManualDecision;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
-use store::items::{AttemptView, Decided, ItemView};
+use store::items::{AttemptView, DecisionRequest, ItemView};
 
 use super::authentication::Actor;
 use super::extract::{Body, Params, Segments, limit, text};
@@ -83,7 +83,8 @@ async fn decide(
     let now = state.clock.now();
     let notes = body.notes.as_deref().map(|notes| text("notes", notes)).transpose()?;
     let notes = notes.as_deref();
-    let decided = Decided { version: body.version, ..Decided::new(decision, notes, &actor.0) };
+    let decided =
+        DecisionRequest { version: body.version, ..DecisionRequest::new(decision, notes, &actor.0) };
     match state.store.items().decide(&job, &key, decided, now).await {
         Ok(item) => {
             let waits = match decision {

@@ -2,7 +2,7 @@
 //! uploads.
 
 use domain::id::{Digest, PluginName};
-use domain::release::Tried;
+use domain::release::TrialResults;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -141,8 +141,8 @@ pub struct VersionTried {
     pub cpu_us: u64,
 }
 
-impl From<Tried> for VersionTried {
-    fn from(Tried { attempts, failed, cpu_us }: Tried) -> VersionTried {
+impl From<TrialResults> for VersionTried {
+    fn from(TrialResults { attempts, failed, cpu_us }: TrialResults) -> VersionTried {
         VersionTried { attempts, failed, cpu_us }
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use domain::id::HostId;
 use jiff::Timestamp;
-use store::hosts::Place;
+use store::hosts::HostLocation;
 use store::opening::private;
 use store::opening::sqlite_file::{SqliteFile, with_end};
 use store::opening::store_id::Remembered;
@@ -20,7 +20,7 @@ use store::store::hide_password;
 #[derive(Debug)]
 pub struct HostLock {
     _files: Vec<File>,
-    place: Place,
+    place: HostLocation,
 }
 
 impl HostLock {
@@ -45,22 +45,24 @@ impl HostLock {
             let database = made.map_err(|what| anyhow!("SQLite at {shown:?}: {what}"))?;
             files.extend(lock_database(&database)?);
             SqliteFile::tighten(&database);
-            place = Place::WholeStore;
+            place = HostLocation::WholeStore;
         }
         Ok(HostLock { _files: files, place })
     }
 
     /// Where this process runs, as far as this lock excludes others.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> HostLocation {
         self.place.clone()
     }
 }
 
 /// The boot id of the machine, with the device and inode of the lock file: a copy of the folder has another lock file.
-fn place(lock: &File) -> Place {
+fn place(lock: &File) -> HostLocation {
     match (std::fs::read_to_string(BOOT_ID), lock.metadata()) {
-        (Ok(boot), Ok(meta)) => Place::Folder(format!("{}/{}/{}", boot.trim(), meta.dev(), meta.ino())),
-        _ => Place::Unknown,
+        (Ok(boot), Ok(meta)) => {
+            HostLocation::Folder(format!("{}/{}/{}", boot.trim(), meta.dev(), meta.ino()))
+        }
+        _ => HostLocation::Unknown,
     }
 }
 

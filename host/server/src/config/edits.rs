@@ -2,8 +2,8 @@
 
 use store::jobs::edits::Edit;
 
-use super::error::{Mistake, Place};
-use super::raw::{Entry, Table, Value};
+use super::error::{Mistake, SourceLocation};
+use super::toml_tree::{Entry, Table, Value};
 
 /// Keys that only the file can set: they select the plugin and limit its access.
 pub const FIXED: [&str; 3] = ["plugin", "grants", "limits"];
@@ -15,7 +15,7 @@ pub fn overlay(root: &mut Table, edits: &[Edit]) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     for edit in edits {
         let Some(Entry { value: Value::Table(job), .. }) = jobs.get_mut(&edit.job) else { continue };
-        let at = Place::Edit(edit.by.clone());
+        let at = SourceLocation::Edit(edit.by.clone());
         let put = match serde_json::from_str(&edit.value) {
             Ok(value) => {
                 of_json(value, &at).and_then(|value| put(job, &edit.key, Entry { at: at.clone(), value }))
@@ -44,7 +44,7 @@ fn put(table: &mut Table, key: &str, entry: Entry) -> Result<(), String> {
     }
 }
 
-fn of_json(value: serde_json::Value, at: &Place) -> Result<Value, String> {
+fn of_json(value: serde_json::Value, at: &SourceLocation) -> Result<Value, String> {
     use serde_json::Value as Json;
     let entry = |value| Ok(Entry { at: at.clone(), value: of_json(value, at)? });
     Ok(match value {

@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 
-use super::error::{Mistake, Place};
-use super::raw::{self, Entry, Table, Value};
+use super::error::{Mistake, SourceLocation};
+use super::toml_tree::{self, Entry, Table, Value};
 
 const PREFIX: &str = "TIDEMILL__";
 
@@ -38,7 +38,7 @@ const MAPPED_REMEDY: &str =
 /// Removes `[environment]` from `root`, and sets the mapped keys for each named variable that is set.
 pub fn overlay_mapped(root: &mut Table, environment: &Environment) -> Vec<Mistake> {
     let Some(entry) = root.remove(MAPPED) else { return Vec::new() };
-    let mistake = |at: Place, key: &str, what: String, remedy: &str| Mistake {
+    let mistake = |at: SourceLocation, key: &str, what: String, remedy: &str| Mistake {
         at,
         key: key.to_owned(),
         what,
@@ -62,7 +62,7 @@ pub fn overlay_mapped(root: &mut Table, environment: &Environment) -> Vec<Mistak
                 continue;
             };
             let Some(value) = environment.get(&name) else { continue };
-            let at = Place::Variable(name.clone());
+            let at = SourceLocation::Variable(name.clone());
             let result = match value.to_str() {
                 None => Err(("the value is not UTF-8".to_owned(), "write it in UTF-8".to_owned())),
                 Some(text) => put(root, target_text, &at, text),
@@ -76,7 +76,7 @@ pub fn overlay_mapped(root: &mut Table, environment: &Environment) -> Vec<Mistak
 }
 
 /// `target` is a key, optionally followed by ` as ` and a template for the value.
-fn put(root: &mut Table, target: &str, at: &Place, text: &str) -> Result<(), (String, String)> {
+fn put(root: &mut Table, target: &str, at: &SourceLocation, text: &str) -> Result<(), (String, String)> {
     let (path, text) = match target.split_once(" as ") {
         None => (target, text.to_owned()),
         Some((path, template)) if template.contains("{}") => (path, template.replace("{}", text)),
@@ -95,7 +95,7 @@ pub fn overlay(root: &mut Table, environment: &Environment) -> Vec<Mistake> {
         let Some(path) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        let at = Place::Variable(name.clone());
+        let at = SourceLocation::Variable(name.clone());
         let segments: Vec<&str> = path.split("__").collect();
         let result = match value.to_str() {
             None => Err(("the value is not UTF-8".to_owned(), "write it in UTF-8".to_owned())),
@@ -112,7 +112,7 @@ fn set(
     table: &mut Table,
     segments: &[&str],
     path: &str,
-    at: &Place,
+    at: &SourceLocation,
     text: &str,
 ) -> Result<(), (String, String)> {
     let [first, rest @ ..] = segments else {
@@ -127,8 +127,8 @@ fn set(
     let empty = || Entry { at: at.clone(), value: Value::Table(Table::new()) };
     let entry = table.entry(key).or_insert_with(empty);
     // A variable with a shorter name may have set the whole table as text.
-    if let (Value::Text(text), Place::Variable(_)) = (&entry.value, &entry.at)
-        && let Ok(value @ Value::Table(_)) = raw::parse_value(text, &entry.at)
+    if let (Value::Text(text), SourceLocation::Variable(_)) = (&entry.value, &entry.at)
+        && let Ok(value @ Value::Table(_)) = toml_tree::parse_value(text, &entry.at)
     {
         entry.value = value;
     }

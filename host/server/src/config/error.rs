@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum SourceLocation {
     /// The file as a whole.
     File,
     /// A line of the file, from 1.
@@ -18,7 +18,7 @@ pub enum Place {
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
-    pub at: Place,
+    pub at: SourceLocation,
     /// For example `jobs.wallet.schedule.cron`; empty if the mistake has no key.
     pub key: String,
     pub what: String,
@@ -44,7 +44,8 @@ impl ConfigError {
 
     /// A mistake of the file as a whole.
     pub fn of_file(file: PathBuf, what: String, remedy: &str) -> ConfigError {
-        let mistake = Mistake { at: Place::File, key: String::new(), what, remedy: remedy.to_owned() };
+        let mistake =
+            Mistake { at: SourceLocation::File, key: String::new(), what, remedy: remedy.to_owned() };
         ConfigError { file, mistakes: vec![mistake] }
     }
 }
@@ -56,10 +57,10 @@ impl fmt::Display for ConfigError {
                 writeln!(f)?;
             }
             match &mistake.at {
-                Place::File => write!(f, "{}: ", self.file.display())?,
-                Place::Line(line) => write!(f, "{}:{line}: ", self.file.display())?,
-                Place::Variable(name) => write!(f, "environment variable {name}: ")?,
-                Place::Edit(by) => write!(f, "set over the API by {by}: ")?,
+                SourceLocation::File => write!(f, "{}: ", self.file.display())?,
+                SourceLocation::Line(line) => write!(f, "{}:{line}: ", self.file.display())?,
+                SourceLocation::Variable(name) => write!(f, "environment variable {name}: ")?,
+                SourceLocation::Edit(by) => write!(f, "set over the API by {by}: ")?,
             }
             if !mistake.key.is_empty() {
                 write!(f, "{}: ", mistake.key)?;

@@ -11,19 +11,19 @@ use domain::secret::{PLACE, SecretHeader};
 use domain::text::check_key;
 
 use super::names::{NAME_REMEDY, name_words};
-use super::raw::Value;
 use super::reader::{Located, Section};
 use super::secret::Secrets;
+use super::toml_tree::Value;
 
 /// The names that a grant can refer to.
-pub struct Known<'a> {
+pub struct GrantTargets<'a> {
     pub datasources: &'a BTreeSet<String>,
     pub secrets: &'a Secrets,
 }
 
 const ACCESS: [(&str, Access); 2] = [("read", Access::Read), ("read-write", Access::ReadWrite)];
 
-pub fn read(mut table: Section<'_>, known: &Known<'_>) -> Grants {
+pub fn read(mut table: Section<'_>, known: &GrantTargets<'_>) -> Grants {
     let datasources = sql(table.section("sql"), known.datasources);
     let topics = topics(&mut table);
     let mut is_set =

@@ -11,12 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::Mistaken;
 use super::flow;
-use super::grants::{self, Known};
+use super::grants::{self, GrantTargets};
 use super::keys::{self, Key, quoted, show_time};
 use super::limits;
 use super::names::{NAME_REMEDY, name_words};
-use super::raw::Value;
 use super::reader::Section;
+use super::toml_tree::Value;
 use super::{schedule, text};
 
 const ERRORS_MAX: u64 = 1_000_000;
@@ -26,7 +26,7 @@ const ATTEMPTS_MAX: u64 = 1_000_000;
 pub fn read(
     name: &str,
     mut section: Section<'_>,
-    known: &Known<'_>,
+    known: &GrantTargets<'_>,
     memory_bytes: usize,
     now: Timestamp,
 ) -> Option<JobSpec> {

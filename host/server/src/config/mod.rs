@@ -18,7 +18,6 @@ mod log;
 pub mod memory;
 mod names;
 mod plugins;
-mod raw;
 mod reader;
 pub mod reload;
 pub mod schedule;
@@ -30,6 +29,7 @@ mod sink;
 mod suggestion;
 pub mod text;
 mod tls;
+mod toml_tree;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ use store::jobs::edits::Edit;
 
 pub use self::env::Environment;
 pub use self::error::ConfigError;
-use self::grants::Known;
+use self::grants::GrantTargets;
 pub use self::names::NAME_REMEDY;
 pub use self::plugins::PluginsConfig;
 use self::reader::{Mistakes, Section};
@@ -113,7 +113,7 @@ fn load(
     now: Timestamp,
 ) -> Result<Config, ConfigError> {
     let text = read(file)?;
-    let mut root = raw::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
+    let mut root = toml_tree::parse(&text).map_err(|m| ConfigError::new(file.to_owned(), m))?;
     if root.is_empty() && !environment.speaks() {
         let remedy = "name at least one job; docs/tidemill.example.toml shows every key";
         return Err(ConfigError::of_file(
@@ -169,7 +169,7 @@ fn check(mut root: Section<'_>, environment: &Environment, now: Timestamp) -> Op
     let log = log::read(root.section("log"));
     let datasources = databases::datasources(root.section("datasources"), url.as_deref(), &secrets);
     let names: BTreeSet<String> = datasources.keys().cloned().collect();
-    let known = Known { datasources: &names, secrets: &secrets };
+    let known = GrantTargets { datasources: &names, secrets: &secrets };
     let jobs: Vec<_> = root
         .section("jobs")
         .sections()

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 
-use super::error::{Mistake, Mistaken, Place};
-use super::raw::{self, Entry, Table, Value};
+use super::error::{Mistake, Mistaken, SourceLocation};
 use super::suggestion::nearest;
 use super::text;
+use super::toml_tree::{self, Entry, Table, Value};
 
 #[derive(Debug, Default)]
 pub struct Mistakes(RefCell<Vec<Mistake>>);
 
 impl Mistakes {
-    pub fn add(&self, at: &Place, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+    pub fn add(&self, at: &SourceLocation, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let mistake =
             Mistake { at: at.clone(), key: key.to_owned(), what: what.into(), remedy: remedy.into() };
         self.0.borrow_mut().push(mistake);
@@ -40,18 +40,18 @@ impl Mistakes {
 #[derive(Debug, Clone)]
 pub struct Located<T> {
     pub value: T,
-    pub at: Place,
+    pub at: SourceLocation,
     pub key: String,
 }
 
 /// A table that is being read.
 pub struct Section<'m> {
-    pub at: Place,
+    pub at: SourceLocation,
     pub path: String,
     entries: Table,
     asked: Vec<&'static str>,
     /// The places of the keys that were read.
-    places: BTreeMap<&'static str, Place>,
+    places: BTreeMap<&'static str, SourceLocation>,
     /// Of the file; paths may be relative to it.
     pub folder: &'m Path,
     mistakes: &'m Mistakes,
@@ -59,7 +59,7 @@ pub struct Section<'m> {
 
 impl<'m> Section<'m> {
     pub fn root(entries: Table, folder: &'m Path, mistakes: &'m Mistakes) -> Section<'m> {
-        let (at, path) = (Place::File, String::new());
+        let (at, path) = (SourceLocation::File, String::new());
         Section { at, path, entries, asked: Vec::new(), places: BTreeMap::new(), folder, mistakes }
     }
 
@@ -218,7 +218,7 @@ impl<'m> Section<'m> {
         if self.entries.get(name).is_some_and(is_word) {
             return self.take(name).map(|f| Located { value: None, at: f.at, key: f.key });
         }
-        if let Some(Entry { at: Place::File | Place::Line(_), value: Value::Text(text) }) =
+        if let Some(Entry { at: SourceLocation::File | SourceLocation::Line(_), value: Value::Text(text) }) =
             self.entries.get(name)
         {
             let what = format!("{text:?} is neither a number nor {word:?}");
@@ -237,7 +237,7 @@ impl<'m> Section<'m> {
         let number = match (&found.value, &found.at) {
             (Value::Float(number), _) => *number,
             (Value::Integer(number), _) => *number as f64,
-            (Value::Text(text), Place::Variable(_)) => text.parse().unwrap_or(f64::NAN),
+            (Value::Text(text), SourceLocation::Variable(_)) => text.parse().unwrap_or(f64::NAN),
             _ => return self.wrong_kind(&found, "a number", &remedy),
         };
         if !range.contains(&number) {
@@ -251,7 +251,7 @@ impl<'m> Section<'m> {
         let found = self.take(name)?;
         let value = match (&found.value, &found.at) {
             (Value::Boolean(flag), _) => Some(*flag),
-            (Value::Text(text), Place::Variable(_)) => text.parse().ok(),
+            (Value::Text(text), SourceLocation::Variable(_)) => text.parse().ok(),
             _ => None,
         };
         match value {
@@ -336,7 +336,7 @@ impl<'m> Section<'m> {
         }
     }
 
-    fn inner(&self, name: &str, at: Place, entries: Table) -> Section<'m> {
+    fn inner(&self, name: &str, at: SourceLocation, entries: Table) -> Section<'m> {
         let (path, folder) = (self.key(name), self.folder);
         Section {
             at,
@@ -352,7 +352,8 @@ impl<'m> Section<'m> {
     /// Parses a list or a table from the text of a variable.
     fn structured(&self, found: Located<Value>) -> Located<Value> {
         match (&found.value, &found.at) {
-            (Value::Text(text), Place::Variable(_)) => match raw::parse_value(text, &found.at) {
+            (Value::Text(text), SourceLocation::Variable(_)) => match toml_tree::parse_value(text, &found.at)
+            {
                 Ok(value) => Located { value, ..found },
                 Err(_) => found,
             },
@@ -364,7 +365,7 @@ impl<'m> Section<'m> {
 fn whole(found: &Located<Value>) -> Option<i128> {
     match (&found.value, &found.at) {
         (Value::Integer(number), _) => Some(*number),
-        (Value::Text(text), Place::Variable(_)) => text.parse().ok(),
+        (Value::Text(text), SourceLocation::Variable(_)) => text.parse().ok(),
         _ => None,
     }
 }

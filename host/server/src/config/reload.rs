@@ -50,11 +50,11 @@ pub struct ConfigReload {
 pub struct Effective {
     pub config: Config,
     /// The input that was read last; `None` before the first read.
-    pub seen: Option<Look>,
+    pub seen: Option<ConfigInput>,
 }
 
 /// The file's bytes and the settings made over the API.
-type Look = (Vec<u8>, Vec<Edit>);
+type ConfigInput = (Vec<u8>, Vec<Edit>);
 
 /// Returns the configuration of a starting host: its file (`loaded`) together with the settings made over the
 /// API. If they conflict, only the file counts, because a setting can be cleared only while a host runs.
@@ -81,7 +81,7 @@ impl ConfigReload {
         let mut effective = self.effective.lock().await;
         let Effective { config: current, seen } = &mut *effective;
         if seen.is_none() {
-            *seen = self.look().await;
+            *seen = self.read_input().await;
         }
         loop {
             let asked = tokio::select! {
@@ -90,7 +90,7 @@ impl ConfigReload {
                 _ = self.live.edited.notified() => false,
                 _ = tokio::time::sleep(LOOK_PERIOD) => false,
             };
-            let now = self.look().await;
+            let now = self.read_input().await;
             if now.is_none() && asked {
                 self.cannot_look();
             }
@@ -114,7 +114,7 @@ impl ConfigReload {
     }
 
     /// Returns `None` if the file or the settings cannot be read.
-    async fn look(&self) -> Option<Look> {
+    async fn read_input(&self) -> Option<ConfigInput> {
         Some((std::fs::read(&self.live.source.file).ok()?, self.store.jobs().edits().await.ok()?))
     }
 

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use redis::IntoConnectionInfo;
 use ureq::http::Uri;
 
-use super::grants::Known;
+use super::grants::GrantTargets;
 use super::reader::Section;
 use super::secret::{Named, Secrets};
 use super::signing_key::SigningKey;
@@ -92,7 +92,7 @@ const TIMEOUT_DEFAULT: SignedDuration = SignedDuration::from_secs(10);
 const TIMEOUT_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// Reads all sinks. Each topic goes to at most one of them.
-pub fn read(sections: Vec<(String, Section<'_>)>, known: &Known<'_>) -> Vec<Arc<Sink>> {
+pub fn read(sections: Vec<(String, Section<'_>)>, known: &GrantTargets<'_>) -> Vec<Arc<Sink>> {
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
     let mut sinks = Vec::new();
     for (name, section) in sections {
@@ -106,7 +106,7 @@ pub fn read(sections: Vec<(String, Section<'_>)>, known: &Known<'_>) -> Vec<Arc<
 fn one(
     name: String,
     mut section: Section<'_>,
-    known: &Known<'_>,
+    known: &GrantTargets<'_>,
     taken: &mut BTreeMap<String, String>,
 ) -> Option<Sink> {
     let mut topics = Vec::new();
@@ -143,7 +143,7 @@ fn one(
     })
 }
 
-fn to(section: &mut Section<'_>, topics: &[String], known: &Known<'_>) -> Option<To> {
+fn to(section: &mut Section<'_>, topics: &[String], known: &GrantTargets<'_>) -> Option<To> {
     let all: Vec<&'static str> =
         KINDS.into_iter().flat_map(|(kind, keys)| [&[kind], keys].concat()).collect();
     all.iter().for_each(|key| section.asked(key));

@@ -105,7 +105,7 @@ impl ScanLoop {
     }
 
     /// Plans each plugin that has a file, a release state or an active version. `patience` bounds the wait for
-    /// each compilation.
+    /// each compilation, but not for the store, which keeps the file of a new version.
     async fn scan(&self, states: &ReleaseStates, patience: Option<Duration>) -> ScanReport {
         let jobs = self.engine.jobs();
         let mut scan = match self.sandbox.scan(&jobs, patience).await {

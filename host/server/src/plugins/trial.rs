@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::id::{Digest, JobName, PluginName};
-use domain::release::{Candidate, Release, Stage, Verdict, judge};
+use domain::release::{CanaryDecision, Candidate, Release, Stage, decide_canary};
 use engine::Engine;
 use sandbox::Sandbox;
 use store::StoreError;
@@ -72,15 +72,19 @@ impl TrialLoop {
         let of = |digest| tried.get(&digest).copied().unwrap_or_default();
         let (before, new, now) = (of(stable), of(candidate.digest), self.versions.clock.now());
         let (actor, digest) = (host_actor(self.versions.host), candidate.digest);
-        let decided = match judge(&self.versions.canary(), &before, &new, now.duration_since(candidate.since))
-        {
-            Verdict::GoOn => false,
-            Verdict::Promote => {
+        let decided = match decide_canary(
+            &self.versions.canary(),
+            &before,
+            &new,
+            now.duration_since(candidate.since),
+        ) {
+            CanaryDecision::GoOn => false,
+            CanaryDecision::Promote => {
                 let why = format!("{new}; before it: {before}");
                 tracing::info!(%plugin, digest = %digest.short(), %why, "a version on trial is promoted");
                 store.plugins().promote_candidate(plugin, digest, (&actor, &why), now).await?
             }
-            Verdict::RollBack(why) => {
+            CanaryDecision::RollBack(why) => {
                 tracing::error!(%plugin, digest = %digest.short(), %why, "a version on trial is rolled back");
                 store
                     .plugins()

@@ -17,14 +17,14 @@ use domain::limits::Limits;
 use domain::outcome::{self, Outcome};
 use domain::release::ReleaseRules;
 use domain::retry::RetryPolicy;
-use domain::runner::{Call, Found, Page, PageRequest, Readiness, Report, Runner, Usage};
+use domain::runner::{Call, CallReport, FoundItem, Page, PageRequest, Readiness, Runner, Usage};
 use domain::schedule::Schedule;
 use engine::{Engine, EngineConfig, Identity};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use sandbox::{Sandbox, SandboxConfig};
 use store::attempts::commit::{AttemptEnd, Effects};
-use store::hosts::Place;
+use store::hosts::HostLocation;
 use store::items::lease;
 use store::{Store, StoreConfig};
 use tempfile::TempDir;
@@ -60,13 +60,13 @@ impl Runner for Plugin {
         }
     }
 
-    async fn discover(&self, _: Call<PageRequest>) -> Report<Page> {
-        Report { result: Ok(Page::default()), digest: None, usage: Usage::default(), log: String::new() }
+    async fn discover(&self, _: Call<PageRequest>) -> CallReport<Page> {
+        CallReport { result: Ok(Page::default()), digest: None, usage: Usage::default(), log: String::new() }
     }
 
-    async fn process(&self, _: Call<Claimed>) -> Report<Outcome> {
+    async fn process(&self, _: Call<Claimed>) -> CallReport<Outcome> {
         let result = Err(Failure::Interrupted);
-        Report { result, digest: None, usage: Usage::default(), log: String::new() }
+        CallReport { result, digest: None, usage: Usage::default(), log: String::new() }
     }
 }
 
@@ -144,7 +144,7 @@ impl World {
         let ready = Arc::new(AtomicBool::new(false));
         let runner = Arc::new(Plugin(ready.clone()));
         let config = EngineConfig::new("box");
-        let identity = Identity { id: host, place: Place::WholeStore };
+        let identity = Identity { id: host, place: HostLocation::WholeStore };
         let engine =
             Engine::start(config, identity, store.clone(), runner, clock.clone(), vec![job.clone()]).await;
         let file = folder.path().join("tidemill.toml");
@@ -239,7 +239,7 @@ impl World {
         let store = &self.state.store;
         store.jobs().trigger(&self.job.name, None, "test", self.now()).await.unwrap();
         let run = store.runs().claim(&self.job.name, self.lease()).await.unwrap().unwrap();
-        let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+        let found = |key: &&str| FoundItem { key: (*key).to_owned(), payload: "{}".to_owned() };
         let page = Page { items: keys.iter().map(found).collect(), next: None };
         store.runs().put_page(&run, &self.job, &page, None, self.now()).await.unwrap();
     }

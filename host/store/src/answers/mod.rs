@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::answers::sql as answers_sql;
-use crate::db::{First, Row, Whole, args};
+use crate::db::{First, RequestTx, Row, args};
 use crate::error::StoreError;
 use crate::store::Store;
 
 /// How long a response is kept.
-pub const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
+pub const RESPONSES_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// A request with its idempotency key. Each actor has its own key space.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +26,13 @@ pub struct Keyed<'a> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct StoredResponse {
     pub status: u16,
     pub location: Option<String>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl StoredResponse {
     /// Only successful responses are stored; any other response means that nothing was changed.
     fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -42,9 +42,9 @@ impl Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Once {
     /// The request was carried out now, or refused.
-    Now(Answer),
+    Now(StoredResponse),
     /// The request was carried out before.
-    Before(Answer),
+    Before(StoredResponse),
     /// The key was used for another request.
     Other,
     /// The request is being carried out.
@@ -79,7 +79,7 @@ impl Answers<'_> {
         self,
         request: Keyed<'_>,
         now: Timestamp,
-        work: impl Future<Output = Answer>,
+        work: impl Future<Output = StoredResponse>,
     ) -> Result<Once, StoreError> {
         let _entered = match self.enter(request) {
             Ok(entered) => entered,
@@ -89,7 +89,7 @@ impl Answers<'_> {
             return Ok(known);
         }
         let args = args![request.actor, request.key, request.sha256, Vec::new(), now, forgotten(now)];
-        let whole = Whole::new(First { sql: answers_sql::ANSWER_CLAIM, args: args.to_vec() });
+        let whole = RequestTx::new(First { sql: answers_sql::ANSWER_CLAIM, args: args.to_vec() });
         let answer = whole.run(work).await;
         let kept = match whole.refused() || !answer.is_success() {
             true => whole.roll_back().await,
@@ -108,7 +108,7 @@ impl Answers<'_> {
         Ok(Once::Now(answer))
     }
 
-    /// Removes responses older than [`ANSWERS_KEPT`].
+    /// Removes responses older than [`RESPONSES_KEPT`].
     pub async fn prune(self, now: Timestamp) -> Result<u64, StoreError> {
         self.store.db.execute(answers_sql::ANSWERS_PRUNE, &args![forgotten(now)]).await
     }
@@ -138,11 +138,11 @@ impl Answers<'_> {
 }
 
 fn forgotten(now: Timestamp) -> Timestamp {
-    now.checked_sub(ANSWERS_KEPT).unwrap_or(Timestamp::MIN)
+    now.checked_sub(RESPONSES_KEPT).unwrap_or(Timestamp::MIN)
 }
 
-fn answer(row: &Row) -> Result<Answer, StoreError> {
+fn answer(row: &Row) -> Result<StoredResponse, StoreError> {
     let status = row.count("status")?;
     let status = u16::try_from(status).map_err(|_| StoreError::Corrupt(format!("status {status}")))?;
-    Ok(Answer { status, location: row.opt_text("location")?, body: row.blob("body")? })
+    Ok(StoredResponse { status, location: row.opt_text("location")?, body: row.blob("body")? })
 }

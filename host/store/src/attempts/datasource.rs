@@ -14,8 +14,9 @@ use crate::attempts::Attempts;
 use crate::config::{DatasourceConfig, SQLITE_CACHE, SQLITE_READERS, SQLITE_WRITER_CACHE, WAIT_MAX};
 use crate::db::{Db, Driver, Server, Session, Tx, Writer, agrees};
 use crate::error::{StoreError, with_remedy};
+use crate::opening::connect::postgres_options;
 use crate::opening::sqlite_file::{FileId, SqliteFile};
-use crate::store::{hide_password, postgres_options};
+use crate::store::hide_password;
 
 /// Maximum connections of one host to one Postgres datasource.
 const CONNECTIONS_MAX: u32 = 8;

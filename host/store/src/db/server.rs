@@ -89,7 +89,9 @@ impl Server {
             .test_before_acquire(false)
             .after_connect(move |conn, _| {
                 let state = made.clone();
-                Box::pin(async move { state.prepare(conn).await.map_err(|refusal| state.told(refusal)) })
+                Box::pin(
+                    async move { state.prepare(conn).await.map_err(|refusal| state.record_refusal(refusal)) },
+                )
             })
             .before_acquire(move |conn, about| {
                 let state = used.clone();
@@ -197,14 +199,14 @@ impl Server {
             biased;
             done = &mut work => done,
             () = tokio::time::sleep(LOOK_AFTER) => {
-                self.look();
+                self.probe();
                 work.await
             }
         };
         match done {
             Err(sqlx::Error::PoolTimedOut) => Err(self.no_connection()),
             Err(error) if refuses_connections(&error) => {
-                self.state.told(Refusal::Passing(with_remedy(&error)));
+                self.state.record_refusal(Refusal::Passing(with_remedy(&error)));
                 Err(error)
             }
             done => done,
@@ -219,7 +221,7 @@ impl Server {
         NoConnection(self.trouble().unwrap_or_else(busy)).into()
     }
 
-    fn look(&self) {
+    fn probe(&self) {
         let mut looked = self.state.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if self.pool.is_closed() || looked.is_some_and(|looked| looked.elapsed() < LOOK_REST) {
             return;
@@ -227,7 +229,7 @@ impl Server {
         *looked = Some(Instant::now());
         let state = self.state.clone();
         tokio::spawn(async move {
-            let look = async {
+            let probe = async {
                 let mut conn = PgConnection::connect_with(&state.options).await?;
                 state.session.check(&mut conn).await?;
                 state.session.prepare(&mut conn).await?;
@@ -235,9 +237,9 @@ impl Server {
                 Ok(())
             };
             let late = |_| Err(Refusal::Passing(format!("no answer within {LOOK_TIME_MAX:?}")));
-            match tokio::time::timeout(LOOK_TIME_MAX, look).await.unwrap_or_else(late) {
+            match tokio::time::timeout(LOOK_TIME_MAX, probe).await.unwrap_or_else(late) {
                 Ok(()) => *state.trouble() = None,
-                Err(refusal) => drop(state.told(refusal)),
+                Err(refusal) => drop(state.record_refusal(refusal)),
             }
         });
     }
@@ -269,7 +271,7 @@ impl State {
     }
 
     /// Records a refusal, logs it once and converts it to an error.
-    fn told(&self, refusal: Refusal) -> sqlx::Error {
+    fn record_refusal(&self, refusal: Refusal) -> sqlx::Error {
         let text = refusal.text().to_owned();
         let before = self.trouble().replace(Trouble { refusal, at: Instant::now() });
         let is_said = before.is_some_and(|b| b.refusal.text() == text && b.at.elapsed() < TROUBLE_TOLD);

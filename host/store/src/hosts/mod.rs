@@ -29,12 +29,12 @@ pub struct HostStart {
     pub id: HostId,
     pub incarnation: Incarnation,
     pub name: String,
-    pub place: Place,
+    pub place: HostLocation,
 }
 
 /// Where a process runs, as far as that excludes another process under the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum HostLocation {
     /// Another process may run anywhere.
     Unknown,
     /// A folder that is locked: no other process runs in the same folder.
@@ -43,12 +43,12 @@ pub enum Place {
     WholeStore,
 }
 
-impl Place {
+impl HostLocation {
     fn as_str(&self) -> &str {
         match self {
-            Place::Unknown => "",
-            Place::Folder(name) => name,
-            Place::WholeStore => "the store's file",
+            HostLocation::Unknown => "",
+            HostLocation::Folder(name) => name,
+            HostLocation::WholeStore => "the store's file",
         }
     }
 }
@@ -100,7 +100,7 @@ impl Hosts<'_> {
         let (before, beats) = lapsed.map_or(("", -1), |life| (life.incarnation.as_str(), life.beats));
         let mut tx = self.store.db.begin().await?;
         let former = life(&mut tx, start.id).await?;
-        let alone = i64::from(start.place == Place::WholeStore);
+        let alone = i64::from(start.place == HostLocation::WholeStore);
         let place = start.place.as_str();
         let args =
             args![id.as_str(), start.name.as_str(), now, incarnation.as_str(), place, before, beats, alone];

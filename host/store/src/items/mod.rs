@@ -37,7 +37,7 @@ pub struct Lease {
 
 /// A person's decision about an item.
 #[derive(Debug, Clone, Copy)]
-pub struct Decided<'a> {
+pub struct DecisionRequest<'a> {
     pub decision: ManualDecision,
     pub notes: Option<&'a str>,
     pub actor: &'a str,
@@ -45,9 +45,9 @@ pub struct Decided<'a> {
     pub version: Option<i64>,
 }
 
-impl<'a> Decided<'a> {
-    pub fn new(decision: ManualDecision, notes: Option<&'a str>, actor: &'a str) -> Decided<'a> {
-        Decided { decision, notes, actor, version: None }
+impl<'a> DecisionRequest<'a> {
+    pub fn new(decision: ManualDecision, notes: Option<&'a str>, actor: &'a str) -> DecisionRequest<'a> {
+        DecisionRequest { decision, notes, actor, version: None }
     }
 }
 
@@ -129,10 +129,10 @@ impl Items<'_> {
         self,
         job: &str,
         key: &str,
-        decided: Decided<'_>,
+        decided: DecisionRequest<'_>,
         now: Timestamp,
     ) -> Result<ItemView, StoreError> {
-        let Decided { decision, notes, actor, version: looked_at } = decided;
+        let DecisionRequest { decision, notes, actor, version: looked_at } = decided;
         let mut tx = self.store.db.begin().await?;
         let rows = tx.fetch(items_sql::ITEM_GET, &args![job, key]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {key:?} of job {job:?}")))?;

@@ -8,7 +8,7 @@ use domain::engine_event::EngineEvent;
 use domain::id::{JobName, RunId};
 use domain::job::JobSpec;
 use domain::schedule::Due;
-use domain::schedule::tick::{Fate, Overlap, Standing};
+use domain::schedule::tick::{Fate, JobStatus, Overlap};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, digest_of, write};
@@ -75,7 +75,7 @@ impl Jobs<'_> {
         let mut tx = self.store.db.begin().await?;
         let open = !tx.fetch(runs_sql::RUN_OPEN_OF, &args![name]).await?.is_empty();
         let paused = self.pauses_of(&mut tx).await?.covers(name);
-        let fates = job.ticks.fates(due, Standing { open, paused }, seen);
+        let fates = job.ticks.fates(due, JobStatus { open, paused }, seen);
         let mut started = Vec::new();
         for (at, fate) in &fates {
             let run = (*fate == Fate::Ran).then(|| RunId::new(now));

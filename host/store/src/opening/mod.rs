@@ -1,5 +1,6 @@
 //! Opening a store: its file and permissions, its identity, its tables.
 
+pub(crate) mod connect;
 pub(crate) mod leftover;
 pub(crate) mod migrate;
 pub mod private;

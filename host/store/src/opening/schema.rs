@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::{StoreConfig, WAIT_MAX};
 use crate::error::StoreError;
+use crate::opening::connect;
 use crate::opening::migrate::{self, Applied};
 use crate::opening::sqlite_file::SqliteFile;
 use crate::store;
@@ -48,7 +49,7 @@ impl Schema {
         if !config.is_postgres() {
             return of_file(&config.url).await;
         }
-        let mut connection = store::first_connection(config).await?;
+        let mut connection = connect::first_connection(config).await?;
         let schema = of_postgres(&mut connection).await;
         connection.close().await?;
         schema

@@ -19,7 +19,7 @@ use crate::db::{Row, Tx, WritePriority, args};
 use crate::error::StoreError;
 use crate::items::sql as items_sql;
 use crate::items::{Lease, error_of};
-use crate::runs::reconcile::{Reconciler, known, room};
+use crate::runs::reconcile::{Reconciler, items_left_to_open, known};
 use crate::runs::sql as runs_sql;
 use crate::store::Store;
 
@@ -91,8 +91,9 @@ impl Runs<'_> {
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;
         let left = job.flow.items_per_run_max.map(|max| max.saturating_sub(queued));
         let known = known(&mut tx, job, page).await?;
-        let room = room(&mut tx, job, page, &known).await?;
-        let mut reconciler = Reconciler { tx: &mut tx, job, run: run.id, now, left, room, refused: 0 };
+        let items_left_to_open = items_left_to_open(&mut tx, job, page, &known).await?;
+        let mut reconciler =
+            Reconciler { tx: &mut tx, job, run: run.id, now, left, items_left_to_open, refused: 0 };
         let mut sum = Discovered::default();
         let mut seen = BTreeSet::new();
         for found in page.items.iter().filter(|found| seen.insert(found.key.as_str())) {

@@ -9,7 +9,7 @@ use domain::item::{Event, State, next};
 use domain::job::JobSpec;
 use domain::retry::WhenExhausted;
 use domain::run::Discovered;
-use domain::runner::{Found, Page};
+use domain::runner::{FoundItem, Page};
 use jiff::Timestamp;
 
 use crate::db::{Row, Tx, args};
@@ -20,13 +20,13 @@ use crate::items::sql as items_sql;
 pub const TOO_MANY_OPEN: &str = "too-many-open-items";
 
 /// Number of items that the job may still open. It is counted only if the page would open one.
-pub(crate) async fn room(
+pub(crate) async fn items_left_to_open(
     tx: &mut Tx,
     job: &JobSpec,
     page: &Page,
-    known: &BTreeMap<String, Known>,
+    known: &BTreeMap<String, StoredItem>,
 ) -> Result<usize, StoreError> {
-    let opens = |found: &Found| known.get(&found.key).is_none_or(|known| known.state.is_end());
+    let opens = |found: &FoundItem| known.get(&found.key).is_none_or(|known| known.state.is_end());
     if !page.items.iter().any(opens) {
         return Ok(0);
     }
@@ -38,7 +38,7 @@ pub(crate) async fn room(
 }
 
 /// An item of the page that the store already knows.
-pub(crate) struct Known {
+pub(crate) struct StoredItem {
     id: ItemId,
     payload: String,
     state: State,
@@ -53,12 +53,12 @@ pub(crate) async fn known(
     tx: &mut Tx,
     job: &JobSpec,
     page: &Page,
-) -> Result<BTreeMap<String, Known>, StoreError> {
+) -> Result<BTreeMap<String, StoredItem>, StoreError> {
     let keys: Vec<&str> = page.items.iter().map(|found| found.key.as_str()).collect();
     let keys = serde_json::to_string(&keys).map_err(|e| StoreError::Corrupt(e.to_string()))?;
     let rows = tx.fetch(items_sql::ITEMS_BY_KEYS, &args![job.name.as_str(), keys]).await?;
     let known = |row: &Row| {
-        let known = Known {
+        let known = StoredItem {
             id: row.parse("id")?,
             payload: row.text("payload")?,
             state: row.parse("state")?,
@@ -81,7 +81,7 @@ pub(crate) struct Reconciler<'a> {
     /// Items that this run may still queue; `None` means no limit.
     pub left: Option<u32>,
     /// Items that the job may still open.
-    pub room: usize,
+    pub items_left_to_open: usize,
     /// Items of the page that were refused because too many are open.
     pub refused: u32,
 }
@@ -89,8 +89,8 @@ pub(crate) struct Reconciler<'a> {
 impl Reconciler<'_> {
     pub async fn one(
         &mut self,
-        found: &Found,
-        known: Option<&Known>,
+        found: &FoundItem,
+        known: Option<&StoredItem>,
         sum: &mut Discovered,
     ) -> Result<(), StoreError> {
         let Some(known) = known else {
@@ -115,7 +115,7 @@ impl Reconciler<'_> {
 
     /// Whether an item that is not open may be opened. If not, a later run finds it again.
     fn may_open(&mut self, sum: &mut Discovered) -> bool {
-        let refused = !self.full() && self.room == 0;
+        let refused = !self.full() && self.items_left_to_open == 0;
         self.refused += u32::from(refused);
         let may = !self.full() && !refused;
         sum.over_cap += u32::from(!may);
@@ -124,7 +124,7 @@ impl Reconciler<'_> {
 
     fn opened(&mut self, changed: u64, sum: &mut Discovered) {
         if changed == 1 {
-            self.room = self.room.saturating_sub(1);
+            self.items_left_to_open = self.items_left_to_open.saturating_sub(1);
         }
         self.count(changed, sum);
     }
@@ -149,7 +149,7 @@ impl Reconciler<'_> {
         self.left = self.left.map(|left| left - 1);
     }
 
-    async fn add(&mut self, found: &Found, sum: &mut Discovered) -> Result<(), StoreError> {
+    async fn add(&mut self, found: &FoundItem, sum: &mut Discovered) -> Result<(), StoreError> {
         if !self.may_open(sum) {
             return Ok(());
         }
@@ -168,8 +168,8 @@ impl Reconciler<'_> {
 
     async fn refresh(
         &mut self,
-        found: &Found,
-        known: &Known,
+        found: &FoundItem,
+        known: &StoredItem,
         sum: &mut Discovered,
     ) -> Result<(), StoreError> {
         let due = known.state != State::Running && known.due_at <= self.now && !known.queued;
@@ -202,7 +202,12 @@ impl Reconciler<'_> {
         Ok(())
     }
 
-    async fn reopen(&mut self, found: &Found, known: &Known, sum: &mut Discovered) -> Result<(), StoreError> {
+    async fn reopen(
+        &mut self,
+        found: &FoundItem,
+        known: &StoredItem,
+        sum: &mut Discovered,
+    ) -> Result<(), StoreError> {
         if !self.may_open(sum) {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::support::{T, at, config, job};
 use crate::Store;
 use crate::answers::sql as answers_sql;
-use crate::answers::{ANSWERS_KEPT, Answer, Keyed, Once};
+use crate::answers::{Keyed, Once, RESPONSES_KEPT, StoredResponse};
 use crate::db::args;
 use crate::jobs::sql as jobs_sql;
 
@@ -28,12 +28,12 @@ fn keyed(key: &str) -> Keyed<'_> {
     Keyed { actor: "ada", key, sha256: "of the request" }
 }
 
-fn answer(status: u16, body: &str) -> Answer {
-    Answer { status, location: Some("/here".to_owned()), body: body.as_bytes().to_vec() }
+fn answer(status: u16, body: &str) -> StoredResponse {
+    StoredResponse { status, location: Some("/here".to_owned()), body: body.as_bytes().to_vec() }
 }
 
 /// Adds an item with a different key each time, so that a repetition is visible.
-async fn add(store: &Store, key: &str) -> Answer {
+async fn add(store: &Store, key: &str) -> StoredResponse {
     let item = NewItem { job: job().name, key: key.to_owned(), payload: "{}".to_owned() };
     store.items().add(&item, "ada", at(0)).await.unwrap();
     answer(201, key)
@@ -70,7 +70,7 @@ async fn key_of_another_request_is_refused(t: T) {
 
 async fn key_is_forgotten_after_its_time(t: T) {
     t.store.answers().once(keyed("k"), at(0), add(&t.store, "a")).await.unwrap();
-    let last = at(0).checked_add(ANSWERS_KEPT).unwrap();
+    let last = at(0).checked_add(RESPONSES_KEPT).unwrap();
     assert_eq!(t.store.answers().prune(last).await.unwrap(), 0);
     let again = t.store.answers().once(keyed("k"), last, add(&t.store, "b")).await.unwrap();
     assert_eq!(again, Once::Before(answer(201, "a")));
@@ -78,7 +78,7 @@ async fn key_is_forgotten_after_its_time(t: T) {
     let anew = t.store.answers().once(keyed("k"), later, add(&t.store, "b")).await.unwrap();
     assert_eq!(anew, Once::Now(answer(201, "b")));
     assert_eq!(t.store.answers().prune(later).await.unwrap(), 0);
-    let over = later.checked_add(ANSWERS_KEPT + SignedDuration::from_secs(1)).unwrap();
+    let over = later.checked_add(RESPONSES_KEPT + SignedDuration::from_secs(1)).unwrap();
     assert_eq!(t.store.answers().prune(over).await.unwrap(), 1);
 }
 
@@ -174,7 +174,7 @@ async fn host_that_dies_before_the_answer_leaves_nothing(t: T) {
         let work = async {
             add(&store, "a").await;
             added.send(()).unwrap();
-            std::future::pending::<Answer>().await
+            std::future::pending::<StoredResponse>().await
         };
         store.answers().once(keyed("k"), at(0), work).await
     });

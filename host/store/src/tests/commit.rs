@@ -225,7 +225,7 @@ async fn uncounted_ends_in_a_row_are_counted(t: T) {
     assert_eq!((view.state, view.attempts), (domain::item::State::ManualRequired, 1));
     assert_eq!(view.error.unwrap().code, "deferrals-exhausted");
     t.tamper("UPDATE item SET deferrals = 499").await.unwrap();
-    let retry = crate::items::Decided::new(domain::item::ManualDecision::Retry, None, "ada");
+    let retry = crate::items::DecisionRequest::new(domain::item::ManualDecision::Retry, None, "ada");
     t.store.items().decide("wallet", "a", retry, at(2_001)).await.unwrap();
     assert_eq!(number().await, 0, "a person begins anew");
 }

@@ -2,7 +2,7 @@
 
 use test_support::on_both;
 
-use crate::items::Decided;
+use crate::items::DecisionRequest;
 use std::collections::BTreeSet;
 
 use domain::failure::Failure;
@@ -143,7 +143,7 @@ impl World {
             .t
             .store
             .items()
-            .decide("wallet", &key, Decided::new(decision, None, "ada"), at(self.now))
+            .decide("wallet", &key, DecisionRequest::new(decision, None, "ada"), at(self.now))
             .await
         {
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}

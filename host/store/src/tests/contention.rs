@@ -9,7 +9,7 @@ use test_support::{Kind, execute, run};
 use super::sql::{attempt, granted, read, write};
 use super::support::{SHOP, T, at, job, page, resolved};
 use crate::StoreError;
-use crate::answers::{Answer, Keyed, Once};
+use crate::answers::{Keyed, Once, StoredResponse};
 use crate::attempts::commit::Committed;
 use crate::db::args;
 use crate::items::flow::sql as flow_sql;
@@ -69,7 +69,7 @@ async fn request_of_several_parts_succeeds_after_conflicts() {
         prepare(&t, "answer", 2, "40P01", false).await;
         prepare(&t, "job", 1, "40001", true).await;
         let request = Keyed { actor: "ada", key: "k", sha256: "x" };
-        let answer = Answer { status: 201, location: None, body: b"made".to_vec() };
+        let answer = StoredResponse { status: 201, location: None, body: b"made".to_vec() };
         let work = async {
             t.store.jobs().put(&job(), at(0)).await.unwrap();
             t.store.jobs().trigger(&job().name, None, "ada", at(0)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use test_support::on_both;
 
-use crate::items::Decided;
+use crate::items::DecisionRequest;
 use domain::item::{ManualDecision, State};
 use expect_test::expect;
 
@@ -20,7 +20,8 @@ on_both! {
 }
 
 async fn decide(t: &T, key: &str, decision: ManualDecision, now: i64) -> Result<State, StoreError> {
-    let item = t.store.items().decide("wallet", key, Decided::new(decision, None, "ada"), at(now)).await?;
+    let item =
+        t.store.items().decide("wallet", key, DecisionRequest::new(decision, None, "ada"), at(now)).await?;
     Ok(item.state)
 }
 
@@ -77,7 +78,12 @@ async fn decision_is_audited_with_who_and_why(t: T) {
     let item = t
         .store
         .items()
-        .decide("wallet", "a", Decided::new(ManualDecision::Resolve, Some("paid by phone"), "ada"), at(9))
+        .decide(
+            "wallet",
+            "a",
+            DecisionRequest::new(ManualDecision::Resolve, Some("paid by phone"), "ada"),
+            at(9),
+        )
         .await
         .unwrap();
     assert_eq!((item.note.as_deref(), item.updated_at), (Some("paid by phone"), at(9)));

@@ -3,7 +3,7 @@
 use test_support::on_both;
 
 use super::support::{T, at, host, incarnation, job, lease, start};
-use crate::hosts::{HostStart, Life, Place, Renewal, Taking};
+use crate::hosts::{HostLocation, HostStart, Life, Renewal, Taking};
 
 on_both!(
     a_start_beside_a_running_host_is_refused,
@@ -17,8 +17,8 @@ on_both!(
 
 const COPY: u128 = 9;
 
-fn folder(name: &str) -> Place {
-    Place::Folder(name.to_owned())
+fn folder(name: &str) -> HostLocation {
+    HostLocation::Folder(name.to_owned())
 }
 
 /// Host 1 started from a copy of its data folder.
@@ -49,7 +49,7 @@ async fn a_start_beside_a_running_host_is_refused(t: T) {
     assert_eq!((hosts.len(), hosts[0].incarnation), (1, Some(incarnation(1))));
     // An unknown place equals no other place.
     t.tamper("UPDATE host SET place = ''").await.unwrap();
-    let unknown = HostStart { place: Place::Unknown, ..copy() };
+    let unknown = HostStart { place: HostLocation::Unknown, ..copy() };
     let taking = t.store.hosts().take(&unknown, None, at(17)).await.unwrap();
     assert_eq!(taking, Taking::Occupied(second));
 }
@@ -128,6 +128,6 @@ async fn a_row_from_before_incarnations_is_taken_after_a_lease(t: T) {
     assert_eq!(t.store.hosts().take(&copy(), Some(&life), at(16)).await.unwrap(), Taking::Taken);
     // A process that has locked the whole store need not wait.
     t.tamper("UPDATE host SET incarnation = '', place = ''").await.unwrap();
-    let alone = HostStart { place: Place::WholeStore, ..copy() };
+    let alone = HostStart { place: HostLocation::WholeStore, ..copy() };
     assert_eq!(t.store.hosts().take(&alone, None, at(17)).await.unwrap(), Taking::Taken);
 }

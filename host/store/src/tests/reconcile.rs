@@ -6,14 +6,14 @@ use domain::failure::{ErrorInfo, Failure, SQL_COMMIT};
 use domain::item::ManualDecision;
 use domain::outcome::{Outcome, decide};
 use domain::retry::WhenExhausted;
-use domain::runner::{Found, Page};
+use domain::runner::{FoundItem, Page};
 use expect_test::expect;
 use jiff::SignedDuration;
 use test_support::on_both;
 
 use super::support::{T, at, awaiting, end, failed, job, lease, page, permanent, resolved};
 use crate::attempts::commit::AttemptEnd;
-use crate::items::Decided;
+use crate::items::DecisionRequest;
 
 on_both! {
     each_state_is_found_again,
@@ -38,7 +38,7 @@ async fn each_state_is_found_again(t: T) {
     t.attempt("given-up", permanent(), 4).await;
     t.store
         .items()
-        .decide("wallet", "given-up", Decided::new(ManualDecision::Abandon, None, "ada"), at(4))
+        .decide("wallet", "given-up", DecisionRequest::new(ManualDecision::Abandon, None, "ada"), at(4))
         .await
         .unwrap();
     t.attempt("backoff", failed(), 5).await;
@@ -85,7 +85,7 @@ async fn key_named_twice_counts_once(t: T) {
 async fn payload_is_refreshed_and_the_backoff_kept(t: T) {
     t.attempt("a", failed(), 0).await;
     let run = t.run(&job(), 5).await;
-    let found = Found { key: "a".to_owned(), payload: "{\"step\":2}".to_owned() };
+    let found = FoundItem { key: "a".to_owned(), payload: "{\"step\":2}".to_owned() };
     let sum = t.put(&run, &job(), &Page { items: vec![found], next: None }, 5).await;
     assert_eq!((sum.queued, sum.waiting), (0, 1));
     let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
@@ -156,7 +156,7 @@ async fn exhausted_item_restarts_if_the_job_says_so(t: T) {
         let ending = decide(&result, &item, &renewing.retry, at(1));
         t.store.attempts().end(Arc::new(AttemptEnd { ending, ..end(&item, &result, 1) })).await.unwrap();
     }
-    let left = Decided::new(ManualDecision::Manual, Some("not again"), "ada");
+    let left = DecisionRequest::new(ManualDecision::Manual, Some("not again"), "ada");
     t.store.items().decide("wallet", "left", left, at(2)).await.unwrap();
     let (_, sum) = t.discover(&job(), &keys, 3).await;
     assert_eq!((sum.queued, sum.manual), (0, 3), "a job that does not say so");

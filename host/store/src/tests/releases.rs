@@ -2,7 +2,7 @@
 
 use domain::id::{Digest, PluginName};
 use domain::plugin::{Asks, PluginVersion, VersionState};
-use domain::release::{Approval, Canary, Decision, ReleaseRules, Stage, Tried};
+use domain::release::{Approval, Canary, Decision, ReleaseRules, Stage, TrialResults};
 use test_support::on_both;
 
 use super::support::{T, at, host};
@@ -111,11 +111,11 @@ async fn version_with_more_requests_waits_for_approval(t: T) {
 async fn a_version_on_trial_takes_over_once(t: T) {
     decide(&t, 1, &TRIAL, &[], true).await;
     assert_eq!(decide(&t, 2, &TRIAL, &[], true).await, Decision::On(Stage::Canary));
-    let tried = Tried { attempts: 3, failed: 1, cpu_us: 30 };
+    let tried = TrialResults { attempts: 3, failed: 1, cpu_us: 30 };
     for _ in 0..2 {
         t.store.plugins().add_tried(&plugin(), digest(2), &tried).await.unwrap();
     }
-    let sum = Tried { attempts: 6, failed: 2, cpu_us: 60 };
+    let sum = TrialResults { attempts: 6, failed: 2, cpu_us: 60 };
     assert_eq!(t.store.plugins().tried(&plugin()).await.unwrap().get(&digest(2)), Some(&sum));
     assert!(t.store.plugins().promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());
     assert!(!t.store.plugins().promote_candidate(&plugin(), digest(2), ("h", "good"), at(3)).await.unwrap());

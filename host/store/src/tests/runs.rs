@@ -9,7 +9,7 @@ use test_support::on_both;
 
 use super::support::{T, at, awaiting, failed, host, job, lease, page, permanent, resolved};
 use crate::attempts::commit::Committed;
-use crate::items::Decided;
+use crate::items::DecisionRequest;
 
 on_both! {
     discovery_has_one_holder,
@@ -247,13 +247,13 @@ async fn result_lists_the_outcome_of_each_item(t: T) {
     let again = t.claim_one(20).await;
     t.end(&again, resolved(), 21).await;
     assert_eq!(result().await, "3 of 3: 2 + 1, a true");
-    let decided = Decided::new(ManualDecision::Retry, None, "ada");
+    let decided = DecisionRequest::new(ManualDecision::Retry, None, "ada");
     t.store.items().decide(job().name.as_str(), "c", decided, at(30)).await.unwrap();
     let again = t.claim_one(31).await;
     t.end(&again, failed(), 32).await;
     assert_eq!(result().await, "3 of 3: 2 + 0, a true");
     assert!(t.store.runs().failures(id).await.unwrap().is_empty());
-    let decided = Decided::new(ManualDecision::Resolve, None, "ada");
+    let decided = DecisionRequest::new(ManualDecision::Resolve, None, "ada");
     t.store.items().decide(job().name.as_str(), "c", decided, at(40)).await.unwrap();
     assert_eq!(result().await, "3 of 3: 3 + 0, c true", "a person's word counts");
     assert_eq!(t.store.runs().result(RunId::new(at(0))).await.unwrap(), None);
@@ -297,18 +297,18 @@ async fn progress_is_within_its_total_whatever_happens(t: T) {
     }
     assert_eq!(progress(&t, first).await.0, 5);
     assert_eq!(progress(&t, second).await, (2, 2, 2, 0));
-    let decided = Decided::new(ManualDecision::Retry, None, "ada");
+    let decided = DecisionRequest::new(ManualDecision::Retry, None, "ada");
     t.store.items().decide(job.name.as_str(), "x", decided, at(70)).await.unwrap();
     assert_eq!(progress(&t, second).await.0, 2);
     let (third, _) = t.discover(&job, &["a", "b", "c", "d", "e", "x"], 80).await;
     t.store
         .items()
-        .decide(job.name.as_str(), "a", Decided::new(ManualDecision::Resolve, None, "ada"), at(81))
+        .decide(job.name.as_str(), "a", DecisionRequest::new(ManualDecision::Resolve, None, "ada"), at(81))
         .await
         .unwrap();
     t.store
         .items()
-        .decide(job.name.as_str(), "a", Decided::new(ManualDecision::Retry, None, "ada"), at(82))
+        .decide(job.name.as_str(), "a", DecisionRequest::new(ManualDecision::Retry, None, "ada"), at(82))
         .await
         .unwrap();
     for item in t.claim(10, 90).await {

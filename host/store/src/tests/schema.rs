@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use test_support::{Kind, execute, on_both, run};
 
 use super::support::{T, at, config};
+use crate::opening::connect::sqlite;
 use crate::opening::migrate;
 use crate::opening::schema::{Opening, Schema};
-use crate::store::{hide_password, sqlite};
+use crate::store::hide_password;
 use crate::{Store, StoreConfig, StoreError};
 
 /// Number of migrations of the older version here.

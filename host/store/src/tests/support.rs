@@ -14,7 +14,7 @@ use domain::limits::Limits;
 use domain::outcome::{Outcome, decide};
 use domain::retry::RetryPolicy;
 use domain::run::{ClaimedRun, Discovered};
-use domain::runner::{Found, Page, Usage};
+use domain::runner::{FoundItem, Page, Usage};
 use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 use test_support::{Database, Fixture, Kind, execute, try_execute};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::attempts::commit::{AttemptEnd, Committed, Effects};
 use crate::config::DatasourceConfig;
 use crate::db::{Most, Row};
-use crate::hosts::{HostStart, Place, Taking};
+use crate::hosts::{HostLocation, HostStart, Taking};
 use crate::items::Lease;
 use crate::{Store, StoreConfig};
 
@@ -84,7 +84,12 @@ pub fn incarnation(number: u128) -> Incarnation {
 
 /// A start of a host whose data folder is named like the host.
 pub fn start(number: u128, name: &str, incarnation: Incarnation) -> HostStart {
-    HostStart { id: host(number), incarnation, name: name.to_owned(), place: Place::Folder(name.to_owned()) }
+    HostStart {
+        id: host(number),
+        incarnation,
+        name: name.to_owned(),
+        place: HostLocation::Folder(name.to_owned()),
+    }
 }
 
 pub fn lease(number: u128, now: i64) -> Lease {
@@ -115,7 +120,7 @@ pub fn job() -> JobSpec {
 
 /// A page of items with the payload `{}`.
 pub fn page(keys: &[&str], next: Option<&str>) -> Page {
-    let found = |key: &&str| Found { key: (*key).to_owned(), payload: "{}".to_owned() };
+    let found = |key: &&str| FoundItem { key: (*key).to_owned(), payload: "{}".to_owned() };
     Page { items: keys.iter().map(found).collect(), next: next.map(str::to_owned) }
 }
 

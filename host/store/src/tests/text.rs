@@ -17,7 +17,7 @@ use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
 use crate::audit::Entry;
-use crate::items::Decided;
+use crate::items::DecisionRequest;
 
 on_both! {
     names_with_hidden_characters_are_refused_for_good,
@@ -154,7 +154,7 @@ async fn zero_bytes_are_refused_by_both_databases(t: T) {
         t.store.tokens().add("t\0", "hash", at(0)).await,
         t.store
             .items()
-            .decide("wallet", "k", Decided::new(ManualDecision::Retry, Some("why\0"), "ada"), at(1))
+            .decide("wallet", "k", DecisionRequest::new(ManualDecision::Retry, Some("why\0"), "ada"), at(1))
             .await
             .map(drop),
     ];

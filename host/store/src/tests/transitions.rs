@@ -13,7 +13,7 @@ use test_support::on_both;
 
 use super::support::{T, at, awaiting, end, failed, host, job, lease, page, permanent, resolved};
 use crate::attempts::commit::AttemptEnd;
-use crate::items::Decided;
+use crate::items::DecisionRequest;
 
 on_both! {
     every_event_in_every_state_agrees_with_the_state_machine,
@@ -84,7 +84,7 @@ async fn apply(t: &T, job: &JobSpec, claimed: &Claimed, event: Event) {
         Event::Lost => drop(t.store.items().recover(Some(host(1)), |_| 5, at(1)).await.unwrap()),
         // Refused if the state machine refuses it.
         Event::Manual(decision) => {
-            let decided = Decided::new(decision, None, "ada");
+            let decided = DecisionRequest::new(decision, None, "ada");
             drop(t.store.items().decide(job.name.as_str(), "a", decided, at(1)).await);
         }
     }

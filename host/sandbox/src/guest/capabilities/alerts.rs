@@ -3,12 +3,12 @@ use domain::effect::Effect;
 
 use super::convert_errors;
 use crate::guest::bindings::alerts::{self, Alert, Error, Host};
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit);
 
 /// `tidemill:job/alerts`: buffered by the scope until the attempt's outcome is committed.
-impl Host for State {
+impl Host for GuestState {
     async fn raise(&mut self, alert: Alert) -> Result<(), Error> {
         let Alert { kind, key, severity, message, metadata } = alert;
         let severity = severity_in(severity);

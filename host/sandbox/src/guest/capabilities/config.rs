@@ -1,8 +1,8 @@
 use crate::guest::bindings::config::{Error, Host};
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 /// `wasi:config/store`: the job's config table. During `describe` it is empty.
-impl Host for State {
+impl Host for GuestState {
     fn get(&mut self, key: String) -> Result<Option<String>, Error> {
         Ok(self.granted.as_ref().and_then(|granted| granted.job.config.get(&key).cloned()))
     }

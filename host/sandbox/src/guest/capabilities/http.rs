@@ -1,3 +1,5 @@
+//! HTTP requests of guests: each is checked here against the grants and the limits of its job before it is sent.
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
@@ -18,17 +20,17 @@ use super::NOTHING_YET;
 use crate::guest::http::{Bounds, Clients, HttpClient, send};
 use crate::guest::log::Level;
 use crate::guest::output::SharedLog;
-use crate::guest::state::{Fence, Granted, State};
-use crate::guest::tally::Tally;
+use crate::guest::state::{AttemptContext, AttemptTag, GuestState};
+use crate::guest::usage::UsageCounter;
 
 /// `wasi:http`: requests to the origins granted to the job, within its limits.
 pub struct Http {
     ctx: WasiHttpCtx,
-    door: Door,
+    gate: RequestGate,
 }
 
 /// Checks each request against grants and limits.
-struct Door {
+struct RequestGate {
     clients: Arc<Clients>,
     caller: Option<Caller>,
     limits: Limits,
@@ -43,13 +45,13 @@ struct Door {
 pub struct Caller {
     job: Arc<JobSpec>,
     scope: Arc<dyn Scope>,
-    fence: Option<Fence>,
-    tally: Tally,
+    fence: Option<AttemptTag>,
+    tally: UsageCounter,
 }
 
 impl Caller {
-    pub fn of(granted: &Granted, tally: Tally) -> Caller {
-        let Granted { job, scope, fence, .. } = granted;
+    pub fn of(granted: &AttemptContext, tally: UsageCounter) -> Caller {
+        let AttemptContext { job, scope, fence, .. } = granted;
         Caller { job: job.clone(), scope: scope.clone(), fence: fence.clone(), tally }
     }
 }
@@ -67,18 +69,18 @@ impl Http {
     pub fn new(clients: Arc<Clients>, caller: Option<Caller>, limits: &Limits, log: SharedLog) -> Http {
         let running = Arc::new(Semaphore::new(limits.http_concurrent as usize));
         let alike = HashMap::new();
-        let door = Door { clients, caller, limits: limits.clone(), sent: 0, alike, running, log };
+        let door = RequestGate { clients, caller, limits: limits.clone(), sent: 0, alike, running, log };
         Http { ctx: WasiHttpCtx::new(), door }
     }
 }
 
-impl WasiHttpView for State {
+impl WasiHttpView for GuestState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.http.door, table: &mut self.table, ctx: &mut self.http.ctx }
+        WasiHttpCtxView { hooks: &mut self.http.gate, table: &mut self.table, ctx: &mut self.http.ctx }
     }
 }
 
-impl WasiHttpHooks for Door {
+impl WasiHttpHooks for RequestGate {
     fn send_request(
         &mut self,
         mut request: Request<WasiBody>,
@@ -95,7 +97,7 @@ impl WasiHttpHooks for Door {
     }
 }
 
-impl Door {
+impl RequestGate {
     fn admit(
         &mut self,
         request: &mut Request<WasiBody>,
@@ -166,7 +168,7 @@ impl Door {
 }
 
 /// Keeps the guest's own headers, except the epoch: a guest must not impersonate another attempt.
-fn mark(request: &mut Request<WasiBody>, fence: &Fence, alike: u32) {
+fn mark(request: &mut Request<WasiBody>, fence: &AttemptTag, alike: u32) {
     request.headers_mut().insert(EPOCH, HeaderValue::from(fence.epoch));
     if !request.method().is_safe()
         && !request.headers().contains_key(IDEMPOTENCY_KEY)

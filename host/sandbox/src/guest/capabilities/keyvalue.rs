@@ -6,7 +6,7 @@ use domain::scope::{Scope, ScopeError};
 use wasmtime::component::Resource;
 
 use crate::guest::bindings::keyvalue::{Error, Host, HostBucket, KeyResponse};
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 /// A bucket that a guest has opened. Buckets belong to the job, and exist when they hold a value.
 pub struct Bucket {
@@ -15,7 +15,7 @@ pub struct Bucket {
 }
 
 /// `wasi:keyvalue/store`: reads, and buffered writes, of the attempt's scope.
-impl Host for State {
+impl Host for GuestState {
     async fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
         Ok(match self.opened(identifier) {
             Ok(bucket) => Ok(self.table.push(bucket)?),
@@ -24,7 +24,7 @@ impl Host for State {
     }
 }
 
-impl HostBucket for State {
+impl HostBucket for GuestState {
     async fn get(
         &mut self,
         bucket: Resource<Bucket>,
@@ -74,7 +74,7 @@ impl HostBucket for State {
     }
 }
 
-impl State {
+impl GuestState {
     fn opened(&self, name: String) -> Result<Bucket, ScopeError> {
         let granted = self.granted()?;
         granted.job.check_granted(Capability::KeyValue)?;

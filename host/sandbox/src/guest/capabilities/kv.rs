@@ -3,7 +3,7 @@ use jiff::SignedDuration;
 
 use super::convert_errors;
 use crate::guest::bindings::kv::{Error, Host};
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 /// Longest time to live of a value: 10 years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
@@ -11,7 +11,7 @@ const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
 convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit, Unavailable => Unavailable, Store => Unavailable);
 
 /// `tidemill:job/kv`: buffered by the scope until the attempt's outcome is committed.
-impl Host for State {
+impl Host for GuestState {
     async fn set_for(&mut self, bucket: String, key: String, value: Vec<u8>, ttl: u64) -> Result<(), Error> {
         let scope = &self.granted()?.scope;
         Ok(scope.kv_set_for(&bucket, &key, value, time(ttl)?).await?)

@@ -1,9 +1,9 @@
 use crate::guest::bindings::logging::{Host, Level};
 use crate::guest::log;
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 /// `wasi:logging`: writes to the attempt's log, within its limits.
-impl Host for State {
+impl Host for GuestState {
     fn log(&mut self, level: Level, context: String, message: String) {
         let level = match level {
             Level::Trace => log::Level::Trace,
@@ -12,6 +12,6 @@ impl Host for State {
             Level::Warn => log::Level::Warn,
             Level::Error | Level::Critical => log::Level::Error,
         };
-        State::log(self).push(level, &context, &message);
+        GuestState::log(self).push(level, &context, &message);
     }
 }

@@ -2,12 +2,12 @@ use domain::effect::{Change, Effect, Metric};
 
 use super::convert_errors;
 use crate::guest::bindings::metrics::{Error, Host};
-use crate::guest::state::State;
+use crate::guest::state::GuestState;
 
 convert_errors!(Denied => Denied, Refused => Name, Limit => Limit);
 
 /// `tidemill:job/metrics`: buffered by the scope, published once the attempt's outcome is committed.
-impl Host for State {
+impl Host for GuestState {
     async fn add(&mut self, name: String, labels: Vec<(String, String)>, by: u64) -> Result<(), Error> {
         let metric = Metric { name, labels, change: Change::Add(by) };
         self.granted()?.scope.add(Effect::Metric(metric)).await?;

@@ -17,7 +17,7 @@ mod sql;
 use domain::scope::ScopeError;
 
 use crate::guest::bindings::types;
-use crate::guest::state::{Granted, State};
+use crate::guest::state::{AttemptContext, GuestState};
 
 /// Converts errors of the scope into those of an interface, which has its own type in contract 0.1.
 macro_rules! convert_errors {
@@ -38,11 +38,11 @@ use convert_errors;
 /// The error of every capability during `describe`.
 const NOTHING_YET: &str = "nothing is granted while the plugin describes itself";
 
-impl State {
-    fn granted(&self) -> Result<&Granted, ScopeError> {
+impl GuestState {
+    fn granted(&self) -> Result<&AttemptContext, ScopeError> {
         self.granted.as_ref().ok_or_else(|| ScopeError::Denied(NOTHING_YET.to_owned()))
     }
 }
 
 /// An interface that has only types.
-impl types::Host for State {}
+impl types::Host for GuestState {}

@@ -4,12 +4,12 @@ use domain::scope::Value;
 use super::convert_errors;
 use crate::guest::bindings::sql::{self, Error, Host, Rows};
 use crate::guest::convert::{rows_out, value_in};
-use crate::guest::state::{Granted, State};
+use crate::guest::state::{AttemptContext, GuestState};
 
 convert_errors!(Denied => Denied, Refused => Denied, Limit => Limit, Database => Database, Unavailable => Unavailable, Store => Unavailable);
 
 /// `tidemill:job/sql`: statements declared in `describe`, on the datasources granted to the job.
-impl Host for State {
+impl Host for GuestState {
     async fn query(&mut self, statement: String, params: Vec<sql::Value>) -> Result<Rows, Error> {
         let (granted, statement, params) = self.checked(&statement, params)?;
         Ok(rows_out(granted.scope.sql_query(statement, params).await?))
@@ -21,12 +21,12 @@ impl Host for State {
     }
 }
 
-impl State {
+impl GuestState {
     fn checked(
         &self,
         name: &str,
         params: Vec<sql::Value>,
-    ) -> Result<(&Granted, &Statement, Vec<Value>), Error> {
+    ) -> Result<(&AttemptContext, &Statement, Vec<Value>), Error> {
         let granted = self.granted()?;
         let Some(statement) = granted.describe.statements.get(name) else {
             return Err(Error::UnknownStatement(name.to_owned()));

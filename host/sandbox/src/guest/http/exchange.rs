@@ -15,7 +15,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::client::HttpClient;
 use super::trouble;
-use crate::guest::tally::Tally;
+use crate::guest::usage::UsageCounter;
 
 pub struct Bounds {
     /// Time from the start to the last byte of the response.
@@ -26,7 +26,7 @@ pub struct Bounds {
     pub response_bytes: usize,
     /// Masks the secrets that the response must not reveal.
     pub mask: Mask,
-    pub tally: Tally,
+    pub tally: UsageCounter,
     /// Released when the response was read or dropped.
     pub permit: OwnedSemaphorePermit,
 }
@@ -55,8 +55,15 @@ pub async fn send(
     }
     let deadline = Box::pin(tokio::time::sleep_until(deadline));
     let (mask, tally) = (bounds.mask, bounds.tally);
-    let body =
-        Answer { body, bytes_left: bytes_max, mask, tally, deadline, last: None, _permit: bounds.permit };
+    let body = ResponseBody {
+        body,
+        bytes_left: bytes_max,
+        mask,
+        tally,
+        deadline,
+        last: None,
+        _permit: bounds.permit,
+    };
     Ok(Response::from_parts(head, body.boxed_unsync()))
 }
 
@@ -68,7 +75,7 @@ fn mask_header(mask: &Mask, value: &mut HeaderValue) {
     }
 }
 
-fn bounded_request(body: WasiBody, bytes_max: usize, tally: Tally) -> WasiBody {
+fn bounded_request(body: WasiBody, bytes_max: usize, tally: UsageCounter) -> WasiBody {
     let body = body.map_frame(move |frame| {
         tally.bytes(frame.data_ref().map_or(0, Bytes::len));
         frame
@@ -82,18 +89,18 @@ fn bounded_request(body: WasiBody, bytes_max: usize, tally: Tally) -> WasiBody {
 }
 
 /// A response's body while it is received.
-struct Answer {
+struct ResponseBody {
     body: Incoming,
     bytes_left: usize,
     mask: Mask,
-    tally: Tally,
+    tally: UsageCounter,
     /// The frame after the body, until it is delivered completely.
     last: Option<Frame<Bytes>>,
     deadline: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -130,7 +137,7 @@ impl Body for Answer {
     }
 }
 
-impl Answer {
+impl ResponseBody {
     /// Trailers are held back until the last masked bytes are delivered.
     fn masked(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if self.mask.is_empty() {

@@ -8,10 +8,10 @@ use wasmtime_wasi_http::Error;
 
 use super::resolver::{Prohibited, Unresolved};
 use crate::guest::exhausted;
-use crate::guest::tally::Tally;
+use crate::guest::usage::UsageCounter;
 
 /// Also records the error if it is the host's own.
-pub fn of(error: &(dyn StdError + 'static), tally: &Tally) -> Error {
+pub fn of(error: &(dyn StdError + 'static), tally: &UsageCounter) -> Error {
     if let Some(exhausted) = exhausted::of(causes(error)) {
         tally.host_failed(exhausted);
     }
@@ -88,7 +88,7 @@ mod tests {
             (Errno::TIMEDOUT, false),
             (Errno::HOSTUNREACH, false),
         ] {
-            let tally = Tally::default();
+            let tally = UsageCounter::default();
             of(&io::Error::other(io::Error::from(errno)), &tally);
             let noted = tally.host_failure().map(|error| error.code);
             assert_eq!(noted.as_deref(), is_own.then_some(HOST_RESOURCES), "{errno:?}");

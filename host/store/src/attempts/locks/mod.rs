@@ -92,7 +92,7 @@ impl Locks<'_> {
             return Ok(LockResult::Held(see(&mut tx, name, now).await?));
         };
         let detail = format!("token {token}, until {until:.0}");
-        told(&mut tx, holder, "lock_taken", name, &detail, now).await?;
+        write_audit(&mut tx, holder, "lock_taken", name, &detail, now).await?;
         tx.commit().await?;
         Ok(LockResult::Token(token))
     }
@@ -110,7 +110,7 @@ impl Locks<'_> {
         let renewed = !tx.fetch(locks_sql::LOCK_RENEW, &args![name, now, token, until]).await?.is_empty();
         if renewed {
             let detail = format!("token {token}, until {until:.0}");
-            told(&mut tx, actor, "lock_renewed", name, &detail, now).await?;
+            write_audit(&mut tx, actor, "lock_renewed", name, &detail, now).await?;
         }
         tx.commit().await?;
         Ok(renewed)
@@ -128,7 +128,7 @@ impl Locks<'_> {
         let mut tx = self.store.db.begin().await?;
         let freed = token(&tx.fetch(locks_sql::LOCK_FREE, &args![name, now, held_under]).await?)?;
         if let Some(token) = freed {
-            told(&mut tx, actor, "lock_released", name, &format!("token {token}"), now).await?;
+            write_audit(&mut tx, actor, "lock_released", name, &format!("token {token}"), now).await?;
         }
         tx.commit().await?;
         Ok(freed.is_some())
@@ -192,7 +192,7 @@ fn lock(row: &Row) -> Result<Lock, StoreError> {
     })
 }
 
-async fn told(
+async fn write_audit(
     tx: &mut Tx,
     actor: &str,
     action: &str,

@@ -90,17 +90,21 @@ async fn wants(tx: &mut Tx, found: &NewVersion<'_>, stable: Digest) -> Result<Ve
 }
 
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct VersionRecord {
     pub released: bool,
     pub quarantine: Option<String>,
     /// `None` if the plugin could not be queried.
     asks: Option<Asks>,
 }
 
-pub(super) async fn known(tx: &mut Tx, plugin: &PluginName, digest: Digest) -> Result<Known, StoreError> {
+pub(super) async fn known(
+    tx: &mut Tx,
+    plugin: &PluginName,
+    digest: Digest,
+) -> Result<VersionRecord, StoreError> {
     let rows = tx.fetch(releases_sql::KNOWN, &args![plugin.as_str(), digest.to_string()]).await?;
-    let Some(row) = rows.first() else { return Ok(Known::default()) };
+    let Some(row) = rows.first() else { return Ok(VersionRecord::default()) };
     let released = row.opt_int("released_at_ms")?.is_some();
     let asks = serde_json::from_str(&row.text("asks")?).ok();
-    Ok(Known { released, quarantine: row.opt_text("quarantine")?, asks })
+    Ok(VersionRecord { released, quarantine: row.opt_text("quarantine")?, asks })
 }

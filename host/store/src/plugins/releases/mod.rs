@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use domain::alert::{Alert, Severity};
 use domain::id::{Digest, JobName, PluginName};
-use domain::release::{Candidate, Decision, Release, ReleaseRules, Stage, Tried};
+use domain::release::{Candidate, Decision, Release, ReleaseRules, Stage, TrialResults};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, host_actor, write};
@@ -48,7 +48,7 @@ impl Plugins<'_> {
         self,
         plugin: &PluginName,
         digest: Digest,
-        tried: &Tried,
+        tried: &TrialResults,
     ) -> Result<(), StoreError> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let (attempts, failed) = (number(tried.attempts), number(tried.failed));
@@ -57,11 +57,11 @@ impl Plugins<'_> {
     }
 
     /// The results of attempts on all hosts since the trial began.
-    pub async fn tried(self, plugin: &PluginName) -> Result<BTreeMap<Digest, Tried>, StoreError> {
+    pub async fn tried(self, plugin: &PluginName) -> Result<BTreeMap<Digest, TrialResults>, StoreError> {
         let one = |row: &Row| {
             let number = |column| row.int(column).map(|n| u64::try_from(n).unwrap_or_default());
             let (attempts, failed) = (number("attempts")?, number("failed")?);
-            Ok((row.parse("digest")?, Tried { attempts, failed, cpu_us: number("cpu_us")? }))
+            Ok((row.parse("digest")?, TrialResults { attempts, failed, cpu_us: number("cpu_us")? }))
         };
         self.store.db.fetch(releases_sql::TRIED, &args![plugin.as_str()]).await?.iter().map(one).collect()
     }

@@ -41,7 +41,7 @@ pub enum Step {
     Control(SqlStr),
 }
 
-pub enum Answer {
+pub enum StepResult {
     Rows(Vec<Row>),
     Changed(u64),
     Done,
@@ -61,15 +61,15 @@ impl PgTx {
         most: Most,
     ) -> Result<Vec<Row>, sqlx::Error> {
         match self.run(Step::Fetch(sql.into_sql_str(), args.to_vec(), most)).await? {
-            Answer::Rows(rows) => Ok(rows),
-            Answer::Changed(_) | Answer::Done => Ok(Vec::new()),
+            StepResult::Rows(rows) => Ok(rows),
+            StepResult::Changed(_) | StepResult::Done => Ok(Vec::new()),
         }
     }
 
     pub async fn execute(&mut self, sql: impl SqlSafeStr, args: &[Value]) -> Result<u64, sqlx::Error> {
         match self.run(Step::Execute(sql.into_sql_str(), args.to_vec())).await? {
-            Answer::Changed(changed) => Ok(changed),
-            Answer::Rows(_) | Answer::Done => Ok(0),
+            StepResult::Changed(changed) => Ok(changed),
+            StepResult::Rows(_) | StepResult::Done => Ok(0),
         }
     }
 
@@ -105,7 +105,7 @@ impl PgTx {
         }
     }
 
-    async fn run(&mut self, step: Step) -> Result<Answer, sqlx::Error> {
+    async fn run(&mut self, step: Step) -> Result<StepResult, sqlx::Error> {
         loop {
             let tx = self.tx.as_mut().ok_or_else(gone)?;
             match self.server.answered(self.writes, step.run(tx)).await {
@@ -119,7 +119,7 @@ impl PgTx {
         }
     }
 
-    fn remember(&mut self, step: Step, answer: &Answer) {
+    fn remember(&mut self, step: Step, answer: &StepResult) {
         self.bytes += step.bytes();
         self.repeats &= self.bytes <= REMEMBERED_BYTES_MAX;
         if self.repeats {
@@ -171,13 +171,17 @@ async fn replay(
 }
 
 impl Step {
-    async fn run(&self, tx: &mut Transaction<'static, Postgres>) -> Result<Answer, sqlx::Error> {
+    async fn run(&self, tx: &mut Transaction<'static, Postgres>) -> Result<StepResult, sqlx::Error> {
         match self {
             Step::Fetch(sql, args, most) => {
-                postgres::fetch(tx, sql.clone(), args, *most).await.map(Answer::Rows)
+                postgres::fetch(tx, sql.clone(), args, *most).await.map(StepResult::Rows)
             }
-            Step::Execute(sql, args) => postgres::execute(tx, sql.clone(), args).await.map(Answer::Changed),
-            Step::Control(sql) => sqlx::raw_sql(sql.clone()).execute(&mut **tx).await.map(|_| Answer::Done),
+            Step::Execute(sql, args) => {
+                postgres::execute(tx, sql.clone(), args).await.map(StepResult::Changed)
+            }
+            Step::Control(sql) => {
+                sqlx::raw_sql(sql.clone()).execute(&mut **tx).await.map(|_| StepResult::Done)
+            }
         }
     }
 
@@ -190,16 +194,16 @@ impl Step {
     }
 }
 
-impl Answer {
+impl StepResult {
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         match self {
-            Answer::Rows(rows) => {
+            StepResult::Rows(rows) => {
                 rows.len().hash(&mut hasher);
                 rows.iter().flat_map(Row::values).for_each(|value| digest(value, &mut hasher));
             }
-            Answer::Changed(number) => number.hash(&mut hasher),
-            Answer::Done => {}
+            StepResult::Changed(number) => number.hash(&mut hasher),
+            StepResult::Done => {}
         }
         hasher.finish()
     }

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Mistake, Place};
+use super::error::{Mistake, SourceLocation};
 
 pub type Table = BTreeMap<String, Entry>;
 
 #[derive(Debug, Clone)]
 pub struct Entry {
-    pub at: Place,
+    pub at: SourceLocation,
     pub value: Value,
 }
 
@@ -50,11 +50,12 @@ impl Value {
 pub fn parse(text: &str) -> Result<Table, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
-        let place = |at: usize| Place::Line(line_of(text, at));
+        let place = |at: usize| SourceLocation::Line(line_of(text, at));
         return Ok(table_of(table.into_inner(), &place));
     }
     let mistakes = errors.iter().map(|error| {
-        let at = error.span().map_or(Place::File, |span| Place::Line(line_of(text, span.start)));
+        let at =
+            error.span().map_or(SourceLocation::File, |span| SourceLocation::Line(line_of(text, span.start)));
         let what = format!("not valid TOML: {}", error.message());
         Mistake { at, key: String::new(), what, remedy: remedy(error.message()).to_owned() }
     });
@@ -62,7 +63,7 @@ pub fn parse(text: &str) -> Result<Table, Vec<Mistake>> {
 }
 
 /// Parses a list or a table from an environment variable.
-pub fn parse_value(text: &str, at: &Place) -> Result<Value, String> {
+pub fn parse_value(text: &str, at: &SourceLocation) -> Result<Value, String> {
     let value = DeValue::parse(text).map_err(|e| e.message().to_owned())?;
     Ok(value_of(value.into_inner(), &|_| at.clone()))
 }
@@ -74,7 +75,7 @@ fn remedy(message: &str) -> &'static str {
     "write texts in quotes and sections in [brackets]; docs/tidemill.example.toml shows every key"
 }
 
-fn table_of(table: DeTable<'_>, place: &dyn Fn(usize) -> Place) -> Table {
+fn table_of(table: DeTable<'_>, place: &dyn Fn(usize) -> SourceLocation) -> Table {
     let entries = table.into_iter().map(|(key, value)| {
         let at = place(key.span().start);
         (key.into_inner().into_owned(), Entry { at, value: value_of(value.into_inner(), place) })
@@ -82,7 +83,7 @@ fn table_of(table: DeTable<'_>, place: &dyn Fn(usize) -> Place) -> Table {
     entries.collect()
 }
 
-fn value_of(value: DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Value {
+fn value_of(value: DeValue<'_>, place: &dyn Fn(usize) -> SourceLocation) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(number) => {
@@ -98,7 +99,7 @@ fn value_of(value: DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Value {
     }
 }
 
-fn entry_of(value: Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> Place) -> Entry {
+fn entry_of(value: Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> SourceLocation) -> Entry {
     Entry { at: place(value.span().start), value: value_of(value.into_inner(), place) }
 }
 

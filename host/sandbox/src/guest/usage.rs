@@ -1,5 +1,5 @@
-//! Counts an attempt's use of the host: calls that reach a database or a service, and the bytes sent and
-//! received.
+//! Counts an attempt's use of the host: calls of the scope and of services, also refused ones, and the bytes
+//! sent and received.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::SignedDuration;
 
 #[derive(Debug, Clone, Default)]
-pub struct Tally(Arc<Counts>);
+pub struct UsageCounter(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -22,7 +22,7 @@ struct Counts {
     host_failure: Mutex<Option<ErrorInfo>>,
 }
 
-impl Tally {
+impl UsageCounter {
     /// Records a failure of the host. The guest is not to blame for a resulting failure.
     pub fn host_failed(&self, error: ErrorInfo) {
         let mut first = self.0.host_failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,11 +54,11 @@ impl Tally {
 /// A scope that counts its use.
 pub struct Counted {
     scope: Arc<dyn Scope>,
-    tally: Tally,
+    tally: UsageCounter,
 }
 
 impl Counted {
-    pub fn new(scope: Arc<dyn Scope>, tally: Tally) -> Counted {
+    pub fn new(scope: Arc<dyn Scope>, tally: UsageCounter) -> Counted {
         Counted { scope, tally }
     }
 }

@@ -13,7 +13,7 @@ use crate::db::sql::Sql;
 use crate::error::StoreError;
 
 tokio::task_local! {
-    static WHOLE: Whole;
+    static WHOLE: RequestTx;
 }
 
 /// How long the first statement waits for another host that works on the same request.
@@ -30,7 +30,7 @@ pub struct First {
 
 /// The transaction of one request. The first function that writes opens it.
 #[derive(Clone)]
-pub struct Whole {
+pub struct RequestTx {
     first: Arc<First>,
     slot: Arc<Mutex<Option<Slot>>>,
     refused: Arc<AtomicBool>,
@@ -53,13 +53,13 @@ impl From<Open> for Slot {
 /// The part that one function of the store begins and commits.
 pub struct Part(OwnedMappedMutexGuard<Option<Slot>, Slot>);
 
-impl Whole {
-    pub fn new(first: First) -> Whole {
-        Whole { first: Arc::new(first), slot: Arc::default(), refused: Arc::default() }
+impl RequestTx {
+    pub fn new(first: First) -> RequestTx {
+        RequestTx { first: Arc::new(first), slot: Arc::default(), refused: Arc::default() }
     }
 
     /// The transaction of the current task's request, if it has one.
-    pub fn current() -> Option<Whole> {
+    pub fn current() -> Option<RequestTx> {
         WHOLE.try_with(Clone::clone).ok()
     }
 

@@ -20,7 +20,7 @@ const REST_MAX: Duration = Duration::from_secs(30);
 const REPORTED: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
-pub struct Strain(Mutex<State>);
+pub struct Backpressure(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -40,7 +40,7 @@ struct Last {
     is_new: bool,
 }
 
-impl Strain {
+impl Backpressure {
     /// Records an attempt that failed for lack of a resource. `running` includes that attempt.
     pub fn failed(&self, error: &ErrorInfo, running: usize) {
         let mut state = self.state();
@@ -115,41 +115,44 @@ mod tests {
 
     #[test]
     fn a_failure_halves_what_runs_and_reports_itself() {
-        let strain = Strain::default();
-        assert_eq!((strain.room(0), strain.trouble(), strain.take_new()), (usize::MAX, None, None));
-        strain.failed(&no_memory(), 16);
-        strain.failed(&no_memory(), 15);
-        assert_eq!(strain.room(0), 0, "it rests");
-        assert!(strain.rest().unwrap() <= REST_MIN);
-        assert_eq!(strain.state().limit, Some(8), "failures of attempts that began together are one");
-        assert_eq!(strain.trouble().as_deref(), Some("no memory"));
-        assert_eq!((strain.take_new().as_deref(), strain.take_new()), (Some("no memory"), None));
+        let backpressure = Backpressure::default();
+        assert_eq!(
+            (backpressure.room(0), backpressure.trouble(), backpressure.take_new()),
+            (usize::MAX, None, None)
+        );
+        backpressure.failed(&no_memory(), 16);
+        backpressure.failed(&no_memory(), 15);
+        assert_eq!(backpressure.room(0), 0, "it rests");
+        assert!(backpressure.rest().unwrap() <= REST_MIN);
+        assert_eq!(backpressure.state().limit, Some(8), "failures of attempts that began together are one");
+        assert_eq!(backpressure.trouble().as_deref(), Some("no memory"));
+        assert_eq!((backpressure.take_new().as_deref(), backpressure.take_new()), (Some("no memory"), None));
     }
 
     #[test]
     fn attempts_that_end_well_raise_the_limit() {
-        let strain = Strain::default();
-        strain.failed(&no_memory(), 4);
-        strain.state().last.as_mut().unwrap().rest_until = Instant::now();
-        assert_eq!((strain.room(0), strain.room(2), strain.room(9)), (2, 0, 0));
-        strain.worked();
-        assert_eq!(strain.room(2), 1);
-        strain.state().last.as_mut().unwrap().at -= REPORTED;
-        assert_eq!(strain.trouble(), None);
-        strain.worked();
-        assert_eq!(strain.room(9), usize::MAX);
+        let backpressure = Backpressure::default();
+        backpressure.failed(&no_memory(), 4);
+        backpressure.state().last.as_mut().unwrap().rest_until = Instant::now();
+        assert_eq!((backpressure.room(0), backpressure.room(2), backpressure.room(9)), (2, 0, 0));
+        backpressure.worked();
+        assert_eq!(backpressure.room(2), 1);
+        backpressure.state().last.as_mut().unwrap().at -= REPORTED;
+        assert_eq!(backpressure.trouble(), None);
+        backpressure.worked();
+        assert_eq!(backpressure.room(9), usize::MAX);
     }
 
     #[test]
     fn the_rest_grows_and_is_bounded() {
-        let strain = Strain::default();
+        let backpressure = Backpressure::default();
         for _ in 0..100 {
-            strain.failed(&no_memory(), 1);
-            let mut state = strain.state();
+            backpressure.failed(&no_memory(), 1);
+            let mut state = backpressure.state();
             let last = state.last.as_mut().unwrap();
             assert!(last.rest_until - last.at <= REST_MAX);
             last.rest_until = Instant::now();
         }
-        assert_eq!(strain.room(0), 1, "one at a time is tried for ever");
+        assert_eq!(backpressure.room(0), 1, "one at a time is tried for ever");
     }
 }

@@ -4,7 +4,10 @@
 use crate::id::KEY_BYTES_MAX;
 use crate::limits::cut;
 use crate::scope_error::ScopeError;
-use crate::text::{self, escape_lines, is_hidden};
+use crate::text::{self, escape, escape_lines, is_hidden};
+
+/// How much of a refused key an error shows.
+const SHOWN_BYTES_MAX: usize = 128;
 
 /// Checks a name for machines: one to [`KEY_BYTES_MAX`] bytes, without hidden characters.
 pub fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
@@ -12,7 +15,10 @@ pub fn check_key(what: &str, key: &str) -> Result<(), ScopeError> {
         return Err(ScopeError::Limit(format!("{what} that is empty")));
     }
     check_size(what, key, KEY_BYTES_MAX)?;
-    text::check_key(key).map_err(|why| ScopeError::Refused(format!("{what} is refused: {why}")))
+    text::check_key(key).map_err(|why| {
+        let shown = cut(&escape(key), SHOWN_BYTES_MAX);
+        ScopeError::Refused(format!("{what} is refused: {why}, in \"{shown}\""))
+    })
 }
 
 /// Like [`check_key`], but the name may be empty.

@@ -97,7 +97,7 @@ pub enum EngineEvent {
     Plugins,
     StoreLost,
     StoreBack,
-    /// Events of another host were lost on their way: read the lists again.
+    /// Events were lost on their way, most often those of another host: read the lists again.
     Missed,
 }
 
@@ -126,17 +126,36 @@ impl EngineEvent {
 
     /// Whether waiting loops, also of other hosts, may find work after this event.
     pub fn makes_work(&self) -> bool {
-        matches!(
-            self,
+        match self {
             EngineEvent::RunStarted { .. }
-                | EngineEvent::RunProgressed { .. }
-                | EngineEvent::Recovered { .. }
-                | EngineEvent::Audited { .. }
-                | EngineEvent::Plugins
-                | EngineEvent::Missed
-        )
+            | EngineEvent::RunProgressed { .. }
+            | EngineEvent::Recovered { .. }
+            | EngineEvent::Plugins
+            | EngineEvent::Missed => true,
+            EngineEvent::Audited { action, .. } => {
+                WORK_ACTIONS.contains(&action.as_str()) || action.starts_with("plugin_")
+            }
+            _ => false,
+        }
     }
 }
+
+/// Actions of audit records, beside those about plugins, after which there may be work. Others are frequent,
+/// such as those about locks, and must not wake every loop of every host.
+const WORK_ACTIONS: [&str; 12] = [
+    "abandoned_manually",
+    "batch_added",
+    "batch_processed",
+    "events_redriven",
+    "item_added",
+    "job_edited",
+    "left_to_a_person",
+    "paused",
+    "resolved_manually",
+    "resumed",
+    "retried_manually",
+    "times_corrected",
+];
 
 /// Serializes names and ids as their text.
 mod as_text {

@@ -9,7 +9,7 @@ use domain::id::JobName;
 use domain::job::JobSpec;
 use domain::limits::cut;
 use domain::run::ClaimedRun;
-use domain::runner::{Call, Page, PageRequest, Report};
+use domain::runner::{Call, CallReport, Page, PageRequest};
 use jiff::Timestamp;
 use store::StoreError;
 use store::attempts::commit::Committed;
@@ -90,7 +90,8 @@ struct RunningDiscovery {
 impl Drop for RunningDiscovery {
     fn drop(&mut self) {
         self.busy.jobs().remove(&self.job.name);
-        self.ctx.store.feed().wake_here();
+        // Another host may continue a run that was given back.
+        self.ctx.store.feed().wake();
     }
 }
 
@@ -142,7 +143,7 @@ async fn give_back(ctx: &Ctx, job: &JobSpec, run: &ClaimedRun) {
 /// Releases the run as soon as the store answers. If the store refuses, the run is free when its lease ends.
 async fn put_back(ctx: &Ctx, run: &ClaimedRun) {
     loop {
-        let rest = ctx.strain.rest().unwrap_or_default().max(STORE_REST);
+        let rest = ctx.backpressure.rest().unwrap_or_default().max(STORE_REST);
         tokio::select! {
             _ = tokio::time::sleep(rest) => {}
             _ = ctx.stop.cancelled() => {}
@@ -173,7 +174,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
             Err(Failure::Interrupted) => return Ok(Done::Interrupted),
             // A panic of the host would occur again at each repetition, so it fails the run.
             Err(Failure::Host(error)) if error.code != HOST_PANIC => {
-                ctx.strain.failed(&error, ctx.capacity.used());
+                ctx.backpressure.failed(&error, ctx.capacity.used());
                 report_strain(ctx, job).await;
                 return Err(StoreError::Unavailable(error.message));
             }
@@ -186,7 +187,7 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
             );
             return fail(ctx, run, &Failure::transient("cursor-stuck", text)).await;
         }
-        ctx.strain.worked();
+        ctx.backpressure.worked();
         let digest = report.digest.map(|digest| digest.to_string());
         let now = ctx.clock.now();
         let (committed, _) = ctx.store.runs().put_page(run, job, &page, digest.as_deref(), now).await?;
@@ -204,7 +205,12 @@ async fn pages(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun) -> Result<D
     fail(ctx, run, &Failure::transient("too-many-pages", text)).await
 }
 
-async fn page(ctx: &Arc<Ctx>, job: &Arc<JobSpec>, run: &ClaimedRun, cursor: Option<String>) -> Report<Page> {
+async fn page(
+    ctx: &Arc<Ctx>,
+    job: &Arc<JobSpec>,
+    run: &ClaimedRun,
+    cursor: Option<String>,
+) -> CallReport<Page> {
     let now = ctx.clock.now();
     let scope = Arc::new(ctx.store.scope_of_discovery(job.clone(), now, ctx.hold(job, now)));
     let limit = job.limits.items_per_page;

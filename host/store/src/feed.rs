@@ -14,7 +14,7 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 7_800;
 /// Bytes of events that wait to be sent. With more, other hosts are told that they missed some.
 const UNSENT_BYTES_MAX: usize = 8 * PAYLOAD_BYTES_MAX;
 /// Number of events that a slow listener may be behind.
-const BEHIND_MAX: usize = 1_024;
+const BEHIND_MAX: usize = 4_096;
 
 /// An event as listeners of this process get it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +46,8 @@ struct Shared {
 pub(crate) struct Unsent {
     pub events: Vec<String>,
     bytes: usize,
+    /// There may be work for the other hosts.
+    pub work: bool,
     pub missed: bool,
 }
 
@@ -93,6 +95,7 @@ impl Feed {
     /// Wakes the waiting loops of all hosts, for work without an event.
     pub fn wake(&self) {
         self.wake_here();
+        self.unsent().work = true;
         self.0.send.notify_one();
     }
 
@@ -120,9 +123,10 @@ impl Feed {
         std::mem::take(&mut *self.unsent())
     }
 
-    /// Events were not sent: the next group reports it.
+    /// Events were not sent: the next group reports it, and has to be sent even without events.
     pub(crate) fn lost_some(&self) {
         self.unsent().missed = true;
+        self.0.send.notify_one();
     }
 
     /// Publishes an event of another host in this process.
@@ -138,6 +142,7 @@ impl Feed {
 impl Unsent {
     fn add(&mut self, events: &[EngineEvent]) {
         for event in events {
+            self.work |= event.makes_work();
             let json = serde_json::to_string(event).unwrap_or_default();
             let fits = !json.is_empty() && json.len() < PAYLOAD_BYTES_MAX / 2;
             if !fits || self.bytes + json.len() > UNSENT_BYTES_MAX {

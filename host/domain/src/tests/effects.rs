@@ -109,15 +109,15 @@ fn content_of_effects_is_checked() {
     expect![[r#"
         limit: an event key that is empty
         limit: an event key of 513 bytes, at most 512
-        refused: an event key is refused: it holds the control or invisible character U+202E
+        refused: an event key is refused: it holds the control or invisible character U+202E, in "k\u{202e}"
         limit: a payload of 5 bytes, at most 4
         refused: a payload with a zero byte
         limit: a kind that is empty
         accepted
-        refused: an alert's key is refused: it holds the control or invisible character U+000A
+        refused: an alert's key is refused: it holds the control or invisible character U+000A, in "k\n"
         limit: a message of 5 bytes, at most 4
         limit: metadata of 5 bytes, at most 4
-        refused: an action is refused: it holds the control or invisible character U+0000
+        refused: an action is refused: it holds the control or invisible character U+0000, in "a\u{0}"
         limit: a subject of 513 bytes, at most 512
         limit: a detail of 5 bytes, at most 4
         limit: a key that is empty

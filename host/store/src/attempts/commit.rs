@@ -190,6 +190,10 @@ async fn write_all(tx: &mut Tx, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committe
             let (job, key) = (end.item.job.clone(), end.item.key.clone());
             tx.note(EngineEvent::AttemptEnded { job, key, verdict: end.ending.verdict });
         }
+        if written == Written::Before {
+            // The other events of that commit may not have been published.
+            tx.note(EngineEvent::Missed);
+        }
         committed.push(if written == Written::Not { Committed::Stale } else { Committed::Applied });
     }
     for (run, ended) in progress {

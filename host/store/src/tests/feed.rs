@@ -6,6 +6,7 @@ use domain::alert::{Alert, Severity};
 use domain::engine_event::EngineEvent;
 use domain::failure::ErrorInfo;
 use domain::item::ManualDecision;
+use futures_util::FutureExt;
 use serde_json::json;
 use test_support::{Kind, execute, on_both};
 use tokio::sync::broadcast::Receiver;
@@ -13,9 +14,9 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 use super::support::{T, at, config, failed, job, permanent, resolved};
 use crate::Store;
-use crate::answers::{Answer, Keyed};
+use crate::answers::{Keyed, StoredResponse};
 use crate::feed::Published;
-use crate::items::Decided;
+use crate::items::DecisionRequest;
 
 on_both! {
     runs_and_attempts_are_published,
@@ -25,6 +26,7 @@ on_both! {
     a_request_is_published_when_it_commits,
     work_wakes_this_process,
     other_hosts_get_the_events,
+    events_without_work_wake_no_other_host,
     other_hosts_are_told_that_they_missed_events,
     unknown_notifications_mean_that_something_changed,
 }
@@ -77,7 +79,7 @@ async fn decisions_and_settings_are_published(t: T) {
     t.attempt("a", failed(), 0).await;
     let mut feed = t.store.feed().listen();
     t.store.jobs().pause(Some(&job().name), "ada", at(1)).await.unwrap();
-    let decided = Decided::new(ManualDecision::Resolve, None, "ada");
+    let decided = DecisionRequest::new(ManualDecision::Resolve, None, "ada");
     t.store.items().decide("wallet", "a", decided, at(2)).await.unwrap();
     t.store.jobs().resume(Some(&job().name), "ada", at(3)).await.unwrap();
     let actions: Vec<String> =
@@ -111,7 +113,7 @@ async fn alerts_and_dead_events_are_published(t: T) {
 async fn a_failed_change_is_not_published(t: T) {
     let run = t.run(&job(), 0).await;
     let mut feed = t.store.feed().listen();
-    let decided = Decided::new(ManualDecision::Resolve, None, "ada");
+    let decided = DecisionRequest::new(ManualDecision::Resolve, None, "ada");
     t.store.items().decide("wallet", "no such item", decided, at(1)).await.unwrap_err();
     let stale = domain::run::ClaimedRun { epoch: 99, ..run };
     t.store.runs().fail_discovery(&stale, &ErrorInfo::new("code", "text"), at(1)).await.unwrap();
@@ -124,7 +126,7 @@ async fn a_request_is_published_when_it_commits(t: T) {
     let pause = async |feed: &mut Receiver<Published>, status: u16| {
         t.store.jobs().pause(None, "ada", at(0)).await.unwrap();
         assert_eq!(kinds(feed), Vec::<&str>::new(), "the request has not committed");
-        Answer { status, location: None, body: Vec::new() }
+        StoredResponse { status, location: None, body: Vec::new() }
     };
     t.store.answers().once(keyed("refused"), at(0), pause(&mut feed, 409)).await.unwrap();
     assert_eq!(kinds(&mut feed), Vec::<&str>::new());
@@ -181,6 +183,23 @@ async fn other_hosts_get_the_events(t: T) {
     let started = |published: &Published| matches!(published.event, EngineEvent::RunStarted { .. });
     assert!(until(&mut feed, started, trigger).await.remote);
     tokio::time::timeout(PATIENCE, woken).await.unwrap();
+    other.close().await;
+}
+
+async fn events_without_work_wake_no_other_host(t: T) {
+    let Some(other) = other_host(&t).await else { return };
+    let mut feed = other.feed().listen();
+    let woken = other.feed().woken();
+    t.discover(&job(), &["a"], 0).await;
+    tokio::time::timeout(PATIENCE, woken).await.unwrap();
+    let started = |published: &Published| matches!(published.event, EngineEvent::RunProgressed { .. });
+    until(&mut feed, started, || async {}).await;
+    let item = t.claim_one(0).await;
+    let woken = other.feed().woken();
+    t.end(&item, resolved(), 1).await;
+    let finished = |published: &Published| matches!(published.event, EngineEvent::RunFinished { .. });
+    until(&mut feed, finished, || async {}).await;
+    assert!(woken.now_or_never().is_none(), "the end of an attempt makes no work");
     other.close().await;
 }
 

@@ -69,8 +69,8 @@ impl Http {
     pub fn new(clients: Arc<Clients>, caller: Option<Caller>, limits: &Limits, log: SharedLog) -> Http {
         let running = Arc::new(Semaphore::new(limits.http_concurrent as usize));
         let alike = HashMap::new();
-        let door = RequestGate { clients, caller, limits: limits.clone(), sent: 0, alike, running, log };
-        Http { ctx: WasiHttpCtx::new(), door }
+        let gate = RequestGate { clients, caller, limits: limits.clone(), sent: 0, alike, running, log };
+        Http { ctx: WasiHttpCtx::new(), gate }
     }
 }
 

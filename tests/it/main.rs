@@ -15,6 +15,7 @@ mod hosts;
 mod idempotency;
 mod jobs;
 mod languages;
+mod live_events;
 mod locks;
 mod metrics;
 mod page;

@@ -86,7 +86,7 @@ impl Site {
         let since = at.as_millisecond();
         let seen = async {
             loop {
-                let mut store = self.store.locks().get().await;
+                let mut store = self.store.lock().await;
                 let query = sqlx::query_scalar(sql).bind(since).bind(digest);
                 let seen: i64 = query.fetch_one(&mut *store).await.unwrap();
                 drop(store);
@@ -122,12 +122,12 @@ impl Site {
     }
 
     async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&mut *self.store.locks().get().await).await.unwrap()
+        sqlx::query_scalar(sql).fetch_one(&mut *self.store.lock().await).await.unwrap()
     }
 
     pub async fn store_texts(&self, sql: &str) -> Vec<String> {
         let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
-        query.fetch_all(&mut *self.store.locks().get().await).await.unwrap()
+        query.fetch_all(&mut *self.store.lock().await).await.unwrap()
     }
 
     /// Starts a run that finds these items.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Longest wait for something that must happen; hitting it fails the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How many times as long as promised something may take, because the tests share their machine.
 pub const LOADED: u32 = 5;
 const POLL: Duration = Duration::from_millis(5);

@@ -53,17 +53,27 @@ pub(crate) struct Unsent {
 
 impl Default for Feed {
     fn default() -> Feed {
+        Feed::with_capacity(BEHIND_MAX)
+    }
+}
+
+impl Feed {
+    /// A feed for a database without listeners.
+    pub(crate) fn quiet() -> Feed {
+        Feed::with_capacity(1)
+    }
+
+    /// The memory for this many events is reserved at once.
+    fn with_capacity(events: usize) -> Feed {
         Feed(Arc::new(Shared {
-            events: broadcast::channel(BEHIND_MAX).0,
+            events: broadcast::channel(events).0,
             work: Arc::default(),
             is_shared: AtomicBool::new(false),
             unsent: Mutex::default(),
             send: Notify::new(),
         }))
     }
-}
 
-impl Feed {
     /// Publishes committed changes to this process and to the other hosts.
     pub(crate) fn publish(&self, events: Vec<EngineEvent>) {
         if self.0.is_shared.load(Ordering::Relaxed) && !events.is_empty() {

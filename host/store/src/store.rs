@@ -88,7 +88,8 @@ impl Store {
         {
             store_id::check_file(&config.url, known).await?;
         }
-        let db = connect::connect(config, opening).await?;
+        let mut db = connect::connect(config, opening).await?;
+        db.feed = Feed::default();
         connect::check_version(&db).await?;
         if let (Some(known), Driver::Postgres(_)) = (known, &db.driver) {
             store_id::check(&db, known).await?;

@@ -86,7 +86,7 @@ pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Res
         actor: text(entry.actor),
         action: text(entry.action),
         job: entry.job.map(text),
-        subject: text(entry.subject),
+        subject: escape(entry.subject).into_owned(),
     });
     Ok(())
 }

@@ -88,7 +88,7 @@ pub enum WritePriority {
 
 impl From<Driver> for Db {
     fn from(driver: Driver) -> Db {
-        Db { driver, feed: Feed::default() }
+        Db { driver, feed: Feed::quiet() }
     }
 }
 

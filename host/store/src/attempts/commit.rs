@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Attempts;
 use crate::attempts::kv::KvWrite;
+use crate::attempts::row::AttemptRow;
 use crate::attempts::scope::OwnTx;
 use crate::config::COMMIT_BATCH_MAX;
 use crate::db::{Db, Tx, WritePriority, args};
@@ -270,34 +271,25 @@ async fn write_item(tx: &mut Tx, end: &AttemptEnd) -> Result<bool, StoreError> {
 
 async fn write_attempt(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
     let AttemptEnd { item, ending, .. } = end;
-    let code = ending.error.as_ref().map(|e| e.code.as_str());
-    let message = ending.error.as_ref().map(|e| e.message.as_str());
-    let Usage { wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes } = end.usage;
-    let used = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let args = args![
-        item.id.to_string(),
-        item.epoch,
-        item.attempt_id.to_string(),
-        item.job.as_str(),
-        item.key.as_str(),
-        item.number(),
-        ending.verdict.as_str(),
-        code,
-        message,
-        ending.note.as_deref(),
-        end.log.as_str(),
-        end.host.to_string(),
-        end.digest.map(|digest| digest.to_string()),
-        item.claimed_at,
-        end.ended_at,
-        used(wall_us),
-        used(memory_bytes_max),
-        item.run_id.map(|run| run.to_string()),
-        used(cpu_us),
-        used(host_calls),
-        used(host_bytes),
-    ];
-    tx.execute(items_sql::ATTEMPT_ADD, &args).await.map(|_| ())
+    let row = AttemptRow {
+        item_id: &item.id.to_string(),
+        epoch: item.epoch,
+        attempt_id: &item.attempt_id.to_string(),
+        job: item.job.as_str(),
+        key: &item.key,
+        number: i64::from(item.number()),
+        verdict: ending.verdict.as_str(),
+        error: ending.error.as_ref(),
+        note: ending.note.as_deref(),
+        log: &end.log,
+        host: &end.host.to_string(),
+        digest: end.digest.map(|digest| digest.to_string()),
+        run: item.run_id.map(|run| run.to_string()),
+        started_at: item.claimed_at,
+        ended_at: end.ended_at,
+        usage: end.usage,
+    };
+    row.add(tx).await
 }
 
 async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {

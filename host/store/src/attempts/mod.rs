@@ -6,6 +6,7 @@ pub mod kv;
 pub mod locks;
 pub(crate) mod quota;
 pub mod replay;
+pub(crate) mod row;
 pub mod scope;
 
 use crate::store::Store;

@@ -6,9 +6,11 @@ use domain::engine_event::EngineEvent;
 use domain::failure::ErrorInfo;
 use domain::id::{HostId, JobName};
 use domain::item::{Event, State, next};
+use domain::runner::Usage;
 use domain::suspect::{Blame, Lost, SUSPECT_CRASHES, judge};
 use jiff::Timestamp;
 
+use crate::attempts::row::AttemptRow;
 use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
@@ -100,31 +102,25 @@ async fn put_back(
         return Ok(None);
     }
     let (key, host) = (row.text("item_key")?, row.text("host_id")?);
-    let (number, began) = (row.int("attempts")? + 1, row.time("claimed_at_ms")?);
-    let args = args![
-        id.as_str(),
+    let attempt = AttemptRow {
+        item_id: &id,
         epoch,
-        attempt.as_str(),
-        job.as_str(),
-        key.as_str(),
-        number,
-        "lost",
-        code,
-        message,
-        None::<i64>,
-        "",
-        host.as_str(),
-        None::<i64>,
-        began,
-        now,
-        0_i64,
-        0_i64,
-        row.opt_text("run_id")?,
-        0_i64,
-        0_i64,
-        0_i64,
-    ];
-    tx.execute(items_sql::ATTEMPT_ADD, &args).await?;
+        attempt_id: &attempt,
+        job: job.as_str(),
+        key: &key,
+        number: row.int("attempts")? + 1,
+        verdict: "lost",
+        error: error.as_ref(),
+        note: None,
+        log: "",
+        host: &host,
+        digest: None,
+        run: row.opt_text("run_id")?,
+        started_at: row.time("claimed_at_ms")?,
+        ended_at: now,
+        usage: Usage::default(),
+    };
+    attempt.add(tx).await?;
     if let Some(run) = row.opt_text("run_id")?.filter(|_| poisoned) {
         // The item gets no further attempt in its run, so the run must not wait for one.
         count_ended(tx, &run, Ended { attempts: 1, failed: 1, at: now }).await?;

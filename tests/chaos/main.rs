@@ -56,19 +56,19 @@ async fn main() -> ExitCode {
             _ = abandoned() => ExitCode::FAILURE,
         };
     }
-    let kind = match told("CHAOS_DB").as_str() {
+    let kind = match reported("CHAOS_DB").as_str() {
         "sqlite" => Kind::Sqlite,
         "postgres" => Kind::Postgres,
         other => panic!("CHAOS_DB is {other:?}: use sqlite or postgres"),
     };
-    let seconds = told("CHAOS_SECONDS").parse().expect("CHAOS_SECONDS is a number");
+    let seconds = reported("CHAOS_SECONDS").parse().expect("CHAOS_SECONDS is a number");
     tokio::select! {
-        good = run(kind, Duration::from_secs(seconds), told("CHAOS_TIER")) => ExitCode::from(u8::from(!good)),
+        good = run(kind, Duration::from_secs(seconds), reported("CHAOS_TIER")) => ExitCode::from(u8::from(!good)),
         _ = abandoned() => ExitCode::FAILURE,
     }
 }
 
-fn told(name: &str) -> String {
+fn reported(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: start this as `cargo xtask chaos`"))
 }
 

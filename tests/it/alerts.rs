@@ -65,10 +65,10 @@ async fn s9_alerts_are_shown_acknowledged_and_removed(kind: Kind) {
         "{page}"
     );
     let open = http::get(host.app.address, "/api/v1/alerts?open=true").await.json();
-    let [told] = open["alerts"].as_array().unwrap().as_slice() else { panic!("{open}") };
-    assert_eq!((&told["times"], &told["metadata"]), (&json!(1), &json!("no JSON")));
+    let [reported] = open["alerts"].as_array().unwrap().as_slice() else { panic!("{open}") };
+    assert_eq!((&reported["times"], &reported["metadata"]), (&json!(1), &json!("no JSON")));
 
-    let acknowledge = format!("/api/v1/alerts/{}/acknowledge", told["id"].as_str().unwrap());
+    let acknowledge = format!("/api/v1/alerts/{}/acknowledge", reported["id"].as_str().unwrap());
     let done = http::post(host.app.address, &acknowledge, "{}").await;
     assert_eq!((done.status, &done.json()["acknowledged_by"]), (200, &json!("local")), "{}", done.body);
     let again = http::post(host.app.address, &acknowledge, "{}").await;

@@ -42,9 +42,9 @@ async fn f5_old_audit_records_move_to_archives_that_can_be_verified(kind: Kind) 
     let ids: Vec<_> = records.iter().map(|record| record["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["a", "b", "c"]);
     assert_eq!((&records[0]["actor"], &records[0]["detail"]), (&json!("ada"), &json!("an \"odd\" detail")));
-    let told =
+    let reported =
         "SELECT COUNT(*) FROM audit WHERE action = 'audit_archived' AND detail LIKE '3 records; sha256 %'";
-    assert_eq!(databases.store_number(told).await, 1);
+    assert_eq!(databases.store_number(reported).await, 1);
 
     // A folder that is not writable loses nothing: records that cannot be archived stay.
     std::fs::remove_dir_all(&archive).unwrap();

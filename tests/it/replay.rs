@@ -130,8 +130,8 @@ async fn differences_are_reported_and_nothing_is_kept(kind: Kind) {
     assert!(rows[0].trim().starts_with("ITEM") && rows[1].contains("event, kv"), "{table}");
 
     assert_eq!(all(&databases).await, before);
-    let told = "SELECT actor || ' ' || job || ' ' || subject FROM audit WHERE action = 'plugin_replayed'";
-    assert_eq!(databases.store_texts(told).await, ["local witness witness"; 3]);
+    let reported = "SELECT actor || ' ' || job || ' ' || subject FROM audit WHERE action = 'plugin_replayed'";
+    assert_eq!(databases.store_texts(reported).await, ["local witness witness"; 3]);
     host.terminate().await;
 }
 
@@ -310,9 +310,9 @@ async fn one_at_a_time(site: &Site) {
     );
     slow.write_all(head.as_bytes()).await.unwrap();
     // The host asks for the bytes when the upload gets its turn.
-    let mut told = [0; 25];
-    slow.read_exact(&mut told).await.unwrap();
-    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut reported = [0; 25];
+    slow.read_exact(&mut reported).await.unwrap();
+    assert_eq!(&reported, b"HTTP/1.1 100 Continue\r\n\r\n");
     let upload = || async {
         let kind = [("content-type", "application/wasm")];
         http::ask(site.address, "PUT /api/v1/plugins/versioned", &kind, "no component").await.code()

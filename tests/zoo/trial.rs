@@ -126,9 +126,9 @@ async fn load(host: &mut Host, guest: &Guest, says: Option<&str>, tries: u32) ->
         if !host.alive().await {
             return Err("refused by nobody".to_owned());
         }
-        let told = host.get("/api/v1/plugins").await;
+        let reported = host.get("/api/v1/plugins").await;
         let find = |list: &str, key: &str, name: &str| {
-            let entry = told[list].as_array().into_iter().flatten().find(|entry| entry[key] == name);
+            let entry = reported[list].as_array().into_iter().flatten().find(|entry| entry[key] == name);
             entry.cloned().unwrap_or_default()
         };
         // Ignore the result of an earlier try.
@@ -182,19 +182,19 @@ async fn ended_item(host: &mut Host, guest: &Guest, key: &str, end: End) -> Resu
         if !host.alive().await {
             return Err("nobody could say how it ended".to_owned());
         }
-        let told = host.get(&format!("/api/v1/items/{}/{key}", guest.name)).await;
-        let item = &told["item"];
-        let tried = told["attempts"].as_array().is_some_and(|attempts| !attempts.is_empty());
+        let reported = host.get(&format!("/api/v1/items/{}/{key}", guest.name)).await;
+        let item = &reported["item"];
+        let tried = reported["attempts"].as_array().is_some_and(|attempts| !attempts.is_empty());
         let waits = matches!(end, End::Waits) && tried && item["state"] == "waiting";
         if item["state"] == "resolved" || item["state"] == "manual_required" || waits {
-            return Ok(told);
+            return Ok(reported);
         }
         pass(Duration::from_millis(20)).await;
     }
 }
 
-fn check(told: &Value, end: End) -> Result<(), String> {
-    let (state, error) = (&told["item"]["state"], &told["item"]["error"]);
+fn check(reported: &Value, end: End) -> Result<(), String> {
+    let (state, error) = (&reported["item"]["state"], &reported["item"]["error"]);
     let holds = match end {
         End::Resolved => state == "resolved",
         End::Waits => state == "waiting",
@@ -213,11 +213,11 @@ async fn run(host: &mut Host, guest: &Guest, code: &str) -> Result<String, Strin
         if !host.alive().await {
             return Err("nobody could say how it ended".to_owned());
         }
-        let told = host.get(&format!("/api/v1/runs/{id}")).await;
-        if told["state"] == "finished" || told["state"] == "failed" {
-            return match told["error"]["code"] == code {
+        let reported = host.get(&format!("/api/v1/runs/{id}")).await;
+        if reported["state"] == "finished" || reported["state"] == "failed" {
+            return match reported["error"]["code"] == code {
                 true => Ok(format!("the run failed with {code}")),
-                false => Err(format!("the run is {} with {}", told["state"], told["error"])),
+                false => Err(format!("the run is {} with {}", reported["state"], reported["error"])),
             };
         }
         pass(Duration::from_millis(20)).await;

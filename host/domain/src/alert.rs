@@ -115,8 +115,8 @@ impl FailedItems {
     }
 
     /// The alert that covers all of them.
-    pub fn alert(&self, job: &str, run: &str, told: &FailedAlert) -> Alert {
-        let severity = if self.count > told.error_above { Severity::Error } else { Severity::Warning };
+    pub fn alert(&self, job: &str, run: &str, settings: &FailedAlert) -> Alert {
+        let severity = if self.count > settings.error_above { Severity::Error } else { Severity::Warning };
         let name = |item: &FailedItem| {
             format!("{} ({}: {})", item.key, item.code, cut(&item.message, MESSAGE_BYTES_MAX))
         };
@@ -127,7 +127,7 @@ impl FailedItems {
             message.push_str(&format!("; and {more} more"));
         }
         Alert {
-            kind: told.kind.clone(),
+            kind: settings.kind.clone(),
             key: run.to_owned(),
             severity,
             message,

@@ -205,9 +205,9 @@ async fn applied(town: &Town) -> BTreeSet<String> {
 async fn reports(town: &Town, ended_at: Timestamp) -> Check {
     let date = |at: Timestamp| at.to_zoned(TimeZone::UTC).date();
     let midnights = date(town.began).until(date(ended_at)).unwrap().get_days();
-    let told = "SELECT COUNT(*) FROM event_inbox WHERE topic = 'DailyReport'";
-    let told = town.databases.business_number(told).await;
-    let wrong = (told != i64::from(midnights)).then(|| format!("{told} reports of {midnights} days"));
+    let reported = "SELECT COUNT(*) FROM event_inbox WHERE topic = 'DailyReport'";
+    let reported = town.databases.business_number(reported).await;
+    let wrong = (reported != i64::from(midnights)).then(|| format!("{reported} reports of {midnights} days"));
     let of = usize::try_from(midnights).unwrap();
     Check::new("one report for each day that ended", of, wrong.into_iter().collect())
 }

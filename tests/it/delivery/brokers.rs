@@ -84,8 +84,8 @@ async fn arrives(sort: Sort, kind: Kind) {
     for one in &arrived {
         let fields: Vec<&str> = one.fields.keys().map(String::as_str).collect();
         assert_eq!(fields, ["created_at", "id", "job", "key", "topic"]);
-        let told = (one.place.as_str(), one.fields["topic"].as_str(), one.fields["job"].as_str());
-        assert_eq!(told, (TOPIC, TOPIC, "ledger-outbox"));
+        let reported = (one.place.as_str(), one.fields["topic"].as_str(), one.fields["job"].as_str());
+        assert_eq!(reported, (TOPIC, TOPIC, "ledger-outbox"));
         assert_eq!(one.payload["account"], one.fields["key"]);
     }
     let own: BTreeSet<String> = databases.store_texts("SELECT id FROM event").await.into_iter().collect();

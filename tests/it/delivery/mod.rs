@@ -253,16 +253,16 @@ async fn s10_notices_of_alerts_do_not_flood() {
         assert_eq!(answer.status, 201, "{}", answer.body);
     };
     add("a", 12).await;
-    let told = |count: usize| {
+    let reported = |count: usize| {
         let webhook = &webhook;
         move || async move { (webhook.taken().len() >= count).then_some(()) }
     };
-    eventually("the notice", told(1)).await;
+    eventually("the notice", reported(1)).await;
     // The alert is counted further, and another one is raised: only the other one causes a notice.
     add("b", 5).await;
     site.until_items("manual_required", 17).await;
     http::post(site.address, "/api/v1/jobs/other", "{}").await;
-    eventually("the other notice", told(2)).await;
+    eventually("the other notice", reported(2)).await;
     let notices = webhook.taken();
     let seen: Vec<_> = notices.iter().map(|notice| notice["payload"]["kind"].as_str().unwrap()).collect();
     assert_eq!(seen, ["ITEMS_FAILED", "OTHER_FAILED"]);
@@ -281,7 +281,7 @@ async fn s10_notices_of_alerts_do_not_flood() {
     let path = format!("/api/v1/alerts/{}/acknowledge", witness["id"].as_str().unwrap());
     assert_eq!(http::post(site.address, &path, "{}").await.status, 200);
     add("c", 1).await;
-    eventually("the third notice", told(3)).await;
+    eventually("the third notice", reported(3)).await;
     assert_eq!(webhook.taken()[2]["payload"]["times"], 1);
     host.terminate().await;
 }

@@ -146,7 +146,7 @@ async fn full_data_folder_is_reported() {
 #[tokio::test]
 async fn a_start_on_a_full_disk_is_refused() {
     needs!(Product);
-    for (store, data, told) in [
+    for (store, data, reported) in [
         ("store.db", "", &["make room on the disk of the database"][..]),
         ("", "data", &["cannot write", "host-id", "No space left on device", "is its disk full?"]),
     ] {
@@ -164,6 +164,6 @@ async fn a_start_on_a_full_disk_is_refused() {
         let mut host = Process::spawn_by(&wrapper, &config, site.address);
         let status = host.ready_or_ended().await.expect_err("it does not start");
         assert_eq!(status.code(), Some(1));
-        says(&std::fs::read_to_string(config.with_extension("log")).unwrap(), told);
+        says(&std::fs::read_to_string(config.with_extension("log")).unwrap(), reported);
     }
 }

@@ -88,8 +88,8 @@ async fn permissions_of_others_are_removed_at_the_start() {
     let log = fs::read_to_string(folder.path("tidemill.log")).unwrap();
     for name in ["data", "data/tidemill.db", "data/tidemill.db-wal", "data/host-id", "data/audit-archive"] {
         let path = folder.path(name).display().to_string();
-        let told = |line: &&str| line.contains("permissions were corrected") && line.contains(&path);
-        assert!(log.lines().any(|line| told(&line)), "{name} is not in {log}");
+        let reported = |line: &&str| line.contains("permissions were corrected") && line.contains(&path);
+        assert!(log.lines().any(|line| reported(&line)), "{name} is not in {log}");
     }
     // The correction happens only once.
     let before = log.matches("permissions were corrected").count();

@@ -42,7 +42,7 @@ fn names_and_labels_that_are_refused() {
         let metric = Metric { name: name.to_owned(), labels, change };
         format!("{}\n", metric.refused().unwrap_or_else(|| "taken".to_owned()))
     };
-    let told: String = cases.into_iter().map(line).collect();
+    let reported: String = cases.into_iter().map(line).collect();
     expect![[r#"
         taken
         taken
@@ -71,5 +71,5 @@ fn names_and_labels_that_are_refused() {
         "a-b" is not a label's name: use letters, digits and _
         the value of label "a" has more than 128 bytes
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
 }

@@ -85,10 +85,10 @@ fn calls_pass_the_declared_parameters() {
     let declared =
         Statement { params: Some(vec![ParamType::Integer, ParamType::Blob]), ..undeclared.clone() };
     let one = statement("SELECT $1", None);
-    let mut told = String::new();
+    let mut reported = String::new();
     let mut tell = |statement: &Statement, values: &[Value]| {
         let verdict = statement.accepts("find", values).map_or_else(|why| why, |()| "fine".to_owned());
-        told.push_str(&format!("{values:?}: {verdict}\n"));
+        reported.push_str(&format!("{values:?}: {verdict}\n"));
     };
     tell(&one, &[]);
     tell(&one, &[Value::Null, Value::Null]);
@@ -112,5 +112,5 @@ fn calls_pass_the_declared_parameters() {
         [Integer(1), Text("x")]: $2 of statement "find" is declared as blob, and text was given
         [Real(1.0), Null]: $1 of statement "find" is declared as integer, and real was given
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
 }

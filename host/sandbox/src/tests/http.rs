@@ -309,8 +309,8 @@ fn one_forbidden_address_forbids_the_name() {
     let at = |texts: &[&str]| texts.iter().map(|ip| (ip.parse::<IpAddr>().unwrap(), 0).into()).collect();
     let reached = |texts, private| resolver::checked("stock.example.com", at(texts), private);
     assert_eq!(reached(&["1.1.1.1", "2606:4700::1"], false).unwrap().len(), 2);
-    let told = reached(&["1.1.1.1", "10.0.0.1"], false).unwrap_err().to_string();
-    assert_eq!(told, "the name stock.example.com resolves to 10.0.0.1, which the job may not reach");
+    let reported = reached(&["1.1.1.1", "10.0.0.1"], false).unwrap_err().to_string();
+    assert_eq!(reported, "the name stock.example.com resolves to 10.0.0.1, which the job may not reach");
     assert!(reached(&["1.1.1.1", "10.0.0.1"], true).is_ok());
     assert!(reached(&["10.0.0.1", "169.254.169.254"], true).is_err());
     let none = reached(&[], true).unwrap_err().to_string();

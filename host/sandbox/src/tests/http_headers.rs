@@ -36,8 +36,8 @@ async fn repeat(mut stream: TcpStream, ear: Arc<Mutex<Vec<String>>>) {
     let head = head(&mut stream).await;
     ear.lock().unwrap().push(head.clone());
     let line = head.lines().find(|line| line.starts_with("authorization")).unwrap_or_default();
-    let told = format!("\r\nconnection: close\r\nx-heard: {line}\r\n");
-    for byte in http_answer(&head).replacen("\r\n", &told, 1).bytes() {
+    let reported = format!("\r\nconnection: close\r\nx-heard: {line}\r\n");
+    for byte in http_answer(&head).replacen("\r\n", &reported, 1).bytes() {
         let _ = stream.write_all(&[byte]).await;
         let _ = stream.flush().await;
     }
@@ -169,17 +169,17 @@ async fn headers_cannot_smuggle_a_request() {
             let payload = serde_json::json!({"url": url, "headers": headers, "body_bytes": body_bytes});
             let report = bench.process("caller", &payload.to_string()).await;
             let heard: Vec<String> = heard.lock().unwrap().drain(..).collect();
-            let told =
+            let reported =
                 format!("{name:?}: {value:?}, {body_bytes} bytes: {:?}, heard {heard:#?}", report.result);
             // A connection may have been opened before the wrong length was detected.
             let heard: Vec<&String> = heard.iter().filter(|head| !head.is_empty()).collect();
             if name == "content-length" && body_bytes > 0 {
                 let lengths: Vec<&str> =
                     heard.iter().flat_map(|head| head.matches("content-length: ")).collect();
-                assert!(lengths.len() == heard.len(), "{told}");
-                assert!(heard.iter().all(|head| head.contains("content-length: 3\r\n")), "{told}");
+                assert!(lengths.len() == heard.len(), "{reported}");
+                assert!(heard.iter().all(|head| head.contains("content-length: 3\r\n")), "{reported}");
             } else {
-                assert!(report.result.is_err() && heard.is_empty(), "{told}");
+                assert!(report.result.is_err() && heard.is_empty(), "{reported}");
             }
         }
     }

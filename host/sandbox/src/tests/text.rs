@@ -176,9 +176,9 @@ fn page_request_has_the_data_of_its_run() {
     let context = |params| -> serde_json::Value {
         serde_json::from_str(&convert::page_request(&super::job("noop"), &request(params)).context).unwrap()
     };
-    let told = context(Some("{\"only\": [1, 2]}"));
-    assert_eq!((&told["params"]["only"][1], &told["trigger"]), (&2.into(), &"ada".into()));
-    assert_eq!(told["scheduled_at_ms"], 1_000_000);
+    let reported = context(Some("{\"only\": [1, 2]}"));
+    assert_eq!((&reported["params"]["only"][1], &reported["trigger"]), (&2.into(), &"ada".into()));
+    assert_eq!(reported["scheduled_at_ms"], 1_000_000);
     assert!(context(Some("{")).get("params").unwrap().is_null());
     let exact = "{\"b\": 123456789012345678901234567890,\t\"a\":1e400, \"b\":1.0}";
     let request = convert::page_request(&super::job("noop"), &request(Some(exact)));

@@ -63,8 +63,8 @@ async fn quarantine(
     let (plugin, digest) = named_version(&state, &plugin, &which.digest).await?;
     let why = text("reason", &which.reason)?;
     let why = domain::limits::cut(&why, domain::limits::Limits::DEFAULT.text_bytes);
-    let told = (actor.0.as_str(), why.as_str());
-    if !state.store.plugins().quarantine(&plugin, digest, told, state.clock.now()).await? {
+    let by = (actor.0.as_str(), why.as_str());
+    if !state.store.plugins().quarantine(&plugin, digest, by, state.clock.now()).await? {
         let detail = format!(
             "version {} of plugin {plugin} is the active one: promote another one first",
             digest.short()

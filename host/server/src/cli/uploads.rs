@@ -103,12 +103,12 @@ fn millis(micros: u64) -> String {
 }
 
 fn summary(replay: &Replay) -> String {
-    let told = &replay.summary;
+    let totals = &replay.summary;
     let versions = format!("{} -> {}", short(Some(&replay.now.digest)), short(Some(&replay.new.digest)));
-    let cpu = told.cpu_ratio.map_or(String::new(), |ratio| format!(", CPU x {ratio:.2}"));
+    let cpu = totals.cpu_ratio.map_or(String::new(), |ratio| format!(", CPU x {ratio:.2}"));
     let cut = if replay.cut_short { "; the time ran out before the remaining attempts" } else { "" };
     format!(
         "{versions}: {} attempts, {} with another outcome, {} with other effects{cpu}{cut}",
-        told.attempts, told.different_outcomes, told.different_effects
+        totals.attempts, totals.different_outcomes, totals.different_effects
     )
 }

@@ -161,11 +161,11 @@ impl ConfigReload {
 /// Describes jobs that are new, changed or removed.
 fn changes(before: &[Arc<JobSpec>], now: &[Arc<JobSpec>]) -> Vec<String> {
     let find = |jobs: &[Arc<JobSpec>], job: &JobSpec| jobs.iter().find(|one| one.name == job.name).cloned();
-    let told = now.iter().filter_map(|job| match find(before, job) {
+    let differences = now.iter().filter_map(|job| match find(before, job) {
         None => Some(format!("job {} is new", job.name)),
         Some(old) if *old != **job => Some(format!("job {} changed", job.name)),
         Some(_) => None,
     });
     let gone = before.iter().filter(|job| find(now, job).is_none());
-    told.chain(gone.map(|job| format!("job {} is gone", job.name))).collect()
+    differences.chain(gone.map(|job| format!("job {} is gone", job.name))).collect()
 }

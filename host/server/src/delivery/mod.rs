@@ -202,12 +202,12 @@ impl SinkWorker {
             Err(error) => Err(error.clone()),
         };
         let now = self.clock.now();
-        let told = match &sent {
+        let written = match &sent {
             Ok(()) => self.store.outbox().delivered(due.event.id, now).await,
             // The receiver determines the text, so it is escaped.
             Err(error) => self.failed(due, &escape(error), now).await,
         };
-        if let Err(error) = told {
+        if let Err(error) = written {
             tracing::warn!(%error, "an event is sent again: its result could not be recorded in the store");
         }
         sent.is_ok()

@@ -87,7 +87,7 @@ async fn converse(
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_buf_size(HEAD_BYTES_MAX);
     let mut conversation = pin!(builder.serve_connection(io, service));
     let mut stopping = pin!(stop.cancelled());
-    let mut told = false;
+    let mut notified = false;
     loop {
         tokio::select! {
             ended = conversation.as_mut() => {
@@ -97,8 +97,8 @@ async fn converse(
                 return;
             }
             () = connection.closed() => return,
-            () = &mut stopping, if !told => {
-                told = true;
+            () = &mut stopping, if !notified => {
+                notified = true;
                 conversation.as_mut().graceful_shutdown();
             }
         }

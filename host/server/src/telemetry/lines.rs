@@ -118,15 +118,15 @@ struct Output<W> {
 
 impl<W: Write> Output<W> {
     fn run(mut self, back: &impl Fn(u64)) {
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             for line in self.lines.take() {
                 self.line(&line);
             }
             let dropped = self.lines.dropped();
-            if dropped > told && !self.failed && !self.lines.is_failing() {
-                back(dropped - told);
-                told = dropped;
+            if dropped > reported && !self.failed && !self.lines.is_failing() {
+                back(dropped - reported);
+                reported = dropped;
             }
         }
     }

@@ -13,7 +13,7 @@ fn with(mut request: Request<Body>, headers: &[(&'static str, &'static str)]) ->
     request
 }
 
-async fn told(world: &World, requests: Vec<Request<Body>>) -> String {
+async fn reported(world: &World, requests: Vec<Request<Body>>) -> String {
     let mut lines = String::new();
     for request in requests {
         let shown = format!("{} {}", request.method(), request.uri());
@@ -73,7 +73,7 @@ async fn queries_and_paths() {
           405 "method-not-allowed" "/api/v1/runs does not answer to PUT"
         GET /api/v1/items/wallet/k/retry
           405 "method-not-allowed" "/api/v1/items/wallet/k/retry does not answer to GET"
-    "#]].assert_eq(&told(&world, requests).await);
+    "#]].assert_eq(&reported(&world, requests).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +126,7 @@ async fn bodies() {
         POST /api/v1/jobs/Wallet
           404 "not-found" "there is no job \"Wallet\"; did you mean \"wallet\"?"
     "#]]
-    .assert_eq(&told(&world, requests).await);
+    .assert_eq(&reported(&world, requests).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,7 +166,7 @@ async fn other_sites() {
           403 "cross-site" "a page of another site may not change anything here"
         POST /api/v1/jobs/wallet
           403 "cross-site" "a page of another site may not change anything here"
-    "#]].assert_eq(&told(&world, requests).await);
+    "#]].assert_eq(&reported(&world, requests).await);
     let requests = vec![
         with(get("/healthz"), &[("host", "localhost:8080")]),
         with(get("/healthz"), &[("host", "[::1]:7070")]),
@@ -183,5 +183,5 @@ async fn other_sites() {
         POST /api/v1/jobs/wallet
           201 null null
     "#]]
-    .assert_eq(&told(&world, requests).await);
+    .assert_eq(&reported(&world, requests).await);
 }

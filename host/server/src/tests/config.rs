@@ -167,8 +167,8 @@ fn where_requests_may_go() {
             tidemill.toml:5: tls.ca_file: no.pem cannot be read: No such file or directory (os error 2); name a PEM file, like "/etc/ssl/certs/ca-certificates.crt""#]],
     );
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let told = load(format!("[tls]\nca_file = {file:?}\n").as_bytes(), &[]).unwrap_err();
-    assert!(told.contains("/Cargo.toml holds no certificate; name a PEM file, like"), "{told}");
+    let reported = load(format!("[tls]\nca_file = {file:?}\n").as_bytes(), &[]).unwrap_err();
+    assert!(reported.contains("/Cargo.toml holds no certificate; name a PEM file, like"), "{reported}");
 }
 
 #[test]
@@ -255,8 +255,8 @@ fn files() {
         tidemill.toml:1: not valid TOML: unclosed table, expected `]`; write texts in quotes and sections in [brackets]; docs/tidemill.example.toml shows every key
         tidemill.toml:4: not valid TOML: string values must be quoted, expected literal string; write texts in quotes and sections in [brackets]; docs/tidemill.example.toml shows every key"#]],
     );
-    let told = load(b"[store]\nurl = \"\xff\"\n", &[]).unwrap_err();
-    expect!["tidemill.toml: line 2 is not UTF-8; save the file as UTF-8"].assert_eq(&told);
+    let reported = load(b"[store]\nurl = \"\xff\"\n", &[]).unwrap_err();
+    expect!["tidemill.toml: line 2 is not UTF-8; save the file as UTF-8"].assert_eq(&reported);
     let missing = Config::load(Path::new("no/such/tidemill.toml"), &Environment::default(), now());
     expect!["no/such/tidemill.toml: cannot be read: No such file or directory (os error 2); name the file with --config, or start from docs/tidemill.example.toml"].assert_eq(&missing.unwrap_err().to_string());
 }

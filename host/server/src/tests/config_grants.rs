@@ -46,8 +46,8 @@ fn secrets_are_referenced_by_name() {
     assert!(shown.contains("token = { env = \"TOKEN\" }") && !shown.contains("canary-1"), "{shown}");
 
     let breaks = toml.replace("secrets.token", "secrets.breaks");
-    let told = load(breaks.as_bytes(), &variables).unwrap_err();
-    assert!(told.contains("the secret holds what no header can, like a line break"), "{told}");
+    let reported = load(breaks.as_bytes(), &variables).unwrap_err();
+    assert!(reported.contains("the secret holds what no header can, like a line break"), "{reported}");
 }
 
 #[test]

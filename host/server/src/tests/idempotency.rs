@@ -51,17 +51,17 @@ async fn answer_reports_the_outcome_of_the_payload() {
             field(&answer, "detail"),
         )
     };
-    let told = |status, outcome: &str, payload: &str, detail: &str| {
+    let reported = |status, outcome: &str, payload: &str, detail: &str| {
         (status, outcome.to_owned(), payload.to_owned(), detail.to_owned())
     };
-    assert_eq!(add("1").await, told(201, "added", "1", "\"a\" is added to wallet"));
+    assert_eq!(add("1").await, reported(201, "added", "1", "\"a\" is added to wallet"));
     let same = "\"a\" of wallet is pending already: its payload is the one sent";
-    assert_eq!(add("1").await, told(200, "kept", "1", same));
+    assert_eq!(add("1").await, reported(200, "kept", "1", same));
     let dropped = "\"a\" of wallet is pending already: it keeps its payload, and the one sent was dropped";
-    assert_eq!(add("2").await, told(200, "kept", "1", dropped));
+    assert_eq!(add("2").await, reported(200, "kept", "1", dropped));
     world.ask(post("/api/v1/items/wallet/a/resolve", "{}")).await;
     let anew = "\"a\" of wallet was resolved: it starts again with the payload sent";
-    assert_eq!(add("2").await, told(201, "reopened", "2", anew));
+    assert_eq!(add("2").await, reported(201, "reopened", "2", anew));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,11 +36,11 @@ struct Bench {
 }
 
 fn bench() -> Bench {
-    let ((answers, answered), (writes, written), (told, back)) =
+    let ((answers, answered), (writes, written), (reported, back)) =
         (mpsc::channel(), mpsc::channel(), mpsc::channel());
     let out = Slow { answers: answered, written: writes };
     let lines = Lines::start(out, move |lines| {
-        let _ = told.send(lines);
+        let _ = reported.send(lines);
     })
     .unwrap();
     Bench { lines, answers: Some(answers), written, back }

@@ -169,11 +169,16 @@ async fn over_the_api() {
         "/api/v1/schedule/preview?tz=UTC",
         "/api/v1/jobs/nobody/ticks",
     ];
-    let mut told = String::new();
+    let mut reported = String::new();
     for path in wrong {
         let answer = world.ask(get(path)).await;
         let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        told.push_str(&format!("{} {}: {}\n", answer.status.as_u16(), problem["code"], problem["detail"]));
+        reported.push_str(&format!(
+            "{} {}: {}\n",
+            answer.status.as_u16(),
+            problem["code"],
+            problem["detail"]
+        ));
     }
     expect![[r#"
         400 "bad-query": "cron text \"0 0 31 2 *\" never fires; use a day that its month has"
@@ -182,7 +187,7 @@ async fn over_the_api() {
         400 "bad-query": "missing field `cron`"
         404 "not-found": "there is no job \"nobody\""
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
     let large = format!("{{\"params\": \"{}\"}}", "x".repeat(300 << 10));
     let answer = world.ask(post("/api/v1/jobs/wallet", &large)).await;
     assert!(answer.body.contains("params: at most 262144 bytes"), "{}", answer.body);

@@ -22,12 +22,12 @@ async fn waits(world: &World) -> String {
         ("/api/v1/batches", BATCH),
         ("/api/v1/batches/b/process", "{}"),
     ];
-    let mut told = String::new();
+    let mut reported = String::new();
     for (path, body) in requests {
         let (status, answer) = ask(world, path, body).await;
-        told.push_str(&format!("{status} {path}: {}\n", answer["waits"].as_str().unwrap_or("-")));
+        reported.push_str(&format!("{status} {path}: {}\n", answer["waits"].as_str().unwrap_or("-")));
     }
-    told
+    reported
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,8 +61,8 @@ async fn work_of_a_paused_job_waits() {
 async fn work_waits_while_all_jobs_are_paused() {
     let world = World::new().await;
     assert_eq!(ask(&world, "/api/v1/pause", "{}").await.0, 200);
-    let told = waits(&world).await;
-    assert_eq!(told.matches("all jobs are paused by local since").count(), 5, "{told}");
+    let reported = waits(&world).await;
+    assert_eq!(reported.matches("all jobs are paused by local since").count(), 5, "{reported}");
     // If the job has its own pause, both have to end.
     let (status, paused) = ask(&world, "/api/v1/jobs/wallet/pause", "{}").await;
     assert_eq!((status, &paused["paused"], &paused["changed"]), (200, &true.into(), &true.into()));

@@ -64,10 +64,10 @@ fn note_raised(tx: &mut Tx, job: &str, kind: &str, key: &str) {
 /// Adds a failed item to its run's alert. All items that one run found and that failed for good share one
 /// alert.
 pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
-    let AttemptEnd { item, ending, failed_alert: told, .. } = end;
+    let AttemptEnd { item, ending, failed_alert: settings, .. } = end;
     let run = item.found_by.map_or_else(|| "no run".to_owned(), |run| run.to_string());
     let (job, id) = (item.job.as_str(), AlertId::new(end.ended_at).to_string());
-    let args = args![id, job, told.kind.as_str(), run.as_str(), end.ended_at];
+    let args = args![id, job, settings.kind.as_str(), run.as_str(), end.ended_at];
     let rows = tx.fetch(alerts_sql::ALERT_COUNT, &args).await?;
     let row = rows.first().ok_or_else(|| StoreError::Corrupt("the alert no longer exists".to_owned()))?;
     let mut failed = FailedItems::parse(&row.text("metadata")?);
@@ -79,10 +79,10 @@ pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(),
         code: error.code,
         message: error.message,
     });
-    let Alert { severity, message, metadata, .. } = failed.alert(job, &run, told);
+    let Alert { severity, message, metadata, .. } = failed.alert(job, &run, settings);
     let args = args![row.text("id")?, severity.as_str(), message, metadata];
     tx.execute(alerts_sql::ALERT_WORDS, &args).await?;
-    note_raised(tx, job, &told.kind, &run);
+    note_raised(tx, job, &settings.kind, &run);
     Ok(())
 }
 

@@ -47,16 +47,16 @@ impl History<'_> {
 
     async fn prune_batch(self, job: &JobName, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let (mut all, mut told) = (0, Vec::new());
+        let (mut all, mut removed_by_kind) = (0, Vec::new());
         for (kind, sql) in KINDS {
             let removed = tx.execute(sql, &args![job.as_str(), until, BATCH]).await?;
             if removed > 0 {
-                told.push(format!("{removed} {kind}"));
+                removed_by_kind.push(format!("{removed} {kind}"));
             }
             all += removed;
         }
         if all > 0 {
-            let (job, detail) = (job.as_str(), format!("{} from before {until:.0}", told.join(", ")));
+            let (job, detail) = (job.as_str(), format!("{} from before {until:.0}", removed_by_kind.join(", ")));
             let entry = Entry {
                 actor: self.store.own_actor(),
                 action: "history_removed",

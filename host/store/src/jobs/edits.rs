@@ -44,25 +44,25 @@ impl Jobs<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let mut told = Vec::new();
+        let mut recorded = Vec::new();
         for (key, value) in changes {
             let name = job.as_str();
             match value {
                 Some(value) => {
                     tx.execute(jobs_sql::EDIT_PUT, &args![name, key.as_str(), value.as_str(), now, actor])
                         .await?;
-                    told.push(match is_of_plugin(key) {
+                    recorded.push(match is_of_plugin(key) {
                         true => format!("{key} = a value of {}", digest_of(value)),
                         false => format!("{key} = {value}"),
                     });
                 }
                 None => {
                     tx.execute(jobs_sql::EDIT_REMOVE, &args![name, key.as_str()]).await?;
-                    told.push(format!("{key} as in the file"));
+                    recorded.push(format!("{key} as in the file"));
                 }
             }
         }
-        let (job, detail) = (job.as_str(), told.join("; "));
+        let (job, detail) = (job.as_str(), recorded.join("; "));
         let entry = Entry { actor, action: "job_edited", job: Some(job), subject: job, detail: &detail };
         write(&mut tx, &entry, now).await?;
         tx.commit().await

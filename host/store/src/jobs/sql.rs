@@ -24,10 +24,10 @@ pub const TICK_ADD: Sql = Sql::same(
 pub const TICKS_LIST: Sql = Sql::same("SELECT * FROM tick WHERE job = $1 ORDER BY at_ms DESC LIMIT $2");
 /// When the job last ran, was last paused while due, or was registered.
 pub const JOB_HEARTBEAT: Sql = Sql::same(
-    "SELECT CAST(COALESCE((SELECT MAX(told.at_ms) FROM (
+    "SELECT CAST(COALESCE((SELECT MAX(beats.at_ms) FROM (
             SELECT MAX(discovered_at_ms) AS at_ms FROM run WHERE run.job = job.name AND run.state <> 'failed'
             UNION ALL SELECT MAX(decided_at_ms) FROM tick WHERE tick.job = job.name AND tick.fate = 'paused'
-        ) AS told), job.created_at_ms) AS BIGINT) AS at_ms FROM job WHERE name = $1",
+        ) AS beats), job.created_at_ms) AS BIGINT) AS at_ms FROM job WHERE name = $1",
 );
 
 /// Instants that wait for the open run to end; the newest of them starts a run.

@@ -217,10 +217,10 @@ async fn acknowledged_alerts_are_pruned(t: T) {
 }
 
 /// Makes items fail for good, each in its own attempt.
-async fn lose(t: &T, keys: &[&str], told: &FailedAlert, now: i64) -> RunId {
+async fn lose(t: &T, keys: &[&str], reported: &FailedAlert, now: i64) -> RunId {
     let (run, _) = t.discover(&job(), keys, now).await;
     for item in t.claim(50, now).await {
-        let failed_alert = told.clone();
+        let failed_alert = reported.clone();
         let end = AttemptEnd { failed_alert, ..end(&item, &permanent(), now) };
         t.store.attempts().end(Arc::new(end)).await.unwrap();
     }
@@ -228,19 +228,19 @@ async fn lose(t: &T, keys: &[&str], told: &FailedAlert, now: i64) -> RunId {
 }
 
 async fn one_alert_lists_all_failed_items_of_a_run(t: T) {
-    let told = FailedAlert { kind: "STOCK_REPLENISH_FAILED".to_owned(), error_above: 10 };
+    let reported = FailedAlert { kind: "STOCK_REPLENISH_FAILED".to_owned(), error_above: 10 };
     let names: Vec<String> = (1..=12).map(|n| format!("c{n:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let first = lose(&t, &names[..2], &told, 1).await;
+    let first = lose(&t, &names[..2], &reported, 1).await;
     let found = open(&t).await.remove(0);
-    assert_eq!((found.alert.kind.as_str(), found.alert.key), (told.kind.as_str(), first.to_string()));
+    assert_eq!((found.alert.kind.as_str(), found.alert.key), (reported.kind.as_str(), first.to_string()));
     assert_eq!((found.alert.severity, found.times), (Severity::Warning, 2));
 
-    let second = lose(&t, &names[2..], &told, 2).await;
+    let second = lose(&t, &names[2..], &reported, 2).await;
     assert_eq!(open(&t).await.len(), 2, "one a run");
     let more: Vec<String> = (1..=11).map(|n| format!("d{n:02}")).collect();
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
-    let third = lose(&t, &more, &told, 3).await;
+    let third = lose(&t, &more, &reported, 3).await;
     assert_ne!(second, third);
     let found = open(&t).await.remove(0);
     assert_eq!(found.alert.severity, Severity::Error);

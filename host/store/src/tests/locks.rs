@@ -44,9 +44,9 @@ async fn a_lock_has_one_holder_and_ends_with_the_attempt(t: T) {
     assert_eq!(second.lock("ledger").await, Ok(None));
     assert_eq!(second.lock("wallet:7").await, Ok(Some(1)), "another lock");
     let held = t.store.locks().list("", at(1), 10).await.unwrap();
-    let told: Vec<_> =
+    let reported: Vec<_> =
         held.iter().map(|lock| format!("{} {} {}", lock.name, lock.token, lock.holder)).collect();
-    assert_eq!(told, ["ledger 1 job wallet, item a", "wallet:7 1 job stock, item b"]);
+    assert_eq!(reported, ["ledger 1 job wallet, item a", "wallet:7 1 job stock, item b"]);
     t.store.attempts().end(Arc::new(end(&item, &resolved(), 1))).await.unwrap();
     assert_eq!(second.lock("ledger").await, Ok(Some(2)));
 }
@@ -137,15 +137,15 @@ async fn lock_needs_a_grant(t: T) {
     let mut limited = granted("wallet");
     limited.limits.locks = 1;
     let discovery = t.store.scope_of_discovery(Arc::new(limited), at(0), Hold::without_end());
-    let mut told = String::new();
+    let mut reported = String::new();
     for name in ["other", "wallet:*", &format!("wallet:{}", "x".repeat(200))] {
-        told.push_str(&format!("{}\n", scope.lock(name).await.unwrap_err()));
+        reported.push_str(&format!("{}\n", scope.lock(name).await.unwrap_err()));
     }
-    told.push_str(&format!("{}\n", discovery.lock("ledger").await.unwrap_err()));
+    reported.push_str(&format!("{}\n", discovery.lock("ledger").await.unwrap_err()));
     for n in 0..16 {
         assert_eq!(scope.lock(&format!("wallet:{n}")).await, Ok(Some(1)));
     }
-    told.push_str(&format!("{}\n", scope.lock("wallet:16").await.unwrap_err()));
+    reported.push_str(&format!("{}\n", scope.lock("wallet:16").await.unwrap_err()));
     assert_eq!(scope.lock("wallet:3").await, Ok(Some(1)), "one that it has");
     expect![[r#"
         denied: job wallet is not granted lock "other"
@@ -154,7 +154,7 @@ async fn lock_needs_a_grant(t: T) {
         denied: a discovery takes no locks
         limit: more than 16 locks in an attempt
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
 }
 
 async fn removed_lock_keeps_its_token(t: T) {

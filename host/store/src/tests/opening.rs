@@ -99,17 +99,17 @@ async fn unfinished_migration_is_refused(t: T) {
 }
 
 async fn wrong_datasource_is_refused(t: T) {
-    let mut told = String::new();
+    let mut reported = String::new();
     for url in ["mysql://shop:hunter2@db/shop", "shop.db", "postgres://shop:hunter2@db:port/shop"] {
         let error = Store::open(&config(&t.url, url)).await.err().unwrap();
         assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
-        told.push_str(&format!("{error}\n"));
+        reported.push_str(&format!("{error}\n"));
     }
     expect![[r#"
         datasource "shop" (mysql://...@db/...): not supported, use sqlite://path/to/file.db or postgres://user@host/database
         datasource "shop" (shop.db): not supported, use sqlite://path/to/file.db or postgres://user@host/database
         datasource "shop" (postgres://shop@db:port/shop): error with configuration: invalid port number
-    "#]].assert_eq(&told);
+    "#]].assert_eq(&reported);
 }
 
 async fn ping_answers_until_closed(t: T) {

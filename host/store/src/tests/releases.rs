@@ -130,9 +130,13 @@ async fn rolled_back_version_needs_approval(t: T) {
     decide(&t, 1, &TRIAL, &[], true).await;
     decide(&t, 2, &TRIAL, &[], true).await;
     let jobs = ["wallets".parse().unwrap(), "payouts".parse().unwrap()];
-    let told = ("host:1", "it fails");
-    assert!(t.store.plugins().roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
-    assert!(!t.store.plugins().roll_back_candidate(&plugin(), digest(2), told, &jobs, at(3)).await.unwrap());
+    let reported = ("host:1", "it fails");
+    assert!(
+        t.store.plugins().roll_back_candidate(&plugin(), digest(2), reported, &jobs, at(3)).await.unwrap()
+    );
+    assert!(
+        !t.store.plugins().roll_back_candidate(&plugin(), digest(2), reported, &jobs, at(3)).await.unwrap()
+    );
     assert_eq!(release_state(&t).await, "1");
     let alerts = t.store.alerts().list(true, 10).await.unwrap();
     let shown: Vec<_> =

@@ -99,7 +99,7 @@ async fn replay_leaves_no_data(t: T) {
         asked.effects.requested[..],
         [Effect::Event(_), Effect::Alert(_), Effect::Audit(_), Effect::Item(_), Effect::Metric(_)]
     ));
-    let told = format!(
+    let reported = format!(
         "sql {} {:?} {}; kv {:?}; locks {:?}; http {:?}",
         asked.sql.len(),
         asked.sql[0].params,
@@ -108,7 +108,7 @@ async fn replay_leaves_no_data(t: T) {
         asked.locks,
         asked.requests,
     );
-    expect![[r#"sql 1 [Integer(1)] 1; kv [("k", None)]; locks ["ledger"]; http [Request { method: "POST", place: "http://127.0.0.1:1/path" }]"#]].assert_eq(&told);
+    expect![[r#"sql 1 [Integer(1)] 1; kv [("k", None)]; locks ["ledger"]; http [Request { method: "POST", place: "http://127.0.0.1:1/path" }]"#]].assert_eq(&reported);
     assert_eq!(t.everything().await, before);
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM alert").await, alerts);
     assert_eq!(goods(&t).await, 0);

@@ -117,8 +117,8 @@ async fn keys_come_in_pages(t: T) {
 
 async fn calls_need_their_grants(t: T) {
     let (_, scope) = scope_of(&t, job(), "a").await;
-    let mut told = String::new();
-    let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
+    let mut reported = String::new();
+    let mut tell = |error: ScopeError| reported.push_str(&format!("{error}\n"));
     tell(scope.kv_get("b", "k").await.unwrap_err());
     tell(scope.kv_set("b", "k", None).await.unwrap_err());
     tell(scope.kv_keys("b", 0).await.unwrap_err());
@@ -129,7 +129,7 @@ async fn calls_need_their_grants(t: T) {
         denied: job wallet is not granted keyvalue
         denied: job wallet is not granted topic "wallets"
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
 }
 
 async fn exceeded_limits_are_reported(t: T) {
@@ -140,8 +140,8 @@ async fn exceeded_limits_are_reported(t: T) {
     job.limits.events = 1;
     let (_, scope) = scope_of(&t, job, "a").await;
     let long = "k".repeat(KEY_BYTES_MAX + 1);
-    let mut told = String::new();
-    let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
+    let mut reported = String::new();
+    let mut tell = |error: ScopeError| reported.push_str(&format!("{error}\n"));
     tell(scope.kv_set("b", "k", Some(vec![0; 4])).await.unwrap_err());
     tell(scope.kv_set(&long, "k", None).await.unwrap_err());
     tell(scope.kv_set("b", &long, None).await.unwrap_err());
@@ -162,7 +162,7 @@ async fn exceeded_limits_are_reported(t: T) {
         limit: a payload of 5 bytes, at most 4
         limit: more than 1 events in an attempt
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
 }
 
 async fn discovery_reads_and_its_writes_are_dropped(t: T) {

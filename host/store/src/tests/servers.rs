@@ -64,8 +64,8 @@ impl Pair {
         loop {
             seconds += 1;
             let written = self.t.store.jobs().put(&job(), at(seconds)).await;
-            let told = written.as_ref().err().map(ToString::to_string);
-            assert!(start.elapsed() < PATIENCE, "{told:?}");
+            let reported = written.as_ref().err().map(ToString::to_string);
+            assert!(start.elapsed() < PATIENCE, "{reported:?}");
             if written.is_ok() {
                 break;
             }

@@ -327,8 +327,8 @@ async fn refused_statement_undoes_the_attempts_transaction(t: T) {
 
 async fn grants_are_kept(t: T) {
     execute(&t.shop_url, GOODS).await;
-    let mut told = String::new();
-    let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
+    let mut reported = String::new();
+    let mut tell = |error: ScopeError| reported.push_str(&format!("{error}\n"));
     let (_, scope) = attempt(&t, job()).await;
     tell(scope.sql_query(&read(ALL), vec![]).await.unwrap_err());
     tell(scope.sql_execute(&write(ADD), id(1)).await.unwrap_err());
@@ -345,7 +345,7 @@ async fn grants_are_kept(t: T) {
         denied: datasource "shop" is granted for reading only
         denied: there is no datasource "moon" in the configuration
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
 }
 
 /// The host does not trust a statement's claim that it only reads.
@@ -394,8 +394,8 @@ async fn answers_are_bounded(t: T) {
     job.limits.sql_rows = 4;
     job.limits.sql_bytes = 450;
     let (_, scope) = attempt(&t, job).await;
-    let mut told = String::new();
-    let mut tell = |error: ScopeError| told.push_str(&format!("{error}\n"));
+    let mut reported = String::new();
+    let mut tell = |error: ScopeError| reported.push_str(&format!("{error}\n"));
     tell(scope.sql_query(&read("SELECT id FROM goods"), vec![]).await.unwrap_err());
     let long = vec![Text("x".repeat(451))];
     tell(scope.sql_query(&read("SELECT id FROM goods WHERE name = $1"), long).await.unwrap_err());
@@ -406,7 +406,7 @@ async fn answers_are_bounded(t: T) {
         limit: parameters of more than 450 bytes
         limit: an attempt read more than 450 bytes
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&reported);
 }
 
 /// The host must not read an entire result into memory to find that it is too long.

@@ -112,8 +112,8 @@ async fn texts_for_people_are_kept_with_hidden_characters_shown(t: T) {
     let end = AttemptEnd { effects, ..end(&item, &permanent(), 1) };
     assert_eq!(t.store.attempts().end(Arc::new(end)).await.unwrap(), Committed::Applied);
     let alerts = t.store.alerts().list(true, 10).await.unwrap();
-    let told = alerts.iter().find(|found| found.alert.kind == "K").unwrap();
-    assert_eq!(told.alert.message, "one\ntwo\\u{1b}[2J\\u{202e}");
+    let reported = alerts.iter().find(|found| found.alert.kind == "K").unwrap();
+    assert_eq!(reported.alert.message, "one\ntwo\\u{1b}[2J\\u{202e}");
     let audit = t.store.audit().list(10).await.unwrap();
     let written = audit.iter().find(|entry| entry.action == "a").unwrap();
     assert_eq!(written.detail, "one\ntwo\\u{2028}");

@@ -49,8 +49,8 @@ const DEFAULTS: [(&str, &str); 5] = [
 pub fn component(text: &str) -> Result<Vec<u8>> {
     let mut module = wat::parse_str(whole(text)).context("its text is not valid")?;
     let (resolve, package) = worlds()?;
-    let world = resolve.select_world(&[package], Some(told(text, "world").unwrap_or("plain")))?;
-    let encoding = match told(text, "strings") {
+    let world = resolve.select_world(&[package], Some(reported(text, "world").unwrap_or("plain")))?;
+    let encoding = match reported(text, "strings") {
         Some("utf16") => StringEncoding::UTF16,
         _ => StringEncoding::UTF8,
     };
@@ -66,20 +66,20 @@ pub fn worlds() -> Result<(Resolve, wit_parser::PackageId)> {
     Ok((resolve, package))
 }
 
-fn told<'a>(text: &'a str, what: &str) -> Option<&'a str> {
+fn reported<'a>(text: &'a str, what: &str) -> Option<&'a str> {
     let line = text.lines().find_map(|line| line.strip_prefix(";; ")?.strip_prefix(what))?;
     Some(line.strip_prefix(':')?.trim())
 }
 
 fn whole(text: &str) -> String {
-    let describe = told(text, "describe").unwrap_or(DESCRIBE);
+    let describe = reported(text, "describe").unwrap_or(DESCRIBE);
     let mut module = format!("(module {TYPES}\n{text}\n");
     for (mark, default) in DEFAULTS {
         if !text.contains(mark) {
             module.push_str(default);
         }
     }
-    let (bytes, length) = encoded(describe, told(text, "strings") == Some("utf16"));
+    let (bytes, length) = encoded(describe, reported(text, "strings") == Some("utf16"));
     let length = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
     module.push_str(&format!(
         "(data (i32.const 64) \"\\00\\04\\00\\00{}\")(data (i32.const 1024) \"{}\"))",

@@ -1,4 +1,4 @@
-use domain::alert::{self as told, Severity};
+use domain::alert::{self as domain_alert, Severity};
 use domain::effect::Effect;
 
 use super::convert_errors;
@@ -12,7 +12,7 @@ impl Host for GuestState {
     async fn raise(&mut self, alert: Alert) -> Result<(), Error> {
         let Alert { kind, key, severity, message, metadata } = alert;
         let severity = severity_in(severity);
-        let alert = told::Alert { kind, key, severity, message, metadata };
+        let alert = domain_alert::Alert { kind, key, severity, message, metadata };
         self.granted()?.scope.add(Effect::Alert(alert)).await?;
         Ok(())
     }

@@ -69,12 +69,12 @@ impl ComponentCompiler {
     pub async fn component(&self, file: PluginFile) -> Result<Component, Refusal> {
         let began = Instant::now();
         let (plugin, digest) = (file.plugin.clone(), file.digest);
-        let told = |from: &str| {
+        let log_result = |from: &str| {
             let ms = began.elapsed().as_millis();
             tracing::debug!(%plugin, digest = %digest.short(), ms, "{from}");
         };
         if let Some(component) = self.kept(&plugin, digest).await {
-            told("found compiled");
+            log_result("found compiled");
             return Ok(component);
         }
         // The semaphore is never closed, so `acquire` always succeeds.
@@ -82,7 +82,7 @@ impl ComponentCompiler {
         let compiled = self.compile(file).await?;
         drop(permit);
         let component = self.take_over(plugin.clone(), digest, compiled).await?;
-        told("compiled");
+        log_result("compiled");
         Ok(component)
     }
 

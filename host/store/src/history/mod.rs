@@ -56,7 +56,8 @@ impl History<'_> {
             all += removed;
         }
         if all > 0 {
-            let (job, detail) = (job.as_str(), format!("{} from before {until:.0}", removed_by_kind.join(", ")));
+            let (job, detail) =
+                (job.as_str(), format!("{} from before {until:.0}", removed_by_kind.join(", ")));
             let entry = Entry {
                 actor: self.store.own_actor(),
                 action: "history_removed",

@@ -296,10 +296,13 @@ async fn stream_sends_engine_events() {
     let mut stream = world.open(get("/api/v1/events")).await;
     let started = world.ask(post("/api/v1/jobs/wallet", "")).await;
     assert_eq!(started.status, StatusCode::CREATED);
-    let reported = stream.next().await.unwrap();
+    let reported = stream.next().await.unwrap() + &stream.next().await.unwrap();
     expect![[r#"
         event: run-started
         data: {"kind":"run-started","job":"wallet","run_id":"<id>"}
+
+        event: audited
+        data: {"kind":"audited","actor":"local","action":"triggered","job":"wallet","subject":"<id>"}
 
     "#]]
     .assert_eq(&world.mask(&reported));

@@ -69,7 +69,10 @@ fn replay(seed: u64, fault: Option<usize>) -> Result<bool> {
 /// Runs all seeds on the unchanged product, then each fault until a seed detects it.
 fn all(seeds: u64) -> Result<bool> {
     let began = Instant::now();
-    anyhow::ensure!(story(0, None, true)?.trace == story(0, None, true)?.trace, "one seed told two stories");
+    anyhow::ensure!(
+        story(0, None, true)?.trace == story(0, None, true)?.trace,
+        "one seed produced two traces"
+    );
     let violations = each_seed(seeds)?;
     eprintln!("{seeds} seeds, {violations} of them violated, {:.1} s", began.elapsed().as_secs_f64());
     let found = each_fault(seeds)?;

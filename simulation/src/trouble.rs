@@ -27,7 +27,7 @@ impl World {
         if !self.hosts[number].up || self.time < self.hosts[number].paused_until {
             return Ok(());
         }
-        self.note(|| format!("host {number} is told to stop"));
+        self.note(|| format!("host {number} is asked to stop"));
         let host = &mut self.hosts[number];
         let (running, ended) = (std::mem::take(&mut host.running), std::mem::take(&mut host.ended));
         // An ended attempt is committed or not, but never interrupted.

@@ -97,7 +97,7 @@ impl Host {
         let start =
             HostStart { id: self.id, incarnation: self.incarnation(), name: "simulated".to_owned(), place };
         let taking = self.store.hosts().take(&start, None, now).await?;
-        anyhow::ensure!(taking == Taking::Taken, "nobody else runs as {}: {taking:?}", self.id);
+        anyhow::ensure!(taking == Taking::Taken, "another process runs as {}: {taking:?}", self.id);
         Ok(())
     }
 }
@@ -227,7 +227,7 @@ impl World {
             if self.time > TROUBLE + SETTLE_MAX {
                 let left = crate::checks::texts(self.store(), LEFT).await?;
                 if !left.is_empty() {
-                    self.model.violated(format!("nobody comes to an end with: {}", left.join(", ")));
+                    self.model.violated(format!("work that never ends: {}", left.join(", ")));
                 }
                 break;
             }

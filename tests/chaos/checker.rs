@@ -162,7 +162,7 @@ pub async fn sessions_open() -> Vec<String> {
     let open = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name LIKE 'tidemill%'
         AND state LIKE 'idle in transaction%' AND xact_start < clock_timestamp() - INTERVAL '5 seconds'";
     let open = number(&postgres_url(), open).await;
-    (open > 0).then(|| format!("{open} sessions are in a transaction that nobody ends")).into_iter().collect()
+    (open > 0).then(|| format!("{open} sessions are in an abandoned transaction")).into_iter().collect()
 }
 
 /// For each item of a host that was gone: milliseconds until the item was released, sorted.

@@ -51,7 +51,7 @@ async fn f5_old_audit_records_move_to_archives_that_can_be_verified(kind: Kind) 
     std::fs::write(&archive, "in the way").unwrap();
     databases.store(&format!("{insert} ('d', {}, 'ada', 'looked', NULL, 'd', '')", now - 7_000_000)).await;
     let said = || async { site.log().contains("the audit trail could not be archived").then_some(()) };
-    eventually("the failure is told", said).await;
+    eventually("the failure is reported", said).await;
     assert_eq!(databases.store_texts(&format!("{looked} ORDER BY 1")).await, ["d", "young"]);
     host.terminate().await;
 }

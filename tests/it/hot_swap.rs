@@ -133,7 +133,7 @@ impl Scene {
                 }
             }
         };
-        tokio::time::timeout(SOON, rest).await.expect("it comes to rest");
+        tokio::time::timeout(SOON, rest).await.expect("the scans end");
         self.note().await
     }
 
@@ -177,7 +177,7 @@ impl Scene {
                 }
             }
         };
-        let problem = tokio::time::timeout(SOON, told).await.expect("the problem is told");
+        let problem = tokio::time::timeout(SOON, told).await.expect("the problem is reported");
         let expected = format!("cannot read the plugins folder {}: {among}", self.host.plugins.display());
         assert!(problem.starts_with(&expected), "{problem}");
     }
@@ -357,7 +357,7 @@ async fn unreadable_file_changes_only_the_reported_status() {
             }
         };
         let waited = tokio::time::timeout(SOON, wait).await;
-        assert!(waited.is_ok(), "{among} is not told in {}", scene.told().await);
+        assert!(waited.is_ok(), "{among} is not reported in {}", scene.told().await);
         let told = scene.told().await;
         assert_eq!(told["skipped"][0]["file"], "versioned.wasm");
         assert_eq!(told["skipped"].as_array().unwrap().len(), 1);
@@ -373,7 +373,7 @@ async fn unreadable_file_changes_only_the_reported_status() {
     assert_eq!(
         scene.told().await["skipped"],
         serde_json::Value::Null,
-        "what was mended is not told any more"
+        "a solved problem is no longer reported"
     );
     scene.host.app.stop().await;
 }

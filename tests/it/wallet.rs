@@ -173,7 +173,7 @@ async fn w5_keeps_the_retry_record_and_forgets_it_after_7_days(kind: Kind) {
     scene.host.advance(SignedDuration::from_hours(24 * 8)).await;
     lose_wallet(&mut scene).await;
     let record = scene.host.item(JOB, "1").await;
-    assert_eq!(record.attempts, 1, "after 7 days it begins anew");
+    assert_eq!(record.attempts, 1, "after 7 days the count restarts");
     assert_eq!(record.due_at, scene.clock.now() + SignedDuration::from_mins(1));
 }
 
@@ -255,7 +255,7 @@ async fn w7_manual_trigger_does_not_trigger_twice(kind: Kind) {
     assert_eq!(
         scene.requested_users().await,
         Vec::<i64>::new(),
-        "pending and young: nobody is asked for again"
+        "pending and young: no user is asked for again"
     );
 }
 

@@ -61,7 +61,7 @@ async fn late(site: &Site, digests: &[String]) -> Vec<String> {
     }
     let known: BTreeSet<&String> = digests.iter().collect();
     let unknown = times.keys().filter(|digest| !known.contains(digest));
-    let mut found: Vec<String> = unknown.map(|digest| format!("nobody put {digest} there")).collect();
+    let mut found: Vec<String> = unknown.map(|digest| format!("{digest} was never put there")).collect();
     let mut retired_at = i64::MAX;
     for (n, digest) in digests.iter().enumerate().rev() {
         let Some((last_start, first_end)) = times.get(digest) else {

@@ -124,7 +124,7 @@ async fn load(host: &mut Host, guest: &Guest, says: Option<&str>, tries: u32) ->
     let file = format!("{}.wasm", guest.name);
     loop {
         if !host.alive().await {
-            return Err("refused by nobody".to_owned());
+            return Err("the host ended before it decided".to_owned());
         }
         let reported = host.get("/api/v1/plugins").await;
         let find = |list: &str, key: &str, name: &str| {
@@ -180,7 +180,7 @@ async fn items(
 async fn ended_item(host: &mut Host, guest: &Guest, key: &str, end: End) -> Result<Value, String> {
     loop {
         if !host.alive().await {
-            return Err("nobody could say how it ended".to_owned());
+            return Err("its end is unknown".to_owned());
         }
         let reported = host.get(&format!("/api/v1/items/{}/{key}", guest.name)).await;
         let item = &reported["item"];
@@ -211,7 +211,7 @@ async fn run(host: &mut Host, guest: &Guest, code: &str) -> Result<String, Strin
     let id = run["run_id"].as_str().unwrap_or_default().to_owned();
     loop {
         if !host.alive().await {
-            return Err("nobody could say how it ended".to_owned());
+            return Err("its end is unknown".to_owned());
         }
         let reported = host.get(&format!("/api/v1/runs/{id}")).await;
         if reported["state"] == "finished" || reported["state"] == "failed" {

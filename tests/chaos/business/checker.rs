@@ -60,7 +60,7 @@ const BUSINESS: [(&str, &str, &str); 9] = [
                 AND p.account = o.account AND p.status = 'published')",
     ),
     (
-        "each order's finalizing was told once",
+        "each order was reported final once",
         "SELECT COUNT(*) FROM order_begun WHERE paid = 0",
         "SELECT CAST(b.order_id AS TEXT) FROM order_begun b WHERE 1 - b.paid <> (SELECT COUNT(*) FROM event_inbox e
             WHERE e.topic = 'SplitOrderFinalized' AND e.event_key = CAST(b.order_id AS TEXT))",

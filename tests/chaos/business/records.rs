@@ -44,7 +44,7 @@ pub async fn check(town: &Town) -> Check {
     }
     eprintln!("records: {reasons:?}");
     let known = states.len().saturating_sub(handed_in.len());
-    wrong.extend((known > 0).then(|| format!("{known} that nobody handed in")));
+    wrong.extend((known > 0).then(|| format!("{known} that were not handed in")));
     Check::new(
         "each record was made up for once, or waits for a person with its reason",
         handed_in.len(),

@@ -129,7 +129,7 @@ async fn postgres_without_connections_is_reported_and_waited_for() {
         (answer.status == 503).then(|| answer.json())
     };
     let health = eventually("the host is not ready", not_ready).await;
-    assert!(gone_at.elapsed() < REPORTED_WITHIN * LOADED, "told after {:?}", gone_at.elapsed());
+    assert!(gone_at.elapsed() < REPORTED_WITHIN * LOADED, "reported after {:?}", gone_at.elapsed());
     assert_eq!(health["status"], "not-ready");
     says(
         health["reason"].as_str().unwrap(),
@@ -172,7 +172,7 @@ async fn frozen_connection_to_postgres_is_reported_and_survived() {
     let frozen_at = Instant::now();
     let not_ready = || async { (http::get(site.address, "/readyz").await.status == 503).then_some(()) };
     eventually("the host is not ready", not_ready).await;
-    assert!(frozen_at.elapsed() < REPORTED_WITHIN * LOADED, "told after {:?}", frozen_at.elapsed());
+    assert!(frozen_at.elapsed() < REPORTED_WITHIN * LOADED, "reported after {:?}", frozen_at.elapsed());
     assert_eq!(http::get(site.address, "/healthz").await.status, 200, "it lives");
 
     let thawed_at = Instant::now();

@@ -131,7 +131,7 @@ async fn full_data_folder_is_reported() {
     until("a part is archived", async || bench.databases.store_number(archived).await > 0).await;
     volume.fill(bench.pid);
     let full = "the audit trail could not be archived; it is tried again error=cannot write ";
-    until("it is told", async || {
+    until("it is reported", async || {
         assert!(bench.site.ask(&["jobs", "trigger", "noop"]).await.status.success(), "all else goes on");
         bench.site.log().contains(full)
     })

@@ -132,7 +132,7 @@ async fn awaited_items_are_checked_again(world: World) {
     host.trigger().await;
     let item = world.until_state(&host, "a", State::Awaiting).await;
     assert_eq!((item.note.as_deref(), item.due_at), (Some("begun"), at("12:01:30")));
-    assert_eq!(host.events().await, ["a"], "what it started is told");
+    assert_eq!(host.events().await, ["a"], "its event is published");
     advance_to_due(&world, &host, "a").await;
     let item = world.until_state(&host, "a", State::Resolved).await;
     assert_eq!(item.attempts, 2);
@@ -164,7 +164,7 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
         .await
         .unwrap();
     let item = world.until_state(&host, "a", State::Resolved).await;
-    assert_eq!(item.attempts, 1, "a person's retry begins anew");
+    assert_eq!(item.attempts, 1, "a person's retry restarts the count");
     let trail = host.store.audit().list(100).await.unwrap();
     let by_anna: Vec<_> = trail.iter().filter(|entry| entry.actor == "anna").collect();
     assert_eq!(by_anna.len(), 1);

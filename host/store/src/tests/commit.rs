@@ -227,7 +227,7 @@ async fn uncounted_ends_in_a_row_are_counted(t: T) {
     t.tamper("UPDATE item SET deferrals = 499").await.unwrap();
     let retry = crate::items::DecisionRequest::new(domain::item::ManualDecision::Retry, None, "ada");
     t.store.items().decide("wallet", "a", retry, at(2_001)).await.unwrap();
-    assert_eq!(number().await, 0, "a person begins anew");
+    assert_eq!(number().await, 0, "a person's retry restarts the count");
 }
 
 async fn bad_end_of_many_fails_alone(t: T) {

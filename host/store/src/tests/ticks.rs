@@ -216,7 +216,7 @@ async fn paused_job_is_left_alone(t: T) {
     t.store.jobs().pause(None, "bob", at(62)).await.unwrap();
     let ticked = t.store.jobs().tick(&job, &due(120), at(120), at(120)).await.unwrap().unwrap();
     assert_eq!(ticked.fate, Fate::Paused);
-    assert_eq!(t.store.jobs().heartbeat(&job.name).await.unwrap(), at(120), "nobody calls it missed");
+    assert_eq!(t.store.jobs().heartbeat(&job.name).await.unwrap(), at(120), "it does not count as missed");
     t.store.jobs().resume(None, "bob", at(121)).await.unwrap();
     t.discover(&job, &["a"], 121).await;
     t.store.jobs().pause(Some(&job.name), "bob", at(122)).await.unwrap();

@@ -1,5 +1,7 @@
 //! Two hosts on one store: the changes of each reach the clients of both at once.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use test_support::needs;
 use tokio::io::{BufReader, Lines};
@@ -12,19 +14,38 @@ use crate::support::wait::PATIENCE;
 
 const JOB: &str = "[jobs.hello]\nplugin = \"hello\"\n";
 
-/// Reads the stream until a document has this kind and action.
-async fn until(lines: &mut Lines<BufReader<TcpStream>>, kind: &str, action: &str) -> Value {
-    let read = async {
+type Stream = Lines<BufReader<TcpStream>>;
+
+/// The next audit record with this action in the stream.
+async fn record(stream: &mut Stream, action: &str) -> Value {
+    loop {
+        let line = stream.next_line().await.unwrap().expect("the stream goes on");
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        let document: Value = serde_json::from_str(data).unwrap();
+        if document["kind"] == "audited" && document["action"] == action {
+            return document;
+        }
+    }
+}
+
+async fn post(site: &Site, path: &str) {
+    assert_eq!(http::post(site.address, path, "{}").await.status, 200);
+}
+
+/// Pauses and resumes until the other host's stream has it: that host begins to listen a moment after it
+/// starts.
+async fn until_listening(site: &Site, remote: &mut Stream) {
+    let heard = async {
         loop {
-            let line = lines.next_line().await.unwrap().expect("the stream goes on");
-            let Some(data) = line.strip_prefix("data: ") else { continue };
-            let document: Value = serde_json::from_str(data).unwrap();
-            if document["kind"] == kind && (action.is_empty() || document["action"] == action) {
-                return document;
+            post(site, "/api/v1/pause").await;
+            post(site, "/api/v1/resume").await;
+            let next = record(remote, "resumed");
+            if tokio::time::timeout(Duration::from_secs(1), next).await.is_ok() {
+                return;
             }
         }
     };
-    tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no event {kind} {action}"))
+    tokio::time::timeout(PATIENCE, heard).await.expect("the other host listens");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,15 +55,14 @@ async fn decisions_on_one_host_are_streamed_by_the_other() {
     let (one, two) =
         (Site::with_store(&databases.store_url, JOB), Site::with_store(&databases.store_url, JOB));
     let (first, second) = (one.serve().await, two.serve().await);
-    let mut local = http::stream(one.address, "/api/v1/events").await;
     let mut remote = http::stream(two.address, "/api/v1/events").await;
-    for action in ["pause", "resume"] {
-        let path = format!("/api/v1/{action}");
-        assert_eq!(http::post(one.address, &path, "{}").await.status, 200);
-        let record = format!("{action}d");
-        let here = until(&mut local, "audited", &record).await;
+    until_listening(&one, &mut remote).await;
+    let mut local = http::stream(one.address, "/api/v1/events").await;
+    for (path, action) in [("/api/v1/pause", "paused"), ("/api/v1/resume", "resumed")] {
+        post(&one, path).await;
+        let here = tokio::time::timeout(PATIENCE, record(&mut local, action)).await.unwrap();
         assert_eq!(here.get("remote"), None);
-        let there = until(&mut remote, "audited", &record).await;
+        let there = tokio::time::timeout(PATIENCE, record(&mut remote, action)).await.unwrap();
         assert_eq!(there["remote"], true);
         assert_eq!(there["actor"], here["actor"]);
     }

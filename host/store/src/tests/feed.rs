@@ -189,11 +189,17 @@ async fn other_hosts_get_the_events(t: T) {
 async fn events_without_work_wake_no_other_host(t: T) {
     let Some(other) = other_host(&t).await else { return };
     let mut feed = other.feed().listen();
+    // From here on the other store listens.
+    let started = |published: &Published| matches!(published.event, EngineEvent::RunStarted { .. });
+    let trigger = || async {
+        t.store.jobs().trigger(&job().name, None, "ada", at(0)).await.unwrap();
+    };
+    until(&mut feed, started, trigger).await;
     let woken = other.feed().woken();
     t.discover(&job(), &["a"], 0).await;
     tokio::time::timeout(PATIENCE, woken).await.unwrap();
-    let started = |published: &Published| matches!(published.event, EngineEvent::RunProgressed { .. });
-    until(&mut feed, started, || async {}).await;
+    let progressed = |published: &Published| matches!(published.event, EngineEvent::RunProgressed { .. });
+    until(&mut feed, progressed, || async {}).await;
     let item = t.claim_one(0).await;
     let woken = other.feed().woken();
     t.end(&item, resolved(), 1).await;

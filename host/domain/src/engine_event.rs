@@ -142,7 +142,7 @@ impl EngineEvent {
 
 /// Actions of audit records, beside those about plugins, after which there may be work. Others are frequent,
 /// such as those about locks, and must not wake every loop of every host.
-const WORK_ACTIONS: [&str; 12] = [
+pub const WORK_ACTIONS: [&str; 12] = [
     "abandoned_manually",
     "batch_added",
     "batch_processed",

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, broadcast};
 
 /// Postgres refuses payloads of 8,000 bytes and more.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 7_800;
-/// Bytes of events that wait to be sent. With more, other hosts are told that they missed some.
+/// Bytes of events that wait to be sent. With more, other hosts get the event `Missed` for the rest.
 const UNSENT_BYTES_MAX: usize = 8 * PAYLOAD_BYTES_MAX;
 /// Number of events that a slow listener may be behind.
 const BEHIND_MAX: usize = 4_096;

@@ -46,39 +46,42 @@ pub(crate) struct Exchange {
     /// Aborted when dropped.
     tasks: tokio::sync::Mutex<JoinSet<()>>,
     /// `None` on SQLite, where there are no other hosts.
-    sender: Option<Sender>,
-}
-
-struct Sender {
-    server: Server,
-    own: Arc<str>,
-    feed: Feed,
+    channel: Option<Channel>,
 }
 
 impl Exchange {
     pub fn start(feed: &Feed, server: &Server, supervised: &Tasks) -> Exchange {
         feed.share();
-        let own: Arc<str> = Uuid::new_v4().to_string().into();
+        let own = Uuid::new_v4().to_string().into();
+        let channel = Channel { server: server.clone(), own, feed: feed.clone() };
         // Both end with the set, never on their own.
         let never = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let (sender, from, id) = (server.clone(), feed.clone(), own.clone());
-        let send = move || send(sender.clone(), id.clone(), from.clone());
+        let sender = channel.clone();
+        let send = move || sender.clone().send();
         tasks.spawn(supervised.clone().supervise("feed-send", never.clone(), send));
-        let last = Sender { server: server.clone(), own: own.clone(), feed: feed.clone() };
-        let (server, to) = (server.clone(), feed.clone());
-        let listen = move || listen(server.clone(), own.clone(), to.clone());
+        let listener = channel.clone();
+        let listen = move || listener.clone().listen();
         tasks.spawn(supervised.clone().supervise("feed-listen", never, listen));
-        Exchange { tasks: tasks.into(), sender: Some(last) }
+        Exchange { tasks: tasks.into(), channel: Some(channel) }
     }
 
     /// Sends the last events, and returns its connections to the pool.
     pub async fn stop(&self) {
         self.tasks.lock().await.shutdown().await;
-        if let Some(Sender { server, own, feed }) = &self.sender {
-            let _ = tokio::time::timeout(LAST_SEND_TIME_MAX, send_once(server, own, feed)).await;
+        if let Some(channel) = &self.channel {
+            let _ = tokio::time::timeout(LAST_SEND_TIME_MAX, channel.send_once()).await;
         }
     }
+}
+
+/// The channel of notifications that all hosts of a store share.
+#[derive(Clone)]
+struct Channel {
+    server: Server,
+    /// Identifies this process among the senders.
+    own: Arc<str>,
+    feed: Feed,
 }
 
 /// The payloads of the notifications; at least one.
@@ -107,77 +110,79 @@ fn payloads(unsent: Unsent, from: &str) -> Vec<String> {
     payloads.into_iter().map(text).collect()
 }
 
-async fn send(server: Server, own: Arc<str>, feed: Feed) {
-    loop {
-        feed.to_send().await;
-        if send_once(&server, &own, &feed).await.is_ok() {
-            tokio::time::sleep(SEND_PERIOD).await;
-            continue;
+impl Channel {
+    async fn send(self) {
+        loop {
+            self.feed.to_send().await;
+            if self.send_once().await.is_ok() {
+                tokio::time::sleep(SEND_PERIOD).await;
+                continue;
+            }
+            // Other hosts find the work at their next poll, and learn with the next group that they missed events.
+            tokio::time::sleep(RECONNECT_WAIT).await;
+            self.feed.lost_some();
         }
-        // Other hosts find the work at their next poll, and learn with the next group that they missed events.
-        tokio::time::sleep(RECONNECT_WAIT).await;
-        feed.lost_some();
     }
-}
 
-async fn send_once(server: &Server, own: &str, feed: &Feed) -> Result<(), sqlx::Error> {
-    let payloads = payloads(feed.take_unsent(), own);
-    let mut conn = server.acquire().await?;
-    let sql = "SELECT pg_notify($1, payload) FROM unnest(CAST($2 AS text[])) AS payload";
-    let sent = sqlx::query(sql).bind(CHANNEL).bind(payloads).execute(&mut *conn);
-    server.answered(true, sent).await.map(|_| ())
-}
+    async fn send_once(&self) -> Result<(), sqlx::Error> {
+        let payloads = payloads(self.feed.take_unsent(), &self.own);
+        let mut conn = self.server.acquire().await?;
+        let sql = "SELECT pg_notify($1, payload) FROM unnest(CAST($2 AS text[])) AS payload";
+        let sent = sqlx::query(sql).bind(CHANNEL).bind(payloads).execute(&mut *conn);
+        self.server.answered(true, sent).await.map(|_| ())
+    }
 
-async fn listen(server: Server, own: Arc<str>, feed: Feed) {
-    let mut is_first = true;
-    loop {
-        // While disconnected, this host finds work of other hosts by polling. The outage is reported
-        // elsewhere.
-        tokio::select! {
-            _lost = receive(&server, &own, &feed, std::mem::take(&mut is_first)) => {}
-            // A server that is no longer the right one may keep the connection open without sending anything.
-            () = server.renewed() => {}
+    async fn listen(self) {
+        let mut is_first = true;
+        loop {
+            // While disconnected, this host finds work of other hosts by polling. The outage is reported
+            // elsewhere.
+            tokio::select! {
+                _lost = self.receive(std::mem::take(&mut is_first)) => {}
+                // A server that is no longer the right one may keep the connection open without sending anything.
+                () = self.server.renewed() => {}
+            }
+            tokio::time::sleep(RECONNECT_WAIT).await;
         }
-        tokio::time::sleep(RECONNECT_WAIT).await;
     }
-}
 
-/// Receives until the connection is lost.
-async fn receive(server: &Server, own: &str, feed: &Feed, is_first: bool) -> sqlx::Error {
-    let mut listener = match PgListener::connect_with(server.pool()).await {
-        Ok(listener) => listener,
-        Err(error) => return error,
-    };
-    if let Err(error) = listener.listen(CHANNEL).await {
-        return error;
-    }
-    if !is_first {
-        feed.publish_remote(EngineEvent::Missed);
-    }
-    loop {
-        match listener.try_recv().await {
-            Ok(Some(notice)) => take_over(notice.payload(), own, feed),
-            // Without a notification, one may have been missed.
-            Ok(None) => feed.publish_remote(EngineEvent::Missed),
+    /// Receives until the connection is lost.
+    async fn receive(&self, is_first: bool) -> sqlx::Error {
+        let mut listener = match PgListener::connect_with(self.server.pool()).await {
+            Ok(listener) => listener,
             Err(error) => return error,
+        };
+        if let Err(error) = listener.listen(CHANNEL).await {
+            return error;
+        }
+        if !is_first {
+            self.feed.publish_remote(EngineEvent::Missed);
+        }
+        loop {
+            match listener.try_recv().await {
+                Ok(Some(notice)) => self.take_over(notice.payload()),
+                // Without a notification, one may have been missed.
+                Ok(None) => self.feed.publish_remote(EngineEvent::Missed),
+                Err(error) => return error,
+            }
         }
     }
-}
 
-/// Publishes the events of another host in this process. Another version may send a payload or an event that
-/// this one does not know: it means that something changed.
-fn take_over(payload: &str, own: &str, feed: &Feed) {
-    let Ok(Notice { from, work, events }) = serde_json::from_str(payload) else {
-        return feed.publish_remote(EngineEvent::Missed);
-    };
-    if from == own {
-        return;
-    }
-    if work {
-        feed.wake_here();
-    }
-    for event in events {
-        let event = serde_json::from_str(event.get()).unwrap_or(EngineEvent::Missed);
-        feed.publish_remote(event);
+    /// Publishes the events of another host in this process. Another version may send a payload or an event that
+    /// this one does not know: it means that something changed.
+    fn take_over(&self, payload: &str) {
+        let Ok(Notice { from, work, events }) = serde_json::from_str(payload) else {
+            return self.feed.publish_remote(EngineEvent::Missed);
+        };
+        if *from == *self.own {
+            return;
+        }
+        if work {
+            self.feed.wake_here();
+        }
+        for event in events {
+            let event = serde_json::from_str(event.get()).unwrap_or(EngineEvent::Missed);
+            self.feed.publish_remote(event);
+        }
     }
 }

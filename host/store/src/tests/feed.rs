@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::alert::{Alert, Severity};
-use domain::engine_event::EngineEvent;
+use domain::engine_event::{EngineEvent, WORK_ACTIONS};
 use domain::failure::ErrorInfo;
 use domain::item::ManualDecision;
 use futures_util::FutureExt;
@@ -15,6 +15,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use super::support::{T, at, config, failed, job, permanent, resolved};
 use crate::Store;
 use crate::answers::{Keyed, StoredResponse};
+use crate::audit::KINDS;
 use crate::feed::Published;
 use crate::items::DecisionRequest;
 
@@ -29,6 +30,13 @@ on_both! {
     events_without_work_wake_no_other_host,
     other_hosts_are_told_that_they_missed_events,
     unknown_notifications_mean_that_something_changed,
+}
+
+/// A renamed action would silently stop to wake the loops.
+#[test]
+fn actions_that_make_work_are_kinds_of_records() {
+    let unknown: Vec<_> = WORK_ACTIONS.iter().filter(|action| !KINDS.contains(action)).collect();
+    assert_eq!(unknown, Vec::<&&str>::new());
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);

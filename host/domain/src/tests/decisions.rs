@@ -222,8 +222,8 @@ fn an_item_without_an_attempt_has_nothing_to_forget() {
 fn forgotten_attempts_begin_a_new_series_with_new_idempotency_keys() {
     let forgetful = policy(None, Some(SignedDuration::from_hours(7 * 24)));
     let old = item(5, LONG_AGO);
-    let anew = old.clone().remembered(&forgetful);
-    assert_eq!((anew.number(), anew.series, anew.first_attempt_at), (1, old.series + 1, None));
+    let restarted = old.clone().remembered(&forgetful);
+    assert_eq!((restarted.number(), restarted.series, restarted.first_attempt_at), (1, old.series + 1, None));
     let recent = item(5, RECENT).remembered(&forgetful);
     assert_eq!((recent.number(), recent.series), (6, old.series));
 }
@@ -252,9 +252,9 @@ fn the_idempotency_key_is_new_for_each_counted_attempt_and_series() {
     assert_eq!(first.idempotency_key(), format!("{}.2.1", first.id));
     assert_eq!(first.idempotency_key(), repeated.idempotency_key());
     let next = Claimed { attempts: 1, ..first.clone() };
-    let anew = Claimed { series: 3, ..first.clone() };
+    let restarted = Claimed { series: 3, ..first.clone() };
     assert_ne!(first.idempotency_key(), next.idempotency_key());
-    assert_ne!(first.idempotency_key(), anew.idempotency_key());
+    assert_ne!(first.idempotency_key(), restarted.idempotency_key());
 }
 
 /// An admin's rule by code overrides the plugin's classification; the longest matching pattern decides.

@@ -60,8 +60,8 @@ async fn answer_reports_the_outcome_of_the_payload() {
     let dropped = "\"a\" of wallet is pending already: it keeps its payload, and the one sent was dropped";
     assert_eq!(add("2").await, reported(200, "kept", "1", dropped));
     world.ask(post("/api/v1/items/wallet/a/resolve", "{}")).await;
-    let anew = "\"a\" of wallet was resolved: it starts again with the payload sent";
-    assert_eq!(add("2").await, reported(201, "reopened", "2", anew));
+    let restarted = "\"a\" of wallet was resolved: it starts again with the payload sent";
+    assert_eq!(add("2").await, reported(201, "reopened", "2", restarted));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -139,7 +139,7 @@ impl Items<'_> {
         let before = item_view(row)?;
         let event = Event::Manual(decision);
         let state = next(before.state, event).map_err(|e| StoreError::Conflict(e.to_string()))?;
-        let anew = i64::from(decision == ManualDecision::Retry && before.state.is_end());
+        let restarts = i64::from(decision == ManualDecision::Retry && before.state.is_end());
         let version = row.int("version")?;
         if looked_at.is_some_and(|looked_at| looked_at != version) {
             return Err(StoreError::Conflict(format!(
@@ -147,7 +147,7 @@ impl Items<'_> {
             )));
         }
         let id = before.id.to_string();
-        let args = args![id.as_str(), version, state.as_str(), now, notes, anew, actor];
+        let args = args![id.as_str(), version, state.as_str(), now, notes, restarts, actor];
         if tx.execute(items_sql::ITEM_DECIDE, &args).await? != 1 {
             return Err(StoreError::Conflict(format!("item {key:?} changed meanwhile: read it again")));
         }

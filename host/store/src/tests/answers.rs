@@ -75,8 +75,8 @@ async fn key_is_forgotten_after_its_time(t: T) {
     let again = t.store.answers().once(keyed("k"), last, add(&t.store, "b")).await.unwrap();
     assert_eq!(again, Once::Before(answer(201, "a")));
     let later = last.checked_add(SignedDuration::from_secs(1)).unwrap();
-    let anew = t.store.answers().once(keyed("k"), later, add(&t.store, "b")).await.unwrap();
-    assert_eq!(anew, Once::Now(answer(201, "b")));
+    let restarted = t.store.answers().once(keyed("k"), later, add(&t.store, "b")).await.unwrap();
+    assert_eq!(restarted, Once::Now(answer(201, "b")));
     assert_eq!(t.store.answers().prune(later).await.unwrap(), 0);
     let over = later.checked_add(RESPONSES_KEPT + SignedDuration::from_secs(1)).unwrap();
     assert_eq!(t.store.answers().prune(over).await.unwrap(), 1);

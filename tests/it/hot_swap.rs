@@ -238,7 +238,7 @@ async fn without_its_file_a_job_waits_and_loses_nothing(kind: Kind) {
     scene.until_count(State::Running, 0).await;
     let resolved = scene.count(State::Resolved).await;
     assert!((2..6).contains(&resolved), "what ran has ended, the others wait: {resolved} resolved");
-    assert_eq!(scene.count(State::Waiting).await, 6 - resolved);
+    assert_eq!(scene.count(State::Scheduled).await, 6 - resolved);
 
     let jobs = http::get(scene.host.app.address, "/api/v1/jobs").await.json();
     let expected = format!("plugin gone is not in {}", scene.host.plugins.display());

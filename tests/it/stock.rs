@@ -147,7 +147,7 @@ async fn s4_a_returned_failure_and_a_thrown_one_count_the_same(kind: Kind) {
         for (campaign, code) in codes {
             let item = scene.item(campaign).await;
             assert_eq!((item.attempts, item.error.unwrap().code.as_str()), (tries, code));
-            let expected = if tries < 3 { State::Waiting } else { State::ManualRequired };
+            let expected = if tries < 3 { State::Scheduled } else { State::ManualRequired };
             assert_eq!(item.state, expected, "campaign {campaign} after try {tries}");
         }
         // The retry comes after a full minute, not earlier.

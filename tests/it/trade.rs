@@ -325,7 +325,7 @@ async fn rows_that_vanish_while_they_wait_are_reported(kind: Kind) {
     let mut scene = scene_of(kind, vec![job], &rows).await;
     scene.seconds(10).await;
     let left =
-        scene.host.app.store.items().list(Some("ledger-outbox"), Some(State::Waiting), 9).await.unwrap();
+        scene.host.app.store.items().list(Some("ledger-outbox"), Some(State::Scheduled), 9).await.unwrap();
     assert_eq!(left.len(), 1);
     scene.databases.business("DELETE FROM ledger_outbox").await;
     scene.seconds(600).await;

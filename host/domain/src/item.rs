@@ -16,7 +16,7 @@ use crate::retry::RetryPolicy;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     /// Due at an instant, for its first or a later attempt (displayed as `pending` or `retrying`).
-    Waiting,
+    Scheduled,
     /// Leased by a host, with a running attempt.
     Running,
     /// Started in another system. Checked again when due.
@@ -30,7 +30,7 @@ pub enum State {
 
 impl State {
     pub const ALL: [State; 6] = [
-        State::Waiting,
+        State::Scheduled,
         State::Running,
         State::Awaiting,
         State::Resolved,
@@ -40,7 +40,7 @@ impl State {
 
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Waiting => "waiting",
+            State::Scheduled => "scheduled",
             State::Running => "running",
             State::Awaiting => "awaiting",
             State::Resolved => "resolved",
@@ -151,31 +151,31 @@ pub struct IllegalTransition {
 
 /// The state machine. Every pair that is not listed is illegal.
 pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
-    use State::{Abandoned, Awaiting, ManualRequired, Resolved, Running, Waiting};
+    use State::{Abandoned, Awaiting, ManualRequired, Resolved, Running, Scheduled};
     match (state, event) {
         // Discovery: open items are updated; items that a person ended are left alone.
-        (Resolved, Event::Found) => Ok(Waiting),
+        (Resolved, Event::Found) => Ok(Scheduled),
         (same, Event::Found) => Ok(same),
-        (ManualRequired, Event::FoundAnew) => Ok(Waiting),
-        (Waiting | Awaiting, Event::Absent) => Ok(Resolved),
+        (ManualRequired, Event::FoundAnew) => Ok(Scheduled),
+        (Scheduled | Awaiting, Event::Absent) => Ok(Resolved),
 
         // One attempt.
-        (Waiting | Awaiting, Event::Claimed) => Ok(Running),
+        (Scheduled | Awaiting, Event::Claimed) => Ok(Running),
         (Running, Event::Resolved) => Ok(Resolved),
-        (Running, Event::Retry | Event::Interrupted) => Ok(Waiting),
+        (Running, Event::Retry | Event::Interrupted) => Ok(Scheduled),
         (Running, Event::Await) => Ok(Awaiting),
         (Running, Event::GiveUp) => Ok(ManualRequired),
-        (Running, Event::Lost) => Ok(Waiting),
+        (Running, Event::Lost) => Ok(Scheduled),
 
         // Manual decisions. A running attempt has to finish first; a resolved or abandoned item can be tried
         // again.
         (
-            Waiting | Awaiting | ManualRequired | Abandoned | Resolved,
+            Scheduled | Awaiting | ManualRequired | Abandoned | Resolved,
             Event::Manual(ManualDecision::Retry),
-        ) => Ok(Waiting),
-        (Waiting | Awaiting | ManualRequired, Event::Manual(ManualDecision::Resolve)) => Ok(Resolved),
-        (Waiting | Awaiting | ManualRequired, Event::Manual(ManualDecision::Manual)) => Ok(ManualRequired),
-        (Waiting | Awaiting | ManualRequired, Event::Manual(ManualDecision::Abandon)) => Ok(Abandoned),
+        ) => Ok(Scheduled),
+        (Scheduled | Awaiting | ManualRequired, Event::Manual(ManualDecision::Resolve)) => Ok(Resolved),
+        (Scheduled | Awaiting | ManualRequired, Event::Manual(ManualDecision::Manual)) => Ok(ManualRequired),
+        (Scheduled | Awaiting | ManualRequired, Event::Manual(ManualDecision::Abandon)) => Ok(Abandoned),
 
         (state, event) => Err(IllegalTransition { state, event }),
     }

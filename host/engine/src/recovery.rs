@@ -54,6 +54,9 @@ pub async fn run(ctx: Arc<Ctx>) {
         if let Err(error) = in_time(watch.check_times(&ctx, looked_at)).await {
             tracing::warn!(%error, "times in the future could not be corrected; it is tried again");
         }
+        if let Err(error) = in_time(ctx.store.items().fold_counters()).await {
+            tracing::warn!(%error, "the counts of items were not added up; it is tried again");
+        }
         match lapsed(&ctx, looked_at).await {
             Ok(_) => metrics::round_done("recovery", looked_at),
             Err(error) => tracing::warn!(%error, "recovery failed; it is tried again"),

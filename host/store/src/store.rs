@@ -26,7 +26,7 @@ use crate::host_feed::Exchange;
 use crate::hosts::Hosts;
 use crate::items::Items;
 use crate::items::batches::Batches;
-use crate::items::held_claims::HeldClaims;
+use crate::items::claims::held_claims::HeldClaims;
 use crate::jobs::Jobs;
 use crate::opening::connect;
 use crate::opening::schema::Opening;

@@ -81,7 +81,7 @@ impl Scene {
     /// Code and message of an item that waits for its next attempt.
     async fn failure(&self, key: &str) -> (String, String) {
         let item = self.host.item("witness", key).await;
-        assert_eq!((item.state, item.attempts), (State::Waiting, 1), "{item:?}");
+        assert_eq!((item.state, item.attempts), (State::Scheduled, 1), "{item:?}");
         let error = item.error.unwrap();
         (error.code, error.message)
     }

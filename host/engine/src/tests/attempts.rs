@@ -195,7 +195,7 @@ async fn a_panic_stays_in_its_item(world: World) {
     let item = host.item("a").await.unwrap();
     assert_eq!(
         (item.state, item.attempts, item.crashes),
-        (State::Waiting, 0, 0),
+        (State::Scheduled, 0, 0),
         "it is not the item's fault"
     );
     assert_eq!(item.error.unwrap().code, "host-panic");
@@ -214,7 +214,7 @@ async fn failures_of_the_host_do_not_count(world: World) {
     for failure in 1..=4 {
         world.until_count("h1 attempt-ended a host-failed", failure).await;
         let item = host.item("a").await.unwrap();
-        assert_eq!((item.state, item.attempts, item.crashes), (State::Waiting, 0, 0));
+        assert_eq!((item.state, item.attempts, item.crashes), (State::Scheduled, 0, 0));
         assert_eq!(item.error.unwrap().code, HOST_STORE);
         assert_eq!(
             host.store.runs().get(run).await.unwrap().unwrap().done,

@@ -125,7 +125,7 @@ async fn item_that_is_no_longer_found_is_resolved(world: World) {
     assert_eq!(run.summary(), "found 1, attempted 0 of 0, skipped 1 (1 waiting), 1 no longer found");
     let item = host.item("a").await.unwrap();
     assert_eq!((item.state, item.note.as_deref()), (State::Resolved, Some("no longer found")));
-    assert_eq!(host.item("b").await.unwrap().state, State::Waiting);
+    assert_eq!(host.item("b").await.unwrap().state, State::Scheduled);
 }
 
 async fn a_discovery_opens_no_more_than_the_job_may_have(world: World) {

@@ -220,7 +220,7 @@ async fn jobs_can_be_replaced_while_work_runs(world: World) {
     world.until_state(&host, "a", State::Resolved).await;
     let gone = host.engine.trigger(&super::world::job_name(), None, "test").await.unwrap_err();
     assert_eq!(gone.to_string(), "there is no job \"job\"");
-    assert_eq!(host.item("b").await.unwrap().state, State::Waiting);
+    assert_eq!(host.item("b").await.unwrap().state, State::Scheduled);
 
     host.engine.set_jobs(vec![each_minute().into()]).await.unwrap();
     world.until_run(&host, run, "finished").await;

@@ -26,7 +26,7 @@ async fn attempts_end_within_the_grace(world: World) {
     tokio::join!(host.stop(), async { gate.open() });
     let item = host.item("a").await.unwrap();
     assert_eq!((item.state, item.note.as_deref()), (State::Resolved, Some("held")));
-    assert_eq!(host.item("b").await.unwrap().state, State::Waiting, "no new work after the signal");
+    assert_eq!(host.item("b").await.unwrap().state, State::Scheduled, "no new work after the signal");
     assert_eq!(host.events().await, ["a"]);
     let hosts = host.store.hosts().list(10).await.unwrap();
     assert_eq!(hosts[0].stopped_at, Some(world.clock.now()));
@@ -44,7 +44,7 @@ async fn attempts_that_do_not_end_are_put_back(world: World) {
     host.stop().await;
     assert!(world.seen.has("dropped h1 b"), "its future was dropped: {:?}", world.seen.lines());
     let item = host.item("b").await.unwrap();
-    assert_eq!((item.state, item.attempts, item.crashes, item.host), (State::Waiting, 0, 0, None));
+    assert_eq!((item.state, item.attempts, item.crashes, item.host), (State::Scheduled, 0, 0, None));
     assert_eq!(host.attempts("b").await, "#1 interrupted 12:00:30Z\n");
     assert_eq!(host.events().await, ["a"]);
     assert_eq!(host.store.runs().get(run).await.unwrap().unwrap().state, "running", "it waits for b and c");

@@ -15,7 +15,7 @@ use crate::state::AppState;
 const STATES: [(&[&str], Shown); 8] = [
     (&["pending"], Shown::Pending),
     (&["retrying"], Shown::Retrying),
-    (&["waiting"], Shown::State(State::Waiting)),
+    (&["waiting"], Shown::State(State::Scheduled)),
     (&["running"], Shown::State(State::Running)),
     (&["awaiting"], Shown::State(State::Awaiting)),
     (&["resolved"], Shown::State(State::Resolved)),

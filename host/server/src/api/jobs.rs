@@ -98,7 +98,7 @@ async fn add_item(
     let status = if added == Added::Kept { StatusCode::OK } else { StatusCode::CREATED };
     let (outcome, detail) = what_became(added, &view, &item.payload);
     let waits = match view.state {
-        ItemState::Waiting => waits::of(&state, &name).await?,
+        ItemState::Scheduled => waits::of(&state, &name).await?,
         _ => None,
     };
     Ok((status, Json(AddedItem { outcome: outcome.to_owned(), detail, waits, item: view.into() })))

@@ -194,7 +194,7 @@ async fn read(state: &AppState) -> Result<FromStore, StoreError> {
     let dead = state.store.outbox().dead(DEAD_SHOWN).await?;
     let runs = runs(state).await?;
     let mut failures = Vec::new();
-    for of in [State::ManualRequired, State::Waiting, State::Awaiting] {
+    for of in [State::ManualRequired, State::Scheduled, State::Awaiting] {
         match state.store.items().list(None, Some(of), FAILURES_LOOKED_AT).await {
             // The payloads are too large here; the list of items shows them, a few at a time.
             Err(StoreError::TooLarge(_)) => {}

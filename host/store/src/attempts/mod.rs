@@ -2,12 +2,14 @@
 
 pub mod commit;
 pub mod datasource;
+pub(crate) mod ends;
 pub mod kv;
 pub mod locks;
 pub(crate) mod quota;
 pub mod replay;
 pub(crate) mod row;
 pub mod scope;
+pub(crate) mod sql;
 
 use crate::store::Store;
 

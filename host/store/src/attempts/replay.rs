@@ -7,9 +7,10 @@ use domain::runner::Usage;
 use jiff::Timestamp;
 
 use crate::attempts::Attempts;
+use crate::attempts::sql as attempts_sql;
 use crate::db::{Row, args};
 use crate::error::StoreError;
-use crate::items::sql as items_sql;
+use crate::items::views::digest_of;
 use crate::items::{error_of, in_batch};
 
 /// An attempt as it was recorded, with its initial state as far as that is known.
@@ -30,7 +31,11 @@ impl Attempts<'_> {
     /// The last attempts of a job that ended on their own, the newest first. Lost and interrupted attempts
     /// are left out.
     pub async fn to_replay(self, job: &JobName, limit: u32) -> Result<Vec<Recorded>, StoreError> {
-        let rows = self.store.db.fetch(items_sql::ATTEMPTS_TO_REPLAY, &args![job.as_str(), limit]).await?;
+        let rows = self
+            .store
+            .db
+            .fetch(attempts_sql::ATTEMPTS_TO_REPLAY, &args! { job: job.as_str(), limit: limit })
+            .await?;
         rows.iter().map(recorded).collect()
     }
 }
@@ -44,7 +49,7 @@ fn recorded(row: &Row) -> Result<Recorded, StoreError> {
         verdict: row.text("verdict")?,
         error: code.map(|code| ErrorInfo { code, message }),
         note: row.opt_text("note")?,
-        digest: row.opt_text("digest")?,
+        digest: digest_of(row)?,
         usage: Usage {
             wall_us: used("wall_us")?,
             cpu_us: used("cpu_us")?,
@@ -71,7 +76,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         deferrals: 0,
         series: row.count("series")?,
         epoch: row.int("epoch")?,
-        attempt_id: row.parse("attempt_id")?,
+        attempt_id: row.parse("claim_id")?,
         run_id: if first { found_by } else { None },
         found_by,
         first_attempt_at: if first { None } else { row.opt_time("first_attempt_at_ms")? },

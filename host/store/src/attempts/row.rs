@@ -1,64 +1,68 @@
-//! The row of an ended attempt.
+//! The rows of ended attempts.
 
 use domain::failure::ErrorInfo;
+use domain::id::{AttemptId, Digest, HostId, ItemId, JobName, RunId};
 use domain::runner::Usage;
 use jiff::Timestamp;
 
-use crate::db::{Tx, args};
+use crate::attempts::sql as attempts_sql;
+use crate::db::{Rows, Tx, args, row};
 use crate::error::StoreError;
-use crate::items::sql as items_sql;
 
 pub(crate) struct AttemptRow<'a> {
-    pub item_id: &'a str,
+    pub item: ItemId,
     pub epoch: i64,
-    pub attempt_id: &'a str,
-    pub job: &'a str,
-    pub key: &'a str,
+    pub claim: AttemptId,
+    pub job: &'a JobName,
     /// The first attempt of a series has number 1.
     pub number: i64,
     pub verdict: &'a str,
     pub error: Option<&'a ErrorInfo>,
     pub note: Option<&'a str>,
     pub log: &'a str,
-    pub host: &'a str,
+    pub host: HostId,
     /// `None` if the host was lost before it reported the version.
-    pub digest: Option<String>,
+    pub digest: Option<Digest>,
     /// The run that queued the item, unless the attempt is a later one.
-    pub run: Option<String>,
+    pub run: Option<RunId>,
     pub started_at: Timestamp,
     pub ended_at: Timestamp,
     pub usage: Usage,
 }
 
-impl AttemptRow<'_> {
-    pub async fn add(self, tx: &mut Tx) -> Result<(), StoreError> {
-        let code = self.error.map(|error| error.code.as_str());
-        let message = self.error.map(|error| error.message.as_str());
-        let Usage { wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes } = self.usage;
-        let used = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let args = args![
-            self.item_id,
-            self.epoch,
-            self.attempt_id,
-            self.job,
-            self.key,
-            self.number,
-            self.verdict,
-            code,
-            message,
-            self.note,
-            self.log,
-            self.host,
-            self.digest,
-            self.started_at,
-            self.ended_at,
+pub(crate) async fn add<'a>(
+    tx: &mut Tx,
+    attempts: impl Iterator<Item = AttemptRow<'a>>,
+) -> Result<(), StoreError> {
+    let used = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let values = |attempt: AttemptRow<'a>| {
+        let Usage { wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes } = attempt.usage;
+        row![
+            attempt.item,
+            attempt.epoch,
+            attempt.claim,
+            attempt.job.as_str(),
+            attempt.number,
+            attempt.verdict,
+            attempt.error.map(|error| error.code.as_str()),
+            attempt.error.map(|error| error.message.as_str()),
+            attempt.note,
+            attempt.log,
+            attempt.host,
+            attempt.digest.map(|digest| digest.0.to_vec()),
+            attempt.started_at,
+            attempt.ended_at,
             used(wall_us),
-            used(memory_bytes_max),
-            self.run,
             used(cpu_us),
+            used(memory_bytes_max),
             used(host_calls),
             used(host_bytes),
-        ];
-        tx.execute(items_sql::ATTEMPT_ADD, &args).await.map(|_| ())
+            attempt.run,
+        ]
+    };
+    let ended: Rows = attempts.map(values).collect();
+    if ended.is_empty() {
+        return Ok(());
     }
+    tx.execute(attempts_sql::ATTEMPTS_ADD, &args! { ended: ended }).await.map(|_| ())
 }

@@ -1,6 +1,7 @@
-//! A common interface to both databases: a statement and its arguments as [`Value`]s go in, rows of
-//! [`Value`]s come back. SQL of guests uses the same interface.
+//! A common interface to both databases: a statement and its arguments ([`Arg`]) go in, rows of
+//! [`domain::scope::Value`]s come back. SQL of guests uses the same interface.
 
+pub(crate) mod arg;
 mod guard;
 mod pooler;
 mod postgres;
@@ -16,15 +17,16 @@ mod writer;
 
 use std::time::Duration;
 
-use domain::scope::Value;
 use retry_transaction::{PgTx, pause};
 use sqlx::SqlitePool;
 
+pub use arg::{Args, Bound, IntoArg, Rows, numbered};
+pub(crate) use arg::{args, row};
+#[cfg(test)]
+pub(crate) use arg::Arg;
 pub use guard::{Gone, Guard};
 pub use request_transaction::{First, RequestTx};
-pub(crate) use row::args;
-use row::can_be_kept;
-pub use row::{IntoValue, Row};
+pub use row::Row;
 pub use server::Server;
 pub use session::{Refusal, Session, text};
 use tx::TxScope;
@@ -150,12 +152,12 @@ impl Db {
     }
 
     /// Fetches the rows of a reading statement. Within a request's transaction it sees the request's writes.
-    pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+    pub async fn fetch(&self, sql: Sql, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
         self.read(sql, args, Most::ALL).await
     }
 
     /// Like `fetch`, for a list that a user requested. Fails if its content exceeds [`LIST_BYTES_MAX`].
-    pub async fn list(&self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+    pub async fn list(&self, sql: Sql, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
         match self.some(sql, args).await? {
             (rows, true) => Ok(rows),
             (_, false) => Err(StoreError::TooLarge(LIST_BYTES_MAX)),
@@ -163,7 +165,7 @@ impl Db {
     }
 
     /// Fetches rows up to [`LIST_BYTES_MAX`]. Returns whether these are all rows.
-    pub async fn some(&self, sql: Sql, args: &[Value]) -> Result<(Vec<Row>, bool), StoreError> {
+    pub async fn some(&self, sql: Sql, args: Args<'_>) -> Result<(Vec<Row>, bool), StoreError> {
         let mut rows = self.read(sql, args, Most { rows: usize::MAX, bytes: LIST_BYTES_MAX }).await?;
         let all = rows.iter().map(Row::bytes).sum::<usize>() <= LIST_BYTES_MAX;
         if !all {
@@ -172,17 +174,18 @@ impl Db {
         Ok((rows, all))
     }
 
-    async fn read(&self, sql: Sql, args: &[Value], most: Most) -> Result<Vec<Row>, StoreError> {
+    async fn read(&self, sql: Sql, args: Args<'_>, most: Most) -> Result<Vec<Row>, StoreError> {
         if let Some(whole) = RequestTx::current()
             && let Some(rows) = whole.fetch(sql, args).await
         {
             return rows;
         }
-        can_be_kept(args)?;
         let rows = match &self.driver {
             Driver::Sqlite { writer, readers } => {
                 writer.check()?;
-                let rows = sqlite::fetch(&mut *readers.acquire().await?, sql.sqlite(), args, most).await;
+                let statement = sql.sqlite();
+                let bound = arg::bind(statement, args)?;
+                let rows = sqlite::fetch(&mut *readers.acquire().await?, statement.text, &bound, most).await;
                 writer.check()?;
                 rows
             }
@@ -200,7 +203,7 @@ impl Db {
     }
 
     /// Runs one writing statement in its own transaction. Returns the number of rows that it changed.
-    pub async fn execute(&self, sql: Sql, args: &[Value]) -> Result<u64, StoreError> {
+    pub async fn execute(&self, sql: Sql, args: Args<'_>) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let changed = tx.execute(sql, args).await?;
         tx.commit().await?;
@@ -231,11 +234,13 @@ async fn begun(server: &Server, begin: String, writes: bool) -> Result<Open, sql
     Ok(Open::Postgres(Box::new(PgTx::begin(server, begin, writes).await?)))
 }
 
-async fn read_on(server: &Server, sql: Sql, args: &[Value], most: Most) -> Result<Vec<Row>, sqlx::Error> {
+async fn read_on(server: &Server, sql: Sql, args: Args<'_>, most: Most) -> Result<Vec<Row>, sqlx::Error> {
+    let statement = sql.postgres();
+    let bound = arg::bind(statement, args)?;
     let mut tries = 0;
     loop {
         let mut conn = server.acquire().await?;
-        let rows = server.answered(false, postgres::fetch(&mut conn, sql.postgres(), args, most)).await;
+        let rows = server.answered(false, postgres::fetch(&mut conn, statement.text, &bound, most)).await;
         tries += 1;
         match rows {
             Err(error) if tries < READ_TRIES_MAX && is_contention(&error) => {

@@ -15,12 +15,14 @@ use sqlx::{
     ValueRef,
 };
 
-use super::{Most, Row};
+use uuid::Uuid;
+
+use super::{Bound, Most, Row};
 
 pub async fn fetch(
     conn: &mut PgConnection,
     sql: impl SqlSafeStr,
-    args: &[Value],
+    args: &[Bound],
     most: Most,
 ) -> Result<Vec<Row>, sqlx::Error> {
     let mut stream = bind(sql, args).fetch(conn);
@@ -40,7 +42,7 @@ pub async fn fetch(
 pub async fn execute(
     conn: &mut PgConnection,
     sql: impl SqlSafeStr,
-    args: &[Value],
+    args: &[Bound],
 ) -> Result<u64, sqlx::Error> {
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
@@ -89,14 +91,19 @@ fn given_type(inferred: &PgTypeInfo) -> PgTypeInfo {
     })
 }
 
-fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value]) -> Query<'a, Postgres, PgArguments> {
-    args.iter().fold(sqlx::query(sql), |query, value| match value {
-        Value::Null => query.bind(Untyped),
-        Value::Boolean(truth) => query.bind(*truth),
-        Value::Integer(number) => query.bind(*number),
-        Value::Real(number) => query.bind(*number),
-        Value::Text(text) => query.bind(text.as_str()),
-        Value::Blob(bytes) => query.bind(bytes.as_slice()),
+fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Bound]) -> Query<'a, Postgres, PgArguments> {
+    args.iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Bound::Value(Value::Null) => query.bind(Untyped),
+        Bound::Value(Value::Boolean(truth)) => query.bind(*truth),
+        Bound::Value(Value::Integer(number)) => query.bind(*number),
+        Bound::Value(Value::Real(number)) => query.bind(*number),
+        Bound::Value(Value::Text(text)) => query.bind(text.as_str()),
+        Bound::Value(Value::Blob(bytes)) => query.bind(bytes.as_slice()),
+        Bound::Id(id) => query.bind(*id),
+        Bound::Ids(ids) => query.bind(ids.as_slice()),
+        Bound::Integers(numbers) => query.bind(numbers.as_slice()),
+        Bound::Texts(texts) => query.bind(texts.as_slice()),
+        Bound::Blobs(blobs) => query.bind(blobs.as_slice()),
     })
 }
 
@@ -128,8 +135,8 @@ fn decode_one(row: &PgRow, at: usize) -> Result<Value, sqlx::Error> {
     if raw.is_null() {
         return Ok(Value::Null);
     }
-    let kind = raw.type_info().name().to_owned();
-    match kind.as_str() {
+    let kind = raw.type_info().into_owned();
+    match kind.name() {
         "BOOL" => row.try_get(at).map(Value::Boolean),
         "INT2" => row.try_get::<i16, _>(at).map(|n| Value::Integer(n.into())),
         "INT4" => row.try_get::<i32, _>(at).map(|n| Value::Integer(n.into())),
@@ -137,6 +144,7 @@ fn decode_one(row: &PgRow, at: usize) -> Result<Value, sqlx::Error> {
         "FLOAT4" => row.try_get::<f32, _>(at).map(|n| Value::Real(n.into())),
         "FLOAT8" => row.try_get(at).map(Value::Real),
         "BYTEA" => row.try_get(at).map(Value::Blob),
+        "UUID" => row.try_get::<Uuid, _>(at).map(|id| Value::Text(id.to_string())),
         "TEXT" | "VARCHAR" | "CHAR" | "NAME" => row.try_get(at).map(Value::Text),
         other => {
             let name = row.columns().get(at).map(Column::name).unwrap_or_default();

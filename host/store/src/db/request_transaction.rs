@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::engine_event::EngineEvent;
-use domain::scope::Value;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 
+use super::arg::{Arg, Args};
 use super::{Db, Open, Row, WritePriority};
 use crate::db::sql::Sql;
 use crate::error::StoreError;
@@ -25,7 +25,7 @@ const LOCK_TIMEOUT: &str = "55P03";
 /// The statement that opens the transaction. If it changes no row, the request must not be carried out.
 pub struct First {
     pub sql: Sql,
-    pub args: Vec<Value>,
+    pub args: Vec<(&'static str, Arg)>,
 }
 
 /// The transaction of one request. The first function that writes opens it.
@@ -87,7 +87,7 @@ impl RequestTx {
     }
 
     /// Fetches the rows of a reading statement. Returns `None` if nothing was written yet, or a part is open.
-    pub async fn fetch(&self, sql: Sql, args: &[Value]) -> Option<Result<Vec<Row>, StoreError>> {
+    pub async fn fetch(&self, sql: Sql, args: Args<'_>) -> Option<Result<Vec<Row>, StoreError>> {
         let mut slot = self.take().ok()?;
         let slot = slot.as_mut()?;
         let rows = async {
@@ -106,7 +106,7 @@ impl RequestTx {
     }
 
     /// Commits all parts together with one last statement, and publishes their events.
-    pub async fn commit(&self, db: &Db, last: Sql, args: &[Value]) -> Result<(), sqlx::Error> {
+    pub async fn commit(&self, db: &Db, last: Sql, args: Args<'_>) -> Result<(), sqlx::Error> {
         let mut slot = match self.take()?.take() {
             Some(slot) => slot,
             None => self.open(db).await?.into(),

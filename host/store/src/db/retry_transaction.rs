@@ -11,7 +11,7 @@ use sqlx::{Postgres, SqlSafeStr, SqlStr, Transaction};
 use uuid::Uuid;
 
 use super::server::Server;
-use super::{Most, Row, postgres};
+use super::{Bound, Most, Row, postgres};
 use crate::error::{NoConnection, is_contention};
 
 /// Maximum number of repetitions of one transaction.
@@ -35,8 +35,8 @@ pub struct PgTx {
 
 /// One statement of a transaction.
 pub enum Step {
-    Fetch(SqlStr, Vec<Value>, Most),
-    Execute(SqlStr, Vec<Value>),
+    Fetch(SqlStr, Vec<Bound>, Most),
+    Execute(SqlStr, Vec<Bound>),
     /// A statement without arguments and without a result.
     Control(SqlStr),
 }
@@ -57,17 +57,17 @@ impl PgTx {
     pub async fn fetch(
         &mut self,
         sql: impl SqlSafeStr,
-        args: &[Value],
+        args: Vec<Bound>,
         most: Most,
     ) -> Result<Vec<Row>, sqlx::Error> {
-        match self.run(Step::Fetch(sql.into_sql_str(), args.to_vec(), most)).await? {
+        match self.run(Step::Fetch(sql.into_sql_str(), args, most)).await? {
             StepResult::Rows(rows) => Ok(rows),
             StepResult::Changed(_) | StepResult::Done => Ok(Vec::new()),
         }
     }
 
-    pub async fn execute(&mut self, sql: impl SqlSafeStr, args: &[Value]) -> Result<u64, sqlx::Error> {
-        match self.run(Step::Execute(sql.into_sql_str(), args.to_vec())).await? {
+    pub async fn execute(&mut self, sql: impl SqlSafeStr, args: Vec<Bound>) -> Result<u64, sqlx::Error> {
+        match self.run(Step::Execute(sql.into_sql_str(), args)).await? {
             StepResult::Changed(changed) => Ok(changed),
             StepResult::Rows(_) | StepResult::Done => Ok(0),
         }
@@ -186,11 +186,11 @@ impl Step {
     }
 
     fn bytes(&self) -> usize {
-        let (sql, args): (_, &[Value]) = match self {
+        let (sql, args): (_, &[Bound]) = match self {
             Step::Fetch(sql, args, _) | Step::Execute(sql, args) => (sql, args),
             Step::Control(sql) => (sql, &[]),
         };
-        sql.as_str().len() + args.iter().map(Value::bytes).sum::<usize>()
+        sql.as_str().len() + args.iter().map(Bound::bytes).sum::<usize>()
     }
 }
 

@@ -48,6 +48,11 @@ impl Row {
         }
     }
 
+    /// Whether the column is the boolean true.
+    pub fn is_true(&self, column: &str) -> bool {
+        matches!(self.value(column), Ok(Value::Boolean(true)))
+    }
+
     pub fn opt_int(&self, column: &str) -> Result<Option<i64>, StoreError> {
         if matches!(self.value(column)?, Value::Null) {
             return Ok(None);
@@ -98,8 +103,13 @@ impl Row {
     }
 
     pub fn blob(&self, column: &str) -> Result<Vec<u8>, StoreError> {
+        self.opt_blob(column)?.ok_or_else(|| corrupt(column, "is null"))
+    }
+
+    pub fn opt_blob(&self, column: &str) -> Result<Option<Vec<u8>>, StoreError> {
         match self.value(column)? {
-            Value::Blob(bytes) => Ok(bytes.clone()),
+            Value::Null => Ok(None),
+            Value::Blob(bytes) => Ok(Some(bytes.clone())),
             other => Err(corrupt(column, &format!("is no blob: {other:?}"))),
         }
     }
@@ -107,66 +117,4 @@ impl Row {
 
 fn corrupt(column: &str, what: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} {what}"))
-}
-
-/// Conversion of the host's types to statement arguments.
-pub trait IntoValue {
-    fn into_value(self) -> Value;
-}
-
-impl IntoValue for i64 {
-    fn into_value(self) -> Value {
-        Value::Integer(self)
-    }
-}
-
-impl IntoValue for u32 {
-    fn into_value(self) -> Value {
-        Value::Integer(self.into())
-    }
-}
-
-impl IntoValue for &str {
-    fn into_value(self) -> Value {
-        Value::Text(self.to_owned())
-    }
-}
-
-impl IntoValue for String {
-    fn into_value(self) -> Value {
-        Value::Text(self)
-    }
-}
-
-impl IntoValue for Timestamp {
-    fn into_value(self) -> Value {
-        Value::Integer(self.as_millisecond())
-    }
-}
-
-impl IntoValue for Vec<u8> {
-    fn into_value(self) -> Value {
-        Value::Blob(self)
-    }
-}
-
-impl<T: IntoValue> IntoValue for Option<T> {
-    fn into_value(self) -> Value {
-        self.map_or(Value::Null, IntoValue::into_value)
-    }
-}
-
-/// `args![job.as_str(), now, limit]` in the order of `$1, $2, $3`.
-macro_rules! args {
-    ($($value:expr),* $(,)?) => { [$($crate::db::IntoValue::into_value($value)),*] };
-}
-pub(crate) use args;
-
-/// Refuses texts with a zero byte. Postgres cannot store them; SQLite could, but behaves the same here.
-pub fn can_be_kept(args: &[Value]) -> Result<(), sqlx::Error> {
-    let zero = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
-    match args.iter().any(zero) {
-        true => Err(sqlx::Error::Encode("a text with a zero byte cannot be stored or searched for".into())),
-        false => Ok(()),
-    }
 }

@@ -9,12 +9,12 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Column, Either, Executor, Row as _, SqlSafeStr, Sqlite, Statement as _, TypeInfo, ValueRef};
 
-use super::{Most, Row};
+use super::{Bound, Most, Row};
 
 pub async fn fetch(
     conn: &mut SqliteConnection,
     sql: impl SqlSafeStr,
-    args: &[Value],
+    args: &[Bound],
     most: Most,
 ) -> Result<Vec<Row>, sqlx::Error> {
     let mut stream = bind(sql, args).fetch(conn);
@@ -34,7 +34,7 @@ pub async fn fetch(
 pub async fn execute(
     conn: &mut SqliteConnection,
     sql: impl SqlSafeStr,
-    args: &[Value],
+    args: &[Bound],
 ) -> Result<u64, sqlx::Error> {
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
@@ -60,14 +60,17 @@ pub async fn check(conn: &mut SqliteConnection, statement: &Statement) -> Result
     Ok(())
 }
 
-fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Value]) -> Query<'a, Sqlite, SqliteArguments> {
-    args.iter().fold(sqlx::query(sql), |query, value| match value {
-        Value::Null => query.bind(None::<i64>),
-        Value::Boolean(truth) => query.bind(i64::from(*truth)),
-        Value::Integer(number) => query.bind(*number),
-        Value::Real(number) => query.bind(*number),
-        Value::Text(text) => query.bind(text.as_str()),
-        Value::Blob(bytes) => query.bind(bytes.as_slice()),
+fn bind<'a>(sql: impl SqlSafeStr, args: &'a [Bound]) -> Query<'a, Sqlite, SqliteArguments> {
+    args.iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Bound::Value(Value::Null) => query.bind(None::<i64>),
+        Bound::Value(Value::Boolean(truth)) => query.bind(i64::from(*truth)),
+        Bound::Value(Value::Integer(number)) => query.bind(*number),
+        Bound::Value(Value::Real(number)) => query.bind(*number),
+        Bound::Value(Value::Text(text)) => query.bind(text.as_str()),
+        Bound::Value(Value::Blob(bytes)) => query.bind(bytes.as_slice()),
+        Bound::Id(id) => query.bind(id.to_string()),
+        // Statements for SQLite have no arrays: the rows of a table are one JSON text.
+        Bound::Ids(_) | Bound::Integers(_) | Bound::Texts(_) | Bound::Blobs(_) => query.bind(None::<i64>),
     })
 }
 
@@ -84,8 +87,8 @@ fn decode_one(row: &SqliteRow, at: usize) -> Result<Value, sqlx::Error> {
     if raw.is_null() {
         return Ok(Value::Null);
     }
-    let kind = raw.type_info().name().to_owned();
-    match kind.as_str() {
+    let kind = raw.type_info().into_owned();
+    match kind.name() {
         "REAL" => row.try_get_unchecked(at).map(Value::Real),
         "TEXT" => row.try_get_unchecked(at).map(Value::Text),
         "BLOB" => row.try_get_unchecked(at).map(Value::Blob),

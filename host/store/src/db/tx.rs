@@ -6,9 +6,9 @@ use domain::engine_event::EngineEvent;
 use domain::plugin::Statement;
 use domain::scope::Value;
 
+use super::arg::{Args, Bound, bind};
 use super::request_transaction::Part;
 use super::retry_transaction::PgTx;
-use super::row::can_be_kept;
 use super::writer::Writing;
 use super::{CUT_OFF_GRACE, Most, Row, Session, sqlite};
 use crate::db::sql::Sql;
@@ -39,19 +39,29 @@ pub enum Open {
 }
 
 impl Open {
-    pub(super) async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, sqlx::Error> {
-        can_be_kept(args)?;
+    pub(super) async fn fetch(&mut self, sql: Sql, args: Args<'_>) -> Result<Vec<Row>, sqlx::Error> {
         match self {
-            Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sql.sqlite(), args, Most::ALL).await,
-            Open::Postgres(tx) => tx.fetch(sql.postgres(), args, Most::ALL).await,
+            Open::Sqlite(tx) => {
+                let statement = sql.sqlite();
+                sqlite::fetch(&mut *tx, statement.text, &bind(statement, args)?, Most::ALL).await
+            }
+            Open::Postgres(tx) => {
+                let statement = sql.postgres();
+                tx.fetch(statement.text, bind(statement, args)?, Most::ALL).await
+            }
         }
     }
 
-    pub(super) async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, sqlx::Error> {
-        can_be_kept(args)?;
+    pub(super) async fn execute(&mut self, sql: Sql, args: Args<'_>) -> Result<u64, sqlx::Error> {
         match self {
-            Open::Sqlite(tx) => sqlite::execute(&mut *tx, sql.sqlite(), args).await,
-            Open::Postgres(tx) => tx.execute(sql.postgres(), args).await,
+            Open::Sqlite(tx) => {
+                let statement = sql.sqlite();
+                sqlite::execute(&mut *tx, statement.text, &bind(statement, args)?).await
+            }
+            Open::Postgres(tx) => {
+                let statement = sql.postgres();
+                tx.execute(statement.text, bind(statement, args)?).await
+            }
         }
     }
 
@@ -92,11 +102,11 @@ impl Tx {
         }
     }
 
-    pub async fn fetch(&mut self, sql: Sql, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+    pub async fn fetch(&mut self, sql: Sql, args: Args<'_>) -> Result<Vec<Row>, StoreError> {
         Ok(self.open().fetch(sql, args).await?)
     }
 
-    pub async fn execute(&mut self, sql: Sql, args: &[Value]) -> Result<u64, StoreError> {
+    pub async fn execute(&mut self, sql: Sql, args: Args<'_>) -> Result<u64, StoreError> {
         Ok(self.open().execute(sql, args).await?)
     }
 
@@ -107,9 +117,10 @@ impl Tx {
         args: &[Value],
         most: Most,
     ) -> Result<Vec<Row>, sqlx::Error> {
+        let bound: Vec<Bound> = args.iter().cloned().map(Bound::Value).collect();
         match self.open() {
-            Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), args, most).await,
-            Open::Postgres(tx) => tx.fetch(sqlx::AssertSqlSafe(typed(sql, args)), args, most).await,
+            Open::Sqlite(tx) => sqlite::fetch(&mut *tx, sqlx::AssertSqlSafe(sql), &bound, most).await,
+            Open::Postgres(tx) => tx.fetch(sqlx::AssertSqlSafe(typed(sql, args)), bound, most).await,
         }
     }
 
@@ -122,9 +133,10 @@ impl Tx {
     }
 
     pub async fn execute_declared(&mut self, sql: &str, args: &[Value]) -> Result<u64, sqlx::Error> {
+        let bound: Vec<Bound> = args.iter().cloned().map(Bound::Value).collect();
         match self.open() {
-            Open::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), args).await,
-            Open::Postgres(tx) => tx.execute(sqlx::AssertSqlSafe(typed(sql, args)), args).await,
+            Open::Sqlite(tx) => sqlite::execute(&mut *tx, sqlx::AssertSqlSafe(sql), &bound).await,
+            Open::Postgres(tx) => tx.execute(sqlx::AssertSqlSafe(typed(sql, args)), bound).await,
         }
     }
 

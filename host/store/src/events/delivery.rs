@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::alert::{Alert, Severity};
 use domain::engine_event::EngineEvent;
 use domain::id::EventId;
+use domain::scope::Value;
 use jiff::Timestamp;
 
 use crate::alerts;
@@ -150,9 +151,15 @@ impl Outbox<'_> {
             "INSERT INTO {table} (id, topic, event_key, payload, job, created_at_ms)
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING"
         );
-        let (id, job) = (event.id.to_string(), event.job.as_str());
-        let (topic, key, payload) = (event.topic.as_str(), event.key.as_str(), event.payload.as_str());
-        let args = args![id, topic, key, payload, job, event.created_at];
+        let text = |text: &str| Value::Text(text.to_owned());
+        let args = [
+            text(&event.id.to_string()),
+            text(&event.topic),
+            text(&event.key),
+            text(&event.payload),
+            text(event.job.as_str()),
+            Value::Integer(event.created_at.as_millisecond()),
+        ];
         let insert = async {
             let mut tx = db.begin_declared(true, TABLE_TIME_MAX).await.map_err(|e| explain(e).to_string())?;
             tx.execute_declared(&sql, &args).await.map_err(|e| explain(e).to_string())?;

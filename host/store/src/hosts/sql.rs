@@ -27,6 +27,6 @@ pub const HOSTS_LIST: Sql = Sql::same("SELECT * FROM host ORDER BY started_at_ms
 
 pub const HOSTS_PRUNE: Sql = Sql::same(
     "DELETE FROM host WHERE id <> $1 AND heartbeat_at_ms < $2 AND (stopped_at_ms IS NULL OR stopped_at_ms < $2)
-        AND NOT EXISTS (SELECT 1 FROM item WHERE item.host_id = host.id)
+        AND NOT EXISTS (SELECT 1 FROM claim WHERE claim.host_id = host.id)
     RETURNING id, name",
 );

@@ -90,7 +90,6 @@ impl Jobs<'_> {
             for row in tx.fetch(runs_sql::RUNS_CANCEL, &args![name, now]).await? {
                 note_finished(&mut tx, &row)?;
             }
-            tx.execute(runs_sql::ITEMS_LEAVE_CANCELLED, &args![name]).await?;
         }
         // The oldest instant first: discoveries are claimed in this order.
         for (run, at) in started.iter().rev() {
@@ -198,7 +197,7 @@ async fn add_run(
     start: Start<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let args = args![run.to_string(), job.as_str(), start.by, now, start.at, start.params];
+    let args = args![run, job.as_str(), start.by, now, start.at, start.params];
     tx.execute(runs_sql::RUN_ADD, &args).await?;
     tx.note(EngineEvent::RunStarted { job: job.clone(), run });
     Ok(())

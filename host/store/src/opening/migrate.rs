@@ -31,7 +31,7 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: [Source; 21] = [
+const MIGRATIONS: [Source; 22] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -53,6 +53,7 @@ const MIGRATIONS: [Source; 21] = [
     migration!(19, "store identity", "common/0019_store_identity.sql"),
     migration!(20, "release causes", "common/0020_release_causes.sql"),
     migration!(21, "incarnations", "common/0021_incarnations.sql"),
+    migration!(22, "work", "sqlite/0022_work.sql", "postgres/0022_work.sql"),
 ];
 
 #[derive(Clone, Copy)]

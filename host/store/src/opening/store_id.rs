@@ -5,12 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use domain::scope::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use uuid::Uuid;
 
 use crate::config::WAIT_MAX;
-use crate::db::{Db, Driver, Writer};
+use crate::db::{Db, Driver, Writer, args};
 use crate::error::StoreError;
 use crate::opening::private;
 use crate::opening::sql as opening_sql;
@@ -112,7 +111,7 @@ pub(crate) async fn settle(db: &Db, known: Option<&Remembered>) -> Result<String
         return Ok(id);
     }
     let id = known.map_or_else(|| Uuid::now_v7().to_string(), |known| known.id.clone());
-    db.execute(opening_sql::STORE_IDENTITY_PUT, &[Value::Text(id)]).await?;
+    db.execute(opening_sql::STORE_IDENTITY_PUT, &args![id]).await?;
     let id = read(db).await?;
     id.ok_or_else(|| StoreError::Corrupt("the store has no id although one was just written".to_owned()))
 }

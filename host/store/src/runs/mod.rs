@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::engine_event::EngineEvent;
 use domain::failure::{ErrorInfo, SQL_COMMIT};
-use domain::id::{AttemptId, JobName, RunId};
+use domain::id::{AttemptId, ItemId, JobName, RunId};
+use domain::item::State;
 use domain::job::JobSpec;
 use domain::run::{ClaimedRun, Discovered};
 use domain::runner::Page;
 use jiff::Timestamp;
 
 use crate::attempts::commit::Committed;
-use crate::db::{Row, Tx, WritePriority, args};
+use crate::db::{Row, Rows, Tx, WritePriority, args, row};
 use crate::error::StoreError;
-use crate::items::sql as items_sql;
+use crate::items::places::{self, Due, Moves, class};
 use crate::items::{Lease, error_of};
-use crate::runs::reconcile::{Reconciler, items_left_to_open, known};
+use crate::runs::reconcile::reconcile;
 use crate::runs::sql as runs_sql;
 use crate::store::Store;
 
@@ -71,7 +72,7 @@ impl Runs<'_> {
     /// The cursor at which a run's discovery continues: after a crash, at the first page that was not
     /// committed.
     pub async fn page_cursor(self, run: RunId) -> Result<Option<String>, StoreError> {
-        let rows = self.store.db.fetch(runs_sql::RUN_QUEUED, &args![run.to_string()]).await?;
+        let rows = self.store.db.fetch(runs_sql::RUN_QUEUED, &args![run]).await?;
         rows.first().map_or(Ok(None), |row| row.opt_text("page_cursor"))
     }
 
@@ -86,25 +87,21 @@ impl Runs<'_> {
         now: Timestamp,
     ) -> Result<(Committed, Discovered), StoreError> {
         let mut tx = self.store.db.begin_as(WritePriority::Work).await?;
-        let id = run.id.to_string();
-        let rows = tx.fetch(runs_sql::RUN_QUEUED, &args![id.as_str()]).await?;
+        let rows = tx.fetch(runs_sql::RUN_QUEUED, &args![run.id]).await?;
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;
+        let began = rows.first().map_or(Ok(now), |row| row.time("created_at_ms"))?;
         let left = job.flow.items_per_run_max.map(|max| max.saturating_sub(queued));
-        let known = known(&mut tx, job, page).await?;
-        let items_left_to_open = items_left_to_open(&mut tx, job, page, &known).await?;
-        let mut reconciler =
-            Reconciler { tx: &mut tx, job, run: run.id, now, left, items_left_to_open, refused: 0 };
-        let mut sum = Discovered::default();
-        let mut seen = BTreeSet::new();
-        for found in page.items.iter().filter(|found| seen.insert(found.key.as_str())) {
-            sum.found += 1;
-            reconciler.one(found, known.get(&found.key), &mut sum).await?;
-        }
-        let error = reconciler.error();
+        let (mut sum, error) = reconcile(&mut tx, job, (run.id, now), page, left).await?;
+        let complete_with_absence = page.next.is_none() && job.resolve_when_absent;
+        let absent = match complete_with_absence {
+            true => resolve_absent(&mut tx, job, began, now).await?,
+            false => Absent::default(),
+        };
+        lock_runs(&mut tx, absent.waited_for.keys().copied().chain([run.id])).await?;
         let code = error.as_ref().map(|error| error.code.as_str());
         let message = error.as_ref().map(|error| error.message.as_str());
         let args = args![
-            id,
+            run.id,
             run.epoch,
             run.attempt_id.to_string(),
             page.next.as_deref(),
@@ -121,7 +118,11 @@ impl Runs<'_> {
             return Ok((Committed::Stale, Discovered::default()));
         }
         if page.next.is_none() {
-            sum.absent = complete(&mut tx, job, run, now).await?;
+            sum.absent = absent.items;
+            for (run, attempts) in absent.waited_for {
+                count_ended(&mut tx, run, Ended { attempts, failed: 0, at: now }).await?;
+            }
+            complete(&mut tx, run, sum.absent, now).await?;
         }
         tx.note(EngineEvent::RunProgressed { job: job.name.clone(), run: run.id });
         tx.commit().await?;
@@ -135,7 +136,7 @@ impl Runs<'_> {
         error: &ErrorInfo,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let (id, attempt) = (run.id.to_string(), run.attempt_id.to_string());
+        let (id, attempt) = (run.id, run.attempt_id.to_string());
         let args = args![id, run.epoch, attempt, now, error.code.as_str(), error.message.as_str()];
         let mut tx = self.store.db.begin().await?;
         if tx.execute(runs_sql::RUN_FAILED, &args).await? != 1 {
@@ -149,12 +150,12 @@ impl Runs<'_> {
 
     /// Releases a discovery at a shutdown, so that another process continues it.
     pub async fn release(self, run: &ClaimedRun) -> Result<(), StoreError> {
-        let args = args![run.id.to_string(), run.epoch, run.attempt_id.to_string()];
+        let args = args![run.id, run.epoch, run.attempt_id.to_string()];
         self.store.db.execute(runs_sql::RUN_RELEASE, &args).await.map(|_| ())
     }
 
     pub async fn get(self, run: RunId) -> Result<Option<RunView>, StoreError> {
-        let rows = self.store.db.fetch(runs_sql::RUN_GET, &args![run.to_string()]).await?;
+        let rows = self.store.db.fetch(runs_sql::RUN_GET, &args![run]).await?;
         rows.first().map(run_view).transpose()
     }
 
@@ -164,14 +165,9 @@ impl Runs<'_> {
     }
 }
 
-/// Ends a discovery in the transaction of its last page, which is fenced. Returns the number of absent items.
-async fn complete(tx: &mut Tx, job: &JobSpec, run: &ClaimedRun, now: Timestamp) -> Result<u32, StoreError> {
-    let id = run.id.to_string();
-    let absent = match job.resolve_when_absent {
-        true => resolve_absent(tx, job, &id, now).await?,
-        false => 0,
-    };
-    let args = args![id, run.epoch, run.attempt_id.to_string(), now, absent];
+/// Ends a discovery in the transaction of its last page, which is fenced.
+async fn complete(tx: &mut Tx, run: &ClaimedRun, absent: u32, now: Timestamp) -> Result<(), StoreError> {
+    let args = args![run.id, run.epoch, run.attempt_id.to_string(), now, absent];
     for row in tx.fetch(runs_sql::RUN_DISCOVERED, &args).await? {
         let (job, run) = (run.job.clone(), run.id);
         tx.note(match row.opt_text("error_code")? {
@@ -180,25 +176,58 @@ async fn complete(tx: &mut Tx, job: &JobSpec, run: &ClaimedRun, now: Timestamp) 
         });
         note_finished(tx, &row)?;
     }
+    Ok(())
+}
+
+/// Items that a complete discovery did not find.
+#[derive(Default)]
+struct Absent {
+    items: u32,
+    /// The runs that waited for the first attempt of such an item, with the number of these items.
+    waited_for: BTreeMap<RunId, i64>,
+}
+
+/// Resolves the items that the complete discovery of a run that began at `began` did not find. A running item keeps
+/// its claim.
+async fn resolve_absent(
+    tx: &mut Tx,
+    job: &JobSpec,
+    began: Timestamp,
+    now: Timestamp,
+) -> Result<Absent, StoreError> {
+    let args = args! { job: job.name.as_str(), sql_commit: SQL_COMMIT, began: began };
+    let rows = tx.fetch(runs_sql::ITEMS_ABSENT, &args).await?;
+    let key = |row: &Row| {
+        let (priority, at, item) = (row.int("priority")?, row.time("due_at_ms")?, row.parse("id")?);
+        Ok::<_, StoreError>(Due { job: &job.name, priority, at, item })
+    };
+    let keys: Vec<Due<'_>> = rows.iter().map(key).collect::<Result<_, _>>()?;
+    let taken: BTreeSet<ItemId> = places::take(tx, &keys).await?.into_iter().collect();
+    let (mut absent, mut moves, mut resolved) = (Absent::default(), Moves::default(), Rows::default());
+    for row in &rows {
+        let id: ItemId = row.parse("id")?;
+        if !taken.contains(&id) {
+            continue;
+        }
+        resolved.push(row![id]);
+        absent.items += 1;
+        moves.count(&job.name, class(row.parse("state")?, row.count("attempts")?), -1);
+        moves.count(&job.name, class(State::Resolved, 0), 1);
+        if let Some(run) = row.opt_parse("run_id")? {
+            *absent.waited_for.entry(run).or_default() += 1;
+        }
+    }
+    if !resolved.is_empty() {
+        tx.execute(runs_sql::ITEMS_RESOLVE_ABSENT, &args! { absent: resolved, now: now }).await?;
+    }
+    moves.write(tx).await?;
     Ok(absent)
 }
 
-/// Resolves the items that the run's complete discovery did not find. Other runs no longer wait for the first
-/// attempt of such an item.
-async fn resolve_absent(tx: &mut Tx, job: &JobSpec, run: &str, now: Timestamp) -> Result<u32, StoreError> {
-    let name = job.name.as_str();
-    let rows = tx.fetch(items_sql::ITEMS_RESOLVE_ABSENT, &args![name, run, now, SQL_COMMIT]).await?;
-    let mut waited_for: BTreeMap<String, i64> = BTreeMap::new();
-    for row in &rows {
-        if let Some(run) = row.opt_text("run_id")? {
-            *waited_for.entry(run).or_default() += 1;
-        }
-    }
-    for (run, resolved) in waited_for {
-        tx.execute(items_sql::ITEMS_LEAVE_RUN, &args![name, run.as_str()]).await?;
-        count_ended(tx, &run, Ended { attempts: resolved, failed: 0, at: now }).await?;
-    }
-    Ok(u32::try_from(rows.len()).unwrap_or(u32::MAX))
+async fn lock_runs(tx: &mut Tx, runs: impl Iterator<Item = RunId>) -> Result<(), StoreError> {
+    let runs: BTreeSet<RunId> = runs.collect();
+    let runs: Rows = runs.into_iter().map(|run| row![run]).collect();
+    tx.fetch(runs_sql::RUNS_LOCK, &args! { runs: runs }).await.map(|_| ())
 }
 
 /// First attempts of a run's items that ended.
@@ -210,7 +239,7 @@ pub(crate) struct Ended {
 }
 
 /// Counts ended attempts for their run, which the last one finishes.
-pub(crate) async fn count_ended(tx: &mut Tx, run: &str, ended: Ended) -> Result<(), StoreError> {
+pub(crate) async fn count_ended(tx: &mut Tx, run: RunId, ended: Ended) -> Result<(), StoreError> {
     let args = args![run, ended.attempts, ended.failed, ended.at];
     tx.fetch(runs_sql::RUN_DONE, &args).await?.iter().try_for_each(|row| note_finished(tx, row))
 }

@@ -44,10 +44,9 @@ pub struct Ended {
 impl Runs<'_> {
     /// Returns `None` if there is no such run.
     pub async fn result(self, run: RunId) -> Result<Option<RunResult>, StoreError> {
-        let id = run.to_string();
-        let counts = self.store.db.fetch(runs_sql::RUN_RESULT, &args![id.as_str()]).await?;
+        let counts = self.store.db.fetch(runs_sql::RUN_RESULT, &args![run]).await?;
         let Some(counts) = counts.first() else { return Ok(None) };
-        let last = self.store.db.fetch(runs_sql::RUN_LAST_ENDED, &args![id]).await?;
+        let last = self.store.db.fetch(runs_sql::RUN_LAST_ENDED, &args![run]).await?;
         let (total, done) = (counts.count("queued")?, counts.count("done")?);
         // Attempts recorded by an earlier version may belong to a run that found their item without queueing
         // it.
@@ -59,8 +58,7 @@ impl Runs<'_> {
     /// Lists the first items of a run that failed for good, by the time of failure, limited in number and
     /// size.
     pub async fn failures(self, run: RunId) -> Result<Vec<FailedItem>, StoreError> {
-        let (rows, _) =
-            self.store.db.some(runs_sql::RUN_FAILURES, &args![run.to_string(), LISTED_MAX]).await?;
+        let (rows, _) = self.store.db.some(runs_sql::RUN_FAILURES, &args![run, LISTED_MAX]).await?;
         rows.iter().map(failure).collect()
     }
 }

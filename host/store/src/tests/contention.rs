@@ -128,8 +128,8 @@ async fn transaction_that_has_read_is_not_repeated() {
         t.discover(&job(), &["a"], 0).await;
         prepare(&t, "job", 1, "40001", false).await;
         let mut tx = t.store.db.begin().await.unwrap();
-        let counted = tx.fetch(flow_sql::RUNNING_COUNT, &args!["wallet"]).await.unwrap();
-        assert_eq!(counted[0].int("n").unwrap(), 0);
+        let counted = tx.fetch(flow_sql::RUNNING_COUNT, &args! { job: "wallet" }).await.unwrap();
+        assert_eq!(counted[0].int("items").unwrap(), 0);
         t.claim_one(0).await;
         let add = jobs_sql::JOB_PUT;
         let args = args!["wallet", "p", "{}", 0_i64];

@@ -36,7 +36,7 @@ async fn each_decision_in_each_state(t: T) {
         t.attempt(&key("abandoned"), permanent(), now).await;
         decide(&t, &key("abandoned"), ManualDecision::Abandon, now).await.unwrap();
         t.attempt(&key("awaiting"), awaiting(), now).await;
-        t.attempt(&key("waiting"), failed(), now).await;
+        t.attempt(&key("scheduled"), failed(), now).await;
         t.discover(&job(), &[&key("running")], now).await;
         t.claim_one(now).await;
         for state in State::ALL {
@@ -48,22 +48,22 @@ async fn each_decision_in_each_state(t: T) {
             };
             lines.push_str(&line);
         }
-        t.tamper("UPDATE item SET state = 'abandoned'").await.unwrap();
+        t.tamper("UPDATE item SET state = 'abandoned'; DELETE FROM due; DELETE FROM claim").await.unwrap();
     }
     expect![[r#"
-        Retry waiting -> waiting
+        Retry scheduled -> scheduled
         Retry running: an item that is running cannot be retried_manually
-        Retry awaiting -> waiting
-        Retry resolved -> waiting
-        Retry manual_required -> waiting
-        Retry abandoned -> waiting
-        Resolve waiting -> resolved
+        Retry awaiting -> scheduled
+        Retry resolved -> scheduled
+        Retry manual_required -> scheduled
+        Retry abandoned -> scheduled
+        Resolve scheduled -> resolved
         Resolve running: an item that is running cannot be resolved_manually
         Resolve awaiting -> resolved
         Resolve resolved: an item that is resolved cannot be resolved_manually
         Resolve manual_required -> resolved
         Resolve abandoned: an item that is abandoned cannot be resolved_manually
-        Abandon waiting -> abandoned
+        Abandon scheduled -> abandoned
         Abandon running: an item that is running cannot be abandoned_manually
         Abandon awaiting -> abandoned
         Abandon resolved: an item that is resolved cannot be abandoned_manually

@@ -6,6 +6,7 @@ use domain::alert::{Alert, FailedAlert, FailedItems, Severity};
 use domain::effect::{AuditRecord, Change, Effect, Metric, NewItem};
 use domain::failure::Failure;
 use domain::id::RunId;
+use domain::item::ManualDecision;
 use domain::job::{Capability, Grants, JobSpec};
 use domain::lease::Hold;
 use domain::scope::{Scope, ScopeError};
@@ -17,6 +18,7 @@ use crate::StoreError;
 use crate::alerts::AlertView;
 use crate::attempts::commit::{AttemptEnd, Committed};
 use crate::attempts::scope::AttemptScope;
+use crate::items::DecisionRequest;
 
 on_both! {
     alerts_and_records_are_written_with_the_outcome,
@@ -327,7 +329,7 @@ async fn items_of_an_attempt_are_added_together(t: T) {
         assert_eq!(payload(job, key).await, *expected);
     }
     assert_eq!(
-        t.number("SELECT COUNT(*) AS n FROM item WHERE created_by = 'wallet' AND state = 'waiting'").await,
+        t.number("SELECT COUNT(*) AS n FROM item WHERE created_by = 'wallet' AND state = 'scheduled'").await,
         9
     );
 }
@@ -357,7 +359,11 @@ async fn jobs_add_items_up_to_a_bound(t: T) {
     assert_eq!(add(&second, "other", "c").await, "added", "another job has its own");
     let replayed = t.store.scope_of_discovery(Arc::new(job.clone()), at(10), Hold::without_end());
     assert_eq!(add(&replayed, "wallet", "c").await, "added", "what keeps nothing takes no room");
-    t.tamper("UPDATE item SET state = 'resolved'").await.unwrap();
+    for key in ["first", "a", "b"] {
+        let resolve = DecisionRequest::new(ManualDecision::Resolve, None, "ada");
+        // One of them is running.
+        let _ = t.store.items().decide("wallet", key, resolve, at(20)).await;
+    }
     let (_, third) = scope_of(&t, job, "third", 30).await;
     assert_eq!(add(&third, "wallet", "c").await, "added", "there is room again");
 }

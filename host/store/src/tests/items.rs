@@ -10,7 +10,7 @@ use expect_test::expect;
 use jiff::SignedDuration;
 use test_support::on_both;
 
-use super::support::{T, at, awaiting, config, failed, host, job, lease, permanent, resolved};
+use super::support::{RUNNING, T, at, awaiting, config, failed, host, job, lease, permanent, resolved};
 use crate::Store;
 use crate::attempts::commit::Committed;
 
@@ -113,7 +113,7 @@ async fn many_hosts_claim_each_item_once(t: T) {
     second.close().await;
     let distinct: BTreeSet<&String> = all.iter().collect();
     assert_eq!((all.len(), distinct.len()), (300, 300));
-    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running' AND epoch = 1").await, 300);
+    assert_eq!(t.running().await, 300);
 }
 
 fn rated(attempts_max: u32) -> JobSpec {
@@ -171,12 +171,14 @@ async fn concurrency_limits_all_hosts_together(t: T) {
             let (t, job) = (t.clone(), bounded.clone());
             tokio::spawn(async move {
                 let (mut done, mut most) = (0, 0);
-                while t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await > 0 {
+                while t.due().await > 0 {
                     let claimed = store.items().claim(&job, lease(number, 0), 4).await.unwrap();
-                    let running = t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await;
-                    let alike = "SELECT COALESCE(MAX(n), 0) AS n FROM (SELECT COUNT(*) AS n FROM item
-                        WHERE state = 'running' GROUP BY substr(item_key, 1, 3)) AS by_prefix";
-                    assert!(running <= 5 && t.number(alike).await <= 2, "{running} run");
+                    let running = t.running().await;
+                    let alike = format!(
+                        "SELECT COALESCE(MAX(n), 0) AS n FROM (SELECT COUNT(*) AS n FROM {RUNNING}
+                        GROUP BY substr(item_key, 1, 3)) AS by_prefix"
+                    );
+                    assert!(running <= 5 && t.number(&alike).await <= 2, "{running} run");
                     most = most.max(running);
                     for item in claimed {
                         assert_eq!(t.end(&item, resolved(), 0).await, Committed::Applied);
@@ -255,7 +257,7 @@ async fn items_are_listed_by_job_and_state(t: T) {
     };
     assert_eq!(keys(None, None, 9).await, ["b", "a"], "what changed last comes first");
     assert_eq!(keys(None, None, 1).await, ["b"]);
-    assert_eq!(keys(Some("wallet"), Some(State::Waiting), 9).await, ["a"]);
+    assert_eq!(keys(Some("wallet"), Some(State::Scheduled), 9).await, ["a"]);
     assert!(keys(Some("other"), None, 9).await.is_empty());
     assert!(t.store.items().get("wallet", "c").await.unwrap().is_none());
 }

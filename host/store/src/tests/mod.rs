@@ -45,6 +45,7 @@ mod effects;
 mod feed;
 
 mod outbox;
+mod placeholders;
 mod plans;
 mod plugins;
 mod releases;
@@ -52,4 +53,5 @@ mod releases;
 mod answers;
 mod audit;
 
+mod concurrency;
 mod conservation;

@@ -215,7 +215,7 @@ async fn item_that_another_discovery_finds_is_not_absent(t: T) {
     "#]]
     .assert_eq(&t.items().await);
     t.complete(&second, &job, 15).await;
-    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await, 2);
+    assert_eq!(t.due().await, 2);
 }
 
 async fn absence_is_progress_of_the_run_that_queued(t: T) {

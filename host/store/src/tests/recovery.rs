@@ -67,7 +67,7 @@ async fn lost_item_is_put_back(t: T) {
     assert_eq!(recovered.len(), 1);
     assert_eq!(
         (recovered[0].key.as_str(), recovered[0].state, recovered[0].crashes),
-        ("a", State::Waiting, 1)
+        ("a", State::Scheduled, 1)
     );
 
     assert_eq!(t.items().await, "a retrying attempts=1 due=26 flaky: try later\n");
@@ -79,7 +79,7 @@ async fn lost_item_is_put_back(t: T) {
         epoch 1 number 1 failed
     "#]]
     .assert_eq(&lines);
-    expect!["tidemill lost a: held by host 00000000-0000-0000-0000-000000000001 at epoch 2; crash 1 in a row; now waiting"]
+    expect!["tidemill lost a: held by host 00000000-0000-0000-0000-000000000001 at epoch 2; crash 1 in a row; now scheduled"]
         .assert_eq(t.trail().await.lines().last().unwrap());
 
     let again = t.claim_one(26).await;
@@ -98,7 +98,7 @@ async fn restarted_host_gets_its_items_back_at_once(t: T) {
     t.store.items().claim(&job(), lease(2, 0), 1).await.unwrap();
     let recovered = t.store.items().recover(Some(host(1)), |_| 5, at(1)).await.unwrap();
     assert_eq!(recovered.len(), 1);
-    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await, 1, "host 2 lives");
+    assert_eq!(t.running().await, 1, "host 2 lives");
 }
 
 /// A database session that outlives its host can commit a claim after the restart has recovered the host's
@@ -187,7 +187,7 @@ async fn shutdown_is_no_crash(t: T) {
         t.end(&item, Err(domain::failure::Failure::Interrupted), now).await;
     }
     let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
-    assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+    assert_eq!((item.state, item.crashes, item.attempts), (State::Scheduled, 0, 0));
 }
 
 async fn failure_of_the_host_is_no_crash_and_no_attempt(t: T) {
@@ -201,7 +201,7 @@ async fn failure_of_the_host_is_no_crash_and_no_attempt(t: T) {
         now += 600;
     }
     let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
-    assert_eq!((item.state, item.crashes, item.attempts), (State::Waiting, 0, 0));
+    assert_eq!((item.state, item.crashes, item.attempts), (State::Scheduled, 0, 0));
     assert_eq!(item.error.unwrap().code, "host-resources");
     assert_eq!(t.run_view(run).await.done, 0, "its attempt is still to come");
     let item = t.claim_one(now).await;

@@ -383,7 +383,7 @@ async fn discovery_opens_up_to_a_bound(t: T) {
     last.items[1].payload = "{\"new\":1}".to_owned();
     let sum = t.put(&run, &job, &last, 3).await;
     assert_eq!((sum.found, sum.queued, sum.over_cap), (2, 0, 1));
-    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'waiting'").await, 3);
+    assert_eq!(t.due().await, 3);
     assert_eq!(t.store.items().get("wallet", "a").await.unwrap().unwrap().payload, "{\"new\":1}");
     let view = t.run_view(run.id).await;
     assert_eq!((view.state.as_str(), view.finished_at), ("failed", Some(at(3))));

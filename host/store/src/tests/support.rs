@@ -155,6 +155,10 @@ pub fn end(item: &Claimed, result: &Result<Outcome, Failure>, now: i64) -> Attem
     }
 }
 
+/// Running items, as a table.
+pub const RUNNING: &str = "(SELECT item.*, claimed.host_id FROM claimed_item AS claimed
+    JOIN item ON item.id = claimed.item_id AND item.epoch = claimed.epoch) AS running";
+
 impl T {
     pub async fn host_started(&self, number: u128, name: &str, now: i64) {
         let start = start(number, name, incarnation(number));
@@ -244,11 +248,35 @@ impl T {
     /// All stored rows, to check that nothing changed.
     pub async fn everything(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for table in ["job", "tick", "run", "item", "attempt", "event", "kv", "named_lock", "rate", "audit"] {
+        for table in [
+            "job",
+            "tick",
+            "run",
+            "item",
+            "due",
+            "claimed_item",
+            "parked",
+            "item_count",
+            "attempt",
+            "batch",
+            "event",
+            "kv",
+            "named_lock",
+            "rate",
+            "audit",
+        ] {
             let sql = format!("SELECT * FROM {table} ORDER BY 1, 2");
             all.extend(self.rows(&sql).await.iter().map(|row| format!("{table} {row:?}")));
         }
         all
+    }
+
+    pub async fn running(&self) -> i64 {
+        self.number(&format!("SELECT COUNT(*) AS n FROM {RUNNING}")).await
+    }
+
+    pub async fn due(&self) -> i64 {
+        self.number("SELECT COUNT(*) AS n FROM due").await
     }
 
     /// Runs SQL in the store's own database, bypassing the store.

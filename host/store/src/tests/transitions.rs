@@ -34,6 +34,8 @@ async fn every_event_in_every_state_agrees_with_the_state_machine(t: T) {
                 continue;
             }
             let job = job_of(format!("j{row}-{column}").parse().unwrap());
+            // Of the former case, which recovery would find first.
+            t.tamper("DELETE FROM claim").await.unwrap();
             let claimed = put_into(&t, &job, state, event).await;
             apply(&t, &job, &claimed, event).await;
             let item = t.store.items().get(job.name.as_str(), "a").await.unwrap().unwrap();
@@ -50,14 +52,22 @@ async fn every_event_in_every_state_agrees_with_the_state_machine(t: T) {
 async fn put_into(t: &T, job: &JobSpec, state: State, event: Event) -> Claimed {
     t.discover(job, &["a"], 0).await;
     let claimed = t.store.items().claim(job, lease(1, 0), 1).await.unwrap().remove(0);
-    let exhausted = i64::from(event == Event::FoundAnew);
     if state != State::Running {
-        // The fence of the claim stays, so that only the state can refuse its end.
+        // The claim stays, so that only the epoch can refuse its end.
+        let (name, exhausted) = (&job.name, i64::from(event == Event::FoundAnew));
         let set = format!(
-            "UPDATE item SET state = '{state}', exhausted = {exhausted}, run_id = NULL WHERE job = '{}'",
-            job.name
+            "UPDATE item SET state = '{state}', exhausted = {exhausted}, run_id = NULL, epoch = epoch + 1 WHERE job = '{name}'"
         );
         t.tamper(&set).await.unwrap();
+        let place = match state {
+            State::Scheduled | State::Awaiting => {
+                "due (job, priority, due_at_ms, item_id) SELECT job, priority, due_at_ms, id"
+            }
+            _ => "parked (job, state, item_id, since_ms) SELECT job, state, id, 0",
+        };
+        t.tamper(&format!("INSERT INTO {place} FROM item WHERE job = '{name}' AND state <> 'resolved'"))
+            .await
+            .unwrap();
     }
     claimed
 }

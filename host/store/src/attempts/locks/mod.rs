@@ -12,7 +12,7 @@ use crate::audit::{Entry, write};
 use crate::db::{Row, Tx, args};
 use crate::error::StoreError;
 use crate::events::sql as events_sql;
-use crate::items::sql as items_sql;
+use crate::items::claims::sql as claims_sql;
 use crate::store::Store;
 
 /// A held lock.
@@ -51,19 +51,20 @@ impl Locks<'_> {
         name: &str,
         now: Timestamp,
     ) -> Result<Option<LockResult>, StoreError> {
-        let (id, attempt) = (item.id.to_string(), item.attempt_id.to_string());
         let mut tx = open(self.store, name, now).await?;
-        let held = args![id.clone(), item.epoch, attempt.clone()];
-        if tx.fetch(items_sql::ITEM_HELD, &held).await?.is_empty() {
+        let held = args! { item: item.id, epoch: item.epoch, claim: item.attempt_id };
+        if tx.fetch(claims_sql::CLAIM_HOLDS, &held).await?.is_empty() {
             return Ok(None);
         }
         let holder = format!("job {}, item {}", item.job, item.key);
         let until = Option::<Timestamp>::None;
-        let args = args![name, now, id.clone(), item.epoch, attempt.clone(), until, holder.as_str()];
+        let args = args![name, now, item.id, item.epoch, item.attempt_id, until, holder.as_str()];
         let taken = match token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? {
             Some(token) => LockResult::Token(token),
             None => match see(&mut tx, name, now).await? {
-                lock if lock.attempt == Some((id, attempt)) => LockResult::Token(lock.token),
+                lock if lock.attempt == Some((item.id.to_string(), item.attempt_id.to_string())) => {
+                    LockResult::Token(lock.token)
+                }
                 lock => LockResult::Held(lock),
             },
         };
@@ -86,8 +87,8 @@ impl Locks<'_> {
         now: Timestamp,
     ) -> Result<LockResult, StoreError> {
         let mut tx = open(self.store, name, now).await?;
-        let nobody = Option::<String>::None;
-        let args = args![name, now, nobody.clone(), Option::<i64>::None, nobody, until, holder];
+        let nobody = Option::<i64>::None;
+        let args = args![name, now, nobody, nobody, nobody, until, holder];
         let Some(token) = token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? else {
             return Ok(LockResult::Held(see(&mut tx, name, now).await?));
         };
@@ -188,7 +189,7 @@ fn lock(row: &Row) -> Result<Lock, StoreError> {
         holder: row.text("holder")?,
         taken_at: row.time("taken_at_ms")?,
         until: row.opt_time("until_ms")?,
-        attempt: row.opt_text("item_id")?.zip(row.opt_text("attempt_id")?),
+        attempt: row.opt_text("item_id")?.zip(row.opt_text("claim_id")?),
     })
 }
 

@@ -8,8 +8,8 @@ macro_rules! held {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
-            "(COALESCE(until_ms, 0) > $2 OR EXISTS (SELECT 1 FROM item WHERE item.id = named_lock.item_id AND item.state = 'running'
-                AND item.epoch = named_lock.epoch AND item.attempt_id = named_lock.attempt_id))",
+            "(COALESCE(until_ms, 0) > $2 OR EXISTS (SELECT 1 FROM claim JOIN item ON item.id = named_lock.item_id
+                AND item.epoch = named_lock.epoch WHERE claim.id = named_lock.claim_id))",
             $after
         )
     };
@@ -24,7 +24,7 @@ pub const LOCK_OPEN: Sql = Sql::same(
 /// reads the holder: it has to see the commits that happened while this one waited.
 pub const LOCK_ROW: Sql = Sql::differs(sqlite::LOCK_ROW, postgres::LOCK_ROW);
 pub const LOCK_TAKE: Sql = Sql::same(held!(
-    "UPDATE named_lock SET token = token + 1, item_id = $3, epoch = $4, attempt_id = $5, until_ms = $6, holder = $7, taken_at_ms = $2
+    "UPDATE named_lock SET token = token + 1, item_id = $3, epoch = $4, claim_id = $5, until_ms = $6, holder = $7, taken_at_ms = $2
     WHERE name = $1 AND NOT ",
     " RETURNING token"
 ));

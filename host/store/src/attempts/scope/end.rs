@@ -9,7 +9,7 @@ use crate::attempts::commit::Effects;
 use crate::attempts::kv;
 use crate::db::{Tx, args};
 use crate::error::StoreError;
-use crate::items::sql as items_sql;
+use crate::items::claims::sql as claims_sql;
 
 /// How long a database waits for the commit of an attempt's writes before it rolls them back.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -81,8 +81,8 @@ impl AttemptScope {
     /// Whether this attempt still holds the item. Fails if its lease ends too soon to be sure.
     async fn still_held(&self) -> Result<bool, StoreError> {
         let Some(item) = &self.item else { return Ok(true) };
-        let args = args![item.id.to_string(), item.epoch, item.attempt_id.to_string()];
-        let rows = self.store.db.fetch(items_sql::ITEM_HELD, &args).await?;
+        let args = args! { item: item.id, epoch: item.epoch, claim: item.attempt_id };
+        let rows = self.store.db.fetch(claims_sql::CLAIM_HOLDS, &args).await?;
         let Some(row) = rows.first() else { return Ok(false) };
         let lasts = row.time("lease_until_ms")?;
         match self.hold.needs(LEASE_LEFT_MIN) {

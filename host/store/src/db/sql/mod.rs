@@ -1,7 +1,11 @@
-//! A statement has one text for both databases, or one for each. `sqlite.rs` and `postgres.rs` hold the texts that differ.
+//! A statement has one text for both databases, or one for each. `sqlite.rs` and `postgres.rs` hold the texts
+//! that differ. `resolve` replaces the named parameters of a text.
 
 pub(crate) mod postgres;
+pub(crate) mod resolve;
 pub(crate) mod sqlite;
+
+use resolve::{Dialect, Resolved};
 
 /// Changes each statement on SQLite, once the simulator has set it.
 #[cfg(feature = "simulation")]
@@ -23,14 +27,23 @@ impl Sql {
         Sql { sqlite, postgres }
     }
 
-    pub fn sqlite(self) -> &'static str {
+    pub(crate) fn sqlite(self) -> &'static Resolved {
         #[cfg(feature = "simulation")]
-        return REWRITE.get().map_or(self.sqlite, |rewrite| rewrite(self.sqlite));
+        let text = REWRITE.get().map_or(self.sqlite, |rewrite| rewrite(self.sqlite));
         #[cfg(not(feature = "simulation"))]
-        self.sqlite
+        let text = self.sqlite;
+        resolve::cached(text, Dialect::Sqlite)
     }
 
-    pub fn postgres(self) -> &'static str {
-        self.postgres
+    pub(crate) fn postgres(self) -> &'static Resolved {
+        resolve::cached(self.postgres, Dialect::Postgres)
     }
 }
+
+/// A statement that locks its rows on Postgres. On SQLite, the transaction holds the only write lock.
+macro_rules! locking {
+    ($text:literal, $lock:literal) => {
+        $crate::db::sql::Sql::differs($text, concat!($text, $lock))
+    };
+}
+pub(crate) use locking;

@@ -15,61 +15,20 @@ pub const OWN_TABLES: &str = "SELECT CAST(tablename AS TEXT) AS name FROM pg_tab
     WHERE schemaname = 'tidemill' AND tablename IN ('_sqlx_migrations', 'store_identity')";
 pub const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
 
-pub const ITEM_CLAIM: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,
-        lease_until_ms = $3, claimed_at_ms = $4, crashes = crashes + 1, updated_at_ms = $4, version = version + 1
-    WHERE state || '' IN ('waiting', 'awaiting') AND id = ANY (ARRAY(SELECT id FROM item
-        WHERE job = $5 AND state IN ('waiting', 'awaiting') AND due_at_ms <= $4
-            AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($5, '*'))
-        ORDER BY priority, due_at_ms, created_at_ms LIMIT $6 FOR UPDATE SKIP LOCKED))
-    RETURNING *";
-
-pub const ITEM_CLAIM_PICKED: &str = "UPDATE item SET state = 'running', epoch = epoch + 1, attempt_id = $1, host_id = $2,
-        lease_until_ms = $3, claimed_at_ms = $4, crashes = crashes + 1, updated_at_ms = $4, version = version + 1
-    WHERE state || '' IN ('waiting', 'awaiting') AND id = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($5 AS jsonb))))
-    RETURNING *";
-
-pub const ITEMS_DUE: &str = "SELECT id, item_key FROM item
-    WHERE job = $1 AND state IN ('waiting', 'awaiting') AND due_at_ms <= $2
-        AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($1, '*'))
-        AND split_part(item_key, $3, 1) NOT IN (SELECT jsonb_array_elements_text(CAST($4 AS jsonb))) AND id NOT IN (SELECT jsonb_array_elements_text(CAST($5 AS jsonb)))
-    ORDER BY priority, due_at_ms, created_at_ms LIMIT $6 FOR UPDATE SKIP LOCKED";
-
-pub const ITEMS_LOST: &str =
-    "SELECT id, job, item_key, epoch, attempt_id, host_id, attempts, crashes, run_id, seen_run_id,
-        claimed_at_ms, created_at_ms
-    FROM item WHERE state = 'running' AND (lease_until_ms < $1 OR host_id = $2)
-        AND attempt_id NOT IN (SELECT jsonb_array_elements_text(CAST($4 AS jsonb)))
-    ORDER BY created_at_ms LIMIT $3 FOR UPDATE SKIP LOCKED";
-
 pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = $1 FOR UPDATE";
-
-pub const RATE_LOCK: &str = "SELECT window_start_ms, used FROM rate WHERE job = $1 FOR UPDATE";
-
-/// Takes the first key that is not less than the wanted one, because only the index of keys has that order.
-/// For an equal key, the planner may instead search all items of the job.
-pub const ITEMS_BY_KEYS: &str =
-    "SELECT item.* FROM (SELECT DISTINCT jsonb_array_elements_text(CAST($2 AS jsonb)) AS item_key) AS wanted
-    CROSS JOIN LATERAL (SELECT id, item_key, payload, state, due_at_ms, run_id, last_attempt_at_ms, exhausted, version
-        FROM item WHERE item.job = $1 AND item.item_key >= wanted.item_key ORDER BY item.item_key LIMIT 1) AS item
-    WHERE item.item_key = wanted.item_key";
 
 /// Waits for a locked run: a transaction that counts an outcome on it ends soon. If the run were skipped, it
 /// would stay unclaimed until the next poll, because no further notification follows.
-pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, attempt_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
+pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, claim_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
     WHERE state || '' = 'discovering' AND id = ANY (ARRAY(SELECT id FROM run
         WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
             AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($4, '*'))
         ORDER BY created_at_ms + 0 LIMIT 1 FOR UPDATE))
     RETURNING *";
 
-pub const ITEMS_RENEW: &str =
-    "UPDATE item SET lease_until_ms = GREATEST(lease_until_ms, $2) WHERE state = 'running' AND host_id = $1
-        AND attempt_id = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS jsonb))))
-    RETURNING attempt_id";
-
 pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = GREATEST(lease_until_ms, $2) WHERE state = 'discovering' AND host_id = $1
-        AND attempt_id = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS jsonb))))
-    RETURNING attempt_id";
+        AND claim_id = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS jsonb))))
+    RETURNING claim_id AS id";
 
 /// Reads each topic separately, in the order of its index: a list of topics would be read completely and
 /// sorted.

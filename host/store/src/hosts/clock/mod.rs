@@ -86,7 +86,7 @@ impl Hosts<'_> {
     pub async fn correct_times(self, lease_until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.store.db.begin().await?;
         let bounds = [
-            (clock_sql::ITEMS_BOUND, lease_until),
+            (clock_sql::CLAIMS_BOUND, lease_until),
             (clock_sql::RUNS_BOUND, lease_until),
             (clock_sql::LOCKS_BOUND, later(now, LOCK_TIME_MAX)),
             (clock_sql::EVENTS_BOUND, later(now, EVENT_WAIT_MAX)),

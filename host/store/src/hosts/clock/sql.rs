@@ -20,8 +20,10 @@ pub const TICKS_REWIND: Sql = Sql::same(
 );
 
 /// Statements that take the present ($1) and change rows with later times.
-pub const CORRECTIONS: [Sql; 13] = [
+pub const CORRECTIONS: [Sql; 15] = [
+    DUE,
     ITEMS,
+    CLAIMS,
     Sql::same(
         "UPDATE run SET created_at_ms = CASE WHEN created_at_ms > $1 THEN $1 ELSE created_at_ms END,
             discovered_at_ms = CASE WHEN discovered_at_ms > $1 THEN $1 ELSE discovered_at_ms END,
@@ -51,13 +53,20 @@ pub const CORRECTIONS: [Sql; 13] = [
     ),
 ];
 
+/// Before the items, because the key of an item in `due` contains its due time.
+const DUE: Sql = Sql::same(
+    "UPDATE due SET due_at_ms = CASE WHEN due.due_at_ms > item.updated_at_ms
+            THEN $1 + due.due_at_ms - item.updated_at_ms
+            WHEN due.due_at_ms > $1 THEN $1 ELSE due.due_at_ms END
+    FROM item WHERE item.id = due.item_id AND item.updated_at_ms > $1",
+);
+const CLAIMS: Sql = Sql::same("UPDATE claim SET claimed_at_ms = $1 WHERE claimed_at_ms > $1");
 /// An open item keeps the length of its wait, counted from now.
 const ITEMS: Sql = Sql::same(
     "UPDATE item SET due_at_ms = CASE WHEN due_at_ms > updated_at_ms THEN $1 + due_at_ms - updated_at_ms
             WHEN due_at_ms > $1 THEN $1 ELSE due_at_ms END,
         first_attempt_at_ms = CASE WHEN first_attempt_at_ms > $1 THEN $1 ELSE first_attempt_at_ms END,
         last_attempt_at_ms = CASE WHEN last_attempt_at_ms > $1 THEN $1 ELSE last_attempt_at_ms END,
-        claimed_at_ms = CASE WHEN claimed_at_ms > $1 THEN $1 ELSE claimed_at_ms END,
         resolved_at_ms = CASE WHEN resolved_at_ms > $1 THEN $1 ELSE resolved_at_ms END,
         created_at_ms = CASE WHEN created_at_ms > $1 THEN $1 ELSE created_at_ms END,
         updated_at_ms = $1
@@ -78,7 +87,6 @@ pub const EVENTS_BOUND: Sql = Sql::same(
     "UPDATE event SET due_at_ms = $1 WHERE due_at_ms > $1 AND delivered_at_ms IS NULL AND dead_at_ms IS NULL",
 );
 /// Leases: none lasts beyond $1.
-pub const ITEMS_BOUND: Sql =
-    Sql::same("UPDATE item SET lease_until_ms = $1 WHERE state = 'running' AND lease_until_ms > $1");
+pub const CLAIMS_BOUND: Sql = Sql::same("UPDATE claim SET lease_until_ms = $1 WHERE lease_until_ms > $1");
 pub const RUNS_BOUND: Sql =
     Sql::same("UPDATE run SET lease_until_ms = $1 WHERE state = 'discovering' AND lease_until_ms > $1");

@@ -2,15 +2,19 @@
 
 pub(crate) mod sql;
 
+use std::collections::BTreeMap;
+
 use domain::batch::NewBatch;
 use domain::engine_event::EngineEvent;
 use domain::id::{ItemId, JobName};
+use domain::item::State;
 use jiff::Timestamp;
 
 use crate::audit::{Entry, fingerprints, write};
-use crate::db::{Row, Tx, args};
+use crate::db::{Row, Rows, Tx, args, row};
 use crate::error::StoreError;
 use crate::items::batches::sql as batches_sql;
+use crate::items::places::{self, Due, Moves, NEW, class};
 use crate::items::{ItemView, item_view};
 use crate::store::Store;
 
@@ -44,7 +48,7 @@ impl Batches<'_> {
     pub async fn add(self, batch: &NewBatch, actor: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.store.db.begin().await?;
         let id = batch.batch.as_str();
-        if !tx.fetch(batches_sql::BATCH_EXISTS, &args![id]).await?.is_empty() {
+        if !tx.fetch(batches_sql::BATCH_EXISTS, &args! { batch: id }).await?.is_empty() {
             return Err(StoreError::Conflict(format!("there is a batch {id:?} already")));
         }
         add_items(&mut tx, batch, now).await?;
@@ -66,7 +70,7 @@ impl Batches<'_> {
     pub async fn list(self, limit: u32) -> Result<Vec<BatchView>, StoreError> {
         self.store
             .db
-            .fetch(batches_sql::BATCHES_LIST, &args![None::<i64>, limit])
+            .fetch(batches_sql::BATCHES_LIST, &args! { batch: None::<&str>, limit: limit })
             .await?
             .iter()
             .map(view)
@@ -74,7 +78,8 @@ impl Batches<'_> {
     }
 
     pub async fn get(self, batch: &str) -> Result<Option<BatchView>, StoreError> {
-        let rows = self.store.db.fetch(batches_sql::BATCHES_LIST, &args![batch, 1_i64]).await?;
+        let rows =
+            self.store.db.fetch(batches_sql::BATCHES_LIST, &args! { batch: batch, limit: 1_i64 }).await?;
         rows.first().map(view).transpose()
     }
 
@@ -82,7 +87,7 @@ impl Batches<'_> {
     pub async fn items(self, batch: &str, limit: u32, from: u32) -> Result<Vec<ItemView>, StoreError> {
         self.store
             .db
-            .list(batches_sql::BATCH_ITEMS, &args![batch, limit, from])
+            .list(batches_sql::BATCH_ITEMS, &args! { batch: batch, limit: limit, from: from })
             .await?
             .iter()
             .map(item_view)
@@ -93,7 +98,7 @@ impl Batches<'_> {
     pub async fn open_items(self, limit: u32) -> Result<Vec<ItemView>, StoreError> {
         self.store
             .db
-            .list(batches_sql::BATCH_ITEMS_OPEN, &args![limit])
+            .list(batches_sql::BATCH_ITEMS_OPEN, &args! { limit: limit })
             .await?
             .iter()
             .map(item_view)
@@ -103,8 +108,8 @@ impl Batches<'_> {
     /// Makes all waiting items of a batch due now. Returns their number.
     pub async fn process(self, batch: &str, actor: &str, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let due = tx.execute(batches_sql::BATCH_DUE, &args![batch, now]).await?;
-        let found = tx.fetch(batches_sql::BATCH_EXISTS, &args![batch]).await?;
+        let due = make_due(&mut tx, batch, now).await?;
+        let found = tx.fetch(batches_sql::BATCH_EXISTS, &args! { batch: batch }).await?;
         let job = found.first().map(|row| row.text("job")).transpose()?;
         let (job, detail) = (job.as_deref(), format!("{due} items made due"));
         let entry = Entry { actor, action: "batch_processed", job, subject: batch, detail: &detail };
@@ -114,29 +119,61 @@ impl Batches<'_> {
     }
 }
 
+/// Makes the waiting items of a batch due now. Running ones keep their claims.
+async fn make_due(tx: &mut Tx, batch: &str, now: Timestamp) -> Result<u64, StoreError> {
+    let rows = tx.fetch(batches_sql::BATCH_LATER, &args! { batch: batch, now: now }).await?;
+    let mut later: BTreeMap<ItemId, (JobName, i64, Timestamp)> = BTreeMap::new();
+    for row in &rows {
+        let place = (row.parse("job")?, row.int("priority")?, row.time("due_at_ms")?);
+        later.insert(row.parse("id")?, place);
+    }
+    let place = |(item, (job, priority, at)): (&ItemId, &'_ (JobName, i64, Timestamp))| {
+        (*item, job.clone(), *priority, *at)
+    };
+    let places: Vec<_> = later.iter().map(place).collect();
+    let due: Vec<Due<'_>> = places
+        .iter()
+        .map(|(item, job, priority, at)| Due { job, priority: *priority, at: *at, item: *item })
+        .collect();
+    let taken = places::take(tx, &due).await?;
+    let mut moves = Moves::default();
+    for due in due.iter().filter(|due| taken.contains(&due.item)) {
+        moves.schedule(Due { at: now, ..*due });
+    }
+    if !taken.is_empty() {
+        let moved: Rows = taken.iter().map(|id| row![*id]).collect();
+        tx.execute(batches_sql::ITEMS_DUE_NOW, &args! { moved: moved, now: now }).await?;
+    }
+    moves.write(tx).await?;
+    Ok(taken.len() as u64)
+}
+
 async fn add_items(tx: &mut Tx, batch: &NewBatch, now: Timestamp) -> Result<(), StoreError> {
+    let (id, job, by) = (batch.batch.as_str(), batch.job.as_str(), batch.created_by.as_str());
+    tx.execute(batches_sql::BATCH_ADD, &args! { batch: id, job: job, by: by, now: now }).await?;
+    let (mut added, mut moves) = (Rows::default(), Moves::default());
     for (index, item) in (0_i64..).zip(&batch.items) {
         let (code, reason) = match item.reason.as_str() {
             "" => (None, None),
             reason => (Some(REPORTED), Some(reason)),
         };
-        let args = args![
-            ItemId::new(now).to_string(),
-            batch.job.as_str(),
-            format!("{}:{index}", batch.batch),
+        let new = ItemId::new(now);
+        added.push(row![
+            new,
+            format!("{id}:{index}"),
             item.payload.as_str(),
-            now,
-            batch.batch.as_str(),
             index,
             item.operation.as_str(),
-            batch.created_by.as_str(),
             item.max_attempts.map(i64::from),
             code,
-            reason
-        ];
-        tx.execute(batches_sql::BATCH_ITEM_ADD, &args).await?;
+            reason,
+        ]);
+        moves.schedule(Due { job: &batch.job, priority: NEW, at: now, item: new });
+        moves.count(&batch.job, class(State::Scheduled, 0), 1);
     }
-    Ok(())
+    let args = args! { batch: id, job: job, by: by, now: now, added: added };
+    tx.execute(batches_sql::BATCH_ITEMS_ADD, &args).await?;
+    moves.write(tx).await
 }
 
 fn view(row: &Row) -> Result<BatchView, StoreError> {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use domain::id::{AttemptId, HostId, JobName};
 
 #[derive(Debug, Default)]
-pub(crate) struct HeldClaims(Mutex<BTreeMap<String, Taker>>);
+pub(crate) struct HeldClaims(Mutex<BTreeMap<AttemptId, Taker>>);
 
 #[derive(Debug)]
 pub(crate) struct Taker {
@@ -19,17 +19,17 @@ pub(crate) struct Taker {
 
 impl HeldClaims {
     pub fn add(&self, host: HostId, job: &JobName, attempt: AttemptId) {
-        self.lock().insert(attempt.to_string(), Taker { host, job: job.clone(), without_lease: false });
+        self.lock().insert(attempt, Taker { host, job: job.clone(), without_lease: false });
     }
 
-    pub fn of(&self, host: HostId) -> BTreeSet<String> {
+    pub fn of(&self, host: HostId) -> BTreeSet<AttemptId> {
         let taken = self.lock();
         let own = taken.iter().filter(|(_, taker)| taker.host == host);
-        own.map(|(attempt, _)| attempt.clone()).collect()
+        own.map(|(attempt, _)| *attempt).collect()
     }
 
     /// Of the claims in `asked`, keeps only those that are still `held`.
-    pub fn keep(&self, asked: &BTreeSet<String>, held: &BTreeSet<String>) {
+    pub fn keep(&self, asked: &BTreeSet<AttemptId>, held: &BTreeSet<AttemptId>) {
         self.lock().retain(|attempt, taker| {
             taker.without_lease &= !held.contains(attempt);
             held.contains(attempt) || !asked.contains(attempt)
@@ -37,7 +37,7 @@ impl HeldClaims {
     }
 
     pub fn let_go(&self, attempt: AttemptId) {
-        self.lock().remove(&attempt.to_string());
+        self.lock().remove(&attempt);
     }
 
     /// Called when leases cannot be renewed: drops the claims of these jobs, and marks the others as without
@@ -53,12 +53,12 @@ impl HeldClaims {
         taken.len() < before
     }
 
-    pub fn without_lease(&self) -> Vec<String> {
+    pub fn without_lease(&self) -> Vec<AttemptId> {
         let taken = self.lock();
-        taken.iter().filter(|(_, taker)| taker.without_lease).map(|(attempt, _)| attempt.clone()).collect()
+        taken.iter().filter(|(_, taker)| taker.without_lease).map(|(attempt, _)| *attempt).collect()
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Taker>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<AttemptId, Taker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use domain::effect::{self, Effect};
 use domain::failure::{ErrorInfo, Failure};
-use domain::item::Claimed;
+use domain::item::{self, Claimed};
 use domain::lease::Hold;
 use domain::outcome::{Outcome, decide};
 use domain::plugin::Statement;
@@ -169,13 +169,14 @@ impl World {
             format!("the end of {key} epoch {epoch}, {}: {committed:?}", end.ending.verdict.as_str())
         });
         if committed == Committed::Applied {
-            self.model.end_accepted(&key, epoch, end.ending.due_at);
+            let again = !matches!(end.ending.event, item::Event::Resolved | item::Event::GiveUp);
+            self.model.end_accepted(&key, epoch, again.then_some(end.ending.due_at));
             return Ok(());
         }
         let written = format!(
-            "SELECT COUNT(*) FROM attempt WHERE item_key = '{key}' AND epoch = {epoch} AND verdict <> 'lost'
-            AND attempt_id = '{}'",
-            end.item.attempt_id
+            "SELECT COUNT(*) FROM attempt WHERE item_id = '{}' AND epoch = {epoch} AND verdict <> 'lost'
+            AND claim_id = '{}'",
+            end.item.id, end.item.attempt_id
         );
         if crate::checks::number(self.store(), &written).await? > 0 {
             self.model.violated(format!("{key} epoch {epoch} was called stale, and its outcome is written"));

@@ -24,6 +24,8 @@ pub struct Model {
     pub alone: BTreeSet<(String, i64)>,
     /// Written outcomes.
     applied: BTreeSet<(String, i64)>,
+    /// Claims that their host does not work on, with the end of their lease: they are not renewed any more.
+    pub let_go: BTreeMap<String, i64>,
     pub violations: Vec<String>,
 }
 
@@ -61,8 +63,8 @@ impl Model {
         }
     }
 
-    /// Records that an outcome was written. Only the first time counts.
-    pub fn end_accepted(&mut self, key: &str, epoch: i64, due: Timestamp) {
+    /// Records that an outcome was written, and when the item is due again, if it is. Only the first time counts.
+    pub fn end_accepted(&mut self, key: &str, epoch: i64, due: Option<Timestamp>) {
         if !self.applied.insert((key.to_owned(), epoch)) {
             return;
         }
@@ -70,7 +72,10 @@ impl Model {
             self.violated(format!("an outcome of {key} was accepted of epoch {epoch}, which was taken away"));
         }
         self.alone.remove(&(key.to_owned(), epoch));
-        self.due.insert(key.to_owned(), due);
+        match due {
+            Some(due) => self.due.insert(key.to_owned(), due),
+            None => self.due.remove(key),
+        };
     }
 
     /// Forgets the due time of an item after someone else changed it.
@@ -85,6 +90,18 @@ impl Model {
             ));
         }
         self.alone.insert((key.to_owned(), epoch));
+    }
+
+    /// Compares the leases of claims, by the id of the claim, with those at their host's last renewal.
+    pub fn leases(&mut self, leases: &BTreeMap<String, i64>) {
+        self.let_go.retain(|claim, _| leases.contains_key(claim));
+        for (claim, until) in &mut self.let_go {
+            let now = leases.get(claim).copied().unwrap_or_default();
+            if now > *until {
+                self.violations.push(format!("claim {claim} was renewed, and its host does not work on it"));
+            }
+            *until = now;
+        }
     }
 
     /// Records that a guest got an answer.

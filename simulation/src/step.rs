@@ -2,15 +2,13 @@
 
 use anyhow::Result;
 use domain::id::JobName;
-use domain::item::ManualDecision;
 use domain::run::ClaimedRun;
 use domain::runner::{FoundItem, Page};
 use jiff::SignedDuration;
-use store::StoreError;
 use store::attempts::commit::Committed;
-use store::items::{DecisionRequest, Lease, lease};
+use store::items::{Lease, lease};
 
-use crate::world::{Event, JOB, Process, World, stamp};
+use crate::world::{Event, Process, World, stamp};
 
 /// Maximum error of a host's clock after it read the database's clock.
 const READING_ERROR: u64 = 200;
@@ -18,6 +16,9 @@ const READING_ERROR: u64 = 200;
 const POLL: u64 = 5_000;
 const PAGE: usize = 4;
 const CRASHES_MAX: u32 = 3;
+
+const RUNNING: &str = "SELECT COUNT(*) FROM claimed_item AS claimed
+    JOIN item ON item.id = claimed.item_id AND item.epoch = claimed.epoch";
 
 /// The fate of one database call.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -169,9 +170,7 @@ impl World {
         }
         let claimed = self.hosts[host].store.items().claim(&self.job, self.lease(host), room).await?;
         if let Some(total) = self.job.flow.concurrency_total.filter(|_| !claimed.is_empty()) {
-            let running =
-                crate::checks::number(self.store(), "SELECT COUNT(*) FROM item WHERE state = 'running'")
-                    .await?;
+            let running = crate::checks::number(self.store(), RUNNING).await?;
             if running > i64::from(total) {
                 self.model.violated(format!("{running} attempts hold leases, {total} may"));
             }
@@ -180,6 +179,7 @@ impl World {
             self.model.claimed(&item);
             if wire != Wire::Answered {
                 self.hosts[host].store.items().let_go(item.attempt_id);
+                self.model.let_go.insert(item.attempt_id.to_string(), i64::MAX);
                 continue;
             }
             self.note(|| format!("host {host} begins {} epoch {}", item.key, item.epoch));
@@ -208,15 +208,17 @@ impl World {
             let late = 500 + self.dice.below(12_000);
             self.after(late, Event::LateRenewal(number, lease));
         }
-        let host = &mut self.hosts[number];
         if wire == Wire::Answered || wire == Wire::Unheard {
+            let host = &self.hosts[number];
             host.store.items().renew(lease).await?;
+            self.check_let_go().await?;
         }
         if wire != Wire::Answered {
-            host.lost = true;
+            self.hosts[number].lost = true;
             self.give_up_if_late(number);
             return Ok(());
         }
+        let host = &mut self.hosts[number];
         host.trust.renewed(lease.now);
         host.renewed_at = self.time;
         if std::mem::replace(&mut host.lost, false) {
@@ -232,6 +234,8 @@ impl World {
             return;
         }
         host.store.items().let_lapse(host.id, |_| true);
+        let lapsed = host.running.values().map(|item| (item.attempt_id.to_string(), i64::MAX));
+        self.model.let_go.extend(lapsed);
         host.running.clear();
         self.note(|| format!("host {number} gives up what it held"));
     }
@@ -255,16 +259,20 @@ impl World {
         let host = &self.hosts[number];
         let (former, now) = (own.then_some(host.id), host.hands.now());
         let holders: Vec<(String, usize)> = self.holders();
-        let recovered =
-            self.hosts[number].store.items().recover(former, |_: &JobName| CRASHES_MAX, now).await?;
-        for item in recovered {
-            self.note(|| format!("host {number} puts back {}", item.key));
-            self.model.due_is_open(&item.key);
-            for (_, holder) in holders.iter().filter(|(key, _)| *key == item.key) {
-                self.was_it_lost(*holder, &item.key);
+        loop {
+            let items = self.hosts[number].store.items();
+            let recovered = items.recover(former, |_: &JobName| CRASHES_MAX, now).await?;
+            if recovered.is_empty() {
+                return Ok(());
+            }
+            for item in recovered {
+                self.note(|| format!("host {number} puts back {}", item.key));
+                self.model.due_is_open(&item.key);
+                for (_, holder) in holders.iter().filter(|(key, _)| *key == item.key) {
+                    self.was_it_lost(*holder, &item.key);
+                }
             }
         }
-        Ok(())
     }
 
     fn holders(&self) -> Vec<(String, usize)> {
@@ -306,6 +314,9 @@ impl World {
             self.note(|| format!("a page of epoch {}: {}", run.epoch, keys.join(" ")));
             self.model.page_accepted(run.id, run.epoch);
             self.model.acknowledged.extend(keys);
+            if next.is_none() && self.job.resolve_when_absent {
+                self.ended_elsewhere().await?;
+            }
         }
         match (wire, committed, next) {
             (Wire::Answered, Committed::Applied, Some(next)) => {
@@ -326,32 +337,5 @@ impl World {
         self.hosts[process.host].store.runs().release(&run).await?;
         self.hosts[process.host].discovering = false;
         Ok(())
-    }
-
-    /// Makes some business objects need work.
-    fn business(&mut self) {
-        for _ in 0..1 + self.dice.below(5) {
-            let number = self.dice.below(1_000);
-            let kind = if self.dice.percent(6) { "poison" } else { "k" };
-            self.model.open.insert(format!("{kind}{number:03}"));
-        }
-    }
-
-    async fn person(&mut self) -> Result<()> {
-        let keys = crate::checks::texts(self.store(), "SELECT item_key FROM item ORDER BY item_key").await?;
-        let pick = self.dice.below(keys.len() as u64) as usize;
-        let (Some(key), now) = (keys.get(pick).filter(|key| !key.starts_with("poison")), self.now()) else {
-            return Ok(());
-        };
-        let decided = DecisionRequest::new(ManualDecision::Retry, None, "ada");
-        match self.store().items().decide(JOB, key, decided, now).await {
-            Ok(_) => {
-                self.note(|| format!("a person retries {key}"));
-                self.model.due_is_open(key);
-                Ok(())
-            }
-            Err(StoreError::Conflict(_)) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -55,6 +55,10 @@ impl World {
         host.renewed_at = time;
         host.trust.renewed(now);
         host.store.forget_claims();
+        let own = format!("SELECT id FROM claim WHERE host_id = '{}'", host.id);
+        let former = crate::checks::texts(&host.store, &own).await?;
+        self.model.let_go.extend(former.into_iter().map(|claim| (claim, i64::MAX)));
+        let host = &mut self.hosts[number];
         host.register(now).await?;
         self.note(|| format!("host {number} starts"));
         self.recover(number, true).await?;

@@ -11,7 +11,7 @@ use domain::item::Claimed;
 use domain::job::{Access, Grants, JobSpec};
 use domain::lease::Trust;
 use domain::limits::Limits;
-use domain::retry::RetryPolicy;
+use domain::retry::{RetryPolicy, WhenExhausted};
 use domain::run::ClaimedRun;
 use domain::schedule::Schedule;
 use domain::schedule::tick::{Overlap, TickPolicy};
@@ -306,14 +306,23 @@ impl World {
             self.model
                 .violated(format!("{rows} business effects, {resolved} resolved attempts, {alone} alone"));
         }
+        let ended = crate::checks::texts(self.store(), ENDED).await?;
+        for (key, epoch) in self.model.alone.clone() {
+            if !ended.contains(&key) {
+                self.model.violated(format!("{key} was done under epoch {epoch}, and nobody heard of it"));
+            }
+        }
         Ok(())
     }
 }
 
 /// Items and runs that have not ended.
 const LEFT: &str =
-    "SELECT item_key || ' is ' || state FROM item WHERE state NOT IN ('resolved', 'manual_required')
+    "SELECT item_key || ' is ' || state FROM item WHERE state NOT IN ('resolved', 'manual_required', 'abandoned')
     UNION ALL SELECT 'run ' || id || ' is ' || state FROM run WHERE state IN ('discovering', 'running')";
+
+/// Items with an event, or which a person decided on.
+const ENDED: &str = "SELECT item_key FROM item JOIN event ON event.item_id = item.id UNION SELECT subject FROM audit WHERE actor = 'ada'";
 
 pub fn stamp(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(BEGIN + millis).unwrap_or(Timestamp::MAX)
@@ -327,6 +336,11 @@ fn job(dice: &mut Dice) -> JobSpec {
         max_attempts: None,
         ..RetryPolicy::DEFAULT
     };
+    let retry = match dice.percent(30) {
+        true => RetryPolicy { max_attempts: Some(3), when_exhausted: WhenExhausted::NextRun, ..retry },
+        false => retry,
+    };
+    let resolve_when_absent = dice.percent(50);
     let total = dice.percent(50).then_some(2);
     let overlap = if dice.percent(50) { Overlap::Allow } else { Overlap::Skip };
     #[allow(clippy::unwrap_used, reason = "names and schedules of ours")]
@@ -344,7 +358,7 @@ fn job(dice: &mut Dice) -> JobSpec {
         limits: Limits::DEFAULT,
         retry,
         flow: Flow { concurrency_total: total, ..Flow::default() },
-        resolve_when_absent: false,
+        resolve_when_absent,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
     }

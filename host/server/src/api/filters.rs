@@ -15,7 +15,7 @@ use crate::state::AppState;
 const STATES: [(&[&str], Shown); 8] = [
     (&["pending"], Shown::Pending),
     (&["retrying"], Shown::Retrying),
-    (&["waiting"], Shown::State(State::Scheduled)),
+    (&["scheduled"], Shown::State(State::Scheduled)),
     (&["running"], Shown::State(State::Running)),
     (&["awaiting"], Shown::State(State::Awaiting)),
     (&["resolved"], Shown::State(State::Resolved)),
@@ -30,7 +30,7 @@ pub fn state(text: &str) -> Result<Shown, ApiError> {
     found.map(|(_, shown)| *shown).ok_or_else(|| {
         let all: Vec<&str> = STATES.iter().flat_map(|(words, _)| words.iter().copied()).collect();
         let near = did_you_mean(&word, &all);
-        let remedy = "use pending, retrying, waiting (both of them), running, awaiting, resolved, \
+        let remedy = "use pending, retrying, scheduled (both of them), running, awaiting, resolved, \
             manual_required (shown as \"needs a person\") or abandoned";
         ApiError::bad_query(format!("state: {text:?} is no state of an item{near}; {remedy}"))
     })

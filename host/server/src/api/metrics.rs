@@ -24,7 +24,7 @@ const SECONDS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 
 /// At 10,000 attempts a second, the samples of one period take some MiB.
 const COUNT_PERIOD: Duration = Duration::from_secs(5);
 
-/// As displayed: `waiting` is divided by whether the item was ever attempted.
+/// As displayed: `scheduled` is divided by whether the item was ever attempted.
 const STATES: [&str; 7] =
     ["pending", "retrying", "running", "awaiting", "resolved", "manual_required", "abandoned"];
 

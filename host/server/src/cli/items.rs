@@ -16,7 +16,7 @@ pub struct ItemsArgs {
     /// Only this job
     #[arg(long)]
     job: Option<String>,
-    /// Only in this state: pending, retrying, waiting (both of them), running, awaiting, resolved, manual_required or abandoned
+    /// Only in this state: pending, retrying, scheduled (both of them), running, awaiting, resolved, manual_required or abandoned
     #[arg(long)]
     state: Option<String>,
     #[arg(long, default_value_t = crate::api::LIMIT_DEFAULT)]

@@ -93,7 +93,7 @@ async fn runs() {
 async fn items() {
     let world = World::new().await;
     world.discover(&["a/b", "c"]).await;
-    let items = world.json(get("/api/v1/items?job=wallet&state=waiting")).await;
+    let items = world.json(get("/api/v1/items?job=wallet&state=scheduled")).await;
     assert_eq!(items.matches("\"key\"").count(), 2, "{items}");
     let item = world.json(get("/api/v1/items/wallet/a%2Fb")).await;
     expect![[r#"
@@ -117,7 +117,7 @@ async fn items() {
             "resolved_by": null,
             "run_id": "<id>",
             "shown": "pending",
-            "state": "waiting",
+            "state": "scheduled",
             "updated_at": "2026-11-20T12:00:30Z",
             "version": 1
           }
@@ -218,7 +218,7 @@ async fn decisions() {
               "action": "retried_manually",
               "actor": "local",
               "at": "2026-11-20T12:00:30.2Z",
-              "detail": "resolved -> waiting; no notes",
+              "detail": "resolved -> scheduled; no notes",
               "job": "wallet",
               "subject": "k"
             },
@@ -226,7 +226,7 @@ async fn decisions() {
               "action": "resolved_manually",
               "actor": "local",
               "at": "2026-11-20T12:00:30.1Z",
-              "detail": "waiting -> resolved; paid by hand",
+              "detail": "scheduled -> resolved; paid by hand",
               "job": "wallet",
               "subject": "k"
             }

@@ -58,7 +58,7 @@ async fn queries_and_paths() {
         GET /api/v1/runs?colour=blue
           400 "bad-query" "colour: unknown field `colour`, expected `job` or `limit`"
         GET /api/v1/items?state=ready
-          400 "bad-query" "state: \"ready\" is no state of an item; use pending, retrying, waiting (both of them), running, awaiting, resolved, manual_required (shown as \"needs a person\") or abandoned"
+          400 "bad-query" "state: \"ready\" is no state of an item; use pending, retrying, scheduled (both of them), running, awaiting, resolved, manual_required (shown as \"needs a person\") or abandoned"
         GET /api/v1/items/wallet/%FF
           400 "bad-path" "Invalid URL: Invalid UTF-8 in `key`"
         GET /api/v1/items/wallet/none

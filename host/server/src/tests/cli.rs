@@ -33,7 +33,7 @@ fn every_command_parses() {
         "jobs --output json",
         "jobs trigger hello --server http://127.0.0.1:1",
         "runs --job hello --limit 3",
-        "items --job hello --state waiting",
+        "items --job hello --state scheduled",
         "items show hello k",
         "items retry hello k --notes why",
         "items resolve hello k",

@@ -32,7 +32,7 @@ async fn states_as_they_are_shown_and_as_they_are_stored() {
     for (word, expected) in [
         ("pending", vec!["d"]),
         ("retrying", vec!["a"]),
-        ("waiting", vec!["a", "d"]),
+        ("scheduled", vec!["a", "d"]),
         ("manual_required", vec!["b"]),
         ("needs%20a%20person", vec!["b"]),
         ("needs-a-person", vec!["b"]),
@@ -59,7 +59,7 @@ async fn states_as_they_are_shown_and_as_they_are_stored() {
         }
     }
     let wrong = world.ask(get("/api/v1/items?state=pendign")).await;
-    expect![[r#"400 state: "pendign" is no state of an item; did you mean "pending"?; use pending, retrying, waiting (both of them), running, awaiting, resolved, manual_required (shown as "needs a person") or abandoned"#]].assert_eq(&detail(&wrong));
+    expect![[r#"400 state: "pendign" is no state of an item; did you mean "pending"?; use pending, retrying, scheduled (both of them), running, awaiting, resolved, manual_required (shown as "needs a person") or abandoned"#]].assert_eq(&detail(&wrong));
     assert!(detail(&world.ask(get("/api/v1/items?state=")).await).starts_with("400 state: \"\" is no state"));
 }
 

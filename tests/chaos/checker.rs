@@ -75,7 +75,8 @@ async fn traces(site: &Site) -> Vec<Trace> {
 /// Finds items with a commit by an attempt after the next attempt began, and items with two accepted
 /// attempts.
 async fn stale(site: &Site, traces: &[Trace]) -> BTreeSet<String> {
-    let attempts = "SELECT item_key || ' ' || epoch || ' ' || started_at_ms FROM attempt";
+    let attempts = "SELECT item_key || ' ' || attempt.epoch || ' ' || started_at_ms
+        FROM attempt JOIN item ON item.id = attempt.item_id";
     let attempts = site.databases.store_texts(attempts).await;
     let began: BTreeMap<(&str, i64), i64> = attempts
         .iter()
@@ -95,7 +96,7 @@ async fn stale(site: &Site, traces: &[Trace]) -> BTreeSet<String> {
             found.insert(key.clone());
         }
     }
-    let believed = "SELECT MIN(item_key) FROM attempt WHERE verdict = 'resolved'
+    let believed = "SELECT MIN(item_key) FROM attempt JOIN item ON item.id = attempt.item_id WHERE verdict = 'resolved'
         GROUP BY item_id HAVING COUNT(*) > 1
         UNION ALL SELECT MIN(event_key) FROM event GROUP BY item_id HAVING COUNT(*) > 1";
     found.extend(site.databases.store_texts(believed).await);

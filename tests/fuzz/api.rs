@@ -22,7 +22,7 @@ pub const SEEDS: &[&str] = &[
     "POST /api/v1/outbox/redrive\n{\"ids\":[]}",
     "POST /api/v1/recover\n{}",
     "GET /api/v1/schedule/preview?cron=0+2+*+*+*&tz=Europe/Berlin&count=10\n",
-    "GET /api/v1/items?job=a&state=waiting&limit=500\n",
+    "GET /api/v1/items?job=a&state=scheduled&limit=500\n",
     "GET /api/v1/items/a/k%2D1\n",
     "GET /api/v1/runs?job=a&limit=1\n",
     "GET /api/v1/jobs/a/ticks?limit=3\n",

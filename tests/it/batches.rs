@@ -115,7 +115,7 @@ async fn c2_a_change_on_an_old_version_is_refused(kind: Kind) {
     let late = scene.decide("b:0", "resolve", json!({ "version": version })).await;
     assert_eq!((late.status, late.code().as_str()), (409, "conflict"), "{}", late.body);
     let now = scene.batch("b").await["items"][0].clone();
-    assert_eq!((&now["state"], now["version"].as_i64() > Some(version)), (&json!("waiting"), true));
+    assert_eq!((&now["state"], now["version"].as_i64() > Some(version)), (&json!("scheduled"), true));
     let in_time =
         scene.decide("b:0", "resolve", json!({ "version": now["version"], "notes": "paid back" })).await;
     assert_eq!(in_time.status, 200, "{}", in_time.body);

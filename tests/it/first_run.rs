@@ -279,8 +279,8 @@ async fn people_decide_about_items() {
         .map(|entry| (entry["action"].as_str().unwrap(), entry["detail"].as_str().unwrap()))
         .collect();
     let expected = [
-        ("resolved_manually", "waiting -> resolved; seen by a test"),
-        ("retried_manually", "abandoned -> waiting; seen by a test"),
+        ("resolved_manually", "scheduled -> resolved; seen by a test"),
+        ("retried_manually", "abandoned -> scheduled; seen by a test"),
         ("abandoned_manually", "awaiting -> abandoned; seen by a test"),
     ];
     assert_eq!(manual, expected);
@@ -324,7 +324,7 @@ async fn commands_end_with_0_1_or_2() {
     let refused = demo.complaint(&["jobs", "trigger", "nothing"], 1).await;
     assert!(refused.starts_with("tidemill: there is no job \"nothing\""), "{refused}");
     let refused = demo.complaint(&["items", "--state", "lost"], 1).await;
-    assert!(refused.contains("use pending, retrying, waiting (both of them), running"), "{refused}");
+    assert!(refused.contains("use pending, retrying, scheduled (both of them), running"), "{refused}");
     for usage in [
         &["items", "--colour", "blue"][..],
         &["jobs", "trigger"],

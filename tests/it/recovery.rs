@@ -86,7 +86,7 @@ async fn r5_r7_manual_recovery_lists_the_moved_items() {
     items.sort_by_key(|item| item["key"].to_string());
     let keys: Vec<_> = items.iter().map(|item| item["key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["s-1", "s-2", "s-3"]);
-    assert_eq!((&items[0]["state"], &items[0]["crashes"]), (&json!("waiting"), &json!(1)));
+    assert_eq!((&items[0]["state"], &items[0]["crashes"]), (&json!("scheduled"), &json!(1)));
     let audited =
         "SELECT COUNT(*) FROM audit WHERE action = 'recovered_manually' AND detail = '3 items put back'";
     assert_eq!(databases.store_number(audited).await, 1);
@@ -111,8 +111,11 @@ async fn r6_a_recovery_that_fails_does_not_stop_the_start() {
     host.terminate().await;
     databases
         .store(
-            "UPDATE item SET state = 'running', host_id = (SELECT id FROM host), attempt_id = id, epoch = 9,
-                claimed_at_ms = 1, lease_until_ms = 1;
+            "UPDATE item SET state = 'scheduled';
+            UPDATE counter SET class = 'retrying';
+            INSERT INTO claim (id, claimed_at_ms, lease_until_ms, open_items, job, host_id, incarnation, items)
+                SELECT item.id, 1, 1, 1, item.job, host.id, '', json_array(json_array(item.id, item.epoch))
+                FROM item, host;
             CREATE TRIGGER stubborn BEFORE UPDATE ON item BEGIN SELECT RAISE(ABORT, 'not now'); END",
         )
         .await;

@@ -81,7 +81,7 @@ impl Site {
     /// Waits until this version has finished an item and the result is visible in the store. Searches only
     /// attempts that ended since the swap, because host and test share the cores.
     pub async fn first_item(&self, Swapped { at, digest, .. }: &Swapped) {
-        let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM attempt WHERE job = 'witness' AND ended_at_ms >= $1 AND digest = $2
+        let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM attempt WHERE job = 'witness' AND ended_at_ms >= $1 AND digest = unhex($2)
             AND verdict = 'resolved' LIMIT 1)";
         let since = at.as_millisecond();
         let seen = async {
@@ -107,7 +107,7 @@ impl Site {
 
     /// Number of waiting items.
     pub async fn backlog(&self) -> i64 {
-        self.count("SELECT COUNT(*) FROM item WHERE job = 'witness' AND state = 'waiting'").await
+        self.count("SELECT COUNT(*) FROM item WHERE job = 'witness' AND state = 'scheduled'").await
     }
 
     /// Number of runs that still discover items.

@@ -185,7 +185,7 @@ async fn ended_item(host: &mut Host, guest: &Guest, key: &str, end: End) -> Resu
         let reported = host.get(&format!("/api/v1/items/{}/{key}", guest.name)).await;
         let item = &reported["item"];
         let tried = reported["attempts"].as_array().is_some_and(|attempts| !attempts.is_empty());
-        let waits = matches!(end, End::Waits) && tried && item["state"] == "waiting";
+        let waits = matches!(end, End::Waits) && tried && item["state"] == "scheduled";
         if item["state"] == "resolved" || item["state"] == "manual_required" || waits {
             return Ok(reported);
         }
@@ -197,7 +197,7 @@ fn check(reported: &Value, end: End) -> Result<(), String> {
     let (state, error) = (&reported["item"]["state"], &reported["item"]["error"]);
     let holds = match end {
         End::Resolved => state == "resolved",
-        End::Waits => state == "waiting",
+        End::Waits => state == "scheduled",
         End::Failed(code, says) => {
             let message = error["message"].as_str().unwrap_or_default();
             state == "manual_required" && error["code"] == code && message.contains(says)

@@ -168,11 +168,11 @@ async fn decisions_about_an_item_that_waits_are_audited_and_refusals_are_not() {
     let blocked =
         |host: &Host| matches!(host.app.engine.readiness(&noop), domain::runner::Readiness::Blocked(_));
     host.until("the plugin is gone", blocked).await;
-    assert_eq!(decide(&host, "noop/n-1", "retry").await.1["state"], "waiting");
+    assert_eq!(decide(&host, "noop/n-1", "retry").await.1["state"], "scheduled");
     assert_eq!(decide(&host, "noop/n-1", "abandon").await.1["state"], "abandoned");
     conflict(&host, "noop/n-1", "abandon", "abandoned", "abandoned").await;
     conflict(&host, "noop/n-1", "resolve", "abandoned", "resolved").await;
-    assert_eq!(decide(&host, "noop/n-1", "retry").await.1["state"], "waiting");
+    assert_eq!(decide(&host, "noop/n-1", "retry").await.1["state"], "scheduled");
     assert_eq!(decide(&host, "noop/n-1", "resolve").await.1["state"], "resolved");
 
     let audit = http::get(host.app.address, "/api/v1/audit").await.json();
@@ -180,10 +180,10 @@ async fn decisions_about_an_item_that_waits_are_audited_and_refusals_are_not() {
     let trail: Vec<_> =
         of_item.map(|entry| format!("{} {}", entry["action"], entry["detail"]).replace('"', "")).collect();
     let expected = [
-        "resolved_manually waiting -> resolved; tested",
-        "retried_manually abandoned -> waiting; tested",
-        "abandoned_manually waiting -> abandoned; tested",
-        "retried_manually resolved -> waiting; tested",
+        "resolved_manually scheduled -> resolved; tested",
+        "retried_manually abandoned -> scheduled; tested",
+        "abandoned_manually scheduled -> abandoned; tested",
+        "retried_manually resolved -> scheduled; tested",
     ];
     assert_eq!(trail, expected, "each decision, the newest first, and no refusal");
     host.app.stop().await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::checks::{all_done_once, conserved};
 use super::site::{HostLocation, Site, pace};
-use crate::support::database::Kind;
+use crate::support::database::{Kind, RUNNING};
 use crate::support::process::Process;
 use crate::support::random::Random;
 use crate::support::wait::until;
@@ -100,7 +100,7 @@ impl Pair {
         self.site.until_resolved_more_than(before).await;
         let ids = [self.places[0].id(), self.places[1].id()];
         for id in ids {
-            let sql = format!("SELECT COUNT(*) FROM item WHERE state = 'running' AND host_id = '{id}'");
+            let sql = format!("SELECT COUNT(*) FROM {RUNNING} WHERE host_id = '{id}'");
             until("this host is at work", async || self.site.databases.store_number(&sql).await > 0).await;
         }
     }
@@ -130,7 +130,7 @@ impl Pair {
     /// Number of items that this host has held since before `instant`.
     async fn running_before(&self, host: &str, instant: i64) -> i64 {
         let sql = format!(
-            "SELECT COUNT(*) FROM item WHERE state = 'running' AND host_id = '{host}' AND claimed_at_ms <= {instant}"
+            "SELECT COUNT(*) FROM {RUNNING} WHERE host_id = '{host}' AND claimed_at_ms <= {instant}"
         );
         self.site.databases.store_number(&sql).await
     }

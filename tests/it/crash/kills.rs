@@ -70,7 +70,7 @@ async fn kill_in_discovery(site: &Site, place: &HostLocation, random: &mut Rando
     random.moment(Duration::from_millis(20)).await;
     host.kill9().await;
     site.business_is_quiet().await;
-    let open = "SELECT COUNT(*) FROM run WHERE state = 'discovering' AND attempt_id IS NOT NULL";
+    let open = "SELECT COUNT(*) FROM run WHERE state = 'discovering' AND claim_id IS NOT NULL";
     assert_eq!(
         site.databases.store_number(open).await,
         1,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::support::database::{Databases, Kind};
+use crate::support::database::{Databases, Kind, RUNNING};
 use crate::support::plugins;
 use crate::support::process::{Process, free_port};
 use crate::support::wait::until;
@@ -98,7 +98,7 @@ impl Site {
     }
 
     pub async fn running(&self) -> i64 {
-        self.databases.store_number("SELECT COUNT(*) FROM item WHERE state = 'running'").await
+        self.databases.store_number(&format!("SELECT COUNT(*) FROM {RUNNING}")).await
     }
 
     /// Whether the run is finished.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::site::Site;
-use crate::support::database::Kind;
+use crate::support::database::{Kind, RUNNING};
 use crate::support::wait::until;
 
 /// Each item takes far longer than the ten seconds that a stop waits.
@@ -23,7 +23,7 @@ pub async fn s1_a_stop_by_sigterm_puts_work_back_uncounted(kind: Kind) {
     let host = place.start().await;
     host.post("/api/v1/jobs/sleeper").await.unwrap();
     let running = async |epoch: u32| {
-        let sql = format!("SELECT COUNT(*) FROM item WHERE state = 'running' AND epoch = {epoch}");
+        let sql = format!("SELECT COUNT(*) FROM {RUNNING} WHERE epoch = {epoch}");
         site.databases.store_number(&sql).await == 3
     };
     until("all items run", async || running(1).await).await;
@@ -33,7 +33,7 @@ pub async fn s1_a_stop_by_sigterm_puts_work_back_uncounted(kind: Kind) {
     assert!(took < ITEM_TIME, "the stop waited for an item: {took:?}");
 
     let items = "SELECT item_key || ' ' || state || ' ' || attempts || ' ' || crashes FROM item ORDER BY 1";
-    let expected = ["s-1 waiting 0 0", "s-2 waiting 0 0", "s-3 waiting 0 0"];
+    let expected = ["s-1 scheduled 0 0", "s-2 scheduled 0 0", "s-3 scheduled 0 0"];
     assert_eq!(site.databases.store_texts(items).await, expected);
     let attempts = "SELECT verdict FROM attempt";
     assert_eq!(site.databases.store_texts(attempts).await, ["interrupted"; 3]);

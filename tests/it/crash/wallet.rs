@@ -3,7 +3,7 @@
 use demo::world::World;
 
 use super::site::Site;
-use crate::support::database::Kind;
+use crate::support::database::{Kind, RUNNING};
 use crate::support::wait::until;
 
 const JOB: &str = "
@@ -29,8 +29,8 @@ pub async fn w8_a_crash_between_the_two_commits_sends_one_session(kind: Kind) {
     let business = databases.hold_business("keygen_status").await;
     let place = site.place("one");
     let host = place.start().await;
-    let running = "SELECT COUNT(*) FROM item WHERE state = 'running'";
-    until("the attempt has begun", async || number(running).await == 1).await;
+    let running = format!("SELECT COUNT(*) FROM {RUNNING}");
+    until("the attempt has begun", async || number(&running).await == 1).await;
     let store = databases.hold_store("item").await;
     business.release().await;
     until("the status is committed", async || world.status(1).await.unwrap().is_some()).await;

@@ -97,7 +97,7 @@ async fn full_disk_of_a_datasource_fails_only_its_own_items() {
     for load in load {
         load.end().await;
     }
-    let failed = "SELECT COUNT(*) FROM item WHERE state NOT IN ('resolved', 'waiting', 'running')";
+    let failed = "SELECT COUNT(*) FROM item WHERE state NOT IN ('resolved', 'scheduled')";
     assert_eq!(bench.databases.store_number(failed).await, 0, "none is given up");
 
     volume.free(bench.pid);

@@ -72,10 +72,11 @@ async fn a_version_that_fails_is_rolled_back_and_loses_nothing(kind: Kind) {
 
     // Some items failed on the new version and ended on the old one; the others only used the old one.
     let digest = bad["digest"].as_str().unwrap();
-    let failed = format!("SELECT COUNT(DISTINCT item_id) FROM attempt WHERE digest = '{digest}'");
+    let bytes = databases.bytes(digest);
+    let failed = format!("SELECT COUNT(DISTINCT item_id) FROM attempt WHERE digest = {bytes}");
     let failed = databases.store_number(&failed).await;
     assert!((1..40).contains(&failed), "{failed} of 40 items went to the version on trial");
-    let odd = format!("SELECT COUNT(*) FROM attempt WHERE digest = '{digest}' AND verdict = 'resolved'");
+    let odd = format!("SELECT COUNT(*) FROM attempt WHERE digest = {bytes} AND verdict = 'resolved'");
     assert_eq!(databases.store_number(&odd).await, 0);
     let alert = "SELECT message FROM alert WHERE kind = 'plugin-rolled-back' AND job = 'versioned'";
     assert_eq!(databases.store_texts(alert).await.len(), 1);

@@ -5,6 +5,10 @@ use tempfile::TempDir;
 pub use test_support::Kind;
 use test_support::{Database, TableLock, execute};
 
+/// The items that hosts hold, for the FROM of a query: entries of claims with the present epoch of their item.
+pub const RUNNING: &str = "(SELECT item.item_key, item.epoch, claimed.host_id, claimed.claimed_at_ms
+    FROM claimed_item AS claimed JOIN item ON item.id = claimed.item_id AND item.epoch = claimed.epoch) AS running";
+
 pub struct Databases {
     pub kind: Kind,
     pub dir: TempDir,
@@ -68,6 +72,14 @@ impl Databases {
     /// One column of text from the host's own tables.
     pub async fn store_texts(&self, sql: &str) -> Vec<String> {
         texts(&self.store_url, sql).await
+    }
+
+    /// A literal of bytes that are given as hexadecimal digits.
+    pub fn bytes(&self, digits: &str) -> String {
+        match self.kind {
+            Kind::Sqlite => format!("X'{digits}'"),
+            Kind::Postgres => format!("CAST('\\x{digits}' AS BYTEA)"),
+        }
     }
 
     /// Prevents all others from writing to a table of the business database (on SQLite: to any).

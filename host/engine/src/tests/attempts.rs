@@ -169,7 +169,7 @@ async fn a_permanent_failure_waits_for_a_person(world: World) {
     let by_anna: Vec<_> = trail.iter().filter(|entry| entry.actor == "anna").collect();
     assert_eq!(by_anna.len(), 1);
     assert_eq!((by_anna[0].action.as_str(), by_anna[0].subject.as_str()), ("retried_manually", "a"));
-    assert_eq!(by_anna[0].detail, "manual_required -> waiting; user is back");
+    assert_eq!(by_anna[0].detail, "manual_required -> scheduled; user is back");
 }
 
 async fn attempts_run_out(world: World) {

@@ -70,7 +70,7 @@ async fn guests_end_before_their_leases_on_postgres() {
     world.until_seen("h1 recovered a").await;
     world.until_seen("h1 store-back").await;
     let item = world.until_state(&host, "a", State::Resolved).await;
-    assert_eq!((item.epoch, item.attempts), (2, 1));
+    assert_eq!((item.epoch, item.attempts), (3, 1));
     assert_eq!(host.attempts("a").await, "#1 lost 12:00:30Z\n#1 resolved 12:00:46Z\n");
     assert_eq!(host.events().await, ["a"]);
 }
@@ -100,11 +100,11 @@ async fn claim_that_arrives_after_leases_are_lost_is_put_back() {
     world.script.blocked.store(true, Ordering::Relaxed);
     let item = NewItem { job: job_name(), key: "b".to_owned(), payload: "{}".to_owned() };
     host.store.items().add(&item, "test", world.clock.now()).await.unwrap();
-    let locked = TableLock::take(&database.url, "item").await;
+    let locked = TableLock::take(&database.url, "due").await;
     world.advance(9);
     world.script.blocked.store(false, Ordering::Relaxed);
     host.store.feed().wake_here();
-    database.until_waits("UPDATE item SET state = 'running'").await;
+    database.until_waits("WITH ahead AS MATERIALIZED").await;
     world.advance(5);
     world.until_seen("dropped h1 a").await;
     locked.release().await;

@@ -15,6 +15,8 @@ pub mod versions;
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(feature = "measuring")]
+pub mod measuring;
 #[cfg(test)]
 mod tests;
 

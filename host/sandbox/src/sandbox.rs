@@ -128,6 +128,16 @@ impl Sandbox {
         self.catalog.try_out(file, jobs).await
     }
 
+    #[cfg(feature = "measuring")]
+    pub(crate) fn active(&self, job: &JobSpec) -> Option<Arc<Version>> {
+        self.catalog.active(&job.plugin)
+    }
+
+    #[cfg(feature = "measuring")]
+    pub(crate) fn room(&self) -> &CallSlots {
+        &self.room
+    }
+
     /// The largest accepted plugin file.
     pub fn component_bytes_max(&self) -> usize {
         self.catalog.config.load.component_size
@@ -161,7 +171,7 @@ impl Sandbox {
         })
     }
 
-    fn visit<'a, T>(
+    pub(crate) fn visit<'a, T>(
         version: &'a Version,
         call: &'a Call<T>,
         subject: String,

@@ -98,7 +98,7 @@ impl CallSlots {
         CallResult { result, host_failure: state.tally.host_failure(), usage, log }
     }
 
-    fn store(
+    pub fn store(
         &self,
         limits: &Limits,
         granted: Option<AttemptContext>,

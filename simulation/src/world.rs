@@ -368,5 +368,6 @@ fn job(dice: &mut Dice) -> JobSpec {
         resolve_when_absent,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     }
 }

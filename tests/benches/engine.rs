@@ -70,6 +70,7 @@ fn job(items: u64, flow: Flow) -> Arc<JobSpec> {
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     })
 }
 

@@ -46,6 +46,7 @@ pub fn job_with_all(name: &str) -> JobSpec {
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     }
 }
 

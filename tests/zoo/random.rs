@@ -117,9 +117,9 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
         if matches!(sandbox.readiness(job), Readiness::Ready(_)) {
             tally.loaded += 1;
             let input = page_request();
-            let call = Call { job: job.clone(), input, scope: Arc::new(Nothing) };
+            let call = Call { job: job.clone(), input, scope: Arc::new(Nothing), share: None };
             watch(file, tally, sandbox.discover(call)).await;
-            let call = Call { job: job.clone(), input: claimed(job), scope: Arc::new(Nothing) };
+            let call = Call { job: job.clone(), input: claimed(job), scope: Arc::new(Nothing), share: None };
             watch(file, tally, sandbox.process(call)).await;
         }
         std::fs::remove_file(folder.join(file.file_name().unwrap())).unwrap();

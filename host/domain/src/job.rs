@@ -34,6 +34,7 @@ pub struct JobSpec {
     pub resolve_when_absent: bool,
     pub failed_alert: FailedAlert,
     pub on_store_loss: OnStoreLoss,
+    pub isolation: Isolation,
 }
 
 /// How to treat running attempts while the store is unreachable. No new attempt starts in either case.
@@ -45,6 +46,17 @@ pub enum OnStoreLoss {
     /// They continue. Their outcomes are written when the store is reachable again, unless another host has
     /// claimed the item meanwhile. With this setting the job declares that overlapping attempts do no harm.
     ContinueIdempotent,
+}
+
+/// Which items of a job may use the same instance of its plugin, one after the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Each item gets an instance of its own.
+    #[default]
+    Item,
+    /// Items that one statement claimed. Data that the plugin leaves in its memory reaches later items of the
+    /// claim.
+    Batch,
 }
 
 impl JobSpec {

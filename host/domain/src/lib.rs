@@ -32,6 +32,7 @@ pub mod alert;
 pub mod effect;
 pub mod engine_event;
 pub mod lock;
+pub mod reuse;
 pub mod runner;
 pub mod scope;
 mod scope_error;

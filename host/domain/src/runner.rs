@@ -11,6 +11,7 @@ use crate::id::{Digest, RunId};
 use crate::item::Claimed;
 use crate::job::JobSpec;
 use crate::outcome::Outcome;
+use crate::reuse::ClaimShare;
 use crate::scope::Scope;
 
 #[async_trait]
@@ -35,6 +36,8 @@ pub struct Call<T> {
     pub job: Arc<JobSpec>,
     pub input: T,
     pub scope: Arc<dyn Scope>,
+    /// Set if the call may use the instance of an earlier item of its claim.
+    pub share: Option<ClaimShare>,
 }
 
 #[derive(Debug, Clone)]

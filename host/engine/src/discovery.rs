@@ -223,7 +223,7 @@ async fn page(
         limit,
         now,
     };
-    let call = Call { job: job.clone(), input, scope: scope.clone() };
+    let call = Call { job: job.clone(), input, scope: scope.clone(), share: None };
     let report = guarded(ctx, ctx.runner.discover(call)).await;
     scope.abort().await;
     metrics::call_ended(&job.name, &report.usage);

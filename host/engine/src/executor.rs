@@ -10,6 +10,7 @@ use domain::item::Claimed;
 use domain::job::JobSpec;
 use domain::limits::cut;
 use domain::outcome::{Outcome, decide};
+use domain::reuse::ClaimShare;
 use domain::runner::{Call, CallReport, Usage};
 use futures_util::FutureExt;
 use store::StoreError;
@@ -28,12 +29,18 @@ static WAITS: LogThrottle = LogThrottle::new();
 /// Kind of the alert about a host on which attempts fail.
 pub const HOST_FAILED: &str = "HOST_FAILED";
 
-pub async fn execute(ctx: &Arc<Ctx>, job: Arc<JobSpec>, item: Claimed, leases: &CancellationToken) {
+pub async fn execute(
+    ctx: &Arc<Ctx>,
+    job: Arc<JobSpec>,
+    item: Claimed,
+    share: Option<ClaimShare>,
+    leases: &CancellationToken,
+) {
     let never = CancellationToken::new();
     let leases = if job.survives_store_loss() { &never } else { leases };
     let hold = ctx.hold(&job, item.claimed_at);
     let scope = Arc::new(ctx.store.scope_of_attempt(job.clone(), item.clone(), hold));
-    let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone() };
+    let call = Call { job: job.clone(), input: item.clone(), scope: scope.clone(), share };
     let report = tokio::select! {
         biased;
         // Another host may claim the item soon, so the effects of this attempt are dropped. The token

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::fair::{Capacity, Wish, share};
-use domain::job::JobSpec;
+use domain::job::{Isolation, JobSpec};
+use domain::reuse::ClaimShare;
 use jiff::Timestamp;
 use store::StoreError;
 use store::jobs::pauses::Pauses;
@@ -201,11 +202,13 @@ async fn claim(
     };
     let held = Arc::new(HeldClaim::new(ctx, attempt));
     let used_up = count >= permits.len();
+    let mut shares = shares(job, count).into_iter();
     for (item, permit) in claimed.into_iter().zip(permits) {
+        let share = shares.next();
         let (ctx, job, leases, held) = (ctx.clone(), job.clone(), leases.clone(), held.clone());
         let tracker = ctx.attempts.clone();
         tracker.spawn(async move {
-            execute(&ctx, job.clone(), item, &leases).await;
+            execute(&ctx, job.clone(), item, share, &leases).await;
             drop((permit, held));
             ctx.room.notify_one();
             if job.flow.has_places() {
@@ -217,4 +220,12 @@ async fn claim(
         round.look_at(ctx.store.items().next_due(&job.name).await?);
     }
     Ok(count)
+}
+
+/// The shares of the items of a claim in its instances; none if each item gets an instance of its own.
+fn shares(job: &JobSpec, items: usize) -> Vec<ClaimShare> {
+    match job.isolation {
+        Isolation::Item => Vec::new(),
+        Isolation::Batch => ClaimShare::of(items),
+    }
 }

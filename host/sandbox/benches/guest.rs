@@ -90,7 +90,7 @@ impl Bench {
     }
 
     fn call(&self) -> Call<Claimed> {
-        Call { job: self.job.clone(), input: self.item.clone(), scope: Arc::new(Nothing) }
+        Call { job: self.job.clone(), input: self.item.clone(), scope: Arc::new(Nothing), share: None }
     }
 }
 
@@ -115,6 +115,7 @@ fn job() -> JobSpec {
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     }
 }
 

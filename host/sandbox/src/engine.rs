@@ -25,6 +25,13 @@ const WASM_STACK_BYTES: usize = 512 * KIB;
 /// Includes the guest's stack; host functions use the rest.
 const ASYNC_STACK_BYTES: usize = 2 * MIB;
 
+/// Memory that a slot of the pool keeps for its next instance, instead of returning it to the system: of each
+/// linear memory, of each table, and of the stack. A later instance then causes no page faults. Only pages that
+/// a guest has touched are resident, and each is cleared before the next instance.
+pub const KEPT_MEMORY_BYTES: usize = 2 * MIB;
+pub const KEPT_TABLE_BYTES: usize = 64 * KIB;
+pub const KEPT_STACK_BYTES: usize = 32 * KIB;
+
 pub struct Wasm {
     pub engine: Engine,
     pub linker: Arc<Linker<GuestState>>,
@@ -120,10 +127,20 @@ fn pool(attempts_max: u32) -> PoolingAllocationConfig {
         .max_memories_per_module(MEMORIES_MAX)
         .max_tables_per_module(TABLES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
-        .linear_memory_keep_resident(2 * MIB)
-        .table_keep_resident(64 * KIB)
+        .linear_memory_keep_resident(kept_memory_bytes())
+        .table_keep_resident(KEPT_TABLE_BYTES)
+        .async_stack_keep_resident(KEPT_STACK_BYTES)
         .pagemap_scan(Enabled::Auto);
     pool
+}
+
+/// Linux before 6.7 does not report the pages that a guest has touched (`PAGEMAP_SCAN`). All kept memory would
+/// then be cleared after each call, which takes longer than the page faults that it avoids.
+fn kept_memory_bytes() -> usize {
+    match PoolingAllocationConfig::is_pagemap_scan_available() {
+        true => KEPT_MEMORY_BYTES,
+        false => 0,
+    }
 }
 
 /// An OS thread, because a computing guest would starve a task of the runtime. It ends with the engine.

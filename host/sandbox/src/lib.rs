@@ -2,7 +2,7 @@
 //! types.
 //!
 //! Invariant: a guest can end its own attempt, and affects nothing else. Every attempt gets a new `Store`
-//! that is dropped at its end. Every value from a guest is bounded before it is stored.
+//! that is dropped at its end, unless its job lets the items of one claim share it. Every value from a guest is bounded before it is stored.
 
 mod component_limits;
 mod config;

@@ -26,8 +26,8 @@ pub async fn parts(sandbox: &Sandbox, call: Call<Claimed>) -> Option<Parts> {
     let version = sandbox.active(&call.job)?;
     let item = convert::item(&call.job, &call.input);
     let start = Instant::now();
-    let CallRequest { plugin, limits, granted, log_source } =
-        Sandbox::visit(&version, &call, call.input.key.clone(), None);
+    let CallRequest { plugin, limits, granted, log_source, .. } =
+        Sandbox::request(&version, &call, call.input.key.clone(), None);
     let mut store = sandbox.room().store(limits, granted, log_source);
     let created = Instant::now();
     let instance = plugin.instantiate_async(&mut store).await.ok()?;

@@ -12,15 +12,17 @@ use domain::job::JobSpec;
 use domain::outcome::Outcome;
 use domain::plugin::PluginVersion;
 use domain::release::TrialResults;
+use domain::reuse::Kept;
 use domain::runner::{Call, CallReport, Page, PageRequest, Readiness, Runner, Usage};
 use jiff::SignedDuration;
 
 use crate::config::SandboxConfig;
 use crate::engine::Wasm;
 use crate::error::SandboxError;
-use crate::guest::attempt::{CallRequest, CallResult, CallSlots};
+use crate::guest::attempt::{CallRequest, CallResult, CallSlots, Reuse};
 use crate::guest::convert;
 use crate::guest::http::Clients;
+use crate::guest::instance::Instance;
 use crate::guest::log::LogSource;
 use crate::guest::state::{AttemptContext, AttemptTag, SharedResources};
 use crate::versions::active_versions::Chosen;
@@ -151,27 +153,41 @@ impl Sandbox {
 
     async fn process_on(
         &self,
-        version: &Version,
+        version: &Arc<Version>,
         subject: String,
-        call: Call<Claimed>,
+        mut call: Call<Claimed>,
     ) -> CallReport<Outcome> {
+        let share = call.share.take().map(|mut share| (share.start(), share));
+        let (reuse, share) = match share {
+            Some((kept, share)) => {
+                (Reuse::Of(kept.and_then(|kept| usable(kept, version, &call.job))), Some(share))
+            }
+            None => (Reuse::Never, None),
+        };
         let item = convert::item(&call.job, &call.input);
-        let fence = AttemptTag { epoch: call.input.epoch, idempotency_key: call.input.idempotency_key() };
-        let visit = Sandbox::visit(version, &call, subject, Some(fence));
-        let ran = self
+        let fence = AttemptTag { epoch: call.input.epoch, idempotency_key: item.idempotency_key.clone() };
+        let request = CallRequest { reuse, ..Sandbox::request(version, &call, subject, Some(fence)) };
+        let mut ran = self
             .room
-            .call(visit, |plugin, store| {
+            .call(request, |plugin, store| {
                 Box::pin(async move { plugin.tidemill_job_job().call_process(store, &item).await })
             })
             .await;
+        let instance = ran.instance.take();
         let limits = &call.job.limits;
-        report(version, ran, |answer| match answer {
+        let report = report(version, ran, |answer| match answer {
             Ok(outcome) => convert::outcome(outcome, limits),
             Err(failure) => Err(convert::failure(failure, limits)),
-        })
+        });
+        if report.result.is_ok()
+            && let (Some(share), Some(instance)) = (share, instance)
+        {
+            share.keep(Box::new(KeptInstance { instance, version: version.clone(), job: call.job }));
+        }
+        report
     }
 
-    pub(crate) fn visit<'a, T>(
+    pub(crate) fn request<'a, T>(
         version: &'a Version,
         call: &'a Call<T>,
         subject: String,
@@ -179,8 +195,9 @@ impl Sandbox {
     ) -> CallRequest<'a> {
         let log_source = LogSource { job: call.job.name.to_string(), subject };
         let (job, describe, scope) = (call.job.clone(), version.describe.clone(), call.scope.clone());
-        let granted = AttemptContext { job, describe, scope, fence };
-        CallRequest { plugin: &version.pre, limits: &call.job.limits, granted: Some(granted), log_source }
+        let granted = Some(AttemptContext { job, describe, scope, fence });
+        let limits = &call.job.limits;
+        CallRequest { plugin: &version.pre, limits, granted, log_source, reuse: Reuse::Never }
     }
 
     fn not_ready<T>(&self, job: &JobSpec) -> CallReport<T> {
@@ -193,6 +210,20 @@ impl Sandbox {
             log: String::new(),
         }
     }
+}
+
+/// An instance that an item left for the next item of its claim.
+struct KeptInstance {
+    instance: Instance,
+    version: Arc<Version>,
+    job: Arc<JobSpec>,
+}
+
+/// The instance, if it is one of this version and was made for the job as it is configured now.
+fn usable(kept: Kept, version: &Arc<Version>, job: &Arc<JobSpec>) -> Option<Instance> {
+    let kept = kept.downcast::<KeptInstance>().ok()?;
+    let same = Arc::ptr_eq(&kept.version, version) && Arc::ptr_eq(&kept.job, job);
+    same.then_some(kept.instance)
 }
 
 #[async_trait]
@@ -208,12 +239,12 @@ impl Runner for Sandbox {
         let Some(version) = self.catalog.active(&call.job.plugin) else {
             return self.not_ready(&call.job);
         };
-        let request = convert::page_request(&call.job, &call.input);
-        let visit = Sandbox::visit(&version, &call, format!("run {}", call.input.run_id), None);
+        let page = convert::page_request(&call.job, &call.input);
+        let request = Sandbox::request(&version, &call, format!("run {}", call.input.run_id), None);
         let ran = self
             .room
-            .call(visit, |plugin, store| {
-                Box::pin(async move { plugin.tidemill_job_job().call_discover(store, &request).await })
+            .call(request, |plugin, store| {
+                Box::pin(async move { plugin.tidemill_job_job().call_discover(store, &page).await })
             })
             .await;
         let limits = &call.job.limits;

@@ -85,7 +85,7 @@ impl Replayer {
     async fn made(&self, version: &Trial, item: &Claimed) -> Made {
         let began = self.clock.now();
         let scope = Arc::new(self.store.scope_of_replay(self.job.clone(), item.clone(), began));
-        let call = Call { job: self.job.clone(), input: item.clone(), scope: scope.clone() };
+        let call = Call { job: self.job.clone(), input: item.clone(), scope: scope.clone(), share: None };
         let report = tokio::select! {
             report = self.sandbox.replay(version, call) => report,
             _ = scope.held_too_long() => held_too_long(),

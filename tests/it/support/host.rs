@@ -223,5 +223,6 @@ pub fn job(name: &str) -> JobSpec {
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     }
 }

@@ -252,6 +252,7 @@ pub(super) fn job(grants: Grants) -> JobSpec {
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     }
 }
 

@@ -17,6 +17,7 @@ mod odd_nights;
 mod origin;
 mod release_plans;
 mod releases;
+mod reuse;
 mod schedules;
 mod secrets;
 mod statements;

@@ -297,6 +297,7 @@ pub fn job() -> JobSpec {
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     }
 }
 

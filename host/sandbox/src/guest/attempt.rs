@@ -1,7 +1,9 @@
-//! One call of a plugin: create a `Store`, set its limits, make the call, drop the `Store`.
+//! One call of a plugin: create a `Store`, set its limits, make the call, drop the `Store`, unless another item
+//! may use it.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::failure::{ErrorInfo, Failure};
@@ -12,6 +14,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::guest::bindings::{Plugin, PluginPre};
 use crate::guest::cpu_permits::{CpuPermits, FREE};
+use crate::guest::instance::Instance;
 use crate::guest::log::LogSource;
 use crate::guest::meter::{CpuMeter, Metered};
 use crate::guest::state::{AttemptContext, GuestState, SharedResources};
@@ -21,9 +24,9 @@ use crate::guest::trap::{self, CpuLimit};
 pub struct CallSlots {
     engine: Engine,
     outside: SharedResources,
-    /// One permit per slot of the pool. Later calls wait here; the wait does not count against their wall
-    /// time.
-    slots: Semaphore,
+    /// One permit per slot of the pool, which an instance holds until it is dropped. Later calls wait here; the
+    /// wait does not count against their wall time.
+    slots: Arc<Semaphore>,
     cpu_permits: CpuPermits,
 }
 
@@ -33,6 +36,15 @@ pub struct CallRequest<'a> {
     pub limits: &'a Limits,
     pub granted: Option<AttemptContext>,
     pub log_source: LogSource,
+    pub reuse: Reuse,
+}
+
+/// Which instance a call uses, and whether the instance remains.
+pub enum Reuse {
+    /// A new one, which is dropped at the end of the call.
+    Never,
+    /// The one that an earlier call left, or a new one. It remains if the call ends well.
+    Of(Option<Instance>),
 }
 
 pub struct CallResult<T> {
@@ -41,6 +53,8 @@ pub struct CallResult<T> {
     pub host_failure: Option<ErrorInfo>,
     pub usage: Usage,
     pub log: String,
+    /// The instance, if another call may use it.
+    pub instance: Option<Instance>,
 }
 
 type Called<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
@@ -50,7 +64,7 @@ impl CallSlots {
         CallSlots {
             engine,
             outside,
-            slots: Semaphore::new(attempts_max as usize),
+            slots: Arc::new(Semaphore::new(attempts_max as usize)),
             cpu_permits: CpuPermits::new(),
         }
     }
@@ -61,41 +75,51 @@ impl CallSlots {
 
     pub async fn call<T>(
         &self,
-        visit: CallRequest<'_>,
+        request: CallRequest<'_>,
         call: impl for<'a> FnOnce(&'a Plugin, &'a mut Store<GuestState>) -> Called<'a, T> + Send,
     ) -> CallResult<T> {
-        // The semaphore is never closed, so `acquire` always succeeds.
-        let _slot = self.slots.acquire().await;
-        let started = Instant::now();
-        let wall_time = visit.limits.wall_time;
-        let mut store = self.store(visit.limits, visit.granted, visit.log_source);
+        let CallRequest { plugin: pre, limits, granted, log_source, reuse } = request;
+        let keeps = matches!(reuse, Reuse::Of(_));
+        let (mut instance, started) = match (reuse, granted) {
+            (Reuse::Of(Some(mut kept)), Some(granted)) => {
+                let started = Instant::now();
+                kept.begin(granted, &self.outside, log_source);
+                (kept, started)
+            }
+            (_, granted) => {
+                // The semaphore is never closed, so `acquire` always succeeds.
+                let slot = self.slots.clone().acquire_owned().await.ok();
+                let started = Instant::now();
+                (Instance::new(self.store(limits, granted, log_source), slot), started)
+            }
+        };
+        let Instance { store, plugin, .. } = &mut instance;
 
         // Instantiation also runs guest code.
         let meter = store.data().meter.clone();
         let whole = async {
-            let plugin = visit.plugin.instantiate_async(&mut store).await?;
-            call(&plugin, &mut store).await
+            let made = match plugin.take() {
+                Some(made) => made,
+                None => pre.instantiate_async(&mut *store).await?,
+            };
+            let value = call(&made, &mut *store).await?;
+            *plugin = Some(made);
+            Ok(value)
         };
-        let ended = tokio::time::timeout(wall_time, Metered::new(whole, meter)).await;
+        let ended = tokio::time::timeout(limits.wall_time, Metered::new(whole, meter)).await;
 
-        let state = store.data();
+        let state = instance.store.data();
         state.finish_output();
         let result = match ended {
             Ok(Ok(Ok(value))) => Ok(value),
             Ok(Ok(Err(error))) => Err(trap::failure(&error, state)),
             Ok(Err(_panic)) => Err(trap::host_panic()),
-            Err(_elapsed) => Err(trap::wall_timeout(wall_time)),
+            Err(_elapsed) => Err(trap::wall_timeout(limits.wall_time)),
         };
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let usage = Usage {
-            wall_us: micros(started.elapsed()),
-            cpu_us: micros(state.meter.used()),
-            memory_bytes_max: state.limiter.memory_bytes_high(),
-            host_calls: state.tally.calls_so_far(),
-            host_bytes: state.tally.bytes_so_far(),
-        };
-        let log = state.log().take();
-        CallResult { result, host_failure: state.tally.host_failure(), usage, log }
+        let usage = usage(state, started.elapsed());
+        let (host_failure, log) = (state.tally.host_failure(), state.log().take());
+        let instance = if keeps && result.is_ok() { instance.kept() } else { None };
+        CallResult { result, host_failure, usage, log, instance }
     }
 
     pub fn store(
@@ -121,6 +145,17 @@ impl CallSlots {
             }
         });
         store
+    }
+}
+
+fn usage(state: &GuestState, wall: Duration) -> Usage {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Usage {
+        wall_us: micros(wall),
+        cpu_us: micros(state.meter.used()),
+        memory_bytes_max: state.limiter.memory_bytes_high(),
+        host_calls: state.tally.calls_so_far(),
+        host_bytes: state.tally.bytes_so_far(),
     }
 }
 

@@ -30,6 +30,18 @@ impl Limiter {
         }
     }
 
+    /// Begins the next attempt on the same instance, whose memory remains.
+    pub fn begin(&mut self) {
+        self.memory_bytes_high = self.memory_bytes;
+        self.refused = false;
+        self.host_failure = None;
+    }
+
+    /// The present memory use.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// The highest memory use of the attempt.
     pub fn memory_bytes_high(&self) -> u64 {
         self.memory_bytes_high as u64

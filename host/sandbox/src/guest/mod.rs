@@ -9,6 +9,7 @@ pub(crate) mod convert;
 pub(crate) mod cpu_permits;
 pub(crate) mod exhausted;
 pub(crate) mod http;
+pub(crate) mod instance;
 pub(crate) mod last_words;
 pub(crate) mod limiter;
 pub(crate) mod log;

@@ -114,7 +114,7 @@ impl Bench {
 
     async fn process_as(&self, job: Arc<JobSpec>, payload: &str) -> CallReport<Outcome> {
         let input = claimed(&job, payload);
-        self.sandbox.process(Call { job, input, scope: self.scope.clone() }).await
+        self.sandbox.process(Call { job, input, scope: self.scope.clone(), share: None }).await
     }
 
     async fn discover(&self, plugin: &str, cursor: Option<&str>, limit: u32) -> CallReport<Page> {
@@ -128,7 +128,7 @@ impl Bench {
             limit,
             now,
         };
-        let call = Call { job: self.job(plugin), input, scope: self.scope.clone() };
+        let call = Call { job: self.job(plugin), input, scope: self.scope.clone(), share: None };
         self.sandbox.discover(call).await
     }
 
@@ -173,6 +173,7 @@ fn job(plugin: &str) -> JobSpec {
         resolve_when_absent: false,
         failed_alert: Default::default(),
         on_store_loss: Default::default(),
+        isolation: Default::default(),
     }
 }
 

@@ -16,7 +16,7 @@ fn file(guest: &str, plugin: &str) -> PluginFile {
 
 async fn note(bench: &Bench, trial: &Trial) -> String {
     let job = bench.job("versioned");
-    let call = Call { input: claimed(&job, ""), job, scope: bench.scope.clone() };
+    let call = Call { input: claimed(&job, ""), job, scope: bench.scope.clone(), share: None };
     let report = bench.sandbox.replay(trial, call).await;
     assert_eq!(report.digest, Some(trial.digest()));
     match report.result {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use wasmtime::component::{Component, Linker};
 
 use crate::config::SandboxConfig;
-use crate::guest::attempt::{CallRequest, CallSlots};
+use crate::guest::attempt::{CallRequest, CallSlots, Reuse};
 use crate::guest::bindings::PluginPre;
 use crate::guest::convert::shown;
 use crate::guest::log::LogSource;
@@ -79,10 +79,11 @@ impl Loader {
             ..Limits::DEFAULT
         };
         let log_source = LogSource { job: String::new(), subject: format!("describe() of {plugin}") };
-        let visit = CallRequest { plugin: pre, limits: &limits, granted: None, log_source };
+        let reuse = Reuse::Never;
+        let request = CallRequest { plugin: pre, limits: &limits, granted: None, log_source, reuse };
         let ran = self
             .room
-            .call(visit, |plugin, store| {
+            .call(request, |plugin, store| {
                 Box::pin(async move { plugin.tidemill_job_job().call_describe(store).await })
             })
             .await;

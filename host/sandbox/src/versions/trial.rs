@@ -17,7 +17,7 @@ impl Trial {
         Trial(version)
     }
 
-    pub(crate) fn version(&self) -> &Version {
+    pub(crate) fn version(&self) -> &Arc<Version> {
         &self.0
     }
 

@@ -72,6 +72,11 @@ impl Http {
         let gate = RequestGate { clients, caller, limits: limits.clone(), sent: 0, alike, running, log };
         Http { ctx: WasiHttpCtx::new(), gate }
     }
+
+    /// Ends the attempt: it can send no more requests, and its scope is released.
+    pub fn end(&mut self) {
+        self.gate.caller = None;
+    }
 }
 
 impl WasiHttpView for GuestState {

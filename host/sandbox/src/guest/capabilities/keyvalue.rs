@@ -1,17 +1,16 @@
-use std::sync::Arc;
-
 use domain::bounds::check_key;
 use domain::job::Capability;
 use domain::scope::{Scope, ScopeError};
 use wasmtime::component::Resource;
 
+use super::NOTHING_YET;
 use crate::guest::bindings::keyvalue::{Error, Host, HostBucket, KeyResponse};
 use crate::guest::state::GuestState;
 
-/// A bucket that a guest has opened. Buckets belong to the job, and exist when they hold a value.
+/// A bucket that a guest has opened. Buckets belong to the job, and exist when they hold a value. Each call
+/// uses the scope of the current attempt: an instance that is reused may still hold a bucket of the one before.
 pub struct Bucket {
     name: String,
-    scope: Arc<dyn Scope>,
 }
 
 /// `wasi:keyvalue/store`: reads, and buffered writes, of the attempt's scope.
@@ -30,7 +29,7 @@ impl HostBucket for GuestState {
         bucket: Resource<Bucket>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
-        let Bucket { name, scope } = self.table.get(&bucket)?;
+        let (name, scope) = self.bucket(&bucket)?;
         Ok(scope.kv_get(name, &key).await.map_err(Error::from))
     }
 
@@ -40,12 +39,12 @@ impl HostBucket for GuestState {
         key: String,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        let Bucket { name, scope } = self.table.get(&bucket)?;
+        let (name, scope) = self.bucket(&bucket)?;
         Ok(scope.kv_set(name, &key, Some(value)).await.map_err(Error::from))
     }
 
     async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<(), Error>> {
-        let Bucket { name, scope } = self.table.get(&bucket)?;
+        let (name, scope) = self.bucket(&bucket)?;
         Ok(scope.kv_set(name, &key, None).await.map_err(Error::from))
     }
 
@@ -63,7 +62,7 @@ impl HostBucket for GuestState {
         bucket: Resource<Bucket>,
         cursor: Option<u64>,
     ) -> wasmtime::Result<Result<KeyResponse, Error>> {
-        let Bucket { name, scope } = self.table.get(&bucket)?;
+        let (name, scope) = self.bucket(&bucket)?;
         let page = scope.kv_keys(name, cursor.unwrap_or(0)).await;
         Ok(page.map(|page| KeyResponse { keys: page.keys, cursor: page.next }).map_err(Error::from))
     }
@@ -79,7 +78,14 @@ impl GuestState {
         let granted = self.granted()?;
         granted.job.check_granted(Capability::KeyValue)?;
         check_key("a bucket name", &name)?;
-        Ok(Bucket { name, scope: granted.scope.clone() })
+        Ok(Bucket { name })
+    }
+
+    fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<(&str, &dyn Scope)> {
+        let Bucket { name } = self.table.get(bucket)?;
+        // Only an attempt opens buckets, and only an attempt uses the instance afterwards.
+        let granted = self.granted.as_ref().ok_or_else(|| wasmtime::Error::msg(NOTHING_YET))?;
+        Ok((name, granted.scope.as_ref()))
     }
 }
 

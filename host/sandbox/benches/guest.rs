@@ -19,16 +19,19 @@ use domain::job::{Grants, JobSpec};
 use domain::limits::Limits;
 use domain::plugin::Statement;
 use domain::retry::RetryPolicy;
+use domain::reuse::ClaimShare;
 use domain::runner::{Call, Runner};
 use domain::schedule::Schedule;
 use domain::scope::{Keys, Rows, Scope, ScopeError, Swap, Value};
 use jiff::{SignedDuration, Timestamp};
-use sandbox::measuring::{Parts, parts};
+use sandbox::measuring::{Parts, kept_bytes, parts};
 use sandbox::{Sandbox, SandboxConfig};
 
 const ROUNDS_DEFAULT: usize = 200;
 /// Attempts of one kind before those of the next kind.
 const BLOCK: usize = 100;
+/// Slots that are used at the same time to measure the memory that they keep.
+const SLOTS: usize = 32;
 /// Rounds that are not measured.
 const WARM_UP_ROUNDS: usize = 5;
 
@@ -45,7 +48,8 @@ async fn main() {
         bench.round(&mut times).await;
     }
     let shown: Vec<String> = times.iter_mut().map(|(name, times)| percentiles(name, times)).collect();
-    println!(r#"{{"attempts":{},{}}}"#, rounds * BLOCK, shown.join(","));
+    let kept = bench.kept_kib().await;
+    println!(r#"{{"attempts":{},{},"kept_kib_per_slot":{kept:.0}}}"#, rounds * BLOCK, shown.join(","),);
 }
 
 struct Bench {
@@ -82,11 +86,36 @@ impl Bench {
             }
         }
         for _ in 0..BLOCK {
-            let start = Instant::now();
-            let report = self.sandbox.process(self.call()).await;
-            times.entry("fresh").or_default().push(start.elapsed());
-            assert!(report.result.is_ok(), "{report:?}");
+            let fresh = self.process(None).await;
+            times.entry("fresh").or_default().push(fresh);
         }
+        // The first item of the claim makes the instance.
+        for (n, share) in ClaimShare::of(BLOCK + 1).into_iter().enumerate() {
+            let reused = self.process(Some(share)).await;
+            if n > 0 {
+                times.entry("reused").or_default().push(reused);
+            }
+        }
+    }
+
+    /// The memory that an idle slot keeps after an attempt of this component, in KiB.
+    async fn kept_kib(&self) -> f64 {
+        let mut claims: Vec<Vec<ClaimShare>> = (0..SLOTS).map(|_| ClaimShare::of(2)).collect();
+        for claim in &mut claims {
+            // The other item of the claim waits, so the instance stays in its slot.
+            self.process(claim.pop()).await;
+        }
+        drop(claims);
+        kept_bytes(&self.sandbox) as f64 / 1024.0 / SLOTS as f64
+    }
+
+    /// One attempt, from the item and its scope to the report.
+    async fn process(&self, share: Option<ClaimShare>) -> Duration {
+        let start = Instant::now();
+        let report = self.sandbox.process(Call { share, ..self.call() }).await;
+        let time = start.elapsed();
+        assert!(report.result.is_ok(), "{report:?}");
+        time
     }
 
     fn call(&self) -> Call<Claimed> {

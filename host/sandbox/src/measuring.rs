@@ -24,10 +24,12 @@ pub struct Parts {
 /// Makes one attempt of `call` and times its parts. `None` if the plugin has no active version or fails.
 pub async fn parts(sandbox: &Sandbox, call: Call<Claimed>) -> Option<Parts> {
     let version = sandbox.active(&call.job)?;
-    let item = convert::item(&call.job, &call.input);
+    let Call { job, input, scope, .. } = call;
+    let subject = input.key.clone();
+    let item = convert::item(&job, input);
     let start = Instant::now();
     let CallRequest { plugin, limits, granted, log_source, .. } =
-        Sandbox::request(&version, &call, call.input.key.clone(), None);
+        Sandbox::request(&version, &job, scope, subject, None);
     let mut store = sandbox.room().store(limits, granted, log_source);
     let created = Instant::now();
     let instance = plugin.instantiate_async(&mut store).await.ok()?;
@@ -42,4 +44,12 @@ pub async fn parts(sandbox: &Sandbox, call: Call<Claimed>) -> Option<Parts> {
         call: called - instantiated,
         release: released - called,
     })
+}
+
+/// The memory that idle slots of the pool keep.
+pub fn kept_bytes(sandbox: &Sandbox) -> usize {
+    let Some(kept) = sandbox.pool_metrics() else { return 0 };
+    kept.unused_memory_bytes_resident()
+        + kept.unused_table_bytes_resident()
+        + kept.unused_stack_bytes_resident().unwrap_or(0)
 }

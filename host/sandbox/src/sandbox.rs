@@ -14,6 +14,7 @@ use domain::plugin::PluginVersion;
 use domain::release::TrialResults;
 use domain::reuse::Kept;
 use domain::runner::{Call, CallReport, Page, PageRequest, Readiness, Runner, Usage};
+use domain::scope::Scope;
 use jiff::SignedDuration;
 
 use crate::config::SandboxConfig;
@@ -130,6 +131,12 @@ impl Sandbox {
         self.catalog.try_out(file, jobs).await
     }
 
+    /// The use of the pool's slots.
+    #[cfg(any(test, feature = "measuring"))]
+    pub(crate) fn pool_metrics(&self) -> Option<wasmtime::PoolingAllocatorMetrics> {
+        self.room.engine().pooling_allocator_metrics()
+    }
+
     #[cfg(feature = "measuring")]
     pub(crate) fn active(&self, job: &JobSpec) -> Option<Arc<Version>> {
         self.catalog.active(&job.plugin)
@@ -164,9 +171,11 @@ impl Sandbox {
             }
             None => (Reuse::Never, None),
         };
-        let item = convert::item(&call.job, &call.input);
-        let fence = AttemptTag { epoch: call.input.epoch, idempotency_key: item.idempotency_key.clone() };
-        let request = CallRequest { reuse, ..Sandbox::request(version, &call, subject, Some(fence)) };
+        let Call { job, input, scope, .. } = call;
+        let epoch = input.epoch;
+        let item = convert::item(&job, input);
+        let fence = AttemptTag { epoch, idempotency_key: item.idempotency_key.clone() };
+        let request = CallRequest { reuse, ..Sandbox::request(version, &job, scope, subject, Some(fence)) };
         let mut ran = self
             .room
             .call(request, |plugin, store| {
@@ -174,7 +183,7 @@ impl Sandbox {
             })
             .await;
         let instance = ran.instance.take();
-        let limits = &call.job.limits;
+        let limits = &job.limits;
         let report = report(version, ran, |answer| match answer {
             Ok(outcome) => convert::outcome(outcome, limits),
             Err(failure) => Err(convert::failure(failure, limits)),
@@ -182,22 +191,22 @@ impl Sandbox {
         if report.result.is_ok()
             && let (Some(share), Some(instance)) = (share, instance)
         {
-            share.keep(Box::new(KeptInstance { instance, version: version.clone(), job: call.job }));
+            share.keep(Box::new(KeptInstance { instance, version: version.clone(), job }));
         }
         report
     }
 
-    pub(crate) fn request<'a, T>(
+    pub(crate) fn request<'a>(
         version: &'a Version,
-        call: &'a Call<T>,
+        job: &'a Arc<JobSpec>,
+        scope: Arc<dyn Scope>,
         subject: String,
         fence: Option<AttemptTag>,
     ) -> CallRequest<'a> {
-        let log_source = LogSource { job: call.job.name.to_string(), subject };
-        let (job, describe, scope) = (call.job.clone(), version.describe.clone(), call.scope.clone());
-        let granted = Some(AttemptContext { job, describe, scope, fence });
-        let limits = &call.job.limits;
-        CallRequest { plugin: &version.pre, limits, granted, log_source, reuse: Reuse::Never }
+        let log_source = LogSource { job: job.name.to_string(), subject };
+        let describe = version.describe.clone();
+        let granted = Some(AttemptContext { job: job.clone(), describe, scope, fence });
+        CallRequest { plugin: &version.pre, limits: &job.limits, granted, log_source, reuse: Reuse::Never }
     }
 
     fn not_ready<T>(&self, job: &JobSpec) -> CallReport<T> {
@@ -239,17 +248,18 @@ impl Runner for Sandbox {
         let Some(version) = self.catalog.active(&call.job.plugin) else {
             return self.not_ready(&call.job);
         };
-        let page = convert::page_request(&call.job, &call.input);
-        let request = Sandbox::request(&version, &call, format!("run {}", call.input.run_id), None);
+        let Call { job, input, scope, .. } = call;
+        let page = convert::page_request(&job, &input);
+        let request = Sandbox::request(&version, &job, scope, format!("run {}", input.run_id), None);
         let ran = self
             .room
             .call(request, |plugin, store| {
                 Box::pin(async move { plugin.tidemill_job_job().call_discover(store, &page).await })
             })
             .await;
-        let limits = &call.job.limits;
+        let limits = &job.limits;
         report(&version, ran, |answer| match answer {
-            Ok(page) => convert::page(page, call.input.limit, limits),
+            Ok(page) => convert::page(page, input.limit, limits),
             Err(failure) => Err(convert::failure(failure, limits)),
         })
     }

@@ -11,7 +11,6 @@ use domain::scope::{Rows, Value};
 use domain::text::{check_key, escape};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::guest::bindings::{sql, types};
@@ -19,28 +18,51 @@ use crate::guest::bindings::{sql, types};
 const CURSOR_BYTES_MAX: usize = 4 * KIB;
 const CODE_BYTES_MAX: usize = 128;
 
-pub fn item(job: &JobSpec, item: &Claimed) -> types::Item {
+/// The context of an item that its attempt receives.
+#[derive(Serialize)]
+struct ItemContext<'a> {
+    batch_id: Option<&'a str>,
+    batch_index: Option<u32>,
+    epoch: i64,
+    first_attempt_ms: Option<i64>,
+    job: &'a str,
+    last_attempt_ms: Option<i64>,
+    last_error: Option<LastError<'a>>,
+    max_attempts: Option<u32>,
+    operation: Option<&'a str>,
+    run_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct LastError<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+pub fn item(job: &JobSpec, item: Claimed) -> types::Item {
     let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millisecond);
-    let last_error = item.last_error.as_ref().map(|e| json!({"code": e.code, "message": e.message}));
+    let last_error = item.last_error.as_ref();
     let batch = item.in_batch.as_ref();
-    let context = json!({
-        "job": job.name.as_str(),
-        "run_id": item.run_id.map(|id| id.to_string()),
-        "epoch": item.epoch,
-        "first_attempt_ms": millis(item.first_attempt_at),
-        "last_attempt_ms": millis(item.last_attempt_at),
-        "last_error": last_error,
-        "max_attempts": batch.and_then(|batch| batch.max_attempts).or(job.retry.max_attempts),
-        "batch_id": batch.map(|batch| batch.batch.as_str()),
-        "batch_index": batch.map(|batch| batch.index),
-        "operation": batch.map(|batch| batch.operation.as_str()),
-    });
+    let context = ItemContext {
+        batch_id: batch.map(|batch| batch.batch.as_str()),
+        batch_index: batch.map(|batch| batch.index),
+        epoch: item.epoch,
+        first_attempt_ms: millis(item.first_attempt_at),
+        job: job.name.as_str(),
+        last_attempt_ms: millis(item.last_attempt_at),
+        last_error: last_error.map(|error| LastError { code: &error.code, message: &error.message }),
+        max_attempts: batch.and_then(|batch| batch.max_attempts).or(job.retry.max_attempts),
+        operation: batch.map(|batch| batch.operation.as_str()),
+        run_id: item.run_id.map(|id| id.to_string()),
+    };
+    // Numbers and texts always have a form in JSON.
+    let context = serde_json::to_string(&context).unwrap_or_default();
     types::Item {
-        key: item.key.clone(),
-        payload: item.payload.clone(),
         attempt: item.attempts.saturating_add(1),
         idempotency_key: item.idempotency_key(),
-        context: context.to_string(),
+        key: item.key,
+        payload: item.payload,
+        context,
     }
 }
 

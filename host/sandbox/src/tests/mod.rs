@@ -11,6 +11,7 @@ mod http_headers;
 mod jobs;
 mod pins;
 mod residue;
+mod reuse;
 mod signatures;
 mod swap;
 mod text;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::alert::FailedAlert;
-use domain::job::{JobSpec, OnStoreLoss};
+use domain::job::{Isolation, JobSpec, OnStoreLoss};
 use domain::retry::{CodeRule, RetryPolicy, Then, WhenExhausted};
 use domain::schedule::Schedule;
 use domain::text::check_key;
@@ -58,6 +58,7 @@ pub fn read(
     let resolve_when_absent = section.flag("resolve_when_absent");
     let failed_alert = failed_alert(section.section("failed_alert"));
     let on_store_loss = section.word("on_store_loss", &ON_STORE_LOSS);
+    let isolation = section.word("isolation", &ISOLATION);
     section.finish();
     let (schedule, ticks) = schedule?;
     Some(JobSpec {
@@ -74,6 +75,7 @@ pub fn read(
         resolve_when_absent: resolve_when_absent.is_some_and(|found| found.value),
         failed_alert,
         on_store_loss: on_store_loss.map(|found| found.value).unwrap_or_default(),
+        isolation: isolation.map(|found| found.value).unwrap_or_default(),
     })
 }
 
@@ -118,6 +120,8 @@ fn config(section: &mut Section<'_>) -> BTreeMap<String, String> {
 
 pub const ON_STORE_LOSS: [(&str, OnStoreLoss); 2] =
     [("stop", OnStoreLoss::Stop), ("continue-idempotent", OnStoreLoss::ContinueIdempotent)];
+
+pub const ISOLATION: [(&str, Isolation); 2] = [("item", Isolation::Item), ("batch", Isolation::Batch)];
 
 pub const RETRY_KEYS: [Key<RetryPolicy>; 10] = [
     keys::time!("base", base, |time| wait(time, "no wait between attempts")),

@@ -10,7 +10,7 @@ use domain::schedule::tick::{CatchUp, TickPolicy};
 use domain::secret::SecretHeader;
 use store::store::hide_password;
 
-use super::job::{FAILED_ALERT_KEYS, ON_STORE_LOSS, RETRY_KEYS};
+use super::job::{FAILED_ALERT_KEYS, ISOLATION, ON_STORE_LOSS, RETRY_KEYS};
 use super::keys::{self, quoted, show_time, word_of};
 use super::schedule::OVERLAP;
 use super::{Config, SecretSource, Sink, Subject, To, audit, engine, limits, log, plugins, server};
@@ -100,6 +100,7 @@ fn show_job(out: &mut String, job: &JobSpec) {
     entries.extend(flow(&job.flow));
     entries.push(("resolve_when_absent", job.resolve_when_absent.to_string()));
     entries.push(("on_store_loss", quoted(word_of(&ON_STORE_LOSS, &job.on_store_loss))));
+    entries.push(("isolation", quoted(word_of(&ISOLATION, &job.isolation))));
     section(out, &name, &entries);
 
     let config: Vec<_> = job.config.iter().map(|(key, value)| (quoted(key), quoted(value))).collect();

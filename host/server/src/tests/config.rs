@@ -42,7 +42,7 @@ fn keys_and_kinds() {
         "[jobs.a]\nplugin = \"a\"\nconcurency = 3\nzzzzzz = 1\n",
         expect![[r#"
             tidemill.toml:3: jobs.a.concurency: there is no such key; did you mean "concurrency"?
-            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, enabled, config, grants, limits, retry, concurrency, concurrency_total, concurrency_per_prefix, items_per_run_max, priority, prefix_separator, rate, resolve_when_absent, failed_alert, on_store_loss"#]],
+            tidemill.toml:4: jobs.a.zzzzzz: there is no such key; remove it; known here: plugin, schedule, enabled, config, grants, limits, retry, concurrency, concurrency_total, concurrency_per_prefix, items_per_run_max, priority, prefix_separator, rate, resolve_when_absent, failed_alert, on_store_loss, isolation"#]],
     );
     check(
         "[jobs.a]\nplugin = 7\nconcurrency = \"4\"\nresolve_when_absent = \"yes\"\n",
@@ -419,6 +419,7 @@ fn variables_override_a_job() {
         priority = 5
         resolve_when_absent = true
         on_store_loss = "stop"
+        isolation = "item"
 
         [jobs.wallet-retry.config]
         "Batch-Size" = "50"

@@ -151,6 +151,12 @@ impl Guest {
         self
     }
 
+    /// Its items may share instances.
+    pub fn sharing(mut self) -> Guest {
+        self.settings.push_str("\nisolation = \"batch\"\nconcurrency = 8");
+        self
+    }
+
     /// The configuration of its job: an item that fails once is left to a person, so that it ends.
     pub fn job(&self) -> String {
         let Guest { name, settings, limits, .. } = self;

@@ -23,6 +23,7 @@ pub fn all(servers: &Servers) -> Vec<Guest> {
     all.extend(numbers());
     all.extend(outside(servers));
     all.extend(discoveries());
+    all.extend(sharing());
     all.extend(components());
     all.extend(files());
     all
@@ -146,6 +147,34 @@ fn outside(servers: &Servers) -> Vec<Guest> {
         Guest::load("M22", "attach", "\"attach\" is not allowed"),
         // Its added items are queued before the item of a second try, so the first try has to succeed.
         Guest::resolves("M35", "fork-bomb").settings("grants = { items = [\"fork-bomb\"] }"),
+    ]
+}
+
+/// Attacks on later items of the same claim, and on others, in instances that items share.
+fn sharing() -> Vec<Guest> {
+    let remembers = |name, payload: &str| {
+        Guest::resolves("M38", name)
+            .built_as("remembers")
+            .payload(payload.to_owned())
+            .settings("grants = { keyvalue = true, http = [\"http://127.0.0.1:9\"] }")
+            .times(40)
+            .sharing()
+    };
+    let fails =
+        |name, file, code, says| Guest::fails("M38", name, code, says).built_as(file).times(16).sharing();
+    vec![
+        fails("loops-in-claim", "loop-in-process", "cpu-limit", COMPUTES).times(8),
+        fails("panics-in-claim", "panics", "guest-panic", "fixture panic"),
+        fails("eaters-in-claim", "memory-eater", "memory-limit", TOO_MUCH_MEMORY)
+            .limits("cpu_time = \"5s\"")
+            .peak_mib(600),
+        fails("floods-in-claim", "log-flood", "cpu-limit", COMPUTES).times(8),
+        fails("timers-in-claim", "handles-of-timers", "handle-limit", TOO_MANY_HANDLES),
+        fails("recursion-in-claim", "deep-recursion", "trap", "call stack exhausted"),
+        remembers("memory-in-claim", "grow 8"),
+        remembers("requests-in-claim", "request http://127.0.0.1:9"),
+        remembers("handles-in-claim", "handle"),
+        remembers("logs-in-claim", "log 200"),
     ]
 }
 

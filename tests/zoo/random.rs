@@ -11,6 +11,7 @@ use domain::failure::Failure;
 use domain::id::{AttemptId, ItemId, RunId};
 use domain::item::Claimed;
 use domain::job::JobSpec;
+use domain::reuse::ClaimShare;
 use domain::runner::{Call, CallReport, PageRequest, Readiness, Runner};
 use jiff::Timestamp;
 use sandbox::{Sandbox, SandboxConfig};
@@ -121,6 +122,11 @@ async fn try_out(sandbox: &Arc<Sandbox>, folder: &Path, batch: &[PathBuf], tally
             watch(file, tally, sandbox.discover(call)).await;
             let call = Call { job: job.clone(), input: claimed(job), scope: Arc::new(Nothing), share: None };
             watch(file, tally, sandbox.process(call)).await;
+            // The second item uses the instance of the first, if that was resolved.
+            for share in ClaimShare::of(2).into_iter().map(Some) {
+                let call = Call { job: job.clone(), input: claimed(job), scope: Arc::new(Nothing), share };
+                watch(file, tally, sandbox.process(call)).await;
+            }
         }
         std::fs::remove_file(folder.join(file.file_name().unwrap())).unwrap();
     }

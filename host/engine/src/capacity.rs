@@ -54,7 +54,8 @@ impl Pool {
     }
 }
 
-/// The slot and memory of one attempt or discovery, returned when dropped.
+/// The slot and memory of one attempt or discovery, returned when dropped. The permits of items that have not
+/// started also cover the instances that their claim keeps (`domain::reuse`).
 pub struct Permit {
     running: Option<Arc<AtomicUsize>>,
     _slot: OwnedSemaphorePermit,

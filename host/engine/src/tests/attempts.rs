@@ -6,7 +6,7 @@ use store::items::DecisionRequest;
 use domain::failure::{ErrorInfo, Failure, HOST_RESOURCES, HOST_STORE};
 use domain::flow::Flow;
 use domain::item::{ManualDecision, State};
-use domain::job::JobSpec;
+use domain::job::{Isolation, JobSpec};
 use domain::outcome::Outcome;
 use domain::retry::RetryPolicy;
 use expect_test::expect;
@@ -31,6 +31,7 @@ on_both![
     a_job_keeps_to_its_concurrency,
     guests_keep_to_the_memory_of_their_host,
     priority_and_age_decide_the_order,
+    items_of_one_claim_share_instances_if_their_job_allows_it,
 ];
 
 /// Moves the clock to the due time of `key`: first to one millisecond before it, where no attempt may start.
@@ -308,4 +309,26 @@ async fn priority_and_age_decide_the_order(world: World) {
         let place = |key: &str| lines.iter().position(|line| *line == format!("h1 begins {key} #1"));
         assert!(place(order[0]) < place(order[1]), "{}", lines.join("\n"));
     }
+}
+
+async fn items_of_one_claim_share_instances_if_their_job_allows_it(world: World) {
+    world.script.finds(&["a", "b", "c"]);
+    let sharing = JobSpec { isolation: Isolation::Batch, ..job() };
+    let host = world.host("h1", &[sharing]).await;
+    host.trigger().await;
+    world.until_count("h1 attempt-ended", 3).await;
+    let shares = |n| world.script.seen.count(&format!("h1 shares {n}"));
+    assert_eq!([shares(1), shares(2), shares(3)], [1, 1, 1], "one after the other on one thread");
+
+    world.script.finds(&["d"]);
+    host.trigger().await;
+    world.until_count("h1 attempt-ended d resolved", 1).await;
+    assert_eq!(shares(1), 2, "another claim begins anew");
+    host.stop().await;
+
+    world.script.finds(&["e"]);
+    let alone = world.host("h2", &[job()]).await;
+    alone.trigger().await;
+    world.until_count("h2 attempt-ended e resolved", 1).await;
+    assert_eq!(world.script.seen.count("h2 shares"), 0);
 }

@@ -200,7 +200,14 @@ impl Runner for Fake {
         })
     }
 
-    async fn process(&self, call: Call<Claimed>) -> CallReport<Outcome> {
+    async fn process(&self, mut call: Call<Claimed>) -> CallReport<Outcome> {
+        if let Some(share) = &mut call.share {
+            // The instance is the number of its items.
+            let before = share.start().and_then(|kept| kept.downcast::<u32>().ok());
+            let number = before.map_or(1, |before| *before + 1);
+            self.script.seen.note(format!("{} shares {number}", self.host));
+            share.keep(Box::new(number));
+        }
         let item = &call.input;
         let mut watch = Watch::new(&self.script, format!("{} {}", self.host, item.key));
         // A test moves the clock as soon as it sees the start, so the guest's calls to its host come first.

@@ -19,8 +19,12 @@ use super::{Bench, FakeScope, claimed, code, job};
 use crate::SandboxConfig;
 use crate::engine::{KEPT_MEMORY_BYTES, KEPT_STACK_BYTES, KEPT_TABLE_BYTES};
 
+/// The machine may be busy with other tests, and a guest's page faults count as its CPU time.
+const PATIENT: Limits =
+    Limits { cpu_time: Duration::from_secs(60), wall_time: Duration::from_secs(120), ..Limits::DEFAULT };
+
 fn remembers() -> JobSpec {
-    let mut remembers = job("remembers");
+    let mut remembers = JobSpec { limits: PATIENT, ..job("remembers") };
     remembers.grants.capabilities.insert(Capability::KeyValue);
     remembers.grants.http = [reach("http://127.0.0.1").unwrap()].into();
     remembers
@@ -105,8 +109,7 @@ async fn a_guest_that_looks_for_earlier_items_finds_them_in_its_own_claim_only()
 #[tokio::test]
 async fn an_instance_is_dropped_after_every_bad_end() {
     needs!(Plugins);
-    let limits = Limits { cpu_time: Duration::from_millis(50), ..Limits::DEFAULT };
-    let bench = bench(limited(limits)).await;
+    let bench = bench(limited(Limits { cpu_time: Duration::from_secs(1), ..PATIENT })).await;
     for (payload, expected) in [("fail", "told-to"), ("panic", "guest-panic"), ("loop", "cpu-limit")] {
         let mut claim = bench.claim("remembers", 3);
         assert_eq!(claim.note_of_next("").await, "1");
@@ -117,20 +120,29 @@ async fn an_instance_is_dropped_after_every_bad_end() {
 }
 
 #[tokio::test]
-async fn an_instance_is_dropped_when_its_call_times_out_or_is_cancelled() {
+async fn an_instance_is_dropped_when_its_call_times_out() {
     needs!(Plugins);
-    let limits = Limits {
-        cpu_time: Duration::from_secs(300),
-        wall_time: Duration::from_millis(50),
-        ..Limits::DEFAULT
-    };
+    let limits = Limits { wall_time: Duration::from_millis(500), ..PATIENT };
     let bench = bench(limited(limits)).await;
-    let mut claim = bench.claim("remembers", 5);
+    let mut claim = bench.claim("remembers", 3);
     assert_eq!(claim.note_of_next("").await, "1");
     assert_eq!(code(&claim.next("loop").await), "wall-timeout");
     assert_eq!(claim.note_of_next("").await, "1");
-    let cancelled = tokio::time::timeout(Duration::from_millis(1), claim.next("loop")).await;
-    assert!(cancelled.is_err(), "{cancelled:?}");
+    bench.still_works().await;
+}
+
+#[tokio::test]
+async fn an_instance_is_dropped_when_its_call_is_cancelled() {
+    needs!(Plugins);
+    let bench = bench(remembers()).await;
+    let mut claim = bench.claim("remembers", 3);
+    assert_eq!(claim.note_of_next("").await, "1");
+    // The guest yields at the first tick; then the call is dropped.
+    tokio::select! {
+        biased;
+        report = claim.next("loop") => panic!("{report:?}"),
+        () = std::future::ready(()) => {}
+    }
     assert_eq!(claim.note_of_next("").await, "1");
     bench.still_works().await;
 }
@@ -160,9 +172,8 @@ async fn an_instance_that_holds_requests_timers_or_much_memory_is_not_reused() {
 #[tokio::test]
 async fn limits_and_logs_are_those_of_each_item() {
     needs!(Plugins);
-    let limits = Limits { cpu_time: Duration::from_millis(400), log_lines: 10, ..Limits::DEFAULT };
-    let bench = bench(limited(limits)).await;
-    let mut claim = bench.claim("remembers", 9);
+    let bench = bench(limited(Limits { log_lines: 10, ..PATIENT })).await;
+    let mut claim = bench.claim("remembers", 8);
     for n in 1..=3 {
         let report = claim.next("log 8").await;
         assert_eq!(report.log.lines().count(), 8, "{}", report.log);
@@ -172,13 +183,11 @@ async fn limits_and_logs_are_those_of_each_item() {
         let report = claim.next("print").await;
         assert_eq!(report.log, format!("INFO stdout: printed by {n}\n"));
     }
-    // All three together exceed the limit.
-    for n in 7..=9 {
-        let report = claim.next("spin 200").await;
-        let cpu_us = report.usage.cpu_us;
-        assert!((200_000..400_000).contains(&cpu_us), "{cpu_us}");
-        assert_eq!(note(report), n.to_string());
-    }
+    let long = claim.next("spin 500").await.usage;
+    assert!(long.cpu_us >= 500_000, "{long:?}");
+    let short = claim.next("").await;
+    assert!(short.usage.cpu_us < 500_000 && short.usage.wall_us < 500_000, "{:?}", short.usage);
+    assert_eq!(note(short), "8");
 }
 
 #[tokio::test]
@@ -244,7 +253,7 @@ async fn an_edit_of_the_job_between_items_ends_the_reuse() {
     let bench = bench(remembers()).await;
     let mut claim = bench.claim("remembers", 2);
     assert_eq!(claim.note_of_next("").await, "1");
-    claim.job = Arc::new(limited(Limits { log_lines: 1, ..Limits::DEFAULT }));
+    claim.job = Arc::new(limited(Limits { log_lines: 1, ..PATIENT }));
     assert_eq!(claim.note_of_next("").await, "1");
 }
 
@@ -252,7 +261,11 @@ async fn an_edit_of_the_job_between_items_ends_the_reuse() {
 #[tokio::test]
 async fn bad_guests_that_may_share_an_instance_are_contained() {
     needs!(Plugins);
-    let limits = Limits { cpu_time: Duration::from_millis(200), memory_bytes: 16 * MIB, ..Limits::DEFAULT };
+    let limits = |code: &str| match code {
+        "cpu-limit" => Limits { cpu_time: Duration::from_millis(100), ..PATIENT },
+        "memory-limit" => Limits { memory_bytes: 8 * MIB, ..PATIENT },
+        _ => PATIENT,
+    };
     let guests = [
         ("loop-in-process", "cpu-limit"),
         ("memory-eater", "memory-limit"),
@@ -261,7 +274,7 @@ async fn bad_guests_that_may_share_an_instance_are_contained() {
         ("log-flood", "cpu-limit"),
     ];
     let mut jobs: Vec<JobSpec> =
-        guests.iter().map(|(guest, _)| JobSpec { limits: limits.clone(), ..job(guest) }).collect();
+        guests.iter().map(|(guest, code)| JobSpec { limits: limits(code), ..job(guest) }).collect();
     jobs.push(job("noop"));
     let names: Vec<&str> = guests.iter().map(|(guest, _)| *guest).chain(["noop"]).collect();
     let bench = Bench::with_jobs(&names, jobs).await;

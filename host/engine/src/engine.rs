@@ -23,13 +23,14 @@ use crate::ctx::{Ctx, HEARTBEAT, Jobs};
 use crate::identity::{Identity, Started};
 use crate::metrics::Metrics;
 use crate::steadiness::Steadiness;
-use crate::{discovery, heartbeat, identity, queue, recovery, scheduler, upkeep};
+use crate::{discovery, heartbeat, identity, presence, queue, recovery, scheduler, upkeep};
 
 pub struct Engine {
     ctx: Arc<Ctx>,
     /// Loops that take new work.
     takers: TaskTracker,
-    /// Runs the heartbeat, which renews the leases of running attempts until the last one has ended.
+    /// Runs the heartbeat, which renews the leases of running attempts, and holds the presence lock, until the last
+    /// attempt has ended.
     keeper: TaskTracker,
 }
 
@@ -95,6 +96,7 @@ impl Engine {
         }
         let (takers, keeper) = (TaskTracker::new(), TaskTracker::new());
         keeper.spawn(supervised(&ctx, HEARTBEAT, &ctx.ended, heartbeat::run));
+        keeper.spawn(supervised(&ctx, "presence", &ctx.ended, presence::run));
         let stop = &ctx.stop;
         takers.spawn(supervised(&ctx, "recovery", stop, recovery::run));
         takers.spawn(supervised(&ctx, "scheduler", stop, scheduler::run));

@@ -17,6 +17,7 @@ mod executor;
 
 mod heartbeat;
 mod identity;
+mod presence;
 mod recovery;
 
 mod backpressure;

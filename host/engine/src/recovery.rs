@@ -1,5 +1,5 @@
 //! Puts back items whose host stopped working on them: at the start those that this host held before, then
-//! periodically all whose lease has expired.
+//! periodically all whose lease has expired, and at once those of a process that has ended.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use domain::id::{HostId, JobName};
 use domain::retry::RetryPolicy;
 use jiff::Timestamp;
 use store::StoreError;
+use store::hosts::presence::HostProcess;
 use store::items::recovery::Recovered;
 
 use crate::clock_watch::Watch;
@@ -82,13 +83,44 @@ pub async fn lapsed(ctx: &Ctx, now: Timestamp) -> Result<Vec<Recovered>, StoreEr
     Ok(all)
 }
 
+/// Puts back the work of a process of another host that has ended. Returns whether it is settled. Soon after the clock
+/// was set, leases decide instead.
+pub async fn of_ended(ctx: &Ctx, process: &HostProcess) -> Result<bool, StoreError> {
+    if !ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) {
+        return Ok(false);
+    }
+    let mut items = 0;
+    for _ in 0..ROUNDS_MAX {
+        let now = ctx.clock.now();
+        let recovered = ctx.store.items().recover_ended(process, |job| crashes_max(ctx, job), now);
+        let Some(recovered) = in_time(recovered).await? else { return Ok(true) };
+        report(&recovered);
+        items += recovered.len();
+        if recovered.is_empty() {
+            break;
+        }
+    }
+    let HostProcess { host, incarnation, name } = process;
+    tracing::warn!(%host, %incarnation, name, items, "the process of another host has ended: its work was put back");
+    // No event reports that a run was released.
+    ctx.store.feed().wake();
+    Ok(true)
+}
+
+fn crashes_max(ctx: &Ctx, job: &JobName) -> u32 {
+    ctx.job(job).map_or(RetryPolicy::DEFAULT.crashes_max, |job| job.retry.crashes_max)
+}
+
 async fn recover(ctx: &Ctx, former: Option<HostId>, now: Timestamp) -> Result<Vec<Recovered>, StoreError> {
-    let crashes_max =
-        |job: &JobName| ctx.job(job).map_or(RetryPolicy::DEFAULT.crashes_max, |job| job.retry.crashes_max);
+    let crashes_max = |job: &JobName| crashes_max(ctx, job);
     let recovered = in_time(ctx.store.items().recover(former, crashes_max, now)).await?;
-    for item in &recovered {
+    report(&recovered);
+    Ok(recovered)
+}
+
+fn report(recovered: &[Recovered]) {
+    for item in recovered {
         tracing::info!(job = %item.job, item = %item.key, crashes = item.crashes, state = %item.state, "recovered");
         metrics::stuck(&item.job);
     }
-    Ok(recovered)
 }

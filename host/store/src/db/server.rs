@@ -174,6 +174,11 @@ impl Server {
         let _ = since.changed().await;
     }
 
+    /// When the connections made before were last given up.
+    pub fn renewed_at(&self) -> Instant {
+        *self.state.since.borrow()
+    }
+
     /// The reason why no connection could be made recently.
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.state.trouble().clone()?;

@@ -1,6 +1,7 @@
 //! Hosts: one row each, with a heartbeat.
 
 pub mod clock;
+pub mod presence;
 pub(crate) mod sql;
 
 use domain::id::{HostId, Incarnation};

@@ -15,6 +15,7 @@ use crate::audit::{Entry, write};
 use crate::db::sql::{Sql, locking};
 use crate::db::{Row, Rows, Tx, args, row};
 use crate::error::StoreError;
+use crate::hosts::presence::{HostProcess, has_ended};
 use crate::items::Items;
 use crate::items::claims::sql as claims_sql;
 use crate::items::places::{AHEAD, Due, Moves, class};
@@ -97,6 +98,27 @@ impl Items<'_> {
         crashes_max: impl Fn(&JobName) -> u32,
         now: Timestamp,
     ) -> Result<Vec<Recovered>, StoreError> {
+        Ok(self.recover_lost(former, None, crashes_max, now).await?.unwrap_or_default())
+    }
+
+    /// The same for a process of another host that has ended. Returns `None` and changes nothing if it runs after all,
+    /// or if the host was started again.
+    pub async fn recover_ended(
+        self,
+        process: &HostProcess,
+        crashes_max: impl Fn(&JobName) -> u32,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Recovered>>, StoreError> {
+        self.recover_lost(Some(process.host), Some(process), crashes_max, now).await
+    }
+
+    async fn recover_lost(
+        self,
+        former: Option<HostId>,
+        ended: Option<&HostProcess>,
+        crashes_max: impl Fn(&JobName) -> u32,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Recovered>>, StoreError> {
         let mut tx = self.store.db.begin().await?;
         let former = former.map(|host| host.to_string());
         if let Some(host) = &former {
@@ -106,6 +128,12 @@ impl Items<'_> {
         let args = args! { now: now, former: former, kept: kept, limit: RECOVER_CLAIMS };
         let rows = tx.fetch(CLAIMS_LOST, &args).await?;
         let claims: Vec<AttemptId> = rows.iter().map(|row| row.parse("id")).collect::<Result<_, _>>()?;
+        // Checked after the claims were locked: no later start of the host has made one of them.
+        if let Some(process) = ended
+            && !has_ended(&mut tx, process.host, process.incarnation).await?
+        {
+            return Ok(None);
+        }
         let mut recovered = Vec::new();
         if !claims.is_empty() {
             let lost: Rows = claims.iter().map(|id| row![*id]).collect();
@@ -116,7 +144,7 @@ impl Items<'_> {
             tx.execute(claims_sql::CLAIMS_CLOSE, &args! { closed: lost }).await?;
         }
         tx.commit().await?;
-        Ok(recovered)
+        Ok(Some(recovered))
     }
 }
 

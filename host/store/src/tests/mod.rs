@@ -24,6 +24,7 @@ mod hosts;
 mod items;
 mod keys;
 mod locks;
+mod presence;
 
 mod recovery;
 mod replay;

@@ -2,6 +2,7 @@
 //! [`domain::scope::Value`]s come back. SQL of guests uses the same interface.
 
 pub(crate) mod arg;
+mod former;
 mod guard;
 mod pooler;
 mod postgres;
@@ -17,6 +18,7 @@ mod writer;
 
 use std::time::Duration;
 
+use domain::scope::Value;
 use retry_transaction::{PgTx, pause};
 use sqlx::SqlitePool;
 
@@ -149,6 +151,26 @@ impl Db {
         let millis = (time + CUT_OFF_GRACE).as_millis();
         let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {millis}");
         begun(server, begin, writes).await.map(|open| self.own(open))
+    }
+
+    /// The same for writes on behalf of `name`, after those of its former transaction. On Postgres, that one may still be
+    /// open: its host was killed while the COMMIT was on its way.
+    pub async fn begin_declared_after(&self, name: &str, time: Duration) -> Result<Tx, sqlx::Error> {
+        let mut tx = self.begin_declared(true, time).await?;
+        let Driver::Postgres(server) = &self.driver else { return Ok(tx) };
+        let name = [Value::Text(name.to_owned())];
+        match tx.fetch_declared(former::TRY_LOCK, &name, Most::ALL).await {
+            Ok(rows) if former::is_taken(&rows) => return Ok(tx),
+            Ok(_) => {}
+            // A server without advisory locks, or a role that may not use them.
+            Err(sqlx::Error::Database(_)) => return self.begin_declared(true, time).await,
+            Err(error) => return Err(error),
+        }
+        drop(tx);
+        former::wait(server, &name).await;
+        let mut tx = self.begin_declared(true, time).await?;
+        tx.fetch_declared(former::TRY_LOCK, &name, Most::ALL).await?;
+        Ok(tx)
     }
 
     /// Fetches the rows of a reading statement. Within a request's transaction it sees the request's writes.

@@ -38,6 +38,7 @@ on_both! {
     a_commit_needs_a_lease_that_lasts,
     the_stores_own_database_commits_with_the_outcome,
     late_commit_is_rolled_back,
+    the_next_attempt_sees_a_late_commit_of_the_former,
     dropped_begin_leaves_no_open_transaction,
     refused_statement_undoes_the_attempts_transaction,
     grants_are_kept,
@@ -127,6 +128,30 @@ async fn late_commit_is_rolled_back(t: T) {
     tokio::time::timeout(PATIENCE, ended).await.expect("the transaction is ended");
     assert!(tx.commit().await.is_err());
     assert_eq!(stored(&t).await, []);
+}
+
+/// A killed host leaves a transaction open whose COMMIT is on the way.
+async fn the_next_attempt_sees_a_late_commit_of_the_former(t: T) {
+    if t.kind == Kind::Sqlite {
+        return;
+    }
+    execute(&t.shop_url, GOODS).await;
+    let db = t.store.datasources.get(SHOP).unwrap().clone();
+    let begin = |name: &'static str| {
+        let db = db.clone();
+        async move { db.begin_declared_after(name, PATIENCE).await.unwrap() }
+    };
+    let mut former = begin("item 1").await;
+    former.execute_declared(ADD, &id(1)).await.unwrap();
+    begin("item 2").await.commit().await.unwrap();
+    let next = tokio::spawn(begin("item 1"));
+    let waits = "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    let waiting = async { while t.number(waits).await == 0 {} };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the next attempt waits");
+    former.commit().await.unwrap();
+    let mut next = next.await.unwrap();
+    let seen = next.fetch_declared("SELECT id FROM goods", &[], crate::db::Most::ALL).await.unwrap();
+    assert_eq!(seen.len(), 1);
 }
 
 /// On Postgres, the shop's tables are in the store's database: both are committed together or not at all.

@@ -84,8 +84,15 @@ impl AttemptScope {
 
     async fn begin(&self, db: &Db, datasource: &str, to_write: bool) -> Result<Tx, ScopeError> {
         let writes = to_write && self.may_write(datasource);
-        let began = db.begin_declared(writes, self.job.limits.sql_time);
-        let began = if self.replayed && writes { replay::briefly(db, began).await } else { began.await };
+        let time = self.job.limits.sql_time;
+        // Writes to the store's own database are committed with the outcome, which is fenced.
+        let began = match &self.item {
+            Some(_) if self.replayed && writes => replay::briefly(db, db.begin_declared(true, time)).await,
+            Some(item) if writes && !self.store.datasources.is_own(datasource) => {
+                db.begin_declared_after(&format!("item {}", item.id), time).await
+            }
+            _ => db.begin_declared(writes, time).await,
+        };
         began.map_err(|e| ScopeError::Unavailable(format!("datasource {datasource:?}: {}", with_remedy(&e))))
     }
 }

@@ -130,6 +130,7 @@ impl World {
         let store = StoreConfig {
             url: file("tidemill.db"),
             password: None,
+            notify: true,
             datasources: BTreeMap::from([(BUSINESS.to_owned(), business)]),
         };
         let config = EngineConfig::new("simulated");

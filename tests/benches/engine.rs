@@ -108,7 +108,7 @@ async fn measure(db: &str, runner: &str, items: u64, flow: Flow) -> f64 {
         _ => Arc::new(Native(items)),
     };
     let host = HostId::new(Timestamp::now());
-    let config = StoreConfig { url, password: None, datasources: BTreeMap::new() };
+    let config = StoreConfig { url, password: None, notify: true, datasources: BTreeMap::new() };
 
     let (engine, store) =
         start(&config, host, runner.clone(), job(items, Flow { concurrency: 0, ..free() })).await;

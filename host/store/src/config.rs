@@ -13,6 +13,8 @@ pub struct StoreConfig {
     pub url: String,
     /// The password for Postgres, if the URL holds none.
     pub password: Option<Secret>,
+    /// Whether the hosts of a Postgres store tell each other of changes by LISTEN and NOTIFY.
+    pub notify: bool,
     /// Business databases by the name under which they are granted to jobs.
     pub datasources: BTreeMap<String, DatasourceConfig>,
 }
@@ -33,10 +35,11 @@ pub struct DatasourceConfig {
 
 impl fmt::Debug for StoreConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StoreConfig { url, password, datasources } = self;
+        let StoreConfig { url, password, notify, datasources } = self;
         let url = Address::new(url.as_str());
         let mut shown = f.debug_struct("StoreConfig");
-        shown.field("url", &url).field("password", password).field("datasources", datasources).finish()
+        shown.field("url", &url).field("password", password).field("notify", notify);
+        shown.field("datasources", datasources).finish()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The events of this host for other hosts, and theirs for this one: notifications of Postgres with LISTEN and
-//! NOTIFY.
+//! NOTIFY. Without them (`store.notify = false`), each host assumes once a second that it missed some.
 //!
 //! Notifications are best effort: a host that misses one finds the work at its next poll.
 
@@ -25,6 +25,9 @@ const SEND_PERIOD: Duration = Duration::from_millis(50);
 /// Wait before connecting again to an unreachable database.
 const RECONNECT_WAIT: Duration = Duration::from_secs(1);
 
+/// Without notifications, changes of other hosts are seen after at most this time.
+const POLL_PERIOD: Duration = Duration::from_secs(1);
+
 /// How long a stopping host waits to send its last events.
 const LAST_SEND_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,7 @@ struct Notice {
 pub(crate) struct Exchange {
     /// Aborted when dropped.
     tasks: tokio::sync::Mutex<JoinSet<()>>,
-    /// `None` on SQLite, where there are no other hosts.
+    /// `None` on SQLite, where there are no other hosts, and without notifications.
     channel: Option<Channel>,
 }
 
@@ -66,12 +69,29 @@ impl Exchange {
         Exchange { tasks: tasks.into(), channel: Some(channel) }
     }
 
+    /// Without notifications.
+    pub fn polling(feed: &Feed, supervised: &Tasks) -> Exchange {
+        let feed = feed.clone();
+        let poll = move || poll(feed.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervised.clone().supervise("feed-poll", CancellationToken::new(), poll));
+        Exchange { tasks: tasks.into(), channel: None }
+    }
+
     /// Sends the last events, and returns its connections to the pool.
     pub async fn stop(&self) {
         self.tasks.lock().await.shutdown().await;
         if let Some(channel) = &self.channel {
             let _ = tokio::time::timeout(LAST_SEND_TIME_MAX, channel.send_once()).await;
         }
+    }
+}
+
+/// Wakes the loops of this process, and makes its pages and streams read the store again.
+async fn poll(feed: Feed) {
+    loop {
+        tokio::time::sleep(POLL_PERIOD).await;
+        feed.publish_remote(EngineEvent::Missed);
     }
 }
 

@@ -100,7 +100,8 @@ impl Store {
         let id = store_id::settle(&db, known).await?;
         let tasks = Tasks::default();
         let exchange = match &db.driver {
-            Driver::Postgres(server) => Exchange::start(&db.feed, server, &tasks),
+            Driver::Postgres(server) if config.notify => Exchange::start(&db.feed, server, &tasks),
+            Driver::Postgres(_) => Exchange::polling(&db.feed, &tasks),
             Driver::Sqlite { .. } => Exchange::default(),
         };
         Ok(Store {

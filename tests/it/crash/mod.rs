@@ -7,6 +7,7 @@ mod hosts;
 mod kills;
 mod site;
 mod stop;
+mod takeover;
 mod wallet;
 
 use hosts::r8_every_process_killed_every_item_done_once;
@@ -45,6 +46,25 @@ async fn a_killed_host_starts_at_once_in_its_folder() {
 async fn r8_every_process_killed_every_item_done_once_on_postgres() {
     needs!(Product);
     r8_every_process_killed_every_item_done_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r8_the_work_of_a_killed_host_moves_within_seconds() {
+    needs!(Product, Postgres);
+    takeover::r8_the_work_of_a_killed_host_moves_within_seconds().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_host_keeps_its_work_until_its_lease_ends() {
+    needs!(Product, Postgres);
+    takeover::a_stopped_host_keeps_its_work_until_its_lease_ends().await;
+}
+
+/// A server of its own is restarted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_end_move_no_work() {
+    needs!(Product, PostgresPrograms);
+    takeover::sessions_that_end_move_no_work().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

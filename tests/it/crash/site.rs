@@ -27,7 +27,7 @@ impl Site {
         Site::on(Databases::new(kind).await, plugin, job)
     }
 
-    fn on(databases: Databases, plugin: &str, job: &str) -> Site {
+    pub fn on(databases: Databases, plugin: &str, job: &str) -> Site {
         plugins::install(&databases.dir.path().join("plugins"), plugin, plugin);
         Site { databases, job: job.to_owned() }
     }

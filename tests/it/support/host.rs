@@ -185,6 +185,7 @@ fn config(name: &str, databases: &Databases, plugins: &Path, jobs: Vec<JobSpec>)
         store: StoreConfig {
             url: databases.store_url.clone(),
             password: None,
+            notify: true,
             datasources: BTreeMap::from([
                 ("business".to_owned(), source.clone()),
                 ("witness".to_owned(), source),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::flow::Flow;
 use domain::item::State;
 use domain::job::JobSpec;
-use test_support::{Kind, needs};
+use test_support::{Kind, execute, needs};
 
 use super::world::{World, each_minute};
 use crate::EngineConfig;
@@ -80,4 +80,25 @@ async fn two_hosts_share_one_place() {
     gate.open();
     world.until_run(&two, run, "finished").await;
     assert_eq!(world.script.running_max.load(Ordering::SeqCst), 1);
+}
+
+/// Without notifications, each host sees the work and the decisions of the other one by itself.
+#[tokio::test]
+async fn two_hosts_without_notifications_share_their_work() {
+    needs!(Postgres);
+    let world = World { notify: false, ..World::on(Kind::Postgres).await };
+    world.script.finds_each_time(&["a"], 2);
+    let one = world.host("h1", &[]).await;
+    let two = world.host("h2", &[super::world::job()]).await;
+    let (name, now) = (super::world::job_name(), world.clock.now());
+    let trigger = || async { one.store.jobs().trigger(&name, None, "test", now).await.unwrap() };
+    let run = trigger().await;
+    world.until_run(&two, run, "finished").await;
+    one.store.jobs().pause(Some(&name), "test", now).await.unwrap();
+    let run = trigger().await;
+    one.store.jobs().resume(Some(&name), "test", now).await.unwrap();
+    world.until_run(&two, run, "finished").await;
+    let listens =
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    execute(&world.database.url, &format!("SELECT 1 / (1 - ({listens}))")).await;
 }

@@ -16,3 +16,4 @@ mod metrics;
 mod outages;
 mod schedules;
 mod stops;
+mod takeover;

@@ -36,6 +36,8 @@ const POLL: Duration = Duration::from_secs(600);
 
 pub struct World {
     pub database: Database,
+    /// Whether its hosts notify each other.
+    pub notify: bool,
     pub clock: Manual,
     pub script: Arc<Script>,
     pub seen: Arc<Seen>,
@@ -53,7 +55,7 @@ impl World {
         let Clock::Manual(clock) = Clock::manual(at("12:00:30")) else { panic!("a manual clock") };
         let script = Arc::new(Script::default());
         let seen = script.seen.clone();
-        World { database, clock, script, seen }
+        World { database, notify: true, clock, script, seen }
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -86,8 +88,12 @@ impl World {
         let runtime = runtime.unwrap();
         let config = EngineConfig { lease_ttl: LEASE, poll_period: POLL, ..EngineConfig::new(name) };
         let config = change(config);
-        let url =
-            StoreConfig { url: self.database.url.clone(), password: None, datasources: BTreeMap::new() };
+        let url = StoreConfig {
+            url: self.database.url.clone(),
+            password: None,
+            notify: self.notify,
+            datasources: BTreeMap::new(),
+        };
         let runner = Arc::new(Fake { host: name, script: self.script.clone() });
         let clock = Clock::Manual(self.clock.clone());
         let jobs = jobs.iter().cloned().map(Arc::new).collect();

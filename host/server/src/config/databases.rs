@@ -17,14 +17,15 @@ pub fn store(
     mut section: Section<'_>,
     data_dir: &Path,
     secrets: &Secrets,
-) -> (Option<String>, Option<Secret>) {
+) -> (Option<String>, Option<Secret>, bool) {
     let url = match section.text("url") {
         Some(found) => database(&section, &found),
         None => default_store(&section, data_dir),
     };
     let password = password(&mut section, url.as_deref(), secrets);
+    let notify = section.flag("notify").is_none_or(|found| found.value);
     section.finish();
-    (url, password)
+    (url, password, notify)
 }
 
 /// The default is a file in the data folder. Earlier versions always used the folder `data` beside the

@@ -162,7 +162,7 @@ fn check(mut root: Section<'_>, environment: &Environment, now: Timestamp) -> Op
     let secrets = secret::read(root.section("secrets"), environment);
     let (listen, http) = server::read(root.section("server"));
     let (data_dir, host_name) = host::read(root.section("host"));
-    let (url, password) = databases::store(root.section("store"), &data_dir, &secrets);
+    let (url, password, notify) = databases::store(root.section("store"), &data_dir, &secrets);
     let plugins = plugins::read(root.section("plugins"));
     let engine = engine::read(root.section("engine"), &host_name);
     let audit = audit::read(root.section("audit"), &data_dir);
@@ -187,7 +187,7 @@ fn check(mut root: Section<'_>, environment: &Environment, now: Timestamp) -> Op
         http,
         data_dir,
         host_name,
-        store: StoreConfig { url: url?, password, datasources: datasources.collect() },
+        store: StoreConfig { url: url?, password, notify, datasources: datasources.collect() },
         compiler: Compiler::Child(Child {
             program: PathBuf::from(THIS_PROGRAM),
             bounds: plugins.load.bounds(),

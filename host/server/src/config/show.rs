@@ -30,7 +30,8 @@ pub fn settings(config: &Config) -> String {
     section(&mut out, "server.limits", &keys::show(&server::LIMIT_KEYS, &config.http));
     let data_dir = quoted(config.data_dir.display());
     section(&mut out, "host", &[("data_dir", data_dir), ("name", quoted(&config.host_name))]);
-    section(&mut out, "store", &[("url", quoted(hide_password(&config.store.url)))]);
+    let url = quoted(hide_password(&config.store.url));
+    section(&mut out, "store", &[("url", url), ("notify", config.store.notify.to_string())]);
     let secrets: Vec<_> = config.secrets.sources().map(|(name, source)| (name, secret(source))).collect();
     if !secrets.is_empty() {
         section(&mut out, "secrets", &secrets);

@@ -139,7 +139,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(now());
         let url = format!("sqlite://{}/tidemill.db", folder.path().display());
-        let config = StoreConfig { url, password: None, datasources: BTreeMap::new() };
+        let config = StoreConfig { url, password: None, notify: true, datasources: BTreeMap::new() };
         let store = Arc::new(Store::open(&config).await.unwrap());
         let (job, host) = (Arc::new(job()), HostId::new(now()));
         let ready = Arc::new(AtomicBool::new(false));

@@ -13,11 +13,11 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::support::{T, at, config, failed, job, permanent, resolved};
-use crate::Store;
 use crate::answers::{Keyed, StoredResponse};
 use crate::audit::KINDS;
 use crate::feed::Published;
 use crate::items::DecisionRequest;
+use crate::{Store, StoreConfig};
 
 on_both! {
     runs_and_attempts_are_published,
@@ -30,6 +30,7 @@ on_both! {
     events_without_work_wake_no_other_host,
     other_hosts_are_told_that_they_missed_events,
     unknown_notifications_mean_that_something_changed,
+    hosts_without_notifications_look_regularly,
 }
 
 /// A renamed action would silently stop to wake the loops.
@@ -247,4 +248,21 @@ async fn unknown_notifications_mean_that_something_changed(t: T) {
         let missed = |published: &Published| published.event == EngineEvent::Missed;
         assert!(until(&mut feed, missed, notify).await.remote);
     }
+}
+
+/// Without LISTEN and NOTIFY, a host assumes that it missed something.
+async fn hosts_without_notifications_look_regularly(t: T) {
+    if t.kind == Kind::Sqlite {
+        return;
+    }
+    let quiet = StoreConfig { notify: false, ..config(&t.url, &t.shop_url) };
+    let (one, other) = (Store::open(&quiet).await.unwrap(), Store::open(&quiet).await.unwrap());
+    let mut feed = other.feed().listen();
+    let woken = other.feed().woken();
+    one.jobs().trigger(&job().name, None, "ada", at(0)).await.unwrap();
+    tokio::time::timeout(PATIENCE, woken).await.expect("its loops look at the store");
+    let missed = Published { event: EngineEvent::Missed, remote: true };
+    assert_eq!(tokio::time::timeout(PATIENCE, feed.recv()).await.unwrap(), Ok(missed));
+    one.close().await;
+    other.close().await;
 }

@@ -22,7 +22,8 @@ on_both! {
 }
 
 async fn refusal(url: &str) -> StoreError {
-    let config = StoreConfig { url: url.to_owned(), password: None, datasources: BTreeMap::new() };
+    let config =
+        StoreConfig { url: url.to_owned(), password: None, notify: true, datasources: BTreeMap::new() };
     match Store::open(&config).await {
         Ok(_) => panic!("{url} was opened"),
         Err(error) => error,
@@ -152,7 +153,7 @@ async fn file_in_place_of_the_folder_is_refused() {
 async fn read_only_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("tidemill.db").display());
-    let config = StoreConfig { url: url.clone(), password: None, datasources: BTreeMap::new() };
+    let config = StoreConfig { url: url.clone(), password: None, notify: true, datasources: BTreeMap::new() };
     Store::open(&config).await.unwrap().close().await;
     unusable(&format!("{url}?mode=ro"), &folder, expect![[r#"SQLite at "sqlite://FOLDER/tidemill.db?mode=ro": the file or its folder is read-only (error returned from database: (code: 8) attempt to write a readonly database): make both writable for this user"#]]).await;
 }

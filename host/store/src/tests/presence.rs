@@ -75,7 +75,8 @@ async fn a_process_without_its_session_takes_the_lock_again(t: T) {
         let store = t.store.clone();
         async move { store.hosts().presence(host(2), incarnation(2)).await.unwrap().unwrap() }
     });
-    let waits = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+    let waits =
+        "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) LOOP
         PERFORM pg_sleep(0.01); END LOOP; END $$";
     execute(&t.url, waits).await;

@@ -63,6 +63,7 @@ pub fn config(url: &str, shop_url: &str) -> StoreConfig {
     StoreConfig {
         url: url.to_owned(),
         password: None,
+        notify: true,
         datasources: BTreeMap::from([(SHOP.to_owned(), shop)]),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use test_support::postgres_url;
 
+use crate::hosts::Gone;
 use crate::load::{Key, Log};
 use crate::site::Site;
 
@@ -167,9 +168,9 @@ pub async fn sessions_open() -> Vec<String> {
 }
 
 /// For each item of a host that was gone: milliseconds until the item was released, sorted.
-pub async fn recovery_times(site: &Site, gone: &[(String, i64)]) -> Vec<i64> {
+pub async fn recovery_times(site: &Site, gone: impl Iterator<Item = &Gone>) -> Vec<i64> {
     let mut times = Vec::new();
-    for (host, since) in gone {
+    for Gone { host, since, .. } in gone {
         let sql = format!(
             "SELECT CAST(ended_at_ms - {since} AS TEXT) FROM attempt WHERE verdict = 'lost' AND host_id = '{host}'
                 AND started_at_ms <= {since} AND ended_at_ms >= {since}"

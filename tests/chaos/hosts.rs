@@ -16,6 +16,8 @@ use crate::support::random::Random;
 
 /// A lease lasts 15 s, lost ones are checked every 5 s, plus reserve for a busy machine.
 const TAKEN_OVER_AFTER: Duration = Duration::from_secs(22);
+/// Others notice within 3 s that a killed host's session has ended, plus the same reserve.
+const KILLED_TAKEN_OVER_AFTER: Duration = Duration::from_secs(8);
 const COMMIT_COMES_WITHIN: Duration = Duration::from_secs(10);
 /// Time for work between two faults, so that the next fault meets some.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -29,9 +31,16 @@ pub struct Hosts {
     refused_before: u64,
     random: Random,
     pub fired: BTreeMap<Fault, u64>,
-    /// Hosts whose items were free for others to take over (or, if alone, for its next process), and since
-    /// when: milliseconds since 1970.
-    pub gone: Vec<(String, i64)>,
+    pub gone: Vec<Gone>,
+}
+
+/// A host whose items were free for others to take over (or, if alone, for its next process).
+pub struct Gone {
+    pub host: String,
+    /// Milliseconds since 1970.
+    pub since: i64,
+    /// Its process was killed; otherwise it was stopped or cut off.
+    pub is_killed: bool,
 }
 
 impl Hosts {
@@ -95,9 +104,9 @@ impl Hosts {
         self.take(which).kill9().await;
         let killed_at = now();
         let alone = self.alone();
-        let away = if alone || self.random.below(3) == 0 { self.short() } else { TAKEN_OVER_AFTER };
-        if alone || away == TAKEN_OVER_AFTER {
-            self.gone.push((self.place(which).id(), killed_at));
+        let away = if alone || self.random.below(3) == 0 { self.short() } else { KILLED_TAKEN_OVER_AFTER };
+        if alone || away == KILLED_TAKEN_OVER_AFTER {
+            self.gone.push(Gone { host: self.place(which).id(), since: killed_at, is_killed: true });
         }
         self.go_on(away).await;
         self.start_again(which).await;
@@ -123,7 +132,7 @@ impl Hosts {
     async fn stop(&mut self, which: usize) -> bool {
         self.signal(which, "-STOP").await;
         if !self.alone() {
-            self.gone.push((self.place(which).id(), now()));
+            self.gone.push(Gone { host: self.place(which).id(), since: now(), is_killed: false });
         }
         self.go_on(TAKEN_OVER_AFTER).await;
         self.signal(which, "-CONT").await;
@@ -155,7 +164,7 @@ impl Hosts {
         let site = self.site.clone();
         let Some(wire) = &site.places[which].wire else { return false };
         wire.freeze(true);
-        self.gone.push((self.place(which).id(), now()));
+        self.gone.push(Gone { host: self.place(which).id(), since: now(), is_killed: false });
         self.go_on(TAKEN_OVER_AFTER).await;
         wire.freeze(false);
         self.go_on(PAUSE).await;

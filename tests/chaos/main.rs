@@ -116,10 +116,11 @@ async fn run(kind: Kind, time: Duration, tier: String) -> bool {
     if kind == Kind::Postgres {
         fired.extend(postgres.fired());
     }
-    let recovery_ms = recovery_times(&site, &hosts.gone).await;
-    eprintln!("{} items of hosts that were gone were put back", recovery_ms.len());
-    let report =
-        Report { kind, tier, acknowledged: acknowledged.len(), fired, verdict, stale_seen, recovery_ms };
+    let killed_ms = recovery_times(&site, hosts.gone.iter().filter(|gone| gone.is_killed)).await;
+    let stopped_ms = recovery_times(&site, hosts.gone.iter().filter(|gone| !gone.is_killed)).await;
+    eprintln!("put back: {} items of killed hosts, {} of stopped ones", killed_ms.len(), stopped_ms.len());
+    let acknowledged = acknowledged.len();
+    let report = Report { kind, tier, acknowledged, fired, verdict, stale_seen, killed_ms, stopped_ms };
     report.print();
     let failures = report.failures();
     failures.iter().for_each(|failure| eprintln!("seed {seed}: {failure}"));

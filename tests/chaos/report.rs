@@ -15,8 +15,10 @@ pub struct Report {
     pub fired: BTreeMap<Fault, u64>,
     pub verdict: Verdict,
     pub stale_seen: u64,
-    /// Sorted.
-    pub recovery_ms: Vec<i64>,
+    /// The time until each item of a killed host was put back, sorted.
+    pub killed_ms: Vec<i64>,
+    /// The same for hosts that were stopped or cut off.
+    pub stopped_ms: Vec<i64>,
 }
 
 impl Report {
@@ -27,7 +29,8 @@ impl Report {
         // Written manually, so that the fields keep their order.
         println!(
             "{{\"db\":\"{}\",\"tier\":\"{}\",\"acknowledged\":{},\"faults\":{},\"lost\":{},\"duplicate\":{},\
-             \"stale_seen\":{},\"stale_accepted\":{},\"recovery_ms_p50\":{},\"recovery_ms_p99\":{}}}",
+             \"stale_seen\":{},\"stale_accepted\":{},\"killed_ms_p50\":{},\"killed_ms_p99\":{},\
+             \"stopped_ms_p50\":{},\"stopped_ms_p99\":{}}}",
             if self.kind == Kind::Sqlite { "sqlite" } else { "postgres" },
             self.tier,
             self.acknowledged,
@@ -36,8 +39,10 @@ impl Report {
             duplicate.len(),
             self.stale_seen,
             stale_accepted.len(),
-            json!(self.percentile(50)),
-            json!(self.percentile(99)),
+            json!(percentile(&self.killed_ms, 50)),
+            json!(percentile(&self.killed_ms, 99)),
+            json!(percentile(&self.stopped_ms, 50)),
+            json!(percentile(&self.stopped_ms, 99)),
         );
     }
 
@@ -63,10 +68,10 @@ impl Report {
     fn fired(&self, fault: Fault) -> u64 {
         self.fired.get(&fault).copied().unwrap_or_default()
     }
+}
 
-    /// None if no item had to be recovered.
-    fn percentile(&self, percent: usize) -> Option<i64> {
-        let last = self.recovery_ms.len().checked_sub(1)?;
-        Some(self.recovery_ms[(last * percent).div_ceil(100)])
-    }
+/// None if no item had to be recovered.
+fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
+    let last = sorted.len().checked_sub(1)?;
+    Some(sorted[(last * percent).div_ceil(100)])
 }

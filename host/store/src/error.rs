@@ -118,7 +118,7 @@ pub(crate) fn with_remedy(error: &sqlx::Error) -> String {
     format!("{error}; {remedy}")
 }
 
-const CONNECTIONS: &str = "a host uses up to 16, and 8 for each datasource: raise max_connections of Postgres (or the limit of the \
+const CONNECTIONS: &str = "a host uses up to 17, and 8 for each datasource: raise max_connections of Postgres (or the limit of the \
                            role, the database or the pooler), or run fewer clients";
 const READ_ONLY: &str = "the server is read-only, a standby or a former primary: this host reconnects, and continues when the primary \
                          answers at the same address";

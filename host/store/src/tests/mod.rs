@@ -43,6 +43,7 @@ mod commit;
 mod full;
 
 mod effects;
+mod features;
 mod feed;
 
 mod outbox;

@@ -33,7 +33,12 @@ const FEATURES: &[Feature] = &[
         "supported [2]; conflicts fail or wait depending on isolation and flags [3]",
         "only in queries of one shard [5]",
     ),
-    feature("`SKIP LOCKED`", &["SKIP LOCKED"], SILENT, "as `FOR UPDATE` [5]"),
+    feature(
+        "`SKIP LOCKED`",
+        &["SKIP LOCKED"],
+        "a change of 2021 adds it for `REPEATABLE READ` [10]",
+        "as `FOR UPDATE` [5]",
+    ),
     feature(
         "session-level advisory locks (presence locks, migrations)",
         &["pg_advisory_lock("],
@@ -57,7 +62,7 @@ const FEATURES: &[Feature] = &[
         "unique partial indexes",
         &["CREATE UNIQUE INDEX|WHERE"],
         SILENT,
-        "a unique constraint has to include the distribution column [7]",
+        "like primary keys [7] (our conclusion)",
     ),
     feature(
         "primary keys",
@@ -76,7 +81,7 @@ const FEATURES: &[Feature] = &[
         "`INSERT … ON CONFLICT`",
         &["ON CONFLICT"],
         SILENT,
-        "the target has to include the distribution column [7]",
+        "the target is a key: like primary keys [7] (our conclusion)",
     ),
     feature("`INSERT … SELECT`", &["INSERT INTO|SELECT"], SILENT, "subqueries in `INSERT` are limited [5]"),
     feature(
@@ -151,8 +156,8 @@ const FEATURES: &[Feature] = &[
     feature(
         "`clock_timestamp()` as the time of all hosts",
         &["clock_timestamp()"],
-        "the clock of the node of the session: nodes may differ",
-        "the same",
+        "the clock of the node of the session: nodes may differ (not examined)",
+        "the same (not examined)",
     ),
     feature("`hashtextextended`", &["hashtextextended("], SILENT, SILENT),
 ];

@@ -1,9 +1,12 @@
 //! Measures items per second through the whole engine: each item is claimed, attempted and committed durably
 //! on its own.
-//! Compares a no-op component with a no-op inside the host, on both databases, in one process and one run.
-//! Prints one JSON line per measurement; started by `cargo xtask bench engine`.
+//! Compares a no-op component, a no-op inside the host, and the store alone, on both databases, in one process
+//! and one run. Prints one JSON line per measurement; started by `cargo xtask bench engine`, `bench peers` and
+//! `bench sqlite`, which select measurements with `ONLY=postgres/native,sqlite/store`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod raw;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +32,8 @@ use store::{Store, StoreConfig};
 
 const ITEMS_DEFAULT: u64 = 20_000;
 const CONCURRENCY: u32 = 256;
+/// `store` is the loop of `raw`, without engine and runner.
+const RUNNERS: [&str; 4] = ["component", "native", "native-limited", "store"];
 
 /// Does the same as the no-op component, without leaving the host.
 struct Native(u64);
@@ -77,10 +82,16 @@ fn job(items: u64, flow: Flow) -> Arc<JobSpec> {
 #[tokio::main]
 async fn main() {
     let items = std::env::var("ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(ITEMS_DEFAULT);
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
     for db in ["sqlite", "postgres"] {
-        for (runner, flow) in [("component", free()), ("native", free()), ("native-limited", limited())] {
-            let items_per_s = measure(db, runner, items, flow).await;
-            println!(r#"{{"db":"{db}","runner":"{runner}","items":{items},"items_per_s":{items_per_s:.0}}}"#);
+        for runner in RUNNERS {
+            if only.is_empty() || only.contains(&format!("{db}/{runner}").as_str()) {
+                let items_per_s = measure(db, runner, items).await;
+                println!(
+                    r#"{{"db":"{db}","runner":"{runner}","items":{items},"items_per_s":{items_per_s:.0}}}"#
+                );
+            }
         }
     }
 }
@@ -96,14 +107,15 @@ fn limited() -> Flow {
     Flow { concurrency_total: Some(CONCURRENCY), per_prefix, rate, ..free() }
 }
 
-/// An engine with concurrency 0 discovers the items first; then a second engine drains them.
-async fn measure(db: &str, runner: &str, items: u64, flow: Flow) -> f64 {
+/// An engine with concurrency 0 discovers the items first; then a second engine, or the loop, drains them.
+async fn measure(db: &str, name: &str, items: u64) -> f64 {
     let dir = tempfile::tempdir().unwrap();
     let url = match db {
         "sqlite" => format!("sqlite://{}", dir.path().join("store.db").display()),
         _ => fresh_postgres().await,
     };
-    let runner: Arc<dyn Runner> = match runner {
+    let flow = if name == "native-limited" { limited() } else { free() };
+    let runner: Arc<dyn Runner> = match name {
         "component" => component(dir.path().join("plugins"), items).await,
         _ => Arc::new(Native(items)),
     };
@@ -118,6 +130,14 @@ async fn measure(db: &str, runner: &str, items: u64, flow: Flow) -> f64 {
     store.close().await;
 
     let began = Instant::now();
+    if name == "store" {
+        let store = Arc::new(Store::open(&config).await.unwrap());
+        let drained = raw::drain(&store, &job(items, flow), host).await;
+        let seconds = began.elapsed().as_secs_f64();
+        assert_eq!(drained, items, "the loop drained all items");
+        store.close().await;
+        return items as f64 / seconds;
+    }
     let (engine, store) = start(&config, host, runner, job(items, flow)).await;
     until(&engine, &store, "finished").await;
     let seconds = began.elapsed().as_secs_f64();

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +47,8 @@ rm -rf "$folder"
 pub struct Postgres {
     keeper: Child,
     port: u16,
+    psql: PathBuf,
+    databases: AtomicU32,
 }
 
 impl Postgres {
@@ -73,8 +76,9 @@ impl Postgres {
         // A separate process group, so that Ctrl-C reaches only the tests and the server ends after them.
         keeper.stdin(Stdio::piped()).current_dir(folder).process_group(0);
         let keeper = keeper.spawn().context("failed to start `sh`").inspect_err(|_| remove(folder))?;
-        let mut server = Self { keeper, port };
-        server.wait_until_it_answers(&binaries)?;
+        let psql = binaries.join("psql");
+        let mut server = Self { keeper, port, psql, databases: AtomicU32::new(0) };
+        server.wait_until_it_answers()?;
         Ok(server)
     }
 
@@ -83,13 +87,25 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    fn wait_until_it_answers(&mut self, binaries: &Path) -> Result<()> {
+    /// Creates an empty database and returns its URL.
+    pub fn fresh_database(&self) -> Result<String> {
+        let name = format!("fresh_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.query(&self.url(), &format!("CREATE DATABASE {name}"))?;
+        Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
+    }
+
+    /// The result's rows as lines, with `|` between columns.
+    pub fn query(&self, database: &str, sql: &str) -> Result<String> {
+        sh::output(Command::new(&self.psql).args([database, "-qXAtc", sql]))
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < START_LIMIT {
             if let Some(status) = self.keeper.try_wait()? {
                 bail!("Postgres ended while it started ({status}); its log is above");
             }
-            let mut ask = Command::new(binaries.join("psql"));
+            let mut ask = Command::new(&self.psql);
             ask.args([&self.url(), "-qXAtc", "select 1"]);
             if ask.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
                 return Ok(());

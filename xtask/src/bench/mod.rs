@@ -1,5 +1,13 @@
-//! `cargo xtask bench …`: measurements of an optimised build, one JSON line each.
+//! `cargo xtask bench …`: measurements of an optimised build, one JSON line each. docs/performance.md describes
+//! them.
 
+mod common;
+mod hosts;
+mod latency;
+mod peers;
+mod plot;
+mod scale;
+mod sqlite;
 pub mod swap;
 
 use std::path::Path;
@@ -12,9 +20,9 @@ use crate::{host, plugins, sh, toolchain};
 
 #[derive(clap::Subcommand)]
 pub enum Bench {
-    /// Items a second of a no-op component, of a native no-op, and of that with all limits on flow on, on SQLite and Postgres
+    /// Items a second of a no-op component, of a native no-op, of that with all limits on flow on, and of the store alone, on SQLite and Postgres
     Engine {
-        /// Items that each of the four measurements drains
+        /// Items that each of the eight measurements drains
         #[arg(long, default_value_t = 20_000)]
         items: u64,
     },
@@ -26,6 +34,16 @@ pub enum Bench {
     },
     /// Swap a plugin while its host is under load: counts lost items and measures the time until the new version runs
     Swap(swap::Args),
+    /// Items a second of Tidemill, River, graphile-worker and pg-boss on one Postgres; installs the peers
+    Peers(peers::Args),
+    /// Items a second of a host on SQLite, and of the store's own statements in a loop
+    Sqlite(sqlite::Args),
+    /// Times from adding an item over the API to the answer, the start and the end of its attempt
+    Latency(latency::Args),
+    /// Throughput and answers with up to 1,000,000 stored items; memory and tables over time
+    Scale(scale::Args),
+    /// Throughput of one, two and three hosts on one Postgres
+    Hosts(hosts::Args),
 }
 
 pub fn run(root: &Path, bench: &Bench) -> Result<()> {
@@ -33,6 +51,11 @@ pub fn run(root: &Path, bench: &Bench) -> Result<()> {
         Bench::Engine { items } => engine(root, *items),
         Bench::Guest { rounds } => guest(root, *rounds),
         Bench::Swap(args) => swap::run(root, args),
+        Bench::Peers(args) => peers::run(root, args),
+        Bench::Sqlite(args) => sqlite::run(root, args),
+        Bench::Latency(args) => latency::run(root, args),
+        Bench::Scale(args) => scale::run(root, args),
+        Bench::Hosts(args) => hosts::run(root, args),
     }
 }
 

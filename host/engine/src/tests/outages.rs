@@ -100,11 +100,11 @@ async fn claim_that_arrives_after_leases_are_lost_is_put_back() {
     world.script.blocked.store(true, Ordering::Relaxed);
     let item = NewItem { job: job_name(), key: "b".to_owned(), payload: "{}".to_owned() };
     host.store.items().add(&item, "test", world.clock.now()).await.unwrap();
-    let locked = TableLock::take(&database.url, "due").await;
+    let locked = TableLock::take(&database.url, "claim").await;
     world.advance(9);
     world.script.blocked.store(false, Ordering::Relaxed);
     host.store.feed().wake_here();
-    database.until_waits("WITH ahead AS MATERIALIZED").await;
+    database.until_waits("INSERT INTO claim").await;
     world.advance(5);
     world.until_seen("dropped h1 a").await;
     locked.release().await;

@@ -60,7 +60,6 @@ fn measure(built: &Built<'_>, hosts: u32, items: u64, postgres: &Postgres) -> Re
     let items_per_s = drain::throughput(&mut client, JOB)?;
     let shares = hosts.iter().map(|host| attempts(&mut host.client()?)).collect::<Result<Vec<_>>>()?;
     eprintln!("{} hosts: {items_per_s:.0} items/s; checking the attempts of {items} items …", hosts.len());
-    // An attempt that lost its item to another host is counted by its own host only.
     ensure!(shares.iter().sum::<u64>() == items, "{items} items had {shares:?} attempts");
     for n in 1..=items {
         claimed_once(&mut client, &format!("n-{n}"))?;

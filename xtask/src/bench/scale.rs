@@ -41,6 +41,7 @@ enum Db {
 
 #[derive(clap::Args)]
 pub struct Args {
+    /// The host's database
     #[arg(long, value_enum, default_value = "postgres")]
     db: Db,
     /// Measure with 10,000,000 stored items, too, which takes an hour or more
@@ -100,9 +101,9 @@ fn jobs(sizes: &[u64]) -> Vec<Job> {
     jobs
 }
 
-type Figures = Vec<(&'static str, f64)>;
+type Figure = (&'static str, f64);
 
-fn measure(client: &mut Client, fresh: &str) -> Result<Figures> {
+fn measure(client: &mut Client, fresh: &str) -> Result<Vec<Figure>> {
     let mut figures = vec![("items_per_s", drain::throughput(client, fresh)?)];
     for (name, path) in QUERIES {
         let mut times = Vec::new();
@@ -117,7 +118,7 @@ fn measure(client: &mut Client, fresh: &str) -> Result<Figures> {
 }
 
 /// The figures, and each as a ratio to that of the smallest size.
-fn fields<'a>(stored: u64, figures: &'a Figures, first: &Figures) -> Vec<(&'a str, Value)> {
+fn fields(stored: u64, figures: &[Figure], first: &[Figure]) -> Vec<(&'static str, Value)> {
     let mut ratios = Map::new();
     for ((name, figure), (_, smallest)) in figures.iter().zip(first) {
         ratios.insert((*name).to_owned(), rounded(Some(figure / smallest), 2));

@@ -112,7 +112,8 @@ async fn r6_a_recovery_that_fails_does_not_stop_the_start() {
     databases
         .store(
             "UPDATE item SET state = 'scheduled';
-            UPDATE counter SET class = 'retrying';
+            UPDATE counter SET items = 0;
+            INSERT INTO counter (job, class, items) VALUES ('hello', 'retrying', 1);
             INSERT INTO claim (id, claimed_at_ms, lease_until_ms, open_items, job, host_id, incarnation, items)
                 SELECT item.id, 1, 1, 1, item.job, host.id, '', json_array(json_array(item.id, item.epoch))
                 FROM item, host;

@@ -8,7 +8,8 @@ ALTER TABLE attempt RENAME TO old_attempt;
 ALTER INDEX item_pkey RENAME TO old_item_pkey;
 ALTER INDEX item_job_item_key_key RENAME TO old_item_key;
 ALTER INDEX attempt_pkey RENAME TO old_attempt_pkey;
-DROP INDEX item_due, item_leased, item_by_state, item_by_batch, attempt_by_job, attempt_by_run;
+DROP INDEX item_due, item_by_state, attempt_by_job, attempt_by_run;
+ALTER INDEX item_by_batch RENAME TO old_item_by_batch;
 
 CREATE TABLE item (
     id                  UUID     NOT NULL,
@@ -48,8 +49,7 @@ CREATE TABLE item (
     batch_id            TEXT,
     operation           TEXT,
     created_by          TEXT,
-    PRIMARY KEY (id),
-    UNIQUE (job, item_key)
+    PRIMARY KEY (id)
 ) WITH (fillfactor = 50);
 
 CREATE TABLE due (
@@ -136,54 +136,26 @@ ALTER TABLE named_lock ALTER COLUMN item_id TYPE UUID USING CAST(item_id AS UUID
 ALTER TABLE named_lock ALTER COLUMN attempt_id TYPE UUID USING CAST(attempt_id AS UUID);
 ALTER TABLE named_lock RENAME COLUMN attempt_id TO claim_id;
 
-INSERT INTO item (id, epoch, version, due_at_ms, run_id, seen_run_id, first_attempt_at_ms, last_attempt_at_ms,
-    resolved_at_ms, created_at_ms, updated_at_ms, attempts, deferrals, crashes, series, batch_index, max_attempts,
-    priority, exhausted, job, item_key, state, payload, note, error_code, error_message, resolved_by, batch_id,
-    operation, created_by)
-SELECT CAST(id AS UUID), CASE WHEN state = 'running' THEN epoch ELSE epoch + 1 END, version, due_at_ms,
-    CAST(run_id AS UUID), CAST(seen_run_id AS UUID), first_attempt_at_ms, last_attempt_at_ms, resolved_at_ms,
-    created_at_ms, updated_at_ms, attempts, deferrals, CASE WHEN state = 'running' THEN crashes - 1 ELSE crashes END,
-    series, batch_index, max_attempts, priority, exhausted, job, item_key,
-    CASE WHEN state IN ('waiting', 'running') THEN 'scheduled' ELSE state END, payload, note, error_code,
-    error_message, resolved_by, batch_id, operation, created_by
-FROM old_item;
-CREATE UNIQUE INDEX item_by_batch ON item (batch_id, batch_index) WHERE batch_id IS NOT NULL;
-CREATE INDEX item_by_job ON item (job, created_at_ms);
-
-INSERT INTO due (job, priority, due_at_ms, item_id)
-SELECT job, priority, due_at_ms, CAST(id AS UUID) FROM old_item WHERE state IN ('waiting', 'awaiting');
--- Work of hosts that ran before the upgrade is recovered like that of any lost host.
-INSERT INTO claim (id, claimed_at_ms, lease_until_ms, open_items, job, host_id, incarnation, items, epochs)
-SELECT CAST(attempt_id AS UUID), MIN(claimed_at_ms), MIN(lease_until_ms), COUNT(*), MIN(job), MIN(host_id), '',
-    array_agg(CAST(id AS UUID) ORDER BY id), array_agg(epoch ORDER BY id)
-FROM old_item WHERE state = 'running' GROUP BY attempt_id;
-INSERT INTO parked (job, state, item_id, since_ms)
-SELECT job, state, CAST(id AS UUID), updated_at_ms FROM old_item WHERE state IN ('manual_required', 'abandoned');
-CREATE INDEX parked_by_time ON parked (state, since_ms, item_id);
-CREATE INDEX parked_by_job ON parked (job, state, since_ms, item_id);
-INSERT INTO counter (job, class, items)
-SELECT job, class, COUNT(*) FROM (SELECT job, CASE WHEN state IN ('waiting', 'running') AND attempts = 0 THEN 'pending'
-    WHEN state IN ('waiting', 'running') THEN 'retrying' ELSE state END AS class FROM old_item) AS classes
-GROUP BY job, class;
-
 CREATE TABLE batch (
     id            TEXT   NOT NULL PRIMARY KEY,
     job           TEXT   NOT NULL,
     created_by    TEXT   NOT NULL,
     created_at_ms BIGINT NOT NULL
 );
-INSERT INTO batch (id, job, created_by, created_at_ms)
-SELECT batch_id, MIN(job), MIN(created_by), MIN(created_at_ms) FROM old_item WHERE batch_id IS NOT NULL GROUP BY batch_id;
-CREATE INDEX batch_by_time ON batch (created_at_ms);
 
-INSERT INTO attempt (item_id, epoch, claim_id, run_id, host_id, started_at_ms, ended_at_ms, wall_us, cpu_us,
-    memory_bytes_max, host_calls, host_bytes, number, job, verdict, digest, error_code, error_message, note, log)
-SELECT CAST(item_id AS UUID), epoch, CAST(attempt_id AS UUID), CAST(run_id AS UUID), CAST(host_id AS UUID),
-    started_at_ms, ended_at_ms, wall_us, cpu_us, memory_bytes_max, host_calls, host_bytes, number, job, verdict,
-    decode(digest, 'hex'), error_code, error_message, note, log
-FROM old_attempt;
-CREATE INDEX attempt_by_job ON attempt (job, ended_at_ms);
-CREATE INDEX attempt_by_run ON attempt (run_id, item_id, epoch) WHERE run_id IS NOT NULL;
-
-DROP TABLE old_attempt;
-DROP TABLE old_item;
+-- Where the copy of the old rows stands (host/store/src/opening/work_copy): each of its transactions also moves this
+-- row. The indexes of the new tables are built after it, and migration 23 drops the old tables and this one.
+CREATE TABLE work_copy (
+    one            BIGINT NOT NULL PRIMARY KEY CHECK (one = 1),
+    -- Steps that are complete.
+    step           BIGINT NOT NULL,
+    -- The last row that the present step copied.
+    item_id        TEXT   NOT NULL,
+    epoch          BIGINT NOT NULL,
+    items          BIGINT NOT NULL,
+    attempts       BIGINT NOT NULL,
+    items_total    BIGINT NOT NULL,
+    attempts_total BIGINT NOT NULL
+);
+INSERT INTO work_copy (one, step, item_id, epoch, items, attempts, items_total, attempts_total)
+SELECT 1, 0, '', 0, 0, 0, (SELECT COUNT(*) FROM old_item), (SELECT COUNT(*) FROM old_attempt);

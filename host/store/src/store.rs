@@ -32,6 +32,7 @@ use crate::opening::connect;
 use crate::opening::schema::Opening;
 use crate::opening::sql as opening_sql;
 use crate::opening::store_id::{self, Remembered};
+use crate::opening::work_copy::{Progress, Report};
 use crate::opening::{leftover, migrate};
 use crate::plugins::Plugins;
 use crate::runs::Runs;
@@ -64,7 +65,17 @@ impl Store {
         opening: Opening,
         known: Option<&Remembered>,
     ) -> Result<Store, StoreError> {
-        let store = Store::opened(config, opening, known).await?;
+        Store::open_reporting(config, opening, known, &Progress::log).await
+    }
+
+    /// Like [`Store::open_known`], with the progress of an upgrade to `report` instead of the log.
+    pub async fn open_reporting(
+        config: &StoreConfig,
+        opening: Opening,
+        known: Option<&Remembered>,
+        report: Report<'_>,
+    ) -> Result<Store, StoreError> {
+        let store = Store::opened(config, opening, known, report).await?;
         if let (Opening::Upgrade { .. }, Driver::Sqlite { writer, .. }) = (opening, &store.db.driver)
             && let Some(guard) = writer.guard()
         {
@@ -75,13 +86,14 @@ impl Store {
 
     /// Connects and checks, and creates or upgrades the tables if `opening` says so.
     pub async fn open_as(config: &StoreConfig, opening: Opening) -> Result<Store, StoreError> {
-        Store::opened(config, opening, None).await
+        Store::opened(config, opening, None, &Progress::log).await
     }
 
     async fn opened(
         config: &StoreConfig,
         opening: Opening,
         known: Option<&Remembered>,
+        report: Report<'_>,
     ) -> Result<Store, StoreError> {
         if let Some(known) = known
             && !config.is_postgres()
@@ -95,7 +107,7 @@ impl Store {
             store_id::check(&db, known).await?;
         }
         if let Opening::Upgrade { .. } = opening {
-            migrate::run(&db).await?;
+            migrate::run(&db, report).await?;
         }
         let id = store_id::settle(&db, known).await?;
         let tasks = Tasks::default();

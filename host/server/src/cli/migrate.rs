@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use store::opening::schema::Schema;
 use store::opening::store_id::Remembered;
+use store::opening::work_copy::Progress;
 use store::store::hide_password;
 use store::{Store, StoreError};
 
@@ -49,9 +50,10 @@ async fn migrate(config: &Config, dry_run: bool) -> Result<(), Failure> {
         false => Some(HostLock::take(&config.data_dir, &config.store.url)?),
     };
     let known = Remembered::of(&config.data_dir).map_err(failed)?;
-    let store =
-        Store::open_known(&config.store, app::upgrade(config), known.as_ref()).await.map_err(failed)?;
-    store.close().await;
+    // A reader that went away must not stop the upgrade.
+    let report = |progress: &Progress| drop(line(&format!("  {progress}")));
+    let store = Store::open_reporting(&config.store, app::upgrade(config), known.as_ref(), &report);
+    store.await.map_err(failed)?.close().await;
     line(&format!("the store has schema {}", schema.latest))
 }
 
@@ -61,6 +63,11 @@ fn plan(schema: &Schema, url: &str) -> Vec<String> {
         None => format!("{url} has no store yet; tidemill {version} makes one with schema {latest}"),
         Some(present) if schema.is_current() => {
             format!("{url} has schema {present}, which is that of tidemill {version}: nothing to do")
+        }
+        Some(_) if schema.is_copying() => {
+            format!(
+                "{url} has an upgrade to schema {latest} that is not complete; tidemill {version} continues it"
+            )
         }
         Some(present) => {
             format!("{url} has schema {present}; tidemill {version} upgrades it to schema {latest}")

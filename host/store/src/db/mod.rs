@@ -5,14 +5,14 @@ pub(crate) mod arg;
 mod former;
 mod guard;
 mod pooler;
-mod postgres;
+pub(crate) mod postgres;
 mod request_transaction;
 mod retry_transaction;
 mod row;
 mod server;
 mod session;
 pub(crate) mod sql;
-mod sqlite;
+pub(crate) mod sqlite;
 mod tx;
 mod writer;
 

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
-use crate::db::{Db, Driver};
+use crate::db::Db;
 use crate::error::StoreError;
 use crate::opening::schema::Schema;
+use crate::opening::work_copy::{self, Report, Session};
 
 /// One migration. Most have the same SQL for both databases.
 struct Source {
@@ -31,7 +32,7 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: [Source; 22] = [
+const MIGRATIONS: [Source; 23] = [
     migration!(1, "init", "common/0001_init.sql"),
     migration!(2, "append only", "sqlite/0002_append_only.sql", "postgres/0002_append_only.sql"),
     migration!(3, "alerts", "common/0003_alerts.sql"),
@@ -54,7 +55,12 @@ const MIGRATIONS: [Source; 22] = [
     migration!(20, "release causes", "common/0020_release_causes.sql"),
     migration!(21, "incarnations", "common/0021_incarnations.sql"),
     migration!(22, "work", "sqlite/0022_work.sql", "postgres/0022_work.sql"),
+    migration!(23, "work copied", "common/0023_work_copied.sql"),
 ];
+/// The migration after which [`work_copy`] copies the old rows.
+pub const WORK: i64 = 22;
+/// The migration that drops them.
+const WORK_COPIED: i64 = 23;
 
 #[derive(Clone, Copy)]
 enum Dialect {
@@ -62,25 +68,56 @@ enum Dialect {
     Postgres,
 }
 
-pub async fn run(db: &Db) -> Result<(), StoreError> {
-    let result = match &db.driver {
-        Driver::Sqlite { writer, .. } => migrator(&MIGRATIONS, Dialect::Sqlite).run(writer.pool()).await,
-        Driver::Postgres(server) => migrator(&MIGRATIONS, Dialect::Postgres).run(server.pool()).await,
+pub async fn run(db: &Db, report: Report<'_>) -> Result<(), StoreError> {
+    let mut session = Session::of(db).await?;
+    if session.has_migration(WORK_COPIED).await? {
+        return apply(&mut session, &MIGRATIONS).await;
+    }
+    session.begin_upgrade(report).await?;
+    let upgraded = upgrade(&mut session, report).await;
+    let ended = session.end_upgrade().await;
+    upgraded.and(ended)
+}
+
+async fn upgrade(session: &mut Session, report: Report<'_>) -> Result<(), StoreError> {
+    // Another host may have done it meanwhile.
+    if !session.has_migration(WORK_COPIED).await? {
+        copy_work(session, report, usize::MAX).await?;
+    }
+    apply(session, &MIGRATIONS).await
+}
+
+/// Runs at most `most` transactions of the copy. Returns whether it is complete.
+async fn copy_work(session: &mut Session, report: Report<'_>, most: usize) -> Result<bool, StoreError> {
+    let before = MIGRATIONS.iter().take_while(|source| source.number <= WORK).count();
+    apply(session, &MIGRATIONS[..before]).await?;
+    work_copy::run(session, report, most).await
+}
+
+async fn apply(session: &mut Session, sources: &[Source]) -> Result<(), StoreError> {
+    let result = match session {
+        Session::Sqlite(connection) => migrator(sources, Dialect::Sqlite).run(&mut **connection).await,
+        Session::Postgres(connection) => migrator(sources, Dialect::Postgres).run(&mut **connection).await,
     };
     result.map_err(explain)
+}
+
+/// Upgrades like [`run`], and stops after `most` transactions of the copy, as if the process was killed.
+#[cfg(test)]
+pub async fn run_some(db: &Db, most: usize) -> Result<bool, StoreError> {
+    let quiet: Report<'_> = &|_| {};
+    let mut session = Session::of(db).await?;
+    session.begin_upgrade(quiet).await?;
+    let copied = copy_work(&mut session, quiet, most).await;
+    session.end_upgrade().await?;
+    copied
 }
 
 /// Makes the tables of an older version: those of the first `count` migrations.
 #[cfg(test)]
 pub async fn run_first(db: &Db, count: usize) {
-    match &db.driver {
-        Driver::Sqlite { writer, .. } => {
-            migrator(&MIGRATIONS[..count], Dialect::Sqlite).run(writer.pool()).await.unwrap()
-        }
-        Driver::Postgres(pool) => {
-            migrator(&MIGRATIONS[..count], Dialect::Postgres).run(pool.pool()).await.unwrap()
-        }
-    }
+    let mut session = Session::of(db).await.unwrap();
+    apply(&mut session, &MIGRATIONS[..count]).await.unwrap();
 }
 
 fn migrator(sources: &[Source], dialect: Dialect) -> Migrator {

@@ -8,3 +8,4 @@ pub mod schema;
 pub(crate) mod sql;
 pub mod sqlite_file;
 pub mod store_id;
+pub mod work_copy;

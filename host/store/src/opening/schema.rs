@@ -59,6 +59,11 @@ impl Schema {
         self.present.is_some() && self.pending.is_empty()
     }
 
+    /// Whether an upgrade has begun to copy the items, and another start has to continue it.
+    pub fn is_copying(&self) -> bool {
+        self.present == Some(migrate::WORK) && !self.is_current()
+    }
+
     /// The error for a store whose tables do not have this version.
     fn refusal(&self, url: &str) -> StoreError {
         let (url, latest, version) = (store::hide_password(url), self.latest, env!("CARGO_PKG_VERSION"));
@@ -66,6 +71,10 @@ impl Schema {
             None => format!(
                 "there is no store at {url:?} yet, and this command does not make one: \
                  start the host with `tidemill serve`, or make it with `tidemill migrate`"
+            ),
+            Some(_) if self.is_copying() => format!(
+                "the upgrade of the store at {url:?} to schema {latest} has begun and is not complete: run `tidemill migrate` or \
+                 start the host of tidemill {version}, which continue where it stopped"
             ),
             Some(present) => format!(
                 "the store at {url:?} has schema {present}, and this tidemill {version} needs schema {latest}; this command \

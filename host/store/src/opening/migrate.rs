@@ -94,10 +94,15 @@ async fn copy_work(session: &mut Session, report: Report<'_>, most: usize) -> Re
     work_copy::run(session, report, most).await
 }
 
+/// `Migrator::run` accepts a connection only in futures that stay on their thread.
 async fn apply(session: &mut Session, sources: &[Source]) -> Result<(), StoreError> {
     let result = match session {
-        Session::Sqlite(connection) => migrator(sources, Dialect::Sqlite).run(&mut **connection).await,
-        Session::Postgres(connection) => migrator(sources, Dialect::Postgres).run(&mut **connection).await,
+        Session::Sqlite(connection) => {
+            migrator(sources, Dialect::Sqlite).run_direct(None, &mut **connection, false).await
+        }
+        Session::Postgres(connection) => {
+            migrator(sources, Dialect::Postgres).run_direct(None, &mut **connection, false).await
+        }
     };
     result.map_err(explain)
 }

@@ -10,6 +10,7 @@ mod schema;
 mod servers;
 mod sqlite_file;
 mod store_id;
+mod work_copy;
 
 mod ticks;
 mod transitions;

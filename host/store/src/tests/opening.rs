@@ -78,7 +78,7 @@ async fn newer_store_is_refused(t: T) {
     let before = t.everything().await;
     let error = refusal(&t.url).await;
     assert!(matches!(error, StoreError::Unusable(_)), "{error:?}");
-    expect!["the database was set up by a newer tidemill (it has migration 99, this one ends at 22): run that version, or restore a copy from before the upgrade"]
+    expect!["the database was set up by a newer tidemill (it has migration 99, this one ends at 23): run that version, or restore a copy from before the upgrade"]
         .assert_eq(&error.to_string());
     assert_eq!(t.everything().await, before);
 }

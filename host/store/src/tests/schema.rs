@@ -29,6 +29,11 @@ on_both! {
 
 /// Replaces the case's store with one of an older version.
 async fn older(t: &T) -> StoreConfig {
+    of_version(t, OLDER).await
+}
+
+/// Replaces the case's store with one that has the first `count` migrations.
+pub async fn of_version(t: &T, count: usize) -> StoreConfig {
     let config = empty(t).await;
     let db = match t.kind {
         Kind::Sqlite => sqlite(&config.url).await.unwrap(),
@@ -37,7 +42,7 @@ async fn older(t: &T) -> StoreConfig {
             t.store.db.clone()
         }
     };
-    migrate::run_first(&db, OLDER).await;
+    migrate::run_first(&db, count).await;
     if t.kind == Kind::Sqlite {
         db.close().await;
     }

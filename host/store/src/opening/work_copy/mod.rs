@@ -238,7 +238,7 @@ impl Copy<'_> {
         let copied = self.session.execute(table.copy(), &args).await?;
         let copied = i64::try_from(copied).unwrap_or(i64::MAX);
         if copied == 0 {
-            self.session.execute(statements::STEP_DONE, &[]).await?;
+            self.end_of(table, cursor).await?;
             return Ok(cursor.copied(table, 0));
         }
         let last = self.session.fetch(table.row(), &table.after(cursor, ("skip", copied - 1))).await?;
@@ -247,10 +247,25 @@ impl Copy<'_> {
             Table::Items => (copied, 0),
             Table::Attempts => (0, copied),
         };
+        // With the rows, so that a portion is never copied twice.
         let (item, epoch) = (last.text("item_id")?, last.int("epoch")?);
         let moved = args! { item: item, epoch: epoch, items: items, attempts: attempts };
         self.session.execute(statements::MOVED, &moved).await?;
         Ok(cursor.copied(table, copied))
+    }
+
+    /// Completes a table. If a person corrected the id of a row, it may be before the cursor.
+    async fn end_of(&mut self, table: Table, cursor: &Cursor) -> Result<(), StoreError> {
+        let (old, missing) = match table {
+            Table::Items => (statements::OLD_ITEMS, statements::MISSING_ITEMS),
+            Table::Attempts => (statements::OLD_ATTEMPTS, statements::MISSING_ATTEMPTS),
+        };
+        let old = self.session.fetch(old, &[]).await?;
+        if old.first().map(|row| row.int("n")).transpose()? != Some(cursor.copied(table, 0).rows) {
+            self.session.execute(missing, &[]).await?;
+        }
+        self.session.execute(statements::STEP_DONE, &[]).await?;
+        Ok(())
     }
 
     /// Adapts the size of portions to their time.

@@ -104,7 +104,7 @@ impl Session {
     pub async fn begin(&mut self, scans: bool) -> Result<(), StoreError> {
         let begin = match (&self, scans) {
             (Session::Sqlite(_), _) => "BEGIN IMMEDIATE",
-            (Session::Postgres(_), false) => "BEGIN",
+            (Session::Postgres(_), false) => "BEGIN; SET LOCAL enable_sort = off",
             (Session::Postgres(_), true) => {
                 "BEGIN; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on"
             }

@@ -27,7 +27,7 @@ pub const MOVED: Sql = Sql::same(
 
 /// The columns of an old item, with the casts of one database.
 macro_rules! items_from {
-    ($id:literal, $run:literal, $seen:literal) => {
+    ($id:literal, $run:literal, $seen:literal, $which:expr) => {
         concat!(
             "INSERT INTO item (id, run_id, seen_run_id, epoch, version, due_at_ms, first_attempt_at_ms, last_attempt_at_ms,
     resolved_at_ms, created_at_ms, updated_at_ms, attempts, deferrals, crashes, series, batch_index, max_attempts, priority,
@@ -37,15 +37,36 @@ SELECT ", $id, ", ", $run, ", ", $seen, ", CASE WHEN state = 'running' THEN epoc
     CASE WHEN state = 'running' THEN crashes - 1 ELSE crashes END, series, batch_index, max_attempts, priority, exhausted,
     job, item_key, CASE WHEN state IN ('waiting', 'running') THEN 'scheduled' ELSE state END, payload, note, error_code,
     error_message, resolved_by, batch_id, operation, created_by
-FROM old_item WHERE id > :item ORDER BY id LIMIT :most"
+FROM ",
+            $which
         )
     };
 }
 
+/// The old items of one portion, chosen before any is converted, or those that the copy passed, because their ids were corrected meanwhile.
+macro_rules! items {
+    (next) => {
+        "(SELECT * FROM old_item WHERE id > :item ORDER BY id LIMIT :most) AS portion"
+    };
+    (missing, $id:literal) => {
+        concat!("old_item WHERE NOT EXISTS (SELECT 1 FROM item WHERE item.id = ", $id, ")")
+    };
+}
+
 pub const ITEMS: Sql = Sql::differs(
-    items_from!("id", "run_id", "seen_run_id"),
-    items_from!("CAST(id AS UUID)", "CAST(run_id AS UUID)", "CAST(seen_run_id AS UUID)"),
+    items_from!("id", "run_id", "seen_run_id", items!(next)),
+    items_from!("CAST(id AS UUID)", "CAST(run_id AS UUID)", "CAST(seen_run_id AS UUID)", items!(next)),
 );
+pub const MISSING_ITEMS: Sql = Sql::differs(
+    items_from!("id", "run_id", "seen_run_id", items!(missing, "old_item.id")),
+    items_from!(
+        "CAST(id AS UUID)",
+        "CAST(run_id AS UUID)",
+        "CAST(seen_run_id AS UUID)",
+        items!(missing, "CAST(old_item.id AS UUID)")
+    ),
+);
+pub const OLD_ITEMS: Sql = Sql::same("SELECT COUNT(*) AS n FROM old_item");
 /// The row of a portion after `:skip` others.
 pub const ITEM: Sql = Sql::same(
     "SELECT id AS item_id, CAST(0 AS BIGINT) AS epoch FROM old_item WHERE id > :item ORDER BY id LIMIT 1 OFFSET :skip",
@@ -53,27 +74,60 @@ pub const ITEM: Sql = Sql::same(
 
 /// The columns of an old attempt, with the casts of one database.
 macro_rules! attempts_from {
-    ($item:literal, $claim:literal, $run:literal, $host:literal, $digest:literal) => {
+    ($item:literal, $claim:literal, $run:literal, $host:literal, $digest:literal, $which:expr) => {
         concat!(
             "INSERT INTO attempt (item_id, claim_id, run_id, host_id, digest, epoch, started_at_ms, ended_at_ms, wall_us, cpu_us,
     memory_bytes_max, host_calls, host_bytes, number, job, verdict, error_code, error_message, note, log)
 SELECT ", $item, ", ", $claim, ", ", $run, ", ", $host, ", ", $digest, ", epoch, started_at_ms, ended_at_ms, wall_us, cpu_us,
     memory_bytes_max, host_calls, host_bytes, number, job, verdict, error_code, error_message, note, log
-FROM old_attempt WHERE (item_id, epoch) > (:item, :epoch) ORDER BY item_id, epoch LIMIT :most"
+FROM ",
+            $which
+        )
+    };
+}
+
+macro_rules! attempts {
+    (next) => {
+        "(SELECT * FROM old_attempt WHERE (item_id, epoch) > (:item, :epoch) ORDER BY item_id, epoch LIMIT :most) AS portion"
+    };
+    (missing, $id:literal) => {
+        concat!(
+            "old_attempt WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.item_id = ",
+            $id,
+            " AND attempt.epoch = old_attempt.epoch)"
+        )
+    };
+}
+
+macro_rules! attempts_on_postgres {
+    ($which:expr) => {
+        attempts_from!(
+            "CAST(item_id AS UUID)",
+            "CAST(attempt_id AS UUID)",
+            "CAST(run_id AS UUID)",
+            "CAST(host_id AS UUID)",
+            "decode(digest, 'hex')",
+            $which
         )
     };
 }
 
 pub const ATTEMPTS: Sql = Sql::differs(
-    attempts_from!("item_id", "attempt_id", "run_id", "host_id", "unhex(digest)"),
-    attempts_from!(
-        "CAST(item_id AS UUID)",
-        "CAST(attempt_id AS UUID)",
-        "CAST(run_id AS UUID)",
-        "CAST(host_id AS UUID)",
-        "decode(digest, 'hex')"
-    ),
+    attempts_from!("item_id", "attempt_id", "run_id", "host_id", "unhex(digest)", attempts!(next)),
+    attempts_on_postgres!(attempts!(next)),
 );
+pub const MISSING_ATTEMPTS: Sql = Sql::differs(
+    attempts_from!(
+        "item_id",
+        "attempt_id",
+        "run_id",
+        "host_id",
+        "unhex(digest)",
+        attempts!(missing, "old_attempt.item_id")
+    ),
+    attempts_on_postgres!(attempts!(missing, "CAST(old_attempt.item_id AS UUID)")),
+);
+pub const OLD_ATTEMPTS: Sql = Sql::same("SELECT COUNT(*) AS n FROM old_attempt");
 pub const ATTEMPT: Sql = Sql::same(
     "SELECT item_id, epoch FROM old_attempt WHERE (item_id, epoch) > (:item, :epoch) ORDER BY item_id, epoch LIMIT 1 OFFSET :skip",
 );
@@ -121,7 +175,8 @@ FROM (SELECT state, attempt_id, host_id, claimed_at_ms, lease_until_ms
 WHERE state = 'running' AND (attempt_id IS NULL OR host_id IS NULL OR claimed_at_ms IS NULL OR lease_until_ms IS NULL
     OR attempt_id !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$') LIMIT 1",
 );
-pub const BAD_ATTEMPT_SQLITE: &str = concat!(
+/// On Postgres, the casts of the copy find them.
+pub const BAD_ATTEMPT: Sql = Sql::same(concat!(
     "SELECT CASE WHEN ", no_uuid!("item_id"), " THEN 'its item_id is no UUID'
     WHEN ", no_uuid!("attempt_id"), " THEN 'its attempt_id is no UUID: ' || attempt_id
     WHEN ", no_uuid!("host_id"), " THEN 'its host_id is no UUID: ' || host_id
@@ -129,8 +184,7 @@ pub const BAD_ATTEMPT_SQLITE: &str = concat!(
     WHEN digest IS NOT NULL AND unhex(digest) IS NULL THEN 'its digest is not hexadecimal: ' || digest END AS reason
 FROM (SELECT item_id, attempt_id, host_id, run_id, digest FROM old_attempt WHERE (item_id, epoch) > (:item, :epoch)
     ORDER BY item_id, epoch LIMIT :most) AS portion WHERE reason IS NOT NULL LIMIT 1"
-);
-pub const BAD_ATTEMPT: Sql = Sql::same(BAD_ATTEMPT_SQLITE);
+));
 
 /// A statement that fills a small table, or builds an index of a copied one.
 pub struct Finish {
@@ -193,13 +247,14 @@ SELECT batch_id, MIN(job), COALESCE(MIN(created_by), ''), MIN(created_at_ms) FRO
         "CREATE UNIQUE INDEX item_by_batch ON item (batch_id, batch_index) WHERE batch_id IS NOT NULL",
         "index of items by batch",
     ),
-    index("CREATE INDEX item_by_job ON item (job, id)", "index of items by job"),
+    index("CREATE INDEX item_by_job ON item (job, created_at_ms)", "index of items by job"),
     index("CREATE INDEX attempt_by_job ON attempt (job, ended_at_ms)", "index of attempts by job"),
     index(
         "CREATE INDEX attempt_by_run ON attempt (run_id, item_id, epoch) WHERE run_id IS NOT NULL",
         "index of attempts by run",
     ),
     index("CREATE INDEX parked_by_time ON parked (state, since_ms, item_id)", "index of parked items"),
+    index("CREATE INDEX parked_by_job ON parked (job, state, since_ms, item_id)", "index of parked items by job"),
 ];
 
 const fn index(sql: &'static str, name: &'static str) -> Finish {

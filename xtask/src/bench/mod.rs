@@ -32,6 +32,11 @@ pub enum Bench {
         #[arg(long, default_value_t = 200)]
         rounds: u64,
     },
+    /// Time of an upgrade that copies the items of a store of schema 21, with a tenth more attempts, on SQLite and Postgres
+    Migrate {
+        #[arg(long, default_value_t = 1_000_000)]
+        items: u32,
+    },
     /// Swap a plugin while its host is under load: counts lost items and measures the time until the new version runs
     Swap(swap::Args),
     /// Items a second of Tidemill, River, graphile-worker and pg-boss on one Postgres; installs the peers
@@ -50,6 +55,7 @@ pub fn run(root: &Path, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Engine { items } => engine(root, *items),
         Bench::Guest { rounds } => guest(root, *rounds),
+        Bench::Migrate { items } => migrate(root, *items),
         Bench::Swap(args) => swap::run(root, args),
         Bench::Peers(args) => peers::run(root, args),
         Bench::Sqlite(args) => sqlite::run(root, args),
@@ -57,6 +63,17 @@ pub fn run(root: &Path, bench: &Bench) -> Result<()> {
         Bench::Scale(args) => scale::run(root, args),
         Bench::Hosts(args) => hosts::run(root, args),
     }
+}
+
+/// The databases do the work, so the build is not optimised.
+fn migrate(root: &Path, items: u32) -> Result<()> {
+    let mut steps = Steps::new(2);
+    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    let mut test = host::cargo(root);
+    test.args(["test", "--package", "store", "--lib", "upgrade_is_measured", "--", "--nocapture"]);
+    test.args(["--test-threads", "1"]);
+    test.env("TIDEMILL_TEST_ITEMS", items.to_string()).env("TIDEMILL_TEST_POSTGRES", postgres.url());
+    steps.run("measuring", || sh::run(&mut test))
 }
 
 fn engine(root: &Path, items: u64) -> Result<()> {

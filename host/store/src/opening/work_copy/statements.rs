@@ -43,7 +43,8 @@ FROM ",
     };
 }
 
-/// The old items of one portion, chosen before any is converted, or those that the copy passed, because their ids were corrected meanwhile.
+/// The old items of one portion, chosen before any is converted; or those before the cursor whose ids were
+/// corrected meanwhile.
 macro_rules! items {
     (next) => {
         "(SELECT * FROM old_item WHERE id > :item ORDER BY id LIMIT :most) AS portion"

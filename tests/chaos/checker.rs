@@ -97,7 +97,8 @@ async fn stale(site: &Site, traces: &[Trace]) -> BTreeSet<String> {
             found.insert(key.clone());
         }
     }
-    let believed = "SELECT MIN(item_key) FROM attempt JOIN item ON item.id = attempt.item_id WHERE verdict = 'resolved'
+    let believed =
+        "SELECT MIN(item_key) FROM attempt JOIN item ON item.id = attempt.item_id WHERE verdict = 'resolved'
         GROUP BY item_id HAVING COUNT(*) > 1
         UNION ALL SELECT MIN(event_key) FROM event GROUP BY item_id HAVING COUNT(*) > 1";
     found.extend(site.databases.store_texts(believed).await);

@@ -52,8 +52,7 @@ pub async fn check(site: &Site, digests: &[String]) -> Verdict {
 
 /// Attempts that began on a version after an attempt on a later version had ended.
 async fn late(site: &Site, digests: &[String]) -> Vec<String> {
-    let sql =
-        "SELECT lower(hex(digest)) || ' ' || MAX(started_at_ms) || ' ' || MIN(ended_at_ms) FROM attempt GROUP BY digest";
+    let sql = "SELECT lower(hex(digest)) || ' ' || MAX(started_at_ms) || ' ' || MIN(ended_at_ms) FROM attempt GROUP BY digest";
     let mut times: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for line in site.store_texts(sql).await {
         let words: Vec<&str> = line.split(' ').collect();
@@ -80,7 +79,8 @@ async fn late(site: &Site, digests: &[String]) -> Vec<String> {
 async fn mistaken(site: &Site, digests: &[String]) -> Vec<String> {
     let version_of: BTreeMap<&str, &str> =
         digests.iter().enumerate().map(|(n, digest)| (digest.as_str(), PAIR[n % 2])).collect();
-    let sql = "SELECT lower(hex(a.digest)) || ' ' || e.payload FROM attempt a JOIN event e ON e.item_id = a.item_id
+    let sql =
+        "SELECT lower(hex(a.digest)) || ' ' || e.payload FROM attempt a JOIN event e ON e.item_id = a.item_id
         WHERE a.verdict = 'resolved'";
     let lines = site.store_texts(sql).await;
     let wrong = lines.iter().filter(|line| {

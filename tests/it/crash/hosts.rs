@@ -129,9 +129,8 @@ impl Pair {
 
     /// Number of items that this host has held since before `instant`.
     async fn running_before(&self, host: &str, instant: i64) -> i64 {
-        let sql = format!(
-            "SELECT COUNT(*) FROM {RUNNING} WHERE host_id = '{host}' AND claimed_at_ms <= {instant}"
-        );
+        let sql =
+            format!("SELECT COUNT(*) FROM {RUNNING} WHERE host_id = '{host}' AND claimed_at_ms <= {instant}");
         self.site.databases.store_number(&sql).await
     }
 }

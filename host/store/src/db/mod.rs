@@ -22,10 +22,8 @@ use domain::scope::Value;
 use retry_transaction::{PgTx, pause};
 use sqlx::SqlitePool;
 
-pub use arg::{Args, Bound, IntoArg, Rows, numbered};
+pub use arg::{Arg, Args, Bound, IntoArg, Rows, numbered};
 pub(crate) use arg::{args, row};
-#[cfg(test)]
-pub(crate) use arg::Arg;
 pub use guard::{Gone, Guard};
 pub use request_transaction::{First, RequestTx};
 pub use row::Row;

@@ -67,11 +67,14 @@ const ENQUEUE_BYTES: usize = MIB;
 pub(crate) const RESOLVED_LOCK: Sql = Sql::differs(
     "SELECT item.id, item.job, asked.payload FROM @asked(job text, item_key text, payload text)
     @join(item ON item.job = asked.job AND item.item_key = asked.item_key) WHERE item.state = 'resolved'",
-    // As in `runs::sql::ITEMS_BY_KEYS`.
-    "SELECT item.id, item.job, asked.payload FROM @asked(job text, item_key text, payload text)
-    CROSS JOIN LATERAL (SELECT * FROM item WHERE item.job = asked.job AND item.item_key >= asked.item_key
-        ORDER BY item.item_key LIMIT 1) AS item
-    WHERE item.item_key = asked.item_key AND item.state = 'resolved' ORDER BY item.id FOR UPDATE OF item",
+    // The key is found as in `runs::sql::ITEMS_BY_KEYS`, and the row is locked in a step of its own: a lock in the
+    // first step would also lock the next key.
+    "WITH found AS MATERIALIZED (SELECT known.id, asked.payload FROM @asked(job text, item_key text, payload text)
+        CROSS JOIN LATERAL (SELECT id, item_key, state FROM item
+            WHERE item.job = asked.job AND item.item_key >= asked.item_key ORDER BY item.item_key LIMIT 1) AS known
+        WHERE known.item_key = asked.item_key AND known.state = 'resolved' ORDER BY known.id)
+    SELECT item.id, item.job, found.payload FROM found CROSS JOIN LATERAL (SELECT * FROM item
+        WHERE item.id = found.id AND item.state = 'resolved' FOR UPDATE) AS item",
 );
 const ITEMS_REOPEN: Sql = Sql::same(
     "UPDATE item SET payload = reopened.payload, state = 'scheduled', priority = 1, attempts = 0,

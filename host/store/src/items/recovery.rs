@@ -32,12 +32,12 @@ pub(crate) const CLAIMS_LOST: Sql = locking!(
     ORDER BY lease_until_ms LIMIT :limit",
     " FOR UPDATE SKIP LOCKED"
 );
-/// Items of locked claims, in the order of their ids.
+/// Items of locked claims, in the order of their ids. The limit, which is never reached, keeps the order.
 pub(crate) const ITEMS_LOST: Sql = locking!(
     "SELECT claimed.claim_id, claimed.host_id, claimed.claimed_at_ms, item.id, item.job, item.item_key, item.epoch,
         item.state, item.attempts, item.crashes, item.run_id
-    FROM claimed_item AS claimed @join(item ON item.id = claimed.item_id)
-    WHERE item.epoch = claimed.epoch AND claimed.claim_id IN (SELECT id FROM @lost(id uuid)) ORDER BY item.id",
+    FROM (SELECT * FROM claimed_item WHERE claim_id IN (SELECT id FROM @lost(id uuid)) ORDER BY item_id LIMIT 1000000)
+        AS claimed @join(item ON item.id = claimed.item_id) WHERE item.epoch = claimed.epoch",
     " FOR UPDATE OF item"
 );
 /// Items held by a host whose present crash would be at least their $2nd in a row.

@@ -121,7 +121,7 @@ async fn work_of_an_ended_process_is_put_back_before_its_lease_ends(t: T) {
         until_free(&mut watcher).await;
     }
     let recovered = recover().await.unwrap();
-    assert_eq!((recovered.len(), recovered[0].key.as_str(), recovered[0].state), (1, "a", State::Waiting));
+    assert_eq!((recovered.len(), recovered[0].key.as_str(), recovered[0].state), (1, "a", State::Scheduled));
     assert_eq!((item.key.as_str(), t.claim_one(1).await.epoch), ("a", item.epoch + 1));
     assert!(t.store.runs().claim(&job().name, lease(1, 1)).await.unwrap().is_some(), "its run goes on, too");
     assert_eq!(recover().await.unwrap().len(), 0);

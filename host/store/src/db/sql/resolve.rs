@@ -7,7 +7,10 @@
 //! - `@target(item ON item.id = asked.id)` is the condition that selects the rows of a table to change, one for
 //!   each row to the left, by one of its indexes. More conditions may follow with AND.
 //!
-//! The last two fix the order of the join. A plan that was made while the table was empty would read the whole table
+//! A statement with `FOR UPDATE` locks the joined rows before it looks at its own WHERE, in the order of the rows to
+//! the left. So those are given in the order in which rows have to be locked.
+//!
+//! `@join` and `@target` fix the order of the join. A plan that was made while the table was empty would read the whole table
 //! instead, and connections keep their plans.
 //!
 //! A driver receives the text with numbered parameters, `$1` and so on. `:1` is written `$1`, too.
@@ -59,8 +62,10 @@ pub enum Dialect {
 }
 
 /// Texts are constants, so there are few of them, and each is resolved once per process.
-static CACHE: LazyLock<RwLock<HashMap<(usize, usize, Dialect), &'static Resolved>>> =
-    LazyLock::new(RwLock::default);
+static CACHE: LazyLock<RwLock<Cache>> = LazyLock::new(RwLock::default);
+
+/// By address, length and dialect.
+type Cache = HashMap<(usize, usize, Dialect), &'static Resolved>;
 
 /// The text for a database. A text is identified by its address.
 pub fn cached(text: &'static str, dialect: Dialect) -> &'static Resolved {

@@ -170,8 +170,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(looks.see(&two, false), [], "it may take the lock again");
         }
-        assert_eq!(looks.see(&two, false), [two.clone()]);
-        assert_eq!(looks.see(&two, false), [two.clone()], "until its work was put back");
+        assert_eq!(looks.see(&two, false), std::slice::from_ref(&two));
+        assert_eq!(looks.see(&two, false), std::slice::from_ref(&two), "until its work was put back");
         looks.absences.settled(&two);
         assert_eq!(looks.see(&two, false), []);
     }

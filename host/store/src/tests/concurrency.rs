@@ -88,10 +88,10 @@ async fn concurrent_work_keeps_every_promise(t: T) {
     check(&t, "after recovery").await;
     drain(&t, &job, &ledger).await;
     check(&t, "after the rest").await;
+    second.close().await;
     let ended = ledger.ended.lock().unwrap();
     assert!(ended.len() > 50, "too little happened: {} ends", ended.len());
     assert!(ended.values().all(|times| *times == 1), "an end was applied twice");
-    second.close().await;
 }
 
 async fn check(t: &T, when: &str) {

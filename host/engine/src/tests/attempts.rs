@@ -312,23 +312,26 @@ async fn priority_and_age_decide_the_order(world: World) {
 }
 
 async fn items_of_one_claim_share_instances_if_their_job_allows_it(world: World) {
-    world.script.finds(&["a", "b", "c"]);
-    let sharing = JobSpec { isolation: Isolation::Batch, ..job() };
+    world.script.finds(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+    let flow = Flow { concurrency: 8, ..Flow::default() };
+    let sharing = JobSpec { isolation: Isolation::Batch, flow, ..job() };
     let host = world.host("h1", &[sharing]).await;
     host.trigger().await;
-    world.until_count("h1 attempt-ended", 3).await;
-    let shares = |n| world.script.seen.count(&format!("h1 shares {n}"));
-    assert_eq!([shares(1), shares(2), shares(3)], [1, 1, 1], "one after the other on one thread");
+    world.until_count("h1 attempt-ended", 8).await;
+    let shares = |n: &str| world.script.seen.count(&format!("h1 shares {n}"));
+    // Postgres may need more than one claim, but not one for each item.
+    let claims = shares("1");
+    assert!(shares("") == 8 && claims < 8, "{claims} claims");
 
-    world.script.finds(&["d"]);
+    world.script.finds(&["i"]);
     host.trigger().await;
-    world.until_count("h1 attempt-ended d resolved", 1).await;
-    assert_eq!(shares(1), 2, "another claim begins anew");
+    world.until_count("h1 attempt-ended i resolved", 1).await;
+    assert_eq!(shares("1"), claims + 1, "another claim begins anew");
     host.stop().await;
 
-    world.script.finds(&["e"]);
+    world.script.finds(&["j"]);
     let alone = world.host("h2", &[job()]).await;
     alone.trigger().await;
-    world.until_count("h2 attempt-ended e resolved", 1).await;
+    world.until_count("h2 attempt-ended j resolved", 1).await;
     assert_eq!(world.script.seen.count("h2 shares"), 0);
 }

@@ -35,7 +35,7 @@ fn chart() -> String {
             }
         }
     }
-    let mut text = "stateDiagram-v2\n    [*] --> waiting: found\n".to_owned();
+    let mut text = "stateDiagram-v2\n    [*] --> scheduled: found\n".to_owned();
     for ((from, to), events) in edges {
         text.push_str(&format!("    {from} --> {to}: {}\n", events.join(", ")));
     }
@@ -45,18 +45,18 @@ fn chart() -> String {
 #[test]
 fn every_pair_of_state_and_event() {
     expect![[r#"
-                           waiting         running         awaiting        resolved        manual_required abandoned
-        found              waiting         running         awaiting        waiting         manual_required abandoned
-        found_anew         -               -               -               -               waiting         -
+                           scheduled       running         awaiting        resolved        manual_required abandoned
+        found              scheduled       running         awaiting        scheduled       manual_required abandoned
+        found_anew         -               -               -               -               scheduled       -
         absent             resolved        -               resolved        -               -               -
         claimed            running         -               running         -               -               -
         resolved           -               resolved        -               -               -               -
-        retry              -               waiting         -               -               -               -
+        retry              -               scheduled       -               -               -               -
         await              -               awaiting        -               -               -               -
         give_up            -               manual_required -               -               -               -
-        lost               -               waiting         -               -               -               -
-        interrupted        -               waiting         -               -               -               -
-        retried_manually   waiting         -               waiting         waiting         waiting         waiting
+        lost               -               scheduled       -               -               -               -
+        interrupted        -               scheduled       -               -               -               -
+        retried_manually   scheduled       -               scheduled       scheduled       scheduled       scheduled
         resolved_manually  resolved        -               resolved        -               resolved        -
         left_to_a_person   manual_required -               manual_required -               manual_required -
         abandoned_manually abandoned       -               abandoned       -               abandoned       -
@@ -67,27 +67,27 @@ fn every_pair_of_state_and_event() {
 fn the_chart_of_the_same() {
     expect![[r#"
         stateDiagram-v2
-            [*] --> waiting: found
-            waiting --> waiting: retried_manually
-            waiting --> running: claimed
-            waiting --> resolved: absent, resolved_manually
-            waiting --> manual_required: left_to_a_person
-            waiting --> abandoned: abandoned_manually
-            running --> waiting: retry, lost, interrupted
+            [*] --> scheduled: found
+            scheduled --> scheduled: retried_manually
+            scheduled --> running: claimed
+            scheduled --> resolved: absent, resolved_manually
+            scheduled --> manual_required: left_to_a_person
+            scheduled --> abandoned: abandoned_manually
+            running --> scheduled: retry, lost, interrupted
             running --> awaiting: await
             running --> resolved: resolved
             running --> manual_required: give_up
-            awaiting --> waiting: retried_manually
+            awaiting --> scheduled: retried_manually
             awaiting --> running: claimed
             awaiting --> resolved: absent, resolved_manually
             awaiting --> manual_required: left_to_a_person
             awaiting --> abandoned: abandoned_manually
-            resolved --> waiting: found, retried_manually
-            manual_required --> waiting: found_anew, retried_manually
+            resolved --> scheduled: found, retried_manually
+            manual_required --> scheduled: found_anew, retried_manually
             manual_required --> resolved: resolved_manually
             manual_required --> manual_required: left_to_a_person
             manual_required --> abandoned: abandoned_manually
-            abandoned --> waiting: retried_manually
+            abandoned --> scheduled: retried_manually
     "#]]
     .assert_eq(&chart());
 }

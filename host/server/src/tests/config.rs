@@ -380,6 +380,7 @@ fn variables_override_the_file() {
 
         [store]
         url = "postgres://t@db/tidemill"
+        notify = true
 
         [plugins]
         dir = "/etc/tidemill/plugins"

@@ -136,7 +136,7 @@ async fn work_of_a_host_that_was_started_again_stays_with_it(t: T) {
     t.store.items().claim(&job(), lease(2, 1), 1).await.unwrap().remove(0);
     let recovered = t.store.items().recover_ended(&two(), |_| 3, at(2)).await.unwrap();
     assert!(recovered.is_none(), "the work belongs to the next start: {recovered:?}");
-    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'running'").await, 1);
+    assert_eq!(t.running().await, 1);
 }
 
 /// Behind a pooler of sessions, the lock ends with its client. A pooler that does not clean up keeps it: then leases

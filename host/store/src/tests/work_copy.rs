@@ -200,7 +200,7 @@ async fn killed_upgrade_continues_where_it_stopped(t: T) {
         assert!(error.contains("has begun and is not complete: run `tidemill migrate`"), "{error}");
     }
     // Three portions of items, three of attempts, the end of each, and the steps after them.
-    assert_eq!(transactions, 3 + 1 + 3 + 1 + 11);
+    assert_eq!(transactions, 3 + 1 + 3 + 1 + 12);
     let t = opened(&t, &config).await;
     assert_eq!(rows(&t).await.len(), expected.len());
     assert!(rows(&t).await == expected, "the rows differ from those of an upgrade that was not killed");
@@ -276,7 +276,7 @@ async fn hosts_start_at_once(t: T) {
         steps.push(host.await.unwrap());
     }
     steps.sort_unstable();
-    assert_eq!(steps, [0, 0, 12], "one host made all steps and the comparison");
+    assert_eq!(steps, [0, 0, 13], "one host made all steps and the comparison");
     let t = opened(&t, &config).await;
     assert_eq!(t.number("SELECT COUNT(*) AS n FROM item").await, i64::from(ITEMS));
     t.store.close().await;

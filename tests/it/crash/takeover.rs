@@ -6,7 +6,7 @@ use test_support::{Postgres, execute, try_execute};
 use tokio::process::Command;
 
 use super::site::{HostLocation, Site};
-use crate::support::database::{Databases, Kind};
+use crate::support::database::{Databases, Kind, RUNNING};
 use crate::support::process::Process;
 use crate::support::wait::until;
 
@@ -43,7 +43,7 @@ impl Pair {
 
     async fn works(&self, which: usize) -> bool {
         let id = self.places[which].id();
-        let held = format!("SELECT COUNT(*) FROM item WHERE state = 'running' AND host_id = '{id}'");
+        let held = format!("SELECT COUNT(*) FROM {RUNNING} WHERE host_id = '{id}'");
         self.site.databases.store_number(&held).await == 1
     }
 
@@ -122,7 +122,7 @@ pub async fn sessions_that_end_move_no_work() {
     let before = pair
         .site
         .databases
-        .store_number("SELECT MIN(pid) FROM pg_stat_activity WHERE application_name = 'tidemill'");
+        .store_number("SELECT CAST(MIN(pid) AS BIGINT) FROM pg_stat_activity WHERE application_name = 'tidemill'");
     let killed = Command::new("kill").args(["-KILL", &before.await.to_string()]).status().await.unwrap();
     assert!(killed.success());
     pair.until_watched().await;

@@ -119,10 +119,9 @@ pub async fn sessions_that_end_move_no_work() {
         execute(&server.url(), end).await;
         pair.until_watched().await;
     }
-    let before = pair
-        .site
-        .databases
-        .store_number("SELECT CAST(MIN(pid) AS BIGINT) FROM pg_stat_activity WHERE application_name = 'tidemill'");
+    let before = pair.site.databases.store_number(
+        "SELECT CAST(MIN(pid) AS BIGINT) FROM pg_stat_activity WHERE application_name = 'tidemill'",
+    );
     let killed = Command::new("kill").args(["-KILL", &before.await.to_string()]).status().await.unwrap();
     assert!(killed.success());
     pair.until_watched().await;

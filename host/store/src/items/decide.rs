@@ -79,8 +79,7 @@ async fn locked(tx: &mut Tx, job: &str, key: &str) -> Result<ItemView, StoreErro
     let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {key:?} of job {job:?}")))?;
     let mut item = item_view(row)?;
     if matches!(item.state, State::Scheduled | State::Awaiting) {
-        let due = Due { job: &item.job, priority: row.int("priority")?, at: item.due_at, item: item.id };
-        if places::take(tx, &[due]).await?.is_empty() {
+        if places::take(tx, &[Due::of(&item.job, row)?]).await?.is_empty() {
             item.state = State::Running;
         }
     }

@@ -9,7 +9,7 @@ use domain::item::State;
 use jiff::Timestamp;
 
 use crate::db::sql::Sql;
-use crate::db::{Rows, Tx, WritePriority, args, row};
+use crate::db::{Row, Rows, Tx, WritePriority, args, row};
 use crate::error::StoreError;
 use crate::items::Items;
 
@@ -79,6 +79,13 @@ pub(crate) struct Due<'a> {
     pub priority: i64,
     pub at: Timestamp,
     pub item: ItemId,
+}
+
+impl<'a> Due<'a> {
+    /// The place of an open item of `job`, from its row.
+    pub fn of(job: &'a JobName, row: &Row) -> Result<Due<'a>, StoreError> {
+        Ok(Due { job, priority: row.int("priority")?, at: row.time("due_at_ms")?, item: row.parse("id")? })
+    }
 }
 
 /// Takes these items out of `due`. Returns those that were there: no other transaction can claim them now.

@@ -197,11 +197,7 @@ async fn resolve_absent(
 ) -> Result<Absent, StoreError> {
     let args = args! { job: job.name.as_str(), sql_commit: SQL_COMMIT, began: began };
     let rows = tx.fetch(runs_sql::ITEMS_ABSENT, &args).await?;
-    let key = |row: &Row| {
-        let (priority, at, item) = (row.int("priority")?, row.time("due_at_ms")?, row.parse("id")?);
-        Ok::<_, StoreError>(Due { job: &job.name, priority, at, item })
-    };
-    let keys: Vec<Due<'_>> = rows.iter().map(key).collect::<Result<_, _>>()?;
+    let keys: Vec<Due<'_>> = rows.iter().map(|row| Due::of(&job.name, row)).collect::<Result<_, _>>()?;
     let taken: BTreeSet<ItemId> = places::take(tx, &keys).await?.into_iter().collect();
     let (mut absent, mut moves, mut resolved) = (Absent::default(), Moves::default(), Rows::default());
     for row in &rows {

@@ -11,7 +11,7 @@ use domain::item::{Claimed, ManualDecision};
 use domain::job::JobSpec;
 use test_support::on_both;
 
-use super::conservation::QUESTIONS;
+use super::conservation::{Dice, QUESTIONS};
 use super::support::{T, at, awaiting, config, end, failed, host, job, lease, page, permanent, resolved};
 use crate::attempts::commit::Committed;
 use crate::items::DecisionRequest;
@@ -24,20 +24,8 @@ on_both! {
 const KEYS: u64 = 60;
 const STEPS: u32 = 150;
 
-/// Pseudo-random numbers that are the same each time (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    fn key(&mut self) -> String {
-        format!("k{:02}", self.below(KEYS))
-    }
+fn key(dice: &mut Dice) -> String {
+    format!("k{:02}", dice.below(KEYS))
 }
 
 /// The records of all tasks.
@@ -157,7 +145,7 @@ async fn discovers(store: Arc<Store>, job: Arc<JobSpec>, ledger: Arc<Ledger>, nu
             continue;
         };
         for last in [false, false, true] {
-            let keys: Vec<String> = (0..dice.below(12)).map(|_| dice.key()).collect();
+            let keys: Vec<String> = (0..dice.below(12)).map(|_| key(&mut dice)).collect();
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let page = page(&keys, (!last).then_some("more"));
             store.runs().put_page(&run, &job, &page, None, at(ledger.now())).await.unwrap();
@@ -172,7 +160,7 @@ async fn decides(store: Arc<Store>, ledger: Arc<Ledger>) {
     for _ in 0..STEPS {
         let decision = all[usize::try_from(dice.below(4)).unwrap()];
         let request = DecisionRequest::new(decision, None, "ada");
-        match store.items().decide("wallet", &dice.key(), request, at(ledger.now())).await {
+        match store.items().decide("wallet", &key(&mut dice), request, at(ledger.now())).await {
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict(_)) => {}
             Err(other) => panic!("{other}"),
         }

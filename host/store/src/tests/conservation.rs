@@ -71,10 +71,10 @@ const STEPS: u32 = 500;
 const HOSTS: u64 = 3;
 
 /// Pseudo-random numbers that are the same each time (xorshift).
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

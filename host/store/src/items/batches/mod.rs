@@ -2,8 +2,6 @@
 
 pub(crate) mod sql;
 
-use std::collections::BTreeMap;
-
 use domain::batch::NewBatch;
 use domain::engine_event::EngineEvent;
 use domain::id::{ItemId, JobName};
@@ -122,19 +120,9 @@ impl Batches<'_> {
 /// Makes the waiting items of a batch due now. Running ones keep their claims.
 async fn make_due(tx: &mut Tx, batch: &str, now: Timestamp) -> Result<u64, StoreError> {
     let rows = tx.fetch(batches_sql::BATCH_LATER, &args! { batch: batch, now: now }).await?;
-    let mut later: BTreeMap<ItemId, (JobName, i64, Timestamp)> = BTreeMap::new();
-    for row in &rows {
-        let place = (row.parse("job")?, row.int("priority")?, row.time("due_at_ms")?);
-        later.insert(row.parse("id")?, place);
-    }
-    let place = |(item, (job, priority, at)): (&ItemId, &'_ (JobName, i64, Timestamp))| {
-        (*item, job.clone(), *priority, *at)
-    };
-    let places: Vec<_> = later.iter().map(place).collect();
-    let due: Vec<Due<'_>> = places
-        .iter()
-        .map(|(item, job, priority, at)| Due { job, priority: *priority, at: *at, item: *item })
-        .collect();
+    let jobs: Vec<JobName> = rows.iter().map(|row| row.parse("job")).collect::<Result<_, _>>()?;
+    let due: Vec<Due<'_>> =
+        jobs.iter().zip(&rows).map(|(job, row)| Due::of(job, row)).collect::<Result<_, _>>()?;
     let taken = places::take(tx, &due).await?;
     let mut moves = Moves::default();
     for due in due.iter().filter(|due| taken.contains(&due.item)) {

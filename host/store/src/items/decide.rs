@@ -78,10 +78,10 @@ async fn locked(tx: &mut Tx, job: &str, key: &str) -> Result<ItemView, StoreErro
     let rows = tx.fetch(items_sql::ITEM_GET, &args! { job: job, key: key }).await?;
     let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {key:?} of job {job:?}")))?;
     let mut item = item_view(row)?;
-    if matches!(item.state, State::Scheduled | State::Awaiting) {
-        if places::take(tx, &[Due::of(&item.job, row)?]).await?.is_empty() {
-            item.state = State::Running;
-        }
+    if matches!(item.state, State::Scheduled | State::Awaiting)
+        && places::take(tx, &[Due::of(&item.job, row)?]).await?.is_empty()
+    {
+        item.state = State::Running;
     }
     Ok(item)
 }

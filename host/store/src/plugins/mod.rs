@@ -83,7 +83,11 @@ impl Plugins<'_> {
 
     /// Lists the recorded versions of a plugin, the most recently changed first.
     pub async fn versions(self, plugin: &PluginName, limit: u32) -> Result<Vec<KnownVersion>, StoreError> {
-        let rows = self.store.db.fetch(plugins_sql::VERSIONS, &args![plugin.as_str(), limit]).await?;
+        let rows = self
+            .store
+            .db
+            .fetch(plugins_sql::VERSIONS, &args! { plugin: plugin.as_str(), limit: limit })
+            .await?;
         rows.iter().map(known).collect()
     }
 
@@ -96,15 +100,21 @@ impl Plugins<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let args = args![plugin.as_str(), digest.to_string(), file.bytes, file.signature, now];
+        let args = args! {
+            plugin: plugin.as_str(),
+            digest: digest.to_string(),
+            bytes: file.bytes,
+            signature: file.signature,
+            now: now,
+        };
         tx.execute(plugins_sql::FILE_KEEP, &args).await?;
-        tx.execute(plugins_sql::FILES_FORGET, &args![plugin.as_str(), FILES_KEPT]).await?;
+        tx.execute(plugins_sql::FILES_FORGET, &args! { plugin: plugin.as_str(), limit: FILES_KEPT }).await?;
         tx.commit().await
     }
 
     pub async fn file(self, plugin: &PluginName, digest: Digest) -> Result<Option<KeptFile>, StoreError> {
-        let rows =
-            self.store.db.fetch(plugins_sql::FILE_GET, &args![plugin.as_str(), digest.to_string()]).await?;
+        let args = args! { plugin: plugin.as_str(), digest: digest.to_string() };
+        let rows = self.store.db.fetch(plugins_sql::FILE_GET, &args).await?;
         let file =
             |row: &Row| Ok(KeptFile { bytes: row.blob("bytes")?, signature: row.opt_text("signature")? });
         rows.first().map(file).transpose()
@@ -119,7 +129,7 @@ impl Plugins<'_> {
                 since: row.time("since_ms")?,
             })
         };
-        self.store.db.fetch(plugins_sql::PINS, &args![]).await?.iter().map(pin).collect()
+        self.store.db.fetch(plugins_sql::PINS, &[]).await?.iter().map(pin).collect()
     }
 
     /// Makes all hosts run this version until the plugin is unpinned, regardless of their plugins folders.
@@ -132,14 +142,17 @@ impl Plugins<'_> {
     ) -> Result<(), StoreError> {
         let (name, digest) = (plugin.as_str(), digest.to_string());
         let mut tx = self.store.db.begin().await?;
-        if tx.fetch(plugins_sql::FILE_GET, &args![name, digest.as_str()]).await?.is_empty() {
+        let args = args! { plugin: name, digest: digest.as_str() };
+        if tx.fetch(plugins_sql::FILE_GET, &args).await?.is_empty() {
             let text = format!(
                 "version {digest} of plugin {name} that is kept: it was never stored completely, or is too old"
             );
             return Err(StoreError::NotFound(text));
         }
-        tx.execute(plugins_sql::PIN_PUT, &args![name, digest.as_str(), actor, now]).await?;
-        tx.execute(releases_sql::RELEASED, &args![name, digest.as_str(), now]).await?;
+        let args = args! { plugin: name, digest: digest.as_str(), by: actor, now: now };
+        tx.execute(plugins_sql::PIN_PUT, &args).await?;
+        tx.execute(releases_sql::RELEASED, &args! { plugin: name, digest: digest.as_str(), now: now })
+            .await?;
         let entry = Entry { actor, action: "plugin_pinned", job: None, subject: name, detail: &digest };
         write(&mut tx, &entry, now).await?;
         tx.commit().await
@@ -149,7 +162,7 @@ impl Plugins<'_> {
     pub async fn unpin(self, plugin: &PluginName, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
         let name = plugin.as_str();
         let mut tx = self.store.db.begin().await?;
-        let removed = tx.execute(plugins_sql::PIN_REMOVE, &args![name]).await?;
+        let removed = tx.execute(plugins_sql::PIN_REMOVE, &args! { plugin: name }).await?;
         if removed > 0 {
             let entry = Entry { actor, action: "plugin_unpinned", job: None, subject: name, detail: "" };
             write(&mut tx, &entry, now).await?;
@@ -166,18 +179,18 @@ pub(crate) async fn put_version(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
-    let args = args![
-        version.plugin.as_str(),
-        version.digest.to_string(),
-        size,
-        version.version.as_str(),
-        version.summary.as_str(),
-        version.state.word(),
-        version.state.reason(),
-        host.to_string(),
-        now,
-        asks_of(version)?,
-    ];
+    let args = args! {
+        plugin: version.plugin.as_str(),
+        digest: version.digest.to_string(),
+        size: size,
+        version: version.version.as_str(),
+        summary: version.summary.as_str(),
+        state: version.state.word(),
+        reason: version.state.reason(),
+        host: host.to_string(),
+        now: now,
+        asks: asks_of(version)?,
+    };
     tx.execute(plugins_sql::VERSION_PUT, &args).await.map(|_| ())
 }
 

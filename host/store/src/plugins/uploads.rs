@@ -42,7 +42,7 @@ impl Plugins<'_> {
         let (name, digest) = (version.plugin.as_str(), version.digest.to_string());
         let entry = Entry { actor, action: "plugin_uploaded", job: None, subject: name, detail: &digest };
         write(&mut tx, &entry, now).await?;
-        let pinned = tx.fetch(plugins_sql::PIN_OF, &args![name]).await?;
+        let pinned = tx.fetch(plugins_sql::PIN_OF, &args! { plugin: name }).await?;
         let pinned: Option<Digest> = pinned.first().map(|row: &Row| row.parse("digest")).transpose()?;
         let stable = locked(&mut tx, &version.plugin).await?.and_then(|release| release.stable);
         let uploaded = match pinned {
@@ -57,8 +57,9 @@ impl Plugins<'_> {
         if matches!(uploaded, Uploaded::Decided(Decision::Quarantined(_))) {
             return Ok(uploaded);
         }
-        tx.execute(releases_sql::UPLOADED, &args![name, digest.as_str(), now]).await?;
-        tx.execute(plugins_sql::FILES_FORGET, &args![name, FILES_KEPT]).await?;
+        tx.execute(releases_sql::UPLOADED, &args! { plugin: name, digest: digest.as_str(), now: now })
+            .await?;
+        tx.execute(plugins_sql::FILES_FORGET, &args! { plugin: name, limit: FILES_KEPT }).await?;
         tx.commit().await?;
         Ok(uploaded)
     }
@@ -75,8 +76,23 @@ async fn keep(
     let (name, digest) = (version.plugin.as_str(), version.digest.to_string());
     let size = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
     let (called, summary) = (version.version.as_str(), version.summary.as_str());
-    let note = args![name, digest.as_str(), size, called, summary, host.to_string(), now, asks_of(version)?];
-    tx.execute(plugins_sql::FILE_KEEP, &args![name, digest.as_str(), file.bytes, file.signature, now])
-        .await?;
+    let note = args! {
+        plugin: name,
+        digest: digest.as_str(),
+        size: size,
+        version: called,
+        summary: summary,
+        host: host.to_string(),
+        now: now,
+        asks: asks_of(version)?,
+    };
+    let args = args! {
+        plugin: name,
+        digest: digest.as_str(),
+        bytes: file.bytes,
+        signature: file.signature,
+        now: now,
+    };
+    tx.execute(plugins_sql::FILE_KEEP, &args).await?;
     tx.execute(plugins_sql::VERSION_NOTE, &note).await.map(|_| ())
 }

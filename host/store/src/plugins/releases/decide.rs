@@ -102,7 +102,8 @@ pub(super) async fn known(
     plugin: &PluginName,
     digest: Digest,
 ) -> Result<VersionRecord, StoreError> {
-    let rows = tx.fetch(releases_sql::KNOWN, &args![plugin.as_str(), digest.to_string()]).await?;
+    let args = args! { plugin: plugin.as_str(), digest: digest.to_string() };
+    let rows = tx.fetch(releases_sql::KNOWN, &args).await?;
     let Some(row) = rows.first() else { return Ok(VersionRecord::default()) };
     let released = row.opt_int("released_at_ms")?.is_some();
     let asks = serde_json::from_str(&row.text("asks")?).ok();

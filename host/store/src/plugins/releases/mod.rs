@@ -25,7 +25,7 @@ pub(crate) use self::decide::{By, decide};
 
 impl Plugins<'_> {
     pub async fn releases(self) -> Result<Vec<Release>, StoreError> {
-        self.store.db.fetch(releases_sql::ALL, &args![]).await?.iter().map(release).collect()
+        self.store.db.fetch(releases_sql::ALL, &[]).await?.iter().map(release).collect()
     }
 
     /// Decides about a version that a host found, by these rules. The decision holds for all hosts.
@@ -52,7 +52,13 @@ impl Plugins<'_> {
     ) -> Result<(), StoreError> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let (attempts, failed) = (number(tried.attempts), number(tried.failed));
-        let args = args![plugin.as_str(), digest.to_string(), attempts, failed, number(tried.cpu_us)];
+        let args = args! {
+            plugin: plugin.as_str(),
+            digest: digest.to_string(),
+            attempts: attempts,
+            failed: failed,
+            cpu_us: number(tried.cpu_us),
+        };
         self.store.db.execute(releases_sql::TRIED_ADD, &args).await.map(|_| ())
     }
 
@@ -63,7 +69,13 @@ impl Plugins<'_> {
             let (attempts, failed) = (number("attempts")?, number("failed")?);
             Ok((row.parse("digest")?, TrialResults { attempts, failed, cpu_us: number("cpu_us")? }))
         };
-        self.store.db.fetch(releases_sql::TRIED, &args![plugin.as_str()]).await?.iter().map(one).collect()
+        self.store
+            .db
+            .fetch(releases_sql::TRIED, &args! { plugin: plugin.as_str() })
+            .await?
+            .iter()
+            .map(one)
+            .collect()
     }
 
     /// Makes the candidate stable. Returns `false` if it is no longer the candidate.
@@ -132,8 +144,8 @@ impl Plugins<'_> {
             let what = format!("version {} of plugin {plugin} does not wait for approval", digest.short());
             return Err(StoreError::Conflict(what));
         }
-        tx.execute(releases_sql::QUARANTINE, &args![plugin.as_str(), digest.to_string(), None::<&str>])
-            .await?;
+        let args = args! { plugin: plugin.as_str(), digest: digest.to_string(), why: None::<&str> };
+        tx.execute(releases_sql::QUARANTINE, &args).await?;
         match (waits, rules.canary) {
             (true, Some(_)) => put_candidate(&mut tx, plugin, digest, Stage::Canary, &[], now).await?,
             (true, None) => {
@@ -155,11 +167,13 @@ impl Plugins<'_> {
     ) -> Result<(), StoreError> {
         let mut tx = self.store.db.begin().await?;
         let name = plugin.as_str();
-        if tx.fetch(plugins_sql::FILE_GET, &args![name, digest.to_string()]).await?.is_empty() {
+        let args = args! { plugin: name, digest: digest.to_string() };
+        if tx.fetch(plugins_sql::FILE_GET, &args).await?.is_empty() {
             return Err(StoreError::NotFound(format!("version {digest} of plugin {plugin} that is kept")));
         }
         locked(&mut tx, plugin).await?;
-        tx.execute(releases_sql::QUARANTINE, &args![name, digest.to_string(), None::<&str>]).await?;
+        let args = args! { plugin: name, digest: digest.to_string(), why: None::<&str> };
+        tx.execute(releases_sql::QUARANTINE, &args).await?;
         make_stable(&mut tx, plugin, digest, &format!("promoted by {actor}"), now).await?;
         tell(&mut tx, actor, "plugin_promoted", plugin, &digest.to_string(), now).await?;
         tx.commit().await
@@ -188,7 +202,8 @@ impl Plugins<'_> {
     pub async fn retire(self, plugin: &PluginName, actor: &str, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.store.db.begin().await?;
         let cause = format!("taken out of use by {actor}");
-        let retired = tx.execute(releases_sql::RETIRE, &args![plugin.as_str(), now, cause]).await?;
+        let args = args! { plugin: plugin.as_str(), now: now, cause: cause };
+        let retired = tx.execute(releases_sql::RETIRE, &args).await?;
         if retired > 0 {
             tell(&mut tx, actor, "plugin_taken_out", plugin, "", now).await?;
         }
@@ -199,7 +214,7 @@ impl Plugins<'_> {
 
 /// Fetches the row and locks it until the end of the transaction.
 pub(crate) async fn locked(tx: &mut Tx, plugin: &PluginName) -> Result<Option<Release>, StoreError> {
-    tx.fetch(releases_sql::ONE, &args![plugin.as_str()]).await?.first().map(release).transpose()
+    tx.fetch(releases_sql::ONE, &args! { plugin: plugin.as_str() }).await?.first().map(release).transpose()
 }
 
 async fn is_candidate(
@@ -220,8 +235,10 @@ async fn make_stable(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (name, digest) = (plugin.as_str(), digest.to_string());
-    tx.execute(releases_sql::STABLE_PUT, &args![name, digest.as_str(), now, cause]).await?;
-    tx.execute(releases_sql::RELEASED, &args![name, digest.as_str(), now]).await.map(|_| ())
+    let args = args! { plugin: name, digest: digest.as_str(), now: now, cause: cause };
+    tx.execute(releases_sql::STABLE_PUT, &args).await?;
+    let args = args! { plugin: name, digest: digest.as_str(), now: now };
+    tx.execute(releases_sql::RELEASED, &args).await.map(|_| ())
 }
 
 async fn put_candidate(
@@ -232,9 +249,15 @@ async fn put_candidate(
     wants: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let args = args![plugin.as_str(), digest.to_string(), stage.word(), now, wants.join("\n")];
+    let args = args! {
+        plugin: plugin.as_str(),
+        digest: digest.to_string(),
+        stage: stage.word(),
+        now: now,
+        wants: wants.join("\n"),
+    };
     tx.execute(releases_sql::CANDIDATE_PUT, &args).await?;
-    tx.execute(releases_sql::TRIED_FORGET, &args![plugin.as_str()]).await.map(|_| ())
+    tx.execute(releases_sql::TRIED_FORGET, &args! { plugin: plugin.as_str() }).await.map(|_| ())
 }
 
 /// Quarantines a version, and removes it if it is the candidate.
@@ -247,8 +270,10 @@ async fn quarantine(
 ) -> Result<(), StoreError> {
     let (name, digest) = (plugin.as_str(), digest.to_string());
     let why = format!("in quarantine since {}: {why}", now.strftime("%Y-%m-%d %H:%M:%SZ"));
-    tx.execute(releases_sql::QUARANTINE, &args![name, digest.as_str(), Some(why.as_str())]).await?;
-    tx.execute(releases_sql::CANDIDATE_REMOVE, &args![name, digest.as_str()]).await.map(|_| ())
+    let args = args! { plugin: name, digest: digest.as_str(), why: Some(why.as_str()) };
+    tx.execute(releases_sql::QUARANTINE, &args).await?;
+    let args = args! { plugin: name, digest: digest.as_str() };
+    tx.execute(releases_sql::CANDIDATE_REMOVE, &args).await.map(|_| ())
 }
 
 async fn tell(

@@ -58,7 +58,15 @@ impl Locks<'_> {
         }
         let holder = format!("job {}, item {}", item.job, item.key);
         let until = Option::<Timestamp>::None;
-        let args = args![name, now, item.id, item.epoch, item.attempt_id, until, holder.as_str()];
+        let args = args! {
+            name: name,
+            now: now,
+            item: item.id,
+            epoch: item.epoch,
+            claim: item.attempt_id,
+            until: until,
+            holder: holder.as_str(),
+        };
         let taken = match token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? {
             Some(token) => LockResult::Token(token),
             None => match see(&mut tx, name, now).await? {
@@ -74,7 +82,7 @@ impl Locks<'_> {
 
     /// The token that the next holder of the lock would get.
     pub(crate) async fn next_token(self, name: &str) -> Result<u64, StoreError> {
-        let rows = self.store.db.fetch(locks_sql::LOCK_NEXT, &args![name]).await?;
+        let rows = self.store.db.fetch(locks_sql::LOCK_NEXT, &args! { name: name }).await?;
         Ok(token(&rows)?.and_then(|token| u64::try_from(token).ok()).unwrap_or_default())
     }
 
@@ -88,7 +96,15 @@ impl Locks<'_> {
     ) -> Result<LockResult, StoreError> {
         let mut tx = open(self.store, name, now).await?;
         let nobody = Option::<i64>::None;
-        let args = args![name, now, nobody, nobody, nobody, until, holder];
+        let args = args! {
+            name: name,
+            now: now,
+            item: nobody,
+            epoch: nobody,
+            claim: nobody,
+            until: until,
+            holder: holder,
+        };
         let Some(token) = token(&tx.fetch(locks_sql::LOCK_TAKE, &args).await?)? else {
             return Ok(LockResult::Held(see(&mut tx, name, now).await?));
         };
@@ -108,7 +124,8 @@ impl Locks<'_> {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let renewed = !tx.fetch(locks_sql::LOCK_RENEW, &args![name, now, token, until]).await?.is_empty();
+        let args = args! { name: name, now: now, token: token, until: until };
+        let renewed = !tx.fetch(locks_sql::LOCK_RENEW, &args).await?.is_empty();
         if renewed {
             let detail = format!("token {token}, until {until:.0}");
             write_audit(&mut tx, actor, "lock_renewed", name, &detail, now).await?;
@@ -127,7 +144,8 @@ impl Locks<'_> {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let freed = token(&tx.fetch(locks_sql::LOCK_FREE, &args![name, now, held_under]).await?)?;
+        let args = args! { name: name, now: now, token: held_under };
+        let freed = token(&tx.fetch(locks_sql::LOCK_FREE, &args).await?)?;
         if let Some(token) = freed {
             write_audit(&mut tx, actor, "lock_released", name, &format!("token {token}"), now).await?;
         }
@@ -137,14 +155,20 @@ impl Locks<'_> {
 
     /// The lock, if it is held now.
     pub async fn get(self, name: &str, now: Timestamp) -> Result<Option<Lock>, StoreError> {
-        self.store.db.fetch(locks_sql::LOCK_SEE, &args![name, now]).await?.first().map(lock).transpose()
+        self.store
+            .db
+            .fetch(locks_sql::LOCK_SEE, &args! { name: name, now: now })
+            .await?
+            .first()
+            .map(lock)
+            .transpose()
     }
 
     /// Lists held locks by name, after a given name.
     pub async fn list(self, after: &str, now: Timestamp, limit: u32) -> Result<Vec<Lock>, StoreError> {
         self.store
             .db
-            .fetch(locks_sql::LOCKS_HELD, &args![after, now, limit])
+            .fetch(locks_sql::LOCKS_HELD, &args! { after: after, now: now, limit: limit })
             .await?
             .iter()
             .map(lock)
@@ -154,8 +178,8 @@ impl Locks<'_> {
     /// Removes locks that were not taken for a long time, and expired keys. Returns the number of rows.
     pub async fn prune(self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        tx.execute(locks_sql::LOCKS_FLOOR, &args![before, now]).await?;
-        let forgotten = tx.execute(locks_sql::LOCKS_FORGET, &args![before, now]).await?;
+        tx.execute(locks_sql::LOCKS_FLOOR, &args! { before: before, now: now }).await?;
+        let forgotten = tx.execute(locks_sql::LOCKS_FORGET, &args! { before: before, now: now }).await?;
         let expired = tx.execute(events_sql::KV_EXPIRED, &args![now]).await?;
         tx.commit().await?;
         Ok(forgotten + expired)
@@ -165,8 +189,8 @@ impl Locks<'_> {
 /// Begins a transaction that excludes other decisions about this lock.
 async fn open(store: &Store, name: &str, now: Timestamp) -> Result<Tx, StoreError> {
     let mut tx = store.db.begin().await?;
-    tx.execute(locks_sql::LOCK_OPEN, &args![name, now]).await?;
-    tx.fetch(locks_sql::LOCK_ROW, &args![name]).await?;
+    tx.execute(locks_sql::LOCK_OPEN, &args! { name: name, now: now }).await?;
+    tx.fetch(locks_sql::LOCK_ROW, &args! { name: name }).await?;
     Ok(tx)
 }
 
@@ -175,7 +199,7 @@ fn token(rows: &[Row]) -> Result<Option<i64>, StoreError> {
 }
 
 async fn see(tx: &mut Tx, name: &str, now: Timestamp) -> Result<Lock, StoreError> {
-    let rows = tx.fetch(locks_sql::LOCK_SEE, &args![name, now]).await?;
+    let rows = tx.fetch(locks_sql::LOCK_SEE, &args! { name: name, now: now }).await?;
     let row = rows
         .first()
         .ok_or_else(|| StoreError::Unavailable("the lock has another holder now; try again".to_owned()))?;

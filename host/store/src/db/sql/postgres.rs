@@ -15,7 +15,7 @@ pub const OWN_TABLES: &str = "SELECT CAST(tablename AS TEXT) AS name FROM pg_tab
     WHERE schemaname = 'tidemill' AND tablename IN ('_sqlx_migrations', 'store_identity')";
 pub const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
 
-pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = $1 FOR UPDATE";
+pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = :name FOR UPDATE";
 
 /// Waits for a locked run: a transaction that counts an outcome on it ends soon. If the run were skipped, it
 /// would stay unclaimed until the next poll, because no further notification follows.

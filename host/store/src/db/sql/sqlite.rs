@@ -6,7 +6,7 @@ pub const OWN_TABLES: &str =
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('_sqlx_migrations', 'store_identity')";
 pub const NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms";
 
-pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = $1";
+pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = :name";
 
 /// Uses the index of open runs, and repeats its condition for that. In the order of time, SQLite would read
 /// all finished runs.

@@ -98,13 +98,20 @@ impl Hosts<'_> {
         now: Timestamp,
     ) -> Result<Taking, StoreError> {
         let (id, incarnation) = (start.id.to_string(), start.incarnation.to_string());
-        let (before, beats) = lapsed.map_or(("", -1), |life| (life.incarnation.as_str(), life.beats));
+        let (lapsed_incarnation, beats) =
+            lapsed.map_or(("", -1), |life| (life.incarnation.as_str(), life.beats));
         let mut tx = self.store.db.begin().await?;
         let former = life(&mut tx, start.id).await?;
-        let alone = i64::from(start.place == HostLocation::WholeStore);
-        let place = start.place.as_str();
-        let args =
-            args![id.as_str(), start.name.as_str(), now, incarnation.as_str(), place, before, beats, alone];
+        let args = args! {
+            host: id.as_str(),
+            name: start.name.as_str(),
+            now: now,
+            incarnation: incarnation.as_str(),
+            place: start.place.as_str(),
+            lapsed: lapsed_incarnation,
+            beats: beats,
+            alone: start.place == HostLocation::WholeStore,
+        };
         if tx.execute(hosts_sql::HOST_TAKE, &args).await? == 0 {
             let present = life(&mut tx, start.id).await?;
             let removed = || StoreError::Raced(format!("host {id} was removed at the same time"));
@@ -142,14 +149,14 @@ impl Hosts<'_> {
         incarnation: Incarnation,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let args = args![id.to_string(), now, incarnation.to_string()];
+        let args = args! { host: id.to_string(), now: now, incarnation: incarnation.to_string() };
         self.store.db.execute(hosts_sql::HOST_STOPPED, &args).await.map(|_| ())
     }
 
     /// Removes the rows of hosts whose last heartbeat is from before `until`.
     pub async fn prune(self, own: HostId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.store.db.begin().await?;
-        for row in tx.fetch(hosts_sql::HOSTS_PRUNE, &args![own.to_string(), until]).await? {
+        for row in tx.fetch(hosts_sql::HOSTS_PRUNE, &args! { own: own.to_string(), before: until }).await? {
             let (id, name) = (row.text("id")?, row.text("name")?);
             let entry = Entry {
                 actor: self.store.own_actor(),
@@ -175,7 +182,7 @@ impl Hosts<'_> {
                 stopped_at: row.opt_time("stopped_at_ms")?,
             })
         };
-        self.store.db.fetch(hosts_sql::HOSTS_LIST, &args![limit]).await?.iter().map(view).collect()
+        self.store.db.fetch(hosts_sql::HOSTS_LIST, &args! { limit: limit }).await?.iter().map(view).collect()
     }
 }
 
@@ -186,7 +193,7 @@ pub(crate) async fn beat(
     incarnation: Incarnation,
     now: Timestamp,
 ) -> Result<Renewal, StoreError> {
-    let args = args![id.to_string(), now, incarnation.to_string()];
+    let args = args! { host: id.to_string(), now: now, incarnation: incarnation.to_string() };
     if tx.execute(hosts_sql::HOST_BEAT, &args).await? == 1 {
         return Ok(Renewal::Renewed);
     }
@@ -194,7 +201,7 @@ pub(crate) async fn beat(
 }
 
 async fn life(tx: &mut Tx, id: HostId) -> Result<Option<Life>, StoreError> {
-    let rows = tx.fetch(hosts_sql::HOST_LIFE, &args![id.to_string()]).await?;
+    let rows = tx.fetch(hosts_sql::HOST_LIFE, &args! { host: id.to_string() }).await?;
     let life = |row: &Row| {
         Ok(Life { name: row.text("name")?, incarnation: row.text("incarnation")?, beats: row.int("beats")? })
     };

@@ -119,7 +119,7 @@ pub(crate) async fn has_ended(
     host: HostId,
     incarnation: Incarnation,
 ) -> Result<bool, StoreError> {
-    let args = args![host.to_string(), incarnation.to_string()];
+    let args = args! { host: host.to_string(), incarnation: incarnation.to_string() };
     Ok(!tx.fetch(hosts_sql::HOST_ENDED, &args).await?.is_empty())
 }
 

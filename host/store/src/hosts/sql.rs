@@ -3,30 +3,30 @@
 use crate::db::sql::Sql;
 
 pub const HOST_TAKE: Sql = Sql::same(
-    "INSERT INTO host (id, name, started_at_ms, heartbeat_at_ms, incarnation, place) VALUES ($1, $2, $3, $3, $4, $5)
+    "INSERT INTO host (id, name, started_at_ms, heartbeat_at_ms, incarnation, place) VALUES (:host, :name, :now, :now, :incarnation, :place)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at_ms = excluded.started_at_ms,
         heartbeat_at_ms = CASE WHEN host.heartbeat_at_ms > excluded.heartbeat_at_ms THEN host.heartbeat_at_ms
             ELSE excluded.heartbeat_at_ms END, stopped_at_ms = NULL,
         incarnation = excluded.incarnation, place = excluded.place, beats = 0
     WHERE host.stopped_at_ms IS NOT NULL OR (host.place <> '' AND host.place = excluded.place)
-        OR (host.incarnation = $6 AND host.beats = $7) OR $8 = 1",
+        OR (host.incarnation = :lapsed AND host.beats = :beats) OR :alone = 1",
 );
 
-pub const HOST_LIFE: Sql = Sql::same("SELECT name, incarnation, beats FROM host WHERE id = $1");
+pub const HOST_LIFE: Sql = Sql::same("SELECT name, incarnation, beats FROM host WHERE id = :host");
 
 pub const HOST_BEAT: Sql = Sql::same(
     "UPDATE host SET beats = beats + 1,
-        heartbeat_at_ms = CASE WHEN heartbeat_at_ms < $2 THEN $2 ELSE heartbeat_at_ms END
-    WHERE id = $1 AND incarnation = $3",
+        heartbeat_at_ms = CASE WHEN heartbeat_at_ms < :now THEN :now ELSE heartbeat_at_ms END
+    WHERE id = :host AND incarnation = :incarnation",
 );
 
 pub const HOST_STOPPED: Sql =
-    Sql::same("UPDATE host SET stopped_at_ms = $2 WHERE id = $1 AND incarnation = $3");
+    Sql::same("UPDATE host SET stopped_at_ms = :now WHERE id = :host AND incarnation = :incarnation");
 
-pub const HOSTS_LIST: Sql = Sql::same("SELECT * FROM host ORDER BY started_at_ms DESC LIMIT $1");
+pub const HOSTS_LIST: Sql = Sql::same("SELECT * FROM host ORDER BY started_at_ms DESC LIMIT :limit");
 
 pub const HOSTS_PRUNE: Sql = Sql::same(
-    "DELETE FROM host WHERE id <> $1 AND heartbeat_at_ms < $2 AND (stopped_at_ms IS NULL OR stopped_at_ms < $2)
+    "DELETE FROM host WHERE id <> :own AND heartbeat_at_ms < :before AND (stopped_at_ms IS NULL OR stopped_at_ms < :before)
         AND NOT EXISTS (SELECT 1 FROM claim WHERE claim.host_id = host.id)
     RETURNING id, name",
 );
@@ -61,10 +61,10 @@ pub const PRESENCE_OTHERS: &str = concat!(
 
 /// SQLite has no locks of sessions. There, only a process itself tells that it ended.
 pub const HOST_ENDED: Sql = Sql::differs(
-    "SELECT id FROM host WHERE id = $1 AND incarnation = $2",
+    "SELECT id FROM host WHERE id = :host AND incarnation = :incarnation",
     concat!(
-        "SELECT id FROM host WHERE id = $1 AND incarnation = $2 AND pg_try_advisory_xact_lock_shared(",
-        presence_key!("$2"),
+        "SELECT id FROM host WHERE id = :host AND incarnation = :incarnation AND pg_try_advisory_xact_lock_shared(",
+        presence_key!(":incarnation"),
         ")"
     ),
 );

@@ -52,7 +52,7 @@ impl Hosts<'_> {
         incarnation: Incarnation,
         shown: Timestamp,
     ) -> Result<(), StoreError> {
-        let args = args![host.to_string(), shown, incarnation.to_string()];
+        let args = args! { host: host.to_string(), now: shown, incarnation: incarnation.to_string() };
         self.store.db.execute(hosts_sql::HOST_BEAT, &args).await.map(|_| ())
     }
 
@@ -67,11 +67,16 @@ impl Hosts<'_> {
     ) -> Result<bool, StoreError> {
         let mut tx = self.store.db.begin().await?;
         let name = job.as_str();
-        let args = args![name, seen, later(seen, AHEAD_MIN), later(now, AHEAD_MIN)];
+        let args = args! {
+            job: name,
+            seen: seen,
+            after_seen: later(seen, AHEAD_MIN),
+            after_now: later(now, AHEAD_MIN),
+        };
         if tx.execute(clock_sql::JOB_REWIND, &args).await? == 0 {
             return Ok(false);
         }
-        tx.execute(clock_sql::TICKS_REWIND, &args![name, seen]).await?;
+        tx.execute(clock_sql::TICKS_REWIND, &args! { job: name, seen: seen }).await?;
         let detail = format!("its position in the schedule was in the future; it continues from {seen:.0}");
         let action = "schedule_rewound";
         let entry =
@@ -93,10 +98,10 @@ impl Hosts<'_> {
         ];
         let mut changed = 0;
         for sql in clock_sql::CORRECTIONS {
-            changed += tx.execute(sql, &args![now]).await?;
+            changed += tx.execute(sql, &args! { now: now }).await?;
         }
-        for (sql, bound) in bounds {
-            changed += tx.execute(sql, &args![bound]).await?;
+        for (sql, latest) in bounds {
+            changed += tx.execute(sql, &args! { latest: latest }).await?;
         }
         let detail = format!("{changed} rows had times after {now:.0}");
         let entry = Entry {

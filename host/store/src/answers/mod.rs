@@ -88,7 +88,14 @@ impl Answers<'_> {
         if let Some(known) = self.answered(request, now).await? {
             return Ok(known);
         }
-        let args = args![request.actor, request.key, request.sha256, Vec::new(), now, forgotten(now)];
+        let args = args! {
+            actor: request.actor,
+            key: request.key,
+            sha256: request.sha256,
+            body: Vec::new(),
+            now: now,
+            kept_since: forgotten(now),
+        };
         let whole = RequestTx::new(First { sql: answers_sql::ANSWER_CLAIM, args: args.to_vec() });
         let answer = whole.run(work).await;
         let kept = match whole.refused() || !answer.is_success() {
@@ -96,7 +103,13 @@ impl Answers<'_> {
             false => {
                 let status = i64::from(answer.status);
                 let (location, body) = (answer.location.clone(), answer.body.clone());
-                let args = args![request.actor, request.key, status, location, body];
+                let args = args! {
+                    actor: request.actor,
+                    key: request.key,
+                    status: status,
+                    location: location,
+                    body: body,
+                };
                 whole.commit(&self.store.db, answers_sql::ANSWER_PUT, &args).await
             }
         };
@@ -110,11 +123,11 @@ impl Answers<'_> {
 
     /// Removes responses older than [`RESPONSES_KEPT`].
     pub async fn prune(self, now: Timestamp) -> Result<u64, StoreError> {
-        self.store.db.execute(answers_sql::ANSWERS_PRUNE, &args![forgotten(now)]).await
+        self.store.db.execute(answers_sql::ANSWERS_PRUNE, &args! { kept_since: forgotten(now) }).await
     }
 
     async fn answered(self, request: Keyed<'_>, now: Timestamp) -> Result<Option<Once>, StoreError> {
-        let args = args![request.actor, request.key, forgotten(now)];
+        let args = args! { actor: request.actor, key: request.key, kept_since: forgotten(now) };
         let rows = self.store.db.fetch(answers_sql::ANSWER_GET, &args).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         if row.text("request_sha256")? != request.sha256 {

@@ -49,7 +49,7 @@ impl History<'_> {
         let mut tx = self.store.db.begin().await?;
         let (mut all, mut removed_by_kind) = (0, Vec::new());
         for (kind, sql) in KINDS {
-            let removed = tx.execute(sql, &args![job.as_str(), until, BATCH]).await?;
+            let removed = tx.execute(sql, &args! { job: job.as_str(), before: until, limit: BATCH }).await?;
             if removed > 0 {
                 removed_by_kind.push(format!("{removed} {kind}"));
             }

@@ -11,4 +11,4 @@ pub const OWN_TABLES: Sql = Sql::differs(sqlite::OWN_TABLES, postgres::OWN_TABLE
 pub const STORE_IDENTITY: Sql = Sql::same("SELECT id FROM store_identity WHERE one = 1");
 
 pub const STORE_IDENTITY_PUT: Sql =
-    Sql::same("INSERT INTO store_identity (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING");
+    Sql::same("INSERT INTO store_identity (one, id) VALUES (1, :id) ON CONFLICT (one) DO NOTHING");

@@ -111,7 +111,7 @@ pub(crate) async fn settle(db: &Db, known: Option<&Remembered>) -> Result<String
         return Ok(id);
     }
     let id = known.map_or_else(|| Uuid::now_v7().to_string(), |known| known.id.clone());
-    db.execute(opening_sql::STORE_IDENTITY_PUT, &args![id]).await?;
+    db.execute(opening_sql::STORE_IDENTITY_PUT, &args! { id: id }).await?;
     let id = read(db).await?;
     id.ok_or_else(|| StoreError::Corrupt("the store has no id although one was just written".to_owned()))
 }

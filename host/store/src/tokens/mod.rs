@@ -25,7 +25,7 @@ pub struct Tokens<'a> {
 impl Tokens<'_> {
     pub async fn add(self, name: &str, hash: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.store.db.begin().await?;
-        if tx.execute(tokens_sql::TOKEN_ADD, &args![name, hash, now]).await? != 1 {
+        if tx.execute(tokens_sql::TOKEN_ADD, &args! { name: name, hash: hash, now: now }).await? != 1 {
             return Err(StoreError::Conflict(format!("there is a token {name:?} already: remove it first")));
         }
         let entry = Entry { actor: "local", action: "token_added", job: None, subject: name, detail: "" };
@@ -35,7 +35,7 @@ impl Tokens<'_> {
 
     pub async fn remove(self, name: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.store.db.begin().await?;
-        if tx.execute(tokens_sql::TOKEN_REMOVE, &args![name]).await? != 1 {
+        if tx.execute(tokens_sql::TOKEN_REMOVE, &args! { name: name }).await? != 1 {
             return Err(StoreError::NotFound(format!("token {name:?}")));
         }
         let entry = Entry { actor: "local", action: "token_removed", job: None, subject: name, detail: "" };
@@ -51,7 +51,7 @@ impl Tokens<'_> {
 
     /// The name of the token with this hash.
     pub async fn holder(self, hash: &str) -> Result<Option<String>, StoreError> {
-        let rows = self.store.db.fetch(tokens_sql::TOKEN_HOLDER, &args![hash]).await?;
+        let rows = self.store.db.fetch(tokens_sql::TOKEN_HOLDER, &args! { hash: hash }).await?;
         rows.first().map(|row| row.text("name")).transpose()
     }
 }

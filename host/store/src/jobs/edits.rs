@@ -32,7 +32,7 @@ impl Jobs<'_> {
                 by: row.text("by_whom")?,
             })
         };
-        self.store.db.fetch(jobs_sql::EDITS_LIST, &args![]).await?.iter().map(edit).collect()
+        self.store.db.fetch(jobs_sql::EDITS_LIST, &[]).await?.iter().map(edit).collect()
     }
 
     /// Sets keys of one job to values, or clears keys without a value; all of them or none.
@@ -49,15 +49,21 @@ impl Jobs<'_> {
             let name = job.as_str();
             match value {
                 Some(value) => {
-                    tx.execute(jobs_sql::EDIT_PUT, &args![name, key.as_str(), value.as_str(), now, actor])
-                        .await?;
+                    let args = args! {
+                        job: name,
+                        key: key.as_str(),
+                        value: value.as_str(),
+                        now: now,
+                        by: actor,
+                    };
+                    tx.execute(jobs_sql::EDIT_PUT, &args).await?;
                     recorded.push(match is_of_plugin(key) {
                         true => format!("{key} = a value of {}", digest_of(value)),
                         false => format!("{key} = {value}"),
                     });
                 }
                 None => {
-                    tx.execute(jobs_sql::EDIT_REMOVE, &args![name, key.as_str()]).await?;
+                    tx.execute(jobs_sql::EDIT_REMOVE, &args! { job: name, key: key.as_str() }).await?;
                     recorded.push(format!("{key} as in the file"));
                 }
             }

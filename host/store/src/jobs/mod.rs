@@ -44,20 +44,25 @@ impl Jobs<'_> {
     /// Registers a job. Its schedule starts now if it is new or changed, and continues otherwise.
     pub async fn put(self, job: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
         let schedule = job.schedule.to_string();
-        let args = args![job.name.as_str(), job.plugin.as_str(), schedule, now];
+        let args = args! {
+            job: job.name.as_str(),
+            plugin: job.plugin.as_str(),
+            schedule: schedule,
+            now: now,
+        };
         self.store.db.execute(jobs_sql::JOB_PUT, &args).await.map(|_| ())
     }
 
     /// The last decided instant, or the registration time of the job.
     pub async fn ticked_at(self, job: &JobName) -> Result<Timestamp, StoreError> {
-        let rows = self.store.db.fetch(jobs_sql::JOB_TICKED_AT, &args![job.as_str()]).await?;
+        let rows = self.store.db.fetch(jobs_sql::JOB_TICKED_AT, &args! { job: job.as_str() }).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
         row.time("ticked_at_ms")
     }
 
     /// When the job's last discovery succeeded, or it was last due while paused, or it was registered.
     pub async fn heartbeat(self, job: &JobName) -> Result<Timestamp, StoreError> {
-        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEAT, &args![job.as_str()]).await?;
+        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEAT, &args! { job: job.as_str() }).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
         row.time("at_ms")
     }
@@ -97,9 +102,9 @@ impl Jobs<'_> {
                 .await?;
         }
         if fates.iter().any(|(_, fate)| *fate == Fate::Buffered) {
-            tx.execute(jobs_sql::TICKS_REPLACED, &args![name, due.at]).await?;
+            tx.execute(jobs_sql::TICKS_REPLACED, &args! { job: name, at: due.at }).await?;
         }
-        tx.execute(jobs_sql::JOB_SET_TICKED, &args![name, due.at]).await?;
+        tx.execute(jobs_sql::JOB_SET_TICKED, &args! { job: name, at: due.at }).await?;
         let fate = fates.first().map_or(Fate::Missed, |(_, fate)| *fate);
         tx.note(EngineEvent::Ticked { job: job.name.clone(), fate });
         tx.commit().await?;
@@ -113,7 +118,7 @@ impl Jobs<'_> {
         job: &JobName,
         now: Timestamp,
     ) -> Result<(Option<RunId>, bool), StoreError> {
-        let waits = self.store.db.fetch(jobs_sql::TICK_BUFFERED, &args![job.as_str()]).await?;
+        let waits = self.store.db.fetch(jobs_sql::TICK_BUFFERED, &args! { job: job.as_str() }).await?;
         let Some(at) = waits.first().map(|row| row.time("at_ms")).transpose()? else {
             return Ok((None, false));
         };
@@ -123,7 +128,8 @@ impl Jobs<'_> {
             return Ok((None, true));
         }
         let run = RunId::new(now);
-        if tx.execute(jobs_sql::TICK_START, &args![job.as_str(), at, run.to_string()]).await? != 1 {
+        let args = args! { job: job.as_str(), at: at, run: run.to_string() };
+        if tx.execute(jobs_sql::TICK_START, &args).await? != 1 {
             return Ok((None, false));
         }
         add_run(&mut tx, run, job, Start { by: "schedule", at: Some(at), params: None }, now).await?;
@@ -156,13 +162,13 @@ impl Jobs<'_> {
 
     /// The jobs of all hosts, including those no longer configured: their items and runs still exist.
     pub async fn names(self) -> Result<Vec<String>, StoreError> {
-        let rows = self.store.db.fetch(jobs_sql::JOB_NAMES, &args![]).await?;
+        let rows = self.store.db.fetch(jobs_sql::JOB_NAMES, &[]).await?;
         rows.iter().map(|row| row.text("name")).collect()
     }
 
     /// Lists ticks, the newest first.
     pub async fn ticks(self, job: &str, limit: u32) -> Result<Vec<TickView>, StoreError> {
-        let rows = self.store.db.fetch(jobs_sql::TICKS_LIST, &args![job, limit]).await?;
+        let rows = self.store.db.fetch(jobs_sql::TICKS_LIST, &args! { job: job, limit: limit }).await?;
         let view = |row: &crate::db::Row| {
             Ok(TickView { at: row.time("at_ms")?, fate: row.text("fate")?, run_id: row.opt_parse("run_id")? })
         };
@@ -178,7 +184,13 @@ async fn add_tick(
     run: Option<RunId>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let args = args![job.as_str(), at, fate.as_str(), run.map(|run| run.to_string()), now];
+    let args = args! {
+        job: job.as_str(),
+        at: at,
+        fate: fate.as_str(),
+        run: run.map(|run| run.to_string()),
+        now: now,
+    };
     Ok(tx.execute(jobs_sql::TICK_ADD, &args).await? == 1)
 }
 

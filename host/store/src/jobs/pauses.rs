@@ -55,11 +55,11 @@ impl Pauses {
 
 impl Jobs<'_> {
     pub async fn pauses(self) -> Result<Pauses, StoreError> {
-        read(&self.store.db.fetch(jobs_sql::PAUSES_LIST, &args![]).await?)
+        read(&self.store.db.fetch(jobs_sql::PAUSES_LIST, &[]).await?)
     }
 
     pub(crate) async fn pauses_of(self, tx: &mut Tx) -> Result<Pauses, StoreError> {
-        read(&tx.fetch(jobs_sql::PAUSES_LIST, &args![]).await?)
+        read(&tx.fetch(jobs_sql::PAUSES_LIST, &[]).await?)
     }
 
     /// Pauses a job, or all. Returns `false` if it was already paused.
@@ -87,8 +87,8 @@ impl Jobs<'_> {
         let name = job.map_or(ALL, JobName::as_str);
         let mut tx = self.store.db.begin().await?;
         let changed = match paused {
-            true => tx.execute(jobs_sql::PAUSE_ADD, &args![name, now, actor]).await?,
-            false => tx.execute(jobs_sql::PAUSE_REMOVE, &args![name]).await?,
+            true => tx.execute(jobs_sql::PAUSE_ADD, &args! { job: name, now: now, by: actor }).await?,
+            false => tx.execute(jobs_sql::PAUSE_REMOVE, &args! { job: name }).await?,
         };
         if changed == 1 {
             let action = if paused { "paused" } else { "resumed" };

@@ -99,7 +99,7 @@ async fn function_that_fails_takes_only_its_own_writes_back(t: T) {
     let work = async {
         add(&t.store, "a").await;
         let mut part = t.store.db.begin().await.unwrap();
-        part.execute(jobs_sql::PAUSE_ADD, &args!["*", at(0), "ada"]).await.unwrap();
+        part.execute(jobs_sql::PAUSE_ADD, &args! { job: "*", now: at(0), by: "ada" }).await.unwrap();
         let args = args! { actor: "ada", key: "k", status: "no number", location: "", body: vec![0] };
         let refused = part.execute(answers_sql::ANSWER_PUT, &args).await;
         assert_eq!(refused.is_err(), t.kind == Kind::Postgres, "SQLite takes any type");

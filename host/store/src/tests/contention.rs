@@ -108,9 +108,11 @@ async fn a_deadlock_is_resolved_and_both_go_on() {
             let (store, barrier) = (t.store.clone(), barrier.clone());
             tokio::spawn(async move {
                 let mut tx = store.db.begin().await?;
-                tx.execute(jobs_sql::JOB_PUT, &args![first, "p", "{}", 0_i64]).await?;
+                let args = args! { job: first, plugin: "p", schedule: "{}", now: 0_i64 };
+                tx.execute(jobs_sql::JOB_PUT, &args).await?;
                 barrier.wait().await;
-                tx.execute(jobs_sql::JOB_PUT, &args![second, "p", "{}", 0_i64]).await?;
+                let args = args! { job: second, plugin: "p", schedule: "{}", now: 0_i64 };
+                tx.execute(jobs_sql::JOB_PUT, &args).await?;
                 tx.commit().await
             })
         };
@@ -132,7 +134,7 @@ async fn transaction_that_has_read_is_not_repeated() {
         assert_eq!(counted[0].int("items").unwrap(), 0);
         t.claim_one(0).await;
         let add = jobs_sql::JOB_PUT;
-        let args = args!["wallet", "p", "{}", 0_i64];
+        let args = args! { job: "wallet", plugin: "p", schedule: "{}", now: 0_i64 };
         let error = tx.execute(add, &args).await.unwrap_err();
         assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
         tx.execute(add, &args).await.unwrap_err();

@@ -190,6 +190,7 @@ fn of_items() -> Vec<Hot> {
 fn of_runs_and_events() -> Vec<Hot> {
     let (wallet, null) = ("wallet", Option::<i64>::None);
     let (run, attempt) = (run_id(), claim().to_string());
+    let tick = args! { job: wallet, at: 200_001_i64, fate: "ran", run: null, now: 5_i64 };
     let events = args![r#"["t", "u"]"#, LATE, LATE, 64_i64];
     vec![
         hot_of("run_claim", runs_sql::RUN_CLAIM, args![attempt.as_str(), "h", 1_i64, wallet, 5_i64]),
@@ -203,8 +204,8 @@ fn of_runs_and_events() -> Vec<Hot> {
         ),
         hot_of("run_discovered", runs_sql::RUN_DISCOVERED, args![run, 0_i64, attempt.as_str(), 1_i64, 0_i64]),
         hot_of("run_done", runs_sql::RUN_DONE, args![run, 1_i64, 0_i64, 1_i64]),
-        hot_of("tick", jobs_sql::TICK_ADD, args![wallet, 200_001_i64, "ran", null, 5_i64]),
-        hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args![wallet]),
+        hot_of("tick", jobs_sql::TICK_ADD, tick),
+        hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args! { job: wallet }),
         hot_of("events", events_sql::EVENTS_CLAIM, events),
         hot_of("event", events_sql::EVENT_ADD, args!["n", 1_i64, "t", "k", "{}", wallet, "7", 1_i64, 5_i64]),
         hot_of("delivered", events_sql::EVENT_DELIVERED, args!["7", 5_i64]),

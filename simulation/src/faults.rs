@@ -188,8 +188,8 @@ pub const FAULTS: &[Fault] = &[
         "a page is not fenced",
         &[change(
             "UPDATE run SET page_cursor",
-            "epoch = $2 AND claim_id = $3",
-            "(1 = 1 OR epoch = $2 OR claim_id = $3)",
+            "epoch = :epoch AND claim_id = :claim",
+            "(1 = 1 OR epoch = :epoch OR claim_id = :claim)",
         )],
     ),
 ];

@@ -40,7 +40,7 @@ pub(crate) const ITEMS_LOST: Sql = locking!(
         AS claimed @join(item ON item.id = claimed.item_id) WHERE item.epoch = claimed.epoch",
     " FOR UPDATE OF item"
 );
-/// Items held by a host whose present crash would be at least their $2nd in a row.
+/// Items held by a host whose present crash would be at least the `:crashes`th in a row.
 pub(crate) const SUSPECTS_OF_HOST: Sql = Sql::same(
     "SELECT COUNT(*) AS items FROM claimed_item AS claimed @join(item ON item.id = claimed.item_id)
     WHERE item.epoch = claimed.epoch AND claimed.host_id = :host AND item.crashes + 1 >= :crashes",
@@ -122,7 +122,7 @@ impl Items<'_> {
         let mut tx = self.store.db.begin().await?;
         let former = former.map(|host| host.to_string());
         if let Some(host) = &former {
-            tx.execute(runs_sql::RUNS_RELEASE_HOST, &args![host.as_str()]).await?;
+            tx.execute(runs_sql::RUNS_RELEASE_HOST, &args! { host: host.as_str() }).await?;
         }
         let kept: Rows = self.store.held_claims.without_lease().into_iter().map(|id| row![id]).collect();
         let args = args! { now: now, former: former, kept: kept, limit: RECOVER_CLAIMS };

@@ -78,7 +78,7 @@ impl Jobs<'_> {
     ) -> Result<Option<Ticked>, StoreError> {
         let name = job.name.as_str();
         let mut tx = self.store.db.begin().await?;
-        let open = !tx.fetch(runs_sql::RUN_OPEN_OF, &args![name]).await?.is_empty();
+        let open = !tx.fetch(runs_sql::RUN_OPEN_OF, &args! { job: name }).await?.is_empty();
         let paused = self.pauses_of(&mut tx).await?.covers(name);
         let fates = job.ticks.fates(due, JobStatus { open, paused }, seen);
         let mut started = Vec::new();
@@ -92,7 +92,7 @@ impl Jobs<'_> {
             }
         }
         if open && !started.is_empty() && job.ticks.overlap == Overlap::CancelOther {
-            for row in tx.fetch(runs_sql::RUNS_CANCEL, &args![name, now]).await? {
+            for row in tx.fetch(runs_sql::RUNS_CANCEL, &args! { job: name, now: now }).await? {
                 note_finished(&mut tx, &row)?;
             }
         }
@@ -123,7 +123,7 @@ impl Jobs<'_> {
             return Ok((None, false));
         };
         let mut tx = self.store.db.begin().await?;
-        let open = !tx.fetch(runs_sql::RUN_OPEN_OF, &args![job.as_str()]).await?.is_empty();
+        let open = !tx.fetch(runs_sql::RUN_OPEN_OF, &args! { job: job.as_str() }).await?.is_empty();
         if open || self.pauses_of(&mut tx).await?.covers(job.as_str()) {
             return Ok((None, true));
         }
@@ -209,7 +209,14 @@ async fn add_run(
     start: Start<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let args = args![run, job.as_str(), start.by, now, start.at, start.params];
+    let args = args! {
+        run: run,
+        job: job.as_str(),
+        by: start.by,
+        now: now,
+        at: start.at,
+        params: start.params,
+    };
     tx.execute(runs_sql::RUN_ADD, &args).await?;
     tx.note(EngineEvent::RunStarted { job: job.clone(), run });
     Ok(())

@@ -45,8 +45,13 @@ impl Runs<'_> {
     ) -> Result<Option<ClaimedRun>, StoreError> {
         let mut tx = self.store.db.begin_as(WritePriority::Work).await?;
         let attempt_id = AttemptId::new(lease.now);
-        let args =
-            args![attempt_id.to_string(), lease.host.to_string(), lease.until, job.as_str(), lapsed_before];
+        let args = args! {
+            claim: attempt_id.to_string(),
+            host: lease.host.to_string(),
+            until: lease.until,
+            job: job.as_str(),
+            before: lapsed_before,
+        };
         let rows = tx.fetch(runs_sql::RUN_CLAIM, &args).await?;
         let claimed = |row: &Row| -> Result<ClaimedRun, StoreError> {
             Ok(ClaimedRun {
@@ -72,7 +77,7 @@ impl Runs<'_> {
     /// The cursor at which a run's discovery continues: after a crash, at the first page that was not
     /// committed.
     pub async fn page_cursor(self, run: RunId) -> Result<Option<String>, StoreError> {
-        let rows = self.store.db.fetch(runs_sql::RUN_QUEUED, &args![run]).await?;
+        let rows = self.store.db.fetch(runs_sql::RUN_QUEUED, &args! { run: run }).await?;
         rows.first().map_or(Ok(None), |row| row.opt_text("page_cursor"))
     }
 
@@ -87,7 +92,7 @@ impl Runs<'_> {
         now: Timestamp,
     ) -> Result<(Committed, Discovered), StoreError> {
         let mut tx = self.store.db.begin_as(WritePriority::Work).await?;
-        let rows = tx.fetch(runs_sql::RUN_QUEUED, &args![run.id]).await?;
+        let rows = tx.fetch(runs_sql::RUN_QUEUED, &args! { run: run.id }).await?;
         let queued = rows.first().map_or(Ok(0), |row| row.count("queued"))?;
         let began = rows.first().map_or(Ok(now), |row| row.time("created_at_ms"))?;
         let left = job.flow.items_per_run_max.map(|max| max.saturating_sub(queued));
@@ -98,22 +103,20 @@ impl Runs<'_> {
             false => Absent::default(),
         };
         lock_runs(&mut tx, absent.waited_for.keys().copied().chain([run.id])).await?;
-        let code = error.as_ref().map(|error| error.code.as_str());
-        let message = error.as_ref().map(|error| error.message.as_str());
-        let args = args![
-            run.id,
-            run.epoch,
-            run.attempt_id.to_string(),
-            page.next.as_deref(),
-            sum.found,
-            sum.queued,
-            sum.waiting,
-            sum.over_cap,
-            sum.manual,
-            digest,
-            code,
-            message
-        ];
+        let args = args! {
+            run: run.id,
+            epoch: run.epoch,
+            claim: run.attempt_id.to_string(),
+            cursor: page.next.as_deref(),
+            found: sum.found,
+            queued: sum.queued,
+            waiting: sum.waiting,
+            over_cap: sum.over_cap,
+            manual: sum.manual,
+            digest: digest,
+            code: error.as_ref().map(|error| error.code.as_str()),
+            message: error.as_ref().map(|error| error.message.as_str()),
+        };
         if tx.execute(runs_sql::RUN_PAGE, &args).await? != 1 {
             return Ok((Committed::Stale, Discovered::default()));
         }
@@ -136,8 +139,14 @@ impl Runs<'_> {
         error: &ErrorInfo,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
-        let (id, attempt) = (run.id, run.attempt_id.to_string());
-        let args = args![id, run.epoch, attempt, now, error.code.as_str(), error.message.as_str()];
+        let args = args! {
+            run: run.id,
+            epoch: run.epoch,
+            claim: run.attempt_id.to_string(),
+            now: now,
+            code: error.code.as_str(),
+            message: error.message.as_str(),
+        };
         let mut tx = self.store.db.begin().await?;
         if tx.execute(runs_sql::RUN_FAILED, &args).await? != 1 {
             return Ok(Committed::Stale);
@@ -150,24 +159,36 @@ impl Runs<'_> {
 
     /// Releases a discovery at a shutdown, so that another process continues it.
     pub async fn release(self, run: &ClaimedRun) -> Result<(), StoreError> {
-        let args = args![run.id, run.epoch, run.attempt_id.to_string()];
+        let args = args! { run: run.id, epoch: run.epoch, claim: run.attempt_id.to_string() };
         self.store.db.execute(runs_sql::RUN_RELEASE, &args).await.map(|_| ())
     }
 
     pub async fn get(self, run: RunId) -> Result<Option<RunView>, StoreError> {
-        let rows = self.store.db.fetch(runs_sql::RUN_GET, &args![run]).await?;
+        let rows = self.store.db.fetch(runs_sql::RUN_GET, &args! { run: run }).await?;
         rows.first().map(run_view).transpose()
     }
 
     /// Lists runs, the newest first.
     pub async fn list(self, job: Option<&str>, limit: u32) -> Result<Vec<RunView>, StoreError> {
-        self.store.db.fetch(runs_sql::RUNS_LIST, &args![job, limit]).await?.iter().map(run_view).collect()
+        self.store
+            .db
+            .fetch(runs_sql::RUNS_LIST, &args! { job: job, limit: limit })
+            .await?
+            .iter()
+            .map(run_view)
+            .collect()
     }
 }
 
 /// Ends a discovery in the transaction of its last page, which is fenced.
 async fn complete(tx: &mut Tx, run: &ClaimedRun, absent: u32, now: Timestamp) -> Result<(), StoreError> {
-    let args = args![run.id, run.epoch, run.attempt_id.to_string(), now, absent];
+    let args = args! {
+        run: run.id,
+        epoch: run.epoch,
+        claim: run.attempt_id.to_string(),
+        now: now,
+        absent: absent,
+    };
     for row in tx.fetch(runs_sql::RUN_DISCOVERED, &args).await? {
         let (job, run) = (run.job.clone(), run.id);
         tx.note(match row.opt_text("error_code")? {
@@ -236,7 +257,7 @@ pub(crate) struct Ended {
 
 /// Counts ended attempts for their run, which the last one finishes.
 pub(crate) async fn count_ended(tx: &mut Tx, run: RunId, ended: Ended) -> Result<(), StoreError> {
-    let args = args![run, ended.attempts, ended.failed, ended.at];
+    let args = args! { run: run, attempts: ended.attempts, failed: ended.failed, ended_at: ended.at };
     tx.fetch(runs_sql::RUN_DONE, &args).await?.iter().try_for_each(|row| note_finished(tx, row))
 }
 

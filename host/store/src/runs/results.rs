@@ -44,9 +44,9 @@ pub struct Ended {
 impl Runs<'_> {
     /// Returns `None` if there is no such run.
     pub async fn result(self, run: RunId) -> Result<Option<RunResult>, StoreError> {
-        let counts = self.store.db.fetch(runs_sql::RUN_RESULT, &args![run]).await?;
+        let counts = self.store.db.fetch(runs_sql::RUN_RESULT, &args! { run: run }).await?;
         let Some(counts) = counts.first() else { return Ok(None) };
-        let last = self.store.db.fetch(runs_sql::RUN_LAST_ENDED, &args![run]).await?;
+        let last = self.store.db.fetch(runs_sql::RUN_LAST_ENDED, &args! { run: run }).await?;
         let (total, done) = (counts.count("queued")?, counts.count("done")?);
         // Attempts recorded by an earlier version may belong to a run that found their item without queueing
         // it.
@@ -58,7 +58,8 @@ impl Runs<'_> {
     /// Lists the first items of a run that failed for good, by the time of failure, limited in number and
     /// size.
     pub async fn failures(self, run: RunId) -> Result<Vec<FailedItem>, StoreError> {
-        let (rows, _) = self.store.db.some(runs_sql::RUN_FAILURES, &args![run, LISTED_MAX]).await?;
+        let (rows, _) =
+            self.store.db.some(runs_sql::RUN_FAILURES, &args! { run: run, limit: LISTED_MAX }).await?;
         rows.iter().map(failure).collect()
     }
 }

@@ -89,8 +89,8 @@ fn of_claims() -> Vec<Hot> {
         ),
         hot_of("items_lost", recovery::ITEMS_LOST, args! { lost: one(row![claim()]) }),
         hot_of("suspects", recovery::SUSPECTS_OF_HOST, args! { host: "h", crashes: 2_i64 }),
-        hot_of("counts", items_sql::ITEM_COUNTS, args! {}),
-        hot_of("running_counts", items_sql::RUNNING_COUNTS, args! {}),
+        hot_of("counts", items_sql::ITEM_COUNTS, []),
+        hot_of("running_counts", items_sql::RUNNING_COUNTS, []),
         hot_of("open_count", items_sql::ITEMS_OPEN_COUNT, args![wallet, 500_i64]),
     ]
 }
@@ -190,20 +190,27 @@ fn of_items() -> Vec<Hot> {
 fn of_runs_and_events() -> Vec<Hot> {
     let (wallet, null) = ("wallet", Option::<i64>::None);
     let (run, attempt) = (run_id(), claim().to_string());
+    let run_claim = args! { claim: attempt.as_str(), host: "h", until: 1_i64, job: wallet, before: 5_i64 };
+    let runs_renew = args! { host: "h", until: LATE, held: one(row![claim()]) };
+    let run_discovered = args! { run: run, epoch: 0_i64, claim: attempt.as_str(), now: 1_i64, absent: 0_i64 };
+    let run_done = args! { run: run, attempts: 1_i64, failed: 0_i64, ended_at: 1_i64 };
     let tick = args! { job: wallet, at: 200_001_i64, fate: "ran", run: null, now: 5_i64 };
     let events = args![r#"["t", "u"]"#, LATE, LATE, 64_i64];
     vec![
-        hot_of("run_claim", runs_sql::RUN_CLAIM, args![attempt.as_str(), "h", 1_i64, wallet, 5_i64]),
-        hot_of("run_open", runs_sql::RUN_OPEN_OF, args![wallet]),
-        hot_of("runs_renew", runs_sql::RUNS_RENEW, args!["h", LATE, r#"["a"]"#]),
+        hot_of("run_claim", runs_sql::RUN_CLAIM, run_claim),
+        hot_of("run_open", runs_sql::RUN_OPEN_OF, args! { job: wallet }),
+        hot_of("runs_renew", runs_sql::RUNS_RENEW, runs_renew),
         hot_of("runs_lock", runs_sql::RUNS_LOCK, args! { runs: one(row![run]) }),
         hot_of(
             "run_page",
             runs_sql::RUN_PAGE,
-            args![run, 0_i64, attempt.as_str(), null, 1_i64, 1_i64, 1_i64, 1_i64, 1_i64, null, null, null],
+            args! {
+                run: run, epoch: 0_i64, claim: attempt.as_str(), cursor: null, found: 1_i64, queued: 1_i64,
+                waiting: 1_i64, over_cap: 1_i64, manual: 1_i64, digest: null, code: null, message: null,
+            },
         ),
-        hot_of("run_discovered", runs_sql::RUN_DISCOVERED, args![run, 0_i64, attempt.as_str(), 1_i64, 0_i64]),
-        hot_of("run_done", runs_sql::RUN_DONE, args![run, 1_i64, 0_i64, 1_i64]),
+        hot_of("run_discovered", runs_sql::RUN_DISCOVERED, run_discovered),
+        hot_of("run_done", runs_sql::RUN_DONE, run_done),
         hot_of("tick", jobs_sql::TICK_ADD, tick),
         hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args! { job: wallet }),
         hot_of("events", events_sql::EVENTS_CLAIM, events),

@@ -19,15 +19,16 @@ pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = :name FOR 
 
 /// Waits for a locked run: a transaction that counts an outcome on it ends soon. If the run were skipped, it
 /// would stay unclaimed until the next poll, because no further notification follows.
-pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, claim_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
+pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, claim_id = :claim, host_id = :host, lease_until_ms = :until, crashes = crashes + 1
     WHERE state || '' = 'discovering' AND id = ANY (ARRAY(SELECT id FROM run
-        WHERE job = $4 AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
-            AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($4, '*'))
+        WHERE job = :job AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < :before)
+            AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN (:job, '*'))
         ORDER BY created_at_ms + 0 LIMIT 1 FOR UPDATE))
     RETURNING *";
 
-pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = GREATEST(lease_until_ms, $2) WHERE state = 'discovering' AND host_id = $1
-        AND claim_id = ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS jsonb))))
+pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = GREATEST(lease_until_ms, :until)
+    WHERE state = 'discovering' AND host_id = :host
+        AND claim_id = ANY (ARRAY(SELECT CAST(id AS TEXT) FROM @held(id uuid)))
     RETURNING claim_id AS id";
 
 /// Reads each topic separately, in the order of its index: a list of topics would be read completely and

@@ -10,16 +10,16 @@ pub const LOCK_ROW: &str = "SELECT token FROM named_lock WHERE name = :name";
 
 /// Uses the index of open runs, and repeats its condition for that. In the order of time, SQLite would read
 /// all finished runs.
-pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, claim_id = $1, host_id = $2, lease_until_ms = $3, crashes = crashes + 1
+pub const RUN_CLAIM: &str = "UPDATE run SET epoch = epoch + 1, claim_id = :claim, host_id = :host, lease_until_ms = :until, crashes = crashes + 1
     WHERE id IN (SELECT id FROM run INDEXED BY run_open
-        WHERE job = $4 AND state IN ('discovering', 'running') AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < $5)
-            AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN ($4, '*'))
+        WHERE job = :job AND state IN ('discovering', 'running') AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < :before)
+            AND NOT EXISTS (SELECT 1 FROM pause WHERE pause.job IN (:job, '*'))
         ORDER BY created_at_ms LIMIT 1)
     RETURNING *";
 
-pub const RUNS_RENEW: &str = "UPDATE run INDEXED BY run_open SET lease_until_ms = max(lease_until_ms, $2)
-    WHERE state IN ('discovering', 'running') AND state = 'discovering' AND host_id = $1
-        AND claim_id IN (SELECT value FROM json_each($3))
+pub const RUNS_RENEW: &str = "UPDATE run INDEXED BY run_open SET lease_until_ms = max(lease_until_ms, :until)
+    WHERE state IN ('discovering', 'running') AND state = 'discovering' AND host_id = :host
+        AND claim_id IN (SELECT id FROM @held(id uuid))
     RETURNING claim_id AS id";
 
 pub const EVENTS_CLAIM: &str = "UPDATE event SET due_at_ms = $3, tries = tries + 1 WHERE id IN (

@@ -76,12 +76,15 @@ impl Items<'_> {
         let held: Rows = taken.iter().map(|claim| row![*claim]).collect();
         let mut rows = Vec::new();
         if !held.is_empty() {
-            let args =
-                args! { host: host.as_str(), incarnation: incarnation, until: lease.until, held: held };
+            let args = args! {
+                host: host.as_str(),
+                incarnation: incarnation,
+                until: lease.until,
+                held: held.clone(),
+            };
             rows = tx.fetch(claims_sql::CLAIMS_RENEW, &args).await?;
-            let ids: Vec<String> = taken.iter().map(AttemptId::to_string).collect();
-            let ids = serde_json::to_string(&ids).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-            rows.extend(tx.fetch(runs_sql::RUNS_RENEW, &args![host, lease.until, ids]).await?);
+            let args = args! { host: host, until: lease.until, held: held };
+            rows.extend(tx.fetch(runs_sql::RUNS_RENEW, &args).await?);
         }
         // Last, as in `Store::correct_times`: transactions that lock rows in the same order do not deadlock.
         let renewal = hosts::beat(&mut tx, lease.host, lease.incarnation, lease.now).await?;

@@ -42,6 +42,7 @@ pub const KINDS: &[&str] = &[
     "host_refused",
     "host_started",
     "item_added",
+    "items_added",
     "job_edited",
     "left_to_a_person",
     "lock_released",
@@ -116,6 +117,21 @@ pub(crate) fn fingerprints(payloads: &[&str]) -> String {
     let bytes: usize = payloads.iter().map(|payload| payload.len()).sum();
     let lines: String = payloads.iter().map(|payload| format!("{}\n", sha256(payload))).collect();
     format!("{} items, payloads of {bytes} bytes, sha256 of their digests {}", payloads.len(), sha256(&lines))
+}
+
+/// Replaces the keys and payloads of many items: the digest of the key and the payload of each, both followed by a
+/// zero byte, which neither contains.
+pub(crate) fn fingerprint_of_items<'a>(items: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let (mut number, mut bytes, mut sha256) = (0, 0, Sha256::new());
+    for (key, payload) in items {
+        number += 1;
+        bytes += payload.len();
+        for part in [key.as_bytes(), b"\0", payload.as_bytes(), b"\0"] {
+            sha256.update(part);
+        }
+    }
+    let sha256 = Digest(sha256.finalize().into());
+    format!("{number} items, payloads of {bytes} bytes, sha256 of keys and payloads {sha256}")
 }
 
 /// Length and digest of a text.

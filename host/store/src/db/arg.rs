@@ -3,6 +3,7 @@
 use domain::id::{AttemptId, HostId, Incarnation, ItemId, RunId};
 use domain::scope::Value;
 use jiff::Timestamp;
+use serde::ser::{Error as _, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::db::sql::resolve::{Kind, Parameter, Resolved};
@@ -157,41 +158,57 @@ fn blob(arg: &Arg) -> Result<Option<Vec<u8>>, sqlx::Error> {
 
 /// `[[row], [row]]`; a blob as hexadecimal digits.
 fn json(rows: &Rows) -> Result<String, sqlx::Error> {
-    let rows: Vec<Vec<serde_json::Value>> = match rows.width() {
-        0 => Vec::new(),
-        width => rows
-            .values
-            .chunks(width)
-            .map(|row| row.iter().map(json_value).collect())
-            .collect::<Result<_, _>>()?,
-    };
-    serde_json::to_string(&rows).map_err(|e| refused(e.to_string()))
+    serde_json::to_string(&JsonRows(rows)).map_err(|e| refused(e.to_string()))
 }
 
-fn json_value(arg: &Arg) -> Result<serde_json::Value, sqlx::Error> {
-    Ok(match arg {
-        Arg::Id(id) => id.to_string().into(),
-        Arg::Value(Value::Null) => serde_json::Value::Null,
-        Arg::Value(Value::Integer(number)) => (*number).into(),
-        Arg::Value(value @ Value::Text(text)) => checked(value).map(|_| text.as_str().into())?,
-        Arg::Value(Value::Blob(bytes)) => {
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
-        }
-        other => return Err(unlike("uuid, bigint, text or bytea", other)),
-    })
+struct JsonRows<'a>(&'a Rows);
+struct JsonRow<'a>(&'a [Arg]);
+struct JsonArg<'a>(&'a Arg);
+
+impl Serialize for JsonRows<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Rows { values, .. } = self.0;
+        to.collect_seq(values.chunks(self.0.width().max(1)).map(JsonRow))
+    }
 }
+
+impl Serialize for JsonRow<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(JsonArg))
+    }
+}
+
+impl Serialize for JsonArg<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Arg::Id(id) => to.serialize_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Arg::Value(Value::Null) => to.serialize_none(),
+            Arg::Value(Value::Integer(number)) => to.serialize_i64(*number),
+            Arg::Value(Value::Text(text)) if text.contains('\0') => Err(S::Error::custom(ZERO_BYTE)),
+            Arg::Value(Value::Text(text)) => to.serialize_str(text),
+            Arg::Value(Value::Blob(bytes)) => {
+                to.serialize_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+            }
+            other => Err(S::Error::custom(mismatch("uuid, bigint, text or bytea", other))),
+        }
+    }
+}
+
+const ZERO_BYTE: &str = "a text with a zero byte cannot be stored or searched for";
 
 fn checked(value: &Value) -> Result<&Value, sqlx::Error> {
     match value {
-        Value::Text(text) if text.contains('\0') => {
-            Err(sqlx::Error::Encode("a text with a zero byte cannot be stored or searched for".into()))
-        }
+        Value::Text(text) if text.contains('\0') => Err(refused(ZERO_BYTE.to_owned())),
         value => Ok(value),
     }
 }
 
 fn unlike(kind: &str, arg: &Arg) -> sqlx::Error {
-    refused(format!("a column of type {kind} cannot take {arg:?}"))
+    refused(mismatch(kind, arg))
+}
+
+fn mismatch(kind: &str, arg: &Arg) -> String {
+    format!("a column of type {kind} cannot take {arg:?}")
 }
 
 fn refused(why: String) -> sqlx::Error {

@@ -1,15 +1,18 @@
 //! Items that a person or another job adds, as if a discovery had found them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Add;
 
 use domain::effect::NewItem;
 use domain::engine_event::EngineEvent;
 use domain::id::{ItemId, JobName};
 use domain::item::State;
+use domain::job::JobSpec;
 use domain::limits::MIB;
+use domain::runner::FoundItem;
 use jiff::Timestamp;
 
-use crate::audit::{Entry, fingerprint, write};
+use crate::audit::{Entry, fingerprint, fingerprint_of_items, write};
 use crate::db::sql::Sql;
 use crate::db::{Rows, Tx, args, row};
 use crate::error::StoreError;
@@ -28,6 +31,33 @@ pub enum Added {
     Kept,
 }
 
+/// The number of items with each result, as in [`Added`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enqueued {
+    pub added: u64,
+    pub reopened: u64,
+    pub kept: u64,
+}
+
+impl Enqueued {
+    /// Items that are open because of this.
+    pub fn changed(self) -> u64 {
+        self.added + self.reopened
+    }
+}
+
+impl Add for Enqueued {
+    type Output = Enqueued;
+
+    fn add(self, more: Enqueued) -> Enqueued {
+        Enqueued {
+            added: self.added + more.added,
+            reopened: self.reopened + more.reopened,
+            kept: self.kept + more.kept,
+        }
+    }
+}
+
 impl Items<'_> {
     /// Adds an item manually. Returns the resulting item.
     pub async fn add(
@@ -37,15 +67,14 @@ impl Items<'_> {
         now: Timestamp,
     ) -> Result<(Added, ItemView), StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let changed = enqueue(&mut tx, &[item], actor, now).await? == 1;
+        let added = match enqueue(&mut tx, &[item], actor, now).await? {
+            Enqueued { added: 1.., .. } => Added::New,
+            Enqueued { reopened: 1.., .. } => Added::Reopened,
+            Enqueued { .. } => Added::Kept,
+        };
         let rows =
             tx.fetch(items_sql::ITEM_GET, &args! { job: item.job.as_str(), key: item.key.as_str() }).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("item {:?}", item.key)))?;
-        let added = match (changed, row.int("series")?) {
-            (false, _) => Added::Kept,
-            (true, 1) => Added::New,
-            (true, _) => Added::Reopened,
-        };
         if added != Added::Kept {
             let (job, detail) = (item.job.as_str(), fingerprint(&item.payload));
             let entry =
@@ -56,24 +85,74 @@ impl Items<'_> {
         tx.commit().await?;
         Ok((added, view))
     }
+
+    /// Adds many items of one job manually, in one transaction with one audit record. Returns `None` and changes
+    /// nothing if the job would have more open items than its `limits.items_open`.
+    pub async fn add_portion(
+        self,
+        job: &JobSpec,
+        items: &[FoundItem],
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Option<Enqueued>, StoreError> {
+        let content =
+            fingerprint_of_items(items.iter().map(|item| (item.key.as_str(), item.payload.as_str())));
+        let mut tx = self.store.db.begin().await?;
+        let wanted = items.iter().map(|item| Wanted::new(&item.key, &item.payload, now)).collect();
+        let counts = enqueue_of_job(&mut tx, &job.name, wanted, actor, now).await?;
+        if counts.changed() == 0 {
+            tx.rollback().await?;
+            return Ok(Some(counts));
+        }
+        if has_too_many(&mut tx, job).await? {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        let Enqueued { added, reopened, kept } = counts;
+        let detail = format!("{added} added, {reopened} reopened, {kept} kept; {content}");
+        let name = job.name.as_str();
+        let entry = Entry { actor, action: "items_added", job: Some(name), subject: name, detail: &detail };
+        write(&mut tx, &entry, now).await?;
+        tx.commit().await?;
+        Ok(Some(counts))
+    }
+}
+
+async fn has_too_many(tx: &mut Tx, job: &JobSpec) -> Result<bool, StoreError> {
+    let most = i64::try_from(job.limits.items_open).unwrap_or(i64::MAX);
+    // Counts no further than to one above the limit.
+    let rows =
+        tx.fetch(items_sql::ITEMS_OPEN_COUNT, &args![job.name.as_str(), most.saturating_add(1)]).await?;
+    Ok(rows.first().map(|row| row.int("number")).transpose()?.is_some_and(|open| open > most))
 }
 
 /// Maximum payload bytes of one statement. Even with JSON escaping it stays far below SQLite's limit for a
 /// value.
 const ENQUEUE_BYTES: usize = MIB;
+/// From this number of items on, one statement first checks whether any of their keys can exist. Fewer items do not
+/// justify a statement more.
+const CHECKED_FROM: usize = 64;
 
+/// The first known key of the job within the range of the given ones. New keys are often beyond all known ones, for
+/// example if they have a date. The database compares keys, because its order is not that of bytes.
+pub(crate) const KEY_KNOWN: Sql = Sql::same(
+    "SELECT nearest.item_key FROM (SELECT item_key FROM item
+        WHERE job = :job AND item_key >= (SELECT MIN(item_key) FROM @asked(item_key text))
+        ORDER BY item_key LIMIT 1) AS nearest
+    WHERE nearest.item_key <= (SELECT MAX(item_key) FROM @asked(item_key text))",
+);
 /// Resolved items of these keys, in the order of their ids. `ON CONFLICT DO UPDATE` would lock the open items, too,
 /// and in the order of keys.
 pub(crate) const RESOLVED_LOCK: Sql = Sql::differs(
-    "SELECT item.id, item.job, asked.payload FROM @asked(job text, item_key text, payload text)
-    @join(item ON item.job = asked.job AND item.item_key = asked.item_key) WHERE item.state = 'resolved'",
+    "SELECT item.id, item.item_key FROM @asked(item_key text)
+    @join(item ON item.job = :job AND item.item_key = asked.item_key) WHERE item.state = 'resolved'",
     // The key is found as in `runs::sql::ITEMS_BY_KEYS`, and the row is locked in a step of its own: a lock in the
     // first step would also lock the next key.
-    "WITH found AS MATERIALIZED (SELECT known.id, asked.payload FROM @asked(job text, item_key text, payload text)
+    "WITH found AS MATERIALIZED (SELECT known.id FROM @asked(item_key text)
         CROSS JOIN LATERAL (SELECT id, item_key, state FROM item
-            WHERE item.job = asked.job AND item.item_key >= asked.item_key ORDER BY item.item_key LIMIT 1) AS known
+            WHERE item.job = :job AND item.item_key >= asked.item_key ORDER BY item.item_key LIMIT 1) AS known
         WHERE known.item_key = asked.item_key AND known.state = 'resolved' ORDER BY known.id)
-    SELECT item.id, item.job, found.payload FROM found CROSS JOIN LATERAL (SELECT * FROM item
+    SELECT item.id, item.item_key FROM found CROSS JOIN LATERAL (SELECT * FROM item
         WHERE item.id = found.id AND item.state = 'resolved' FOR UPDATE) AS item",
 );
 const ITEMS_REOPEN: Sql = Sql::same(
@@ -82,92 +161,160 @@ const ITEMS_REOPEN: Sql = Sql::same(
         created_by = :by, updated_at_ms = :now, version = item.version + 1
     FROM @reopened(id uuid, payload text) @target(item ON item.id = reopened.id) AND item.state = 'resolved'",
 );
-/// Items that a person or another job adds. Existing items are not changed.
+/// Items that a person or another job adds. Existing items are not changed. No row is returned: each would cost more
+/// than its insertion into `due`.
 pub(crate) const ITEMS_ADD: Sql = Sql::same(
     "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, created_by, created_at_ms, updated_at_ms)
-    SELECT id, job, item_key, payload, 'scheduled', :now, :by, :now, :now
-    FROM @added(id uuid, job text, item_key text, payload text) WHERE true
-    ON CONFLICT (job, item_key) DO NOTHING RETURNING id, job",
+    SELECT id, :job, item_key, payload, 'scheduled', :now, :by, :now, :now
+    FROM @added(id uuid, item_key text, payload text) WHERE true
+    ON CONFLICT (job, item_key) DO NOTHING",
+);
+/// Makes all these items due.
+pub(crate) const DUE_ADD_ALL: Sql = Sql::same(
+    "INSERT INTO due (job, priority, due_at_ms, item_id) SELECT :job, :priority, :now, id FROM @added(id uuid)",
+);
+/// Makes those of these new items due that exist: the key of the others was known.
+pub(crate) const DUE_ADD_EXISTING: Sql = Sql::same(
+    "INSERT INTO due (job, priority, due_at_ms, item_id) SELECT item.job, :priority, :now, item.id
+    FROM @added(id uuid) @join(item ON item.id = added.id)",
 );
 
-/// Adds items or reopens resolved ones. Returns their number. Of two items with the same key the first
-/// counts, as if the second was added later.
+/// An item to add, with the id that it gets if its key is new.
+struct Wanted<'a> {
+    id: ItemId,
+    key: &'a str,
+    payload: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(key: &'a str, payload: &'a str, now: Timestamp) -> Wanted<'a> {
+        Wanted { id: ItemId::new(now), key, payload }
+    }
+}
+
+/// Adds items or reopens resolved ones. Of two items with the same key the first counts, as if the second was added
+/// later.
 pub(crate) async fn enqueue(
     tx: &mut Tx,
-    added: &[&NewItem],
-    by: &str,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let mut keys = BTreeSet::new();
-    let first: Vec<&NewItem> =
-        added.iter().copied().filter(|item| keys.insert((&item.job, &item.key))).collect();
-    let (mut portion, mut bytes, mut count) = (Vec::new(), 0, 0);
-    for item in first {
-        portion.push(item);
-        bytes += item.payload.len();
-        if bytes >= ENQUEUE_BYTES {
-            count += enqueue_portion(tx, &portion, by, now).await?;
-            (portion, bytes) = (Vec::new(), 0);
-        }
-    }
-    count += enqueue_portion(tx, &portion, by, now).await?;
-    if count > 0 {
-        let jobs: BTreeSet<&JobName> = added.iter().map(|item| &item.job).collect();
-        jobs.into_iter().for_each(|job| tx.note(EngineEvent::ItemsAdded { job: job.clone() }));
-    }
-    Ok(count)
-}
-
-async fn enqueue_portion(
-    tx: &mut Tx,
     items: &[&NewItem],
     by: &str,
     now: Timestamp,
-) -> Result<u64, StoreError> {
-    if items.is_empty() {
-        return Ok(0);
+) -> Result<Enqueued, StoreError> {
+    let mut jobs: BTreeMap<&JobName, Vec<Wanted<'_>>> = BTreeMap::new();
+    for item in items {
+        jobs.entry(&item.job).or_default().push(Wanted::new(&item.key, &item.payload, now));
     }
-    let mut moves = Moves::default();
-    let reopened = reopen(tx, items, by, now, &mut moves).await?;
-    // In the order of their keys: two transactions that add the same items do not deadlock.
-    let mut sorted = items.to_vec();
-    sorted.sort_by_key(|item| (&item.job, &item.key));
-    let ids: BTreeMap<(&JobName, &String), ItemId> =
-        items.iter().map(|item| ((&item.job, &item.key), ItemId::new(now))).collect();
-    let id = |item: &NewItem| ids.get(&(&item.job, &item.key)).copied();
-    let added: Rows = sorted
-        .iter()
-        .map(|item| row![id(item), item.job.as_str(), item.key.as_str(), item.payload.as_str()])
-        .collect();
-    let rows = tx.fetch(ITEMS_ADD, &args! { added: added, now: now, by: by }).await?;
-    for row in &rows {
-        let job: JobName = row.parse("job")?;
-        moves.schedule(Due { job: &job, priority: NEW, at: now, item: row.parse("id")? });
-        moves.count(&job, class(State::Scheduled, 0), 1);
+    let mut counts = Enqueued::default();
+    for (job, wanted) in jobs {
+        counts = counts + enqueue_of_job(tx, job, wanted, by, now).await?;
     }
-    moves.write(tx).await?;
-    Ok(reopened + rows.len() as u64)
+    Ok(counts)
 }
 
+async fn enqueue_of_job(
+    tx: &mut Tx,
+    job: &JobName,
+    mut wanted: Vec<Wanted<'_>>,
+    by: &str,
+    now: Timestamp,
+) -> Result<Enqueued, StoreError> {
+    let all = wanted.len() as u64;
+    // Items are inserted in the order of their keys: two transactions that add the same ones do not deadlock. The
+    // sort is stable, so the first item with a key stays.
+    wanted.sort_by_key(|item| item.key);
+    wanted.dedup_by_key(|item| item.key);
+    let mut counts = Enqueued::default();
+    let mut rest = wanted.as_slice();
+    while !rest.is_empty() {
+        let (part, more) = rest.split_at(part_of(rest));
+        counts = counts + enqueue_part(tx, job, part, by, now).await?;
+        rest = more;
+    }
+    counts.kept = all - counts.changed();
+    if counts.changed() > 0 {
+        tx.note(EngineEvent::ItemsAdded { job: job.clone() });
+    }
+    Ok(counts)
+}
+
+/// The number of items that one statement takes, at least one.
+fn part_of(items: &[Wanted<'_>]) -> usize {
+    let mut bytes = 0;
+    let full = |item: &Wanted<'_>| {
+        bytes += item.payload.len();
+        bytes >= ENQUEUE_BYTES
+    };
+    items.iter().position(full).map_or(items.len(), |last| last + 1)
+}
+
+/// Returns how many were added and reopened.
+async fn enqueue_part(
+    tx: &mut Tx,
+    job: &JobName,
+    items: &[Wanted<'_>],
+    by: &str,
+    now: Timestamp,
+) -> Result<Enqueued, StoreError> {
+    let mut moves = Moves::default();
+    // The lock comes first: items are locked before others are inserted, in all transactions.
+    let reopened = reopen(tx, job, items, by, now, &mut moves).await?;
+    let added = add(tx, job, items, by, now).await?;
+    moves.count(job, class(State::Scheduled, 0), i64::try_from(added).unwrap_or(i64::MAX));
+    moves.write(tx).await?;
+    Ok(Enqueued { added, reopened, kept: 0 })
+}
+
+async fn add(
+    tx: &mut Tx,
+    job: &JobName,
+    items: &[Wanted<'_>],
+    by: &str,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let rows: Rows = items.iter().map(|item| row![item.id, item.key, item.payload]).collect();
+    let added = tx.execute(ITEMS_ADD, &args! { job: job.as_str(), added: rows, now: now, by: by }).await?;
+    let ids = || items.iter().map(|item| row![item.id]).collect::<Rows>();
+    if added == items.len() as u64 {
+        let due = args! { job: job.as_str(), priority: NEW, now: now, added: ids() };
+        tx.execute(DUE_ADD_ALL, &due).await?;
+    } else if added > 0 {
+        tx.execute(DUE_ADD_EXISTING, &args! { priority: NEW, now: now, added: ids() }).await?;
+    }
+    Ok(added)
+}
+
+/// `items` are sorted by their keys.
 async fn reopen(
     tx: &mut Tx,
-    items: &[&NewItem],
+    job: &JobName,
+    items: &[Wanted<'_>],
     by: &str,
     now: Timestamp,
     moves: &mut Moves,
 ) -> Result<u64, StoreError> {
-    let key = |item: &&NewItem| row![item.job.as_str(), item.key.as_str(), item.payload.as_str()];
-    let rows = tx.fetch(RESOLVED_LOCK, &args! { asked: items.iter().map(key).collect::<Rows>() }).await?;
+    let keys = || items.iter().map(|item| row![item.key]).collect::<Rows>();
+    if items.len() >= CHECKED_FROM {
+        let known = tx.fetch(KEY_KNOWN, &args! { job: job.as_str(), asked: keys() }).await?;
+        if known.is_empty() {
+            return Ok(0);
+        }
+    }
+    let rows = tx.fetch(RESOLVED_LOCK, &args! { job: job.as_str(), asked: keys() }).await?;
     let mut reopened = Rows::default();
     for row in &rows {
-        let (job, id): (JobName, ItemId) = (row.parse("job")?, row.parse("id")?);
-        reopened.push(row![id, row.text("payload")?]);
-        moves.schedule(Due { job: &job, priority: NEW, at: now, item: id });
-        moves.count(&job, class(State::Resolved, 0), -1);
-        moves.count(&job, class(State::Scheduled, 0), 1);
+        let (id, key): (ItemId, String) = (row.parse("id")?, row.text("item_key")?);
+        let found = items.binary_search_by_key(&key.as_str(), |item| item.key).ok();
+        let Some(item) = found.and_then(|at| items.get(at)) else {
+            return Err(StoreError::Corrupt(format!("item {key:?} was not asked for")));
+        };
+        reopened.push(row![id, item.payload]);
+        moves.schedule(Due { job, priority: NEW, at: now, item: id });
     }
-    match reopened.is_empty() {
-        true => Ok(0),
-        false => tx.execute(ITEMS_REOPEN, &args! { reopened: reopened, now: now, by: by }).await,
+    if reopened.is_empty() {
+        return Ok(0);
     }
+    let number = i64::try_from(reopened.len()).unwrap_or(i64::MAX);
+    moves.count(job, class(State::Resolved, 0), -number);
+    moves.count(job, class(State::Scheduled, 0), number);
+    tx.execute(ITEMS_REOPEN, &args! { reopened: reopened, now: now, by: by }).await
 }

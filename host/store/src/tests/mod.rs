@@ -19,6 +19,7 @@ mod runs;
 
 mod reconcile;
 
+mod bulk;
 mod history;
 mod hostile;
 mod hosts;

@@ -153,8 +153,8 @@ fn of_items() -> Vec<Hot> {
     let ids = || one(row![item(7)]);
     let new =
         args! { job: wallet, now: 1_i64, run: run_id(), added: one(row![item(999_999), "key-new", "{}"]) };
-    let enqueued = one(row![wallet, "key-7", "{}"]);
-    let added = one(row![item(999_999), wallet, "key-new", "{}"]);
+    let asked = || args! { job: wallet, asked: one(row!["key-7"]) };
+    let added = one(row![item(999_999), "key-new", "{}"]);
     let list = |state: &'static str| args! { job: wallet, state: state, limit: 64_i64 };
     let due = args! { job: wallet, state: "scheduled", attempted: 0_i64, limit: 64_i64 };
     vec![
@@ -174,8 +174,19 @@ fn of_items() -> Vec<Hot> {
             args! { run: run_id(), now: 5_i64, reopened: one(row![item(7), "{}", 1_i64]) },
         ),
         hot_of("absent", runs_sql::ITEMS_RESOLVE_ABSENT, args! { absent: ids(), now: 5_i64 }),
-        hot_of("resolved_lock", enqueue::RESOLVED_LOCK, args! { asked: enqueued }),
-        hot_of("enqueue", enqueue::ITEMS_ADD, args! { added: added, now: 5_i64, by: "ada" }),
+        hot_of("key_known", enqueue::KEY_KNOWN, asked()),
+        hot_of("resolved_lock", enqueue::RESOLVED_LOCK, asked()),
+        hot_of("enqueue", enqueue::ITEMS_ADD, args! { job: wallet, added: added, now: 5_i64, by: "ada" }),
+        hot_of(
+            "due_add_all",
+            enqueue::DUE_ADD_ALL,
+            args! { job: wallet, priority: 1_i64, now: 5_i64, added: one(row![item(999_999)]) },
+        ),
+        hot_of(
+            "due_add_existing",
+            enqueue::DUE_ADD_EXISTING,
+            args! { priority: 1_i64, now: 5_i64, added: one(row![item(999_999)]) },
+        ),
         hot_of("get", items_sql::ITEM_GET, args! { job: wallet, key: "key-7" }),
         hot_of("lock", items_sql::ITEM_LOCK, args! { job: wallet, key: "key-7" }),
         hot_of("newest", items_sql::ITEMS_NEWEST, args! { state: "scheduled", limit: 64_i64 }),

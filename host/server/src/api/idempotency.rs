@@ -12,7 +12,7 @@ use store::answers::{Keyed, Once, StoredResponse};
 use super::authentication::Actor;
 use super::component::is_component;
 use super::extract::unreadable;
-use crate::http::ApiError;
+use crate::http::{ApiError, has_lines};
 use crate::state::AppState;
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -27,6 +27,12 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST || is_component(request.headers()) {
         return next.run(request).await;
+    }
+    if has_lines(request.headers()) {
+        return match request.headers().contains_key(KEY) {
+            true => no_key_of_lines().into_response(),
+            false => next.run(request).await,
+        };
     }
     let key = match key_of(request.headers()) {
         Ok(None) => return next.run(request).await,
@@ -44,6 +50,13 @@ pub async fn check(State(state): State<AppState>, request: Request, next: Next) 
     let work = next.run(Request::from_parts(parts, Body::from(body)));
     let keyed = Keyed { actor: &actor.0, key: &key, sha256: &sha256 };
     carry_out(&state, keyed, work).await
+}
+
+/// A stream is many transactions, so no single one could store its answer.
+fn no_key_of_lines() -> ApiError {
+    let detail = "idempotency-key: a stream of items takes none, because it is written in portions. Send it without a \
+        key: each item is known by its own";
+    ApiError::new(StatusCode::BAD_REQUEST, "bad-idempotency-key", detail)
 }
 
 /// Carries out a request, or returns the response to the same request before.

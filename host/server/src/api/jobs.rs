@@ -1,6 +1,6 @@
 //! Jobs: their configuration, whether they can run, and manual starts.
 
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,15 +21,15 @@ use super::authentication::Actor;
 use super::extract::{Body, Segments};
 use super::filters::known;
 use super::items::Item;
-use super::waits;
-use crate::http::ApiError;
+use super::{bulk, waits};
+use crate::http::{ApiError, has_lines};
 use crate::state::AppState;
 
 pub fn router() -> Router<AppState> {
     Router::new()
         .route("/api/v1/jobs", get(list))
         .route("/api/v1/jobs/{name}", post(trigger))
-        .route("/api/v1/jobs/{name}/items", post(add_item))
+        .route("/api/v1/jobs/{name}/items", post(add))
 }
 
 async fn list(State(state): State<AppState>) -> Result<Json<Jobs>, ApiError> {
@@ -80,28 +80,49 @@ async fn trigger(
     Ok(response)
 }
 
-/// Adds an item as if a discovery had found it. This is also the way to recover a single case manually.
-async fn add_item(
+/// Adds an item as if a discovery had found it, or a stream of items. This is also the way to recover a single case
+/// manually.
+async fn add(
     State(state): State<AppState>,
     Segments(name): Segments<String>,
     actor: Actor,
-    Body(AddItem { key, payload }): Body<AddItem>,
-) -> Result<(StatusCode, Json<AddedItem>), ApiError> {
+    request: Request,
+) -> Result<Response, ApiError> {
     let job = known(&state, &name)?;
-    let limit = job.limits.payload_bytes;
-    check_key(&key).map_err(|why| ApiError::bad_body(format!("key: {why}")))?;
-    if payload.len() > limit || payload.contains('\0') {
-        return Err(ApiError::bad_body(format!("payload: at most {limit} bytes, without a zero byte")));
+    if has_lines(request.headers()) {
+        let body = request.into_body();
+        return bulk::add(&state, &job, &actor, body).await.map(|added| Json(added).into_response());
     }
+    let Body(item) = Body::from_request(request, &state).await?;
+    add_item(&state, &job, &actor, item).await.map(IntoResponse::into_response)
+}
+
+async fn add_item(
+    state: &AppState,
+    job: &JobSpec,
+    actor: &Actor,
+    AddItem { key, payload }: AddItem,
+) -> Result<(StatusCode, Json<AddedItem>), ApiError> {
+    check_item(job, &key, &payload).map_err(ApiError::bad_body)?;
     let item = NewItem { job: job.name.clone(), key, payload };
     let (added, view) = state.store.items().add(&item, &actor.0, state.clock.now()).await?;
     let status = if added == Added::Kept { StatusCode::OK } else { StatusCode::CREATED };
     let (outcome, detail) = what_became(added, &view, &item.payload);
     let waits = match view.state {
-        ItemState::Scheduled => waits::of(&state, &name).await?,
+        ItemState::Scheduled => waits::of(state, job.name.as_str()).await?,
         _ => None,
     };
     Ok((status, Json(AddedItem { outcome: outcome.to_owned(), detail, waits, item: view.into() })))
+}
+
+/// Why an item may not be added.
+pub fn check_item(job: &JobSpec, key: &str, payload: &str) -> Result<(), String> {
+    let limit = job.limits.payload_bytes;
+    check_key(key).map_err(|why| format!("key: {why}"))?;
+    if payload.len() > limit || payload.contains('\0') {
+        return Err(format!("payload: at most {limit} bytes, without a zero byte"));
+    }
+    Ok(())
 }
 
 fn what_became(added: Added, item: &ItemView, sent: &str) -> (&'static str, String) {

@@ -1,6 +1,6 @@
 //! Sends requests to a running host over its HTTP API.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,7 +11,7 @@ use domain::text::escape;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Response};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, SendBody};
 use uuid::Uuid;
 
 use super::component::Component;
@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::output::Output;
 use crate::api::{COMPONENT_SIGNATURE, IDEMPOTENCY_KEY};
 use crate::http::error::Problem;
-use crate::http::{BODY_BYTES_MAX, COMPONENT_KIND};
+use crate::http::{BODY_BYTES_MAX, COMPONENT_KIND, LINES_KIND};
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// For requests that compile and test a component.
@@ -143,6 +143,27 @@ impl Remote {
         };
         // A replay changes nothing, so it is not repeated.
         if puts { self.carried_out(&key, send) } else { self.answer(send()) }
+    }
+
+    /// Sends lines while they are read, however long that takes. A stream has no key, so it is not sent again.
+    pub fn send_lines<T: DeserializeOwned>(&self, path: &[&str], lines: &mut dyn Read) -> Result<T, Failure> {
+        if self.idempotency_key.is_some() {
+            let text = "a file of items takes no --idempotency-key: each item is known by its own key";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(ANSWER_TIME_MAX))
+            .timeout_recv_response(Some(ANSWER_TIME_MAX))
+            .proxy(None)
+            .build();
+        let agent: Agent = config.into();
+        let mut request = agent.post(self.url(path)?);
+        request = request.header("content-type", LINES_KIND).header("expect", "100-continue");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.send(SendBody::from_reader(lines)))
     }
 
     fn agent(&self) -> Agent {

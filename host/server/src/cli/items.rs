@@ -1,8 +1,11 @@
 //! `tidemill items`: lists, one item with its attempts, and decisions.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use domain::text::escape;
 
+use super::bulk;
 use super::client::Remote;
 use super::failure::Failure;
 use super::output::{Output, line, print, print_json, print_table, short, time, time_or_none};
@@ -29,13 +32,17 @@ pub struct ItemsArgs {
 enum ItemsCommand {
     /// One item with its attempts
     Show(ItemArgs),
-    /// Add one manually, as if a discovery had found it
+    /// Add one manually, or all of a file, as if a discovery had found them
     Add {
         job: String,
-        key: String,
+        #[arg(required_unless_present = "file")]
+        key: Option<String>,
         /// A JSON document for the plugin
         #[arg(long, default_value = "")]
         payload: String,
+        /// Add the items of a file, or of the standard input (-): {"key", "payload"} on each line
+        #[arg(long, conflicts_with_all = ["key", "payload"])]
+        file: Option<PathBuf>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -70,7 +77,10 @@ pub fn run(args: ItemsArgs) -> Result<(), Failure> {
     match args.command {
         None => list(&args),
         Some(ItemsCommand::Show(item)) => show(&item),
-        Some(ItemsCommand::Add { job, key, payload, remote }) => add(&job, AddItem { key, payload }, &remote),
+        Some(ItemsCommand::Add { job, file: Some(file), remote, .. }) => bulk::add(&job, &file, &remote),
+        Some(ItemsCommand::Add { job, key, payload, file: None, remote }) => {
+            add(&job, AddItem { key: key.unwrap_or_default(), payload }, &remote)
+        }
         Some(ItemsCommand::Retry(decide_args)) => decide(&decide_args, "retry"),
         Some(ItemsCommand::Resolve(decide_args)) => decide(&decide_args, "resolve"),
         Some(ItemsCommand::Manual(decide_args)) => decide(&decide_args, "manual"),

@@ -4,6 +4,7 @@
 mod alerts;
 mod audit;
 mod batches;
+mod bulk;
 mod client;
 mod compile;
 mod component;

@@ -14,10 +14,10 @@ use hyper::body::{Body as _, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
-use super::body::{AnswerBody, COMPONENT_KIND, Charged, Refusal, RequestBody};
+use super::body::{AnswerBody, COMPONENT_KIND, Charged, Refusal, RequestBody, has_lines};
 use super::connections::{Connection, Connections, Phase};
 use super::error::ApiError;
-use super::limits::{BODY_BYTES_MAX, HttpLimits, PROBES_MAX};
+use super::limits::{BODY_BYTES_MAX, HttpLimits, LINES_BYTES, PROBES_MAX};
 
 /// Bodies and responses up to this size are limited only by the number of connections.
 const SMALL_BYTES: usize = 64 << 10;
@@ -100,7 +100,8 @@ impl Admission {
         refusal: &Refusal,
     ) -> Result<Response<Body>, ApiError> {
         let slow_sender = || self.connections.close_a_slow_sender(SLOW_AFTER);
-        let charge = self.share(body_bytes(&request), self.limits().bodies_bytes);
+        let held = if has_lines(request.headers()) { LINES_BYTES } else { body_bytes(&request) };
+        let charge = self.share(held, self.limits().bodies_bytes);
         let _body = place(&self.bodies, charge, slow_sender).await.ok_or_else(|| busy("large bodies"))?;
         let request = self.received(request, connection, refusal).await?;
         let _place = place(&self.requests, 1, slow_sender).await.ok_or_else(|| busy("requests"))?;
@@ -114,8 +115,8 @@ impl Admission {
     }
 
     /// Reads the whole body first, so that a slow sender occupies no slot. A component is not read here,
-    /// because its sender waits for the decision whether it is accepted. A body that is too large is
-    /// refused without reading it.
+    /// because its sender waits for the decision whether it is accepted, and a stream of lines may have any
+    /// length. A body that is too large is refused without reading it.
     async fn received(
         &self,
         request: Request<Incoming>,
@@ -126,6 +127,10 @@ impl Admission {
             || body_bytes(&request) > BODY_BYTES_MAX
             || request.body().is_end_stream();
         let (parts, body) = request.into_parts();
+        if has_lines(&parts.headers) {
+            let body = RequestBody::stream(body, connection.clone(), &self.limits());
+            return Ok(Request::from_parts(parts, Body::new(body)));
+        }
         let body = self.watched(body, connection, refusal);
         if unread {
             return Ok(Request::from_parts(parts, Body::new(body)));
@@ -145,7 +150,8 @@ impl Admission {
     }
 
     async fn route(&self, request: Request<Body>, connection: &Arc<Connection>) -> Response<Body> {
-        connection.enter(if is_component(request.headers()) { Phase::Receiving } else { Phase::Answering });
+        let reads = is_component(request.headers()) || has_lines(request.headers());
+        connection.enter(if reads { Phase::Receiving } else { Phase::Answering });
         let answer = self.router.clone().oneshot(request).await;
         answer.unwrap_or_else(|never| match never {})
     }

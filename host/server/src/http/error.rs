@@ -45,6 +45,11 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "not-found", what)
     }
 
+    /// The same error with a further sentence for people.
+    pub fn with_more(self, more: &str) -> ApiError {
+        ApiError { detail: format!("{}; {more}", self.detail), ..self }
+    }
+
     pub fn with_state(self, state: &str) -> ApiError {
         ApiError { state: Some(state.to_owned()), ..self }
     }

@@ -27,11 +27,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::admission::Admission;
-pub(crate) use self::body::COMPONENT_KIND;
+pub(crate) use self::body::{COMPONENT_KIND, LINES_KIND, TooSlow, has_lines};
 use self::connections::{Connection, Connections};
 pub(crate) use self::error::ApiError;
 pub use self::limits::HttpLimits;
-pub(crate) use self::limits::{BODY_BYTES_MAX, STREAMS_MAX};
+pub(crate) use self::limits::{BODY_BYTES_MAX, LINE_BYTES_MAX, STREAMS_MAX};
 use self::socket::Socket;
 
 /// Maximum size of a request's head and of hyper's buffer for a connection.

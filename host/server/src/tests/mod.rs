@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_requests;
+mod bulk;
 mod cli;
 mod config;
 mod config_docs;

@@ -116,7 +116,7 @@ fn now() -> Timestamp {
     "2026-11-20T12:00:30Z".parse().unwrap()
 }
 
-fn job() -> JobSpec {
+fn job(limits: Limits) -> JobSpec {
     JobSpec {
         name: "wallet".parse().unwrap(),
         plugin: "wallet-keygen".parse().unwrap(),
@@ -124,7 +124,7 @@ fn job() -> JobSpec {
         ticks: Default::default(),
         config: BTreeMap::new(),
         grants: Grants::default(),
-        limits: Limits::DEFAULT,
+        limits,
         retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::DEFAULT },
         flow: Flow { items_per_run_max: Some(10), ..Flow::default() },
         resolve_when_absent: false,
@@ -136,12 +136,17 @@ fn job() -> JobSpec {
 
 impl World {
     pub async fn new() -> World {
+        World::of(Limits::DEFAULT).await
+    }
+
+    /// A world whose job has these limits.
+    pub async fn of(limits: Limits) -> World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(now());
         let url = format!("sqlite://{}/tidemill.db", folder.path().display());
         let config = StoreConfig { url, password: None, notify: true, datasources: BTreeMap::new() };
         let store = Arc::new(Store::open(&config).await.unwrap());
-        let (job, host) = (Arc::new(job()), HostId::new(now()));
+        let (job, host) = (Arc::new(job(limits)), HostId::new(now()));
         let ready = Arc::new(AtomicBool::new(false));
         let runner = Arc::new(Plugin(ready.clone()));
         let config = EngineConfig::new("box");

@@ -1,6 +1,7 @@
 //! `cargo xtask bench …`: measurements of an optimised build, one JSON line each. docs/performance.md describes
 //! them.
 
+mod bulk;
 mod common;
 mod hosts;
 mod latency;
@@ -43,6 +44,8 @@ pub enum Bench {
     Peers(peers::Args),
     /// Items a second of a host on SQLite, and of the store's own statements in a loop
     Sqlite(sqlite::Args),
+    /// Items a second that one request with many items adds, on SQLite and Postgres
+    Bulk(bulk::Args),
     /// Times from adding an item over the API to the answer, the start and the end of its attempt
     Latency(latency::Args),
     /// Throughput and answers with up to 1,000,000 stored items; memory and tables over time
@@ -59,6 +62,7 @@ pub fn run(root: &Path, bench: &Bench) -> Result<()> {
         Bench::Swap(args) => swap::run(root, args),
         Bench::Peers(args) => peers::run(root, args),
         Bench::Sqlite(args) => sqlite::run(root, args),
+        Bench::Bulk(args) => bulk::run(root, args),
         Bench::Latency(args) => latency::run(root, args),
         Bench::Scale(args) => scale::run(root, args),
         Bench::Hosts(args) => hosts::run(root, args),

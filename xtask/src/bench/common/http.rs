@@ -24,7 +24,7 @@ impl Client {
     }
 
     pub fn get(&mut self, path: &str) -> Result<String> {
-        self.send("GET", path, "")
+        self.send("GET", path, "", "")
     }
 
     pub fn get_json(&mut self, path: &str) -> Result<Value> {
@@ -33,16 +33,20 @@ impl Client {
     }
 
     pub fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
-        let answer = self.send("POST", path, &body.to_string())?;
+        self.post_as(path, "application/json", &body.to_string())
+    }
+
+    /// Posts a body of this content type.
+    pub fn post_as(&mut self, path: &str, kind: &str, body: &str) -> Result<Value> {
+        let answer = self.send("POST", path, &format!("content-type: {kind}\r\n"), body)?;
         serde_json::from_str(&answer).with_context(|| format!("POST {path} did not answer with JSON"))
     }
 
-    /// Returns the body of a successful answer.
-    fn send(&mut self, method: &str, path: &str, body: &str) -> Result<String> {
+    /// Returns the body of a successful answer. `headers` are whole lines.
+    fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Result<String> {
         let what = || format!("{method} {path}");
-        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{kind}content-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{headers}content-length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         );

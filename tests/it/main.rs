@@ -9,6 +9,7 @@ mod alerts;
 mod audit_archive;
 mod batches;
 mod browser;
+mod bulk;
 mod config_edits;
 mod delivery;
 mod hosts;

@@ -1,6 +1,9 @@
 //! Many items in one request: a stream of JSON documents, one for each line. It is read while it arrives, and
 //! written in portions, each in a transaction of its own. So an early portion stays when a later line is refused.
 
+use std::error::Error;
+use std::iter::successors;
+
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::StatusCode;
 use domain::job::JobSpec;
@@ -63,7 +66,7 @@ async fn write(
     written.ok_or_else(|| {
         let (name, most) = (&job.name, job.limits.items_open);
         let detail = format!(
-            "lines {} to {}: job {name} may have {most} open items; send them when others are done, or raise \
+            "lines {} to {}: job {name} may have at most {most} open items; send them when others are done, or raise \
             limits.items_open",
             portion.first_line, portion.last_line
         );
@@ -178,18 +181,20 @@ impl Reader<'_> {
                 return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail));
             }
         };
-        more.transpose().map_err(|error| {
-            let error = error.into_inner();
-            match error.downcast_ref::<TooSlow>() {
-                Some(slow) => ApiError::from(slow),
-                None => ApiError::bad_body(format!("the body ended in line {}: {error}", self.line + 1)),
-            }
+        more.transpose().map_err(|error| match slow(&error) {
+            Some(slow) => ApiError::from(slow),
+            None => ApiError::bad_body(format!("the body ended in line {}: {error}", self.line + 1)),
         })
     }
 
     fn too_long(&self) -> ApiError {
         too_long(self.line + 1)
     }
+}
+
+/// The error, or a cause of it, that means a slow client.
+fn slow<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TooSlow> {
+    successors(Some(error), |error| (*error).source()).find_map(|error| error.downcast_ref())
 }
 
 fn too_long(line: u64) -> ApiError {

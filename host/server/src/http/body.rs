@@ -96,7 +96,8 @@ impl RequestBody {
 
     /// A body that its handler reads while it arrives. The handler reports a slow client itself.
     pub fn stream(body: Incoming, connection: Arc<Connection>, limits: &HttpLimits) -> RequestBody {
-        let limit = TimeLimit::Stream { busy_since: None };
+        // The wait for a slot does not count either.
+        let limit = TimeLimit::Stream { busy_since: Some(Instant::now()) };
         RequestBody::limited(body, connection, Refusal::default(), limits, limit)
     }
 

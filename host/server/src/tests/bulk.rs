@@ -112,7 +112,7 @@ async fn refused_line_is_named() {
     let mut reported = String::new();
     for bad in [
         "{",
-        "[]x",
+        "\"text\"",
         "null",
         "{\"key\": \"a\", \"payloads\": \"\"}",
         "{\"key\": \"a\", \"key\": \"a\"}",
@@ -126,7 +126,20 @@ async fn refused_line_is_named() {
     ] {
         reported.push_str(&world.refused(request(Body::from(format!("{good}\n{bad}\n{good}")))).await);
     }
-    expect![[""]].assert_eq(&reported);
+    expect![[r#"
+        400 "bad-body" "line 3: EOF while parsing an object at column 1; no item was added"
+        400 "bad-body" "line 3: invalid type: string \"text\", expected struct AddItem at column 6; no item was added"
+        400 "bad-body" "line 3: invalid type: null, expected struct AddItem at column 4; no item was added"
+        400 "bad-body" "line 3: unknown field `payloads`, expected `key` or `payload` at column 23; no item was added"
+        400 "bad-body" "line 3: duplicate field `key` at column 18; no item was added"
+        400 "bad-body" "line 3: invalid type: integer `1`, expected a string at column 9; no item was added"
+        400 "bad-body" "line 3: missing field `key` at column 15; no item was added"
+        400 "bad-body" "line 3: key: it has 0 bytes, 1 to 512 are allowed; no item was added"
+        400 "bad-body" "line 3: key: it holds the control or invisible character U+0007; no item was added"
+        400 "bad-body" "line 3: payload: at most 10 bytes, without a zero byte; no item was added"
+        400 "bad-body" "line 3: payload: at most 10 bytes, without a zero byte; no item was added"
+        400 "bad-body" "line 3: trailing characters at column 14; no item was added"
+    "#]].assert_eq(&reported);
     let not_utf8 = world.refused(request(Body::from(&b"{\"key\": \"\xff\"}\n"[..]))).await;
     assert!(not_utf8.starts_with("400 \"bad-body\" \"line 1: invalid unicode code point"), "{not_utf8}");
     assert_eq!(world.stored().await, 0);
@@ -136,7 +149,9 @@ async fn refused_line_is_named() {
 async fn portions_before_a_refused_line_stay() {
     let world = World::new().await;
     let text = format!("{}{}oops\n{}", lines(0..5_000), lines(5_000..5_010), lines(6_000..6_010));
-    expect![[""]].assert_eq(&world.refused(request(Body::from(text))).await);
+    expect![[r#"
+        400 "bad-body" "line 5011: expected value at column 1; the items of lines 1 to 5000 are in the store (5000 added, 0 reopened, 0 kept): continue after them, or send all again: an item that is open is kept"
+    "#]].assert_eq(&world.refused(request(Body::from(text))).await);
     assert_eq!(world.stored().await, 5_000);
     assert_eq!(world.added(lines(0..5_010)).await, (10, 0, 5_000));
 }
@@ -149,7 +164,9 @@ async fn line_has_a_maximum_length() {
     let in_parts: Vec<Result<Bytes, std::io::Error>> = in_parts.collect();
     // The end of the line does not matter: it is not waited for.
     let never_ends = stream::iter(in_parts).chain(stream::pending());
-    let expected = expect![[""]];
+    let expected = expect![[r#"
+        413 "too-large" "line 2: a line has at most 1048576 bytes; no item was added"
+    "#]];
     expected.assert_eq(&world.refused(request(Body::from_stream(never_ends))).await);
     expected.assert_eq(&world.refused(request(Body::from(long + "\n"))).await);
     let longest = line("a").trim_end().to_owned();
@@ -161,9 +178,14 @@ async fn line_has_a_maximum_length() {
 async fn cut_off_stream_keeps_its_whole_portions() {
     let world = World::new().await;
     let body = cut(vec![lines(0..5_000), lines(5_000..5_005), "{\"key\":".to_owned()]);
-    expect![[""]].assert_eq(&world.refused(request(body)).await);
+    expect![[r#"
+        400 "bad-body" "the body ended in line 5006: the client is gone; the items of lines 1 to 5000 are in the store (5000 added, 0 reopened, 0 kept): continue after them, or send all again: an item that is open is kept"
+    "#]].assert_eq(&world.refused(request(body)).await);
     assert_eq!(world.stored().await, 5_000);
-    expect![[""]].assert_eq(&world.refused(request(cut(Vec::new()))).await);
+    expect![[r#"
+        400 "bad-body" "the body ended in line 1: the client is gone; no item was added"
+    "#]]
+    .assert_eq(&world.refused(request(cut(Vec::new()))).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,7 +200,9 @@ async fn stop_of_the_host_ends_a_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_items_are_limited() {
     let world = World::of(Limits { items_open: 5_500, ..Limits::DEFAULT }).await;
-    expect![[""]].assert_eq(&world.refused(request(Body::from(lines(0..5_501)))).await);
+    expect![[r#"
+        409 "too-many-open-items" "lines 5001 to 5501: job wallet may have at most 5500 open items; send them when others are done, or raise limits.items_open; the items of lines 1 to 5000 are in the store (5000 added, 0 reopened, 0 kept): continue after them, or send all again: an item that is open is kept"
+    "#]].assert_eq(&world.refused(request(Body::from(lines(0..5_501)))).await);
     assert_eq!(world.stored().await, 5_000);
     assert_eq!(world.added(lines(0..5_500)).await, (500, 0, 5_000));
     assert_eq!(world.added(lines(0..5_500)).await, (0, 0, 5_500));
@@ -207,7 +231,13 @@ async fn other_kinds_keys_and_jobs_are_refused() {
     ] {
         reported.push_str(&world.refused(request).await);
     }
-    expect![[""]].assert_eq(&reported);
+    expect![[r#"
+        400 "bad-idempotency-key" "idempotency-key: a stream of items takes none, because it is written in portions. Send it without a key: each item is known by its own"
+        415 "not-json" "send JSON, with content-type: application/json"
+        400 "bad-body" "trailing characters at line 2 column 1"
+        404 "not-found" "there is no job \"wallt\"; did you mean \"wallet\"?"
+        415 "not-json" "send JSON, with content-type: application/json"
+    "#]].assert_eq(&reported);
     assert_eq!(world.stored().await, 0);
     let kind = "Application/X-NDJSON; charset=utf-8";
     assert_eq!(world.ask(with_header("content-type", kind, &line("a"))).await.status, 200);

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Largest line of a stream of lines, without its end. As large as the body that has one item.
 pub const LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
-/// Memory that a stream of lines is counted with: what is read while the portion before is written, both with the
-/// arguments of their statements.
+/// Memory that a stream of lines counts with: one portion is read while the one before is written, and both have
+/// arguments of statements.
 pub const LINES_BYTES: usize = 4 << 20;
 /// Streams of events that are open at the same time.
 pub const STREAMS_MAX: usize = 64;

@@ -1,4 +1,4 @@
-//! Streams of items: what is added, and how a refused line is reported.
+//! Streams of items: the added items, and reports of refused lines.
 
 use axum::body::{Body, Bytes};
 use axum::http::Request;

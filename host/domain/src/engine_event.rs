@@ -142,12 +142,13 @@ impl EngineEvent {
 
 /// Actions of audit records, beside those about plugins, after which there may be work. Others are frequent,
 /// such as those about locks, and must not wake every loop of every host.
-pub const WORK_ACTIONS: [&str; 12] = [
+pub const WORK_ACTIONS: [&str; 13] = [
     "abandoned_manually",
     "batch_added",
     "batch_processed",
     "events_redriven",
     "item_added",
+    "items_added",
     "job_edited",
     "left_to_a_person",
     "paused",

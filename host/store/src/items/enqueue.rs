@@ -145,7 +145,7 @@ pub(crate) const KEY_KNOWN: Sql = Sql::same(
 /// and in the order of keys.
 pub(crate) const RESOLVED_LOCK: Sql = Sql::differs(
     "SELECT item.id, item.item_key FROM @asked(item_key text)
-    @join(item ON item.job = :job AND item.item_key = asked.item_key) WHERE item.state = 'resolved'",
+    @join(item ON item.item_key = asked.item_key) WHERE item.job = :job AND item.state = 'resolved'",
     // The key is found as in `runs::sql::ITEMS_BY_KEYS`, and the row is locked in a step of its own: a lock in the
     // first step would also lock the next key.
     "WITH found AS MATERIALIZED (SELECT known.id FROM @asked(item_key text)

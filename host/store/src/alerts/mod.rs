@@ -2,6 +2,8 @@
 
 pub(crate) mod sql;
 
+use std::collections::BTreeMap;
+
 use domain::alert::{Alert, FailedItem, FailedItems, Severity};
 use domain::engine_event::EngineEvent;
 use domain::failure::ErrorInfo;
@@ -13,9 +15,9 @@ use serde_json::json;
 use crate::alerts::sql as alerts_sql;
 use crate::attempts::commit::AttemptEnd;
 use crate::audit::{Entry, write};
-use crate::db::{Row, Tx, args};
+use crate::db::{Portions, Row, Rows, Tx, args, row};
 use crate::error::StoreError;
-use crate::events::sql as events_sql;
+use crate::events::outbox::{NewEvent, NewEvents};
 use crate::store::Store;
 
 #[derive(Debug, Clone)]
@@ -41,19 +43,53 @@ pub(crate) async fn raise(
 }
 
 async fn raise_as(tx: &mut Tx, job: &str, alert: &Alert, now: Timestamp) -> Result<(), StoreError> {
-    let args = args![
-        AlertId::new(now).to_string(),
-        job,
-        alert.kind.as_str(),
-        alert.key.as_str(),
-        alert.severity.as_str(),
-        &*escape_lines(&alert.message),
-        alert.metadata.as_str(),
-        now
-    ];
-    tx.execute(alerts_sql::ALERT_RAISE, &args).await?;
-    note_raised(tx, job, &alert.kind, &alert.key);
-    Ok(())
+    let mut raised = Raised::default();
+    raised.add(job, alert, now);
+    raised.write(tx).await
+}
+
+/// Alerts that are raised together. One that is raised repeatedly has the last text.
+#[derive(Debug, Default)]
+pub(crate) struct Raised<'a>(BTreeMap<(&'a str, &'a str, &'a str), Repeated<'a>>);
+
+/// An alert, as often as it was raised.
+#[derive(Debug)]
+struct Repeated<'a> {
+    alert: &'a Alert,
+    times: i64,
+    first_at: Timestamp,
+    last_at: Timestamp,
+}
+
+impl<'a> Raised<'a> {
+    pub fn add(&mut self, job: &'a str, alert: &'a Alert, now: Timestamp) {
+        let new = Repeated { alert, times: 0, first_at: now, last_at: now };
+        let raised = self.0.entry((job, &alert.kind, &alert.key)).or_insert(new);
+        raised.times += 1;
+        (raised.alert, raised.last_at) = (alert, now);
+    }
+
+    /// In the order of their names: two transactions that raise the same alerts do not deadlock.
+    pub async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
+        let rows = self.0.iter().map(|((job, kind, key), raised)| {
+            let Repeated { alert, times, first_at, last_at } = raised;
+            row![
+                AlertId::new(*first_at).to_string(),
+                *job,
+                *kind,
+                *key,
+                alert.severity.as_str(),
+                &*escape_lines(&alert.message),
+                alert.metadata.as_str(),
+                *times,
+                *first_at,
+                *last_at,
+            ]
+        });
+        rows.collect::<Portions>().execute(tx, alerts_sql::ALERTS_RAISE, "raised").await?;
+        self.0.keys().for_each(|(job, kind, key)| note_raised(tx, job, kind, key));
+        Ok(())
+    }
 }
 
 fn note_raised(tx: &mut Tx, job: &str, kind: &str, key: &str) {
@@ -61,29 +97,64 @@ fn note_raised(tx: &mut Tx, job: &str, kind: &str, key: &str) {
     tx.note(EngineEvent::AlertRaised { job: text(job), alert_kind: text(kind), key: text(key) });
 }
 
-/// Adds a failed item to its run's alert. All items that one run found and that failed for good share one
+/// Job, kind and run of an alert about failed items.
+type FailedKey = [String; 3];
+
+/// Adds failed items to the alerts of their runs. All items that one run found and that failed for good share one
 /// alert.
-pub(crate) async fn failed_for_good(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
-    let AttemptEnd { item, ending, failed_alert: settings, .. } = end;
-    let run = item.found_by.map_or_else(|| "no run".to_owned(), |run| run.to_string());
-    let (job, id) = (item.job.as_str(), AlertId::new(end.ended_at).to_string());
-    let args = args![id, job, settings.kind.as_str(), run.as_str(), end.ended_at];
-    let rows = tx.fetch(alerts_sql::ALERT_COUNT, &args).await?;
-    let row = rows.first().ok_or_else(|| StoreError::Corrupt("the alert no longer exists".to_owned()))?;
-    let mut failed = FailedItems::parse(&row.text("metadata")?);
-    let error = ending.error.clone().unwrap_or_else(|| ErrorInfo::new("unknown", ""));
-    failed.add(FailedItem {
-        key: item.key.clone(),
-        payload: item.payload.clone(),
-        attempts: ending.attempts,
-        code: error.code,
-        message: error.message,
-    });
-    let Alert { severity, message, metadata, .. } = failed.alert(job, &run, settings);
-    let args = args![row.text("id")?, severity.as_str(), message, metadata];
-    tx.execute(alerts_sql::ALERT_WORDS, &args).await?;
-    note_raised(tx, job, &settings.kind, &run);
+pub(crate) async fn failed_for_good(tx: &mut Tx, ends: &[&AttemptEnd]) -> Result<(), StoreError> {
+    if ends.is_empty() {
+        return Ok(());
+    }
+    let mut runs: BTreeMap<FailedKey, Vec<&AttemptEnd>> = BTreeMap::new();
+    for end in ends {
+        let run = end.item.found_by.map_or_else(|| "no run".to_owned(), |run| run.to_string());
+        let key = [end.item.job.as_str().to_owned(), end.failed_alert.kind.clone(), run];
+        runs.entry(key).or_default().push(end);
+    }
+    let mut worded = Portions::default();
+    for row in count(tx, &runs).await? {
+        let key = [row.text("job")?, row.text("kind")?, row.text("alert_key")?];
+        let alert = runs.get(&key).and_then(|ends| failed_alert(&key, &row.text("metadata").ok()?, ends));
+        let Alert { severity, message, metadata, .. } =
+            alert.ok_or_else(|| StoreError::Corrupt("another alert was counted".to_owned()))?;
+        worded.push(row![row.text("id")?, severity.as_str(), message, metadata]);
+    }
+    worded.execute(tx, alerts_sql::ALERTS_WORDS, "worded").await?;
+    runs.keys().for_each(|[job, kind, run]| note_raised(tx, job, kind, run));
     Ok(())
+}
+
+/// Opens or counts the alert of each run. Returns their rows, locked.
+async fn count(tx: &mut Tx, runs: &BTreeMap<FailedKey, Vec<&AttemptEnd>>) -> Result<Vec<Row>, StoreError> {
+    let mut counted = Rows::default();
+    for ([job, kind, run], ends) in runs {
+        let ([first, ..], [.., last]) = (ends.as_slice(), ends.as_slice()) else { continue };
+        let (id, times) = (AlertId::new(first.ended_at), i64::try_from(ends.len()).unwrap_or(i64::MAX));
+        let texts = (job.as_str(), kind.as_str(), run.as_str());
+        counted.push(row![id.to_string(), texts.0, texts.1, texts.2, times, first.ended_at, last.ended_at]);
+    }
+    let alerts = tx.fetch(alerts_sql::ALERTS_COUNT, &args! { counted: counted }).await?;
+    match alerts.len() == runs.len() {
+        true => Ok(alerts),
+        false => Err(StoreError::Corrupt("an alert no longer exists".to_owned())),
+    }
+}
+
+/// The alert with these items added. The settings of the last one count.
+fn failed_alert([job, _, run]: &FailedKey, metadata: &str, ends: &[&AttemptEnd]) -> Option<Alert> {
+    let mut failed = FailedItems::parse(metadata);
+    for AttemptEnd { item, ending, .. } in ends {
+        let error = ending.error.clone().unwrap_or_else(|| ErrorInfo::new("unknown", ""));
+        failed.add(FailedItem {
+            key: item.key.clone(),
+            payload: item.payload.clone(),
+            attempts: ending.attempts,
+            code: error.code,
+            message: error.message,
+        });
+    }
+    ends.last().map(|end| failed.alert(job, run, &end.failed_alert))
 }
 
 /// Used instead of a job name in alerts of a host about itself.
@@ -146,9 +217,11 @@ impl Alerts<'_> {
     pub async fn add_notices(self, until: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
         let mut tx = self.store.db.begin().await?;
         let rows = tx.fetch(alerts_sql::ALERTS_NOTIFY, &args![now, until]).await?;
+        let mut notices = NewEvents::default();
         for row in &rows {
-            notice(&mut tx, &view(row)?, now).await?;
+            add_notice(&mut notices, &view(row)?, now);
         }
+        notices.write(&mut tx).await?;
         tx.commit().await?;
         Ok(rows.len())
     }
@@ -171,7 +244,7 @@ impl Alerts<'_> {
 /// The topic of events about alerts.
 pub const NOTICE_TOPIC: &str = "tidemill.alert";
 
-async fn notice(tx: &mut Tx, found: &AlertView, now: Timestamp) -> Result<(), StoreError> {
+fn add_notice(notices: &mut NewEvents, found: &AlertView, now: Timestamp) {
     let AlertView { alert, job, .. } = found;
     let payload = json!({
         "alert_id": found.id.to_string(),
@@ -183,19 +256,18 @@ async fn notice(tx: &mut Tx, found: &AlertView, now: Timestamp) -> Result<(), St
         "times": found.times,
         "first_at": found.first_at.to_string(),
     });
-    // The event's id is the alert's id, so each alert is sent once.
-    let args = args![
-        found.id.to_string(),
-        0_i64,
-        NOTICE_TOPIC,
-        job.as_str(),
-        payload.to_string(),
-        job.as_str(),
-        "",
-        0_i64,
-        now
-    ];
-    tx.execute(events_sql::EVENT_ADD, &args).await.map(|_| ())
+    notices.add(NewEvent {
+        // Of the alert, so each alert is sent once.
+        id: found.id.to_string(),
+        seq: 0,
+        topic: NOTICE_TOPIC,
+        key: job.as_str(),
+        payload: &payload.to_string(),
+        job: job.as_str(),
+        item: String::new(),
+        epoch: 0,
+        created_at: now,
+    });
 }
 
 fn view(row: &Row) -> Result<AlertView, StoreError> {

@@ -2,24 +2,30 @@
 
 use crate::db::sql::Sql;
 
-/// If the alert is open already, increases its count and replaces its text.
-pub const ALERT_RAISE: Sql = Sql::same(
-    "INSERT INTO alert (id, job, kind, alert_key, severity, message, metadata, first_at_ms, last_at_ms)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+/// If an alert is open already, increases its count and replaces its text. Each alert has one row.
+pub const ALERTS_RAISE: Sql = Sql::same(
+    "INSERT INTO alert (id, job, kind, alert_key, severity, message, metadata, times, first_at_ms, last_at_ms)
+    SELECT id, job, kind, alert_key, severity, message, metadata, times, first_at_ms, last_at_ms
+    FROM @raised(id text, job text, kind text, alert_key text, severity text, message text, metadata text, times bigint,
+        first_at_ms bigint, last_at_ms bigint) WHERE true
     ON CONFLICT (job, kind, alert_key) WHERE acknowledged_at_ms IS NULL DO UPDATE SET
         severity = excluded.severity, message = excluded.message, metadata = excluded.metadata,
-        last_at_ms = excluded.last_at_ms, times = alert.times + 1",
+        last_at_ms = excluded.last_at_ms, times = alert.times + excluded.times",
 );
-/// Opens an alert or increases its count, and locks it. `ALERT_WORDS` then sets its text.
-pub const ALERT_COUNT: Sql = Sql::same(
-    "INSERT INTO alert (id, job, kind, alert_key, severity, message, metadata, first_at_ms, last_at_ms)
-    VALUES ($1, $2, $3, $4, 'warning', '', '', $5, $5)
+/// Opens alerts or increases their counts, and locks them. `ALERTS_WORDS` then sets their texts.
+pub const ALERTS_COUNT: Sql = Sql::same(
+    "INSERT INTO alert (id, job, kind, alert_key, severity, message, metadata, times, first_at_ms, last_at_ms)
+    SELECT id, job, kind, alert_key, 'warning', '', '', times, first_at_ms, last_at_ms
+    FROM @counted(id text, job text, kind text, alert_key text, times bigint, first_at_ms bigint, last_at_ms bigint)
+    WHERE true
     ON CONFLICT (job, kind, alert_key) WHERE acknowledged_at_ms IS NULL DO UPDATE SET
-        last_at_ms = excluded.last_at_ms, times = alert.times + 1
-    RETURNING id, metadata",
+        last_at_ms = excluded.last_at_ms, times = alert.times + excluded.times
+    RETURNING id, job, kind, alert_key, metadata",
 );
-pub const ALERT_WORDS: Sql =
-    Sql::same("UPDATE alert SET severity = $2, message = $3, metadata = $4 WHERE id = $1");
+pub const ALERTS_WORDS: Sql = Sql::same(
+    "UPDATE alert SET severity = worded.severity, message = worded.message, metadata = worded.metadata
+    FROM @worded(id text, severity text, message text, metadata text) @target(alert ON alert.id = worded.id)",
+);
 pub const ALERT_ACKNOWLEDGE: Sql = Sql::same(
     "UPDATE alert SET acknowledged_at_ms = $2, acknowledged_by = $3 WHERE id = $1 AND acknowledged_at_ms IS NULL
     RETURNING job, kind, alert_key",

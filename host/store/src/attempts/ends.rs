@@ -2,28 +2,27 @@
 //! the attempts and the progress of runs: one statement for all attempts of each. An end is fenced twice: its claim
 //! exists, and its item has the epoch of the claim.
 //!
-//! Transactions lock rows in one order, so that they do not deadlock: claims by id, items by id, runs by id.
+//! Transactions lock rows in one order, so that they do not deadlock: claims by id, items by id, the
+//! rows of effects (see `effects`), runs by id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use domain::effect::{self, AuditRecord, Effect};
 use domain::engine_event::EngineEvent;
 use domain::id::{AttemptId, ItemId, RunId};
 use domain::item::{Event, State, next};
 use domain::outcome::Verdict;
 
 use crate::attempts::commit::{AttemptEnd, Committed};
+use crate::attempts::effects;
 use crate::attempts::row::{self, AttemptRow};
 use crate::attempts::sql as attempts_sql;
 use crate::db::sql::Sql;
 use crate::db::{IntoArg, Row, Rows, Tx, args, row};
 use crate::error::StoreError;
-use crate::events::sql as events_sql;
 use crate::items::claims::sql as claims_sql;
 use crate::items::places::{AHEAD, Due, Moves, NEW, class};
 use crate::runs::{Ended, count_ended};
-use crate::{alerts, audit};
 
 /// An item as it is before its end, locked.
 struct Held {
@@ -46,12 +45,7 @@ pub(crate) async fn write_all(tx: &mut Tx, ends: &[Arc<AttemptEnd>]) -> Result<V
     write_attempts(tx, &now).await?;
     write_moves(tx, &now, &held).await?;
     close(tx, &now, &claims).await?;
-    for end in &now {
-        write_effects(tx, end).await?;
-        if end.ending.event == Event::GiveUp {
-            alerts::failed_for_good(tx, end).await?;
-        }
-    }
+    effects::write_all(tx, &now).await?;
     let before = written_before(tx, &others).await?;
     note_ends(tx, ends, &first, &before);
     count_runs(tx, &now, &held).await?;
@@ -257,47 +251,4 @@ fn note_ends(tx: &mut Tx, ends: &[Arc<AttemptEnd>], now: &BTreeSet<Key>, before:
             tx.note(EngineEvent::Missed);
         }
     }
-}
-
-async fn write_effects(tx: &mut Tx, end: &AttemptEnd) -> Result<(), StoreError> {
-    let item = &end.item;
-    for write in &end.effects.kv {
-        crate::attempts::kv::write(tx, item.job.as_str(), write, end.ended_at).await?;
-    }
-    let mut items = Vec::new();
-    for effect in &end.effects.requested {
-        match effect {
-            Effect::Event(event) => write_event(tx, end, event).await?,
-            Effect::Alert(alert) => alerts::raise(tx, &item.job, alert, end.ended_at).await?,
-            Effect::Audit(record) => write_record(tx, end, record).await?,
-            Effect::Item(item) => items.push(item),
-            // Not stored: the engine records metrics once the commit is known.
-            Effect::Metric(_) => {}
-        }
-    }
-    crate::items::enqueue::enqueue(tx, &items, item.job.as_str(), end.ended_at).await.map(|_| ())
-}
-
-async fn write_event(tx: &mut Tx, end: &AttemptEnd, event: &effect::Event) -> Result<(), StoreError> {
-    let item = &end.item;
-    let args = args![
-        event.id.to_string(),
-        event.seq,
-        event.topic.as_str(),
-        event.key.as_str(),
-        event.payload.as_str(),
-        item.job.as_str(),
-        item.id.to_string(),
-        item.epoch,
-        end.ended_at
-    ];
-    tx.execute(events_sql::EVENT_ADD, &args).await.map(|_| ())
-}
-
-async fn write_record(tx: &mut Tx, end: &AttemptEnd, record: &AuditRecord) -> Result<(), StoreError> {
-    let AuditRecord { action, subject, detail } = record;
-    let job = end.item.job.as_str();
-    let actor = format!("job {job}");
-    let entry = audit::Entry { actor: &actor, action, job: Some(job), subject, detail };
-    audit::write_any(tx, &entry, end.ended_at).await
 }

@@ -1,11 +1,13 @@
 //! The key-value store of a job: reads and buffered writes of an attempt, and the writes at its commit.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
+use domain::id::JobName;
 use domain::scope::Swap;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::db::{Db, Tx, args};
+use crate::db::{Arg, Db, IntoArg, Portions, Row, Tx, args, row};
 use crate::error::StoreError;
 use crate::events::sql as events_sql;
 
@@ -33,6 +35,14 @@ pub enum Precondition {
 impl Precondition {
     fn of(value: Option<Vec<u8>>) -> Precondition {
         value.map_or(Precondition::Nothing, Precondition::Value)
+    }
+
+    fn is(&self, value: Option<&Vec<u8>>) -> bool {
+        match self {
+            Precondition::Anything => true,
+            Precondition::Nothing => value.is_none(),
+            Precondition::Value(found) => value == Some(found),
+        }
     }
 }
 
@@ -103,34 +113,151 @@ pub(crate) async fn still_so(db: &Db, job: &str, write: &KvWrite, now: Timestamp
     if Precondition::of(stored) == write.found { Ok(()) } else { Err(raced(write)) }
 }
 
-pub(crate) async fn write(tx: &mut Tx, job: &str, write: &KvWrite, now: Timestamp) -> Result<(), StoreError> {
-    let (bucket, key) = (write.bucket.as_str(), write.key.as_str());
-    let expires = write.ttl.map(|ttl| now.checked_add(ttl).unwrap_or(Timestamp::MAX));
-    let changed = match (&write.value, &write.found) {
-        (Some(value), Precondition::Anything) => {
-            tx.execute(events_sql::KV_PUT, &args![job, bucket, key, value.clone(), now, expires]).await?
+/// Job, bucket and key.
+type Key = [String; 3];
+
+/// The writes of several attempts, one for each key.
+#[derive(Debug, Default)]
+pub(crate) struct FoldedWrites<'a>(BTreeMap<Key, Folded<'a>>);
+
+/// The writes to one key: the first one decides what has to be stored, the last one what is stored then.
+#[derive(Debug, Clone, Copy)]
+struct Folded<'a> {
+    first: At<'a>,
+    last: At<'a>,
+}
+
+/// A write and the time of its commit.
+#[derive(Debug, Clone, Copy)]
+struct At<'a> {
+    write: &'a KvWrite,
+    now: Timestamp,
+}
+
+impl At<'_> {
+    fn expires(&self) -> Option<Timestamp> {
+        self.write.ttl.map(|ttl| self.now.checked_add(ttl).unwrap_or(Timestamp::MAX))
+    }
+
+    /// The value that it leaves, at a later time.
+    fn value_at(&self, now: Timestamp) -> Option<&Vec<u8>> {
+        self.write.value.as_ref().filter(|_| is_live(self.expires(), now))
+    }
+}
+
+impl<'a> FoldedWrites<'a> {
+    /// Adds a write of the next attempt. Fails if an earlier attempt left another value than it is based on.
+    pub fn add(&mut self, job: &JobName, write: &'a KvWrite, now: Timestamp) -> Result<(), StoreError> {
+        let last = At { write, now };
+        match self.0.entry([job.as_str(), &write.bucket, &write.key].map(str::to_owned)) {
+            Entry::Vacant(place) => {
+                place.insert(Folded { first: last, last });
+            }
+            Entry::Occupied(folded) if !write.found.is(folded.get().last.value_at(now)) => {
+                return Err(raced(write));
+            }
+            Entry::Occupied(mut folded) => folded.get_mut().last = last,
         }
-        (Some(value), Precondition::Nothing) => {
-            tx.execute(events_sql::KV_ADD, &args![job, bucket, key, value.clone(), now, expires]).await?
+        Ok(())
+    }
+}
+
+/// The row of a locked key.
+struct Stored {
+    expires: Option<Timestamp>,
+    /// Whether its value is the one that the first write is based on.
+    is_found: bool,
+}
+
+/// Writes all keys, or fails if one of them has another value than its first write is based on.
+///
+/// Existing keys are locked first, then new ones are added, both in the order of keys. So transactions that write
+/// the same keys wait for each other and do not deadlock.
+pub(crate) async fn write_all(tx: &mut Tx, writes: FoldedWrites<'_>) -> Result<(), StoreError> {
+    let FoldedWrites(writes) = writes;
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let stored = lock(tx, &writes).await?;
+    let (mut added, mut put, mut removed) = (Portions::default(), Portions::default(), Portions::default());
+    let mut new = BTreeSet::new();
+    for (key, folded) in &writes {
+        let row = stored.get(key);
+        if !folded.first.may_follow(row) {
+            return Err(raced(folded.first.write));
         }
-        (Some(value), Precondition::Value(found)) => {
-            let args = args![job, bucket, key, value.clone(), now, expires, found.clone()];
-            tx.execute(events_sql::KV_CHANGE, &args).await?
+        match (row_of(key, folded.last), row) {
+            (Some(values), Some(_)) => put.push(values),
+            (Some(values), None) => {
+                new.insert(key);
+                added.push(values);
+            }
+            (None, Some(_)) => removed.push(key.each_ref().map(|text| text.as_str().into_arg())),
+            (None, None) => {}
         }
-        (None, Precondition::Anything) => {
-            tx.execute(events_sql::KV_DELETE, &args![job, bucket, key]).await?;
-            1
+    }
+    for rows in added {
+        for row in tx.fetch(events_sql::KV_ADD, &args! { added: rows }).await? {
+            new.remove(&key_of(&row)?);
         }
-        (None, Precondition::Nothing) => {
-            // The key did not exist and must still not exist.
-            let there = tx.fetch(events_sql::KV_GET, &args![job, bucket, key, now]).await?;
-            u64::from(there.is_empty())
+    }
+    // Another transaction added these meanwhile.
+    for key in new {
+        let Some(Folded { first, last }) = writes.get(key) else { continue };
+        if first.write.found != Precondition::Anything {
+            return Err(raced(first.write));
         }
-        (None, Precondition::Value(found)) => {
-            tx.execute(events_sql::KV_TAKE, &args![job, bucket, key, now, found.clone()]).await?
+        if let Some(values) = row_of(key, *last) {
+            put.push(values);
         }
-    };
-    if changed == 0 { Err(raced(write)) } else { Ok(()) }
+    }
+    put.execute(tx, events_sql::KV_PUT, "put").await?;
+    removed.execute(tx, events_sql::KV_REMOVE, "removed").await.map(|_| ())
+}
+
+async fn lock(tx: &mut Tx, writes: &BTreeMap<Key, Folded<'_>>) -> Result<BTreeMap<Key, Stored>, StoreError> {
+    let asked = writes.iter().map(|([job, bucket, key], folded)| {
+        let found = match &folded.first.write.found {
+            Precondition::Value(value) => Some(value.clone()),
+            Precondition::Anything | Precondition::Nothing => None,
+        };
+        row![job.as_str(), bucket.as_str(), key.as_str(), found]
+    });
+    let mut stored = BTreeMap::new();
+    for asked in asked.collect::<Portions>() {
+        for row in tx.fetch(events_sql::KV_LOCK, &args! { asked: asked }).await? {
+            let (expires, is_found) = (row.opt_time("expires_at_ms")?, row.int("is_found")? == 1);
+            stored.insert(key_of(&row)?, Stored { expires, is_found });
+        }
+    }
+    Ok(stored)
+}
+
+impl At<'_> {
+    /// Whether the write is still based on what is stored.
+    fn may_follow(&self, stored: Option<&Stored>) -> bool {
+        let live = stored.filter(|row| is_live(row.expires, self.now));
+        match self.write.found {
+            Precondition::Anything => true,
+            Precondition::Nothing => live.is_none(),
+            Precondition::Value(_) => live.is_some_and(|row| row.is_found),
+        }
+    }
+}
+
+/// In the precision of the store.
+fn is_live(expires: Option<Timestamp>, now: Timestamp) -> bool {
+    expires.is_none_or(|at| at.as_millisecond() > now.as_millisecond())
+}
+
+fn key_of(row: &Row) -> Result<Key, StoreError> {
+    Ok([row.text("job")?, row.text("bucket")?, row.text("kv_key")?])
+}
+
+/// The row that a write leaves, unless it deletes the key.
+fn row_of([job, bucket, key]: &Key, last: At<'_>) -> Option<[Arg; 6]> {
+    let value = last.write.value.clone()?;
+    Some(row![job.as_str(), bucket.as_str(), key.as_str(), value, last.now, last.expires()])
 }
 
 fn raced(write: &KvWrite) -> StoreError {

@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod datasource;
+pub(crate) mod effects;
 pub(crate) mod ends;
 pub mod kv;
 pub mod locks;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::sql as audit_sql;
-use crate::db::{Row, Tx, args};
+use crate::db::{Portions, Row, Tx, args, row};
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -81,7 +81,9 @@ pub const KINDS: &[&str] = &[
 pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
     #[cfg(test)]
     assert!(KINDS.contains(&entry.action), "{} is missing in KINDS and in docs/audit.md", entry.action);
-    write_any(tx, entry, now).await?;
+    let mut records = Records::default();
+    records.add(entry, now);
+    records.write(tx).await?;
     let text = |text: &str| text.to_owned();
     tx.note(EngineEvent::Audited {
         actor: text(entry.actor),
@@ -92,12 +94,20 @@ pub(crate) async fn write(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Res
     Ok(())
 }
 
-/// Writes an audit record of the host or of a plugin.
-pub(crate) async fn write_any(tx: &mut Tx, entry: &Entry<'_>, now: Timestamp) -> Result<(), StoreError> {
-    let id = EventId::new(now).to_string();
-    let (subject, detail) = (escape(entry.subject), escape_lines(entry.detail));
-    let args = args![id, now, entry.actor, entry.action, entry.job, &*subject, &*detail];
-    tx.execute(audit_sql::AUDIT_ADD, &args).await.map(|_| ())
+/// Audit records of the host or of plugins that are written together, in the order in which they were added.
+#[derive(Debug, Default)]
+pub(crate) struct Records(Portions);
+
+impl Records {
+    pub fn add(&mut self, entry: &Entry<'_>, now: Timestamp) {
+        let id = EventId::new(now).to_string();
+        let (subject, detail) = (escape(entry.subject), escape_lines(entry.detail));
+        self.0.push(row![id, now, entry.actor, entry.action, entry.job, &*subject, &*detail]);
+    }
+
+    pub async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
+        self.0.execute(tx, audit_sql::AUDIT_ADD, "added").await.map(|_| ())
+    }
 }
 
 /// The unique name of a host as an actor. The configured name of a host may change, or be shared with another

@@ -3,7 +3,9 @@
 use crate::db::sql::Sql;
 
 pub const AUDIT_ADD: Sql = Sql::same(
-    "INSERT INTO audit (id, at_ms, actor, action, job, subject, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    "INSERT INTO audit (id, at_ms, actor, action, job, subject, detail)
+    SELECT id, at_ms, actor, action, job, subject, detail
+    FROM @added(id text, at_ms bigint, actor text, action text, job text, subject text, detail text)",
 );
 
 pub const AUDIT_LIST: Sql = Sql::same("SELECT * FROM audit ORDER BY at_ms DESC, id DESC LIMIT $1");

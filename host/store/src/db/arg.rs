@@ -20,6 +20,17 @@ pub enum Arg {
     Rows(Rows),
 }
 
+impl Arg {
+    /// Approximate size in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Arg::Value(value) => value.bytes(),
+            Arg::Id(_) => size_of::<Uuid>(),
+            Arg::Rows(rows) => rows.values.iter().map(Arg::bytes).sum(),
+        }
+    }
+}
+
 /// The rows of a table parameter.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows {

@@ -4,7 +4,7 @@ use domain::id::{EventId, JobName};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, write};
-use crate::db::{Row, args};
+use crate::db::{Portions, Row, Tx, args, row};
 use crate::error::StoreError;
 use crate::events::Outbox;
 use crate::events::sql as events_sql;
@@ -44,6 +44,35 @@ impl Outbox<'_> {
         }
         tx.commit().await?;
         Ok(taken.len() as u64)
+    }
+}
+
+/// An event to add to the outbox.
+pub(crate) struct NewEvent<'a> {
+    pub id: String,
+    pub seq: i64,
+    pub topic: &'a str,
+    pub key: &'a str,
+    pub payload: &'a str,
+    pub job: &'a str,
+    /// Empty for an event of the host.
+    pub item: String,
+    pub epoch: i64,
+    pub created_at: Timestamp,
+}
+
+/// Events that are added together.
+#[derive(Debug, Default)]
+pub(crate) struct NewEvents(Portions);
+
+impl NewEvents {
+    pub fn add(&mut self, event: NewEvent<'_>) {
+        let NewEvent { id, seq, topic, key, payload, job, item, epoch, created_at } = event;
+        self.0.push(row![id, seq, topic, key, payload, job, item, epoch, created_at]);
+    }
+
+    pub async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
+        self.0.execute(tx, events_sql::EVENTS_ADD, "added").await.map(|_| ())
     }
 }
 

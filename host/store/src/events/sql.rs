@@ -1,10 +1,12 @@
 //! Statements on the outbox and the key-value table.
 
-use crate::db::sql::{Sql, postgres, sqlite};
+use crate::db::sql::{Sql, locking, postgres, sqlite};
 
-pub const EVENT_ADD: Sql = Sql::same(
+pub const EVENTS_ADD: Sql = Sql::same(
     "INSERT INTO event (id, seq, topic, event_key, payload, job, item_id, epoch, created_at_ms)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    SELECT id, seq, topic, event_key, payload, job, item_id, epoch, created_at_ms
+    FROM @added(id text, seq bigint, topic text, event_key text, payload text, job text, item_id text, epoch bigint,
+        created_at_ms bigint)",
 );
 pub const EVENTS_PENDING: Sql = Sql::same(
     "SELECT * FROM event WHERE delivered_at_ms IS NULL AND dead_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR topic = $1)
@@ -29,29 +31,35 @@ pub const EVENTS_REDRIVE: Sql = Sql::same(
 pub const KV_GET: Sql = Sql::same(
     "SELECT value FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND (expires_at_ms IS NULL OR expires_at_ms > $4)",
 );
+/// Keys that have a row, in the given order, and whether the value is the one that was found. On Postgres, no other
+/// transaction changes them until this one ends.
+pub const KV_LOCK: Sql = locking!(
+    "SELECT kv.job, kv.bucket, kv.kv_key, kv.expires_at_ms, CASE WHEN kv.value = asked.found THEN 1 ELSE 0 END AS is_found
+    FROM @asked(job text, bucket text, kv_key text, found bytea)
+    @join(kv ON kv.job = asked.job AND kv.bucket = asked.bucket AND kv.kv_key = asked.kv_key)",
+    " FOR UPDATE OF kv"
+);
+/// Keys without a row. One that another transaction adds at the same time is left out.
+pub const KV_ADD: Sql = Sql::same(
+    "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms)
+    SELECT job, bucket, kv_key, value, updated_at_ms, expires_at_ms
+    FROM @added(job text, bucket text, kv_key text, value bytea, updated_at_ms bigint, expires_at_ms bigint) WHERE true
+    ON CONFLICT (job, bucket, kv_key) DO NOTHING RETURNING job, bucket, kv_key",
+);
 pub const KV_PUT: Sql = Sql::same(
-    "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)
+    "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms)
+    SELECT job, bucket, kv_key, value, updated_at_ms, expires_at_ms
+    FROM @put(job text, bucket text, kv_key text, value bytea, updated_at_ms bigint, expires_at_ms bigint) WHERE true
     ON CONFLICT (job, bucket, kv_key) DO UPDATE
         SET value = excluded.value, updated_at_ms = excluded.updated_at_ms, expires_at_ms = excluded.expires_at_ms",
 );
-/// Only if the key has no value.
-pub const KV_ADD: Sql = Sql::same(
-    "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (job, bucket, kv_key) DO UPDATE
-        SET value = excluded.value, updated_at_ms = excluded.updated_at_ms, expires_at_ms = excluded.expires_at_ms
-        WHERE kv.expires_at_ms <= excluded.updated_at_ms",
-);
-/// Only if the key has this value.
-pub const KV_CHANGE: Sql = Sql::same(
-    "UPDATE kv SET value = $4, updated_at_ms = $5, expires_at_ms = $6
-    WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND value = $7 AND (expires_at_ms IS NULL OR expires_at_ms > $5)",
-);
-pub const KV_TAKE: Sql = Sql::same(
-    "DELETE FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND value = $5
-        AND (expires_at_ms IS NULL OR expires_at_ms > $4)",
+pub const KV_REMOVE: Sql = Sql::differs(
+    "DELETE FROM kv WHERE rowid IN (SELECT kv.rowid FROM @removed(job text, bucket text, kv_key text)
+        @join(kv ON kv.job = removed.job AND kv.bucket = removed.bucket AND kv.kv_key = removed.kv_key))",
+    "DELETE FROM kv USING @removed(job text, bucket text, kv_key text)
+    @target(kv ON kv.job = removed.job AND kv.bucket = removed.bucket AND kv.kv_key = removed.kv_key)",
 );
 pub const KV_EXPIRED: Sql = Sql::same("DELETE FROM kv WHERE expires_at_ms <= $1");
-pub const KV_DELETE: Sql = Sql::same("DELETE FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3");
 pub const KV_COUNT: Sql =
     Sql::same("SELECT COUNT(*) AS number FROM (SELECT kv_key FROM kv WHERE job = $1 LIMIT $2) AS some_keys");
 pub const KV_KEYS: Sql = Sql::same(

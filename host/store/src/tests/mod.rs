@@ -44,6 +44,7 @@ mod commit;
 
 mod full;
 
+mod effect_sets;
 mod effects;
 mod features;
 mod feed;

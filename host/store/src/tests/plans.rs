@@ -12,7 +12,9 @@ use test_support::{Kind, run};
 use uuid::Uuid;
 
 use super::support::T;
+use crate::alerts::sql as alerts_sql;
 use crate::attempts::sql as attempts_sql;
+use crate::audit::sql as audit_sql;
 use crate::db::arg::{self, Bound};
 use crate::db::sql::Sql;
 use crate::db::{Arg, Driver, Rows, args, row};
@@ -225,16 +227,35 @@ fn of_runs_and_events() -> Vec<Hot> {
         hot_of("tick", jobs_sql::TICK_ADD, tick),
         hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args! { job: wallet }),
         hot_of("events", events_sql::EVENTS_CLAIM, events),
-        hot_of("event", events_sql::EVENT_ADD, args!["n", 1_i64, "t", "k", "{}", wallet, "7", 1_i64, 5_i64]),
         hot_of("delivered", events_sql::EVENT_DELIVERED, args!["7", 5_i64]),
         hot_of("failed", events_sql::EVENT_FAILED, args!["7", 5_i64, "e", null]),
+    ]
+}
+
+fn of_effects() -> Vec<Hot> {
+    let (wallet, bytes, null) = ("wallet", || vec![1_u8], Option::<i64>::None);
+    let key = || one(row![wallet, "b", "key-7"]);
+    let write = |key: &str| one(row![wallet, "b", key, bytes(), 5_i64, null]);
+    let event = one(row!["n", 1_i64, "t", "k", "{}", wallet, "7", 1_i64, 5_i64]);
+    let record = one(row!["n", 1_i64, "job wallet", "reset", wallet, "order 7", ""]);
+    let raised = one(row!["n", wallet, "k", "a", "error", "m", "", 1_i64, 1_i64, 1_i64]);
+    let counted = one(row!["m", wallet, "k", "a", 1_i64, 1_i64, 1_i64]);
+    vec![
+        hot_of("events_add", events_sql::EVENTS_ADD, args! { added: event }),
+        hot_of("records_add", audit_sql::AUDIT_ADD, args! { added: record }),
+        hot_of("alerts_raise", alerts_sql::ALERTS_RAISE, args! { raised: raised }),
+        hot_of("alerts_count", alerts_sql::ALERTS_COUNT, args! { counted: counted }),
+        hot_of("alerts_words", alerts_sql::ALERTS_WORDS, args! { worded: one(row!["n", "error", "m", ""]) }),
         hot_of("kv_get", events_sql::KV_GET, args![wallet, "b", "key-7", 5_i64]),
-        hot_of("kv_put", events_sql::KV_PUT, args![wallet, "b", "key-7", vec![1_u8], 5_i64, null]),
+        hot_of("kv_lock", events_sql::KV_LOCK, args! { asked: one(row![wallet, "b", "key-7", bytes()]) }),
+        hot_of("kv_add", events_sql::KV_ADD, args! { added: write("key-new") }),
+        hot_of("kv_put", events_sql::KV_PUT, args! { put: write("key-7") }),
+        hot_of("kv_remove", events_sql::KV_REMOVE, args! { removed: key() }),
     ]
 }
 
 fn hot() -> Vec<Hot> {
-    [of_claims(), of_attempts(), of_items(), of_runs_and_events()].concat()
+    [of_claims(), of_attempts(), of_items(), of_runs_and_events(), of_effects()].concat()
 }
 
 const TABLES: [&str; 9] = ["item", "due", "claim", "parked", "run", "event", "attempt", "tick", "kv"];

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use test_support::{needs, on_both};
 
-use super::{begun, dead_letter, in_turn, post, published, until_delivered};
+use super::{KEYS, add_events, begun, dead_letter, in_turn, post, postings_of, published, until_delivered};
 use crate::support::broker::{Arrived, Broker, Sort};
 use crate::support::database::{Databases, Kind};
 use crate::support::site::{Site, eventually, text};
@@ -18,6 +18,8 @@ on_both!(
     redis_is_killed,
     nats_hangs,
     redis_hangs,
+    nats_is_killed_under_a_backlog,
+    redis_is_killed_under_a_backlog,
 );
 
 const TOPIC: &str = "LedgerPosting";
@@ -170,6 +172,34 @@ async fn hangs(sort: Sort, kind: Kind) {
     until_delivered(&databases, 60).await;
     let arrived = broker.arrived(TOPIC).await;
     assert_eq!(by_account(&arrived), expected(60), "nothing is lost");
+    no_doubles(sort, &arrived);
+    host.terminate().await;
+}
+
+async fn nats_is_killed_under_a_backlog(kind: Kind) {
+    killed_under_a_backlog(Sort::Nats, kind).await;
+}
+
+async fn redis_is_killed_under_a_backlog(kind: Kind) {
+    killed_under_a_backlog(Sort::Redis, kind).await;
+}
+
+/// Each claim has many events of each key. The broker is killed while it receives them.
+async fn killed_under_a_backlog(sort: Sort, kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let mut broker = Broker::start_new(sort).await;
+    broker.make_stream(&[TOPIC]).await;
+    let (_site, host) = begun(&databases, &[], &to(&broker, "timeout = \"2s\"\n")).await;
+    add_events(&databases, 0..1_500).await;
+    until_some_delivered(&databases).await;
+    broker.kill9().await;
+    broker.start().await;
+    add_events(&databases, 1_500..3_000).await;
+    until_delivered(&databases, 3_000).await;
+    let arrived = broker.arrived(TOPIC).await;
+    let expected =
+        (0..KEYS).map(|key| (format!("key-{key:02}"), postings_of(key, 3_000).into_iter().collect()));
+    assert_eq!(by_account(&arrived), expected.collect(), "nothing is lost or out of order");
     no_doubles(sort, &arrived);
     host.terminate().await;
 }

@@ -3,6 +3,10 @@
 
 mod brokers;
 
+use std::ops::Range;
+
+use domain::id::EventId;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use test_support::{needs, on_both};
 
@@ -15,10 +19,15 @@ on_both!(
     f1_events_of_a_key_arrive_in_their_order,
     f12_dead_letters_are_listed_and_redriven,
     events_go_into_a_table_once,
+    refused_row_stops_only_its_key,
+    arrays_of_events_arrive_in_order,
 );
 
 const JOB: &str = "[jobs.ledger-outbox]\nplugin = \"ledger-outbox\"\nconcurrency = 1\nconfig = { batch_size = 500 }\n\
     grants = { sql = { business = \"read-write\" }, events = [\"LedgerPosting\"] }\n";
+
+/// Keys of `add_events`.
+const KEYS: u32 = 12;
 
 fn posting(n: u32, account: &str) -> String {
     format!(
@@ -73,6 +82,26 @@ fn to(webhook: &Webhook, more: &str) -> String {
 /// Postings of three accounts in rotation.
 fn in_turn(count: u32) -> Vec<(u32, &'static str)> {
     (0..count).map(|n| (n, ["acme", "blue", "cedar"][n as usize % 3])).collect()
+}
+
+/// Adds events with these numbers to the outbox, for a dozen keys in rotation, as a job would have published them.
+async fn add_events(databases: &Databases, numbers: Range<u32>) {
+    let row = |n: u32| {
+        let (id, key) = (EventId::new(Timestamp::now()), n % KEYS);
+        format!(
+            "('{id}', {n}, 'LedgerPosting', 'key-{key:02}', '{{\"posting_key\":\"p-{n:04}\"}}', 'ledger-outbox', '', 0, {n})"
+        )
+    };
+    let rows: Vec<String> = numbers.map(row).collect();
+    for rows in rows.chunks(500) {
+        let add = "INSERT INTO event (id, seq, topic, event_key, payload, job, item_id, epoch, created_at_ms) VALUES";
+        databases.store(&format!("{add} {}", rows.join(", "))).await;
+    }
+}
+
+/// The postings of a key among the first `count` events of `add_events`.
+fn postings_of(key: u32, count: u32) -> Vec<String> {
+    (key..count).step_by(KEYS as usize).map(|n| format!("p-{n:04}")).collect()
 }
 
 async fn until_delivered(databases: &Databases, events: i64) {
@@ -229,6 +258,50 @@ async fn events_go_into_a_table_once(kind: Kind) {
     assert_eq!(databases.business_number("SELECT COUNT(*) FROM event_inbox").await, 2);
     let keys = databases.business_texts("SELECT event_key FROM event_inbox ORDER BY 1").await;
     assert_eq!(keys, ["acme", "blue"]);
+    host.terminate().await;
+}
+
+/// The table refuses the events of one key. All others are inserted, although a claim has events of many keys.
+async fn refused_row_stops_only_its_key(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    databases
+        .business(
+            "CREATE TABLE strict_inbox (id TEXT PRIMARY KEY, topic TEXT, event_key TEXT CHECK (event_key <> 'key-03'),
+                payload TEXT, job TEXT, created_at_ms BIGINT)",
+        )
+        .await;
+    let sink =
+        "topics = [\"LedgerPosting\"]\ntable = \"strict_inbox\"\ndatasource = \"business\"\ntries_max = 1\n";
+    let (site, host) = begun(&databases, &[], sink).await;
+    add_events(&databases, 0..120).await;
+    until_delivered(&databases, 110).await;
+    let given_up = || async {
+        let dead = databases.store_number("SELECT COUNT(*) FROM event WHERE dead_at_ms IS NOT NULL").await;
+        (dead == 10).then_some(())
+    };
+    eventually("the dead letters of the key", given_up).await;
+    assert!(dead_letter(&site).await["error"].as_str().unwrap().contains("strict_inbox"));
+    assert_eq!(databases.business_number("SELECT COUNT(*) FROM strict_inbox").await, 110);
+    host.terminate().await;
+}
+
+/// The receiver refuses each array with an event of one key for a while: the others get through, and none overtakes
+/// another of its key.
+async fn arrays_of_events_arrive_in_order(kind: Kind) {
+    let databases = Databases::new(kind).await;
+    let webhook = Webhook::start(&[Mood::Refuses, Mood::Closes]).await;
+    webhook.refuse_key(Some("key-03"));
+    let (_site, host) = begun(&databases, &[], &to(&webhook, "batch = 5\n")).await;
+    add_events(&databases, 0..120).await;
+    until_delivered(&databases, 110).await;
+    webhook.refuse_key(None);
+    until_delivered(&databases, 120).await;
+    let taken = webhook.taken();
+    for key in 0..KEYS {
+        assert_eq!(keys(&taken, &format!("key-{key:02}")), postings_of(key, 120), "all, in order");
+    }
+    let sizes = webhook.sizes();
+    assert!(sizes.iter().all(|size| *size <= 5) && sizes.iter().any(|size| *size > 1), "{sizes:?}");
     host.terminate().await;
 }
 

@@ -27,6 +27,8 @@ struct State {
     moods: VecDeque<Mood>,
     refused_key: Option<String>,
     taken: Vec<Value>,
+    /// Numbers of events of the accepted requests.
+    sizes: Vec<usize>,
     hanging: usize,
     /// The secret with which requests must be signed.
     secret: Option<String>,
@@ -93,6 +95,10 @@ impl Webhook {
         self.state.lock().unwrap().hanging
     }
 
+    pub fn sizes(&self) -> Vec<usize> {
+        self.state.lock().unwrap().sizes.clone()
+    }
+
     pub fn taken(&self) -> Vec<Value> {
         self.state.lock().unwrap().taken.clone()
     }
@@ -116,8 +122,11 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex
         let _ = socket.shutdown().await;
         return;
     }
-    let Ok(event) = serde_json::from_str(&body) else { return };
-    let mood = answer(&state, event);
+    let Ok(body) = serde_json::from_str(&body) else { return };
+    let mood = match body {
+        Value::Array(events) => answer(&state, events),
+        event => answer(&state, vec![event]),
+    };
     let text = match mood {
         None => "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n",
         Some(Mood::Refuses) => {
@@ -140,16 +149,18 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex
     let _ = socket.shutdown().await;
 }
 
-/// Returns the mood in which the event is refused, or None if it is accepted.
-fn answer(state: &Mutex<State>, event: Value) -> Option<Mood> {
+/// Returns the mood in which a request is refused, or None if its events are accepted.
+fn answer(state: &Mutex<State>, events: Vec<Value>) -> Option<Mood> {
     let mut state = state.lock().unwrap();
     if let Some(mood) = state.moods.pop_front() {
         return Some(mood);
     }
-    if state.refused_key.as_deref() == event["key"].as_str() {
+    let refused = state.refused_key.as_deref();
+    if refused.is_some_and(|refused| events.iter().any(|event| event["key"] == refused)) {
         return Some(Mood::Refuses);
     }
-    state.taken.push(event);
+    state.sizes.push(events.len());
+    state.taken.extend(events);
     None
 }
 

@@ -68,9 +68,10 @@ fn show_sink(out: &mut String, sink: &Sink) {
     let topics: Vec<String> = sink.topics.iter().map(quoted).collect();
     let mut entries = vec![("topics", format!("[{}]", topics.join(", ")))];
     match &sink.to {
-        To::Webhook { url, signed_with } => {
+        To::Webhook { url, signed_with, batch } => {
             entries.push(("webhook", quoted(url)));
             entries.extend(signed_with.as_ref().map(|named| ("signed_with", quoted(&named.name))));
+            entries.push(("batch", batch.to_string()));
         }
         To::Table { datasource, table } => {
             entries.extend([("table", quoted(table)), ("datasource", quoted(datasource))]);

@@ -34,6 +34,8 @@ pub enum To {
         /// The address that gets a POST for each event.
         url: Address,
         signed_with: Option<Named>,
+        /// Events of one request. With more than 1, its body is an array.
+        batch: u32,
     },
     Table {
         datasource: String,
@@ -80,13 +82,15 @@ pub struct Redis {
 
 /// Each kind with the key that names its destination and the other keys that it accepts.
 const KINDS: [(&str, &[&str]); 4] = [
-    ("webhook", &["signed_with"]),
+    ("webhook", &["signed_with", "batch"]),
     ("table", &["datasource"]),
     ("nats", &["password", "subject", "subject_prefix"]),
     ("redis", &["password", "stream", "stream_length_max"]),
 ];
 /// Parameters of the address of a Redis server.
 const REDIS_PARAMETERS: [Parameter; 1] = [("protocol", &["2", "3", "resp2", "resp3"])];
+const BATCH_DEFAULT: u32 = 1;
+const BATCH_MAX: u64 = 1_000;
 const TRIES_DEFAULT: u32 = 10;
 const TIMEOUT_DEFAULT: SignedDuration = SignedDuration::from_secs(10);
 const TIMEOUT_MAX: SignedDuration = SignedDuration::from_mins(5);
@@ -174,6 +178,8 @@ fn webhook(section: &mut Section<'_>, secrets: &Secrets) -> Option<To> {
         let what = format!("the secret {:?} is no key to sign with: {what}", named.name);
         section.blame_found(found, what, "make one by `echo whsec_$(openssl rand -base64 32)`");
     }
+    let batch = section.count("batch", 1..=BATCH_MAX);
+    let batch = batch.map_or(BATCH_DEFAULT, |found| u32::try_from(found.value).unwrap_or(BATCH_DEFAULT));
     let found = found?;
     let url = Address::new(found.value.clone());
     let parsed: Option<Uri> = found.value.parse().ok();
@@ -186,7 +192,7 @@ fn webhook(section: &mut Section<'_>, secrets: &Secrets) -> Option<To> {
         section.blame_found(&found, what, "use https://… or http://…");
         return None;
     }
-    Some(To::Webhook { url, signed_with: named })
+    Some(To::Webhook { url, signed_with: named, batch })
 }
 
 fn table(section: &mut Section<'_>, datasources: &BTreeSet<String>) -> Option<To> {

@@ -1,9 +1,13 @@
 //! Sends events to their sinks: at least once, and in order for each key. Each sink has its own task, so that
 //! an unavailable sink does not delay others. There is one file for each kind of sink.
+//!
+//! A worker claims many events, sends them in waves, and records their results in one transaction. A wave is sent
+//! together, and the next one begins when all its events are answered.
 
 mod nats;
 mod redis;
 mod table;
+mod waves;
 mod webhook;
 
 use std::sync::Arc;
@@ -12,10 +16,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use domain::clock::Clock;
 use domain::text::escape;
-use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use store::alerts::NOTICE_TOPIC;
-use store::events::delivery::DueEvent;
+use store::events::delivery::{ClaimLimits, DueEvent, FailedTry, Results};
 use store::{Store, StoreError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -24,15 +27,18 @@ use tokio_util::sync::CancellationToken;
 use self::nats::Nats;
 use self::redis::Redis;
 use self::table::Table;
+use self::waves::{Queues, Request, Shape};
 use self::webhook::Webhook;
 use crate::config::{SigningKey, Sink, To, Trusted};
 
-/// Events of a sink that are sent at the same time.
-const BATCH: u32 = 32;
+/// Events of one claim.
+const CLAIM_EVENTS_MAX: u32 = 1_000;
+/// Payload bytes of one claim.
+const CLAIM_BYTES_MAX: u32 = 8 << 20;
 /// Interval of polls when no wake-up arrives, in real time.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
-/// Added to a sink's timeout to get the duration of a claim, after which another host may send the events.
-/// Both are in real time.
+/// A claim lasts twice a sink's timeout and this, after which another host may send the events: waves begin within the
+/// timeout, and the last one may take as long. All are in real time.
 const CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(30);
 /// How long sends may continue after the stop signal. Unfinished events are sent again later.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -75,10 +81,10 @@ enum Transport {
 impl Transport {
     fn to(sink: &Sink, store: &Arc<Store>, tls: &Trusted) -> anyhow::Result<Transport> {
         Ok(match &sink.to {
-            To::Webhook { url, signed_with } => {
+            To::Webhook { url, signed_with, batch } => {
                 let key = signed_with.as_ref().map(|named| SigningKey::new(&named.secret));
                 let key = key.transpose().map_err(anyhow::Error::msg)?;
-                Transport::Webhook(Webhook::new(url, key, sink.timeout, tls))
+                Transport::Webhook(Webhook::new(url, key, *batch, sink.timeout, tls))
             }
             To::Table { datasource, table } => Transport::Table(Table::new(store.clone(), datasource, table)),
             To::Nats(to) => Transport::Nats(Box::new(Nats::new(to, sink.timeout, tls.client()?)?)),
@@ -95,13 +101,35 @@ impl Transport {
         }
     }
 
-    async fn send(&self, due: &DueEvent, until: Instant) -> Result<(), String> {
+    /// Sends a wave. Returns the results of its events in their order.
+    async fn send(&self, wave: &[Request<'_>], until: Instant) -> Vec<Result<(), String>> {
         match self {
-            Transport::Webhook(webhook) => webhook.send(due).await,
-            Transport::Table(table) => table.send(due).await,
-            Transport::Nats(nats) => nats.send(due, until).await,
-            Transport::Redis(redis) => redis.send(due, until).await,
+            Transport::Webhook(webhook) => webhook.send(wave).await,
+            Transport::Table(table) => table.send(&wave.concat(), until).await,
+            Transport::Nats(nats) => nats.send(&wave.concat(), until).await,
+            Transport::Redis(redis) => redis.send(&wave.concat(), until).await,
         }
+    }
+
+    fn shape(&self) -> Shape {
+        match self {
+            Transport::Webhook(webhook) => webhook.shape(),
+            // A statement inserts all its events or none.
+            Transport::Table(_) => Shape::whole(usize::MAX),
+            // A broker may refuse an event and take the next one.
+            Transport::Nats(_) | Transport::Redis(_) => Shape::whole(1),
+        }
+    }
+
+    fn claim_limits(&self) -> ClaimLimits {
+        let shape = self.shape();
+        let events = u32::try_from(shape.requests.saturating_mul(shape.events)).unwrap_or(u32::MAX);
+        ClaimLimits { events: events.min(CLAIM_EVENTS_MAX), bytes: CLAIM_BYTES_MAX }
+    }
+
+    /// Whether a failure may have made its connection useless.
+    fn has_connection(&self) -> bool {
+        matches!(self, Transport::Nats(_) | Transport::Redis(_))
     }
 
     /// Closes the connection after a failure, whatever the cause is.
@@ -153,19 +181,20 @@ impl SinkWorker {
         }
     }
 
-    /// Sends one batch. Returns whether there were events.
+    /// Delivers the events of one claim. Returns whether there were events.
     async fn round(&self) -> Result<bool, StoreError> {
         self.notices().await?;
-        let due = self.claim().await?;
+        let mut transport = self.transport.lock().await;
+        let due = self.claim(transport.claim_limits()).await?;
         if due.is_empty() {
             return Ok(false);
         }
-        let until = Instant::now() + self.sink.timeout;
-        let mut transport = self.transport.lock().await;
-        let opened = transport.open(until).await;
-        let sent = join_all(due.iter().map(|due| self.send(&transport, due, &opened, until))).await;
-        if sent.contains(&false) {
+        let results = self.send(&mut transport, &due).await;
+        if !results.failed.is_empty() {
             transport.close();
+        }
+        if let Err(error) = self.store.outbox().record(&results, self.clock.now()).await {
+            tracing::warn!(%error, "events are sent again: their results could not be recorded in the store");
         }
         Ok(true)
     }
@@ -180,47 +209,57 @@ impl SinkWorker {
         Ok(())
     }
 
-    async fn claim(&self) -> Result<Vec<DueEvent>, StoreError> {
+    async fn claim(&self, most: ClaimLimits) -> Result<Vec<DueEvent>, StoreError> {
         let now = self.clock.now();
         let timeout = SignedDuration::try_from(self.sink.timeout).unwrap_or(CLAIM_MARGIN);
-        let claim = self.clock.shown(timeout + CLAIM_MARGIN);
+        let claim = self.clock.shown(timeout * 2 + CLAIM_MARGIN);
         let until = now.checked_add(claim).unwrap_or(Timestamp::MAX);
         let topics: Vec<&str> = self.sink.topics.iter().map(String::as_str).collect();
-        self.store.outbox().claim(&topics, BATCH, until, now).await
+        self.store.outbox().claim(&topics, most, until, now).await
     }
 
-    /// Returns whether the sink accepted the event.
-    async fn send(
-        &self,
-        transport: &Transport,
-        due: &DueEvent,
-        opened: &Result<(), String>,
-        until: Instant,
-    ) -> bool {
-        let sent = match opened {
-            Ok(()) => transport.send(due, until).await,
-            Err(error) => Err(error.clone()),
-        };
-        let now = self.clock.now();
-        let written = match &sent {
-            Ok(()) => self.store.outbox().delivered(due.event.id, now).await,
-            // The receiver determines the text, so it is escaped.
-            Err(error) => self.failed(due, &escape(error), now).await,
-        };
-        if let Err(error) = written {
-            tracing::warn!(%error, "an event is sent again: its result could not be recorded in the store");
+    /// Sends wave after wave, as long as no claim can end meanwhile. An event that fails holds back those of its key.
+    async fn send<'a>(&self, transport: &mut Transport, due: &'a [DueEvent]) -> Results<'a> {
+        let (begun, shape) = (Instant::now(), transport.shape());
+        let mut queues = Queues::of(due);
+        let mut results = Results::default();
+        if let Err(error) = transport.open(begun + self.sink.timeout).await {
+            results.failed = queues.unsent().into_iter().map(|due| self.failed(due, &error)).collect();
+            return results;
         }
-        sent.is_ok()
+        loop {
+            let wave = queues.wave(shape);
+            if wave.is_empty() {
+                break;
+            }
+            let sent = transport.send(&wave, Instant::now() + self.sink.timeout).await;
+            for (due, sent) in wave.into_iter().flatten().zip(sent) {
+                match sent {
+                    Ok(()) => results.delivered.push(due.event.id),
+                    // Of the events of a key that failed together, the first counts.
+                    Err(error) if queues.stop(due) => results.failed.push(self.failed(due, &error)),
+                    Err(_) => {}
+                }
+            }
+            let is_broken = !results.failed.is_empty() && transport.has_connection();
+            if is_broken || self.stop.is_cancelled() || begun.elapsed() >= self.sink.timeout {
+                break;
+            }
+        }
+        results.unsent = queues.unsent();
+        results
     }
 
-    async fn failed(&self, due: &DueEvent, error: &str, now: Timestamp) -> Result<(), StoreError> {
-        let again_at = (due.tries < self.sink.tries_max).then(|| now.saturating_add(backoff(due.tries)));
+    fn failed<'a>(&self, due: &'a DueEvent, error: &str) -> FailedTry<'a> {
+        // The receiver determines the text, so it is escaped.
+        let error = escape(error).into_owned();
+        let again_at = (due.tries < self.sink.tries_max)
+            .then(|| self.clock.now().saturating_add(backoff(due.tries)).unwrap_or(Timestamp::MAX));
         let (topic, key, attempt) = (&due.event.topic, &due.event.key, due.tries);
         let code = if again_at.is_some() { "event-not-taken" } else { "event-dead" };
         let (job, sink) = (&due.event.job, &self.sink.name);
         tracing::warn!(%job, sink, %topic, %key, attempt, code, %error, "event not delivered");
-        let again_at = again_at.map(|at| at.unwrap_or(Timestamp::MAX));
-        self.store.outbox().failed(due, error, again_at, now).await
+        FailedTry { due, error, again_at }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Sends events to a stream of NATS JetStream: an event is delivered when the stream acknowledges it.
+//! Sends events to a stream of NATS JetStream: an event is delivered when the stream acknowledges it. The events of a
+//! wave are published together, before the first acknowledgement.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::header::{HeaderMap, HeaderValue, NATS_MESSAGE_ID};
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use rustls::ClientConfig;
 use store::events::delivery::DueEvent;
@@ -64,19 +65,34 @@ impl Nats {
         self.stream = None;
     }
 
-    pub async fn send(&self, due: &DueEvent, until: Instant) -> Result<(), String> {
+    /// Publishes all events, then waits for their acknowledgements.
+    pub async fn send(&self, wave: &[&DueEvent], until: Instant) -> Vec<Result<(), String>> {
+        let mut published = Vec::with_capacity(wave.len());
+        for due in wave {
+            published.push(self.publish(due, until).await);
+        }
+        let mut acknowledged = Vec::with_capacity(wave.len());
+        for (due, published) in wave.iter().zip(published) {
+            acknowledged.push(match published {
+                // An event that the stream has already is a duplicate and counts as delivered.
+                Ok(publish) => match timeout_at(until, publish.into_future()).await {
+                    Ok(answer) => answer.map(|_| ()).map_err(|error| self.not_taken(&error, due)),
+                    Err(_) => Err(self.not_taken(&PublishErrorKind::TimedOut.into(), due)),
+                },
+                Err(error) => Err(error),
+            });
+        }
+        acknowledged
+    }
+
+    async fn publish(&self, due: &DueEvent, until: Instant) -> Result<PublishAckFuture, String> {
         let Some(stream) = &self.stream else { return Err("the connection is lost".to_owned()) };
-        let (event, subject) = (&due.event, self.to.subject.of(&due.event.topic));
-        let headers = headers(due)?;
-        let publish = async {
-            let sent = stream.publish_with_headers(subject.clone(), headers, event.payload.clone().into());
-            sent.await?.await
-        };
-        match timeout_at(until, publish).await {
-            // An event that the stream has already is a duplicate and counts as delivered.
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.not_taken(&error, &subject)),
-            Err(_) => Err(self.not_taken(&PublishErrorKind::TimedOut.into(), &subject)),
+        let (event, headers) = (&due.event, headers(due)?);
+        let subject = self.to.subject.of(&event.topic);
+        let sent = stream.publish_with_headers(subject, headers, event.payload.clone().into());
+        match timeout_at(until, sent).await {
+            Ok(sent) => sent.map_err(|error| self.not_taken(&error, due)),
+            Err(_) => Err(self.not_taken(&PublishErrorKind::TimedOut.into(), due)),
         }
     }
 
@@ -91,7 +107,8 @@ impl Nats {
         }
     }
 
-    fn not_taken(&self, error: &PublishError, subject: &str) -> String {
+    fn not_taken(&self, error: &PublishError, due: &DueEvent) -> String {
+        let subject = self.to.subject.of(&due.event.topic);
         match error.kind() {
             PublishErrorKind::StreamNotFound => format!(
                 "no JetStream stream takes the subject {subject:?}; make one that does, like \

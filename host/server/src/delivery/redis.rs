@@ -1,9 +1,12 @@
-//! Sends events to a stream of Redis: one entry each.
+//! Sends events to a stream of Redis: one entry each, the entries of a wave in one pipeline.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, TlsCertificates};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisResult,
+    TlsCertificates, Value,
+};
 use store::events::delivery::DueEvent;
 use tokio::time::{Instant, timeout_at};
 
@@ -61,24 +64,52 @@ impl Redis {
         self.connection = None;
     }
 
-    pub async fn send(&self, due: &DueEvent, until: Instant) -> Result<(), String> {
+    /// Sends all events in one pipeline. Redis answers each of them.
+    pub async fn send(&self, wave: &[&DueEvent], until: Instant) -> Vec<Result<(), String>> {
         let Some(mut connection) = self.connection.clone() else {
-            return Err("the connection is lost".to_owned());
+            return wave.iter().map(|_| Err("the connection is lost".to_owned())).collect();
         };
+        let mut pipeline = Pipeline::with_capacity(wave.len());
+        pipeline.ignore_errors();
+        for due in wave {
+            pipeline.add_command(self.add(due));
+        }
+        let answers = pipeline.query_async::<Vec<RedisResult<Value>>>(&mut connection);
+        match timeout_at(until, answers).await {
+            Ok(Ok(answers)) => {
+                let lost =
+                    std::iter::repeat_with(|| Err(RedisError::from((ErrorKind::Io, "no answer came"))));
+                let answers = wave.iter().zip(answers.into_iter().chain(lost));
+                answers.map(|(due, answer)| answer.map(|_| ()).map_err(|e| self.not_taken(&e, due))).collect()
+            }
+            Ok(Err(error)) => wave.iter().map(|due| Err(self.not_taken(&error, due))).collect(),
+            Err(_) => {
+                let late = |due: &&DueEvent| {
+                    Err(format!("the stream {:?} gave no answer within {:?}", self.stream(due), self.timeout))
+                };
+                wave.iter().map(late).collect()
+            }
+        }
+    }
+
+    fn stream<'a>(&'a self, due: &'a DueEvent) -> &'a str {
+        self.to.stream.as_deref().unwrap_or(&due.event.topic)
+    }
+
+    fn add(&self, due: &DueEvent) -> Cmd {
         let event = &due.event;
-        let stream = self.to.stream.as_deref().unwrap_or(&event.topic);
         let mut add = redis::cmd("XADD");
-        add.arg(stream);
+        add.arg(self.stream(due));
         if let Some(length) = self.to.length_max {
             add.arg("MAXLEN").arg("~").arg(length);
         }
         add.arg("*").arg("id").arg(event.id.to_string());
         add.arg("topic").arg(&event.topic).arg("key").arg(&event.key).arg("job").arg(event.job.as_str());
         add.arg("created_at").arg(event.created_at.to_string()).arg("payload").arg(&event.payload);
-        match timeout_at(until, add.exec_async(&mut connection)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("not accepted by the stream {stream:?}: {error}")),
-            Err(_) => Err(format!("the stream {stream:?} gave no answer within {:?}", self.timeout)),
-        }
+        add
+    }
+
+    fn not_taken(&self, error: &RedisError, due: &DueEvent) -> String {
+        format!("not accepted by the stream {:?}: {error}", self.stream(due))
     }
 }

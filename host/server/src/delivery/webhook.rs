@@ -1,29 +1,45 @@
-//! Sends events to a webhook: one POST each, signed if there is a key.
+//! Sends events to a webhook by POST, signed if there is a key: one request for each event, or arrays of events.
 
 use std::time::Duration;
 
 use domain::address::Address;
+use domain::id::EventId;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::events::delivery::DueEvent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use super::waves::{Request, Shape};
 use crate::config::{SigningKey, Trusted};
 use crate::raw_json::raw_or_text;
 
 /// How much of an error response is reported.
 const ANSWER_BYTES_SHOWN: u64 = 200;
 
+/// Requests that are sent at the same time.
+const REQUESTS_MAX: usize = 32;
+/// Payload bytes of one array, unless it has one event only.
+const ARRAY_BYTES_MAX: usize = 1 << 20;
+
 #[derive(Clone)]
 pub struct Webhook {
     url: Address,
     key: Option<SigningKey>,
+    /// Events of one request. With more than 1, the body is an array.
+    batch: usize,
     agent: ureq::Agent,
 }
 
 impl Webhook {
-    pub fn new(url: &Address, key: Option<SigningKey>, timeout: Duration, tls: &Trusted) -> Webhook {
+    pub fn new(
+        url: &Address,
+        key: Option<SigningKey>,
+        batch: u32,
+        timeout: Duration,
+        tls: &Trusted,
+    ) -> Webhook {
         let own: Vec<_> = tls.certificates.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
         let roots = if own.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&own) };
         let config = ureq::Agent::config_builder()
@@ -36,20 +52,60 @@ impl Webhook {
             // A connection that the receiver closed meanwhile would cost a try.
             .max_idle_connections(0)
             .build();
-        Webhook { url: url.clone(), key, agent: config.into() }
+        let batch = usize::try_from(batch).unwrap_or(usize::MAX).max(1);
+        Webhook { url: url.clone(), key, batch, agent: config.into() }
     }
 
-    pub async fn send(&self, due: &DueEvent) -> Result<(), String> {
-        let (webhook, due) = (self.clone(), due.clone());
-        let posted = tokio::task::spawn_blocking(move || webhook.post(&due));
+    pub fn shape(&self) -> Shape {
+        let batch = self.batch;
+        Shape {
+            requests: REQUESTS_MAX,
+            events: batch,
+            bytes: ARRAY_BYTES_MAX,
+            of_key: batch,
+            retries_alone: batch > 1,
+        }
+    }
+
+    pub async fn send(&self, wave: &[Request<'_>]) -> Vec<Result<(), String>> {
+        let sent = join_all(wave.iter().map(|events| self.send_one(events))).await;
+        let results = wave.iter().zip(sent);
+        results.flat_map(|(events, sent)| std::iter::repeat_n(sent, events.len())).collect()
+    }
+
+    async fn send_one(&self, events: &[&DueEvent]) -> Result<(), String> {
+        let (webhook, message) = (self.clone(), self.message(events)?);
+        let posted = tokio::task::spawn_blocking(move || webhook.post(message));
         posted.await.unwrap_or_else(|e| Err(format!("the host failed while it sent this: {e}")))
     }
 
-    /// Sends one request: any 2xx means that the event was delivered.
-    fn post(&self, due: &DueEvent) -> Result<(), String> {
-        let (id, body) = (due.event.id.to_string(), document(due)?);
+    fn message(&self, events: &[&DueEvent]) -> Result<Message, String> {
+        let written = match events {
+            [due] if self.batch == 1 => serde_json::to_string(&document(due)).map(|body| Message {
+                id: due.event.id,
+                is_same_again: true,
+                body,
+            }),
+            events => {
+                let documents: Vec<Document<'_>> = events.iter().map(|due| document(due)).collect();
+                serde_json::to_string(&documents).map(|body| Message {
+                    id: EventId::new(Timestamp::now()),
+                    is_same_again: false,
+                    body,
+                })
+            }
+        };
+        written.map_err(|e| format!("the event cannot be written as JSON: {e}"))
+    }
+
+    /// Sends one request: any 2xx means that its events were delivered.
+    fn post(&self, message: Message) -> Result<(), String> {
+        let Message { id, is_same_again, body } = message;
+        let id = id.to_string();
         let mut request = self.agent.post(self.url.reveal()).header("content-type", "application/json");
-        request = request.header("idempotency-key", &id);
+        if is_same_again {
+            request = request.header("idempotency-key", &id);
+        }
         // Receivers refuse old signatures by their own clock, so this is the real time and
         // not the host's clock.
         let signed = self.key.as_ref().map(|key| key.headers(&id, Timestamp::now(), &body));
@@ -67,6 +123,14 @@ impl Webhook {
     }
 }
 
+/// One request.
+struct Message {
+    id: EventId,
+    /// Whether a further try sends the same event under the same id. The events of an array may differ then.
+    is_same_again: bool,
+    body: String,
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     created_at: String,
@@ -79,9 +143,9 @@ struct Document<'a> {
     r#try: u32,
 }
 
-fn document(due: &DueEvent) -> Result<String, String> {
+fn document(due: &DueEvent) -> Document<'_> {
     let event = &due.event;
-    let document = Document {
+    Document {
         created_at: event.created_at.to_string(),
         id: event.id.to_string(),
         job: event.job.as_str(),
@@ -89,8 +153,7 @@ fn document(due: &DueEvent) -> Result<String, String> {
         payload: raw_or_text(&event.payload),
         topic: &event.topic,
         r#try: due.tries,
-    };
-    serde_json::to_string(&document).map_err(|e| format!("the event cannot be written as JSON: {e}"))
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +161,6 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    use domain::id::EventId;
     use store::events::outbox::EventView;
 
     use super::*;
@@ -112,16 +174,37 @@ mod tests {
             job: "wallet".parse().unwrap(),
             created_at: Timestamp::UNIX_EPOCH,
         };
-        DueEvent { event, tries: 1 }
+        DueEvent { event, tries: 1, seq: 0 }
+    }
+
+    fn webhook(url: &str, batch: u32) -> Webhook {
+        Webhook::new(&Address::new(url), None, batch, Duration::from_secs(10), &Trusted::default())
+    }
+
+    fn body(batch: u32, events: &[&DueEvent]) -> String {
+        webhook("http://h/", batch).message(events).unwrap().body
     }
 
     #[test]
     fn the_payload_keeps_its_bytes() {
         let exact = "{\"b\": 123456789012345678901234567890,\t\"a\":1e400, \"b\":1.0}";
-        let body = document(&due(exact)).unwrap();
-        assert!(body.contains(&format!("\"payload\":{exact},\"topic\":\"orders\",\"try\":1}}")), "{body}");
-        let text = document(&due("no JSON")).unwrap();
+        let exact_body = body(1, &[&due(exact)]);
+        assert!(
+            exact_body.contains(&format!("\"payload\":{exact},\"topic\":\"orders\",\"try\":1}}")),
+            "{exact_body}"
+        );
+        let text = body(1, &[&due("no JSON")]);
         assert!(text.contains("\"payload\":\"no JSON\","), "{text}");
+    }
+
+    #[test]
+    fn a_batch_is_an_array_also_of_one_event() {
+        let (one, two) = (due("1"), due("{}"));
+        let array: Vec<serde_json::Value> = serde_json::from_str(&body(2, &[&one, &two])).unwrap();
+        let ids: Vec<&str> = array.iter().map(|event| event["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, [one.event.id.to_string(), two.event.id.to_string()]);
+        let alone: Vec<serde_json::Value> = serde_json::from_str(&body(2, &[&one])).unwrap();
+        assert_eq!((alone.len(), &alone[0]["payload"]), (1, &serde_json::json!(1)));
     }
 
     /// The receiver's response contains the complete request.
@@ -139,9 +222,8 @@ mod tests {
             stream.write_all(format!("{head}{said}").as_bytes()).unwrap();
         });
         let send = |url: &str| {
-            let url = Address::new(url);
-            let webhook = Webhook::new(&url, None, Duration::from_secs(10), &Trusted::default());
-            webhook.post(&due("{}")).unwrap_err()
+            let webhook = webhook(url, 1);
+            webhook.post(webhook.message(&[&due("{}")]).unwrap()).unwrap_err()
         };
         let answered = send(&format!("http://{address}/services/hunter2?token=hunter2"));
         server.join().unwrap();

@@ -24,7 +24,7 @@ fn topics_webhooks_and_tables() {
             tidemill.toml:19: sinks.four.timeout: 1h is no time for one try; use 1ms to 5m
             tidemill.toml:20: sinks.four.tries_max: 0 is out of range; use a whole number from 1 to 1000
             tidemill.toml:24: sinks.five.datasource: there is no datasource "other"; add [datasources.other] with its url
-            tidemill.toml:25: sinks.five.url: there is no such key; remove it; known here: topics, webhook, signed_with, table, datasource, nats, password, subject, subject_prefix, redis, stream, stream_length_max, tries_max, timeout"#]],
+            tidemill.toml:25: sinks.five.url: there is no such key; remove it; known here: topics, webhook, signed_with, batch, table, datasource, nats, password, subject, subject_prefix, redis, stream, stream_length_max, tries_max, timeout"#]],
     );
 }
 
@@ -94,7 +94,7 @@ fn keys_of_webhooks() {
     );
     let good = file("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
     let shown = show::effective(&load(sink(&good).as_bytes(), &[]).unwrap());
-    assert!(shown.contains("webhook = \"https://h/\"\nsigned_with = \"key\"\n"), "{shown}");
+    assert!(shown.contains("webhook = \"https://h/\"\nsigned_with = \"key\"\nbatch = 1\n"), "{shown}");
     assert!(!shown.contains("MfKQ9r8"), "{shown}");
 }
 

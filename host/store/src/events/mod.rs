@@ -1,6 +1,7 @@
 //! Events for the world outside: the outbox, and their delivery to sinks.
 
 pub mod delivery;
+pub mod inbox;
 pub mod outbox;
 pub(crate) mod sql;
 

@@ -1,10 +1,12 @@
 //! The outbox: events that are kept until they are marked as taken.
 
+use std::collections::BTreeSet;
+
 use domain::id::{EventId, JobName};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, write};
-use crate::db::{Portions, Row, Tx, args, row};
+use crate::db::{Portions, Row, Rows, Tx, args, row};
 use crate::error::StoreError;
 use crate::events::Outbox;
 use crate::events::sql as events_sql;
@@ -29,13 +31,13 @@ impl Outbox<'_> {
     /// Marks events as taken, so that sinks no longer get them. Returns how many were not taken before.
     pub async fn taken(self, ids: &[EventId], actor: &str, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let mut taken = Vec::new();
-        for id in ids {
-            let id = id.to_string();
-            if tx.execute(events_sql::EVENT_DELIVERED, &args![id.as_str(), now]).await? > 0 {
-                taken.push(id);
-            }
-        }
+        let delivered: Rows = ids.iter().map(|id| row![id.to_string()]).collect();
+        let args = args! { delivered: delivered, now: now };
+        let new = tx.fetch(events_sql::EVENTS_DELIVERED, &args).await?;
+        let new: BTreeSet<String> = new.iter().map(|row| row.text("id")).collect::<Result<_, _>>()?;
+        let mut seen = BTreeSet::new();
+        let asked = ids.iter().map(EventId::to_string);
+        let taken: Vec<String> = asked.filter(|id| new.contains(id) && seen.insert(id.clone())).collect();
         if !taken.is_empty() {
             let detail = format!("{} events: {}", taken.len(), taken.join(" "));
             let entry =

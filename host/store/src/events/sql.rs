@@ -12,13 +12,25 @@ pub const EVENTS_PENDING: Sql = Sql::same(
     "SELECT * FROM event WHERE delivered_at_ms IS NULL AND dead_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR topic = $1)
     ORDER BY created_at_ms, seq LIMIT $2",
 );
-pub const EVENT_DELIVERED: Sql =
-    Sql::same("UPDATE event SET delivered_at_ms = $2 WHERE id = $1 AND delivered_at_ms + 0 IS NULL");
+/// Marks events that were not taken before.
+pub const EVENTS_DELIVERED: Sql = Sql::differs(sqlite::EVENTS_DELIVERED, postgres::EVENTS_DELIVERED);
 
-/// The oldest event of each key, if it is due: no event overtakes an earlier one that is not delivered yet.
+/// The oldest event of each key, if it is due: no event overtakes an earlier one that is not delivered yet. The
+/// payloads before the last one fit into the limit.
 pub const EVENTS_CLAIM: Sql = Sql::differs(sqlite::EVENTS_CLAIM, postgres::EVENTS_CLAIM);
-pub const EVENT_FAILED: Sql = Sql::same(
-    "UPDATE event SET due_at_ms = $2, error = $3, dead_at_ms = $4 WHERE id = $1 AND delivered_at_ms + 0 IS NULL",
+/// The next events of claimed keys, which nobody else can claim before their first one.
+pub const EVENTS_FOLLOWING: Sql = Sql::differs(sqlite::EVENTS_FOLLOWING, postgres::EVENTS_FOLLOWING);
+/// Events in the given order. On Postgres they stay locked.
+pub const EVENTS_LOCK: Sql = locking!(
+    "SELECT event.id FROM @asked(id text) @join(event ON event.id = asked.id)",
+    " FOR UPDATE OF event"
+);
+/// Tries of locked events that were not delivered. Without an error they keep that of an earlier try.
+pub const EVENTS_TRIED: Sql = Sql::same(
+    "UPDATE event SET tries = tried.tries, due_at_ms = tried.due_at_ms, error = COALESCE(tried.error, event.error),
+        dead_at_ms = tried.dead_at_ms
+    FROM @tried(id text, tries bigint, due_at_ms bigint, error text, dead_at_ms bigint)
+    @target(event ON event.id = tried.id) AND event.delivered_at_ms + 0 IS NULL",
 );
 pub const EVENTS_DEAD: Sql = Sql::same(
     "SELECT * FROM event WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL ORDER BY dead_at_ms DESC, id LIMIT $1",

@@ -49,6 +49,7 @@ mod effects;
 mod features;
 mod feed;
 
+mod deliveries;
 mod outbox;
 mod placeholders;
 mod plans;

@@ -200,15 +200,9 @@ fn of_items() -> Vec<Hot> {
     ]
 }
 
-fn of_runs_and_events() -> Vec<Hot> {
+fn of_runs() -> Vec<Hot> {
     let (wallet, null) = ("wallet", Option::<i64>::None);
     let (run, attempt) = (run_id(), claim().to_string());
-    let run_claim = args! { claim: attempt.as_str(), host: "h", until: 1_i64, job: wallet, before: 5_i64 };
-    let runs_renew = args! { host: "h", until: LATE, held: one(row![claim()]) };
-    let run_discovered = args! { run: run, epoch: 0_i64, claim: attempt.as_str(), now: 1_i64, absent: 0_i64 };
-    let run_done = args! { run: run, attempts: 1_i64, failed: 0_i64, ended_at: 1_i64 };
-    let tick = args! { job: wallet, at: 200_001_i64, fate: "ran", run: null, now: 5_i64 };
-    let events = args![r#"["t", "u"]"#, LATE, LATE, 64_i64];
     vec![
         hot_of("run_claim", runs_sql::RUN_CLAIM, run_claim),
         hot_of("run_open", runs_sql::RUN_OPEN_OF, args! { job: wallet }),
@@ -222,13 +216,10 @@ fn of_runs_and_events() -> Vec<Hot> {
                 waiting: 1_i64, over_cap: 1_i64, manual: 1_i64, digest: null, code: null, message: null,
             },
         ),
-        hot_of("run_discovered", runs_sql::RUN_DISCOVERED, run_discovered),
-        hot_of("run_done", runs_sql::RUN_DONE, run_done),
-        hot_of("tick", jobs_sql::TICK_ADD, tick),
-        hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args! { job: wallet }),
-        hot_of("events", events_sql::EVENTS_CLAIM, events),
-        hot_of("delivered", events_sql::EVENT_DELIVERED, args!["7", 5_i64]),
-        hot_of("failed", events_sql::EVENT_FAILED, args!["7", 5_i64, "e", null]),
+        hot_of("run_discovered", runs_sql::RUN_DISCOVERED, args![run, 0_i64, attempt.as_str(), 1_i64, 0_i64]),
+        hot_of("run_done", runs_sql::RUN_DONE, args![run, 1_i64, 0_i64, 1_i64]),
+        hot_of("tick", jobs_sql::TICK_ADD, args![wallet, 200_001_i64, "ran", null, 5_i64]),
+        hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args![wallet]),
     ]
 }
 
@@ -254,8 +245,26 @@ fn of_effects() -> Vec<Hot> {
     ]
 }
 
+fn of_deliveries() -> Vec<Hot> {
+    let topics: Rows = ["t", "u"].into_iter().map(|topic| row![topic]).collect();
+    let claim = args! { topics: topics, now: LATE, until: LATE, events: 64_i64, bytes: 1_000_000_i64 };
+    let heads = one(row!["t", "k8", 0_i64, 0_i64]);
+    let tried = one(row!["7", 1_i64, 5_i64, "e", Option::<i64>::None]);
+    vec![
+        hot_of("events", events_sql::EVENTS_CLAIM, claim),
+        hot_of(
+            "following",
+            events_sql::EVENTS_FOLLOWING,
+            args! { heads: heads, each: 64_i64, bytes: 1_000_000_i64 },
+        ),
+        hot_of("delivered", events_sql::EVENTS_DELIVERED, args! { delivered: one(row!["7"]), now: 5_i64 }),
+        hot_of("events_lock", events_sql::EVENTS_LOCK, args! { asked: one(row!["7"]) }),
+        hot_of("tried", events_sql::EVENTS_TRIED, args! { tried: tried }),
+    ]
+}
+
 fn hot() -> Vec<Hot> {
-    [of_claims(), of_attempts(), of_items(), of_runs_and_events(), of_effects()].concat()
+    [of_claims(), of_attempts(), of_items(), of_runs(), of_effects(), of_deliveries()].concat()
 }
 
 const TABLES: [&str; 9] = ["item", "due", "claim", "parked", "run", "event", "attempt", "tick", "kv"];

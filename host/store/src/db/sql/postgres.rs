@@ -33,14 +33,32 @@ pub const RUNS_RENEW: &str = "UPDATE run SET lease_until_ms = GREATEST(lease_unt
 
 /// Reads each topic separately, in the order of its index: a list of topics would be read completely and
 /// sorted.
-pub const EVENTS_CLAIM: &str = "UPDATE event SET due_at_ms = $3, tries = tries + 1 WHERE id = ANY (ARRAY(
-        SELECT first.id FROM (SELECT jsonb_array_elements_text(CAST($1 AS jsonb)) AS name) AS topics
-        CROSS JOIN LATERAL (SELECT head.id, head.created_at_ms, head.seq FROM event AS head
-            WHERE head.topic = topics.name AND head.delivered_at_ms IS NULL AND head.dead_at_ms IS NULL AND head.due_at_ms <= $2
+pub const EVENTS_CLAIM: &str = "WITH heads AS MATERIALIZED (
+        SELECT first.id, first.created_at_ms, first.seq, first.bytes FROM @topics(name text)
+        CROSS JOIN LATERAL (SELECT head.id, head.created_at_ms, head.seq, octet_length(head.payload) AS bytes FROM event AS head
+            WHERE head.topic = topics.name AND head.delivered_at_ms IS NULL AND head.dead_at_ms IS NULL AND head.due_at_ms <= :now
             AND head.id = (SELECT earliest.id FROM event AS earliest
                 WHERE earliest.topic = head.topic AND earliest.event_key = head.event_key
                     AND earliest.delivered_at_ms IS NULL AND earliest.dead_at_ms IS NULL
                 ORDER BY earliest.topic, earliest.event_key, earliest.created_at_ms, earliest.seq LIMIT 1)
-            ORDER BY head.topic, head.created_at_ms, head.seq LIMIT $4 FOR UPDATE OF head SKIP LOCKED) AS first
-        ORDER BY first.created_at_ms, first.seq LIMIT $4))
+            ORDER BY head.topic, head.created_at_ms, head.seq LIMIT :events FOR UPDATE OF head SKIP LOCKED) AS first
+        ORDER BY first.created_at_ms, first.seq LIMIT :events),
+    sized AS (SELECT id, SUM(bytes) OVER (ORDER BY created_at_ms, seq, id) - bytes AS ahead FROM heads)
+    UPDATE event SET due_at_ms = :until, tries = tries + 1 WHERE id = ANY (ARRAY(SELECT id FROM sized WHERE ahead < :bytes))
     RETURNING *";
+
+pub const EVENTS_FOLLOWING: &str = "WITH sized AS (
+        SELECT next.id, SUM(next.bytes) OVER (ORDER BY next.created_at_ms, next.seq, next.id) AS total
+        FROM @heads(topic text, event_key text, created_at_ms bigint, seq bigint)
+        CROSS JOIN LATERAL (SELECT later.id, later.created_at_ms, later.seq, octet_length(later.payload) AS bytes
+            FROM event AS later
+            WHERE later.topic = heads.topic AND later.event_key = heads.event_key
+                AND later.delivered_at_ms IS NULL AND later.dead_at_ms IS NULL
+                AND (later.created_at_ms, later.seq) > (heads.created_at_ms, heads.seq)
+            ORDER BY later.topic, later.event_key, later.created_at_ms, later.seq LIMIT :each) AS next)
+    SELECT event.* FROM sized @join(event ON event.id = sized.id)
+    WHERE sized.total <= :bytes ORDER BY event.created_at_ms, event.seq";
+
+/// Locks the events in the order of their ids, as every other change of several events.
+pub const EVENTS_DELIVERED: &str = "UPDATE event SET delivered_at_ms = :now
+    WHERE id = ANY (ARRAY(SELECT id FROM @delivered(id text))) AND delivered_at_ms + 0 IS NULL RETURNING id";

@@ -8,6 +8,7 @@ mod latency;
 mod peers;
 mod plot;
 mod scale;
+mod sinks;
 mod sqlite;
 pub mod swap;
 
@@ -52,6 +53,8 @@ pub enum Bench {
     Scale(scale::Args),
     /// Throughput of one, two and three hosts on one Postgres
     Hosts(hosts::Args),
+    /// Events a second from the outbox on Postgres to NATS JetStream and to Redis
+    Sinks(sinks::Args),
 }
 
 pub fn run(root: &Path, bench: &Bench) -> Result<()> {
@@ -66,6 +69,7 @@ pub fn run(root: &Path, bench: &Bench) -> Result<()> {
         Bench::Latency(args) => latency::run(root, args),
         Bench::Scale(args) => scale::run(root, args),
         Bench::Hosts(args) => hosts::run(root, args),
+        Bench::Sinks(args) => sinks::run(root, args),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Parts that several benchmarks share: hosts, requests, items to drain, and figures.
 
+pub mod brokers;
 pub mod build;
 pub mod drain;
 pub mod figures;

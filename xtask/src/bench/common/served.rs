@@ -89,13 +89,25 @@ pub struct Host {
 impl Host {
     /// Starts a host whose own folder is `name` in `folder`, and waits until it can begin attempts.
     pub fn start(built: &Built<'_>, folder: &Folder, name: &str, store: &str, jobs: &[Job]) -> Result<Self> {
+        Self::start_with(built, folder, name, store, jobs, "")
+    }
+
+    /// The same, with more sections of the configuration.
+    pub fn start_with(
+        built: &Built<'_>,
+        folder: &Folder,
+        name: &str,
+        store: &str,
+        jobs: &[Job],
+        more: &str,
+    ) -> Result<Self> {
         let own = folder.path().join(name);
         let plugins = own.join("plugins");
         fs::create_dir_all(&plugins).with_context(|| format!("failed to make {}", plugins.display()))?;
         fs::copy(built.root.join("target/plugins/fixtures/noop.wasm"), plugins.join("noop.wasm"))
             .context("failed to copy the plugin noop")?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        fs::write(own.join("tidemill.toml"), config(address, store, jobs))?;
+        fs::write(own.join("tidemill.toml"), config(address, store, jobs) + more)?;
         // The host ends with this process, even if that is killed.
         let mut serve = Command::new("setpriv");
         serve.args(["--pdeathsig", "KILL"]).arg(&built.binary).arg("serve").current_dir(&own);

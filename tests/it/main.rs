@@ -11,6 +11,7 @@ mod batches;
 mod browser;
 mod bulk;
 mod config_edits;
+mod counted_work;
 mod delivery;
 mod hosts;
 mod idempotency;

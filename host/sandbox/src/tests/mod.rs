@@ -8,6 +8,7 @@ mod folder;
 mod handwritten;
 mod http;
 mod http_headers;
+mod instructions;
 mod jobs;
 mod pins;
 mod residue;

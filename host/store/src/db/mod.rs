@@ -9,6 +9,7 @@ mod portions;
 pub(crate) mod postgres;
 mod request_transaction;
 mod retry_transaction;
+mod round_trips;
 mod row;
 mod server;
 mod session;
@@ -23,7 +24,7 @@ use domain::scope::Value;
 use retry_transaction::{PgTx, pause};
 use sqlx::SqlitePool;
 
-pub use arg::{Arg, Args, Bound, IntoArg, Rows, numbered};
+pub use arg::{Arg, Args, Bound, IntoArg, Rows};
 pub(crate) use arg::{args, row};
 pub use guard::{Gone, Guard};
 pub use portions::Portions;

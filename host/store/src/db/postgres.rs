@@ -17,7 +17,7 @@ use sqlx::{
 
 use uuid::Uuid;
 
-use super::{Bound, Most, Row};
+use super::{Bound, Most, Row, round_trips};
 
 pub async fn fetch(
     conn: &mut PgConnection,
@@ -25,6 +25,7 @@ pub async fn fetch(
     args: &[Bound],
     most: Most,
 ) -> Result<Vec<Row>, sqlx::Error> {
+    round_trips::count();
     let mut stream = bind(sql, args).fetch(conn);
     let (mut rows, mut bytes, mut columns) = (Vec::new(), 0, None);
     while let Some(row) = stream.try_next().await? {
@@ -44,6 +45,7 @@ pub async fn execute(
     sql: impl SqlSafeStr,
     args: &[Bound],
 ) -> Result<u64, sqlx::Error> {
+    round_trips::count();
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
 

@@ -11,7 +11,7 @@ use sqlx::{Postgres, SqlSafeStr, SqlStr, Transaction};
 use uuid::Uuid;
 
 use super::server::Server;
-use super::{Bound, Most, Row, postgres};
+use super::{Bound, Most, Row, postgres, round_trips};
 use crate::error::{NoConnection, is_contention};
 
 /// Maximum number of repetitions of one transaction.
@@ -91,6 +91,7 @@ impl PgTx {
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         loop {
             let tx = self.tx.take().ok_or_else(gone)?;
+            round_trips::count();
             match self.server.answered(self.writes, tx.commit()).await {
                 Err(error) if self.may_repeat(&error) => self.again(error).await?,
                 ended => return ended,

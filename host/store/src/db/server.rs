@@ -12,8 +12,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{Connection, PgPool, Postgres, Transaction};
 use tokio::sync::watch;
 
-use super::pooler;
 use super::session::{Refusal, Session};
+use super::{pooler, round_trips};
 use crate::config::{STATEMENT_TIME_MAX, WAIT_MAX};
 use crate::error::{NoConnection, with_remedy};
 
@@ -137,6 +137,7 @@ impl Server {
     /// the connection to the pool with an open transaction. So BEGIN runs to its end in a task of its own,
     /// and an unused transaction is rolled back.
     pub async fn begin(&self, begin: String) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        round_trips::count();
         let server = self.clone();
         let begin = async move { server.patient(server.pool.begin_with(sqlx::AssertSqlSafe(begin))).await };
         let begun = tokio::spawn(begin);
@@ -295,6 +296,7 @@ impl State {
         if !self.is_new(age) {
             return Ok(false);
         }
+        round_trips::count();
         match tokio::time::timeout(PING_TIME_MAX, conn.ping()).await {
             Ok(Ok(())) => Ok(true),
             Ok(Err(error)) => {

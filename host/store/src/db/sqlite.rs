@@ -9,7 +9,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Column, Either, Executor, Row as _, SqlSafeStr, Sqlite, Statement as _, TypeInfo, ValueRef};
 
-use super::{Bound, Most, Row};
+use super::{Bound, Most, Row, round_trips};
 
 pub async fn fetch(
     conn: &mut SqliteConnection,
@@ -17,6 +17,7 @@ pub async fn fetch(
     args: &[Bound],
     most: Most,
 ) -> Result<Vec<Row>, sqlx::Error> {
+    round_trips::count();
     let mut stream = bind(sql, args).fetch(conn);
     let (mut rows, mut bytes, mut columns) = (Vec::new(), 0, None);
     while let Some(row) = stream.try_next().await? {
@@ -36,6 +37,7 @@ pub async fn execute(
     sql: impl SqlSafeStr,
     args: &[Bound],
 ) -> Result<u64, sqlx::Error> {
+    round_trips::count();
     Ok(bind(sql, args).execute(conn).await?.rows_affected())
 }
 

@@ -8,8 +8,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::WritePriority;
 use super::guard::{Gone, Guard};
+use super::{WritePriority, round_trips};
 use crate::config::WAIT_MAX;
 
 #[derive(Debug, Clone)]
@@ -73,6 +73,7 @@ impl Writing {
 
     /// Commits; the gates open whether it succeeds or not. Fails if the file was lost meanwhile.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
+        round_trips::count();
         self.tx.commit().await?;
         Ok(self.guard.check()?)
     }
@@ -141,6 +142,7 @@ impl Writer {
         let gates = self.gates.pass(turn).await?;
         loop {
             // A deferred BEGIN would fail with SQLITE_BUSY_SNAPSHOT when it writes later.
+            round_trips::count();
             let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
             // Checked after the begin, because the begin detects that the last write failed.
             let Some((doubts, failures)) =

@@ -28,30 +28,10 @@ static WAITS: LogThrottle = LogThrottle::new();
 pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
     loop {
         let woken = ctx.store.feed().woken();
-        let pauses = ctx.pauses().await;
-        for job in ctx.jobs().iter().filter(|_| ctx.may_claim()) {
-            if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
-                continue;
-            }
-            match claim(&ctx, job).await {
-                Ok(Some(run)) => {
-                    busy.jobs().insert(job.name.clone());
-                    let held = HeldClaim::new(&ctx, run.attempt_id);
-                    let turn = RunningDiscovery {
-                        ctx: ctx.clone(),
-                        busy: busy.clone(),
-                        job: job.clone(),
-                        _held: held,
-                    };
-                    ctx.attempts.spawn(async move { begin(&turn.ctx, &turn.job, run).await });
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    if let Some(unsaid) = WAITS.may() {
-                        tracing::warn!(job = %job.name, %error, unsaid, "discoveries wait for the store");
-                    }
-                }
-            }
+        if let Err(error) = start_all(&ctx, &busy).await
+            && let Some(unsaid) = WAITS.may()
+        {
+            tracing::warn!(%error, unsaid, "discoveries wait for the store");
         }
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
@@ -61,12 +41,34 @@ pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
     }
 }
 
-async fn claim(ctx: &Ctx, job: &JobSpec) -> Result<Option<ClaimedRun>, StoreError> {
-    let lease = ctx.lease();
-    // While the clock is not trusted, no lease counts as expired: only runs without a holder are claimed.
-    let lapsed_before =
-        if ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) { lease.now } else { Timestamp::MIN };
-    ctx.store.runs().claim_lapsed(&job.name, lease, lapsed_before).await
+/// Starts a discovery of each job that has a waiting run and can begin.
+async fn start_all(ctx: &Arc<Ctx>, busy: &Busy) -> Result<(), StoreError> {
+    if !ctx.may_claim() {
+        return Ok(());
+    }
+    let waiting = ctx.store.runs().jobs_to_discover(lapsed_before(ctx)).await?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let pauses = ctx.pauses().await;
+    for job in ctx.jobs().iter().filter(|job| waiting.contains(&job.name) && ctx.may_claim()) {
+        if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
+            continue;
+        }
+        if let Some(run) = ctx.store.runs().claim_lapsed(&job.name, ctx.lease(), lapsed_before(ctx)).await? {
+            busy.jobs().insert(job.name.clone());
+            let held = HeldClaim::new(ctx, run.attempt_id);
+            let turn =
+                RunningDiscovery { ctx: ctx.clone(), busy: busy.clone(), job: job.clone(), _held: held };
+            ctx.attempts.spawn(async move { begin(&turn.ctx, &turn.job, run).await });
+        }
+    }
+    Ok(())
+}
+
+/// While the clock is not trusted, no lease counts as expired: only runs without a holder are claimed.
+fn lapsed_before(ctx: &Ctx) -> Timestamp {
+    if ctx.steadiness.tells_lapsed(ctx.config.lease_ttl) { ctx.clock.now() } else { Timestamp::MIN }
 }
 
 /// Jobs with a discovery in progress on this host.

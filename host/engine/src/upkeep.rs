@@ -1,15 +1,16 @@
 //! Periodic checks: finds jobs that do not run although they should, and removes old rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use domain::alert::{Alert, Severity};
 use domain::id::JobName;
 use domain::job::JobSpec;
+use domain::schedule::Schedule;
 use jiff::{SignedDuration, Timestamp};
 use store::StoreError;
 
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Jobs};
 use crate::metrics;
 use crate::timer::{in_time, until};
 
@@ -21,7 +22,7 @@ pub async fn run(ctx: Arc<Ctx>) {
     let mut looked_at = ctx.clock.now();
     // After a suspension of the machine every job looks late for a moment, so the first
     // check only suspects it.
-    let mut late = BTreeSet::new();
+    let mut watched = Watched::default();
     // No old row is removed soon after the clock was set: by the correct clock it may be recent.
     let mut pruned_at = looked_at;
     loop {
@@ -31,7 +32,7 @@ pub async fn run(ctx: Arc<Ctx>) {
             _ = until(&ctx.clock, Some(next)) => {}
         }
         looked_at = ctx.clock.now();
-        match in_time(round(&ctx, &mut late, looked_at)).await {
+        match in_time(round(&ctx, &mut watched, looked_at)).await {
             Ok(()) => metrics::round_done("upkeep", looked_at),
             Err(error) => tracing::warn!(%error, "the upkeep failed; it is tried again"),
         }
@@ -57,16 +58,38 @@ async fn prune(ctx: &Ctx, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Result<(), StoreError> {
-    for job in ctx.jobs().iter() {
-        match missed_since(ctx, job, now).await? {
-            None => drop(late.remove(&job.name)),
-            // The first time it is only suspected.
-            Some(_) if late.insert(job.name.clone()) => {}
-            Some(since) => {
-                tracing::warn!(job = %job.name, %since, code = MISSED, attempt = 0, "the job has not run although it was due");
-                ctx.store.alerts().raise(&job.name, &missed(job, since), now).await?;
-            }
+/// What the checks know about the jobs.
+#[derive(Default)]
+struct Watched {
+    jobs: Jobs,
+    /// When a job is late unless it runs before. Until then it need not be checked.
+    late_at: BTreeMap<JobName, Timestamp>,
+    /// Jobs that the last check suspected.
+    suspected: BTreeSet<JobName>,
+}
+
+async fn round(ctx: &Ctx, watched: &mut Watched, now: Timestamp) -> Result<(), StoreError> {
+    let jobs = ctx.jobs();
+    if !Arc::ptr_eq(&jobs, &watched.jobs) {
+        let beats = ctx.store.jobs().heartbeats().await?;
+        let late_at =
+            |job: &Arc<JobSpec>| Some((job.name.clone(), late_at(ctx, job, *beats.get(&job.name)?)?));
+        watched.late_at = jobs.iter().filter_map(late_at).collect();
+        watched.jobs = jobs.clone();
+    }
+    for job in jobs.iter().filter(|job| !matches!(job.schedule, Schedule::Manual)) {
+        if watched.late_at.get(&job.name).is_some_and(|late_at| now <= *late_at) {
+            watched.suspected.remove(&job.name);
+            continue;
+        }
+        let last = ctx.store.jobs().heartbeat(&job.name).await?;
+        let Some(late_at) = late_at(ctx, job, last) else { continue };
+        watched.late_at.insert(job.name.clone(), late_at);
+        if now <= late_at {
+            watched.suspected.remove(&job.name);
+        } else if !watched.suspected.insert(job.name.clone()) {
+            tracing::warn!(job = %job.name, since = %last, code = MISSED, attempt = 0, "the job has not run although it was due");
+            ctx.store.alerts().raise(&job.name, &missed(job, last), now).await?;
         }
     }
     if !ctx.steadiness.is_steady() {
@@ -78,12 +101,10 @@ async fn round(ctx: &Ctx, late: &mut BTreeSet<JobName>, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// The time of the job's last run, if the job was due twice since.
-async fn missed_since(ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let last = ctx.store.jobs().heartbeat(&job.name).await?;
-    let second = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first));
-    let limit = second.and_then(|second| second.checked_add(ctx.config.heartbeat_slack).ok());
-    Ok(limit.filter(|limit| *limit < now).map(|_| last))
+/// When a job that ran last at `last` has been due twice since, and some more time has passed.
+fn late_at(ctx: &Ctx, job: &JobSpec, last: Timestamp) -> Option<Timestamp> {
+    let second = job.schedule.next_after(last).and_then(|first| job.schedule.next_after(first))?;
+    second.checked_add(ctx.config.heartbeat_slack).ok()
 }
 
 fn missed(job: &JobSpec, since: Timestamp) -> Alert {

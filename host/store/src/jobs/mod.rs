@@ -4,6 +4,8 @@ pub mod edits;
 pub mod pauses;
 pub(crate) mod sql;
 
+use std::collections::BTreeMap;
+
 use domain::engine_event::EngineEvent;
 use domain::id::{JobName, RunId};
 use domain::job::JobSpec;
@@ -60,11 +62,26 @@ impl Jobs<'_> {
         row.time("ticked_at_ms")
     }
 
-    /// When the job's last discovery succeeded, or it was last due while paused, or it was registered.
+    /// The same of all jobs.
+    pub async fn ticked_at_by_job(self) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
+        let rows = self.store.db.fetch(jobs_sql::JOBS_TICKED_AT, &[]).await?;
+        rows.iter().map(|row| Ok((row.parse("name")?, row.time("ticked_at_ms")?))).collect()
+    }
+
+    /// When the last discovery of each job succeeded, or it was last due while paused, or it was registered.
+    pub async fn heartbeats(self) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
+        self.heartbeats_of(None).await
+    }
+
+    /// The same of one job.
     pub async fn heartbeat(self, job: &JobName) -> Result<Timestamp, StoreError> {
-        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEAT, &args! { job: job.as_str() }).await?;
-        let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
-        row.time("at_ms")
+        let beat = self.heartbeats_of(Some(job.as_str())).await?.remove(job);
+        beat.ok_or_else(|| StoreError::NotFound(format!("job {job}")))
+    }
+
+    async fn heartbeats_of(self, job: Option<&str>) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
+        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEATS, &args! { job: job }).await?;
+        rows.iter().map(|row| Ok((row.parse("name")?, row.time("at_ms")?))).collect()
     }
 
     /// Decides the due instants, once across all hosts. Returns `None` if another host did. `seen` is the

@@ -10,6 +10,7 @@ pub const JOB_PUT: Sql = Sql::same(
 /// All jobs that any host was ever configured with.
 pub const JOB_NAMES: Sql = Sql::same("SELECT name FROM job ORDER BY name");
 pub const JOB_TICKED_AT: Sql = Sql::same("SELECT ticked_at_ms FROM job WHERE name = :job");
+pub const JOBS_TICKED_AT: Sql = Sql::same("SELECT name, ticked_at_ms FROM job");
 pub const JOB_SET_TICKED: Sql =
     Sql::same("UPDATE job SET ticked_at_ms = :at WHERE name = :job AND ticked_at_ms < :at");
 
@@ -22,12 +23,16 @@ pub const TICK_ADD: Sql = Sql::same(
     WHERE tick.run_id IS NULL AND tick.decided_at_ms < tick.at_ms",
 );
 pub const TICKS_LIST: Sql = Sql::same("SELECT * FROM tick WHERE job = :job ORDER BY at_ms DESC LIMIT :limit");
-/// When the job last ran, was last paused while due, or was registered.
-pub const JOB_HEARTBEAT: Sql = Sql::same(
-    "SELECT CAST(COALESCE((SELECT MAX(beats.at_ms) FROM (
-            SELECT MAX(discovered_at_ms) AS at_ms FROM run WHERE run.job = job.name AND run.state <> 'failed'
+/// When the job last ran, was last paused while due, or was registered. The newest good run is found from the newest
+/// run on; a maximum would read all runs.
+pub const JOB_HEARTBEATS: Sql = Sql::same(
+    "SELECT name, CAST(COALESCE((SELECT MAX(beats.at_ms) FROM (
+            SELECT at_ms FROM (SELECT discovered_at_ms AS at_ms FROM run
+                WHERE run.job = job.name AND run.state <> 'failed' AND discovered_at_ms IS NOT NULL
+                ORDER BY created_at_ms DESC LIMIT 1) AS good
             UNION ALL SELECT MAX(decided_at_ms) FROM tick WHERE tick.job = job.name AND tick.fate = 'paused'
-        ) AS beats), job.created_at_ms) AS BIGINT) AS at_ms FROM job WHERE name = :job",
+        ) AS beats), job.created_at_ms) AS BIGINT) AS at_ms
+    FROM job WHERE CAST(:job AS TEXT) IS NULL OR name = :job",
 );
 
 /// Instants that wait for the open run to end; the newest of them starts a run.

@@ -36,6 +36,12 @@ impl Runs<'_> {
         self.claim_lapsed(job, lease, lease.now).await
     }
 
+    /// Jobs with a run that can be claimed. A lease that ended before `lapsed_before` counts as lost.
+    pub async fn jobs_to_discover(self, lapsed_before: Timestamp) -> Result<BTreeSet<JobName>, StoreError> {
+        let rows = self.store.db.fetch(runs_sql::RUN_JOBS, &args! { before: lapsed_before }).await?;
+        rows.iter().map(|row| row.parse("job")).collect()
+    }
+
     /// Like [`Runs::claim`], but only a lease that ended before `lapsed_before` counts as lost.
     pub async fn claim_lapsed(
         self,

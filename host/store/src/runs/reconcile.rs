@@ -132,7 +132,7 @@ async fn items_left_to_open(
         return Ok(0);
     }
     let most = job.limits.items_open;
-    let args = args![job.name.as_str(), i64::try_from(most).unwrap_or(i64::MAX)];
+    let args = args! { job: job.name.as_str(), limit: i64::try_from(most).unwrap_or(i64::MAX) };
     let rows = tx.fetch(items_sql::ITEMS_OPEN_COUNT, &args).await?;
     let open = rows.first().map_or(Ok(0), |row| row.int("number"))?;
     Ok(most.saturating_sub(usize::try_from(open).unwrap_or_default()))

@@ -9,6 +9,13 @@ pub const RUN_ADD: Sql = Sql::same(
 pub const RUN_OPEN_OF: Sql =
     Sql::same("SELECT id FROM run WHERE job = :job AND state IN ('discovering', 'running') LIMIT 1");
 pub const RUN_CLAIM: Sql = Sql::differs(sqlite::RUN_CLAIM, postgres::RUN_CLAIM);
+/// Jobs with a run that [`RUN_CLAIM`] can claim.
+pub const RUN_JOBS: Sql = Sql::differs(
+    "SELECT DISTINCT job FROM run INDEXED BY run_open WHERE state IN ('discovering', 'running')
+        AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < :before)",
+    "SELECT DISTINCT job FROM run WHERE state IN ('discovering', 'running')
+        AND state = 'discovering' AND (lease_until_ms IS NULL OR lease_until_ms < :before)",
+);
 pub const RUNS_RENEW: Sql = Sql::differs(sqlite::RUNS_RENEW, postgres::RUNS_RENEW);
 /// Stores a page of a discovery, fenced; its items are in the same transaction.
 pub const RUN_PAGE: Sql = Sql::same(

@@ -26,6 +26,7 @@ use crate::host_feed::Exchange;
 use crate::hosts::Hosts;
 use crate::items::Items;
 use crate::items::batches::Batches;
+use crate::items::claims::floors::Floors;
 use crate::items::claims::held_claims::HeldClaims;
 use crate::jobs::Jobs;
 use crate::opening::connect;
@@ -43,6 +44,7 @@ pub struct Store {
     pub(crate) db: Db,
     pub(crate) datasources: Datasources,
     pub(crate) committer: Committer,
+    pub(crate) floors: Floors,
     pub(crate) held_claims: HeldClaims,
     pub(crate) quota: RowQuota,
     pub(crate) running: Running,
@@ -120,6 +122,7 @@ impl Store {
             datasources: Datasources::new(&config.datasources, &config.url, db.file())?,
             id,
             committer: Committer::start(db.clone(), &tasks),
+            floors: Floors::default(),
             held_claims: HeldClaims::default(),
             quota: RowQuota::default(),
             running: Running::default(),

@@ -121,8 +121,9 @@ impl Items<'_> {
 async fn has_too_many(tx: &mut Tx, job: &JobSpec) -> Result<bool, StoreError> {
     let most = i64::try_from(job.limits.items_open).unwrap_or(i64::MAX);
     // Counts no further than to one above the limit.
-    let rows =
-        tx.fetch(items_sql::ITEMS_OPEN_COUNT, &args![job.name.as_str(), most.saturating_add(1)]).await?;
+    let rows = tx
+        .fetch(items_sql::ITEMS_OPEN_COUNT, &args! { job: job.name.as_str(), limit: most.saturating_add(1) })
+        .await?;
     Ok(rows.first().map(|row| row.int("number")).transpose()?.is_some_and(|open| open > most))
 }
 

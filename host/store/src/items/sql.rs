@@ -67,10 +67,10 @@ pub const RUNNING_COUNTS: Sql = Sql::same(
     FROM claimed_item AS claimed @join(item ON item.id = claimed.item_id) WHERE item.epoch = claimed.epoch
     GROUP BY claimed.job, item.state, CASE WHEN item.attempts = 0 THEN 0 ELSE 1 END",
 );
-/// Open items of a job ($1), up to $2.
+/// Open items of a job, up to `:limit`.
 pub const ITEMS_OPEN_COUNT: Sql = Sql::same(
-    "SELECT CAST(CASE WHEN SUM(items) > $2 THEN $2 ELSE COALESCE(SUM(items), 0) END AS BIGINT) AS number
-    FROM item_count WHERE job = $1 AND class IN ('pending', 'retrying', 'awaiting')",
+    "SELECT CAST(CASE WHEN SUM(items) > :limit THEN :limit ELSE COALESCE(SUM(items), 0) END AS BIGINT) AS number
+    FROM item_count WHERE job = :job AND class IN ('pending', 'retrying', 'awaiting')",
 );
 
 /// A person's decision. The reason why an item is left to a person is appended to its error.

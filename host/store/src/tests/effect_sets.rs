@@ -233,7 +233,7 @@ async fn failed_items_of_several_runs_have_their_own_alerts(t: T) {
             FailedItems::parse(&found.alert.metadata).items.into_iter().map(|item| item.key).collect()
         })
         .collect();
-    assert_eq!(listed, [vec!["later"], vec!["k0", "k1"]]);
+    assert_eq!(listed, [vec!["later"], vec!["k0-0", "k0-1"]]);
     assert_eq!((found[0].times, found[1].times), (1, 2));
 }
 

@@ -62,15 +62,20 @@ fn of_claims() -> Vec<Hot> {
     let held = || one(row![item(7), 1_i64]);
     let due = || one(row![wallet, 1_i64, 7_i64, item(7)]);
     let take = args! { claim: claim(), now: LATE, until: LATE, job: wallet, host: host.to_string(), incarnation: "i", taken: held() };
+    let due_above = |floor_at: i64, floor: ItemId| {
+        args! { job: wallet, now: LATE, limit: 64_i64, floor_at: floor_at, floor_item: floor }
+    };
     let due_of_prefix = args! {
         job: wallet, priority: 1_i64, now: LATE, separator: ":", taken_prefixes: Rows::default(),
         picked: one(row![item(8)]), limit: 64_i64,
     };
     vec![
-        hot_of("due_take", claims_sql::DUE_TAKE, args! { job: wallet, now: LATE, limit: 64_i64 }),
+        hot_of("due_take", claims_sql::DUE_TAKE, due_above(i64::MIN, item(0))),
+        hot_of("due_take_above", claims_sql::DUE_TAKE, due_above(7, item(7))),
         hot_of("items_taken", claims_sql::ITEMS_TAKEN, args! { taken: one(row![item(7)]) }),
         hot_of("claim_add", claims_sql::CLAIM_ADD, take),
         hot_of("next_due", claims_sql::NEXT_DUE, args! { job: wallet }),
+        ("next_due_by_job", claims_sql::NEXT_DUE_BY_JOB, Vec::new()),
         hot_of("due_of_prefix", flow_sql::ITEMS_DUE, due_of_prefix),
         hot_of("due_remove", places::DUE_REMOVE, args! { taken: due() }),
         hot_of("running", flow_sql::RUNNING_COUNT, args! { job: wallet }),
@@ -93,7 +98,7 @@ fn of_claims() -> Vec<Hot> {
         hot_of("suspects", recovery::SUSPECTS_OF_HOST, args! { host: "h", crashes: 2_i64 }),
         hot_of("counts", items_sql::ITEM_COUNTS, []),
         hot_of("running_counts", items_sql::RUNNING_COUNTS, []),
-        hot_of("open_count", items_sql::ITEMS_OPEN_COUNT, args![wallet, 500_i64]),
+        hot_of("open_count", items_sql::ITEMS_OPEN_COUNT, args! { job: wallet, limit: 500_i64 }),
     ]
 }
 
@@ -203,6 +208,11 @@ fn of_items() -> Vec<Hot> {
 fn of_runs() -> Vec<Hot> {
     let (wallet, null) = ("wallet", Option::<i64>::None);
     let (run, attempt) = (run_id(), claim().to_string());
+    let run_claim = args! { claim: attempt.as_str(), host: "h", until: 1_i64, job: wallet, before: 5_i64 };
+    let runs_renew = args! { host: "h", until: LATE, held: one(row![claim()]) };
+    let run_discovered = args! { run: run, epoch: 0_i64, claim: attempt.as_str(), now: 1_i64, absent: 0_i64 };
+    let run_done = args! { run: run, attempts: 1_i64, failed: 0_i64, ended_at: 1_i64 };
+    let tick = args! { job: wallet, at: 200_001_i64, fate: "ran", run: null, now: 5_i64 };
     vec![
         hot_of("run_claim", runs_sql::RUN_CLAIM, run_claim),
         hot_of("run_open", runs_sql::RUN_OPEN_OF, args! { job: wallet }),
@@ -216,10 +226,10 @@ fn of_runs() -> Vec<Hot> {
                 waiting: 1_i64, over_cap: 1_i64, manual: 1_i64, digest: null, code: null, message: null,
             },
         ),
-        hot_of("run_discovered", runs_sql::RUN_DISCOVERED, args![run, 0_i64, attempt.as_str(), 1_i64, 0_i64]),
-        hot_of("run_done", runs_sql::RUN_DONE, args![run, 1_i64, 0_i64, 1_i64]),
-        hot_of("tick", jobs_sql::TICK_ADD, args![wallet, 200_001_i64, "ran", null, 5_i64]),
-        hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args![wallet]),
+        hot_of("run_discovered", runs_sql::RUN_DISCOVERED, run_discovered),
+        hot_of("run_done", runs_sql::RUN_DONE, run_done),
+        hot_of("tick", jobs_sql::TICK_ADD, tick),
+        hot_of("tick_buffered", jobs_sql::TICK_BUFFERED, args! { job: wallet }),
     ]
 }
 
@@ -237,7 +247,7 @@ fn of_effects() -> Vec<Hot> {
         hot_of("alerts_raise", alerts_sql::ALERTS_RAISE, args! { raised: raised }),
         hot_of("alerts_count", alerts_sql::ALERTS_COUNT, args! { counted: counted }),
         hot_of("alerts_words", alerts_sql::ALERTS_WORDS, args! { worded: one(row!["n", "error", "m", ""]) }),
-        hot_of("kv_get", events_sql::KV_GET, args![wallet, "b", "key-7", 5_i64]),
+        hot_of("kv_get", events_sql::KV_GET, args! { job: wallet, bucket: "b", key: "key-7", now: 5_i64 }),
         hot_of("kv_lock", events_sql::KV_LOCK, args! { asked: one(row![wallet, "b", "key-7", bytes()]) }),
         hot_of("kv_add", events_sql::KV_ADD, args! { added: write("key-new") }),
         hot_of("kv_put", events_sql::KV_PUT, args! { put: write("key-7") }),

@@ -1,5 +1,6 @@
 //! Claims: a host takes due items for the time of a lease, and renews the leases of its claims.
 
+pub(crate) mod floors;
 pub(crate) mod held_claims;
 pub(crate) mod sql;
 
@@ -13,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::db::{Row, Rows, Tx, WritePriority, args, row};
 use crate::error::StoreError;
 use crate::hosts::{self, Renewal};
+use crate::items::claims::floors::{Floor, GROUND};
 use crate::items::claims::sql as claims_sql;
 use crate::items::flow::{Allowed, pick};
 use crate::items::places::{self, Due};
@@ -47,7 +49,7 @@ impl Items<'_> {
         let taken = match &job.flow.per_prefix {
             _ if allowed.limit == 0 => BTreeMap::new(),
             Some(per_prefix) => pick(&mut tx, job, per_prefix, lease.now, allowed.limit).await?,
-            None => take_due(&mut tx, &job.name, lease.now, allowed.limit).await?,
+            None => self.take_due(&mut tx, &job.name, lease.now, allowed.limit).await?,
         };
         if taken.is_empty() {
             return Ok(Vec::new());
@@ -62,10 +64,39 @@ impl Items<'_> {
         Ok(claimed.into_iter().map(|item| item.remembered(&job.retry)).collect())
     }
 
+    async fn take_due(
+        self,
+        tx: &mut Tx,
+        job: &JobName,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<BTreeMap<ItemId, Position>, StoreError> {
+        let floor = self.store.floors.of(job);
+        let mut taken = take_above(tx, floor, job, now, limit).await?;
+        let left = limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
+        if left > 0 && floor != GROUND {
+            taken.extend(take_above(tx, GROUND, job, now, left).await?);
+        }
+        self.store.floors.claimed(job, floor, taken.values());
+        Ok(taken)
+    }
+
     /// When the next waiting item of `job` is due, if there is one.
     pub async fn next_due(self, job: &JobName) -> Result<Option<Timestamp>, StoreError> {
         let rows = self.store.db.fetch(claims_sql::NEXT_DUE, &args! { job: job.as_str() }).await?;
         rows.first().map_or(Ok(None), |row| row.opt_time("due_at_ms"))
+    }
+
+    /// The same of each job with open items.
+    pub async fn next_due_by_job(self) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
+        let rows = self.store.db.fetch(claims_sql::NEXT_DUE_BY_JOB, &[]).await?;
+        let mut due = BTreeMap::new();
+        for row in &rows {
+            if let Some(at) = row.opt_time("due_at_ms")? {
+                due.insert(row.parse("job")?, at);
+            }
+        }
+        Ok(due)
     }
 
     /// Renews every lease that this process took: one statement for its claims, one for its discoveries.
@@ -111,18 +142,23 @@ impl Items<'_> {
     }
 }
 
-async fn take_due(
+async fn take_above(
     tx: &mut Tx,
+    floor: Floor,
     job: &JobName,
     now: Timestamp,
     limit: u32,
 ) -> Result<BTreeMap<ItemId, Position>, StoreError> {
-    let rows = tx.fetch(claims_sql::DUE_TAKE, &args! { job: job.as_str(), now: now, limit: limit }).await?;
-    let position = |row: &Row| {
-        let id: ItemId = row.parse("item_id")?;
-        Ok((id, (row.int("priority")?, row.int("due_at_ms")?, id)))
+    let (floor_at, floor_item) = floor;
+    let args = args! {
+        job: job.as_str(), now: now, limit: limit, floor_at: floor_at, floor_item: floor_item,
     };
-    rows.iter().map(position).collect()
+    tx.fetch(claims_sql::DUE_TAKE, &args).await?.iter().map(position).collect()
+}
+
+fn position(row: &Row) -> Result<(ItemId, Position), StoreError> {
+    let id: ItemId = row.parse("item_id")?;
+    Ok((id, (row.int("priority")?, row.int("due_at_ms")?, id)))
 }
 
 /// Takes the picked items, except those that another host claimed meanwhile.

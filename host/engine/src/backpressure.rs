@@ -91,6 +91,11 @@ impl Backpressure {
         Some(last.what.clone())
     }
 
+    /// Whether there is a failure that [`Backpressure::take_new`] has not returned.
+    pub fn has_new(&self) -> bool {
+        self.state().last.as_ref().is_some_and(|last| last.is_new)
+    }
+
     /// The recent failure, once for each failure.
     pub fn take_new(&self) -> Option<String> {
         let mut state = self.state();

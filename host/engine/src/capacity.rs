@@ -9,6 +9,7 @@ use domain::fair::Capacity;
 use domain::id::JobName;
 use domain::job::JobSpec;
 use jiff::Timestamp;
+use store::config::COMMIT_BATCH_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::EngineConfig;
@@ -24,9 +25,15 @@ pub fn memory_of(job: &JobSpec) -> usize {
     job.limits.memory_bytes.div_ceil(MIB)
 }
 
+/// Most attempts whose outcomes wait for their commit. While the store is slow or unavailable, more would only
+/// take memory.
+const ENDING_MAX: usize = 4 * COMMIT_BATCH_MAX;
+
 pub struct HostCapacity {
     items: Pool,
     discoveries: Pool,
+    /// Attempts that returned their slot and are not committed.
+    ending: Arc<AtomicUsize>,
 }
 
 struct Pool {
@@ -54,19 +61,36 @@ impl Pool {
     }
 }
 
-/// The slot and memory of one attempt or discovery, returned when dropped. The permits of items that have not
+/// The slot and memory of one attempt or discovery, returned when dropped. The slots of items that have not
 /// started also cover the instances that their claim keeps (`domain::reuse`).
-pub struct Permit {
-    running: Option<Arc<AtomicUsize>>,
+pub struct Slot {
+    /// Counts for the job; `None` for a discovery.
+    _busy: Option<Counted>,
     _slot: OwnedSemaphorePermit,
     _memory: OwnedSemaphorePermit,
 }
 
-impl Drop for Permit {
+/// The right to one attempt of a job.
+pub struct Permit {
+    /// Until the guest's part is over.
+    pub slot: Slot,
+    /// Until the outcome is committed.
+    pub uncommitted: Counted,
+}
+
+/// An attempt in a counter, until dropped.
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(counter: &Arc<AtomicUsize>) -> Counted {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Counted(counter.clone())
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -75,6 +99,7 @@ impl HostCapacity {
         HostCapacity {
             items: Pool::new(config.attempts_max, config.memory_bytes),
             discoveries: Pool::new(config.discoveries_max, config.discovery_memory_bytes()),
+            ending: Arc::default(),
         }
     }
 
@@ -83,23 +108,32 @@ impl HostCapacity {
         self.items.all
     }
 
-    /// Free capacity for attempts of items.
+    /// Capacity for more attempts of items.
     pub fn free(&self) -> Capacity {
-        self.items.free()
+        let free = self.items.free();
+        let unended = ENDING_MAX.saturating_sub(self.ending.load(Ordering::Acquire));
+        Capacity { slots: free.slots.min(unended), ..free }
     }
 
-    /// Running attempts of items.
+    /// Attempts of items whose guests run.
     pub fn used(&self) -> usize {
-        self.all().slots.saturating_sub(self.free().slots)
+        self.all().slots.saturating_sub(self.items.free().slots)
+    }
+
+    /// Returns the slot of an attempt whose outcome is known. The outcome counts until it is committed.
+    pub fn ending(&self, slot: Slot) -> Counted {
+        let ending = Counted::new(&self.ending);
+        drop(slot);
+        ending
     }
 
     /// Waits for a free slot and memory, in the order of the calls.
-    pub async fn for_discovery(&self, job: &JobSpec) -> Option<Permit> {
+    pub async fn for_discovery(&self, job: &JobSpec) -> Option<Slot> {
         let Pool { slots, memory, .. } = &self.discoveries;
         let need = self.discoveries.permits(memory_of(job));
         let slot = slots.clone().acquire_owned().await.ok()?;
         let memory = memory.clone().acquire_many_owned(need).await.ok()?;
-        Some(Permit { running: None, _slot: slot, _memory: memory })
+        Some(Slot { _busy: None, _slot: slot, _memory: memory })
     }
 }
 
@@ -109,7 +143,10 @@ pub struct Tenants(HashMap<JobName, Tenant>);
 
 #[derive(Default)]
 pub struct Tenant {
-    running: Arc<AtomicUsize>,
+    /// Slots that its attempts hold.
+    slots: Arc<AtomicUsize>,
+    /// Attempts whose outcome is not committed.
+    uncommitted: Arc<AtomicUsize>,
     /// When items of the job were claimed last.
     served_at: Option<Timestamp>,
     /// The last claim returned no items, although some were due.
@@ -126,8 +163,8 @@ impl Tenants {
 }
 
 impl Tenant {
-    pub fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+    pub fn slots(&self) -> usize {
+        self.slots.load(Ordering::Acquire)
     }
 
     pub fn waits(&self) -> bool {
@@ -151,7 +188,7 @@ impl Tenant {
     /// Attempts that the job's own limit still allows; 0 if they are too few for a claim.
     pub fn wants(&self, job: &JobSpec) -> usize {
         let most = usize::try_from(job.flow.concurrency).unwrap_or(usize::MAX);
-        let free = most.saturating_sub(self.running());
+        let free = most.saturating_sub(self.uncommitted.load(Ordering::Acquire));
         if free < most / REFILL_SHARE { 0 } else { free }
     }
 
@@ -162,8 +199,8 @@ impl Tenant {
         let permit = || {
             let slot = capacity.items.slots.clone().try_acquire_owned().ok()?;
             let memory = capacity.items.memory.clone().try_acquire_many_owned(need).ok()?;
-            self.running.fetch_add(1, Ordering::AcqRel);
-            Some(Permit { running: Some(self.running.clone()), _slot: slot, _memory: memory })
+            let slot = Slot { _busy: Some(Counted::new(&self.slots)), _slot: slot, _memory: memory };
+            Some(Permit { slot, uncommitted: Counted::new(&self.uncommitted) })
         };
         std::iter::from_fn(permit).take(attempts).collect()
     }

@@ -18,6 +18,7 @@ use store::attempts::commit::{AttemptEnd, Committed, Effects};
 use store::attempts::scope::{AttemptScope, OwnTx};
 use tokio_util::sync::CancellationToken;
 
+use crate::capacity::Slot;
 use crate::config::{RACED_REST, STORE_REST};
 use crate::ctx::Ctx;
 use crate::log_throttle::LogThrottle;
@@ -34,6 +35,7 @@ pub async fn execute(
     job: Arc<JobSpec>,
     item: Claimed,
     share: Option<ClaimShare>,
+    slot: Slot,
     leases: &CancellationToken,
 ) {
     let never = CancellationToken::new();
@@ -49,23 +51,33 @@ pub async fn execute(
         report = guarded(ctx, ctx.runner.process(call)) => report,
     };
     let Some((end, own)) = settle(ctx, &job, item, &scope, report).await else { return };
-    report_strain(ctx, &job).await;
-    let end = Arc::new(end);
-    let Some(end) = commit_with(ctx, &job, end, own, leases).await else { return };
+    // Rare paths are boxed: they would make the future of every attempt several times as large.
+    if ctx.backpressure.has_new() {
+        Box::pin(report_strain(ctx, &job)).await;
+    }
+    let mut end = Arc::new(end);
+    if let Some(own) = own {
+        match Box::pin(commit_with(ctx, &job, end, own, leases)).await {
+            Some(left) => end = left,
+            None => return,
+        }
+    }
+    // A commit takes as long for hundreds of attempts as for one, so the next one starts meanwhile.
+    let ending = ctx.capacity.ending(slot);
+    ctx.room.notify_one();
     commit(ctx, &job, end, leases).await;
+    drop(ending);
 }
 
 /// Commits the end together with the attempt's writes to the store's own database. Returns the record that
-/// still has to be committed: `end` unchanged if there are no such writes, or a failure if the commit failed
-/// or its result is unknown.
+/// still has to be committed: a failure, if the commit failed or its result is unknown.
 async fn commit_with(
     ctx: &Ctx,
     job: &JobSpec,
     end: Arc<AttemptEnd>,
-    own: Option<OwnTx>,
+    own: OwnTx,
     leases: &CancellationToken,
 ) -> Option<Arc<AttemptEnd>> {
-    let Some(own) = own else { return Some(end) };
     let committed = tokio::select! {
         committed = ctx.store.attempts().end_with(own, &end) => committed,
         _ = leases.cancelled() => return None,

@@ -1,10 +1,12 @@
 //! Claims due items and starts their attempts: shares the free slots among the jobs, claims in batches, and
 //! starts one task per item.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::fair::{Capacity, Wish, share};
+use domain::id::JobName;
 use domain::job::{Isolation, JobSpec};
 use domain::reuse::ClaimShare;
 use jiff::Timestamp;
@@ -26,6 +28,9 @@ static WAITS: LogThrottle = LogThrottle::new();
 /// claim costs a transaction.
 const FULL_REST: Duration = Duration::from_millis(2);
 
+/// How long the times at which items are due are not read again, in real time.
+const AGENDA_KEPT: Duration = Duration::from_millis(50);
+
 /// Delay, in real time, before due items that could not be claimed are tried again. On Postgres another
 /// transaction may lock a row briefly (a renewal, another host's claim).
 const HELD_REST: Duration = Duration::from_millis(20);
@@ -34,18 +39,26 @@ const HELD_REST: Duration = Duration::from_millis(20);
 pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
     let mut tenants = tenants.lock().await;
     let (mut pauses, mut looked_at) = (ctx.pauses().await, Instant::now());
+    let mut agenda = Agenda::default();
     loop {
         let woken = ctx.store.feed().woken();
         let room = ctx.room.notified();
         let round = match ctx.may_claim() {
-            true => round(&ctx, &pauses, &mut tenants).await,
+            true => round(&ctx, &pauses, &mut agenda, &mut tenants).await,
             false => Round::default(),
         };
+        // Otherwise more items of one job are due than could be claimed. Of several jobs, it would not be known which
+        // one has items left.
+        if round.short || !round.more || round.jobs_due != 1 {
+            agenda.forget();
+        }
         if round.failed {
             tokio::time::sleep(STORE_REST).await;
         }
         let strained = ctx.backpressure.rest().filter(|_| round.full);
         let rest = if round.held { HELD_REST } else { strained.unwrap_or(ctx.config.poll_period) };
+        // What became due meanwhile is not in the agenda.
+        let rest = if agenda.is_fresh { rest } else { rest.min(AGENDA_KEPT) };
         // The order matters: under load slots are freed all the time, and a wake-up must not be missed.
         let woken = tokio::select! {
             biased;
@@ -60,10 +73,38 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
             _ = until(&ctx.clock, round.next) => false,
             _ = tokio::time::sleep(rest) => false,
         };
+        if woken {
+            agenda.forget();
+        }
         // Pausing a job wakes this loop, but a wake-up from another host may be lost.
         if woken || looked_at.elapsed() >= ctx.config.poll_period {
             (pauses, looked_at) = (ctx.pauses().await, Instant::now());
         }
+    }
+}
+
+/// When the next item of each job is due. Reading it costs a statement, so it is kept for a moment while all claims
+/// return as many items as they wanted: then more items are due.
+#[derive(Default)]
+struct Agenda {
+    next_due: BTreeMap<JobName, Timestamp>,
+    read_at: Option<Instant>,
+    /// Whether the last pass read it.
+    is_fresh: bool,
+}
+
+impl Agenda {
+    fn forget(&mut self) {
+        self.read_at = None;
+    }
+
+    async fn read(&mut self, ctx: &Ctx) -> Result<&BTreeMap<JobName, Timestamp>, StoreError> {
+        self.is_fresh = self.read_at.is_none_or(|read_at| read_at.elapsed() >= AGENDA_KEPT);
+        if self.is_fresh {
+            self.next_due = ctx.store.items().next_due_by_job().await?;
+            self.read_at = Some(Instant::now());
+        }
+        Ok(&self.next_due)
     }
 }
 
@@ -76,6 +117,12 @@ struct Round {
     held: bool,
     /// The host has no free slots or memory.
     full: bool,
+    /// The number of jobs with due items.
+    jobs_due: usize,
+    /// Items are due that could not be claimed now.
+    more: bool,
+    /// A claim returned fewer items than it wanted.
+    short: bool,
 }
 
 /// A job with due items.
@@ -86,12 +133,12 @@ struct Due {
 
 /// Shares the host's slots and memory among the jobs with due items and claims. Shares again what a
 /// job could not use.
-async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round {
+async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, agenda: &mut Agenda, tenants: &mut Tenants) -> Round {
     let mut round = Round::default();
     // Read before the running attempts are counted: the slot of an attempt that ends meanwhile stays with its job, and is
     // shared in the next pass.
     let mut free = ctx.capacity.free();
-    let (mut due, idle) = due_jobs(ctx, pauses, tenants, &mut round).await;
+    let (mut due, idle) = due_jobs(ctx, pauses, agenda, tenants, &mut round).await;
     due.sort_by_key(|due| due.wish.turn);
     loop {
         let wishes: Vec<Wish> = due.iter().map(|due| due.wish.clone()).collect();
@@ -114,12 +161,16 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
                     due.wish.running += granted;
                     left.extend((due.wish.wanted > 0).then_some(due));
                 }
-                Ok(_) => is_over = false,
-                Err(error) => round.fail(&due.job, &error),
+                Ok(_) => {
+                    is_over = false;
+                    round.short = true;
+                }
+                Err(error) => round.fail(&error),
             }
         }
         // Some jobs got less than they requested.
         round.full |= !left.is_empty();
+        round.more |= !left.is_empty();
         if is_over || left.is_empty() || ctx.stop.is_cancelled() {
             return round;
         }
@@ -128,33 +179,41 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, tenants: &mut Tenants) -> Round 
 }
 
 /// Returns the jobs with due items, and the total of one attempt for each job that runs nothing
-/// and has nothing due.
+/// and has nothing due. While nothing is due, the number of jobs does not matter.
 async fn due_jobs(
     ctx: &Arc<Ctx>,
     pauses: &Pauses,
+    agenda: &mut Agenda,
     tenants: &mut Tenants,
     round: &mut Round,
 ) -> (Vec<Due>, Capacity) {
     let (mut all, mut idle) = (Vec::new(), Capacity::default());
+    let next_due = match agenda.read(ctx).await {
+        Ok(next_due) => next_due,
+        Err(error) => {
+            round.fail(&error);
+            return (all, idle);
+        }
+    };
     let now = ctx.clock.now();
+    round.look_at(next_due.values().copied().filter(|due| *due > now).min());
+    if next_due.values().all(|due| *due > now) {
+        return (all, idle);
+    }
     for job in ctx.jobs().iter().filter(|job| ctx.ready(job) && !pauses.covers(job.name.as_str())) {
         let tenant = tenants.of(&job.name);
-        let (running, memory) = (tenant.running(), memory_of(job));
-        match ctx.store.items().next_due(&job.name).await {
-            Ok(Some(due)) if due <= now => {
-                let turn = job.flow.turn(tenant.since(due, now));
-                let (wanted, waits) = (tenant.wants(job), tenant.waits());
-                // At the job's own limit, the end of an attempt wakes this loop.
-                if wanted > 0 {
-                    let wish = Wish { turn, running, memory, wanted, waits };
-                    all.push(Due { job: job.clone(), wish });
-                }
-                continue;
+        let (running, memory) = (tenant.slots(), memory_of(job));
+        if let Some(due) = next_due.get(&job.name).copied().filter(|due| *due <= now) {
+            let turn = job.flow.turn(tenant.since(due, now));
+            let (wanted, waits) = (tenant.wants(job), tenant.waits());
+            round.jobs_due += 1;
+            // At the job's own limit, the end of an attempt wakes this loop.
+            round.more |= wanted == 0;
+            if wanted > 0 {
+                let wish = Wish { turn, running, memory, wanted, waits };
+                all.push(Due { job: job.clone(), wish });
             }
-            Ok(due) => round.look_at(due),
-            Err(error) => round.fail(job, &error),
-        }
-        if running == 0 {
+        } else if running == 0 {
             idle = idle.plus(Capacity::attempt(memory));
         }
     }
@@ -166,9 +225,9 @@ impl Round {
         self.next = [self.next, due].into_iter().flatten().min();
     }
 
-    fn fail(&mut self, job: &JobSpec, error: &StoreError) {
+    fn fail(&mut self, error: &StoreError) {
         if let Some(unsaid) = WAITS.may() {
-            tracing::warn!(job = %job.name, %error, unsaid, "items wait for the store");
+            tracing::warn!(%error, unsaid, "items wait for the store");
         }
         self.failed = true;
     }
@@ -208,8 +267,9 @@ async fn claim(
         let (ctx, job, leases, held) = (ctx.clone(), job.clone(), leases.clone(), held.clone());
         let tracker = ctx.attempts.clone();
         tracker.spawn(async move {
-            execute(&ctx, job.clone(), item, share, &leases).await;
-            drop((permit, held));
+            let Permit { slot, uncommitted } = permit;
+            execute(&ctx, job.clone(), item, share, slot, &leases).await;
+            drop((uncommitted, held));
             ctx.room.notify_one();
             if job.flow.has_places() {
                 ctx.store.feed().wake();

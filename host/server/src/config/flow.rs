@@ -5,7 +5,7 @@ use domain::flow::{Flow, PerPrefix};
 use super::reader::Section;
 use super::text;
 
-const CONCURRENCY_MAX: u64 = 256;
+const CONCURRENCY_MAX: u64 = 4_096;
 const CONCURRENCY_TOTAL_MAX: u64 = 100_000;
 const ITEMS_PER_RUN_MAX: u64 = 1_000_000;
 const SEPARATOR_BYTES_MAX: usize = 16;

@@ -48,7 +48,7 @@ fn keys_and_kinds() {
         "[jobs.a]\nplugin = 7\nconcurrency = \"4\"\nresolve_when_absent = \"yes\"\n",
         expect![[r#"
         tidemill.toml:2: jobs.a.plugin: expected text, found a whole number; put it in quotes
-        tidemill.toml:3: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 256
+        tidemill.toml:3: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 4096
         tidemill.toml:4: jobs.a.resolve_when_absent: expected true or false, found text; use true or false, without quotes"#]],
     );
     check(
@@ -67,7 +67,7 @@ fn keys_and_kinds() {
     check(
         "[jobs.a]\nplugin = \"a\"\nconcurrency = 0\nitems_per_run_max = 99999999999999999999999999\n",
         expect![[r#"
-        tidemill.toml:3: jobs.a.concurrency: 0 is out of range; use a whole number from 1 to 256
+        tidemill.toml:3: jobs.a.concurrency: 0 is out of range; use a whole number from 1 to 4096
         tidemill.toml:4: jobs.a.items_per_run_max: 99999999999999999999999999 is out of range; use a whole number from 1 to 1000000"#]],
     );
 }
@@ -282,7 +282,7 @@ fn invalid_variables_are_refused() {
         job,
         &[("TIDEMILL__JOBS__WALLET_RETRY__CONCURRENCY", "many")],
         expect![
-            "environment variable TIDEMILL__JOBS__WALLET_RETRY__CONCURRENCY: jobs.wallet-retry.concurrency: expected a whole number, found text; use a whole number from 1 to 256"
+            "environment variable TIDEMILL__JOBS__WALLET_RETRY__CONCURRENCY: jobs.wallet-retry.concurrency: expected a whole number, found text; use a whole number from 1 to 4096"
         ],
     );
     check_with(
@@ -558,7 +558,7 @@ fn mapped_variables() {
         tidemill.toml:7: environment.BAD: expected a key as text, found a whole number; write NAME = "section.key", or "section.key as {}m" where the value needs a unit
         environment variable HOLLOW: "s" has no {} for the value; write NAME = "section.key", or "section.key as {}m" where the value needs a unit
         environment variable LIMIT: no job is named "b"; add the job to the file first; in a variable's name its - becomes _
-        environment variable LIMIT: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 256"#]],
+        environment variable LIMIT: jobs.a.concurrency: expected a whole number, found text; use a whole number from 1 to 4096"#]],
     );
 }
 

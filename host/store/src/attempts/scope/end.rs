@@ -1,5 +1,6 @@
 //! The end of an attempt's scope: it commits or undoes its transactions and returns its effects.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -42,21 +43,32 @@ impl AttemptScope {
     pub async fn end_but_own(&self) -> Result<Option<Ended>, StoreError> {
         let mut state = self.state.lock().await;
         state.ended = true;
-        let mut open = std::mem::take(&mut state.open);
+        let open = std::mem::take(&mut state.open);
         state.check_whole()?;
-        if !open.is_empty() {
-            // From here on the databases roll back anything that is not committed soon. The lease lasts
-            // longer, so a host that is stopped before its commit cannot commit while another host works on
-            // the item.
-            for (_, tx) in open.iter_mut().filter(|(name, _)| state.wrote.contains(*name)) {
-                tx.commit_within(COMMIT_TIME_MAX).await?;
-            }
-            if !self.still_held().await? {
-                return Ok(None);
-            }
-            for write in state.kv.guarded() {
-                kv::still_so(&self.store.db, self.job.name.as_str(), write, self.now()).await?;
-            }
+        if open.is_empty() {
+            return Ok(Some(Ended { effects: state.effects(), own: None }));
+        }
+        // Boxed, because most attempts write no SQL, and the future of each would be much larger.
+        Box::pin(self.end_open(&mut state, open)).await
+    }
+
+    /// Commits the transactions on other databases.
+    async fn end_open(
+        &self,
+        state: &mut State,
+        mut open: BTreeMap<String, Tx>,
+    ) -> Result<Option<Ended>, StoreError> {
+        // From here on the databases roll back anything that is not committed soon. The lease lasts
+        // longer, so a host that is stopped before its commit cannot commit while another host works on
+        // the item.
+        for (_, tx) in open.iter_mut().filter(|(name, _)| state.wrote.contains(*name)) {
+            tx.commit_within(COMMIT_TIME_MAX).await?;
+        }
+        if !self.still_held().await? {
+            return Ok(None);
+        }
+        for write in state.kv.guarded() {
+            kv::still_so(&self.store.db, self.job.name.as_str(), write, self.now()).await?;
         }
         let is_own = |name: &&String| self.store.datasources.is_own(name) && state.wrote.contains(*name);
         let own = open.keys().find(is_own).cloned().and_then(|name| open.remove(&name)).map(OwnTx);

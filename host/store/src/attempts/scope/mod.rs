@@ -215,9 +215,13 @@ impl Scope for AttemptScope {
         check_key("a bucket name", bucket)?;
         self.check_open(&*self.state.lock().await)?;
         let page = self.job.limits.kv_keys_per_page;
-        let offset = i64::try_from(from).unwrap_or(i64::MAX);
-        let limit = i64::try_from(page).unwrap_or(i64::MAX);
-        let args = args![self.job.name.as_str(), bucket, limit, offset, self.now()];
+        let args = args! {
+            job: self.job.name.as_str(),
+            bucket: bucket,
+            limit: i64::try_from(page).unwrap_or(i64::MAX),
+            from: i64::try_from(from).unwrap_or(i64::MAX),
+            now: self.now(),
+        };
         let rows = self.store.db.fetch(events_sql::KV_KEYS, &args).await.map_err(unavailable)?;
         let keys: Result<Vec<_>, _> = rows.iter().map(|row| row.text("kv_key")).collect();
         let keys = keys.map_err(unavailable)?;

@@ -31,7 +31,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use store::{Store, StoreConfig};
 
 const ITEMS_DEFAULT: u64 = 20_000;
-const CONCURRENCY: u32 = 256;
+const CONCURRENCY: u32 = 1_024;
 /// `store` is the loop of `raw`, without engine and runner.
 const RUNNERS: [&str; 4] = ["component", "native", "native-limited", "store"];
 

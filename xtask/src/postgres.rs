@@ -99,6 +99,13 @@ impl Postgres {
         sh::output(Command::new(&self.psql).args([database, "-qXAtc", sql]))
     }
 
+    /// The process of the server; its other processes are children of this one.
+    pub fn process_id(&self) -> Result<u32> {
+        let file = self.query(&self.url(), "SELECT pg_read_file('postmaster.pid')")?;
+        let first = file.lines().next().context("postmaster.pid is empty")?;
+        first.trim().parse().context("postmaster.pid has no number")
+    }
+
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < START_LIMIT {

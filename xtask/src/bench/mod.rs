@@ -10,6 +10,7 @@ mod plot;
 mod scale;
 mod sinks;
 mod sqlite;
+mod start;
 pub mod swap;
 
 use std::path::Path;
@@ -51,6 +52,8 @@ pub enum Bench {
     Latency(latency::Args),
     /// Throughput and answers with up to 1,000,000 stored items; memory and tables over time
     Scale(scale::Args),
+    /// Time until a host with 1,000 plugins is ready, its memory, and the CPU time of 100,000 idle jobs
+    Start(start::Args),
     /// Throughput of one, two and three hosts on one Postgres
     Hosts(hosts::Args),
     /// Events a second from the outbox on Postgres to NATS JetStream and to Redis
@@ -68,6 +71,7 @@ pub fn run(root: &Path, bench: &Bench) -> Result<()> {
         Bench::Bulk(args) => bulk::run(root, args),
         Bench::Latency(args) => latency::run(root, args),
         Bench::Scale(args) => scale::run(root, args),
+        Bench::Start(args) => start::run(root, args),
         Bench::Hosts(args) => hosts::run(root, args),
         Bench::Sinks(args) => sinks::run(root, args),
     }

@@ -13,6 +13,7 @@ use super::common::figures::median;
 use super::common::http::Client;
 use super::common::result::{Results, rounded};
 use super::common::served::{Folder, Host, Job};
+use super::common::usage::memory_kib;
 use super::latency::offer;
 use crate::postgres::Postgres;
 use crate::steps::Steps;
@@ -170,17 +171,6 @@ fn tables(lines: &str) -> Result<Value> {
     Ok(Value::from(tables))
 }
 
-fn memory_kib(process_id: u32) -> Result<u64> {
-    let path = format!("/proc/{process_id}/status");
-    let status = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-    resident_kib(&status).with_context(|| format!("{path} has no VmRSS"))
-}
-
-fn resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,9 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_tables_are_read_from_their_lines() {
-        assert_eq!(resident_kib("Name:\tx\nVmRSS:\t  20480 kB\n"), Some(20_480));
-        assert_eq!(resident_kib("Name:\tx\n"), None);
+    fn tables_are_read_from_their_lines() {
         assert_eq!(tables("item|64\nrun|8").unwrap(), serde_json::json!({ "item": 64, "run": 8 }));
         assert!(tables("item").is_err());
     }

@@ -8,3 +8,4 @@ pub mod http;
 pub mod instant;
 pub mod result;
 pub mod served;
+pub mod usage;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::build::Built;
@@ -17,7 +17,7 @@ use crate::sh;
 /// The job that every benchmark drains. Its plugin is the no-op of `plugins/fixtures`.
 pub const JOB: &str = "noop";
 /// The most that a job may have.
-pub const CONCURRENCY: u32 = 256;
+pub const CONCURRENCY: u32 = 1_024;
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(25);
 
@@ -108,18 +108,37 @@ impl Host {
             .context("failed to copy the plugin noop")?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         fs::write(own.join("tidemill.toml"), config(address, store, jobs) + more)?;
+        Self::launch(built, &own, address, READY_TIME_MAX)
+    }
+
+    /// Starts a host with the configuration and the plugins of the folder `own`, and waits until it can begin
+    /// attempts.
+    pub fn launch(
+        built: &Built<'_>,
+        own: &Path,
+        address: SocketAddr,
+        ready_time_max: Duration,
+    ) -> Result<Self> {
         // The host ends with this process, even if that is killed.
         let mut serve = Command::new("setpriv");
-        serve.args(["--pdeathsig", "KILL"]).arg(&built.binary).arg("serve").current_dir(&own);
+        serve.args(["--pdeathsig", "KILL"]).arg(&built.binary).arg("serve").current_dir(own);
         let log = File::create(own.join("log")).context("failed to create the host's log")?;
         let process = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let process = process.with_context(|| format!("failed to start {}", built.binary.display()))?;
         let mut host = Self { process, address };
-        host.until_ready().with_context(|| {
+        host.until_ready(ready_time_max).with_context(|| {
             let log = fs::read_to_string(own.join("log")).unwrap_or_default();
             format!("the host is not ready; its log:\n{log}")
         })?;
         Ok(host)
+    }
+
+    /// Stops the host in an orderly way.
+    pub fn stop(mut self) -> Result<()> {
+        sh::output(Command::new("kill").arg(self.process_id().to_string()))?;
+        let status = self.process.wait()?;
+        ensure!(status.success(), "the host ended with {status}");
+        Ok(())
     }
 
     pub fn client(&self) -> Result<Client> {
@@ -130,9 +149,9 @@ impl Host {
         self.process.id()
     }
 
-    fn until_ready(&mut self) -> Result<()> {
+    fn until_ready(&mut self, time_max: Duration) -> Result<()> {
         let began = Instant::now();
-        while began.elapsed() < READY_TIME_MAX {
+        while began.elapsed() < time_max {
             if let Some(status) = self.process.try_wait()? {
                 bail!("it ended with {status}");
             }
@@ -141,7 +160,7 @@ impl Host {
             }
             std::thread::sleep(POLL);
         }
-        bail!("its jobs have no version of their plugin after {READY_TIME_MAX:?}")
+        bail!("its jobs have no version of their plugin after {time_max:?}")
     }
 }
 

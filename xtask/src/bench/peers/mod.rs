@@ -13,6 +13,7 @@ use super::common::drain;
 use super::common::figures::median;
 use super::common::result::{Results, rounded};
 use super::common::served::{Folder, Host, JOB, Job, can_reuse_instances};
+use super::common::usage::{PerItem, Usage};
 use super::plot::{Bar, bars};
 use crate::postgres::Postgres;
 use crate::steps::Steps;
@@ -42,6 +43,8 @@ struct Figures {
     fresh: Vec<f64>,
     /// Empty while the host does not know `isolation = "batch"`.
     reused: Vec<f64>,
+    /// Of the component with fresh instances.
+    used: Vec<PerItem>,
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
@@ -71,35 +74,56 @@ fn measure(built: &Built<'_>, args: &Args, peers: &Peers, postgres: &Postgres) -
         figures.graphile.push(said("graphile-worker", peers.graphile(&postgres.fresh_database()?, items)?));
         figures.pgboss.push(said("pg-boss", peers.pgboss(&postgres.fresh_database()?, items)?));
         figures.native.push(said("native", built.engine("postgres/native", items, Some(postgres))?));
-        let fresh = served(built, Job::new(items), postgres)?;
+        let (fresh, used) = served(built, Job::new(items), postgres)?;
+        figures.used.push(used);
         figures.fresh.push(said("component, fresh instances", fresh));
         if reuses {
             let job = Job { reuses_instances: true, ..Job::new(items) };
-            figures.reused.push(said("component, reused instances", served(built, job, postgres)?));
+            figures.reused.push(said("component, reused instances", served(built, job, postgres)?.0));
         }
     }
     Ok(figures)
 }
 
 /// A whole host, with leases, metrics and API; measured from the job's resumption.
-fn served(built: &Built<'_>, job: Job, postgres: &Postgres) -> Result<f64> {
+fn served(built: &Built<'_>, job: Job, postgres: &Postgres) -> Result<(f64, PerItem)> {
     let folder = Folder::new(built.root)?;
     let host = Host::start(built, &folder, "host", &postgres.fresh_database()?, &[job])?;
-    drain::throughput(&mut host.client()?, JOB)
+    let mut client = host.client()?;
+    let items = drain::fill(&mut client, JOB)?;
+    let before = Usage::now(&host, postgres)?;
+    let took = drain::drain(&mut client, JOB)?;
+    let used = before.per_item(&Usage::now(&host, postgres)?, items);
+    eprintln!(
+        "for each item: {:.1} µs CPU of the host, {:.1} µs of Postgres, {:.0} bytes of WAL",
+        used.host_cpu_us, used.postgres_cpu_us, used.wal_bytes
+    );
+    Ok((items as f64 / took.as_secs_f64(), used))
 }
 
 impl Figures {
     fn fields(&self) -> Vec<(&'static str, serde_json::Value)> {
         let figures = self.all().map(|(name, _, values)| (name, rounded(median(values), 0)));
-        // The best of Tidemill's figures with a component against each peer.
-        let ours = median(&self.reused).or(median(&self.fresh));
-        let ratio = |peer: &[f64]| rounded(ours.zip(median(peer)).map(|(ours, peer)| ours / peer), 3);
+        let ratio = |ours: &[f64], peer: &[f64]| {
+            rounded(median(ours).zip(median(peer)).map(|(ours, peer)| ours / peer), 3)
+        };
         let ratios = [
-            ("ratio_river", ratio(&self.river)),
-            ("ratio_graphile", ratio(&self.graphile)),
-            ("ratio_native", ratio(&self.native)),
+            ("ratio_river", ratio(&self.fresh, &self.river)),
+            ("ratio_graphile", ratio(&self.fresh, &self.graphile)),
+            ("ratio_native", ratio(&self.fresh, &self.native)),
+            ("reused_ratio_river", ratio(&self.reused, &self.river)),
+            ("reused_ratio_graphile", ratio(&self.reused, &self.graphile)),
+            ("reused_ratio_native", ratio(&self.reused, &self.native)),
         ];
-        figures.into_iter().chain(ratios).collect()
+        let of = |figure: fn(&PerItem) -> f64| {
+            rounded(median(&self.used.iter().map(figure).collect::<Vec<_>>()), 1)
+        };
+        let used = [
+            ("fresh_host_cpu_us", of(|used| used.host_cpu_us)),
+            ("fresh_postgres_cpu_us", of(|used| used.postgres_cpu_us)),
+            ("fresh_wal_bytes", of(|used| used.wal_bytes)),
+        ];
+        figures.into_iter().chain(ratios).chain(used).collect()
     }
 
     /// Name in the result, label in the chart, and values of each system.
@@ -135,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_use_reused_instances_once_they_were_measured() {
+    fn ratios_compare_each_kind_of_instance() {
         let mut figures = Figures {
             river: vec![30.0, 20.0, 10.0],
             graphile: vec![40.0],
@@ -143,6 +167,7 @@ mod tests {
             native: vec![12.0],
             fresh: vec![6.0],
             reused: vec![],
+            used: vec![],
         };
         let field = |figures: &Figures, name: &str| {
             figures.fields().into_iter().find(|(field, _)| *field == name).unwrap().1
@@ -150,8 +175,9 @@ mod tests {
         assert_eq!(field(&figures, "river"), 20);
         assert_eq!(field(&figures, "component_reused"), serde_json::Value::Null);
         assert_eq!(field(&figures, "ratio_river"), 0.3);
+        assert_eq!(field(&figures, "reused_ratio_river"), serde_json::Value::Null);
         figures.reused = vec![10.0];
-        assert_eq!(field(&figures, "ratio_river"), 0.5);
-        assert_eq!(field(&figures, "ratio_graphile"), 0.25);
+        assert_eq!(field(&figures, "reused_ratio_river"), 0.5);
+        assert_eq!(field(&figures, "ratio_graphile"), 0.15);
     }
 }

@@ -183,7 +183,7 @@ impl Alerts<'_> {
 
     /// Lists open alerts first, then the newest first.
     pub async fn list(self, only_open: bool, limit: u32) -> Result<Vec<AlertView>, StoreError> {
-        let args = args![i64::from(only_open), limit];
+        let args = args! { only_open: only_open, limit: limit };
         self.store.db.list(alerts_sql::ALERTS_LIST, &args).await?.iter().map(view).collect()
     }
 
@@ -196,14 +196,16 @@ impl Alerts<'_> {
         now: Timestamp,
     ) -> Result<Option<AlertView>, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let rows = tx.fetch(alerts_sql::ALERT_ACKNOWLEDGE, &args![id.to_string(), now, actor]).await?;
+        let rows = tx
+            .fetch(alerts_sql::ALERT_ACKNOWLEDGE, &args! { alert: id.to_string(), now: now, by: actor })
+            .await?;
         for row in &rows {
             let (job, kind, key) = (row.text("job")?, row.text("kind")?, row.text("alert_key")?);
             let action = "alert_acknowledged";
             let entry = Entry { actor, action, job: Some(&job), subject: &kind, detail: &key };
             write(&mut tx, &entry, now).await?;
         }
-        let found = tx.fetch(alerts_sql::ALERT_GET, &args![id.to_string()]).await?;
+        let found = tx.fetch(alerts_sql::ALERT_GET, &args! { alert: id.to_string() }).await?;
         tx.commit().await?;
         match (found.first(), rows.is_empty()) {
             (None, _) => Ok(None),
@@ -216,7 +218,7 @@ impl Alerts<'_> {
     /// one event, however often it is raised before it is acknowledged. Returns the number of events.
     pub async fn add_notices(self, until: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let rows = tx.fetch(alerts_sql::ALERTS_NOTIFY, &args![now, until]).await?;
+        let rows = tx.fetch(alerts_sql::ALERTS_NOTIFY, &args! { now: now, until: until }).await?;
         let mut notices = NewEvents::default();
         for row in &rows {
             add_notice(&mut notices, &view(row)?, now);
@@ -229,7 +231,7 @@ impl Alerts<'_> {
     /// Removes alerts that were acknowledged before `until`. Returns their number.
     pub async fn prune(self, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let removed = tx.execute(alerts_sql::ALERTS_PRUNE, &args![until]).await?;
+        let removed = tx.execute(alerts_sql::ALERTS_PRUNE, &args! { until: until }).await?;
         if removed > 0 {
             let (actor, action) = (self.store.own_actor(), "alerts_removed");
             let detail = format!("{removed} acknowledged before {until:.0}");

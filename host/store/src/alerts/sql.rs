@@ -27,18 +27,18 @@ pub const ALERTS_WORDS: Sql = Sql::same(
     FROM @worded(id text, severity text, message text, metadata text) @target(alert ON alert.id = worded.id)",
 );
 pub const ALERT_ACKNOWLEDGE: Sql = Sql::same(
-    "UPDATE alert SET acknowledged_at_ms = $2, acknowledged_by = $3 WHERE id = $1 AND acknowledged_at_ms IS NULL
+    "UPDATE alert SET acknowledged_at_ms = :now, acknowledged_by = :by WHERE id = :alert AND acknowledged_at_ms IS NULL
     RETURNING job, kind, alert_key",
 );
-pub const ALERT_GET: Sql = Sql::same("SELECT * FROM alert WHERE id = $1");
+pub const ALERT_GET: Sql = Sql::same("SELECT * FROM alert WHERE id = :alert");
 /// Open alerts first, then by the time they were last raised.
 pub const ALERTS_LIST: Sql = Sql::same(
-    "SELECT * FROM alert WHERE (CAST($1 AS BIGINT) = 0 OR acknowledged_at_ms IS NULL)
-    ORDER BY CASE WHEN acknowledged_at_ms IS NULL THEN 0 ELSE 1 END, last_at_ms DESC, id LIMIT $2",
+    "SELECT * FROM alert WHERE (CAST(:only_open AS BIGINT) = 0 OR acknowledged_at_ms IS NULL)
+    ORDER BY CASE WHEN acknowledged_at_ms IS NULL THEN 0 ELSE 1 END, last_at_ms DESC, id LIMIT :limit",
 );
-pub const ALERTS_PRUNE: Sql = Sql::same("DELETE FROM alert WHERE acknowledged_at_ms < $1");
+pub const ALERTS_PRUNE: Sql = Sql::same("DELETE FROM alert WHERE acknowledged_at_ms < :until");
 /// Open alerts that were raised a while ago and have no event yet. The host that marks one adds its event.
 pub const ALERTS_NOTIFY: Sql = Sql::same(
-    "UPDATE alert SET notified_at_ms = $1
-    WHERE acknowledged_at_ms IS NULL AND notified_at_ms IS NULL AND first_at_ms <= $2 RETURNING *",
+    "UPDATE alert SET notified_at_ms = :now
+    WHERE acknowledged_at_ms IS NULL AND notified_at_ms IS NULL AND first_at_ms <= :until RETURNING *",
 );

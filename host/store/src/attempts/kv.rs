@@ -102,7 +102,7 @@ pub(crate) async fn read(
     key: &str,
     now: Timestamp,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let rows = db.fetch(events_sql::KV_GET, &args![job, bucket, key, now]).await?;
+    let rows = db.fetch(events_sql::KV_GET, &args! { job: job, bucket: bucket, key: key, now: now }).await?;
     rows.first().map(|row| row.blob("value")).transpose()
 }
 

@@ -130,7 +130,7 @@ impl Store {
         // Counts no further than to the limit. Expired keys count until they are removed, so that the count
         // reads only an index.
         let most = i64::try_from(bound.most).unwrap_or(i64::MAX);
-        let rows = self.db.fetch(count, &args![job.as_str(), most]).await?;
+        let rows = self.db.fetch(count, &args! { job: job.as_str(), limit: most }).await?;
         let number = rows.first().map(|row| row.int("number")).transpose()?.unwrap_or_default();
         Ok(counts.take_of(job, bound, usize::try_from(number).unwrap_or_default(), now))
     }

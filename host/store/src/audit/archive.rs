@@ -28,14 +28,14 @@ impl Audit<'_> {
     /// Reads about `limit` of the oldest records from before `cutoff`. Records of the same millisecond are
     /// never split.
     pub async fn old(self, cutoff: Timestamp, limit: u32) -> Result<OldRecords, StoreError> {
-        let rows =
-            self.store.db.fetch(audit_sql::AUDIT_OLD_LAST, &args![cutoff, limit.saturating_sub(1)]).await?;
+        let args = args! { before: cutoff, from: limit.saturating_sub(1) };
+        let rows = self.store.db.fetch(audit_sql::AUDIT_OLD_LAST, &args).await?;
         let until = match rows.first() {
             Some(row) => row.int("at_ms")? + 1,
             None => cutoff.as_millisecond(),
         };
         let until = Timestamp::from_millisecond(until).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-        let rows = self.store.db.fetch(audit_sql::AUDIT_OLD, &args![until]).await?;
+        let rows = self.store.db.fetch(audit_sql::AUDIT_OLD, &args! { before: until }).await?;
         let record = |row: &Row| Ok((row.text("id")?, view(row)?));
         Ok(OldRecords { until, records: rows.iter().map(record).collect::<Result<_, StoreError>>()? })
     }
@@ -46,8 +46,10 @@ impl Audit<'_> {
         let mut tx = self.store.db.begin().await?;
         let records = i64::try_from(archive.records).unwrap_or(i64::MAX);
         let (file, sha256) = (archive.file.as_str(), archive.sha256.as_str());
-        tx.execute(audit_sql::ARCHIVE_ADD, &args![file, archive.until, records, sha256, now]).await?;
-        if tx.execute(audit_sql::AUDIT_REMOVE, &args![archive.until]).await? != archive.records {
+        let args = args! { file: file, until: archive.until, records: records, sha256: sha256, now: now };
+        tx.execute(audit_sql::ARCHIVE_ADD, &args).await?;
+        let removed = tx.execute(audit_sql::AUDIT_REMOVE, &args! { before: archive.until }).await?;
+        if removed != archive.records {
             return Ok(false);
         }
         let detail = format!("{records} records; sha256 {sha256}");

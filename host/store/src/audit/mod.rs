@@ -179,7 +179,7 @@ impl Audit<'_> {
 
     /// Lists audit records, the newest first.
     pub async fn list(self, limit: u32) -> Result<Vec<AuditView>, StoreError> {
-        let rows = self.store.db.list(audit_sql::AUDIT_LIST, &args![limit]).await?;
+        let rows = self.store.db.list(audit_sql::AUDIT_LIST, &args! { limit: limit }).await?;
         rows.iter().map(view).collect()
     }
 }

@@ -306,23 +306,11 @@ macro_rules! ids {
 }
 ids!(AttemptId, HostId, Incarnation, ItemId, RunId);
 
-/// Names of arguments that are given by their position: `$1` is named `1`.
-pub const NUMBERS: [&str; 24] = [
-    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19",
-    "20", "21", "22", "23", "24",
-];
-
-pub fn numbered<const N: usize>(args: [Arg; N]) -> [(&'static str, Arg); N] {
-    let mut names = NUMBERS.iter();
-    args.map(|arg| (names.next().copied().unwrap_or_default(), arg))
-}
-
-/// `args! { job: name, now: now }`, or `args![name, now]` in the order of `$1, $2`.
+/// `args! { job: name, now: now }`, by the names of the parameters.
 macro_rules! args {
     ($($name:ident : $value:expr),+ $(,)?) => {
         [$((stringify!($name), $crate::db::IntoArg::into_arg($value))),+]
     };
-    ($($value:expr),* $(,)?) => { $crate::db::numbered([$($crate::db::IntoArg::into_arg($value)),*]) };
 }
 pub(crate) use args;
 

@@ -209,7 +209,7 @@ impl Outbox<'_> {
                 error: row.opt_text("error")?.unwrap_or_default(),
             })
         };
-        self.store.db.list(events_sql::EVENTS_DEAD, &args![limit]).await?.iter().map(dead).collect()
+        self.store.db.list(events_sql::EVENTS_DEAD, &args! { limit: limit }).await?.iter().map(dead).collect()
     }
 
     /// Makes dead events due again with their tries reset: those with these ids, or all without ids. Returns
@@ -223,10 +223,15 @@ impl Outbox<'_> {
         let mut tx = self.store.db.begin().await?;
         let mut redriven = 0;
         match ids {
-            None => redriven += tx.execute(events_sql::EVENTS_REDRIVE, &args![None::<i64>, now]).await?,
+            None => {
+                redriven +=
+                    tx.execute(events_sql::EVENTS_REDRIVE, &args! { event: None::<i64>, now: now }).await?
+            }
             Some(ids) => {
                 for id in ids {
-                    redriven += tx.execute(events_sql::EVENTS_REDRIVE, &args![id.to_string(), now]).await?;
+                    redriven += tx
+                        .execute(events_sql::EVENTS_REDRIVE, &args! { event: id.to_string(), now: now })
+                        .await?;
                 }
             }
         }

@@ -24,7 +24,8 @@ pub struct EventView {
 impl Outbox<'_> {
     /// Lists events that were not taken yet, the oldest first. An event is returned again until it is taken.
     pub async fn pending(self, topic: Option<&str>, limit: u32) -> Result<Vec<EventView>, StoreError> {
-        let rows = self.store.db.list(events_sql::EVENTS_PENDING, &args![topic, limit]).await?;
+        let rows =
+            self.store.db.list(events_sql::EVENTS_PENDING, &args! { topic: topic, limit: limit }).await?;
         rows.iter().map(view).collect()
     }
 

@@ -9,8 +9,8 @@ pub const EVENTS_ADD: Sql = Sql::same(
         created_at_ms bigint)",
 );
 pub const EVENTS_PENDING: Sql = Sql::same(
-    "SELECT * FROM event WHERE delivered_at_ms IS NULL AND dead_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR topic = $1)
-    ORDER BY created_at_ms, seq LIMIT $2",
+    "SELECT * FROM event WHERE delivered_at_ms IS NULL AND dead_at_ms IS NULL AND (CAST(:topic AS TEXT) IS NULL OR topic = :topic)
+    ORDER BY created_at_ms, seq LIMIT :limit",
 );
 /// Marks events that were not taken before.
 pub const EVENTS_DELIVERED: Sql = Sql::differs(sqlite::EVENTS_DELIVERED, postgres::EVENTS_DELIVERED);
@@ -33,15 +33,15 @@ pub const EVENTS_TRIED: Sql = Sql::same(
     @target(event ON event.id = tried.id) AND event.delivered_at_ms + 0 IS NULL",
 );
 pub const EVENTS_DEAD: Sql = Sql::same(
-    "SELECT * FROM event WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL ORDER BY dead_at_ms DESC, id LIMIT $1",
+    "SELECT * FROM event WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL ORDER BY dead_at_ms DESC, id LIMIT :limit",
 );
 pub const EVENTS_REDRIVE: Sql = Sql::same(
-    "UPDATE event SET dead_at_ms = NULL, tries = 0, due_at_ms = $2
-    WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL AND (CAST($1 AS TEXT) IS NULL OR id = $1)",
+    "UPDATE event SET dead_at_ms = NULL, tries = 0, due_at_ms = :now
+    WHERE dead_at_ms IS NOT NULL AND delivered_at_ms IS NULL AND (CAST(:event AS TEXT) IS NULL OR id = :event)",
 );
 
 pub const KV_GET: Sql = Sql::same(
-    "SELECT value FROM kv WHERE job = $1 AND bucket = $2 AND kv_key = $3 AND (expires_at_ms IS NULL OR expires_at_ms > $4)",
+    "SELECT value FROM kv WHERE job = :job AND bucket = :bucket AND kv_key = :key AND (expires_at_ms IS NULL OR expires_at_ms > :now)",
 );
 /// Keys that have a row, in the given order, and whether the value is the one that was found. On Postgres, no other
 /// transaction changes them until this one ends.
@@ -71,10 +71,11 @@ pub const KV_REMOVE: Sql = Sql::differs(
     "DELETE FROM kv USING @removed(job text, bucket text, kv_key text)
     @target(kv ON kv.job = removed.job AND kv.bucket = removed.bucket AND kv.kv_key = removed.kv_key)",
 );
-pub const KV_EXPIRED: Sql = Sql::same("DELETE FROM kv WHERE expires_at_ms <= $1");
-pub const KV_COUNT: Sql =
-    Sql::same("SELECT COUNT(*) AS number FROM (SELECT kv_key FROM kv WHERE job = $1 LIMIT $2) AS some_keys");
+pub const KV_EXPIRED: Sql = Sql::same("DELETE FROM kv WHERE expires_at_ms <= :now");
+pub const KV_COUNT: Sql = Sql::same(
+    "SELECT COUNT(*) AS number FROM (SELECT kv_key FROM kv WHERE job = :job LIMIT :limit) AS some_keys",
+);
 pub const KV_KEYS: Sql = Sql::same(
-    "SELECT kv_key FROM kv WHERE job = $1 AND bucket = $2 AND (expires_at_ms IS NULL OR expires_at_ms > $5)
-    ORDER BY kv_key LIMIT $3 OFFSET $4",
+    "SELECT kv_key FROM kv WHERE job = :job AND bucket = :bucket AND (expires_at_ms IS NULL OR expires_at_ms > :now)
+    ORDER BY kv_key LIMIT :limit OFFSET :from",
 );

@@ -180,7 +180,7 @@ impl Locks<'_> {
         let mut tx = self.store.db.begin().await?;
         tx.execute(locks_sql::LOCKS_FLOOR, &args! { before: before, now: now }).await?;
         let forgotten = tx.execute(locks_sql::LOCKS_FORGET, &args! { before: before, now: now }).await?;
-        let expired = tx.execute(events_sql::KV_EXPIRED, &args![now]).await?;
+        let expired = tx.execute(events_sql::KV_EXPIRED, &args! { now: now }).await?;
         tx.commit().await?;
         Ok(forgotten + expired)
     }

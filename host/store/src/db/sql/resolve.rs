@@ -13,7 +13,7 @@
 //! `@join` and `@target` fix the order of the join. A plan that was made while the table was empty would read the whole table
 //! instead, and connections keep their plans.
 //!
-//! A driver receives the text with numbered parameters, `$1` and so on. `:1` is written `$1`, too.
+//! A driver receives the text with numbered parameters, `$1` and so on.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -80,7 +80,7 @@ pub fn cached(text: &'static str, dialect: Dialect) -> &'static Resolved {
 fn resolve(text: &'static str, dialect: Dialect) -> Resolved {
     let mut resolver = Resolver { dialect, out: String::with_capacity(text.len()), parameters: Vec::new() };
     let mut rest = text;
-    while let Some(at) = rest.find(['\'', '"', ':', '$', '@']) {
+    while let Some(at) = rest.find(['\'', '"', ':', '@']) {
         let (before, special) = rest.split_at(at);
         resolver.out.push_str(before);
         rest = resolver.take(special);

@@ -16,7 +16,8 @@ const ITEMS: u64 = 10_240;
 
 /// Upper bounds of the work for one item.
 struct Bounds {
-    /// Statements, BEGINs, COMMITs and pings.
+    /// Statements, BEGINs, COMMITs and pings. On a busy machine batches are smaller; one statement for each item
+    /// would add 1.
     round_trips: f64,
     /// On Postgres, bytes of its log (WAL); on SQLite, all bytes that the process writes.
     bytes_written: f64,
@@ -28,14 +29,14 @@ async fn one_item_is_little_work_on_postgres() {
     // A server of its own: its log has only the host's writes.
     let server = Postgres::start().await;
     let wal = async || number(&server.url(), "SELECT CAST(pg_current_wal_lsn() - '0/0' AS BIGINT)").await;
-    let bounds = Bounds { round_trips: 0.25, bytes_written: 1_500.0 };
+    let bounds = Bounds { round_trips: 0.6, bytes_written: 1_500.0 };
     check(&Site::with_store(&server.url(), &jobs()), &bounds, async |_| wal().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_item_is_little_work_on_sqlite() {
     needs!(Product);
-    let bounds = Bounds { round_trips: 0.25, bytes_written: 6_000.0 };
+    let bounds = Bounds { round_trips: 0.6, bytes_written: 6_000.0 };
     check(&Site::new(&jobs()), &bounds, async |host: &Process| written_by(host.child.id().unwrap())).await;
 }
 

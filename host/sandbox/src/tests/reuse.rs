@@ -184,9 +184,10 @@ async fn limits_and_logs_are_those_of_each_item() {
         assert_eq!(report.log, format!("INFO stdout: printed by {n}\n"));
     }
     let long = claim.next("spin 500").await.usage;
-    assert!(long.cpu_us >= 500_000, "{long:?}");
+    // Half of the time: the host's part of the guest's calls does not count as the guest's.
+    assert!(long.cpu_us >= 250_000, "{long:?}");
     let short = claim.next("").await;
-    assert!(short.usage.cpu_us < 500_000 && short.usage.wall_us < 500_000, "{:?}", short.usage);
+    assert!(short.usage.cpu_us < 250_000 && short.usage.wall_us < 250_000, "{:?}", short.usage);
     assert_eq!(note(short), "8");
 }
 

@@ -16,7 +16,7 @@ use crate::guest::log::LogSource;
 use crate::guest::state::{AttemptContext, GuestState};
 
 /// Instantiation and one call of a component that does nothing: the toolkit's own code.
-const INSTRUCTIONS_MAX: u64 = 20_000;
+const INSTRUCTIONS_MAX: u64 = 3_000;
 
 #[tokio::test]
 async fn an_attempt_that_does_nothing_takes_few_instructions() {

@@ -28,10 +28,8 @@ static WAITS: LogThrottle = LogThrottle::new();
 pub async fn run(ctx: Arc<Ctx>, busy: Busy) {
     loop {
         let woken = ctx.store.feed().woken();
-        if let Err(error) = start_all(&ctx, &busy).await
-            && let Some(unsaid) = WAITS.may()
-        {
-            tracing::warn!(%error, unsaid, "discoveries wait for the store");
+        if let Err(error) = start_all(&ctx, &busy).await {
+            waits(None, &error);
         }
         tokio::select! {
             _ = ctx.stop.cancelled() => return,
@@ -55,15 +53,27 @@ async fn start_all(ctx: &Arc<Ctx>, busy: &Busy) -> Result<(), StoreError> {
         if busy.jobs().contains(&job.name) || !ctx.ready(job) || pauses.covers(job.name.as_str()) {
             continue;
         }
-        if let Some(run) = ctx.store.runs().claim_lapsed(&job.name, ctx.lease(), lapsed_before(ctx)).await? {
-            busy.jobs().insert(job.name.clone());
-            let held = HeldClaim::new(ctx, run.attempt_id);
-            let turn =
-                RunningDiscovery { ctx: ctx.clone(), busy: busy.clone(), job: job.clone(), _held: held };
-            ctx.attempts.spawn(async move { begin(&turn.ctx, &turn.job, run).await });
+        match ctx.store.runs().claim_lapsed(&job.name, ctx.lease(), lapsed_before(ctx)).await {
+            Ok(Some(run)) => {
+                busy.jobs().insert(job.name.clone());
+                let held = HeldClaim::new(ctx, run.attempt_id);
+                let turn =
+                    RunningDiscovery { ctx: ctx.clone(), busy: busy.clone(), job: job.clone(), _held: held };
+                ctx.attempts.spawn(async move { begin(&turn.ctx, &turn.job, run).await });
+            }
+            Ok(None) => {}
+            // A run that cannot be read must not hold up those of other jobs.
+            Err(error) => waits(Some(job), &error),
         }
     }
     Ok(())
+}
+
+fn waits(job: Option<&JobSpec>, error: &StoreError) {
+    if let Some(unsaid) = WAITS.may() {
+        let job = job.map(|job| job.name.as_str());
+        tracing::warn!(job, %error, unsaid, "discoveries wait for the store");
+    }
 }
 
 /// While the clock is not trusted, no lease counts as expired: only runs without a holder are claimed.

@@ -1,14 +1,13 @@
 //! Effects of ended attempts, written in the transaction of their ends: one statement for all events of the
 //! transaction, one for all its audit records, and so on. A set of more than a MiB is written in portions.
 //!
-//! Transactions lock the rows of effects in one order, too: existing keys by job, bucket and key, then new ones;
-//! alerts by job, kind and key; resolved items that are added again by id.
+//! Transactions lock the rows of effects in one order, so that they wait for each other and do not deadlock: keys,
+//! whether they exist or not, by job, bucket and key; alerts by job, kind and key; added items as in
+//! [`Additions::write`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use domain::effect::{AuditRecord, Effect, Event, NewItem};
-use domain::id::JobName;
+use domain::effect::{AuditRecord, Effect, Event};
 use domain::item;
 use jiff::Timestamp;
 
@@ -19,7 +18,7 @@ use crate::audit::{Entry, Records};
 use crate::db::Tx;
 use crate::error::StoreError;
 use crate::events::outbox::{NewEvent, NewEvents};
-use crate::items::enqueue::enqueue;
+use crate::items::enqueue::Additions;
 
 /// The effects of several attempts, by kind.
 #[derive(Default)]
@@ -27,8 +26,9 @@ struct Requested<'a> {
     events: NewEvents,
     alerts: Raised<'a>,
     records: Records,
-    /// By the job that adds them, with the time of the last of its attempts.
-    items: BTreeMap<&'a JobName, (Vec<&'a NewItem>, Timestamp)>,
+    items: Additions<'a>,
+    /// The end of the last attempt that adds items.
+    last_at: Option<Timestamp>,
 }
 
 /// Writes the effects of these attempts, of which each has an effect or none. Without effects it sends no statement.
@@ -60,9 +60,8 @@ impl<'a> Requested<'a> {
                     self.records.add(&Entry { actor: &actor, action, job, subject, detail }, now);
                 }
                 Effect::Item(item) => {
-                    let (items, last) = self.items.entry(job).or_insert_with(|| (Vec::new(), now));
-                    items.push(item);
-                    *last = now.max(*last);
+                    self.items.add(item, job.as_str(), now);
+                    self.last_at = self.last_at.max(Some(now));
                 }
                 // Not stored: the engine records metrics once the commit is known.
                 Effect::Metric(_) => {}
@@ -74,10 +73,10 @@ impl<'a> Requested<'a> {
         self.events.write(tx).await?;
         self.alerts.write(tx).await?;
         self.records.write(tx).await?;
-        for (job, (items, now)) in self.items {
-            enqueue(tx, &items, job.as_str(), now).await?;
+        match self.last_at {
+            Some(now) => self.items.write(tx, now).await.map(|_| ()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The key-value store of a job: reads and buffered writes of an attempt, and the writes at its commit.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 
 use domain::id::JobName;
 use domain::scope::Swap;
@@ -171,51 +171,47 @@ struct Stored {
 
 /// Writes all keys, or fails if one of them has another value than its first write is based on.
 ///
-/// Existing keys are locked first, then new ones are added, both in the order of keys. So transactions that write
-/// the same keys wait for each other and do not deadlock.
+/// The first statement inserts new keys and locks existing ones, in the order of keys. So transactions that write
+/// the same keys wait for each other and do not deadlock. For a key to delete it inserts an expired row.
 pub(crate) async fn write_all(tx: &mut Tx, writes: FoldedWrites<'_>) -> Result<(), StoreError> {
     let FoldedWrites(writes) = writes;
-    if writes.is_empty() {
-        return Ok(());
-    }
-    let stored = lock(tx, &writes).await?;
-    let (mut added, mut put, mut removed) = (Portions::default(), Portions::default(), Portions::default());
-    let mut new = BTreeSet::new();
+    let mut known = add(tx, &writes).await?;
+    let stored = read_locked(tx, &known).await?;
+    let (mut put, mut removed) = (Portions::default(), Portions::default());
     for (key, folded) in &writes {
-        let row = stored.get(key);
-        if !folded.first.may_follow(row) {
+        if !folded.first.may_follow(stored.get(key)) {
             return Err(raced(folded.first.write));
         }
-        match (row_of(key, folded.last), row) {
-            (Some(values), Some(_)) => put.push(values),
-            (Some(values), None) => {
-                new.insert(key);
-                added.push(values);
-            }
-            (None, Some(_)) => removed.push(key.each_ref().map(|text| text.as_str().into_arg())),
-            (None, None) => {}
-        }
-    }
-    for rows in added {
-        for row in tx.fetch(events_sql::KV_ADD, &args! { added: rows }).await? {
-            new.remove(&key_of(&row)?);
-        }
-    }
-    // Another transaction added these meanwhile.
-    for key in new {
-        let Some(Folded { first, last }) = writes.get(key) else { continue };
-        if first.write.found != Precondition::Anything {
-            return Err(raced(first.write));
-        }
-        if let Some(values) = row_of(key, *last) {
-            put.push(values);
+        match row_of(key, folded.last) {
+            Some(values) if known.remove(key).is_some() => put.push(values),
+            Some(_) => {}
+            None => removed.push(key.each_ref().map(|text| text.as_str().into_arg())),
         }
     }
     put.execute(tx, events_sql::KV_PUT, "put").await?;
     removed.execute(tx, events_sql::KV_REMOVE, "removed").await.map(|_| ())
 }
 
-async fn lock(tx: &mut Tx, writes: &BTreeMap<Key, Folded<'_>>) -> Result<BTreeMap<Key, Stored>, StoreError> {
+/// Inserts the keys that have no row yet. Returns the writes to the others.
+async fn add<'a>(
+    tx: &mut Tx,
+    writes: &BTreeMap<Key, Folded<'a>>,
+) -> Result<BTreeMap<Key, Folded<'a>>, StoreError> {
+    let mut known = writes.clone();
+    let rows =
+        writes.iter().map(|(key, folded)| row_of(key, folded.last).unwrap_or_else(|| expired_row(key)));
+    for rows in rows.collect::<Portions>() {
+        for row in tx.fetch(events_sql::KV_ADD, &args! { added: rows }).await? {
+            known.remove(&key_of(&row)?);
+        }
+    }
+    Ok(known)
+}
+
+async fn read_locked(
+    tx: &mut Tx,
+    writes: &BTreeMap<Key, Folded<'_>>,
+) -> Result<BTreeMap<Key, Stored>, StoreError> {
     let asked = writes.iter().map(|([job, bucket, key], folded)| {
         let found = match &folded.first.write.found {
             Precondition::Value(value) => Some(value.clone()),
@@ -225,7 +221,7 @@ async fn lock(tx: &mut Tx, writes: &BTreeMap<Key, Folded<'_>>) -> Result<BTreeMa
     });
     let mut stored = BTreeMap::new();
     for asked in asked.collect::<Portions>() {
-        for row in tx.fetch(events_sql::KV_LOCK, &args! { asked: asked }).await? {
+        for row in tx.fetch(events_sql::KV_FOUND, &args! { asked: asked }).await? {
             let (expires, is_found) = (row.opt_time("expires_at_ms")?, row.int("is_found")? == 1);
             stored.insert(key_of(&row)?, Stored { expires, is_found });
         }
@@ -258,6 +254,12 @@ fn key_of(row: &Row) -> Result<Key, StoreError> {
 fn row_of([job, bucket, key]: &Key, last: At<'_>) -> Option<[Arg; 6]> {
     let value = last.write.value.clone()?;
     Some(row![job.as_str(), bucket.as_str(), key.as_str(), value, last.now, last.expires()])
+}
+
+/// A row that counts as absent.
+fn expired_row([job, bucket, key]: &Key) -> [Arg; 6] {
+    let (nothing, then) = (Vec::<u8>::new(), Timestamp::UNIX_EPOCH);
+    row![job.as_str(), bucket.as_str(), key.as_str(), nothing, then, Some(then)]
 }
 
 fn raced(write: &KvWrite) -> StoreError {

@@ -43,20 +43,19 @@ pub const EVENTS_REDRIVE: Sql = Sql::same(
 pub const KV_GET: Sql = Sql::same(
     "SELECT value FROM kv WHERE job = :job AND bucket = :bucket AND kv_key = :key AND (expires_at_ms IS NULL OR expires_at_ms > :now)",
 );
-/// Keys that have a row, in the given order, and whether the value is the one that was found. On Postgres, no other
-/// transaction changes them until this one ends.
-pub const KV_LOCK: Sql = locking!(
-    "SELECT kv.job, kv.bucket, kv.kv_key, kv.expires_at_ms, CASE WHEN kv.value = asked.found THEN 1 ELSE 0 END AS is_found
-    FROM @asked(job text, bucket text, kv_key text, found bytea)
-    @join(kv ON kv.job = asked.job AND kv.bucket = asked.bucket AND kv.kv_key = asked.kv_key)",
-    " FOR UPDATE OF kv"
-);
-/// Keys without a row. One that another transaction adds at the same time is left out.
+/// Inserts keys without a row and returns them. On Postgres it locks the rows of the others: a false condition keeps
+/// them from being written, but not from being locked.
 pub const KV_ADD: Sql = Sql::same(
     "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms)
     SELECT job, bucket, kv_key, value, updated_at_ms, expires_at_ms
     FROM @added(job text, bucket text, kv_key text, value bytea, updated_at_ms bigint, expires_at_ms bigint) WHERE true
-    ON CONFLICT (job, bucket, kv_key) DO NOTHING RETURNING job, bucket, kv_key",
+    ON CONFLICT (job, bucket, kv_key) DO UPDATE SET value = kv.value WHERE false RETURNING job, bucket, kv_key",
+);
+/// The keys of these that have a row, and whether the value is the one that was found.
+pub const KV_FOUND: Sql = Sql::same(
+    "SELECT kv.job, kv.bucket, kv.kv_key, kv.expires_at_ms, CASE WHEN kv.value = asked.found THEN 1 ELSE 0 END AS is_found
+    FROM @asked(job text, bucket text, kv_key text, found bytea)
+    @join(kv ON kv.job = asked.job AND kv.bucket = asked.bucket AND kv.kv_key = asked.kv_key)",
 );
 pub const KV_PUT: Sql = Sql::same(
     "INSERT INTO kv (job, bucket, kv_key, value, updated_at_ms, expires_at_ms)
@@ -71,7 +70,11 @@ pub const KV_REMOVE: Sql = Sql::differs(
     "DELETE FROM kv USING @removed(job text, bucket text, kv_key text)
     @target(kv ON kv.job = removed.job AND kv.bucket = removed.bucket AND kv.kv_key = removed.kv_key)",
 );
-pub const KV_EXPIRED: Sql = Sql::same("DELETE FROM kv WHERE expires_at_ms <= :now");
+/// Leaves out keys that an attempt is writing, instead of waiting for them while it holds others.
+pub const KV_EXPIRED: Sql = Sql::differs(
+    "DELETE FROM kv WHERE expires_at_ms <= :now",
+    "DELETE FROM kv WHERE ctid = ANY(ARRAY(SELECT ctid FROM kv WHERE expires_at_ms <= :now FOR UPDATE SKIP LOCKED))",
+);
 pub const KV_COUNT: Sql = Sql::same(
     "SELECT COUNT(*) AS number FROM (SELECT kv_key FROM kv WHERE job = :job LIMIT :limit) AS some_keys",
 );

@@ -1,6 +1,6 @@
 //! Items that a person or another job adds, as if a discovery had found them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Add;
 
 use domain::effect::NewItem;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::audit::{Entry, fingerprint, fingerprint_of_items, write};
 use crate::db::sql::Sql;
-use crate::db::{Rows, Tx, args, row};
+use crate::db::{Portions, Rows, Tx, args, row};
 use crate::error::StoreError;
 use crate::items::Items;
 use crate::items::places::{Due, Moves, NEW, class};
@@ -67,7 +67,9 @@ impl Items<'_> {
         now: Timestamp,
     ) -> Result<(Added, ItemView), StoreError> {
         let mut tx = self.store.db.begin().await?;
-        let added = match enqueue(&mut tx, &[item], actor, now).await? {
+        let mut addition = Additions::default();
+        addition.add(item, actor, now);
+        let added = match addition.write(&mut tx, now).await? {
             Enqueued { added: 1.., .. } => Added::New,
             Enqueued { reopened: 1.., .. } => Added::Reopened,
             Enqueued { .. } => Added::Kept,
@@ -98,8 +100,8 @@ impl Items<'_> {
         let content =
             fingerprint_of_items(items.iter().map(|item| (item.key.as_str(), item.payload.as_str())));
         let mut tx = self.store.db.begin().await?;
-        let wanted = items.iter().map(|item| Wanted::new(&item.key, &item.payload, now)).collect();
-        let counts = enqueue_of_job(&mut tx, &job.name, wanted, actor, now).await?;
+        let wanted = items.iter().map(|item| Wanted::new(&item.key, &item.payload, actor, now)).collect();
+        let counts = Additions(BTreeMap::from([(&job.name, wanted)])).write(&mut tx, now).await?;
         if counts.changed() == 0 {
             tx.rollback().await?;
             return Ok(Some(counts));
@@ -158,16 +160,16 @@ pub(crate) const RESOLVED_LOCK: Sql = Sql::differs(
 );
 const ITEMS_REOPEN: Sql = Sql::same(
     "UPDATE item SET payload = reopened.payload, state = 'scheduled', priority = 1, attempts = 0,
-        series = item.series + 1, first_attempt_at_ms = NULL, resolved_at_ms = NULL, due_at_ms = :now,
-        created_by = :by, updated_at_ms = :now, version = item.version + 1
-    FROM @reopened(id uuid, payload text) @target(item ON item.id = reopened.id) AND item.state = 'resolved'",
+        series = item.series + 1, first_attempt_at_ms = NULL, resolved_at_ms = NULL, due_at_ms = reopened.at_ms,
+        created_by = reopened.created_by, updated_at_ms = reopened.at_ms, version = item.version + 1
+    FROM @reopened(id uuid, payload text, created_by text, at_ms bigint) @target(item ON item.id = reopened.id) AND item.state = 'resolved'",
 );
 /// Items that a person or another job adds. Existing items are not changed. No row is returned: each would cost more
 /// than its insertion into `due`.
 pub(crate) const ITEMS_ADD: Sql = Sql::same(
     "INSERT INTO item (id, job, item_key, payload, state, due_at_ms, created_by, created_at_ms, updated_at_ms)
-    SELECT id, :job, item_key, payload, 'scheduled', :now, :by, :now, :now
-    FROM @added(id uuid, item_key text, payload text) WHERE true
+    SELECT id, :job, item_key, payload, 'scheduled', :now, created_by, :now, :now
+    FROM @added(id uuid, item_key text, payload text, created_by text) WHERE true
     ON CONFLICT (job, item_key) DO NOTHING",
 );
 /// Makes all these items due.
@@ -185,57 +187,52 @@ struct Wanted<'a> {
     id: ItemId,
     key: &'a str,
     payload: &'a str,
+    by: &'a str,
 }
 
 impl<'a> Wanted<'a> {
-    fn new(key: &'a str, payload: &'a str, now: Timestamp) -> Wanted<'a> {
-        Wanted { id: ItemId::new(now), key, payload }
+    fn new(key: &'a str, payload: &'a str, by: &'a str, now: Timestamp) -> Wanted<'a> {
+        Wanted { id: ItemId::new(now), key, payload, by }
     }
 }
 
-/// Adds items or reopens resolved ones. Of two items with the same key the first counts, as if the second was added
-/// later.
-pub(crate) async fn enqueue(
-    tx: &mut Tx,
-    items: &[&NewItem],
-    by: &str,
-    now: Timestamp,
-) -> Result<Enqueued, StoreError> {
-    let mut jobs: BTreeMap<&JobName, Vec<Wanted<'_>>> = BTreeMap::new();
-    for item in items {
-        jobs.entry(&item.job).or_default().push(Wanted::new(&item.key, &item.payload, now));
-    }
-    let mut counts = Enqueued::default();
-    for (job, wanted) in jobs {
-        counts = counts + enqueue_of_job(tx, job, wanted, by, now).await?;
-    }
-    Ok(counts)
-}
+/// The items to add, by their job.
+#[derive(Default)]
+pub(crate) struct Additions<'a>(BTreeMap<&'a JobName, Vec<Wanted<'a>>>);
 
-async fn enqueue_of_job(
-    tx: &mut Tx,
-    job: &JobName,
-    mut wanted: Vec<Wanted<'_>>,
-    by: &str,
-    now: Timestamp,
-) -> Result<Enqueued, StoreError> {
-    let all = wanted.len() as u64;
-    // Items are inserted in the order of their keys: two transactions that add the same ones do not deadlock. The
-    // sort is stable, so the first item with a key stays.
-    wanted.sort_by_key(|item| item.key);
-    wanted.dedup_by_key(|item| item.key);
-    let mut counts = Enqueued::default();
-    let mut rest = wanted.as_slice();
-    while !rest.is_empty() {
-        let (part, more) = rest.split_at(part_of(rest));
-        counts = counts + enqueue_part(tx, job, part, by, now).await?;
-        rest = more;
+impl<'a> Additions<'a> {
+    pub fn add(&mut self, item: &'a NewItem, by: &'a str, now: Timestamp) {
+        self.0.entry(&item.job).or_default().push(Wanted::new(&item.key, &item.payload, by, now));
     }
-    counts.kept = all - counts.changed();
-    if counts.changed() > 0 {
-        tx.note(EngineEvent::ItemsAdded { job: job.clone() });
+
+    /// Adds items or reopens resolved ones. Of two items with the same key the first counts, as if the second was
+    /// added later.
+    ///
+    /// Resolved items are locked before new ones are inserted, both in the order of jobs. Within a job, locks are
+    /// taken in the order of ids, and items are inserted in the order of keys. So transactions that add the same
+    /// items wait for each other and do not deadlock.
+    pub async fn write(mut self, tx: &mut Tx, now: Timestamp) -> Result<Enqueued, StoreError> {
+        let (mut moves, mut counts, mut kept) = (Moves::default(), Enqueued::default(), 0);
+        let mut changed = BTreeSet::new();
+        for (job, items) in &mut self.0 {
+            kept += items.len() as u64;
+            // The sort is stable, so the first item with a key stays.
+            items.sort_by_key(|item| item.key);
+            items.dedup_by_key(|item| item.key);
+            let reopened = reopen(tx, job, items, now, &mut moves).await?;
+            counts.reopened += reopened;
+            changed.extend((reopened > 0).then_some(*job));
+        }
+        for (job, items) in &self.0 {
+            let added = add(tx, job, items, now, &mut moves).await?;
+            counts.added += added;
+            changed.extend((added > 0).then_some(*job));
+        }
+        moves.write(tx).await?;
+        changed.into_iter().for_each(|job| tx.note(EngineEvent::ItemsAdded { job: job.clone() }));
+        counts.kept = kept - counts.changed();
+        Ok(counts)
     }
-    Ok(counts)
 }
 
 /// The number of items that one statement takes, at least one.
@@ -248,32 +245,32 @@ fn part_of(items: &[Wanted<'_>]) -> usize {
     items.iter().position(full).map_or(items.len(), |last| last + 1)
 }
 
-/// Returns how many were added and reopened.
-async fn enqueue_part(
-    tx: &mut Tx,
-    job: &JobName,
-    items: &[Wanted<'_>],
-    by: &str,
-    now: Timestamp,
-) -> Result<Enqueued, StoreError> {
-    let mut moves = Moves::default();
-    // The lock comes first: items are locked before others are inserted, in all transactions.
-    let reopened = reopen(tx, job, items, by, now, &mut moves).await?;
-    let added = add(tx, job, items, by, now).await?;
-    moves.count(job, class(State::Scheduled, 0), i64::try_from(added).unwrap_or(i64::MAX));
-    moves.write(tx).await?;
-    Ok(Enqueued { added, reopened, kept: 0 })
-}
-
+/// Inserts those items whose keys are new. Returns their number.
 async fn add(
     tx: &mut Tx,
     job: &JobName,
     items: &[Wanted<'_>],
-    by: &str,
+    now: Timestamp,
+    moves: &mut Moves,
+) -> Result<u64, StoreError> {
+    let (mut all, mut rest) = (0, items);
+    while !rest.is_empty() {
+        let (part, more) = rest.split_at(part_of(rest));
+        all += add_part(tx, job, part, now).await?;
+        rest = more;
+    }
+    moves.count(job, class(State::Scheduled, 0), i64::try_from(all).unwrap_or(i64::MAX));
+    Ok(all)
+}
+
+async fn add_part(
+    tx: &mut Tx,
+    job: &JobName,
+    items: &[Wanted<'_>],
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let rows: Rows = items.iter().map(|item| row![item.id, item.key, item.payload]).collect();
-    let added = tx.execute(ITEMS_ADD, &args! { job: job.as_str(), added: rows, now: now, by: by }).await?;
+    let rows: Rows = items.iter().map(|item| row![item.id, item.key, item.payload, item.by]).collect();
+    let added = tx.execute(ITEMS_ADD, &args! { job: job.as_str(), added: rows, now: now }).await?;
     let ids = || items.iter().map(|item| row![item.id]).collect::<Rows>();
     if added == items.len() as u64 {
         let due = args! { job: job.as_str(), priority: NEW, now: now, added: ids() };
@@ -284,12 +281,11 @@ async fn add(
     Ok(added)
 }
 
-/// `items` are sorted by their keys.
+/// Reopens resolved items. `items` are sorted by their keys.
 async fn reopen(
     tx: &mut Tx,
     job: &JobName,
     items: &[Wanted<'_>],
-    by: &str,
     now: Timestamp,
     moves: &mut Moves,
 ) -> Result<u64, StoreError> {
@@ -300,22 +296,18 @@ async fn reopen(
             return Ok(0);
         }
     }
-    let rows = tx.fetch(RESOLVED_LOCK, &args! { job: job.as_str(), asked: keys() }).await?;
-    let mut reopened = Rows::default();
-    for row in &rows {
+    let (mut reopened, mut number) = (Portions::default(), 0);
+    for row in tx.fetch(RESOLVED_LOCK, &args! { job: job.as_str(), asked: keys() }).await? {
         let (id, key): (ItemId, String) = (row.parse("id")?, row.text("item_key")?);
         let found = items.binary_search_by_key(&key.as_str(), |item| item.key).ok();
         let Some(item) = found.and_then(|at| items.get(at)) else {
             return Err(StoreError::Corrupt(format!("item {key:?} was not asked for")));
         };
-        reopened.push(row![id, item.payload]);
+        reopened.push(row![id, item.payload, item.by, now]);
+        number += 1;
         moves.schedule(Due { job, priority: NEW, at: now, item: id });
     }
-    if reopened.is_empty() {
-        return Ok(0);
-    }
-    let number = i64::try_from(reopened.len()).unwrap_or(i64::MAX);
     moves.count(job, class(State::Resolved, 0), -number);
     moves.count(job, class(State::Scheduled, 0), number);
-    tx.execute(ITEMS_REOPEN, &args! { reopened: reopened, now: now, by: by }).await
+    reopened.execute(tx, ITEMS_REOPEN, "reopened").await
 }

@@ -27,6 +27,7 @@ on_both! {
     failed_items_of_several_runs_have_their_own_alerts,
     events_and_records_keep_their_order,
     first_item_of_a_key_counts,
+    batches_that_add_the_same_items_wait_for_each_other,
     batch_without_effects_touches_no_table_of_effects,
 }
 
@@ -167,10 +168,8 @@ async fn large_sets_are_written_in_portions(t: T) {
 
 /// Each batch names the keys in another order, and some of them are new.
 async fn batches_with_the_same_keys_wait_for_each_other(t: T) {
-    const BATCHES: i64 = 12;
-    let mut tasks = Vec::new();
-    for n in 0..BATCHES {
-        let items = claimed(&t, 2, n).await;
+    let mut batches = Vec::new();
+    for n in 0..32 {
         let mut keys: Vec<String> = (0..8).map(|key| format!("key-{}", key + n / 4)).collect();
         if n % 2 == 0 {
             keys.reverse();
@@ -178,20 +177,21 @@ async fn batches_with_the_same_keys_wait_for_each_other(t: T) {
         let kv = |value: Option<&str>| {
             writes(keys.iter().map(|key| set(key, value, Precondition::Anything)).collect())
         };
-        let (first, second) = (kv(Some("x")), kv((n % 3 > 0).then_some("y")));
-        let ends = vec![
-            Arc::new(AttemptEnd { effects: first, ..end(&items[0], &resolved(), n) }),
-            Arc::new(AttemptEnd { effects: second, ..end(&items[1], &resolved(), n) }),
-        ];
-        let t = t.clone();
-        tasks.push((ends, t));
+        batches.push(ends_with(&t, vec![kv(Some("x")), kv((n % 3 > 0).then_some("y"))], n).await);
     }
-    let tasks =
-        tasks.into_iter().map(|(ends, t)| tokio::spawn(async move { write(&t, ends).await.unwrap() }));
-    for task in tasks.collect::<Vec<_>>() {
+    end_at_once(&t, batches).await;
+    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'resolved'").await, 64);
+}
+
+/// Writes each batch in a transaction of its own, all at the same time. None may be repeated.
+async fn end_at_once(t: &T, batches: Vec<Vec<Arc<AttemptEnd>>>) {
+    let start = |ends| {
+        let t = t.clone();
+        tokio::spawn(async move { write(&t, ends).await.unwrap() })
+    };
+    for task in batches.into_iter().map(start).collect::<Vec<_>>() {
         task.await.unwrap();
     }
-    assert_eq!(t.number("SELECT COUNT(*) AS n FROM item WHERE state = 'resolved'").await, 24);
 }
 
 fn alert(key: &str, message: &str) -> Effect {
@@ -279,6 +279,32 @@ async fn first_item_of_a_key_counts(t: T) {
         .map(|row| format!("{}={}", row.text("item_key").unwrap(), row.text("payload").unwrap()))
         .collect();
     assert_eq!(added, ["x=first", "y=only", "z=last"]);
+}
+
+/// Each batch names the items in another order. Half of those of one job are resolved before, and those of the other
+/// job take two statements.
+async fn batches_that_add_the_same_items_wait_for_each_other(t: T) {
+    for n in 0..4 {
+        t.attempt(&format!("item-{}", n * 2), resolved(), n).await;
+    }
+    let long = "x".repeat(300 << 10);
+    let mut batches = Vec::new();
+    for n in 4..16 {
+        let mut items: Vec<(&str, usize, &str)> = Vec::new();
+        items.extend((0..8).map(|key| ("wallet", key, "{}")));
+        items.extend((0..4).map(|key| ("other", key, long.as_str())));
+        if n % 2 == 0 {
+            items.reverse();
+        }
+        let added = items.iter().map(|(job, key, payload)| {
+            let (job, payload) = (job.parse().unwrap(), (*payload).to_owned());
+            Effect::Item(NewItem { job, key: format!("item-{key}"), payload })
+        });
+        batches.push(ends_with(&t, vec![requests(added.collect())], n).await);
+    }
+    end_at_once(&t, batches).await;
+    let open = "SELECT COUNT(*) AS n FROM item WHERE item_key LIKE 'item-%' AND state = 'scheduled'";
+    assert_eq!(t.number(open).await, 12);
 }
 
 /// Without their tables, each statement on effects would fail.

@@ -11,8 +11,8 @@ use domain::limits::cut;
 use domain::run::ClaimedRun;
 use domain::runner::{Call, CallReport, Page, PageRequest};
 use jiff::Timestamp;
-use store::StoreError;
 use store::attempts::commit::Committed;
+use store::{Decoded, StoreError};
 
 use crate::config::STORE_REST;
 use crate::ctx::Ctx;
@@ -44,7 +44,8 @@ async fn start_all(ctx: &Arc<Ctx>, busy: &Busy) -> Result<(), StoreError> {
     if !ctx.may_claim() {
         return Ok(());
     }
-    let waiting = ctx.store.runs().jobs_to_discover(lapsed_before(ctx)).await?;
+    let Decoded { rows: waiting, error } = ctx.store.runs().jobs_to_discover(lapsed_before(ctx)).await?;
+    error.inspect(|error| waits(None, error));
     if waiting.is_empty() {
         return Ok(());
     }

@@ -10,8 +10,8 @@ use domain::id::JobName;
 use domain::job::{Isolation, JobSpec};
 use domain::reuse::ClaimShare;
 use jiff::Timestamp;
-use store::StoreError;
 use store::jobs::pauses::Pauses;
+use store::{Decoded, StoreError};
 use tokio::sync::Mutex;
 
 use crate::capacity::{Permit, Tenants, memory_of};
@@ -101,7 +101,9 @@ impl Agenda {
     async fn read(&mut self, ctx: &Ctx) -> Result<&BTreeMap<JobName, Timestamp>, StoreError> {
         self.is_fresh = self.read_at.is_none_or(|read_at| read_at.elapsed() >= AGENDA_KEPT);
         if self.is_fresh {
-            self.next_due = ctx.store.items().next_due_by_job().await?;
+            let Decoded { rows, error } = ctx.store.items().next_due_by_job().await?;
+            self.next_due = rows;
+            error.inspect(waits);
             self.read_at = Some(Instant::now());
         }
         Ok(&self.next_due)
@@ -226,10 +228,14 @@ impl Round {
     }
 
     fn fail(&mut self, error: &StoreError) {
-        if let Some(unsaid) = WAITS.may() {
-            tracing::warn!(%error, unsaid, "items wait for the store");
-        }
+        waits(error);
         self.failed = true;
+    }
+}
+
+fn waits(error: &StoreError) {
+    if let Some(unsaid) = WAITS.may() {
+        tracing::warn!(%error, unsaid, "items wait for the store");
     }
 }
 

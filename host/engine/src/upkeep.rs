@@ -73,23 +73,17 @@ async fn round(ctx: &Ctx, watched: &mut Watched, now: Timestamp) -> Result<(), S
     if !Arc::ptr_eq(&jobs, &watched.jobs) {
         let beats = ctx.store.jobs().heartbeats().await?;
         let late_at =
-            |job: &Arc<JobSpec>| Some((job.name.clone(), late_at(ctx, job, *beats.get(&job.name)?)?));
+            |job: &Arc<JobSpec>| Some((job.name.clone(), late_at(ctx, job, *beats.rows.get(&job.name)?)?));
         watched.late_at = jobs.iter().filter_map(late_at).collect();
         watched.jobs = jobs.clone();
     }
     for job in jobs.iter().filter(|job| !matches!(job.schedule, Schedule::Manual)) {
-        if watched.late_at.get(&job.name).is_some_and(|late_at| now <= *late_at) {
-            watched.suspected.remove(&job.name);
-            continue;
-        }
-        let last = ctx.store.jobs().heartbeat(&job.name).await?;
-        let Some(late_at) = late_at(ctx, job, last) else { continue };
-        watched.late_at.insert(job.name.clone(), late_at);
-        if now <= late_at {
-            watched.suspected.remove(&job.name);
-        } else if !watched.suspected.insert(job.name.clone()) {
-            tracing::warn!(job = %job.name, since = %last, code = MISSED, attempt = 0, "the job has not run although it was due");
-            ctx.store.alerts().raise(&job.name, &missed(job, last), now).await?;
+        match watched.check(ctx, job, now).await {
+            // A damaged row must not hold up the checks of other jobs.
+            Err(error) if !error.is_passing() => {
+                tracing::warn!(job = %job.name, %error, "whether the job is late cannot be checked");
+            }
+            checked => checked?,
         }
     }
     if !ctx.steadiness.is_steady() {
@@ -99,6 +93,26 @@ async fn round(ctx: &Ctx, watched: &mut Watched, now: Timestamp) -> Result<(), S
     ctx.store.alerts().prune(before(ctx.config.alerts_kept), now).await?;
     ctx.store.hosts().prune(ctx.host(), before(ctx.config.hosts_kept), now).await?;
     Ok(())
+}
+
+impl Watched {
+    /// Raises an alert if the job was late in two checks.
+    async fn check(&mut self, ctx: &Ctx, job: &JobSpec, now: Timestamp) -> Result<(), StoreError> {
+        if self.late_at.get(&job.name).is_some_and(|late_at| now <= *late_at) {
+            self.suspected.remove(&job.name);
+            return Ok(());
+        }
+        let last = ctx.store.jobs().heartbeat(&job.name).await?;
+        let Some(late_at) = late_at(ctx, job, last) else { return Ok(()) };
+        self.late_at.insert(job.name.clone(), late_at);
+        if now <= late_at {
+            self.suspected.remove(&job.name);
+        } else if !self.suspected.insert(job.name.clone()) {
+            tracing::warn!(job = %job.name, since = %last, code = MISSED, attempt = 0, "the job has not run although it was due");
+            ctx.store.alerts().raise(&job.name, &missed(job, last), now).await?;
+        }
+        Ok(())
+    }
 }
 
 /// When a job that ran last at `last` has been due twice since, and some more time has passed.

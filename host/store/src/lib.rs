@@ -29,6 +29,7 @@ pub mod plugins;
 pub mod tokens;
 
 pub use config::StoreConfig;
+pub use db::Decoded;
 pub use error::StoreError;
 pub use store::Store;
 

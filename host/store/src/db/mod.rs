@@ -29,7 +29,7 @@ pub(crate) use arg::{args, row};
 pub use guard::{Gone, Guard};
 pub use portions::Portions;
 pub use request_transaction::{First, RequestTx};
-pub use row::Row;
+pub use row::{Decoded, Row};
 pub use server::Server;
 pub use session::{Refusal, Session, text};
 use tx::TxScope;

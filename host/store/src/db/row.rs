@@ -115,6 +115,27 @@ impl Row {
     }
 }
 
+/// The rows that can be decoded. A damaged row must hold up only what it belongs to.
+#[derive(Debug)]
+pub struct Decoded<C> {
+    pub rows: C,
+    /// Why one of the missing rows cannot be decoded.
+    pub error: Option<StoreError>,
+}
+
+impl<C: Default + Extend<T>, T> FromIterator<Result<T, StoreError>> for Decoded<C> {
+    fn from_iter<I: IntoIterator<Item = Result<T, StoreError>>>(rows: I) -> Decoded<C> {
+        let mut decoded = Decoded { rows: C::default(), error: None };
+        for row in rows {
+            match row {
+                Ok(row) => decoded.rows.extend([row]),
+                Err(error) => decoded.error = Some(error),
+            }
+        }
+        decoded
+    }
+}
+
 fn corrupt(column: &str, what: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} {what}"))
 }

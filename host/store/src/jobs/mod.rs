@@ -14,7 +14,7 @@ use domain::schedule::tick::{Fate, JobStatus, Overlap};
 use jiff::Timestamp;
 
 use crate::audit::{Entry, digest_of, write};
-use crate::db::{Tx, args};
+use crate::db::{Decoded, Tx, args};
 use crate::error::StoreError;
 use crate::jobs::sql as jobs_sql;
 use crate::runs::note_finished;
@@ -63,25 +63,22 @@ impl Jobs<'_> {
     }
 
     /// The same of all jobs.
-    pub async fn ticked_at_by_job(self) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
+    pub async fn ticked_at_by_job(self) -> Result<Decoded<BTreeMap<JobName, Timestamp>>, StoreError> {
         let rows = self.store.db.fetch(jobs_sql::JOBS_TICKED_AT, &[]).await?;
-        rows.iter().map(|row| Ok((row.parse("name")?, row.time("ticked_at_ms")?))).collect()
+        Ok(rows.iter().map(|row| Ok((row.parse("name")?, row.time("ticked_at_ms")?))).collect())
     }
 
     /// When the last discovery of each job succeeded, or it was last due while paused, or it was registered.
-    pub async fn heartbeats(self) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
-        self.heartbeats_of(None).await
+    pub async fn heartbeats(self) -> Result<Decoded<BTreeMap<JobName, Timestamp>>, StoreError> {
+        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEATS, &args! { job: None::<&str> }).await?;
+        Ok(rows.iter().map(|row| Ok((row.parse("name")?, row.time("at_ms")?))).collect())
     }
 
     /// The same of one job.
     pub async fn heartbeat(self, job: &JobName) -> Result<Timestamp, StoreError> {
-        let beat = self.heartbeats_of(Some(job.as_str())).await?.remove(job);
-        beat.ok_or_else(|| StoreError::NotFound(format!("job {job}")))
-    }
-
-    async fn heartbeats_of(self, job: Option<&str>) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
-        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEATS, &args! { job: job }).await?;
-        rows.iter().map(|row| Ok((row.parse("name")?, row.time("at_ms")?))).collect()
+        let rows = self.store.db.fetch(jobs_sql::JOB_HEARTBEATS, &args! { job: Some(job.as_str()) }).await?;
+        let row = rows.first().ok_or_else(|| StoreError::NotFound(format!("job {job}")))?;
+        row.time("at_ms")
     }
 
     /// Decides the due instants, once across all hosts. Returns `None` if another host did. `seen` is the

@@ -16,7 +16,7 @@ use domain::runner::Page;
 use jiff::Timestamp;
 
 use crate::attempts::commit::Committed;
-use crate::db::{Row, Rows, Tx, WritePriority, args, row};
+use crate::db::{Decoded, Row, Rows, Tx, WritePriority, args, row};
 use crate::error::StoreError;
 use crate::items::places::{self, Due, Moves, class};
 use crate::items::{Lease, error_of};
@@ -37,9 +37,12 @@ impl Runs<'_> {
     }
 
     /// Jobs with a run that can be claimed. A lease that ended before `lapsed_before` counts as lost.
-    pub async fn jobs_to_discover(self, lapsed_before: Timestamp) -> Result<BTreeSet<JobName>, StoreError> {
+    pub async fn jobs_to_discover(
+        self,
+        lapsed_before: Timestamp,
+    ) -> Result<Decoded<BTreeSet<JobName>>, StoreError> {
         let rows = self.store.db.fetch(runs_sql::RUN_JOBS, &args! { before: lapsed_before }).await?;
-        rows.iter().map(|row| row.parse("job")).collect()
+        Ok(rows.iter().map(|row| row.parse("job")).collect())
     }
 
     /// Like [`Runs::claim`], but only a lease that ended before `lapsed_before` counts as lost.

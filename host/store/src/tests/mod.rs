@@ -61,3 +61,4 @@ mod audit;
 
 mod concurrency;
 mod conservation;
+mod damaged;

@@ -11,7 +11,7 @@ use domain::item::Claimed;
 use domain::job::JobSpec;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::db::{Row, Rows, Tx, WritePriority, args, row};
+use crate::db::{Decoded, Row, Rows, Tx, WritePriority, args, row};
 use crate::error::StoreError;
 use crate::hosts::{self, Renewal};
 use crate::items::claims::floors::{Floor, GROUND};
@@ -88,15 +88,9 @@ impl Items<'_> {
     }
 
     /// The same of each job with open items.
-    pub async fn next_due_by_job(self) -> Result<BTreeMap<JobName, Timestamp>, StoreError> {
+    pub async fn next_due_by_job(self) -> Result<Decoded<BTreeMap<JobName, Timestamp>>, StoreError> {
         let rows = self.store.db.fetch(claims_sql::NEXT_DUE_BY_JOB, &[]).await?;
-        let mut due = BTreeMap::new();
-        for row in &rows {
-            if let Some(at) = row.opt_time("due_at_ms")? {
-                due.insert(row.parse("job")?, at);
-            }
-        }
-        Ok(due)
+        Ok(rows.iter().map(|row| Ok((row.parse("job")?, row.time("due_at_ms")?))).collect())
     }
 
     /// Renews every lease that this process took: one statement for its claims, one for its discoveries.

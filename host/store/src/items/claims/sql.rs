@@ -80,26 +80,34 @@ pub const CLAIMS_LOWER: Sql = Sql::same(
 );
 pub const CLAIMS_CLOSE: Sql = Sql::same("DELETE FROM claim WHERE id IN (SELECT id FROM @closed(id uuid))");
 
-/// When the first item of each priority is due: two steps in the key of `due`, however many items wait.
-pub const NEXT_DUE: Sql = Sql::same(
-    "SELECT CAST(MIN(due_at_ms) AS BIGINT) AS due_at_ms FROM (
-        SELECT due_at_ms FROM (SELECT due_at_ms FROM due
-            WHERE job = :job AND priority = 0 ORDER BY due_at_ms LIMIT 1) AS ahead
-        UNION ALL SELECT due_at_ms FROM (SELECT due_at_ms FROM due
-            WHERE job = :job AND priority = 1 ORDER BY due_at_ms LIMIT 1) AS new) AS first",
-);
+/// When the first item of a job is due: one step in the key of `due` for each priority, however many items wait.
+macro_rules! next_due {
+    ($job:literal) => {
+        concat!(
+            "(SELECT CAST(MIN(due_at_ms) AS BIGINT) FROM (
+                SELECT due_at_ms FROM (SELECT due_at_ms FROM due
+                    WHERE due.job = ",
+            $job,
+            " AND priority = 0 ORDER BY due_at_ms LIMIT 1) AS ahead
+                UNION ALL SELECT due_at_ms FROM (SELECT due_at_ms FROM due
+                    WHERE due.job = ",
+            $job,
+            " AND priority = 1 ORDER BY due_at_ms LIMIT 1) AS new) AS first) AS due_at_ms"
+        )
+    };
+}
+
+pub const NEXT_DUE: Sql = Sql::same(concat!("SELECT ", next_due!(":job")));
 
 /// The same of each job: a few steps for each job with open items. A `GROUP BY` would read all items.
-pub const NEXT_DUE_BY_JOB: Sql = Sql::same(
+pub const NEXT_DUE_BY_JOB: Sql = Sql::same(concat!(
     "WITH RECURSIVE open (job) AS (
         SELECT job FROM (SELECT job FROM due ORDER BY job LIMIT 1) AS first_job
         UNION ALL
         SELECT (SELECT due.job FROM due WHERE due.job > open.job ORDER BY due.job LIMIT 1)
         FROM open WHERE open.job IS NOT NULL)
-    SELECT open.job, (SELECT CAST(MIN(due_at_ms) AS BIGINT) FROM (
-            SELECT due_at_ms FROM (SELECT due_at_ms FROM due
-                WHERE due.job = open.job AND priority = 0 ORDER BY due_at_ms LIMIT 1) AS ahead
-            UNION ALL SELECT due_at_ms FROM (SELECT due_at_ms FROM due
-                WHERE due.job = open.job AND priority = 1 ORDER BY due_at_ms LIMIT 1) AS new) AS first) AS due_at_ms
-    FROM open WHERE open.job IS NOT NULL",
-);
+    SELECT open.job, ",
+    next_due!("open.job"),
+    "
+    FROM open WHERE open.job IS NOT NULL"
+));

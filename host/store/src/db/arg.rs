@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::ser::{Error as _, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::db::sql::resolve::{Kind, Parameter, Resolved};
+use crate::db::sql::resolve::{Constants, Kind, Parameter, Resolved};
 
 /// The arguments of a statement.
 pub type Args<'a> = &'a [(&'static str, Arg)];
@@ -59,6 +59,19 @@ impl Rows {
     fn column(&self, at: usize) -> impl Iterator<Item = &Arg> {
         self.values.iter().skip(at).step_by(self.width().max(1))
     }
+
+    /// The columns with the same value in all rows, as in [`Constants`]. The first column with several values, or the
+    /// first of all, is none of them: it tells how many rows there are.
+    fn constant_columns(&self) -> u64 {
+        let width = self.width();
+        let is_constant = |at: &usize| {
+            let first = self.values.get(*at);
+            self.column(*at).all(|value| Some(value) == first)
+        };
+        let columns = (0..width.min(64)).filter(is_constant).fold(0, |columns, at| columns | 1 << at);
+        let all = u64::MAX.checked_shr(64 - u32::try_from(width).unwrap_or(64)).unwrap_or(0);
+        if columns == all { columns & !1 } else { columns }
+    }
 }
 
 impl<const N: usize> FromIterator<[Arg; N]> for Rows {
@@ -94,6 +107,20 @@ impl Bound {
     }
 }
 
+/// From this number of rows on, constant columns are worth a text of their own. Of few rows, too many columns would be
+/// constant by chance.
+const CONSTANTS_FROM: usize = 16;
+
+/// The constant columns of the first table among the arguments.
+pub fn constants(args: Args<'_>) -> Option<Constants> {
+    let tables = args.iter().filter_map(|(table, arg)| match arg {
+        Arg::Rows(rows) => Some((*table, rows)),
+        Arg::Value(_) | Arg::Id(_) => None,
+    });
+    let (table, rows) = tables.into_iter().next().filter(|(_, rows)| rows.len() >= CONSTANTS_FROM)?;
+    Some(Constants { table, columns: rows.constant_columns() }).filter(|constants| constants.columns != 0)
+}
+
 /// The arguments in the order of the statement's parameters. Fails if one is missing, has another shape, or
 /// contains a zero byte, which Postgres cannot store. SQLite could, but behaves the same here.
 pub fn bind(statement: &Resolved, args: Args<'_>) -> Result<Vec<Bound>, sqlx::Error> {
@@ -111,6 +138,9 @@ fn bind_one(parameter: &Parameter, args: Args<'_>) -> Result<Bound, sqlx::Error>
         (Parameter::Value(_), Some(Arg::Id(id))) => Ok(Bound::Id(*id)),
         (Parameter::Rows(_), Some(Arg::Rows(rows))) => json(rows).map(|text| Bound::Value(Value::Text(text))),
         (Parameter::Column { at, kind, .. }, Some(Arg::Rows(rows))) => array(rows, *at, *kind),
+        (Parameter::Constant { at, kind, .. }, Some(Arg::Rows(rows))) => {
+            rows.values.get(*at).map_or(Ok(Bound::Value(Value::Null)), |arg| one(arg, *kind))
+        }
         _ => Err(refused(format!("parameter {name:?} has no argument of its shape"))),
     }
 }
@@ -132,6 +162,17 @@ fn array(rows: &Rows, at: usize, kind: Kind) -> Result<Bound, sqlx::Error> {
         Kind::Text => Bound::Texts(values().map(text).collect::<Result<_, _>>()?),
         Kind::Blob => Bound::Blobs(values().map(blob).collect::<Result<_, _>>()?),
     })
+}
+
+/// A value of a column of this kind.
+fn one(arg: &Arg, kind: Kind) -> Result<Bound, sqlx::Error> {
+    let bound = match kind {
+        Kind::Id => id(arg)?.map(Bound::Id),
+        Kind::Integer => integer(arg)?.map(|number| Bound::Value(Value::Integer(number))),
+        Kind::Text => text(arg)?.map(|text| Bound::Value(Value::Text(text))),
+        Kind::Blob => blob(arg)?.map(|bytes| Bound::Value(Value::Blob(bytes))),
+    };
+    Ok(bound.unwrap_or(Bound::Value(Value::Null)))
 }
 
 fn id(arg: &Arg) -> Result<Option<Uuid>, sqlx::Error> {

@@ -258,7 +258,7 @@ async fn begun(server: &Server, begin: String, writes: bool) -> Result<Open, sql
 }
 
 async fn read_on(server: &Server, sql: Sql, args: Args<'_>, most: Most) -> Result<Vec<Row>, sqlx::Error> {
-    let statement = sql.postgres();
+    let statement = sql.postgres_for(args);
     let bound = arg::bind(statement, args)?;
     let mut tries = 0;
     loop {

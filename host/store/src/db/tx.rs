@@ -46,7 +46,7 @@ impl Open {
                 sqlite::fetch(&mut *tx, statement.text, &bind(statement, args)?, Most::ALL).await
             }
             Open::Postgres(tx) => {
-                let statement = sql.postgres();
+                let statement = sql.postgres_for(args);
                 tx.fetch(statement.text, bind(statement, args)?, Most::ALL).await
             }
         }
@@ -59,7 +59,7 @@ impl Open {
                 sqlite::execute(&mut *tx, statement.text, &bind(statement, args)?).await
             }
             Open::Postgres(tx) => {
-                let statement = sql.postgres();
+                let statement = sql.postgres_for(args);
                 tx.execute(statement.text, bind(statement, args)?).await
             }
         }

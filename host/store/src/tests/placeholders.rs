@@ -1,6 +1,9 @@
 //! Placeholders in statements, and the arguments that they take.
 
+use std::collections::BTreeSet;
+
 use domain::id::ItemId;
+use domain::scope::Value;
 use domain::scope::Value::{Blob, Integer, Null, Text};
 use test_support::on_both;
 use uuid::Uuid;
@@ -13,6 +16,7 @@ use crate::db::{Arg, Rows, args, row};
 on_both! {
     rows_make_the_round_trip,
     no_rows_are_an_empty_table,
+    constant_columns_make_the_round_trip,
 }
 
 const PAIRS: Sql = Sql::same(
@@ -36,6 +40,52 @@ async fn rows_make_the_round_trip(t: T) {
 async fn no_rows_are_an_empty_table(t: T) {
     let rows = t.store.db.fetch(PAIRS, &args! { given: Rows::default() }).await.unwrap();
     assert!(rows.is_empty());
+}
+
+/// With more kinds of rows than texts for them.
+async fn constant_columns_make_the_round_trip(t: T) {
+    let id = |number: i64| ItemId(Uuid::from_u128(number.unsigned_abs().into()));
+    for kind in 0..16_i64 {
+        let varies = |bit: i64, n: i64| if kind & bit > 0 { n } else { 0 };
+        let row = |n: i64| {
+            let text = (kind != 3).then(|| format!("text {}", varies(4, n)));
+            row![id(varies(1, n)), varies(2, n), text, vec![u8::try_from(varies(8, n)).unwrap()]]
+        };
+        let given: Rows = (0..20).map(row).collect();
+        let rows = t.store.db.fetch(PAIRS, &args! { given: given.clone() }).await.unwrap();
+        assert_eq!(rows.len(), 20, "kind {kind}");
+        let sent: BTreeSet<String> = (0..20).map(|n| format!("{:?}", shown(row(n)))).collect();
+        let received: BTreeSet<String> = rows.iter().map(|row| format!("{:?}", row.values())).collect();
+        assert_eq!(sent, received, "kind {kind}");
+    }
+}
+
+/// The values as the database returns them.
+fn shown(row: [Arg; 4]) -> [Value; 4] {
+    row.map(|arg| match arg {
+        Arg::Id(id) => Text(id.to_string()),
+        Arg::Value(value) => value,
+        Arg::Rows(_) => Null,
+    })
+}
+
+#[test]
+fn constant_columns_are_single_values() {
+    const TABLE: Sql = Sql::same("SELECT 1 FROM @asked(id uuid, n bigint, t text) WHERE n > :least");
+    let text = |rows: Rows| TABLE.postgres_for(&args! { asked: rows, least: 1_i64 }).text;
+    let id = |n: u128| ItemId(Uuid::from_u128(n));
+    assert_eq!(
+        text((0..16).map(|n| row![id(n), 7_i64, "t"]).collect()),
+        "SELECT 1 FROM (SELECT id, CAST($2 AS bigint) AS n, CAST($3 AS text) AS t \
+        FROM unnest(CAST($1 AS uuid[])) AS asked (id)) AS asked WHERE n > $4"
+    );
+    // One array tells the number of rows.
+    let same = text((0..16).map(|_| row![id(1), 7_i64, "t"]).collect());
+    assert_eq!(same, text((0..16).map(|n| row![id(n), 7_i64, "t"]).collect()));
+    // Of few rows, and without a constant column.
+    assert_eq!(text((0..15).map(|n| row![id(n), 7_i64, "t"]).collect()), TABLE.postgres().text);
+    let all = (0..16).map(|n| row![id(n), i64::try_from(n).unwrap(), n.to_string()]);
+    assert_eq!(text(all.collect()), TABLE.postgres().text);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::attempts::sql as attempts_sql;
 use crate::audit::sql as audit_sql;
 use crate::db::arg::{self, Bound};
 use crate::db::sql::Sql;
+use crate::db::sql::resolve::{Constants, Parameter, Resolved};
 use crate::db::{Arg, Driver, Rows, args, row};
 use crate::events::sql as events_sql;
 use crate::items::claims::sql as claims_sql;
@@ -161,7 +162,7 @@ fn of_items() -> Vec<Hot> {
     let new =
         args! { job: wallet, now: 1_i64, run: run_id(), added: one(row![item(999_999), "key-new", "{}"]) };
     let asked = || args! { job: wallet, asked: one(row!["key-7"]) };
-    let added = one(row![item(999_999), "key-new", "{}"]);
+    let added = one(row![item(999_999), "key-new", "{}", "ada"]);
     let list = |state: &'static str| args! { job: wallet, state: state, limit: 64_i64 };
     let due = args! { job: wallet, state: "scheduled", attempted: 0_i64, limit: 64_i64 };
     vec![
@@ -183,7 +184,7 @@ fn of_items() -> Vec<Hot> {
         hot_of("absent", runs_sql::ITEMS_RESOLVE_ABSENT, args! { absent: ids(), now: 5_i64 }),
         hot_of("key_known", enqueue::KEY_KNOWN, asked()),
         hot_of("resolved_lock", enqueue::RESOLVED_LOCK, asked()),
-        hot_of("enqueue", enqueue::ITEMS_ADD, args! { job: wallet, added: added, now: 5_i64, by: "ada" }),
+        hot_of("enqueue", enqueue::ITEMS_ADD, args! { job: wallet, added: added, now: 5_i64 }),
         hot_of(
             "due_add_all",
             enqueue::DUE_ADD_ALL,
@@ -248,7 +249,7 @@ fn of_effects() -> Vec<Hot> {
         hot_of("alerts_count", alerts_sql::ALERTS_COUNT, args! { counted: counted }),
         hot_of("alerts_words", alerts_sql::ALERTS_WORDS, args! { worded: one(row!["n", "error", "m", ""]) }),
         hot_of("kv_get", events_sql::KV_GET, args! { job: wallet, bucket: "b", key: "key-7", now: 5_i64 }),
-        hot_of("kv_lock", events_sql::KV_LOCK, args! { asked: one(row![wallet, "b", "key-7", bytes()]) }),
+        hot_of("kv_found", events_sql::KV_FOUND, args! { asked: one(row![wallet, "b", "key-7", bytes()]) }),
         hot_of("kv_add", events_sql::KV_ADD, args! { added: write("key-new") }),
         hot_of("kv_put", events_sql::KV_PUT, args! { put: write("key-7") }),
         hot_of("kv_remove", events_sql::KV_REMOVE, args! { removed: key() }),
@@ -350,13 +351,13 @@ async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
         execute(&mut conn, &format!("{before} {table}")).await;
     }
     execute(&mut conn, &format!("SET plan_cache_mode = force_{mode}_plan")).await;
-    for (name, sql, args) in hot() {
-        let values = arg::bind(sql.postgres(), &args).unwrap();
+    for (name, sql, args) in forms() {
+        let values = arg::bind(sql, &args).unwrap();
         let types = match values.as_slice() {
             [] => String::new(),
             values => format!("({})", list(values, |(kind, _)| kind.to_owned())),
         };
-        execute(&mut conn, &format!("PREPARE hot_{name} {types} AS {}", sql.postgres().text)).await;
+        execute(&mut conn, &format!("PREPARE hot_{name} {types} AS {}", sql.text)).await;
         execute(&mut conn, &format!("BEGIN; EXECUTE hot_{name} {}; ROLLBACK", given(&values))).await;
     }
     let id = |number: &str| format!("CAST(lpad(to_hex({number}), 32, '0') AS uuid)");
@@ -364,9 +365,9 @@ async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
     for table in TABLES {
         execute(&mut conn, &format!("{after} {table}")).await;
     }
-    for (name, sql, args) in hot() {
+    for (name, sql, args) in forms() {
         execute(&mut conn, "BEGIN").await;
-        let values = given(&arg::bind(sql.postgres(), &args).unwrap());
+        let values = given(&arg::bind(sql, &args).unwrap());
         let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot_{name} {values}");
         let row = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut *conn).await.unwrap();
         execute(&mut conn, "ROLLBACK").await;
@@ -374,6 +375,26 @@ async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
         let visited = visited(&plan[0]["Plan"]);
         assert!(visited <= VISITED_MAX, "{name} visits {visited} rows in one node: {plan:#}");
     }
+}
+
+/// Each statement, and those with a table also as if all its columns after the first were constant.
+fn forms() -> Vec<(String, &'static Resolved, Vec<(&'static str, Arg)>)> {
+    let mut forms = Vec::new();
+    for (name, sql, args) in hot() {
+        let columns = sql.postgres().parameters.iter().filter_map(|parameter| match parameter {
+            Parameter::Column { table, at, .. } => Some((*table, 1 << at)),
+            _ => None,
+        });
+        let table = columns.clone().next().map(|(table, _)| table);
+        let constant = columns.filter(|(name, column)| Some(*name) == table && *column > 1);
+        let constants = constant.fold(0, |all, (_, column)| all | column);
+        forms.push((name.to_owned(), sql.postgres(), args.clone()));
+        if let Some(table) = table.filter(|_| constants > 0) {
+            let special = sql.postgres_with(Constants { table, columns: constants });
+            forms.push((format!("{name}_constant"), special, args));
+        }
+    }
+    forms
 }
 
 fn given(values: &[Bound]) -> String {

@@ -5,7 +5,9 @@ pub(crate) mod postgres;
 pub(crate) mod resolve;
 pub(crate) mod sqlite;
 
-use resolve::{Dialect, Resolved};
+use resolve::{Constants, Dialect, Resolved};
+
+use crate::db::arg::{Args, constants};
 
 /// Changes each statement on SQLite, once the simulator has set it.
 #[cfg(feature = "simulation")]
@@ -37,6 +39,18 @@ impl Sql {
 
     pub(crate) fn postgres(self) -> &'static Resolved {
         resolve::cached(self.postgres, Dialect::Postgres)
+    }
+
+    pub(crate) fn postgres_with(self, constants: Constants) -> &'static Resolved {
+        resolve::cached_for(self.postgres, constants)
+    }
+
+    /// The text for these arguments.
+    pub(crate) fn postgres_for(self, args: Args<'_>) -> &'static Resolved {
+        match constants(args) {
+            Some(constants) => self.postgres_with(constants),
+            None => self.postgres(),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::Attempts;
-use crate::attempts::ends::write_all;
+use crate::attempts::ends::{write_all, write_at_once};
 use crate::attempts::kv::KvWrite;
 use crate::attempts::scope::OwnTx;
 use crate::config::COMMIT_BATCH_MAX;
@@ -164,6 +164,14 @@ async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Commit
 }
 
 async fn commit_all(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
+    if db.is_postgres() {
+        let mut tx = db.begin_as(WritePriority::Work).await?;
+        if let Some(committed) = write_at_once(&mut tx, ends).await? {
+            tx.commit().await?;
+            return Ok(committed);
+        }
+        tx.rollback().await?;
+    }
     let mut tx = db.begin_as(WritePriority::Work).await?;
     let committed = write_all(&mut tx, ends).await?;
     tx.commit().await?;

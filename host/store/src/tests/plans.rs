@@ -147,7 +147,8 @@ fn of_attempts() -> Vec<Hot> {
     let lost = row![item(7), 1_i64, "scheduled", 5_i64, null, null];
     let known = row![item(7), 1_i64, claim()];
     vec![
-        hot_of("items_end", attempts_sql::ITEMS_END, args! { ended: one(ended) }),
+        hot_of("items_end", attempts_sql::ITEMS_END, args! { ended: one(ended.clone()) }),
+        hot_of("items_end_at_once", attempts_sql::ITEMS_END_AT_ONCE, args! { ended: one(ended) }),
         hot_of("items_release", attempts_sql::ITEMS_RELEASE, args! { released: one(released) }),
         hot_of("items_recover", recovery::ITEMS_RECOVER, args! { lost: one(lost), now: 5_i64 }),
         hot_of("attempts_add", attempts_sql::ATTEMPTS_ADD, args! { ended: one(attempt) }),

@@ -8,10 +8,10 @@ use futures_util::TryStreamExt;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnection, PgRow, PgTypeInfo};
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgColumn, PgConnection, PgRow, PgTypeInfo, PgValueRef};
 use sqlx::query::Query;
 use sqlx::{
-    Column, Either, Encode, Executor, Postgres, Row as _, SqlSafeStr, Statement as _, Type, TypeInfo,
+    Column, Decode, Either, Encode, Executor, Postgres, Row as _, SqlSafeStr, Statement as _, Type, TypeInfo,
     ValueRef,
 };
 
@@ -29,10 +29,13 @@ pub async fn fetch(
     let mut stream = bind(sql, args).fetch(conn);
     let (mut rows, mut bytes, mut columns) = (Vec::new(), 0, None);
     while let Some(row) = stream.try_next().await? {
-        let columns = columns.get_or_insert_with(|| names(&row)).clone();
-        let values = decode(&row)?;
-        bytes += values.iter().map(Value::bytes).sum::<usize>();
-        rows.push(Row::new(columns, values));
+        let columns = match &columns {
+            Some(columns) => columns,
+            None => columns.insert(Columns::of(&row)),
+        };
+        let row = columns.decode(&row)?;
+        bytes += row.bytes();
+        rows.push(row);
         if most.exceeded(&rows, bytes) {
             break;
         }
@@ -124,34 +127,82 @@ impl Encode<'_, Postgres> for Untyped {
     }
 }
 
-fn names(row: &PgRow) -> Arc<[String]> {
-    row.columns().iter().map(|c| c.name().to_owned()).collect()
+/// The columns of a result, the same for all its rows.
+struct Columns {
+    names: Arc<[String]>,
+    kinds: Vec<Kind>,
 }
 
-fn decode(row: &PgRow) -> Result<Vec<Value>, sqlx::Error> {
-    (0..row.columns().len()).map(|at| decode_one(row, at)).collect()
+#[derive(Clone, Copy)]
+enum Kind {
+    Boolean,
+    Integer2,
+    Integer4,
+    Integer8,
+    Real4,
+    Real8,
+    Blob,
+    Id,
+    Text,
+    /// No value of it can be taken, only null.
+    Other,
 }
 
-fn decode_one(row: &PgRow, at: usize) -> Result<Value, sqlx::Error> {
+impl Columns {
+    fn of(row: &PgRow) -> Columns {
+        let names = row.columns().iter().map(|column| column.name().to_owned()).collect();
+        Columns { names, kinds: row.columns().iter().map(kind).collect() }
+    }
+
+    fn decode(&self, row: &PgRow) -> Result<Row, sqlx::Error> {
+        let values = self.kinds.iter().enumerate().map(|(at, kind)| decode(row, at, *kind));
+        Ok(Row::new(self.names.clone(), values.collect::<Result<_, _>>()?))
+    }
+}
+
+fn kind(column: &PgColumn) -> Kind {
+    match column.type_info().name() {
+        "BOOL" => Kind::Boolean,
+        "INT2" => Kind::Integer2,
+        "INT4" => Kind::Integer4,
+        "INT8" => Kind::Integer8,
+        "FLOAT4" => Kind::Real4,
+        "FLOAT8" => Kind::Real8,
+        "BYTEA" => Kind::Blob,
+        "UUID" => Kind::Id,
+        "TEXT" | "VARCHAR" | "CHAR" | "NAME" => Kind::Text,
+        _ => Kind::Other,
+    }
+}
+
+fn decode(row: &PgRow, at: usize, kind: Kind) -> Result<Value, sqlx::Error> {
     let raw = row.try_get_raw(at)?;
     if raw.is_null() {
         return Ok(Value::Null);
     }
-    let kind = raw.type_info().into_owned();
-    match kind.name() {
-        "BOOL" => row.try_get(at).map(Value::Boolean),
-        "INT2" => row.try_get::<i16, _>(at).map(|n| Value::Integer(n.into())),
-        "INT4" => row.try_get::<i32, _>(at).map(|n| Value::Integer(n.into())),
-        "INT8" => row.try_get(at).map(Value::Integer),
-        "FLOAT4" => row.try_get::<f32, _>(at).map(|n| Value::Real(n.into())),
-        "FLOAT8" => row.try_get(at).map(Value::Real),
-        "BYTEA" => row.try_get(at).map(Value::Blob),
-        "UUID" => row.try_get::<Uuid, _>(at).map(|id| Value::Text(id.to_string())),
-        "TEXT" | "VARCHAR" | "CHAR" | "NAME" => row.try_get(at).map(Value::Text),
-        other => {
-            let name = row.columns().get(at).map(Column::name).unwrap_or_default();
-            let hint = format!("column {name:?} is of type {other}: cast it to text in the statement");
-            Err(sqlx::Error::Decode(hint.into()))
-        }
-    }
+    let value = match kind {
+        Kind::Boolean => read(raw).map(Value::Boolean),
+        Kind::Integer2 => read::<i16>(raw).map(|number| Value::Integer(number.into())),
+        Kind::Integer4 => read::<i32>(raw).map(|number| Value::Integer(number.into())),
+        Kind::Integer8 => read(raw).map(Value::Integer),
+        Kind::Real4 => read::<f32>(raw).map(|number| Value::Real(number.into())),
+        Kind::Real8 => read(raw).map(Value::Real),
+        Kind::Blob => read(raw).map(Value::Blob),
+        Kind::Id => read::<Uuid>(raw).map(|id| Value::Text(id.to_string())),
+        Kind::Text => read(raw).map(Value::Text),
+        Kind::Other => return Err(unknown(row, at)),
+    };
+    value.map_err(|source| sqlx::Error::ColumnDecode { index: at.to_string(), source })
+}
+
+fn read<'r, T: Decode<'r, Postgres>>(raw: PgValueRef<'r>) -> Result<T, BoxDynError> {
+    T::decode(raw)
+}
+
+fn unknown(row: &PgRow, at: usize) -> sqlx::Error {
+    let column = row.columns().get(at);
+    let name = column.map(Column::name).unwrap_or_default();
+    let type_name = column.map(|column| column.type_info().name()).unwrap_or_default();
+    let hint = format!("column {name:?} is of type {type_name}: cast it to text in the statement");
+    sqlx::Error::Decode(hint.into())
 }

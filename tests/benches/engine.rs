@@ -153,7 +153,8 @@ async fn start(
     job: Arc<JobSpec>,
 ) -> (Engine, Arc<Store>) {
     let store = Arc::new(Store::open(config).await.unwrap());
-    let settings = EngineConfig::new("bench");
+    // Enough for all its slots, as on a machine with 32 GiB.
+    let settings = EngineConfig { memory_bytes: 16 << 30, ..EngineConfig::new("bench") };
     let identity = Identity { id: host, place: store::hosts::HostLocation::WholeStore };
     let engine =
         Engine::start(settings, identity, store.clone(), runner, Clock::steady(), vec![job]).await.unwrap();

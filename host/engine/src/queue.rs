@@ -66,7 +66,7 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
             _ = woken => true,
             _ = room => {
                 if round.full {
-                    tokio::time::sleep(FULL_REST).await;
+                    let _ = tokio::time::timeout(FULL_REST, half_free(&ctx)).await;
                 }
                 false
             }
@@ -80,6 +80,13 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
         if woken || looked_at.elapsed() >= ctx.config.poll_period {
             (pauses, looked_at) = (ctx.pauses().await, Instant::now());
         }
+    }
+}
+
+/// Waits until half of the host's slots are free.
+async fn half_free(ctx: &Ctx) {
+    while ctx.capacity.free().slots < ctx.capacity.all().slots / 2 {
+        ctx.room.notified().await;
     }
 }
 
@@ -121,7 +128,7 @@ struct Round {
     full: bool,
     /// The number of jobs with due items.
     jobs_due: usize,
-    /// Items are due that could not be claimed now.
+    /// Items are due that could not be claimed now, or a claim returned as many items as it wanted.
     more: bool,
     /// A claim returned fewer items than it wanted.
     short: bool,
@@ -159,6 +166,7 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, agenda: &mut Agenda, tenants: &m
             free = free.minus(Capacity { slots: used, memory: used.saturating_mul(due.wish.memory) });
             match claimed {
                 Ok(claimed) if claimed == granted => {
+                    round.more = true;
                     due.wish.wanted -= granted;
                     due.wish.running += granted;
                     left.extend((due.wish.wanted > 0).then_some(due));

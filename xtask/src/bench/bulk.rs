@@ -13,8 +13,6 @@ use super::common::figures::median;
 use super::common::http::Client;
 use super::common::result::{Results, rounded};
 use super::common::served::{Folder, Host, JOB, Job};
-use crate::postgres::Postgres;
-use crate::steps::Steps;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,9 +28,7 @@ pub struct Args {
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let mut steps = Steps::new(build::STEPS + 2);
-    let built = build::build(root, args.dev, &mut steps)?;
-    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    let (mut steps, built, postgres) = build::with_postgres(root, args.dev)?;
     let (mut sqlite, mut on_postgres) = (Vec::new(), Vec::new());
     steps.run("measuring", || {
         for round in 1..=args.rounds {

@@ -12,7 +12,6 @@ use super::common::http::Client;
 use super::common::result::{Results, rounded};
 use super::common::served::{Folder, Host, JOB, Job};
 use crate::postgres::Postgres;
-use crate::steps::Steps;
 
 const HOSTS_MAX: u32 = 3;
 
@@ -27,9 +26,7 @@ pub struct Args {
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let mut steps = Steps::new(build::STEPS + 2);
-    let built = build::build(root, args.dev, &mut steps)?;
-    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    let (mut steps, built, postgres) = build::with_postgres(root, args.dev)?;
     let mut results = Results::new(root, "hosts")?;
     let mut alone = None;
     steps.run("measuring", || {

@@ -16,7 +16,6 @@ use super::common::instant::unix_ms;
 use super::common::result::{Results, rounded};
 use super::common::served::{Folder, Host, JOB, Job};
 use crate::postgres::Postgres;
-use crate::steps::Steps;
 
 /// Items a second that one connection has to send at most.
 const RATE_OF_CONNECTION: u32 = 25;
@@ -57,9 +56,7 @@ struct Latencies {
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
     ensure!(args.rates.iter().all(|rate| *rate > 0), "a rate is at least 1 item a second");
-    let mut steps = Steps::new(build::STEPS + 2);
-    let built = build::build(root, args.dev, &mut steps)?;
-    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    let (mut steps, built, postgres) = build::with_postgres(root, args.dev)?;
     let mut results = Results::new(root, "latency")?;
     steps.run("measuring", || {
         for db in ["sqlite", "postgres"] {

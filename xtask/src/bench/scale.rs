@@ -16,7 +16,6 @@ use super::common::served::{Folder, Host, Job};
 use super::common::usage::memory_kib;
 use super::latency::offer;
 use crate::postgres::Postgres;
-use crate::steps::Steps;
 
 const STORED: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 /// Items whose throughput is measured beside the stored ones.
@@ -60,9 +59,7 @@ pub struct Args {
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let mut steps = Steps::new(build::STEPS + 2);
-    let built = build::build(root, args.dev, &mut steps)?;
-    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    let (mut steps, built, postgres) = build::with_postgres(root, args.dev)?;
     steps.run("measuring", || match args.soak {
         Some(minutes) => soak(&built, minutes, args.rate, &postgres),
         None => grow(&built, args, &postgres),

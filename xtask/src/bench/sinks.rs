@@ -11,7 +11,6 @@ use super::common::build::{self, Built};
 use super::common::result::{Results, rounded};
 use super::common::served::{Folder, Host, Job};
 use crate::postgres::Postgres;
-use crate::steps::Steps;
 
 /// Topics; of Redis, also the name of the stream.
 const TO_NATS: &str = "to-nats";
@@ -36,9 +35,7 @@ pub struct Args {
 }
 
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let mut steps = Steps::new(build::STEPS + 2);
-    let built = build::build(root, args.dev, &mut steps)?;
-    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    let (mut steps, built, postgres) = build::with_postgres(root, args.dev)?;
     let (nats, redis) = steps.run("measuring", || measure(&built, args, &postgres))?;
     Results::new(root, "sinks")?.add(&[
         ("nats_events_per_s", rounded(Some(nats), 0)),

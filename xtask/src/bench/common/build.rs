@@ -37,6 +37,14 @@ pub fn build<'a>(root: &'a Path, dev: bool, steps: &mut Steps) -> Result<Built<'
     Ok(Built { root, binary, profile })
 }
 
+/// The build and a private Postgres. One step follows.
+pub fn with_postgres(root: &Path, dev: bool) -> Result<(Steps, Built<'_>, Postgres)> {
+    let mut steps = Steps::new(STEPS + 2);
+    let built = build(root, dev, &mut steps)?;
+    let postgres = steps.run("starting Postgres", Postgres::start)?;
+    Ok((steps, built, postgres))
+}
+
 impl Built<'_> {
     /// A measurement of `tests/benches/engine.rs`, like `postgres/native`, in items a second.
     pub fn engine(&self, measurement: &str, items: u64, postgres: Option<&Postgres>) -> Result<f64> {
@@ -45,6 +53,7 @@ impl Built<'_> {
         bench.env("ONLY", measurement).env("ITEMS", items.to_string());
         bench.env("TIDEMILL_TEST_PLUGINS", self.root.join("target/plugins"));
         if let Some(postgres) = postgres {
+            postgres.clear()?;
             bench.env("TIDEMILL_TEST_POSTGRES", postgres.url());
         }
         // Its SQLite files are on the disk of target/, not in a file system in memory.

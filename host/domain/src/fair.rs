@@ -34,7 +34,8 @@ impl Capacity {
         }
     }
 
-    fn holds(self, other: Capacity) -> bool {
+    /// Whether both are at least those of `other`.
+    pub fn holds(self, other: Capacity) -> bool {
         self.slots >= other.slots && self.memory >= other.memory
     }
 
@@ -42,7 +43,7 @@ impl Capacity {
         Capacity { slots: self.slots.min(other.slots), memory: self.memory.min(other.memory) }
     }
 
-    fn half(self) -> Capacity {
+    pub fn half(self) -> Capacity {
         Capacity { slots: self.slots / 2, memory: self.memory / 2 }
     }
 }

@@ -24,8 +24,8 @@ use crate::timer::until;
 
 static WAITS: LogThrottle = LogThrottle::new();
 
-/// Delay, in real time, to let more attempts end after the whole host was full: each
-/// claim costs a transaction.
+/// Longest delay, in real time, to let more attempts end after the whole host was full: each claim costs a
+/// transaction.
 const FULL_REST: Duration = Duration::from_millis(2);
 
 /// How long the times at which items are due are not read again, in real time.
@@ -83,9 +83,10 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
     }
 }
 
-/// Waits until half of the host's slots are free.
+/// Waits until half of the host's slots and memory are free.
 async fn half_free(ctx: &Ctx) {
-    while ctx.capacity.free().slots < ctx.capacity.all().slots / 2 {
+    let half = ctx.capacity.all().half();
+    while !ctx.capacity.free().holds(half) {
         ctx.room.notified().await;
     }
 }

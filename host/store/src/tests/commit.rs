@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::effect::{Effect, Event};
 use domain::failure::Failure;
 use domain::id::EventId;
-use domain::item::Claimed;
+use domain::item::{Claimed, State};
 use expect_test::expect;
 use test_support::on_both;
 
@@ -13,6 +13,7 @@ use super::support::{T, at, end, failed, host, job, lease, page, resolved};
 use crate::StoreError;
 use crate::attempts::commit::{AttemptEnd, Committed, Effects};
 use crate::attempts::kv::KvWrite;
+use crate::db::sql::Sql;
 
 on_both! {
     effects_are_committed_with_the_outcome,
@@ -22,6 +23,7 @@ on_both! {
     end_whose_answer_was_lost_is_recognized,
     same_end_many_times_at_once_counts_once,
     end_without_its_claim_is_stale,
+    end_waits_for_a_change_of_its_item,
     interrupted_attempt_is_put_back_uncounted,
     uncounted_ends_leave_the_attempts,
     uncounted_ends_in_a_row_are_counted,
@@ -45,6 +47,36 @@ fn effects(tag: &str) -> Effects {
 
 fn end_with_effects(item: &Claimed, now: i64) -> AttemptEnd {
     AttemptEnd { effects: effects(&item.key), ..end(item, &resolved(), now) }
+}
+
+/// On Postgres, the item is not the row any more that the end's first statement found.
+async fn end_waits_for_a_change_of_its_item(t: T) {
+    const REFRESH: Sql =
+        Sql::same("UPDATE item SET payload = 'new', version = version + 1 WHERE item_key = 'a'");
+    t.discover(&job(), &["a", "b"], 0).await;
+    let items = t.claim(2, 1).await;
+    let mut change = t.store.db.begin().await.unwrap();
+    change.execute(REFRESH, &[]).await.unwrap();
+    let ends = items.into_iter().map(|item| {
+        let t = t.clone();
+        tokio::spawn(async move { t.end(&item, resolved(), 2).await })
+    });
+    let ends: Vec<_> = ends.collect();
+    if t.store.db.is_postgres() {
+        let blocked = "SELECT COUNT(*) AS n FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while t.number(blocked).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    change.commit().await.unwrap();
+    for end in ends {
+        assert_eq!(end.await.unwrap(), Committed::Applied);
+    }
+    let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
+    assert_eq!((item.state, item.payload.as_str()), (State::Resolved, "new"));
+    let resolved = "SELECT CAST(SUM(items) AS BIGINT) AS n FROM item_count WHERE class = 'resolved'";
+    assert_eq!(t.number(resolved).await, 2);
 }
 
 async fn send(t: &T, end: AttemptEnd) -> Result<Committed, StoreError> {

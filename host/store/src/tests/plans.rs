@@ -38,6 +38,9 @@ const LATE: i64 = 9_999_999;
 /// A hot statement: its name, its text and the arguments of one execution.
 type Hot = (&'static str, Sql, Vec<(&'static str, Arg)>);
 
+/// A hot statement with one of its texts for Postgres.
+type Form = (String, &'static Resolved, Vec<(&'static str, Arg)>);
+
 fn hot_of<const N: usize>(name: &'static str, sql: Sql, args: [(&'static str, Arg); N]) -> Hot {
     (name, sql, args.to_vec())
 }
@@ -379,7 +382,7 @@ async fn plans_visit_few_rows(t: T, mode: &str, before: &str, after: &str) {
 }
 
 /// Each statement, and those with a table also as if all its columns after the first were constant.
-fn forms() -> Vec<(String, &'static Resolved, Vec<(&'static str, Arg)>)> {
+fn forms() -> Vec<Form> {
     let mut forms = Vec::new();
     for (name, sql, args) in hot() {
         let columns = sql.postgres().parameters.iter().filter_map(|parameter| match parameter {

@@ -115,6 +115,12 @@ impl HostCapacity {
         Capacity { slots: free.slots.min(unended), ..free }
     }
 
+    /// Whether half of the capacity for attempts of items is free.
+    pub fn is_half_free(&self) -> bool {
+        let half = self.all().half();
+        self.free().holds(Capacity { slots: half.slots.min(ENDING_MAX / 2), ..half })
+    }
+
     /// Attempts of items whose guests run.
     pub fn used(&self) -> usize {
         self.all().slots.saturating_sub(self.items.free().slots)

@@ -55,6 +55,7 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
         if round.failed {
             tokio::time::sleep(STORE_REST).await;
         }
+        let is_used = !ctx.capacity.is_half_free();
         let strained = ctx.backpressure.rest().filter(|_| round.full);
         let rest = if round.held { HELD_REST } else { strained.unwrap_or(ctx.config.poll_period) };
         // What became due meanwhile is not in the agenda.
@@ -66,7 +67,7 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
             _ = woken => true,
             _ = room => {
                 if round.full {
-                    let _ = tokio::time::timeout(FULL_REST, half_free(&ctx)).await;
+                    let _ = tokio::time::timeout(FULL_REST, freed(&ctx, is_used)).await;
                 }
                 false
             }
@@ -83,10 +84,9 @@ pub async fn run(ctx: Arc<Ctx>, tenants: Arc<Mutex<Tenants>>) {
     }
 }
 
-/// Waits until half of the host's slots and memory are free.
-async fn half_free(ctx: &Ctx) {
-    let half = ctx.capacity.all().half();
-    while !ctx.capacity.free().holds(half) {
+/// Waits until half of the host's slots and memory are free; for ever if they were not what the host lacked.
+async fn freed(ctx: &Ctx, is_used: bool) {
+    while !is_used || !ctx.capacity.is_half_free() {
         ctx.room.notified().await;
     }
 }
@@ -129,7 +129,7 @@ struct Round {
     full: bool,
     /// The number of jobs with due items.
     jobs_due: usize,
-    /// Items are due that could not be claimed now, or a claim returned as many items as it wanted.
+    /// Items are due that could not be claimed now.
     more: bool,
     /// A claim returned fewer items than it wanted.
     short: bool,
@@ -167,7 +167,6 @@ async fn round(ctx: &Arc<Ctx>, pauses: &Pauses, agenda: &mut Agenda, tenants: &m
             free = free.minus(Capacity { slots: used, memory: used.saturating_mul(due.wish.memory) });
             match claimed {
                 Ok(claimed) if claimed == granted => {
-                    round.more = true;
                     due.wish.wanted -= granted;
                     due.wish.running += granted;
                     left.extend((due.wish.wanted > 0).then_some(due));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domain::alert::FailedAlert;
 use domain::effect::Effect;
 use domain::id::{Digest, HostId};
-use domain::item::Claimed;
+use domain::item::{Claimed, Event};
 use domain::outcome::Ending;
 use domain::runner::Usage;
 use futures_util::FutureExt;
@@ -38,6 +38,13 @@ pub struct AttemptEnd {
     pub usage: Usage,
     pub log: String,
     pub ended_at: Timestamp,
+}
+
+impl AttemptEnd {
+    /// The attempt does not end its item: another one follows, as if there had been none.
+    pub fn is_put_back(&self) -> bool {
+        self.ending.event == Event::Interrupted
+    }
 }
 
 /// Effects of an attempt. They are applied with its outcome or never.
@@ -164,7 +171,7 @@ async fn commit_together(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Commit
 }
 
 async fn commit_all(db: &Db, ends: &[Arc<AttemptEnd>]) -> Result<Vec<Committed>, StoreError> {
-    if db.is_postgres() {
+    if db.is_postgres() && !ends.iter().any(|end| end.is_put_back()) {
         let mut tx = db.begin_as(WritePriority::Work).await?;
         if let Some(committed) = write_at_once(&mut tx, ends).await? {
             tx.commit().await?;

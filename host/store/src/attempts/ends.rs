@@ -54,16 +54,12 @@ pub(crate) async fn write_all(tx: &mut Tx, ends: &[Arc<AttemptEnd>]) -> Result<V
     write_rest(tx, ends, Written { now, before, others }, &claims).await
 }
 
-/// Like [`write_all`], but locks each item when it changes it, and not before: one pass less over the items. Returns
-/// `None` if an item was changed meanwhile, or if an attempt does not end but is put back. Then roll back, and use
-/// `write_all`.
+/// Like [`write_all`] for attempts that are not put back, but locks each item when it changes it, and not before: one
+/// pass fewer over the items. Returns `None` if an item was changed meanwhile. Then roll back, and use `write_all`.
 pub(crate) async fn write_at_once(
     tx: &mut Tx,
     ends: &[Arc<AttemptEnd>],
 ) -> Result<Option<Vec<Committed>>, StoreError> {
-    if ends.iter().any(|end| end.ending.event == Event::Interrupted) {
-        return Ok(None);
-    }
     let claims = lock_claims(tx, ends).await?;
     let (now, others) = split(ends, |end| claims.contains_key(&end.item.attempt_id));
     let before = end_items(tx, &now).await?;
@@ -188,7 +184,7 @@ async fn write_items(tx: &mut Tx, ends: &[&Arc<AttemptEnd>]) -> Result<(), Store
         let AttemptEnd { item, ending, .. } = &***end;
         let code = ending.error.as_ref().map(|e| e.code.as_str());
         let message = ending.error.as_ref().map(|e| e.message.as_str());
-        if ending.event == Event::Interrupted {
+        if end.is_put_back() {
             released.push(row![item.id, item.epoch, ending.due_at, code, message, end.ended_at]);
             continue;
         }

@@ -171,8 +171,9 @@ struct Stored {
 
 /// Writes all keys, or fails if one of them has another value than its first write is based on.
 ///
-/// The first statement inserts new keys and locks existing ones, in the order of keys. So transactions that write
-/// the same keys wait for each other and do not deadlock. For a key to delete it inserts an expired row.
+/// The first statement (one for each MiB) inserts new keys and locks existing ones, in the order of keys. So
+/// transactions that write the same keys wait for each other and do not deadlock. For a key to delete it inserts an
+/// expired row.
 pub(crate) async fn write_all(tx: &mut Tx, writes: FoldedWrites<'_>) -> Result<(), StoreError> {
     let FoldedWrites(writes) = writes;
     let mut known = add(tx, &writes).await?;

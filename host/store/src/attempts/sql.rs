@@ -21,8 +21,12 @@ macro_rules! items_end {
 pub const ITEMS_END: Sql =
     Sql::same(concat!(items_end!(), " @target(item ON item.id = ended.id) AND item.epoch = ended.epoch"));
 
-/// Ends attempts whose items are not locked yet, and counts them by what their items were. An item that another
-/// transaction is changing is left out: then the sum is too low. Only for Postgres: SQLite returns no former values.
+/// Ends attempts whose items are not locked yet, and counts them by what their items were. It waits for a transaction
+/// that is changing an item, and leaves the item out if that is committed: then the sum is too low. Only for Postgres:
+/// SQLite returns no former values.
+///
+/// The former values are compared again because Postgres before 15.15 does not repeat the comparison of `ctid` after it
+/// has waited.
 pub const ITEMS_END_AT_ONCE: Sql = Sql::differs(
     concat!(items_end!(), " @target(item ON item.id = ended.id) AND item.epoch = ended.epoch"),
     concat!(
@@ -30,7 +34,8 @@ pub const ITEMS_END_AT_ONCE: Sql = Sql::differs(
         items_end!(),
         " CROSS JOIN LATERAL (SELECT item.ctid AS place, item.job, item.state, item.attempts, item.run_id
                 FROM item WHERE item.id = ended.id OFFSET 0) AS before
-            WHERE item.ctid = before.place AND item.epoch = ended.epoch
+            WHERE item.ctid = before.place AND item.epoch = ended.epoch AND item.state = before.state
+                AND item.attempts = before.attempts AND item.run_id IS NOT DISTINCT FROM before.run_id
             RETURNING before.job, before.state, before.attempts, before.run_id,
                 ended.error_code IS NOT NULL AS failed, ended.ended_at_ms)
         SELECT job, state, attempts, run_id, COUNT(*) AS ends, COUNT(*) FILTER (WHERE failed) AS failed,

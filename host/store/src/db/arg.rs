@@ -60,13 +60,18 @@ impl Rows {
         self.values.iter().skip(at).step_by(self.width().max(1))
     }
 
-    /// The columns with the same value in all rows, as in [`Constants`]. The first column with several values, or the
-    /// first of all, is none of them: it tells how many rows there are.
+    /// The columns with the same value in all rows, as in [`Constants`]. If all are, the first one stays an array: its
+    /// length is the number of rows.
+    ///
+    /// Integers other than 0 and 1 do not count. Times and measures are the same by chance, and each combination of
+    /// columns is another text.
     fn constant_columns(&self) -> u64 {
         let width = self.width();
         let is_constant = |at: &usize| {
             let first = self.values.get(*at);
-            self.column(*at).all(|value| Some(value) == first)
+            let by_chance =
+                matches!(first, Some(Arg::Value(Value::Integer(number))) if !(0..=1).contains(number));
+            !by_chance && self.column(*at).all(|value| Some(value) == first)
         };
         let columns = (0..width.min(64)).filter(is_constant).fold(0, |columns, at| columns | 1 << at);
         let all = u64::MAX.checked_shr(64 - u32::try_from(width).unwrap_or(64)).unwrap_or(0);

@@ -62,6 +62,9 @@ struct Trouble {
     at: Instant,
 }
 
+/// Maximum number of prepared statements of a connection: the store has about 250, some with several texts.
+const STATEMENTS_MAX: usize = 512;
+
 impl Server {
     pub fn new(
         options: PgConnectOptions,
@@ -71,7 +74,7 @@ impl Server {
     ) -> Server {
         // The shortest exact form of floats is the default since Postgres 12, and poolers refuse this
         // parameter.
-        let options = options.extra_float_digits(None);
+        let options = options.extra_float_digits(None).statement_cache_capacity(STATEMENTS_MAX);
         let now = Instant::now();
         let state = Arc::new(State {
             options: options.clone(),

@@ -210,7 +210,8 @@ impl<'a> Additions<'a> {
     ///
     /// Resolved items are locked before new ones are inserted, both in the order of jobs. Within a job, locks are
     /// taken in the order of ids, and items are inserted in the order of keys. So transactions that add the same
-    /// items wait for each other and do not deadlock.
+    /// items wait for each other and do not deadlock. Two that also end items which the other one adds may: an
+    /// insertion waits for a change of the existing row. Postgres ends one of them, and it is repeated.
     pub async fn write(mut self, tx: &mut Tx, now: Timestamp) -> Result<Enqueued, StoreError> {
         let (mut moves, mut counts, mut kept) = (Moves::default(), Enqueued::default(), 0);
         let mut changed = BTreeSet::new();

@@ -51,9 +51,10 @@ fn end_with_effects(item: &Claimed, now: i64) -> AttemptEnd {
 
 /// On Postgres, the item is not the row any more that the end's first statement found.
 async fn end_waits_for_a_change_of_its_item(t: T) {
-    const REFRESH: Sql =
-        Sql::same("UPDATE item SET payload = 'new', version = version + 1 WHERE item_key = 'a'");
-    t.discover(&job(), &["a", "b"], 0).await;
+    const REFRESH: Sql = Sql::same(
+        "UPDATE item SET payload = 'new', run_id = NULL, version = version + 1 WHERE item_key = 'a'",
+    );
+    let (run, _) = t.discover(&job(), &["a", "b"], 0).await;
     let items = t.claim(2, 1).await;
     let mut change = t.store.db.begin().await.unwrap();
     change.execute(REFRESH, &[]).await.unwrap();
@@ -75,6 +76,7 @@ async fn end_waits_for_a_change_of_its_item(t: T) {
     }
     let item = t.store.items().get("wallet", "a").await.unwrap().unwrap();
     assert_eq!((item.state, item.payload.as_str()), (State::Resolved, "new"));
+    assert_eq!(t.run_view(run).await.done, 1, "a no longer counts for the run");
     let resolved = "SELECT CAST(SUM(items) AS BIGINT) AS n FROM item_count WHERE class = 'resolved'";
     assert_eq!(t.number(resolved).await, 2);
 }

@@ -15,8 +15,9 @@
 //!
 //! A driver receives the text with numbered parameters, `$1` and so on.
 //!
-//! If a column has the same value in all of many rows, Postgres receives it once, in another text of the statement: it
-//! takes about 0.1 µs to receive and unpack each element of an array, and the records of attempts have 20 columns.
+//! If a column of the first table among the arguments has the same value in all of at least 16 rows, Postgres receives
+//! the value once, in another text of the statement: it takes time to receive and unpack each element of an array, and
+//! the records of attempts have 20 columns.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
